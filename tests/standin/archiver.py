@@ -1,0 +1,259 @@
+"""Archiving a prearchive row: validation, merging, moving the files, dropping the row.
+
+Order of the checks and their texts as in PrearcSessionArchiver and MergeSessionsA.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.standin.builder import build, session_modality
+from tests.standin.model import ArchivedSession, Project, Row, Scan, User
+
+if TYPE_CHECKING:
+    from tests.standin.server import StandIn
+
+MATCHING_FILES = "Session already exists with matching files."
+SAME_RESOURCES = "Session already exists with the same resources."
+MODALITY = "Invalid modification of session modality via archive process.  Data may require a manual merge."
+SUBJECT = "Invalid modification of session subject via archive process."
+STUDY = "Invalid modification of session UID via archive process."
+
+
+class ArchiveFailedError(Exception):
+    """The archiver's own status and reason; 409 leaves the row in CONFLICT, everything else in ERROR."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def clean_value(label: str) -> str:
+    """What labels become on archiving."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", label.strip())
+
+
+class Archiver:
+    """Archives rows; the locks live in this process only, as in one JVM."""
+
+    def __init__(self, site: StandIn) -> None:
+        self._site = site
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+
+    @contextmanager
+    def _hold(self, what: str, message: str) -> Iterator[None]:
+        with self._lock:
+            if what in self._held:
+                raise ArchiveFailedError(423, message)
+            self._held.add(what)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(what)
+
+    def archive(self, row: Row, user: User, params: Mapping[str, str], *, override: bool, overwrite: bool) -> str:
+        """Archive one row whose status is ARCHIVING and return its new address."""
+        if not self._site.prearchive.lock_row(row, "ARCHIVING"):
+            raise ArchiveFailedError(500, "status must be archiving")
+        try:
+            with self._hold(row.url, "Duplicate archive attempt. Prearchive session already archiving."):
+                self._site.faults.during("archive", row)
+                session = self._run(row, user, params, override, overwrite)
+        except ArchiveFailedError as error:
+            status = "CONFLICT" if error.status == 409 else "ERROR"
+            row.log(error.reason)
+            self._site.prearchive.set_status(row, status, override=True)
+            raise
+        except Exception as error:
+            row.log(str(error))
+            self._site.prearchive.set_status(row, "ERROR", override=True)
+            raise ArchiveFailedError(500, str(error)) from error
+        self._site.prearchive.forget(row)
+        return session.uri
+
+    def _run(self, row: Row, user: User, params: Mapping[str, str], override: bool, overwrite: bool) -> ArchivedSession:
+        project = self._site.projects.get(row.project or "")
+        if project is None:
+            raise ArchiveFailedError(400, "unable to identify destination project")
+        label = clean_value(params.get("session") or params.get("EXPT_LABEL") or params.get("label") or row.label)
+        existing = project.sessions.get(label)
+        with self._hold(
+            existing.accession if existing else f"{project.id}/{label}",
+            "Duplicate archive attempt.  Destination session in use.",
+        ):
+            if existing and not override and existing.accession in self._site.busy:
+                raise ArchiveFailedError(
+                    409,
+                    f"Session processing may already be in progress: {self._site.busy[existing.accession]}."
+                    "  Concurrent modification is discouraged.",
+                )
+            subject = self._subject(project, params.get("subject") or params.get("SUBJECT_ID") or row.subject)
+            scans = _copies(row)
+            if not self._site.may(user, project, "edit"):
+                raise ArchiveFailedError(403, "Invalid permissions")
+            if existing:
+                self._compare(row, existing, subject, scans, override)
+            if not override:
+                _validate(row, scans)
+            if existing and not (override or overwrite):
+                _collisions(existing, scans)
+            if not row.prevent_anon:
+                scans = self._anonymize(row, project, scans)
+            return self._commit(row, project, subject, label, existing, scans, user)
+
+    def _subject(self, project: Project, label: str | None) -> str:
+        """The stored spelling when the subject is known in another case, else a new subject."""
+        if not label:
+            raise ArchiveFailedError(400, "Unable to identify subject.")
+        wanted = clean_value(label)
+        with self._site.lock:
+            known = project.subject(wanted)
+            if known is None:
+                project.subjects[wanted] = f"{self._site.settings.site_id}_S{self._site.numbers.next('subject'):05d}"
+            return known or wanted
+
+    def _compare(self, row: Row, existing: ArchivedSession, subject: str, scans: list[Scan], override: bool) -> None:
+        if self._site.settings.prevent_cross_modality_merge and existing.xsi_type != row.xsi_type:
+            raise ArchiveFailedError(409, MODALITY)
+        if existing.subject != subject:
+            raise ArchiveFailedError(409, f"{SUBJECT}: {existing.label} Already Exists for another Subject")
+        differ = existing.study_uid and row.study_uid and existing.study_uid != row.study_uid
+        if differ and not override and not self._site.settings.allow_uid_change:
+            raise ArchiveFailedError(409, STUDY)
+        renumber = False
+        for scan in scans:
+            match = existing.scans.get(scan.id)
+            renumber |= bool(match and match.series_uid and match.series_uid != scan.series_uid)
+            by_uid = next((one for one in existing.scans.values() if one.series_uid == scan.series_uid), None)
+            if by_uid and match is None and not override:
+                raise ArchiveFailedError(
+                    409, f"Session already contains a scan with the same UID, but a different number ({by_uid.id})."
+                )
+        if renumber:
+            _renumber(existing, scans)
+
+    def _anonymize(self, row: Row, project: Project, scans: list[Scan]) -> list[Scan]:
+        """Project anonymisation happens now; it may change bytes, change UIDs, or throw objects away."""
+        if not self._site.anonymize_project(project, row):
+            return scans
+        if not row.files:
+            raise ArchiveFailedError(500, "Something went wrong: nothing is left after anonymization.")
+        row.built, row.xsi_type = build(self._site, row)
+        return _copies(row)
+
+    def _commit(
+        self,
+        row: Row,
+        project: Project,
+        subject: str,
+        label: str,
+        existing: ArchivedSession | None,
+        scans: list[Scan],
+        user: User,
+    ) -> ArchivedSession:
+        site = self._site
+        session = existing or ArchivedSession(
+            accession=f"{site.settings.site_id}_E{site.numbers.next('experiment'):05d}",
+            project=project.id,
+            subject=subject,
+            label=label,
+            study_uid=row.study_uid,
+            xsi_type=row.xsi_type,
+            modality=session_modality(row.xsi_type),
+            directory=site.archive_root / project.id / "arc001" / label,
+            date=row.scan_date,
+            insert_user=user.name,
+        )
+        for scan in scans:
+            self._merge(session, scan)
+        # An overridden conflict takes the incoming study; an ordinary merge has equal ones.
+        session.study_uid = row.study_uid or session.study_uid
+        with site.lock:
+            project.sessions[label] = session
+        return session
+
+    def _merge(self, session: ArchivedSession, scan: Scan) -> None:
+        kept = session.scans.get(scan.id)
+        if kept is None:
+            kept = Scan(scan.id, scan.series_uid, scan.series_description, scan.modality, scan.xsi_type)
+            kept.resource_id = self._site.numbers.next("resource")
+        folder = session.directory / "SCANS" / scan.id / "DICOM"
+        folder.mkdir(parents=True, exist_ok=True)
+        by_uid = {uid: name for name, uid in kept.uids.items()}
+        for name, path in scan.files.items():
+            uid = scan.uids.get(name, "")
+            twin = by_uid.get(uid)
+            if twin and twin != name:  # the same object under another name replaces its catalogue entry
+                kept.files.pop(twin).unlink(missing_ok=True)
+                kept.uids.pop(twin)
+                kept.digests.pop(twin, None)
+            _move(path, folder / name)
+            kept.files[name], kept.uids[name] = folder / name, uid
+            kept.digests.pop(name, None)
+        session.scans[scan.id] = kept
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError:
+        shutil.move(source, target)
+
+
+def _copies(row: Row) -> list[Scan]:
+    return [
+        Scan(s.id, s.series_uid, s.series_description, s.modality, s.xsi_type, dict(s.files), dict(s.uids))
+        for s in (row.built or {}).values()
+    ]
+
+
+def _validate(row: Row, scans: list[Scan]) -> None:
+    """Files the session document does not know, and one object stored twice, stop an archiving without override."""
+    known = {path for scan in scans for path in scan.files.values()}
+    for scan in scans:
+        folder = next(iter(scan.files.values())).parent
+        strange = [path for path in folder.iterdir() if path.is_file() and path not in known]
+        if strange:
+            raise ArchiveFailedError(400, f"Scan {scan.id} has {len(strange)} non-DICOM (or non-parsable DICOM) files")
+        twice = [uid for uid, count in Counter(scan.uids.values()).items() if count > 1]
+        if twice:
+            raise ArchiveFailedError(
+                400, f"Scan {scan.id} DICOM catalog contains duplicated SOP instance UIDs: {', '.join(twice)}"
+            )
+
+
+def _collisions(existing: ArchivedSession, scans: list[Scan]) -> None:
+    """Equal names on disk, or else equal objects under other names, in scans of one number."""
+    for scan in scans:
+        kept = existing.scans.get(scan.id)
+        if kept and kept.files.keys() & scan.files.keys():
+            raise ArchiveFailedError(409, MATCHING_FILES)
+    for scan in scans:
+        kept = existing.scans.get(scan.id)
+        if kept and set(kept.uids.values()) & set(scan.uids.values()):
+            raise ArchiveFailedError(409, SAME_RESOURCES)
+
+
+def _renumber(existing: ArchivedSession, scans: list[Scan]) -> None:
+    """Give a scan whose number is taken by another series a new id (``1-MR1``), or the id its series has already."""
+    used = set(existing.scans)
+    for scan in scans:
+        by_uid = next((one for one in existing.scans.values() if one.series_uid == scan.series_uid), None)
+        if by_uid:
+            scan.id = by_uid.id
+            continue
+        code = scan.xsi_type.removeprefix("xnat:")[:2].upper()
+        stem, number = scan.id, 1
+        while scan.id in used:
+            scan.id, number = f"{stem}-{'PT' if code == 'PE' else code}{number}", number + 1
+        used.add(scan.id)

@@ -1,0 +1,290 @@
+"""The archive's resources: subjects, experiments and scans, as lists with columns and as items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from tests.standin.model import ArchivedSession, Project, Scan
+from tests.standin.projectrest import NOT_FOUND, visible_project
+from tests.standin.tables import Reply, RestError, Value, item, items, table
+
+if TYPE_CHECKING:
+    from tests.standin.server import StandIn
+    from tests.standin.wire import Request
+
+_SHORTCUTS = {
+    "xnat:experimentdata/id": "ID",
+    "xnat:experimentdata/label": "label",
+    "xnat:experimentdata/project": "project",
+    "xnat:experimentdata/date": "date",
+    "xnat:experimentdata/time": "time",
+    "xnat:experimentdata/note": "note",
+    "xnat:experimentdata/meta/insert_date": "insert_date",
+    "xnat:experimentdata/meta/insert_user/login": "insert_user",
+    "xnat:experimentdata/meta/last_modified": "last_modified",
+    "xnat:experimentdata/extension_item/element_name": "xsiType",
+    "xnat:imagesessiondata/id": "session_ID",
+    "xnat:imagesessiondata/label": "session_label",
+    "xnat:imagesessiondata/project": "session_project",
+    "xnat:imagesessiondata/modality": "modality",
+    "xnat:imagesessiondata/scanner": "scanner",
+    "xnat:imagesessiondata/uid": "UID",
+    "xnat:subjectassessordata/subject_id": "subject_ID",
+    "xnat:subjectdata/label": "subject_label",
+    "xnat:subjectdata/project": "subject_project",
+}
+"""XML path -> the shortcut a table's column is named by. ``studyInstanceUID`` is a second name of ``UID``."""
+
+_BY_NAME = {name: path for path, name in _SHORTCUTS.items()} | {"studyInstanceUID": "xnat:imagesessiondata/uid"}
+_ROOTS = {"xnat:experimentdata": 0, "xnat:subjectassessordata": 1, "xnat:imagesessiondata": 2}
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:21]
+
+
+# -- subjects
+
+
+def subjects(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
+    rows = []
+    for label, accession in project.subjects.items():
+        row: dict[str, Value] = {
+            "ID": accession,
+            "project": project.id,
+            "label": label,
+            "insert_date": _stamp(0),
+            "insert_user": "admin",
+            "URI": f"/data/subjects/{accession}",
+        }
+        if _matches(row, request.query):
+            rows.append(row)
+    columns = _columns(request, "ID project label insert_date insert_user")
+    return table([*columns, "URI"], rows, query=request.query)
+
+
+def subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
+    name = found["subject"]
+    label = _subject_label(project, name)
+    if label is None:
+        raise RestError(
+            404,
+            f"Unable to find the specified subject. The project {project.id} does not contain a subject "
+            f"identifiable by the ID or label {name}.",
+        )
+    fields: dict[str, Value] = {"ID": project.subjects[label], "project": project.id, "label": label}
+    experiments = [_item(one, project) for one in project.sessions.values() if one.subject == label]
+    return items(item("xnat:subjectData", fields, {"experiments/experiment": experiments}))
+
+
+def _subject_label(project: Project, name: str) -> str | None:
+    """By label, case and all, or by accession id: reading is stricter than archiving."""
+    if name in project.subjects:
+        return name
+    return next((label for label, accession in project.subjects.items() if accession == name), None)
+
+
+# -- experiments
+
+
+def _experiment_row(site: StandIn, session: ArchivedSession) -> dict[str, Value]:
+    project = site.projects[session.project]
+    return {
+        "ID": session.accession,
+        "project": session.project,
+        "date": session.date,
+        "xsiType": session.xsi_type,
+        "label": session.label,
+        "insert_date": _stamp(session.inserted),
+        "insert_user": session.insert_user,
+        "subject_ID": project.subjects[session.subject],
+        "subject_label": session.subject,
+        "subject_project": session.project,
+        "session_ID": session.accession,
+        "session_label": session.label,
+        "session_project": session.project,
+        "UID": session.study_uid,
+        "modality": session.modality,
+        "URI": f"/data/experiments/{session.accession}",
+    }
+
+
+def experiments(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    """A project's or a subject's experiments."""
+    project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
+    sessions = list(project.sessions.values())
+    if "subject" in found:
+        label = _subject_label(project, found["subject"])
+        if label is None:
+            raise RestError(404, f"Unable to identify subject {found['subject']}")
+        sessions = [one for one in sessions if one.subject == label]
+    return _experiment_table(site, request, sessions, "xnat:subjectassessordata", None)
+
+
+def all_experiments(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
+    """Every experiment the user can read."""
+    readable = [one for one in site.projects.values() if site.may(request.user, one, "read")]
+    sessions = [session for project in readable for session in project.sessions.values()]
+    return _experiment_table(site, request, sessions, "xnat:experimentdata", "Matching experiments")
+
+
+def _experiment_table(
+    site: StandIn, request: Request, sessions: Iterable[ArchivedSession], root: str, title: str | None
+) -> Reply:
+    """Columns and filters are shortcuts or XML paths; the most special type among them limits the list to it.
+
+    The key of that type comes along under its own name, and unknown shortcuts give no column.
+    """
+    root = _root(root, request.query)
+    asked = _columns(request, "ID project date xsiType label insert_date")
+    if "columns" not in request.query and title and _ROOTS.get(root, 3) > 0:
+        asked += ["subject_ID", "subject_label"]
+    key = _SHORTCUTS.get(f"{root}/id", f"{root}/id")
+    columns = list(dict.fromkeys([key] * (key != "ID") + [name for one in asked if (name := _column(one))]))
+    rows = []
+    for session in sessions:
+        row = _experiment_row(site, session)
+        if _is_a(session.xsi_type, root) and _matches(row, request.query):
+            row[key] = session.accession
+            rows.append(row)
+    return table([*columns, "URI"], rows, title=title, query=request.query)
+
+
+def _column(asked: str) -> str | None:
+    """What a column is called in the answer, whichever way it was asked for."""
+    path = _BY_NAME.get(asked, asked.lower() if "/" in asked else None)
+    return _SHORTCUTS.get(path, path) if path else None
+
+
+def _root(root: str, query: Mapping[str, str]) -> str:
+    """The type the query is about: ``xsiType``, else the most special one any column or filter needs."""
+    asked = query.get("xsiType")
+    if asked and "," not in asked:
+        return asked.lower()
+    for name in [*query.get("columns", "").split(","), *query]:
+        kind = _BY_NAME.get(name, name.lower()).split("/")[0]
+        if "/" in _BY_NAME.get(name, name) and kind != "xnat:subjectdata" and _ROOTS.get(kind, 3) > _ROOTS.get(root, 3):
+            root = kind
+    return root
+
+
+def _is_a(xsi_type: str, wanted: str) -> bool:
+    return wanted == xsi_type.lower() or wanted in _ROOTS
+
+
+def _columns(request: Request, default: str) -> list[str]:
+    asked = request.query.get("columns")
+    return asked.split(",") if asked and asked != "DEFAULT" else default.split()
+
+
+def _matches(row: Mapping[str, Value], query: Mapping[str, str]) -> bool:
+    """Query by field: commas mean "or", ``*`` and ``%`` are wildcards, other parameters are no filters."""
+    for key, wanted in query.items():
+        name = _column(key)
+        if key in ("xsiType", "columns", "format") or name is None or name not in row:
+            continue
+        value = str(row[name] or "")
+        patterns = [one.replace("%", "*") for one in wanted.split(",")]
+        if not any(fnmatchcase(value, one) if "*" in one else value == one for one in patterns):
+            return False
+    return True
+
+
+def find_session(site: StandIn, request: Request, found: dict[str, str], message: str = NOT_FOUND) -> ArchivedSession:
+    """The session an address names: accession id anywhere, label only below its project."""
+    name = found["assessed"]
+    project = None
+    if "project" in found:
+        project = site.readable(request.user, found["project"])
+        if project is None:
+            raise RestError(404, message)
+    for one in [project] if project else site.projects.values():
+        if not site.may(request.user, one, "read"):
+            continue
+        for session in one.sessions.values():
+            if session.accession == name or (project and session.label == name):
+                return session
+    raise RestError(404, message)
+
+
+def experiment(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    session = find_session(site, request, found)
+    return items(_item(session, site.projects[session.project]))
+
+
+def _item(session: ArchivedSession, project: Project) -> dict[str, Any]:
+    fields: dict[str, Value] = {
+        "ID": session.accession,
+        "id": session.accession,
+        "project": session.project,
+        "label": session.label,
+        "subject_ID": project.subjects[session.subject],
+        "UID": session.study_uid,
+        "modality": session.modality,
+        "date": session.date,
+        "prearchivePath": "",
+    }
+    children = {"scans/scan": [_scan_item(session, one) for one in session.scans.values()]}
+    return item(session.xsi_type, fields, children)
+
+
+# -- scans
+
+
+def _scan_item(session: ArchivedSession, scan: Scan) -> dict[str, Any]:
+    fields: dict[str, Value] = {
+        "ID": scan.id,
+        "UID": scan.series_uid,
+        "type": scan.series_description,
+        "series_description": scan.series_description,
+        "modality": scan.modality,
+        "quality": "usable",
+        "image_session_ID": session.accession,
+        "frames": len(scan.files),
+    }
+    catalog: dict[str, Value] = {
+        "label": "DICOM",
+        "format": "DICOM",
+        "content": "RAW",
+        "file_count": len(scan.files),
+        "xnat_abstractresource_id": scan.resource_id,
+        "URI": f"SCANS/{scan.id}/DICOM/scan_{scan.id}_catalog.xml",
+    }
+    return item(scan.xsi_type, fields, {"file": [item("xnat:resourceCatalog", catalog, {})]})
+
+
+def scans(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    session = find_session(site, request, found, "Unable to find the specified image session.")
+    columns = [
+        one.rsplit("/", 1)[-1]  # a path of the scan type is shown under its shortcut
+        for one in _columns(request, "xnat_imagescandata_id ID type quality xsiType note series_description")
+    ]
+    rows = []
+    for one in session.scans.values():
+        row: dict[str, Value] = {
+            "xnat_imagescandata_id": one.resource_id,
+            "ID": one.id,
+            "type": one.series_description,
+            "quality": "usable",
+            "xsiType": one.xsi_type,
+            "series_description": one.series_description,
+            "UID": one.series_uid,
+            "modality": one.modality,
+            "frames": len(one.files),
+        }
+        uri = f"/data/experiments/{session.accession}/scans/{one.id}"
+        rows.append(row | {"URI": uri})
+    return table([*columns, "URI"], rows, query=request.query)
+
+
+def scan(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    session = find_session(site, request, found, "Unable to find the specified image session.")
+    wanted = session.scans.get(found["scan"])
+    if wanted is None:
+        raise RestError(404, "Unable to find the specified scan.")
+    return items(_scan_item(session, wanted))

@@ -1,0 +1,166 @@
+"""Logins: Basic on any request, the JSESSIONID cookie, lock-out, and what an unauthenticated request gets."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
+
+from tests.standin.model import User
+from tests.standin.tables import Reply
+
+if TYPE_CHECKING:
+    from tests.standin.server import StandIn
+    from tests.standin.wire import Request
+
+_BROWSER = re.compile(r".*(MSIE|Mozilla|AppleWebKit|Opera)")
+"""The default interactive agents: they are sent to the login page instead of getting a 401."""
+
+
+@dataclass
+class HttpSession:
+    id: str
+    user: User
+    used: float = field(default_factory=time.monotonic)
+
+
+class Gate:
+    """Knows who is asking."""
+
+    def __init__(self, site: StandIn) -> None:
+        self._site = site
+        self._lock = threading.Lock()
+        self._sessions: dict[str, HttpSession] = {}
+        self.created = 0
+
+    def enter(self, request: Request) -> Reply | None:
+        """Set the request's user, or answer for it: 401, or 302 to the login page for a browser."""
+        session = self._by_cookie(request)
+        if session is None:
+            given = request.headers.get("Authorization")
+            if given is None:
+                return self._stranger(request)
+            user = self._by_password(given)
+            if user is None:
+                return self.refuse("Login attempt failed. Please try again.")
+            session = self._create(user)
+            if session is None:
+                return self.refuse("Maximum sessions of 1000 for this principal exceeded")
+            request.session_id = session.id
+        if not session.user.enabled:
+            return self.refuse("User account disabled.")
+        session.used = time.monotonic()
+        request.user = session.user
+        request.session_id = session.id
+        return None
+
+    def refuse(self, message: str) -> Reply:
+        body = f"<html><head><title>Error report</title></head><body><h1>HTTP Status 401 - {message}</h1></body></html>"
+        realm = [("WWW-Authenticate", f'Basic realm="{self._site.settings.site_id}"')]
+        return Reply(401, body.encode(), "text/html;charset=utf-8", realm)
+
+    def _stranger(self, request: Request) -> Reply:
+        if _BROWSER.match(request.user_agent or ""):
+            page = self._site.settings.context_path + "/app/template/Login.vm"
+            return Reply(302, headers=[("Location", self._site.base + page)])
+        return self.refuse("Full authentication is required to access this resource")
+
+    def _by_cookie(self, request: Request) -> HttpSession | None:
+        found = cookie(request, "JSESSIONID")
+        with self._lock:
+            session = self._sessions.get(found or "")
+            if session and time.monotonic() - session.used > self._site.settings.session_timeout:
+                del self._sessions[session.id]
+                return None
+            return session
+
+    def _by_password(self, header: str) -> User | None:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            name, _, password = base64.b64decode(token).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return self.login(name, password)
+
+    def login(self, name: str, password: str) -> User | None:
+        """The user, or None; failures count towards the lock-out, which a right password does not end."""
+        user = self._site.users.get(name)
+        if user is None:
+            return None
+        with self._lock:
+            if user.failed_logins >= self._site.settings.max_failed_logins:
+                return None
+            if not user.enabled or not secrets.compare_digest(user.password.encode(), password.encode()):
+                user.failed_logins += 1
+                return None
+            user.failed_logins = 0
+            return user
+
+    def _create(self, user: User) -> HttpSession | None:
+        with self._lock:
+            mine = [one for one in self._sessions.values() if one.user is user]
+            if len(mine) >= self._site.settings.max_sessions:
+                return None
+            session = HttpSession(secrets.token_hex(16).upper(), user)
+            self._sessions[session.id] = session
+            self.created += 1
+            return session
+
+    def admit(self, request: Request, user: User) -> bool:
+        """Give the request a session of its own, as ``services/auth`` does."""
+        session = self._by_cookie(request)
+        if session is None or session.user is not user:
+            session = self._create(user)
+        if session is None:
+            return False
+        request.user, request.session_id = user, session.id
+        return True
+
+    def leave(self, request: Request) -> None:
+        """Invalidate the request's session."""
+        with self._lock:
+            self._sessions.pop(request.session_id or "", None)
+
+    def touch(self, request: Request) -> None:
+        """The end of a request counts as use too."""
+        with self._lock:
+            if session := self._sessions.get(request.session_id or ""):
+                session.used = time.monotonic()
+
+    def forget_all(self) -> None:
+        with self._lock:
+            self._sessions.clear()
+
+    def count(self) -> int:
+        with self._lock:
+            return len(self._sessions)
+
+    def cookies(self, request: Request) -> list[tuple[str, str]]:
+        """SESSION_EXPIRATION_TIME on every answer, JSESSIONID when the client does not have it yet."""
+        path = self._site.settings.context_path or "/"
+        timeout = int(self._site.settings.session_timeout * 1000)
+        expires = f'SESSION_EXPIRATION_TIME="{int(time.time() * 1000)},{timeout}"; Version=1; Path={path}'
+        found = [("Set-Cookie", expires)]
+        if request.session_id and cookie(request, "JSESSIONID") != request.session_id:
+            found.append(("Set-Cookie", f"JSESSIONID={request.session_id}; Path={path}; HttpOnly"))
+        return found
+
+
+def cookie(request: Request, name: str) -> str | None:
+    """A cookie of the request; malformed headers have none."""
+    for line in request.headers.get_all("Cookie") or ():
+        try:
+            found: SimpleCookie = SimpleCookie(line)
+        except CookieError:
+            continue
+        if name in found:
+            return str(found[name].value)
+    return None

@@ -1,0 +1,160 @@
+"""Storing one DICOM object: what GradualDicomImporter does with each entry of an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+
+from tests.standin import filters, identify
+from tests.standin.dicomhead import STUDY_COMMENTS, Head, NotDicomError, head_of, read_head
+from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
+from tests.standin.namer import (
+    base_name,
+    file_name_chars,
+    make_file_name,
+    scan_directory,
+    valid_name,
+    value_of,
+)
+from tests.standin.tables import RestError
+from tests.standin.tarstream import Source
+
+if TYPE_CHECKING:
+    from tests.standin.server import StandIn
+
+_BLOCK = 1 << 16
+
+
+def store(site: StandIn, user: User, params: Mapping[str, str], entry: str, source: Source) -> list[str]:
+    """Store one object and return the address of its session, or nothing when a filter drops it.
+
+    Every trouble, a full disk included, is ``unable to read DICOM object NAME``; what was written stays.
+    """
+    name = base_name(entry)
+    try:
+        return _store(site, user, params, name, source)
+    except RestError:
+        raise
+    except Exception as error:
+        raise RestError(400, f"unable to read DICOM object {name}") from error
+
+
+def _store(site: StandIn, user: User, params: Mapping[str, str], name: str, source: Source) -> list[str]:
+    site.faults.refuse_name(name)
+    asked = params.get("PROJECT_ID")
+    project = site.readable(user, asked) if asked else None
+    head = _read(site, project, source)
+    if project is None:
+        project = identify.project_of(site, head.data)
+    if not _accepted(site, project, head.data):
+        return []
+    for keyword, words in (("SOPClassUID", "SOP Class UID"), ("SOPInstanceUID", "SOP Instance UID")):
+        if value_of(head.data, keyword) is None:
+            raise RestError(400, f"object {name} contains no {words}")
+    row, new = site.prearchive.get_or_create(_wanted(site, project, head.data, params))
+    scan = scan_directory(head.data)
+    target = _target(site, row, scan, name, head.data, params.get("rename", "").lower() == "true")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    claim = scan + target.name
+    if not site.prearchive.open_file(row, claim):
+        raise RestError(400, "Concurrent file sends of the same data is not supported.")
+    try:
+        rejected = _write(site, row, target, head, source)
+    finally:
+        site.prearchive.close_file(row, claim)
+    if rejected:
+        if new and not row.files:
+            site.prearchive.forget(row)
+        return []
+    return [row.url]
+
+
+def _read(site: StandIn, project: Project | None, source: Source) -> Head:
+    stop = max(STUDY_COMMENTS, filters.last_tag(site.settings.site_filter))
+    return read_head(source, max(stop, filters.last_tag(project.series_filter) if project else 0))
+
+
+def _accepted(site: StandIn, project: Project | None, header: Dataset) -> bool:
+    return filters.accepts(site.settings.site_filter, header) and (
+        project is None or filters.accepts(project.series_filter, header)
+    )
+
+
+def _wanted(site: StandIn, project: Project | None, header: Dataset, params: Mapping[str, str]) -> Row:
+    """The row this object would make; only the first object of a session sees its row created."""
+    label = params["EXPT_LABEL"] if "EXPT_LABEL" in params else identify.session_of(header)
+    folder = params.get("PREARC_SESSION_FOLDER", label)
+    stamp = params.get("PREARC_TIMESTAMP") or site.prearchive.timestamp()
+    return Row(
+        project=project.id if project else None,
+        timestamp=stamp,
+        folder=folder,
+        label=label,
+        subject=params["SUBJECT_ID"] if "SUBJECT_ID" in params else identify.subject_of(header),
+        study_uid=value_of(header, "StudyInstanceUID"),
+        directory=site.prearchive.directory(project.id if project else None, stamp, folder),
+        autoarchive=_auto_archive(project, header),
+        prevent_anon=params.get("prevent_anon", "").lower() == "true",
+        prevent_auto_commit=params.get("prevent_auto_commit", "").lower() == "true",
+        source=params.get("SOURCE", ""),
+        visit=params.get("VISIT", ""),
+        protocol=params.get("SUBTYPE", ""),
+        scan_date=_date(value_of(header, "StudyDate")),
+        scan_time=_time(value_of(header, "StudyTime")),
+    )
+
+
+def _auto_archive(project: Project | None, header: Dataset) -> str | None:
+    """The header's wish, else the project's code: an AA parameter on import counts for nothing."""
+    if project is None:
+        return None
+    asked = identify.auto_archive_of(header)
+    if asked is not None:
+        return "AutoArchive" if asked else "Manual"
+    return AUTO_ARCHIVE_NAMES.get(project.code)
+
+
+def _date(value: str | None) -> str:
+    return f"{value[:4]}-{value[4:6]}-{value[6:8]}" if value and value[:8].isdigit() and len(value) >= 8 else ""
+
+
+def _time(value: str | None) -> str:
+    return f"{value[:2]}:{value[2:4]}:{value[4:6]}" if value and value[:6].isdigit() and len(value) >= 6 else ""
+
+
+def _target(site: StandIn, row: Row, scan: str, name: str, header: Dataset, rename: bool) -> Path:
+    """The namer's name when asked for, else the entry's own unless another object has it already."""
+    folder = row.directory / "SCANS" / scan / "DICOM"
+    safe = folder / make_file_name(site.settings.file_name_template, header)
+    wanted = file_name_chars(name)
+    if rename or not valid_name(wanted):
+        return safe
+    asked = folder / wanted
+    if not asked.exists():
+        return asked
+    try:
+        stored = head_of(asked).data
+    except (NotDicomError, OSError):
+        return safe
+    same = all(value_of(stored, k) == value_of(header, k) for k in ("SOPInstanceUID", "SOPClassUID"))
+    return asked if same else safe
+
+
+def _write(site: StandIn, row: Row, target: Path, head: Head, source: Source) -> bool:
+    """Write head and rest; True when anonymisation threw the object away."""
+    with target.open("wb") as out:
+        for block in site.faults.stored(row, target, _blocks(head, source)):
+            out.write(block)
+    site.faults.after_file(row, target)
+    if row.prevent_anon or not site.settings.site_anonymization:
+        return False
+    return site.anonymize(target, row)
+
+
+def _blocks(head: Head, source: Source) -> Iterator[bytes]:
+    yield head.raw
+    while block := source.read(_BLOCK):
+        yield block

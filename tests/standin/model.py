@@ -1,0 +1,201 @@
+"""What the stand-in keeps: projects, users, prearchive rows, archived sessions and the site's settings."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+UNASSIGNED = "Unassigned"
+
+AUTO_ARCHIVE_NAMES = {0: "Manual", 4: "AutoArchive", 5: "AutoArchiveOverwrite"}
+
+
+@dataclass
+class Project:
+    """A project; ``access`` maps a login to "none", "read", "edit" (member) or "delete" (owner)."""
+
+    id: str
+    code: int = 4
+    aliases: tuple[str, ...] = ()
+    access: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    series_filter: dict[str, Any] | None = None
+    petmr: str | None = None
+    anon_script: str | None = None
+    config: dict[tuple[str, str], str] = field(default_factory=dict)
+    quarantine_code: int = 0
+    subjects: dict[str, str] = field(default_factory=dict)
+    """Subject label -> accession id, in order of creation."""
+    sessions: dict[str, ArchivedSession] = field(default_factory=dict)
+    """Session label -> archived session."""
+
+    def subject(self, label: str) -> str | None:
+        """The stored spelling of a subject label; XNAT compares labels without regard to case when archiving."""
+        return next((known for known in self.subjects if known.lower() == label.lower()), None)
+
+
+@dataclass
+class User:
+    """A login; ``all_data`` behaves as a site administrator, ``enabled=False`` as a disabled account."""
+
+    name: str
+    password: str = "secret"
+    all_data: bool = False
+    enabled: bool = True
+    first_name: str = ""
+    last_name: str = ""
+    failed_logins: int = 0
+
+
+@dataclass
+class Scan:
+    """One series of a session. ``files`` are the catalogued ones; the disk may hold more."""
+
+    id: str
+    series_uid: str
+    series_description: str = ""
+    modality: str = ""
+    xsi_type: str = "xnat:otherDicomScanData"
+    files: dict[str, Path] = field(default_factory=dict)
+    uids: dict[str, str] = field(default_factory=dict)
+    """File name -> SOPInstanceUID, what XNAT's catalogue entries hold."""
+    resource_id: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """A session in the prearchive: one line of the prearchive table."""
+
+    project: str | None
+    timestamp: str
+    folder: str
+    label: str
+    subject: str | None
+    study_uid: str | None
+    directory: Path
+    status: str = "RECEIVING"
+    autoarchive: str | None = None
+    prevent_anon: bool = False
+    prevent_auto_commit: bool = False
+    source: str = ""
+    visit: str = ""
+    protocol: str = ""
+    timezone: str = ""
+    scan_date: str = ""
+    scan_time: str = ""
+    uploaded: float = field(default_factory=time.time)
+    lastmod: float = field(default_factory=time.time)
+    touched: float = field(default_factory=time.monotonic)
+    built: dict[str, Scan] | None = None
+    xsi_type: str = ""
+    logs: list[tuple[str, float, str]] = field(default_factory=list)
+    open_files: set[str] = field(default_factory=set)
+    gone: bool = False
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file on disk by name; scans share no names in ordinary use, the last one wins otherwise."""
+        return {path.name: path for path in sorted(self.directory.glob("SCANS/*/DICOM/*")) if path.is_file()}
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.project or UNASSIGNED, self.timestamp, self.folder)
+
+    @property
+    def url(self) -> str:
+        """The address in listings: without ``/data``."""
+        return "/prearchive/projects/" + "/".join(self.key)
+
+    def log(self, text: str) -> None:
+        """Append a log entry, as XNAT writes ``logs/<millis>.log`` beside the scans."""
+        now = time.time()
+        self.logs.append((str(int(now * 1000) + len(self.logs)), now, text))
+
+
+@dataclass
+class ArchivedSession:
+    """An imaging session in the archive."""
+
+    accession: str
+    project: str
+    subject: str
+    label: str
+    study_uid: str | None
+    xsi_type: str
+    modality: str
+    directory: Path
+    date: str = ""
+    scans: dict[str, Scan] = field(default_factory=dict)
+    inserted: float = field(default_factory=time.time)
+    insert_user: str = ""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The catalogued DICOM files of all scans by name."""
+        return {name: path for scan in self.scans.values() for name, path in scan.files.items()}
+
+    @property
+    def uri(self) -> str:
+        return f"/archive/projects/{self.project}/subjects/{self.subject}/experiments/{self.label}"
+
+
+@dataclass
+class Settings:
+    """Site settings a test may change while the server runs."""
+
+    session_timeout: float = 15 * 60.0
+    rebuilder_interval: float | None = None
+    file_name_template: str = DEFAULT_TEMPLATE
+    site_filter: dict[str, Any] | None = None
+    site_anonymization: bool = False
+    site_petmr: str | None = None
+    context_path: str = ""
+    version: str = "1.8.10"
+    max_failed_logins: int = 20
+    max_sessions: int = 1000
+    archive_timeout: float = 600.0
+    default_importer: str = "DICOM-zip"
+    prevent_cross_modality_merge: bool = True
+    allow_uid_change: bool = False
+    restrict_user_list: bool = True
+    checksums: bool = True
+    read_timeout: float = 20.0
+    """Tomcat's connectionTimeout: how long one read from a silent client may take."""
+    config: dict[tuple[str, str], str] = field(default_factory=dict)
+    site_id: str = "XNAT"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer, as the server saw them."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    status: int
+    body_bytes: int
+    content_type: str | None
+    content_length: int | None
+    user_agent: str | None
+    started: float
+    finished: float
+    user: str | None = None
+    reply: bytes = b""
+
+
+class Counter:
+    """Thread-safe numbers for accession ids and resources."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, int] = {}
+
+    def next(self, name: str) -> int:
+        with self._lock:
+            self._values[name] = self._values.get(name, 0) + 1
+            return self._values[name]

@@ -1,0 +1,224 @@
+"""The stand-in as a whole: state of the site, lifecycle, and what tests look at."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.standin import account
+from tests.standin.archiver import Archiver
+from tests.standin.auth import Gate
+from tests.standin.builder import Facts
+from tests.standin.closing import rebuild_idle
+from tests.standin.faults import Faults
+from tests.standin.model import ArchivedSession, Counter, Exchange, Project, Row, Settings, User
+from tests.standin.prearchive import Prearchive
+from tests.standin.routes import dispatch
+from tests.standin.tables import Reply, RestError, page
+from tests.standin.wire import Request, Server
+
+_LEVELS = {"none": 0, "read": 1, "edit": 2, "delete": 3}
+
+
+class StandIn:
+    """An XNAT on the loopback interface. Everything it stores is under ``root``."""
+
+    def __init__(self, root: Path, projects: Sequence[Project] = (), users: Sequence[User] = (), port: int = 0) -> None:
+        self.root = Path(root)
+        self.prearchive_root = self.root / "prearchive"
+        self.archive_root = self.root / "archive"
+        self.projects = {project.id: project for project in projects}
+        self.users = {user.name: user for user in users}
+        self.receiver = User("admin", all_data=True)
+        self.settings = Settings()
+        self.lock = threading.RLock()
+        self.numbers = Counter()
+        self.facts: dict[Path, Facts] = {}
+        self.busy: dict[str, str] = {}
+        """Accession id -> pipeline that holds an open workflow on it."""
+        self.errors: list[str] = []
+        """Exceptions inside the stand-in itself; a test may assert there are none."""
+        self.faults = Faults()
+        self.gate = Gate(self)
+        self.prearchive = Prearchive(self)
+        self.archiver = Archiver(self)
+        self.requests: list[Exchange] = []
+        self._port = port
+        self._server: Server | None = None
+        self._threads: list[threading.Thread] = []
+        self._ended = threading.Event()
+
+    # -- lifecycle
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen and answer in threads of this process."""
+        for folder in (self.prearchive_root, self.archive_root):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._ended.clear()
+        self._listen()
+        self.spawn(self._timer)
+
+    def _listen(self) -> None:
+        self._server = Server(self, self._port)
+        self._port = self._server.server_port
+        server = self._server
+        self.spawn(lambda: server.serve_forever(poll_interval=0.02))
+
+    def stop(self) -> None:
+        """Close the port and every connection, end the background task."""
+        self._ended.set()
+        self._hang_up(hard=False)
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._threads.clear()
+
+    def _hang_up(self, *, hard: bool) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server.drop_all(hard=hard)
+            self._server = None
+
+    def restart(self) -> None:
+        """As a Tomcat restart looks: requests in flight are reset, sessions forgotten, rows and files kept."""
+        self._hang_up(hard=True)
+        self.gate.forget_all()
+        self._listen()
+
+    def spawn(self, work: Callable[[], object]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _timer(self) -> None:
+        while not self._ended.wait(min(0.05, (self.settings.rebuilder_interval or 1) / 4)):
+            try:
+                rebuild_idle(self)
+            except Exception as error:  # noqa: BLE001 - the task must survive, the test must see it
+                self.errors.append(repr(error))
+
+    # -- answering
+
+    def answer(self, request: Request) -> Reply:
+        """One request: login, route, error page."""
+        self.faults.arrived(request)
+        path = request.path.removeprefix(self.settings.context_path)
+        if path in ("/data/services/auth", "/REST/services/auth") and request.method in ("PUT", "POST"):
+            reply: Reply | None = account.services_auth(self, request)
+        elif path == "/app/template/Login.vm":
+            reply = dispatch(self, request)
+        else:
+            reply = self.gate.enter(request)
+        if reply is None:
+            try:
+                reply = self.faults.instead(request) or dispatch(self, request)
+            except RestError as error:
+                reply = page(error.status, error.message)
+            reply.headers += self.gate.cookies(request)
+            self.gate.touch(request)
+        return self.faults.before_reply(request, reply)
+
+    def record(self, exchange: Exchange) -> None:
+        with self.lock:
+            self.requests.append(exchange)
+
+    # -- rights
+
+    def may(self, user: User, project: Project, level: str) -> bool:
+        """Whether a user has at least this level on a project."""
+        return user.all_data or _LEVELS[project.access.get(user.name, "none")] >= _LEVELS[level]
+
+    def any_project(self, name: str) -> Project | None:
+        """A project by id or alias, whoever asks."""
+        found = self.projects.get(name)
+        return found or next((one for one in self.projects.values() if name in one.aliases), None)
+
+    def readable(self, user: User, name: str) -> Project | None:
+        """A project the user can see, by id or alias."""
+        found = self.any_project(name)
+        return found if found and self.may(user, found, "read") else None
+
+    def petmr_setting(self, project: str | None) -> str | None:
+        found = self.projects.get(project or "")
+        return (found.petmr if found else None) or self.settings.site_petmr
+
+    # -- anonymisation
+
+    def anonymize(self, path: Path, row: Row) -> bool:
+        """Site anonymisation of a received file; True when the object was rejected and is gone."""
+        return self.faults.anonymize("site", path, row)
+
+    def anonymize_project(self, project: Project, row: Row) -> bool:
+        """Project anonymisation at archiving; True when any file changed or went."""
+        if project.anon_script is None:
+            return False
+        for path in list(row.files.values()):
+            self.faults.anonymize("project", path, row)
+        return True
+
+    # -- what tests look at
+
+    @property
+    def base(self) -> str:
+        """Scheme, host and port, without the context path."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def url(self) -> str:
+        return self.base + self.settings.context_path
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    def project(self, name: str) -> Project:
+        return self.projects[name]
+
+    def user(self, name: str) -> User:
+        return self.users[name]
+
+    def archived(self, project: str, subject: str, label: str) -> ArchivedSession | None:
+        found = self.projects[project].sessions.get(label)
+        return found if found and found.subject == subject else None
+
+    def sessions(self, project: str) -> list[ArchivedSession]:
+        return list(self.projects[project].sessions.values())
+
+    def rows(self, project: str | None) -> list[Row]:
+        """The prearchive rows of a project; None or ``Unassigned`` for those without one."""
+        return self.prearchive.of(None if project == "Unassigned" else project)
+
+    def failed_logins(self, user: str) -> int:
+        return self.users[user].failed_logins
+
+    @property
+    def sessions_created(self) -> int:
+        """How many HTTP sessions logins have made so far."""
+        return self.gate.created
+
+    def expire_sessions(self) -> None:
+        """Forget every HTTP session, as an idle timeout does."""
+        self.gate.forget_all()
+
+    def wait_idle(self, seconds: float = 5.0) -> bool:
+        """Wait until no connection is open; True when that was reached."""
+        pause = threading.Event()
+        for _ in range(int(seconds / 0.01)):
+            if self._server is None or not self._server.connections():
+                return True
+            with contextlib.suppress(ValueError):
+                pause.wait(0.01)
+        return False

@@ -1,0 +1,277 @@
+"""The HTTP side: sockets, keep-alive, request bodies as streams, answers, the request log."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.standin.model import Exchange, User
+from tests.standin.tables import Reply
+
+if TYPE_CHECKING:
+    from tests.standin.server import StandIn
+
+MAX_SWALLOW = 2 << 20
+"""Tomcat's maxSwallowSize: a larger unread body costs the connection."""
+
+_BLOCK = 1 << 16
+
+
+class BodyCutError(ConnectionError):
+    """The client went away inside the body."""
+
+
+class Body:
+    """A request body, read in blocks; counts what arrived."""
+
+    def __init__(self, handler: Handler, length: int | None, chunked: bool) -> None:
+        self._handler = handler
+        self.length = length
+        self.chunked = chunked
+        self.received = 0
+        self._left = 0 if chunked else (length or 0)
+        self._ended = not chunked and not self._left
+        self.cut = False
+
+    def read(self, size: int, /) -> bytes:
+        """Exactly ``size`` bytes unless the body ends first."""
+        parts = []
+        while size > 0 and not self._ended:
+            if self.chunked and not self._left and not self._next_chunk():
+                break
+            data = self._pull(min(size, self._left, _BLOCK))
+            parts.append(data)
+            size -= len(data)
+            self._left -= len(data)
+            if self.chunked and not self._left:
+                self._line()
+            elif not self.chunked:
+                self._ended = not self._left
+        return b"".join(parts)
+
+    def _pull(self, size: int) -> bytes:
+        try:
+            data = self._handler.pull(size)
+        except OSError as error:
+            self._ended = self.cut = True
+            raise BodyCutError(str(error)) from error
+        if not data:
+            self._ended = self.cut = True
+            raise BodyCutError("the client closed the connection inside the body")
+        self.received += len(data)
+        return data
+
+    def _line(self) -> bytes:
+        try:
+            line = self._handler.rfile.readline(1024)
+        except OSError as error:
+            self._ended = self.cut = True
+            raise BodyCutError(str(error)) from error
+        if not line.endswith(b"\n"):
+            self._ended = self.cut = True
+            raise BodyCutError("the client closed the connection inside the body")
+        return line
+
+    def _next_chunk(self) -> bool:
+        try:
+            self._left = int(self._line().split(b";")[0], 16)
+        except ValueError as error:
+            self._ended = self.cut = True
+            raise BodyCutError("bad chunk") from error
+        if not self._left:
+            while self._line().strip():
+                pass
+            self._ended = True
+        return not self._ended
+
+    def swallow(self) -> bool:
+        """Read what the application left, up to Tomcat's limit; False when the connection must go."""
+        if not self.chunked and self._left > MAX_SWALLOW:
+            return False
+        swallowed = 0
+        try:
+            while not self._ended and swallowed <= MAX_SWALLOW:
+                swallowed += len(self.read(_BLOCK))
+        except BodyCutError:
+            return False
+        return self._ended
+
+    def all(self, limit: int = 1 << 20) -> bytes:
+        """A small body as a whole (forms, JSON)."""
+        return self.read(limit)
+
+
+class Request:
+    """One request as the resources see it."""
+
+    def __init__(self, handler: Handler) -> None:
+        split = urlsplit(handler.path)
+        self.method = str(handler.command)
+        self.path = unquote(split.path)
+        self.raw_path = split.path
+        self.pairs = parse_qsl(split.query, keep_blank_values=True)
+        self.query = dict(reversed(self.pairs))  # the first of several values counts, as in getFirstValue
+        self.headers = handler.headers
+        self.user_agent: str | None = self.headers.get("User-Agent")
+        self.content_type: str | None = self.headers.get("Content-Type")
+        length = self.headers.get("Content-Length")
+        self.content_length = int(length) if length and length.isdigit() else None
+        chunked = "chunked" in (self.headers.get("Transfer-Encoding") or "").lower()
+        self.body = Body(handler, self.content_length, chunked)
+        self.handler = handler
+        self.user = User("guest")
+        self.session_id: str | None = None
+
+    def true(self, name: str) -> bool:
+        """XNAT's boolean parameters: present, and neither ``false`` nor ``0``."""
+        return name in self.query and self.query[name].lower() not in ("false", "0")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "Apache-Coyote"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.settimeout(self.server.site.settings.read_timeout)
+        self.server.opened(self.connection)
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            super().finish()
+        self.server.closed(self.connection)
+
+    def pull(self, size: int) -> bytes:
+        """Body bytes from the socket; faults slow this down or break it."""
+        data: bytes = self.rfile.read1(size)
+        return self.server.site.faults.received(self, data)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Nothing on standard error: the request log is ``StandIn.requests``."""
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except (ConnectionError, TimeoutError, BrokenPipeError):
+            self.close_connection = True
+
+    def _any(self) -> None:
+        started = time.monotonic()
+        request = Request(self)
+        reply: Reply | None = None
+        try:
+            reply = self.server.site.answer(request)
+            # Tomcat swallows the rest of a small body before it answers and gives up the connection for a large one.
+            keep = not reply.close and request.body.swallow()
+        finally:
+            # before the answer goes out: a test that has its answer finds it in the log
+            self._log(request, reply, started)
+        self._send(request, reply, keep)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = _any  # noqa: N815 - http.server's names
+
+    def _log(self, request: Request, reply: Reply | None, started: float) -> None:
+        self.server.site.record(
+            Exchange(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                status=reply.status if reply else 0,
+                body_bytes=request.body.received,
+                content_type=request.content_type,
+                content_length=request.content_length,
+                user_agent=request.user_agent,
+                started=started,
+                finished=time.monotonic(),
+                user=request.user.name,
+                reply=reply.body if reply else b"",
+            )
+        )
+
+    def _send(self, request: Request, reply: Reply, keep: bool) -> None:
+        size = reply.file.stat().st_size if reply.file else len(reply.body)
+        self.send_response(reply.status, reply.reason)
+        for name, value in reply.headers:
+            self.send_header(name, value)
+        if reply.content_type and reply.status != 204:
+            self.send_header("Content-Type", reply.content_type)
+        if reply.status != 204:
+            self.send_header("Content-Length", str(size))
+        if not keep:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        head = b"".join(self._headers_buffer) + b"\r\n"  # one packet with the body
+        self._headers_buffer: list[bytes] = []
+        bodiless = request.method == "HEAD" or reply.status == 204
+        self.wfile.write(head if bodiless else head + reply.body)
+        if reply.file and not bodiless:
+            with reply.file.open("rb") as stored:
+                while block := stored.read(_BLOCK):
+                    self.wfile.write(block)
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on the loopback interface only and can drop every connection at once."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 1024
+    allow_reuse_address = True
+
+    def __init__(self, site: StandIn, port: int) -> None:
+        self.site = site
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def opened(self, connection: socket.socket) -> None:
+        with self.site.lock:
+            self._open.add(connection)
+
+    def closed(self, connection: socket.socket) -> None:
+        with self.site.lock:
+            self._open.discard(connection)
+
+    def drop_all(self, *, hard: bool = False) -> None:
+        """Close every connection; ``hard`` resets them instead of ending them politely."""
+        with self.site.lock:
+            connections = list(self._open)
+        for connection in connections:
+            drop(connection, hard=hard)
+
+    def connections(self) -> int:
+        with self.site.lock:
+            return len(self._open)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news; anything else must be seen by the test."""
+        import sys
+
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError | TimeoutError | OSError):
+            super().handle_error(request, client_address)
+            self.site.errors.append(repr(error))
+
+    def server_bind(self) -> None:
+        # ThreadingHTTPServer looks up a host name here, which can take seconds
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+
+def drop(connection: socket.socket, *, hard: bool) -> None:
+    """End a connection from another thread; SO_LINGER 0 makes the close a reset."""
+    with contextlib.suppress(OSError):
+        if hard:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.shutdown(socket.SHUT_RD)
+        else:
+            connection.shutdown(socket.SHUT_RDWR)

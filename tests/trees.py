@@ -1,0 +1,119 @@
+"""DICOM trees for tests, the demo and benchmarks, made of the real files that the pydicom package carries.
+
+Every instance is a real file given new UIDs that are consistent in its tree, so that no two trees share a study.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.uid import generate_uid
+
+SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
+PATIENT = "Doe^Janet^Q"
+# Real files of several kinds: classic MR and CT, big endian, implicit, RLE, JPEG 2000, JPEG-LS, deflated, SR, RT.
+MR = "MR_small.dcm"
+CT = "CT_small.dcm"
+KINDS = (
+    MR,
+    CT,
+    "MR_small_bigendian.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_jp2klossless.dcm",
+    "JPEG-lossy.dcm",
+    "image_dfl.dcm",
+    "test-SR.dcm",
+    "rtplan.dcm",
+    "examples_overlay.dcm",
+)
+
+
+@dataclass
+class Series:
+    """One series folder to be made. name: the folder's; files: instances; sample: a file name in SAMPLES."""
+
+    name: str
+    files: int = 3
+    sample: str = MR
+    number: int | None = None
+    tags: Mapping[str, object] = field(default_factory=dict)
+
+
+def uid(*words: object) -> str:
+    """A UID that depends on the words alone."""
+    return str(generate_uid(entropy_srcs=[str(word) for word in words]))
+
+
+@cache
+def _bytes(sample: str) -> bytes:
+    return (SAMPLES / sample).read_bytes()
+
+
+def read(sample: str) -> FileDataset:
+    return pydicom.dcmread(pydicom.filebase.DicomBytesIO(_bytes(sample)))
+
+
+def save(dataset: FileDataset, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def make_series(folder: Path, series: Series, seed: str, number: int, *, patient: str = PATIENT) -> list[Path]:
+    """Writes one series below the folder; seed: names the study, so equal seeds give equal UIDs."""
+    dataset = read(series.sample)
+    dataset.PatientName = patient
+    dataset.PatientID = f"ID{uuid.uuid5(uuid.NAMESPACE_OID, seed).hex[:6]}"
+    dataset.StudyInstanceUID = uid(seed)
+    dataset.SeriesInstanceUID = uid(seed, series.name)
+    dataset.SeriesNumber = number
+    dataset.SeriesDescription = series.name.rpartition("_")[0] or series.name
+    for keyword, value in series.tags.items():
+        setattr(dataset, keyword, value)
+    paths = []
+    for index in range(1, series.files + 1):
+        dataset.InstanceNumber = index
+        dataset.SOPInstanceUID = uid(seed, series.name, index)
+        paths.append(save(dataset, folder / series.name / f"IM{index:06d}"))
+    return paths
+
+
+def make_session(folder: Path, series: Iterable[Series], seed: str = "", *, patient: str = PATIENT) -> list[Path]:
+    """Writes a session: each series in a folder of its own."""
+    return [
+        path
+        for number, one in enumerate(series, 1)
+        for path in make_series(folder, one, seed or str(folder), one.number or number, patient=patient)
+    ]
+
+
+DEMO_SERIES = (
+    Series("Localizers_0001", 3, "examples_overlay.dcm"),
+    Series("AAHEAD_Scout_0002", 2),
+    Series("T1-MPRAGE_0010", 12),
+    Series("ep2d_bold_rest_0011", 8, "MR_small_RLE.dcm"),
+    Series("MoCoSeries_0012", 4),
+    Series("t2_space_sag_0013", 6, "MR_small_bigendian.dcm"),
+)
+
+
+def make_demo(root: Path, subjects: Sequence[str] = ("007", "008"), sessions: Sequence[str] = ("pre", "post")) -> int:
+    """The tree of the original tool's users: subjects, sessions, series; some of it excluded. Returns its files."""
+    shutil.rmtree(root, ignore_errors=True)
+    paths = []
+    for subject in subjects:
+        for session in sessions:
+            paths += make_session(root / subject / session, DEMO_SERIES, uuid.uuid4().hex)
+        (root / subject / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (root / "README.txt").write_text("Exported from the scanner console.\n")
+    return len(paths) + len(subjects) + 1

@@ -1,0 +1,130 @@
+"""What can go wrong, told apart by what the user can do about it, and the exit code each cause ends with.
+
+IngestError                  1   failed, cause not below
+ +-- UsageError              2   options, configuration, report path; nothing was contacted
+ +-- Unreachable             5   no usable answer from the server, worth another try later
+ +-- Refused                 6   credentials, or no right on the project
+ +-- ServerSaid              by status: 401/403 like Refused, 5xx/408/429 like Unreachable, else 1
+ +-- SourceChanged           1   a file is not what the plan saw any more; its instance fails, the run goes on
+ +-- Stopped                 130/143, by signal
+ +-- LawBroken               70  the report does not add up: a bug in this program
+"""
+
+from __future__ import annotations
+
+import signal
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes; a contract with scripts (docs/design.md, section 3.3)."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    NOTHING = 4
+    TEMPORARY = 5
+    REFUSED = 6
+    BUG = 70
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+EXIT_MEANING: dict[Exit, str] = {
+    Exit.OK: "every planned instance was seen on the server",
+    Exit.FAILED: "failed, cause not below",
+    Exit.USAGE: "usage or configuration; nothing was contacted",
+    Exit.PARTIAL: "partial: something is missing, failed, in conflict, unverified, or a file had a problem",
+    Exit.NOTHING: "nothing to upload",
+    Exit.TEMPORARY: "temporary: server unreachable or in trouble; nothing was delivered, try again later",
+    Exit.REFUSED: "refused: credentials, or no right on the project; nothing was delivered",
+    Exit.BUG: "a bug in this program",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C); the report is still written",
+    Exit.TERMINATED: "terminated (SIGTERM); the report is still written",
+}
+
+# Which code wins when several apply, strongest first.
+PRECEDENCE = (
+    Exit.BUG,
+    Exit.INTERRUPTED,
+    Exit.TERMINATED,
+    Exit.USAGE,
+    Exit.REFUSED,
+    Exit.TEMPORARY,
+    Exit.PARTIAL,
+    Exit.FAILED,
+    Exit.NOTHING,
+    Exit.OK,
+)
+
+
+class IngestError(Exception):
+    """Base of every error a user may see; the text is one sentence that says what to do."""
+
+    exit_code: Exit = Exit.FAILED
+
+
+class UsageError(IngestError):
+    exit_code = Exit.USAGE
+
+
+class Unreachable(IngestError):
+    """No usable answer came.
+
+    maybe_done: the request may have reached the server before the connection was lost.
+    """
+
+    exit_code = Exit.TEMPORARY
+
+    def __init__(self, message: str, *, maybe_done: bool = True) -> None:
+        super().__init__(message)
+        self.maybe_done = maybe_done
+
+
+class Refused(IngestError):
+    exit_code = Exit.REFUSED
+
+
+class ServerSaid(IngestError):
+    """The server answered, with a status that is not success.
+
+    status: HTTP status; sentence: what the server's error page says, tags removed.
+    """
+
+    def __init__(self, action: str, status: int, sentence: str, retry_after: str = "") -> None:
+        super().__init__(f"{action}: the server answered {status}{f' ({sentence})' if sentence else ''}")
+        self.status = status
+        self.sentence = sentence
+        self.retry_after = retry_after
+        if status in (401, 403):
+            self.exit_code = Exit.REFUSED
+        elif status in (408, 429) or status >= 500:
+            self.exit_code = Exit.TEMPORARY
+
+
+class SourceChanged(IngestError):
+    """A source file could not be read as it was planned.
+
+    path: relative to ROOT; dirty: some of its bytes were sent, so the server may hold a broken copy.
+    """
+
+    def __init__(self, path: str, why: str, *, dirty: bool) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.why = why
+        self.dirty = dirty
+
+
+class Stopped(IngestError):
+    """The user or the system asked for an end."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("interrupted" if signum == signal.SIGINT else "terminated")
+        self.exit_code = Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED
+
+
+class LawBroken(IngestError):
+    """The counts of a run contradict each other (docs/design.md, section 3.4)."""
+
+    exit_code = Exit.BUG

@@ -1,0 +1,56 @@
+"""How XNAT names a stored instance, and how our output names anything that comes from a file system."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def java_hash(text: str) -> int:
+    """Java's String.hashCode (over UTF-16 units) as an unsigned 32-bit number."""
+    raw = text.encode("utf-16-be", "surrogatepass")
+    value = 0
+    for unit in struct.unpack(f">{len(raw) // 2}H", raw):
+        value = (31 * value + unit) & 0xFFFFFFFF
+    return value
+
+
+def base36(number: int) -> str:
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text or "0"
+
+
+def uid_hash(sop_class: str, sop_uid: str) -> str:
+    """The last part of XNAT's default file name: List.hashCode of both UIDs, unsigned, in base 36.
+
+    Source: XNAT's TemplatizedDicomFileNamer, template part HashSOPClassUIDWithSOPInstanceUID.
+    """
+    value = 31 * (31 + java_hash(sop_class)) + java_hash(sop_uid)
+    return base36(value & 0xFFFFFFFF)
+
+
+def stored_name(study_uid: str, series_number: str, instance_number: str, hashed: str) -> str:
+    """The name that XNAT's default naming template gives an instance when `rename=true` is sent."""
+    series = series_number or "no-value-for-SeriesNumber"
+    instance = instance_number or "no-value-for-InstanceNumber"
+    return f"{study_uid}-{series}-{instance}-{hashed}.dcm".lstrip(".")
+
+
+def legal_label(text: str) -> str:
+    """The text with every character that XNAT does not take in a label replaced by an underscore."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+
+
+def printable(text: str) -> str:
+    """A file name as it may stand in a terminal, a log or a report: one line, valid Unicode, no escapes run.
+
+    Undecodable bytes come as surrogates (os.fsdecode); they and control characters are shown as \\xNN.
+    """
+    safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)

@@ -1,0 +1,192 @@
+"""One option table: flags, environment names, config schema, defaults and help all come from the fields of Settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+ENV_PREFIX = "XNAT_INGEST_"
+TREE = ("plan", "upload", "verify")
+ALL = (*TREE, "ping")
+
+# What users of other tools type -> what it is called here.
+FOREIGN_FLAGS = {
+    "--overwrite": "--existing overwrite",
+    "--prearchive": "--destination prearchive",
+    "--gradual": "--transport",
+    "--env": "the environment variables XNAT_HOST, XNAT_USER and XNAT_PASS",
+    "--username": "--user",
+    "--password": "the environment variable XNAT_PASS, or --password-file",
+    "--url": "--server",
+    "--session": "-E/--experiment",
+}
+
+Parse = Callable[[str], object]
+
+
+def whole_number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("wants a whole number from 1")
+    return int(text)
+
+
+def count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("wants a whole number")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Bytes; K, M and G are powers of 1024."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if not number.isdecimal() or unit not in ("", "K", "M", "G") or int(number) < 1:
+        raise ValueError("wants a size such as 128M (K, M, G)")
+    return int(number) << (10 * (" KMG".index(unit or " ")))
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise ValueError("wants a number of seconds above 0")
+    return value
+
+
+def switch(text: str) -> bool:
+    if text.lower() not in ("1", "true", "yes", "0", "false", "no"):
+        raise ValueError("wants 1, true, yes, 0, false or no")
+    return text.lower() in ("1", "true", "yes")
+
+
+def one_of(*words: str) -> Parse:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"wants one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def option(
+    default: object,
+    help: str,  # noqa: A002 - argparse's own word
+    *,
+    short: str = "",
+    parse: Parse = str,
+    metavar: str = "",
+    group: str = "what is sent",
+    commands: tuple[str, ...] = TREE,
+) -> Any:
+    """A row of the table. parse: text -> value, raising ValueError with what it wants."""
+    return field(default=default, metadata={"row": Row(help, short, parse, metavar, group, commands)})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    help: str
+    short: str
+    parse: Parse
+    metavar: str
+    group: str
+    commands: tuple[str, ...]
+
+
+SERVER = "server and credentials"
+SPEED = "speed"
+OUTPUT = "output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The values of one run. sources: option name -> where its value came from."""
+
+    server: str = option("", "XNAT's address", metavar="URL", group=SERVER, commands=ALL)
+    user: str = option("", "user name", metavar="NAME", group=SERVER, commands=ALL)
+    password_file: str = option("", "file whose first line is the password", metavar="FILE", group=SERVER, commands=ALL)
+    ca_bundle: str = option("", "certificates to trust, PEM", metavar="FILE", group=SERVER, commands=ALL)
+    insecure: bool = option(False, "do not verify the server's certificate", parse=switch, group=SERVER, commands=ALL)
+    allow_http: bool = option(
+        False, "send the password over plain http to another machine", parse=switch, group=SERVER, commands=ALL
+    )
+
+    project: str = option("", "XNAT project", short="-P", metavar="PROJECT", commands=ALL)
+    subject: str = option("", "subject: with -E, or alone with --layout session", short="-S", metavar="SUBJECT")
+    experiment: str = option("", "session label: makes ROOT one session", short="-E", metavar="LABEL")
+    layout: str = option(
+        "subject/session", "what the folders below ROOT are", parse=one_of("subject/session", "session")
+    )
+    subject_label: str = option("{subject}", "subject label: folder names and DICOM keywords", metavar="TEMPLATE")
+    session_label: str = option("{subject}_{session}", "session label, likewise", metavar="TEMPLATE")
+    config: str = option("", "JSON file with any of these options, and rules", metavar="FILE", commands=ALL)
+    exclude: tuple[Any, ...] = option((), "leave out: a folder name part, or KEYWORD=pattern", metavar="RULE")
+    include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE")
+    ignore_case: bool = option(False, "folder rules ignore case", parse=switch)
+
+    transport: str = option("archive", "how instances travel", parse=one_of("archive"), group="delivery")
+    destination: str = option("archive", "where sessions end", parse=one_of("archive", "prearchive"), group="delivery")
+    existing: str = option(
+        "resume", "what to do with sessions that are there", parse=one_of("resume"), group="delivery"
+    )
+    online: bool = option(False, "ask the server too", parse=switch, group="delivery", commands=("plan",))
+    dry_run: bool = option(
+        False, "send nothing: the same as plan --online", short="-n", parse=switch, group="delivery",
+        commands=("upload",),
+    )  # fmt: skip
+    no_verify: bool = option(False, "do not look what the server holds", parse=switch, group="delivery")
+    allow_empty: bool = option(False, "an empty tree is no failure", parse=switch, group="delivery")
+
+    workers: int = option(4, "requests in parallel", short="-w", parse=whole_number, metavar="N", group=SPEED)
+    part_size: int = option(128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED)
+    timeout: float = option(
+        60.0, "seconds without progress, 60", parse=seconds, metavar="SECONDS", group=SPEED, commands=ALL
+    )
+
+    report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT)
+    log_format: str = option("text", "text, or json: JSON lines on stderr", parse=one_of("text", "json"), group=OUTPUT)
+    verbose: int = option(0, "say more; twice: every setting, too", short="-v", parse=count, group=OUTPUT, commands=ALL)
+    quiet: bool = option(False, "only the result", short="-q", parse=switch, group=OUTPUT, commands=ALL)
+
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self) -> list[str]:
+        """Each value with its source, for -vv. No option holds a secret: no flag takes a password."""
+        return [f"{name} = {getattr(self, name)!r} ({self.sources.get(name, 'default')})" for name in TABLE]
+
+
+TABLE: dict[str, Row] = {f.name: f.metadata["row"] for f in fields(Settings) if "row" in f.metadata}
+_LISTS = frozenset(f.name for f in fields(Settings) if f.default == ())
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def env_name(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def is_list(name: str) -> bool:
+    return name in _LISTS
+
+
+def add_options(parser: argparse.ArgumentParser, command: str) -> None:
+    """The command's flags. Every value stays text: flags, environment and config are parsed by the same functions."""
+    groups: dict[str, Any] = {}
+    for name, row in TABLE.items():
+        if command not in row.commands:
+            continue
+        group = groups.get(row.group) or groups.setdefault(row.group, parser.add_argument_group(row.group))
+        names = [row.short, flag(name)] if row.short else [flag(name)]
+        if row.parse is switch:
+            group.add_argument(*names, dest=name, action="store_const", const="true", help=row.help)
+        elif row.parse is count:
+            group.add_argument(*names, dest=name, action="count", help=row.help)
+        else:
+            action = "append" if is_list(name) else "store"
+            group.add_argument(*names, dest=name, action=action, metavar=row.metavar or None, help=row.help)

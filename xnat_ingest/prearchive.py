@@ -1,0 +1,127 @@
+"""XNAT's staging area: its rows, what they hold, and the one closing request after all parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from xnat_ingest.errors import ServerSaid
+from xnat_ingest.model import Session
+from xnat_ingest.rest import CLOSING_TIMEOUT, Rest, sentence
+
+OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
+STUCK = frozenset({"CONFLICT", "ERROR"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A session in the prearchive, as the listing shows it."""
+
+    project: str
+    timestamp: str
+    folder: str
+    label: str
+    subject: str
+    study_uid: str
+    status: str
+    source: str
+    prevent_anon: bool
+    prevent_auto_commit: bool
+
+    @property
+    def uri(self) -> str:
+        return f"/data/prearchive/projects/{self.project}/{self.timestamp}/{self.folder}"
+
+    @property
+    def is_busy(self) -> bool:
+        """The server works on it: files sent to it now can be lost (xnat-api: rows while building or archiving)."""
+        return self.status not in OPEN and self.status not in STUCK
+
+    def is_ours(self, session: Session) -> bool:
+        """Made by an upload of this session that left anonymisation to the server and closing to us."""
+        return (
+            self.belongs_to(session)
+            and self.source == "uploader"
+            and self.prevent_auto_commit
+            and not self.prevent_anon
+        )
+
+    def belongs_to(self, session: Session) -> bool:
+        return (
+            self.label == session.label
+            and self.subject.casefold() == session.subject.casefold()
+            and self.study_uid == session.study_uid
+        )
+
+
+def rows(rest: Rest, project: str) -> list[Row]:
+    """The project's rows. Users with access to all data see unassigned rows in every listing: those are left out."""
+    listing = rest.rows(f"/data/prearchive/projects/{project}")
+    return [_row(entry) for entry in listing if entry.get("project") == project]
+
+
+def row(rest: Rest, uri: str) -> Row | None:
+    """One row now, or None when it is gone. format=json answers even before the session document exists."""
+    listing = rest.rows(uri)
+    return _row(listing[0]) if listing else None
+
+
+def _row(entry: dict[str, str]) -> Row:
+    return Row(
+        project=entry.get("project", ""),
+        timestamp=entry.get("timestamp", ""),
+        folder=entry.get("folderName", ""),
+        label=entry.get("name", ""),
+        subject=entry.get("subject", ""),
+        study_uid=entry.get("tag", ""),
+        status=entry.get("status", "").upper(),
+        source=entry.get("SOURCE", ""),
+        prevent_anon=entry.get("prevent_anon", "").lower() == "true",
+        prevent_auto_commit=entry.get("prevent_auto_commit", "").lower() == "true",
+    )
+
+
+def build(rest: Rest, uri: str) -> None:
+    """Has the server read what the row holds, so that it can be listed; leaves it READY."""
+    rest.request("POST", uri, {"action": "build"}, timeout=CLOSING_TIMEOUT)
+
+
+def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
+    """Closes the row into the archive; the archived session's URI, or "" when the row was left in the prearchive.
+
+    Archived is answered by 301 without Location; AA goes here, since at import the project's own code replaces it.
+    """
+    query = {"action": "commit", "AA": "true", "SOURCE": "uploader"}
+    if overwrite_files:
+        query["overwrite_files"] = "true"
+    reply = rest.request("POST", uri, query, accept=(200, 301), timeout=CLOSING_TIMEOUT)
+    if reply.status == 301 and reply.headers.get("Location"):
+        raise ServerSaid(f"POST {uri}", 301, "redirected elsewhere: is a proxy in the way?")
+    return reply.text.strip() if reply.status == 301 else ""
+
+
+def files(rest: Rest, uri: str) -> Iterator[tuple[str, int, str]]:
+    """(name, bytes, scan id) of every DICOM file in a row that is built."""
+    for scan in rest.rows(f"{uri}/scans"):
+        for entry in rest.rows(f"{uri}/scans/{scan['ID']}/resources/DICOM/files"):
+            yield unquote(entry["Name"]), int(entry.get("Size") or 0), scan["ID"]
+
+
+def last_log(rest: Rest, uri: str) -> str:
+    """The server's last word on a row; "" when it has none. A single log is bare text, whatever was asked for."""
+    try:
+        return sentence(rest.get(f"{uri}/logs/last").text)
+    except ServerSaid:
+        return ""
+
+
+def settle(rest: Rest, uri: str, limit: float, pause: Callable[[float], None] = time.sleep) -> Row | None:
+    """Waits until the server has done with a row, at most limit seconds; the row then, None when it is gone."""
+    deadline = time.monotonic() + limit
+    wait = 0.2
+    while (found := row(rest, uri)) and found.is_busy and time.monotonic() < deadline:
+        pause(wait)
+        wait = min(wait * 1.5, 5.0)
+    return found

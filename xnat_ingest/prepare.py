@@ -1,0 +1,62 @@
+"""Settings made into what a run works with: rules, labels. Raises UsageError before anything is contacted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xnat_ingest.errors import UsageError
+from xnat_ingest.labels import LAYOUTS, Template, require_legal
+from xnat_ingest.options import Settings
+from xnat_ingest.plan import Labelling
+from xnat_ingest.rules import Rule, RuleSet, make_rule, parse_rule
+
+
+def labelling(settings: Settings) -> Labelling:
+    """How sessions get their labels, from -S, -E, the layout and the templates."""
+    subject, label, layout = settings.subject, settings.experiment, settings.layout
+    fixed = None
+    if label:
+        if not subject:
+            raise UsageError("-E names one session of one subject: give -S SUBJECT too")
+        require_legal(subject, "-S")
+        require_legal(label, "-E")
+        layout, fixed = "fixed", (subject, label)
+    elif subject:
+        if layout != "session":
+            raise UsageError("-S alone goes with --layout session; give -E LABEL to make ROOT one session")
+        require_legal(subject, "-S")
+    levels = set(LAYOUTS[layout]) | ({"subject"} if subject else set())
+    if layout == "session" and not subject and settings.subject_label == "{subject}":
+        raise UsageError("--layout session has no subject folders: give -S SUBJECT, or --subject-label with a keyword")
+    templates = (Template.parse(text, frozenset(levels)) for text in (settings.subject_label, settings.session_label))
+    if fixed:
+        templates = (Template.parse("", frozenset()) for _ in range(2))
+    subject_template, session_template = templates
+    _check_keywords(subject_template.keywords | session_template.keywords)
+    return Labelling(settings.project, layout, subject_template, session_template, subject, fixed)
+
+
+def rule_set(settings: Settings, depth: int) -> RuleSet:
+    """The exclusion and inclusion rules, in the order given."""
+    exclude = [_rule(entry, settings.ignore_case) for entry in settings.exclude]
+    include = [_rule(entry, settings.ignore_case) for entry in settings.include]
+    rules = RuleSet(exclude, include, depth)
+    _check_keywords(rules.keywords)
+    return rules
+
+
+def _check_keywords(keywords: frozenset[str]) -> None:
+    if keywords:
+        from xnat_ingest.scan import check_keywords  # pydicom is not loaded where nothing needs it
+
+        check_keywords(keywords)
+
+
+def _rule(entry: str | Mapping[str, Any], ignore_case: bool) -> Rule:
+    config: Mapping[str, Any] = parse_rule(entry) if isinstance(entry, str) else entry
+    if str(config.get("tag", "")).endswith("UID") and "in" in config:
+        from xnat_ingest.scan import uid_of
+
+        config = {**config, "in": [uid_of(value) for value in config["in"]]}
+    return make_rule(config, ignore_case)

@@ -1,0 +1,130 @@
+"""The report file: every session, every file set aside, every instance that is not proven, with the reason.
+
+Holds no header values but UIDs, modalities and series descriptions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xnat_ingest import __version__
+from xnat_ingest.errors import IngestError, UsageError
+from xnat_ingest.model import Instance, Outcome, Problem, Result
+from xnat_ingest.naming import printable
+
+
+def check_writable(path: str) -> None:
+    """Raises UsageError when no report can be written to the path; leaves nothing behind."""
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise UsageError(f"--report {path} is a folder; name a file")
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+        if target.exists() and not os.access(target, os.W_OK):
+            raise UsageError(f"--report {path} must not be overwritten: no permission")
+    except OSError as error:
+        raise UsageError(f"cannot write --report {path}: {error.strerror}") from error
+
+
+def write(path: str, result: Result, *, mode: int = 0o600) -> None:
+    """The report, complete or not at all: written beside the path and renamed. Raises IngestError."""
+    target = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(document(result), stream, indent=1)
+                stream.write("\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(mode)
+            Path(temporary).replace(target)
+        except BaseException:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise IngestError(f"the report could not be written to {path}: {error.strerror}") from error
+
+
+def document(result: Result) -> dict[str, Any]:
+    """The report as JSON values (docs/design.md, section 3.4)."""
+    return {
+        "schema": 1,
+        "tool": {"name": "xnat-ingest-container", "version": __version__},
+        "command": result.command,
+        "started": result.started,
+        "finished": result.finished,
+        "exit_code": result.exit_code,
+        "server": result.server,
+        "project": result.plan.project,
+        "destination": result.destination,
+        "transport": result.transport,
+        "totals": dict(result.totals),
+        "sessions": [_session(outcome, result.command) for outcome in result.outcomes],
+        "set_aside": [
+            {"path": printable(aside.path), "reason": printable(aside.reason), "detail": aside.detail}
+            for aside in result.plan.set_aside
+        ],
+        "problems": [_problem(problem) for problem in result.problems],
+    }
+
+
+def _session(outcome: Outcome, command: str) -> dict[str, Any]:
+    session, verdict = outcome.session, outcome.verdict
+    return {
+        "project": session.project,
+        "subject": session.subject,
+        "label": session.label,
+        "folder": printable(session.folder),
+        "study_uid": session.study_uid,
+        "uri": verdict.uri,
+        "verdict": verdict.word,
+        "instances": len(session.instances),
+        "bytes": session.bytes,
+        "attempts": outcome.attempts,
+        "scans": _scans(outcome),
+        "missing": sorted(verdict.missing),
+        "unproven": [] if command == "plan" else _unproven(outcome),
+        "problems": [_problem(problem) for problem in verdict.problems],
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _scans(outcome: Outcome) -> list[dict[str, Any]]:
+    series: dict[str, list[Instance]] = defaultdict(list)
+    for instance in outcome.session.instances:
+        series[instance.series_uid].append(instance)
+    return [
+        {
+            "id": members[0].series_number,
+            "series_uid": uid,
+            "description": printable(members[0].series_description),
+            "modality": members[0].modality,
+            "instances": len(members),
+            "verified": sum(i.sop_uid in outcome.verdict.verified for i in members),
+        }
+        for uid, members in series.items()
+    ]
+
+
+def _unproven(outcome: Outcome) -> list[dict[str, str]]:
+    verdict = outcome.verdict
+    states = {"missing": verdict.missing, "failed": verdict.failed, "unverified": verdict.unverified}
+    return [
+        {"sop_uid": i.sop_uid, "path": printable(i.path), "state": state, "why": reasons[i.sop_uid]}
+        for i in outcome.session.instances
+        for state, reasons in states.items()
+        if i.sop_uid in reasons
+    ]
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {"kind": problem.kind, "detail": problem.detail, "sessions": list(problem.sessions)}

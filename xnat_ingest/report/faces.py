@@ -1,0 +1,170 @@
+"""What a run says while it works (stderr) and at its end (stdout)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol, TextIO
+
+from xnat_ingest.errors import EXIT_MEANING, Exit
+from xnat_ingest.model import Event, Outcome, Result
+from xnat_ingest.naming import printable
+from xnat_ingest.options import Settings
+from xnat_ingest.report.progress import Board, amount
+
+SHOWN_PROBLEMS = 20
+_LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
+
+
+class Face(Protocol):
+    def emit(self, event: Event) -> None:
+        """Shows an event; may be called from several threads."""
+        ...
+
+    def end(self, result: Result, report: str) -> None:
+        """Shows the result. report: the path of the report file, "" when there is none."""
+        ...
+
+
+def make_face(settings: Settings) -> Face:
+    if settings.log_format == "json":
+        return JsonFace(sys.stderr, sys.stdout)
+    return TextFace(sys.stderr, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
+
+
+class JsonFace:
+    """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text face."""
+
+    def __init__(self, log: TextIO, out: TextIO) -> None:
+        self._log = log
+        self._out = out
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        if event.name == "progress":
+            return  # one line per block would drown the log
+        line = {
+            "schema": 1,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": _LEVELS.get(event.name, "info"),
+            "event": event.name,
+            **event.fields,
+        }
+        with self._lock:
+            print(json.dumps(line), file=self._log, flush=True)
+
+    def end(self, result: Result, report: str) -> None:
+        fields = {"exit_code": result.exit_code, "totals": dict(result.totals), "report": report}
+        self.emit(Event("summary", fields))
+        if result.exit_code:
+            self.emit(Event("exit_error", {"exit_code": result.exit_code, "text": _meaning(result.exit_code)}))
+        print(last_line(result), file=self._out, flush=True)
+
+
+class TextFace:
+    """Lines for people; on a terminal, one live line per session in flight."""
+
+    def __init__(self, log: TextIO, out: TextIO, verbosity: int = 0) -> None:
+        self._out = out
+        self._verbosity = verbosity
+        self._board = Board(log, live=log.isatty())
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if event.name in ("warning", "error"):
+                self._board.say(f"{event.name:<8}{event.fields['text']}")
+            elif self._verbosity >= 0:
+                self._show(event.name, event.fields)
+
+    def _show(self, name: str, fields: Mapping[str, Any]) -> None:
+        board = self._board
+        if name == "progress":
+            board.advance(fields["session"], fields["instances"], fields["bytes"])
+        elif name == "session_started":
+            board.begin(fields["session"], fields["instances"], fields["bytes"])
+        elif name == "session_done":
+            board.end(fields["session"])
+            board.say(f"done    {fields['session']}  {_verdict_text(fields)}  {fields['seconds']:.1f} s")
+        elif name == "plan":
+            board.say(_plan_text(fields))
+        elif name == "setting" and self._verbosity >= 2:
+            board.say(f"setting {fields['text']}")
+        elif name in ("scanning", "project", "closing") and self._verbosity >= 1:
+            board.say(f"{name:<8}{'  '.join(f'{key} {value}' for key, value in fields.items())}")
+
+    def end(self, result: Result, report: str) -> None:
+        with self._lock:
+            self._board.close()
+        for line in result_lines(result, report):
+            print(line, file=self._out)
+        self._out.flush()
+
+
+def result_lines(result: Result, report: str) -> list[str]:
+    """The result for people; the last line is a contract (docs/design.md, section 3.4)."""
+    lines = [_outcome_line(outcome, result.command) for outcome in result.outcomes]
+    shown = result.problems[:SHOWN_PROBLEMS]
+    lines += [f"{problem.kind}: {problem.detail}" for problem in shown]
+    if len(result.problems) > len(shown):
+        lines.append(f"... and {len(result.problems) - len(shown)} more problems, all in the report (--report FILE)")
+    bad = [aside for aside in result.plan.set_aside if aside.is_problem]
+    lines += [f"{a.reason}: {printable(a.path)}{f' ({a.detail})' if a.detail else ''}" for a in bad[:SHOWN_PROBLEMS]]
+    if len(bad) > SHOWN_PROBLEMS:
+        lines.append(
+            f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
+        )
+    totals = result.totals
+    if totals["counted"]:
+        lines.append(f"{totals['counted']} instances counted per series: their identity is not visible on the server")
+    if totals["unverified"] and result.command != "plan":
+        lines.append(f"{totals['unverified']} instances unverified")
+    if totals["already_there"]:
+        lines.append(f"{totals['already_there']} instances were on the server already")
+    if report:
+        lines.append(f"report: {printable(report)}")
+    if result.exit_code:
+        lines.append(_meaning(result.exit_code))
+    return [*lines, last_line(result)]
+
+
+def last_line(result: Result) -> str:
+    t = result.totals
+    return (
+        f"{t['planned']} planned, {t['verified']} verified, {t['missing']} missing, {t['failed']} failed, "
+        f"{t['set_aside']} set aside: exit {result.exit_code}"
+    )
+
+
+def _meaning(code: int) -> str:
+    return EXIT_MEANING[Exit(code)]
+
+
+def _outcome_line(outcome: Outcome, command: str) -> str:
+    session, verdict = outcome.session, outcome.verdict
+    number = len(session.instances)
+    scans = len({i.series_uid for i in session.instances})
+    what = f"{number} instances, {scans} scans, {amount(session.bytes)}"
+    if command == "plan" and verdict.word == "unverified":
+        there = f", {verdict.already_there} of them there already" if verdict.already_there else ""
+        return f"{session.title}  from {printable(session.folder)}  {what}{there}"
+    seen = len(verdict.verified) + len(verdict.counted)
+    return f"{session.title}  {verdict.word.upper()} {seen}/{number}  {what}  {verdict.uri}".rstrip()
+
+
+def _verdict_text(fields: Mapping[str, Any]) -> str:
+    seen = fields["verified"] + fields["counted"]
+    there = f" ({fields['already_there']} there already)" if fields["already_there"] else ""
+    return f"{fields['verdict']} {seen}/{fields['instances']}{there}  {amount(fields['bytes'])}"
+
+
+def _plan_text(fields: Mapping[str, Any]) -> str:
+    aside = fields["set_aside"]
+    reasons = ", ".join(f"{number} {printable(reason)}" for reason, number in aside.items())
+    return (
+        f"plan    {len(fields['sessions'])} sessions, {fields['instances']} instances, {amount(fields['bytes'])}; "
+        f"set aside {sum(aside.values())}{f' ({reasons})' if reasons else ''}"
+    )

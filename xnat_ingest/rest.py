@@ -1,0 +1,261 @@
+"""XNAT's REST interface: one login for all connections, requests, and statuses as errors. The only user of urllib3."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from html import unescape
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3 import exceptions as http
+
+from xnat_ingest import __version__
+from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable
+from xnat_ingest.settings import Credentials, is_loopback
+
+# XNAT asks whatever calls itself a browser for CSRF tokens and redirects it to a login page; this name does neither.
+USER_AGENT = f"xnat-ingest/{__version__}"
+# A closing request is silent while the server works, up to its own limit of 600 s (sessionArchiveTimeoutInterval).
+CLOSING_TIMEOUT = 660.0
+_READS = urllib3.Retry(
+    4,
+    redirect=False,
+    status_forcelist=(429, 502, 503, 504),
+    backoff_factor=0.3,
+    backoff_jitter=0.3,
+    raise_on_status=False,
+)
+
+
+class Body(Protocol):
+    """A request body that can be opened again for another attempt."""
+
+    content_type: str
+    length: int
+
+    def open(self, sent: Callable[[int], None]) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    text: str
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the wire. bytes_sent counts bodies, repeats included."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+
+
+class Rest:
+    """One user's connection to one server; safe to use from several threads."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        ca_bundle: str = "",
+        insecure: bool = False,
+        timeout: float = 60.0,
+        connections: int = 8,
+    ) -> None:
+        self.server = credentials.server
+        self.user = credentials.user
+        self.traffic = Traffic()
+        self._credentials = credentials
+        self._timeout = timeout
+        self._lock = threading.Lock()  # held while logging in
+        self._counting = threading.Lock()
+        self._cookie = ""
+        self._refusal: Refused | None = None
+        self._pool = _pool(credentials.server, ca_bundle, insecure, connections)
+
+    def close(self) -> None:
+        """Ends the server session, if one was begun, and the connections."""
+        if self._cookie:
+            with suppress(IngestError):  # a session left behind ends by itself
+                self._once("DELETE", "/data/JSESSION", {}, None, None, min(self._timeout, 10.0))
+        self._pool.clear()
+
+    def login(self) -> None:
+        """Begins a session. Raises Refused, once and for all: wrong credentials tried again lock the account out."""
+        with self._lock:
+            self._login()
+
+    def get(self, path: str, **query: str) -> Reply:
+        return self.request("GET", path, query)
+
+    def rows(self, path: str, **query: str) -> list[dict[str, str]]:
+        """The rows of a table. All values are text, absent ones empty."""
+        reply = self.request("GET", path, {"format": "json", **query})
+        try:
+            rows = json.loads(reply.text)["ResultSet"]["Result"]
+            return [{key: str(value) for key, value in row.items()} for row in rows]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._not_data(path, reply) from error
+
+    def item(self, path: str) -> dict[str, Any] | None:
+        """The data fields of a single project or experiment; None when there is none that this user may see."""
+        reply = self.request("GET", path, {"format": "json"}, accept=(200, 404))
+        if reply.status == 404:
+            return None
+        try:
+            fields = json.loads(reply.text)["items"][0]["data_fields"]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise self._not_data(path, reply) from error
+        return dict(fields)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Body | None = None,
+        sent: Callable[[int], None] | None = None,
+        accept: tuple[int, ...] = (200,),
+        timeout: float | None = None,
+    ) -> Reply:
+        """One request, with one new login when the session has expired.
+
+        path: decoded, below the server's address. Raises Unreachable, Refused, ServerSaid for any status that is not
+        in accept, and whatever the body raises.
+        """
+        cookie = self._cookie
+        if not cookie:
+            self.login()
+            cookie = self._cookie
+        reply = self._once(method, path, query or {}, body, sent, timeout or self._timeout)
+        if reply.status == 401:
+            self._renew(cookie)
+            reply = self._once(method, path, query or {}, body, sent, timeout or self._timeout)
+        if reply.status in accept:
+            return reply
+        if reply.status == 401:
+            raise Refused(f"{self.server} no longer accepts user {self.user}")
+        raise ServerSaid(f"{method} {path}", reply.status, sentence(reply.text), reply.headers.get("Retry-After", ""))
+
+    def _renew(self, cookie: str) -> None:
+        """A new session, begun by the first of all threads that saw this cookie expire."""
+        with self._lock:
+            if self._cookie == cookie:
+                self._login()
+
+    def _login(self) -> None:
+        if self._refusal:
+            raise self._refusal
+        self._cookie = ""
+        basic = b64encode(f"{self.user}:{self._credentials.password}".encode()).decode()
+        reply = self._once("POST", "/data/JSESSION", {}, None, None, self._timeout, {"Authorization": f"Basic {basic}"})
+        if reply.status in (401, 403):
+            said = sentence(reply.text)
+            self._refusal = Refused(
+                f"{self.server} does not accept user {self.user} with this password{f' ({said})' if said else ''}"
+            )
+            raise self._refusal
+        if reply.status in (301, 302, 303, 307, 308):
+            target = reply.headers.get("Location", "").split("?")[0]
+            raise IngestError(f"{self.server} redirects to {target}; give the address that it redirects to")
+        if reply.status != 200:
+            raise ServerSaid(f"login at {self.server}", reply.status, sentence(reply.text))
+        if not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
+            raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
+        self._cookie = reply.text.strip()
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Body | None,
+        sent: Callable[[int], None] | None,
+        timeout: float,
+        extra: Mapping[str, str] | None = None,
+    ) -> Reply:
+        headers = {"User-Agent": USER_AGENT, **(extra or {})}
+        if self._cookie:
+            headers["Cookie"] = f"JSESSIONID={self._cookie}"
+        stream = None
+        if body is not None:
+            headers |= {"Content-Type": body.content_type, "Content-Length": str(body.length)}
+            stream = body.open(self._counted(sent))
+        with self._counting:
+            self.traffic.requests += 1
+        url = self.server + quote(path) + (f"?{urlencode(query)}" if query else "")
+        try:
+            reply = self._pool.request(
+                method,
+                url,
+                body=stream,
+                headers=headers,
+                redirect=False,
+                retries=_READS if method == "GET" else False,
+                timeout=urllib3.Timeout(connect=self._timeout, read=timeout),
+            )
+            return Reply(reply.status, reply.data.decode("utf-8", "replace"), reply.headers)
+        except http.HTTPError as error:
+            raise self._failure(error) from error
+
+    def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
+        def count(number: int) -> None:
+            with self._counting:
+                self.traffic.bytes_sent += number
+            if sent:
+                sent(number)
+
+        return count
+
+    def _failure(self, error: http.HTTPError) -> IngestError:
+        cause = getattr(error, "reason", None) or error
+        if isinstance(cause, http.SSLError):
+            return IngestError(f"the certificate of {self.server} does not verify ({cause}); see --ca-bundle")
+        if isinstance(cause, http.NewConnectionError | http.ConnectTimeoutError | http.ProxyError):
+            return Unreachable(f"cannot reach {self.server}: {_short(cause)}", maybe_done=False)
+        if isinstance(cause, http.TimeoutError):
+            return Unreachable(f"{self.server} did not answer in time: {_short(cause)}")
+        return Unreachable(f"the connection to {self.server} broke: {_short(cause)}")
+
+    def _not_data(self, path: str, reply: Reply) -> IngestError:
+        return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))
+
+
+def sentence(page: str) -> str:
+    """What an error page says, without its tags: the heading where there is one, at most 300 characters."""
+    heading = re.search(r"<h3>(.*?)</h3>", page, re.DOTALL | re.IGNORECASE)
+    text = heading[1] if heading else re.sub(r"(?s)<(script|style|head).*?</\1>", " ", page)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())[:300]
+
+
+def _short(error: BaseException) -> str:
+    """The innermost reason, without the repr of connection objects in front of it."""
+    text = str(error.__cause__ or error.__context__ or error)
+    return text.rpartition("object at 0x")[2].partition(": ")[2] or text
+
+
+def _pool(server: str, ca_bundle: str, insecure: bool, connections: int) -> urllib3.PoolManager:
+    host = urllib3.util.parse_url(server).host or ""
+    # Proxies and firewalls forget a connection that is silent for minutes, as it is while the server archives.
+    keep_alive = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    options: dict[str, Any] = {"maxsize": connections, "socket_options": keep_alive}
+    if insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        options |= {"cert_reqs": "CERT_NONE"}
+    elif ca_bundle:
+        options |= {"ca_certs": ca_bundle}
+    proxy = getproxies().get(server.partition(":")[0])
+    if proxy and not is_loopback(host.strip("[]")) and not proxy_bypass(host):
+        return urllib3.ProxyManager(proxy, **options)
+    return urllib3.PoolManager(**options)

@@ -1,0 +1,232 @@
+"""The order of steps of every command on a tree, and the session pool."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from xnat_ingest import totals
+from xnat_ingest.deliver import Site, conflict, deliver
+from xnat_ingest.errors import IngestError, Stopped, UsageError
+from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
+from xnat_ingest.options import Settings
+from xnat_ingest.plan import build
+from xnat_ingest.prepare import labelling, rule_set
+from xnat_ingest.rest import Rest
+from xnat_ingest.serverrules import ask
+from xnat_ingest.settings import Credentials
+from xnat_ingest.sources import open_source
+from xnat_ingest.survey import judge_only, verify_only
+from xnat_ingest.transports import TRANSPORTS, Way
+
+Work = Callable[[Site, Session], tuple[Verdict, int]]
+WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
+
+
+class Stop:
+    """Set by a signal; asked for by everything that can take long."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def check(self) -> None:
+        if self.signum:
+            raise Stopped(self.signum)
+
+
+class Run:
+    """One command on one tree. Everything that can be wrong with the settings shows when it is made."""
+
+    def __init__(self, command: str, root: str, settings: Settings, emit: Emit, stop: Stop) -> None:
+        self.command = command
+        self.settings = settings
+        self.emit = emit
+        self.stop = stop
+        self.started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        if not settings.project:
+            raise UsageError("no project: give -P PROJECT")
+        self.source = open_source(root)
+        self.labelling = labelling(settings)
+        self.rules = rule_set(settings, len(self.labelling.levels))
+        self.rest: Rest | None = None
+        self.plan = Plan(settings.project, (), (), (), 0)
+
+    def execute(self, credentials: Credentials | None) -> Result:
+        """The command; without credentials, `plan`, which opens no socket.
+
+        An error that ends the whole run is told by the result: its report is written all the same.
+        """
+        try:
+            if credentials is None:
+                self._make_plan()
+                return self._result([self._unreached(session) for session in self.plan.sessions])
+            with closing(self._connect(credentials)) as rest:
+                return self._result(self._online(rest))
+        except IngestError as error:
+            self.emit(Event("error", {"text": str(error)}))
+            return self._result([self._unreached(session, str(error)) for session in self.plan.sessions], error)
+
+    def _connect(self, credentials: Credentials) -> Rest:
+        settings = self.settings
+        self.rest = Rest(
+            credentials,
+            ca_bundle=settings.ca_bundle,
+            insecure=settings.insecure,
+            timeout=settings.timeout,
+            connections=2 * settings.workers,
+        )
+        return self.rest
+
+    def _online(self, rest: Rest) -> list[Outcome]:
+        """Asks the server first: what it refuses shows before a long scan."""
+        rest.login()
+        project = ask(rest, self.settings.project, to_send=self.command == "upload")
+        self.emit(Event("project", {"project": project.id, "prearchive_code": project.prearchive_code}))
+        self.labelling = replace(self.labelling, project=project.id)
+        self._make_plan()
+        return self._sessions(rest) if self.plan.sessions else []
+
+    def _make_plan(self) -> None:
+        from xnat_ingest.scan import same_bytes, scan  # pydicom is not loaded for what ends before this
+
+        keywords = self.rules.keywords | self.labelling.subject.keywords | self.labelling.session.keywords
+        self.emit(Event("scanning", {}))
+
+        def skip(path: str) -> str | None:
+            self.stop.check()
+            return self.rules.skip(path)
+
+        found = scan(self.source, skip, keywords)
+        self.plan = plan = build(
+            found, self.rules, self.labelling, lambda one, other: same_bytes(self.source, one, other)
+        )
+        reasons = Counter(aside.reason for aside in plan.set_aside)
+        fields = {
+            "sessions": [
+                {
+                    "session": s.title,
+                    "folder": s.folder,
+                    "instances": len(s.instances),
+                    "bytes": s.bytes,
+                    "scans": len({i.series_uid for i in s.instances}),
+                }
+                for s in plan.sessions
+            ],
+            "instances": plan.planned,
+            "bytes": sum(s.bytes for s in plan.sessions),
+            "set_aside": dict(sorted(reasons.items())),
+            "problems": [problem.detail for problem in plan.problems],
+        }
+        self.emit(Event("plan", fields))
+
+    def _sessions(self, rest: Rest) -> list[Outcome]:
+        settings = self.settings
+        timestamp = run_timestamp(self.started)
+        way = Way(rest, self.source, timestamp, settings.part_size, settings.workers)
+        transport = TRANSPORTS[settings.transport](way)
+        with (
+            ThreadPoolExecutor(settings.workers, thread_name_prefix="part") as parts,
+            ThreadPoolExecutor(settings.workers, thread_name_prefix="session") as pool,
+        ):
+            verify, check = not settings.no_verify, self.stop.check
+            site = Site(rest, transport, parts, settings.destination, verify, timestamp, self.emit, check)
+            site.refresh(self.plan.project)
+            work = WORK[self.command]
+            return list(pool.map(lambda session: self._one(site, session, work), self.plan.sessions))
+
+    def _one(self, site: Site, session: Session, work: Work) -> Outcome:
+        if session.conflicts:
+            return self._done(Outcome(session, conflict(session, *session.conflicts)))
+        begun = time.monotonic()
+        fields = {"session": session.title, "instances": len(session.instances), "bytes": session.bytes}
+        self.emit(Event("session_started", fields))
+        attempts = 0
+        try:
+            self.stop.check()
+            verdict, attempts = work(site, session)
+        except Stopped as error:
+            verdict = replace(_never_reached(session, str(error)), cause=error)
+        except IngestError as error:
+            problem = Problem("server-fault", f"{session.title}: {error}", (session.label,))
+            failed = {i.sop_uid: str(error) for i in session.instances}
+            verdict = Verdict("failed", failed=failed, problems=(problem,), cause=error)
+        except Exception as error:
+            self.emit(Event("error", {"text": traceback.format_exc()}))
+            problem = Problem("bug", f"{session.title}: {type(error).__name__}", (session.label,))
+            failed = {i.sop_uid: "a bug in this program" for i in session.instances}
+            verdict = Verdict("failed", failed=failed, problems=(problem,), cause=error)
+        return self._done(Outcome(session, verdict, time.monotonic() - begun, attempts))
+
+    def _done(self, outcome: Outcome) -> Outcome:
+        session, verdict = outcome.session, outcome.verdict
+        fields = {
+            "session": session.title,
+            "verdict": verdict.word,
+            "instances": len(session.instances),
+            "verified": len(verdict.verified),
+            "counted": len(verdict.counted),
+            "missing": len(verdict.missing),
+            "failed": len(verdict.failed),
+            "already_there": verdict.already_there,
+            "bytes": session.bytes,
+            "seconds": round(outcome.seconds, 3),
+            "uri": verdict.uri,
+            "problems": [problem.detail for problem in verdict.problems],
+        }
+        self.emit(Event("session_done", fields))
+        return outcome
+
+    def _unreached(self, session: Session, why: str = "only planned") -> Outcome:
+        if session.conflicts:
+            return Outcome(session, conflict(session, *session.conflicts))
+        return Outcome(session, _never_reached(session, why))
+
+    def _result(self, outcomes: Sequence[Outcome], error: IngestError | None = None) -> Result:
+        settings, plan, rest = self.settings, self.plan, self.rest
+        sums = totals.count(plan, outcomes)
+        totals.check_laws(sums)
+        if error:
+            code = error.exit_code
+        else:
+            sending, no_verify = self.command != "plan", settings.no_verify
+            allow_empty = settings.allow_empty
+            code = totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)
+        sums |= {
+            "bytes_sent": rest.traffic.bytes_sent if rest else 0,
+            "requests": rest.traffic.requests if rest else 0,
+            "retries": 0,
+            "seconds": round(time.monotonic() - self._clock, 3),
+        }
+        found = [problem for outcome in outcomes for problem in outcome.verdict.problems]
+        if error:
+            found.append(Problem("run-failed", str(error)))
+        return Result(
+            self.command,
+            plan,
+            tuple(outcomes),
+            tuple(dict.fromkeys((*plan.problems, *found))),
+            sums,
+            int(code),
+            self.started.isoformat(timespec="seconds"),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            rest.server if rest else "",
+            settings.destination,
+            settings.transport,
+        )
+
+
+def run_timestamp(started: datetime) -> str:
+    """A prearchive timestamp (yyyyMMdd_HHmmssSSS) of this run alone: its milliseconds are drawn, not read."""
+    return f"{started:%Y%m%d_%H%M%S}{random.SystemRandom().randrange(1000):03d}"
+
+
+def _never_reached(session: Session, why: str) -> Verdict:
+    return Verdict("unverified", unverified={i.sop_uid: why for i in session.instances})

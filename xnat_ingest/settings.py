@@ -1,0 +1,171 @@
+"""Settles every setting before anything is contacted: options from their layers, the server, the credentials.
+
+Precedence: flag > environment > config file > default; `exclude` and `include` add up over all of them, so that a
+rule a site wrote down is never dropped by one more on the command line.
+"""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import json
+import netrc
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from xnat_ingest.config import read_config
+from xnat_ingest.errors import UsageError
+from xnat_ingest.options import TABLE, Settings, env_name, flag, is_list
+
+_HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
+_USERS = ("XNAT_USER", "XNAT_USERNAME")
+_PASSWORDS = ("XNAT_PASS", "XNAT_PASSWORD")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """server: address without trailing slash; source: where the password came from. The password is never shown."""
+
+    server: str
+    user: str
+    password: str = field(repr=False)
+    source: str = ""
+
+
+def resolve(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings of a run. given: parsed flags, None where absent. Raises UsageError."""
+    names = [name for name, row in TABLE.items() if command in row.commands]
+    flags = {name: given[name] for name in names if given.get(name) is not None}
+    env = {name: text for name in names if (text := from_environment(environ, env_name(name)))}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    path = flags.get("config") or env.get("config")
+    layers: list[tuple[str, Mapping[str, Any]]] = [("environment", env), ("flag", flags)]
+    if path:
+        layers.insert(0, (f"config {path}", read_config(str(path))))
+    for source, layer in layers:
+        for name, raw in layer.items():
+            if name not in names:
+                continue  # one config file may serve several commands
+            where = (
+                env_name(name) if source == "environment" else flag(name) if source == "flag" else f"{name} in {path}"
+            )
+            value = _parse(name, raw, where)
+            values[name] = (*values.get(name, ()), *value) if is_list(name) else value
+            sources[name] = source if name not in sources or not is_list(name) else f"{sources[name]}, {source}"
+    return Settings(**values, sources=sources)
+
+
+def from_environment(environ: Mapping[str, str], name: str) -> str:
+    """A variable's value; "" for an empty one or a literal #key#, the container service's way of "not given"."""
+    text = environ.get(name, "").strip()
+    return "" if len(text) > 2 and text[0] == text[-1] == "#" else text
+
+
+def _parse(name: str, raw: Any, where: str) -> Any:
+    row = TABLE[name]
+    if is_list(name):
+        items = raw if isinstance(raw, list) else [raw]
+        words = (word for item in items for word in (_words(item) if isinstance(item, str) else [item]))
+        return tuple(words)
+    text = raw if isinstance(raw, str) else json.dumps(raw)
+    try:
+        return row.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {text!r} is not valid; it {error}") from error
+
+
+def _words(text: str) -> list[str]:
+    """Comma-separated folder words; a tag rule keeps its commas, since a pattern may hold them."""
+    keyword, equals, _ = text.partition("=")
+    if equals and keyword.isidentifier():
+        return [text]
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False) -> Credentials:
+    """Server, user and password from the first place that has them. Raises UsageError.
+
+    http_is_warning: inside the container service and under dicomUpload the address is not the user's choice.
+    """
+    server, _ = _first(settings.server, environ, _HOSTS)
+    if not server:
+        raise UsageError("no server: give --server URL, or set XNAT_HOST")
+    server = server.rstrip("/")
+    parts = _check_server(server)
+    if (
+        not (settings.allow_http or http_is_warning)
+        and parts.scheme == "http"
+        and not is_loopback(parts.hostname or "")
+    ):
+        raise UsageError(f"{server} would get the password in the clear; use https://, or give --allow-http")
+    user, _ = _first(settings.user, environ, _USERS)
+    password, source = _first("", environ, _PASSWORDS)
+    if not password and settings.password_file:
+        password, source = _read_password(settings.password_file), f"file {settings.password_file}"
+    if not (user and password):
+        user, password, source = _from_netrc(parts, user, password, source)
+    if not user:
+        raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
+    if not password and sys.stdin.isatty():
+        password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
+    if not password:
+        raise UsageError("no password: set XNAT_PASS, give --password-file FILE, or add the server to ~/.netrc")
+    return Credentials(server, user, password, source)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _first(given: str, environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
+    if given:
+        return given, ""
+    found = ((text, f"environment {name}") for name in names if (text := from_environment(environ, name)))
+    return next(found, ("", ""))
+
+
+def _check_server(server: str) -> SplitResult:
+    try:
+        parts = urlsplit(server)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError("the server address must look like https://xnat.example.org (with http:// or https://)")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("the server address holds a user name or password; give them by XNAT_USER and XNAT_PASS")
+    if parts.query or parts.fragment:
+        raise UsageError("the server address must not have a ? or # part")
+    return parts
+
+
+def _read_password(path: str) -> str:
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read password file {path}: {getattr(error, 'strerror', 'not text')}") from error
+    if not lines or not lines[0]:
+        raise UsageError(f"password file {path} has no first line")
+    return lines[0]
+
+
+def _from_netrc(parts: SplitResult, user: str, password: str, source: str) -> tuple[str, str, str]:
+    """Completes user and password from ~/.netrc, by host:port or host; an entry for another user is not used."""
+    try:
+        known = netrc.netrc()
+    except FileNotFoundError:
+        return user, password, source
+    except (OSError, netrc.NetrcParseError, RuntimeError) as error:
+        raise UsageError(f"cannot use ~/.netrc: {getattr(error, 'msg', 'not readable')}") from error
+    found = next((known.hosts[name] for name in (parts.netloc, parts.hostname or "") if name in known.hosts), None)
+    if found is None or (user and found[0] != user):
+        return user, password, source
+    return found[0], password or found[2] or "", source if password else "~/.netrc"
