@@ -40,7 +40,7 @@ def test_a_tar_makes_one_row_and_one_crlf_line(site: StandIn, client: Client) ->
 
 
 def test_project_subject_session_are_other_names(site: StandIn, client: Client) -> None:
-    wanted = {"import-handler": "DICOM-zip", "project": "demo-alias", "subject": "S9", "session": "E9"}
+    wanted: dict[str, Any] = {"import-handler": "DICOM-zip", "project": "demo-alias", "subject": "S9", "session": "E9"}
     reply = client("POST", "/data/services/import", tar(series([1])), TAR, **wanted)
     assert "/DEMO/" in reply.text
     assert (site.rows("DEMO")[0].subject, site.rows("DEMO")[0].label) == ("S9", "E9")
@@ -90,7 +90,7 @@ def test_chunked_is_for_zip_only(site: StandIn, client: Client) -> None:
 def test_unknown_handlers_and_missing_files(client: Client) -> None:
     reply = client.send({}, **{"import-handler": "dicom-zip"})
     assert (reply.status, reply.reason) == (404, "Unknown importer implementation specified: dicom-zip")
-    query = {"import-handler": "DICOM-zip"}
+    query: dict[str, Any] = {"import-handler": "DICOM-zip"}
     reply = client("POST", "/data/services/import", b"x", {"Content-Type": "text/html"}, **query)
     assert (reply.status, reply.reason) == (400, "Unable to identify upload format.")
 

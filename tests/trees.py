@@ -5,9 +5,13 @@ Every instance is a real file given new UIDs that are consistent in its tree, so
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
+import tempfile
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -117,3 +121,53 @@ def make_demo(root: Path, subjects: Sequence[str] = ("007", "008"), sessions: Se
         (root / subject / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     (root / "README.txt").write_text("Exported from the scanner console.\n")
     return len(paths) + len(subjects) + 1
+
+
+Elements = Mapping[int, tuple[str, bytes]]
+_LONG = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
+LITTLE = "1.2.840.10008.1.2.1"
+IDENTITY: Elements = {
+    0x00080016: ("UI", b"1.2.840.10008.5.1.4.1.1.4\0"),
+    0x00080018: ("UI", b"1.2.3.4.5.6\0"),
+    0x0020000D: ("UI", b"1.2.3.4\0"),
+    0x0020000E: ("UI", b"1.2.3.4.5\0"),
+}
+
+
+def encode(elements: Elements, order: str = "<") -> bytes:
+    """The elements in explicit VR, in the order of their tags; nothing is checked, so any defect can be written."""
+    raw = b""
+    for tag, (vr, value) in sorted(elements.items()):
+        form = "HH2sHL" if vr in _LONG else "HH2sH"
+        numbers = (0, len(value)) if vr in _LONG else (len(value),)
+        raw += struct.pack(order + form, tag >> 16, tag & 0xFFFF, vr.encode("ascii"), *numbers) + value
+    return raw
+
+
+def part10(elements: Elements, syntax: str = LITTLE) -> bytes:
+    """A file with preamble and meta header."""
+    uid = syntax.encode() + b"\0" * (len(syntax) % 2)
+    meta = encode({0x00020010: ("UI", uid)})
+    order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
+    return bytes(128) + b"DICM" + encode({0x00020000: ("UL", struct.pack("<L", len(meta)))}) + meta + encode(elements, order)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A new folder that every user of the machine may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="tree-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextmanager
+def no_privileges() -> Iterator[None]:
+    """Permissions count inside, even where the tests run as root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)

@@ -109,7 +109,8 @@ class _Delivery:
 
     def given_up(self, error: IngestError) -> Verdict:
         problem = Problem(_kind(error), f"{self.session.title}: {error}", (self.session.label,))
-        failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in self.before.seen}
+        seen = self.before.seen
+        failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in seen}
         return Verdict(
             "failed",
             self.uri,
@@ -137,7 +138,8 @@ class _Delivery:
         if decision.row:
             self.uri = decision.row.uri
             in_row = self._sound_in(decision.row, decision.lacks)
-        self._progress(i for i in self.session.instances if i.sop_uid in decision.archive.seen | in_row)
+        there = decision.archive.seen | in_row
+        self._progress(i for i in self.session.instances if i.sop_uid in there)
         self._send([i for i in decision.lacks if i.sop_uid not in in_row], new_row=decision.row is None)
         if self.uri:
             self._close(decision)
@@ -294,8 +296,9 @@ class _Delivery:
     def _verdict(self, now: Comparison, before: Comparison, already: int, notes: tuple[Problem, ...]) -> Verdict:
         verified = now.verified | (before.verified if self.site.destination == "prearchive" else frozenset())
         counted = (now.counted | before.counted) - verified
-        missing = {uid: why for uid, why in now.lacking.items() if uid not in verified | counted | self.failed.keys()}
-        failed = {uid: why for uid, why in self.failed.items() if uid not in verified | counted}
+        seen = verified | counted
+        missing = {uid: why for uid, why in now.lacking.items() if uid not in seen and uid not in self.failed}
+        failed = {uid: why for uid, why in self.failed.items() if uid not in seen}
         word: VerdictWord = "verified"
         if failed:
             word = "failed"

@@ -40,7 +40,7 @@ def judge(session: Session, standing: Standing) -> Decision:
     archive = compare(session.instances, standing.holding)
     if conflict := _archive_conflict(session, standing, archive):
         return Decision(archive, conflict=conflict)
-    lacks = tuple(i for i in session.instances if i.sop_uid not in archive.seen)
+    lacks = tuple(i for i in session.instances if i.sop_uid in archive.lacking)
     if not lacks:
         return Decision(archive, notes=tuple(_stale(session, row) for row in standing.rows))
     row, conflict = _our_row(session, standing)

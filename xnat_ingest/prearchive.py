@@ -58,14 +58,12 @@ class Row:
 
 def rows(rest: Rest, project: str) -> list[Row]:
     """The project's rows. Users with access to all data see unassigned rows in every listing: those are left out."""
-    listing = rest.rows(f"/data/prearchive/projects/{project}")
-    return [_row(entry) for entry in listing if entry.get("project") == project]
+    return [row for row in rest.rows(f"/data/prearchive/projects/{project}", _row) if row.project == project]
 
 
 def row(rest: Rest, uri: str) -> Row | None:
     """One row now, or None when it is gone. format=json answers even before the session document exists."""
-    listing = rest.rows(uri)
-    return _row(listing[0]) if listing else None
+    return next(iter(rest.rows(uri, _row)), None)
 
 
 def _row(entry: dict[str, str]) -> Row:
@@ -102,11 +100,14 @@ def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
     return reply.text.strip() if reply.status == 301 else ""
 
 
-def files(rest: Rest, uri: str) -> Iterator[tuple[str, int, str]]:
-    """(name, bytes, scan id) of every DICOM file in a row that is built."""
-    for scan in rest.rows(f"{uri}/scans"):
-        for entry in rest.rows(f"{uri}/scans/{scan['ID']}/resources/DICOM/files"):
-            yield unquote(entry["Name"]), int(entry.get("Size") or 0), scan["ID"]
+def files(rest: Rest, uri: str) -> Iterator[tuple[str, int]]:
+    """(name, bytes) of every DICOM file in a row that is built."""
+    for scan in rest.rows(f"{uri}/scans", lambda row: row["ID"]):
+        yield from rest.rows(f"{uri}/scans/{scan}/resources/DICOM/files", _file)
+
+
+def _file(entry: dict[str, str]) -> tuple[str, int]:
+    return unquote(entry["Name"]), int(entry.get("Size") or 0)
 
 
 def last_log(rest: Rest, uri: str) -> str:

@@ -8,17 +8,17 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from html import unescape
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions as http
 
-from xnat_ingest import __version__
+from xnat_ingest import __version__, tables
 from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.settings import Credentials, is_loopback
 
@@ -26,6 +26,8 @@ from xnat_ingest.settings import Credentials, is_loopback
 USER_AGENT = f"xnat-ingest/{__version__}"
 # A closing request is silent while the server works, up to its own limit of 600 s (sessionArchiveTimeoutInterval).
 CLOSING_TIMEOUT = 660.0
+T = TypeVar("T")
+_CHUNK = 64 * 1024
 _READS = urllib3.Retry(
     4,
     redirect=False,
@@ -52,12 +54,27 @@ class Reply:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    sent: Callable[[int], None] | None = None
+    read: Callable[[Iterator[bytes]], str] | None = None
+    timeout: float = 60.0
+
+
 @dataclass(slots=True)
 class Traffic:
     """What went over the wire. bytes_sent counts bodies, repeats included."""
 
     requests: int = 0
     bytes_sent: int = 0
+
+
+def _whole(row: tables.Row) -> Any:
+    return row
 
 
 class Rest:
@@ -87,7 +104,7 @@ class Rest:
         """Ends the server session, if one was begun, and the connections."""
         if self._cookie:
             with suppress(IngestError):  # a session left behind ends by itself
-                self._once("DELETE", "/data/JSESSION", {}, None, None, min(self._timeout, 10.0))
+                self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 10.0)))
         self._pool.clear()
 
     def login(self) -> None:
@@ -98,14 +115,16 @@ class Rest:
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
 
-    def rows(self, path: str, **query: str) -> list[dict[str, str]]:
-        """The rows of a table. All values are text, absent ones empty."""
-        reply = self.request("GET", path, {"format": "json", **query})
-        try:
-            rows = json.loads(reply.text)["ResultSet"]["Result"]
-            return [{key: str(value) for key, value in row.items()} for row in rows]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._not_data(path, reply) from error
+    def rows(self, path: str, pick: Callable[[tables.Row], T] = _whole, **query: str) -> list[T]:
+        """The rows of a table, each reduced by pick as it arrives. All values are text, absent ones empty."""
+        picked: list[T] = []
+
+        def read(chunks: Iterator[bytes]) -> str:
+            picked[:] = [pick(row) for row in tables.rows(chunks)]
+            return ""
+
+        self.request("GET", path, {"format": "json", **query}, read=read)
+        return picked
 
     def item(self, path: str) -> dict[str, Any] | None:
         """The data fields of a single project or experiment; None when there is none that this user may see."""
@@ -126,22 +145,25 @@ class Rest:
         *,
         body: Body | None = None,
         sent: Callable[[int], None] | None = None,
+        read: Callable[[Iterator[bytes]], str] | None = None,
         accept: tuple[int, ...] = (200,),
         timeout: float | None = None,
     ) -> Reply:
         """One request, with one new login when the session has expired.
 
-        path: decoded, below the server's address. Raises Unreachable, Refused, ServerSaid for any status that is not
+        path: decoded, below the server's address; read: takes the body of a 200 as it arrives. Raises Unreachable,
+        Refused, ServerSaid for any status that is not
         in accept, and whatever the body raises.
         """
         cookie = self._cookie
         if not cookie:
             self.login()
             cookie = self._cookie
-        reply = self._once(method, path, query or {}, body, sent, timeout or self._timeout)
+        call = _Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
+        reply = self._once(call)
         if reply.status == 401:
             self._renew(cookie)
-            reply = self._once(method, path, query or {}, body, sent, timeout or self._timeout)
+            reply = self._once(call)
         if reply.status in accept:
             return reply
         if reply.status == 401:
@@ -159,7 +181,7 @@ class Rest:
             raise self._refusal
         self._cookie = ""
         basic = b64encode(f"{self.user}:{self._credentials.password}".encode()).decode()
-        reply = self._once("POST", "/data/JSESSION", {}, None, None, self._timeout, {"Authorization": f"Basic {basic}"})
+        reply = self._once(_Call("POST", "/data/JSESSION", timeout=self._timeout), {"Authorization": f"Basic {basic}"})
         if reply.status in (401, 403):
             said = sentence(reply.text)
             self._refusal = Refused(
@@ -175,39 +197,38 @@ class Rest:
             raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
         self._cookie = reply.text.strip()
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Body | None,
-        sent: Callable[[int], None] | None,
-        timeout: float,
-        extra: Mapping[str, str] | None = None,
-    ) -> Reply:
+    def _once(self, call: _Call, extra: Mapping[str, str] | None = None) -> Reply:
         headers = {"User-Agent": USER_AGENT, **(extra or {})}
         if self._cookie:
             headers["Cookie"] = f"JSESSIONID={self._cookie}"
         stream = None
-        if body is not None:
-            headers |= {"Content-Type": body.content_type, "Content-Length": str(body.length)}
-            stream = body.open(self._counted(sent))
+        if call.body is not None:
+            headers |= {"Content-Type": call.body.content_type, "Content-Length": str(call.body.length)}
+            stream = call.body.open(self._counted(call.sent))
         with self._counting:
             self.traffic.requests += 1
-        url = self.server + quote(path) + (f"?{urlencode(query)}" if query else "")
+        url = self.server + quote(call.path) + (f"?{urlencode(call.query)}" if call.query else "")
         try:
             reply = self._pool.request(
-                method,
+                call.method,
                 url,
                 body=stream,
                 headers=headers,
                 redirect=False,
-                retries=_READS if method == "GET" else False,
-                timeout=urllib3.Timeout(connect=self._timeout, read=timeout),
+                preload_content=call.read is None,
+                retries=_READS if call.method == "GET" else False,
+                timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
             )
-            return Reply(reply.status, reply.data.decode("utf-8", "replace"), reply.headers)
+            if call.read is None or reply.status != 200:
+                return Reply(reply.status, reply.data.decode("utf-8", "replace"), reply.headers)
+            with closing(reply):
+                text = call.read(reply.stream(_CHUNK))
+                reply.drain_conn()
+            return Reply(reply.status, text, reply.headers)
         except http.HTTPError as error:
             raise self._failure(error) from error
+        except ValueError as error:  # what call.read expected is not there
+            raise ServerSaid(f"GET {call.path}", reply.status, "no data in the answer") from error
 
     def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
         def count(number: int) -> None:

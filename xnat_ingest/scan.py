@@ -11,7 +11,7 @@ import logging
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from sys import intern
 from typing import BinaryIO
 
@@ -49,6 +49,7 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_NO_TAGS: Mapping[str, str] = {}
 _UID = re.compile(r"[0-9.]{1,64}")
 
 # A file that breaks a rule of the standard is still somebody's data: read it as leniently as the library can.
@@ -184,13 +185,18 @@ class _Header:
             study_uid=intern(study_uid),
             series_uid=intern(series_uid),
             series_number=intern(_raw(dataset, _SERIES_NUMBER)),
-            instance_number=_raw(dataset, _INSTANCE_NUMBER),
+            instance_number=intern(_raw(dataset, _INSTANCE_NUMBER)),
             modality=intern(_raw(dataset, _MODALITY)),
             series_description=intern(_text(dataset, _SERIES_DESCRIPTION)),
             transfer_syntax=intern(syntax),
             pixel_bytes=pixel_bytes,
-            tags={keyword: intern(_text(dataset, tag)) for keyword, tag in self.wanted.items()},
+            tags=self._tags(dataset),
         )
+
+    def _tags(self, dataset: Dataset) -> Mapping[str, str]:
+        if not self.wanted:
+            return _NO_TAGS  # one for all: memory must not grow by a dict per file
+        return {keyword: intern(_text(dataset, tag)) for keyword, tag in self.wanted.items()}
 
     def _aside(self, reason: str, detail: str = "") -> SetAside:
         return SetAside(self.file.path, reason, detail)

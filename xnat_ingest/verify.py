@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from urllib.parse import unquote
 
 from xnat_ingest import prearchive
@@ -13,6 +14,7 @@ from xnat_ingest.model import Instance
 from xnat_ingest.rest import Rest
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
+_DICOM = ("dicom", "secondary")
 _SCAN = re.compile(r"/scans/([^/]+)/")
 
 
@@ -56,11 +58,11 @@ NOWHERE = Holding("", {})
 def archived_sessions(rest: Rest, project: str) -> list[Known]:
     """Every image session of the project, in one listing."""
     columns = "ID,label,subject_label,xnat:imageSessionData/UID"
-    listing = rest.rows(f"/data/projects/{project}/experiments", xsiType="xnat:imageSessionData", columns=columns)
-    return [_known({key.lower(): value for key, value in entry.items()}) for entry in listing]
+    return rest.rows(f"/data/projects/{project}/experiments", _known, xsiType="xnat:imageSessionData", columns=columns)
 
 
-def _known(entry: Mapping[str, str]) -> Known:
+def _known(row: Mapping[str, str]) -> Known:
+    entry = {key.lower(): value for key, value in row.items()}
     # A column comes back under the path it was asked by, or under XNAT's short word for it.
     return Known(
         accession=entry.get("uri", "").rpartition("/")[2] or entry.get("id", ""),
@@ -73,28 +75,27 @@ def _known(entry: Mapping[str, str]) -> Known:
 def in_archive(rest: Rest, accession: str) -> Holding:
     """What an archived session holds: one request for all files, one for the scans' UIDs."""
     uri = f"/data/experiments/{accession}"
-    uid_of_scan = {scan["ID"]: scan.get("UID", "") for scan in rest.rows(f"{uri}/scans", columns="ID,UID")}
+    uid_of_scan = dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
     sizes: dict[str, int] = {}
     series: Counter[str] = Counter()
-    for entry in rest.rows(f"{uri}/scans/ALL/files"):
-        if not _is_dicom(entry):
-            continue
-        sizes[unquote(entry["Name"])] = int(entry.get("Size") or 0)
-        if scan := _SCAN.search(entry.get("URI", "")):
-            series[uid_of_scan.get(unquote(scan[1]), "")] += 1
+    for name, size, scan in rest.rows(f"{uri}/scans/ALL/files", _file):
+        if name:
+            sizes[name] = size
+            series[uid_of_scan.get(scan, "")] += 1
     return Holding(uri, sizes, series)
+
+
+def _file(row: Mapping[str, str]) -> tuple[str, int, str]:
+    """(name, bytes, scan id) of a file; the name is "" for what is no DICOM, such as snapshots."""
+    if row.get("file_format", "").upper() != "DICOM" and row.get("collection", "").lower() not in _DICOM:
+        return "", 0, ""
+    scan = _SCAN.search(row.get("URI", ""))
+    return unquote(row["Name"]), int(row.get("Size") or 0), intern(unquote(scan[1]) if scan else "")
 
 
 def in_row(rest: Rest, uri: str) -> Holding:
     """What a built prearchive row holds, by name: its listings know no SeriesInstanceUID."""
-    return Holding(uri, {name: size for name, size, _ in prearchive.files(rest, uri)})
-
-
-def _is_dicom(entry: Mapping[str, str]) -> bool:
-    return entry.get("file_format", "").upper() == "DICOM" or entry.get("collection", "").lower() in (
-        "dicom",
-        "secondary",
-    )
+    return Holding(uri, dict(prearchive.files(rest, uri)))
 
 
 def least_size(instance: Instance) -> int:

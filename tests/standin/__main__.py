@@ -3,40 +3,72 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import threading
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
+from tests.standin.faults import KINDS
 from tests.standin.model import Project, User
 from tests.standin.server import StandIn
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the password comes from STANDIN_PASS."""
-    parser = argparse.ArgumentParser(prog="tests.standin", description="A stand-in XNAT on the loopback interface.")
-    parser.add_argument("--root", type=Path, required=True, help="where everything received is stored")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--project", action="append", default=[], metavar="ID[:CODE]", help="code 0, 4 or 5")
-    parser.add_argument("--user", action="append", default=[], metavar="NAME", help="may edit every project")
-    parser.add_argument("--admin", action="append", default=[], metavar="NAME", help="may do everything")
-    parser.add_argument("--context-path", default="")
-    parser.add_argument("--rebuilder-interval", type=float, metavar="SECONDS")
+    parser = _parser()
     given = parser.parse_args(argv)
     password = os.environ.get("STANDIN_PASS")
     if not password:
         parser.error("set the environment variable STANDIN_PASS")
     names = given.user or ["uploader"]
-    access = dict.fromkeys(names, "edit")
-    projects = []
-    for entry in given.project or ["DEMO"]:
-        name, _, code = entry.partition(":")
-        projects.append(Project(name, code=int(code or 4), access=dict(access)))
     users = [User(name, password) for name in names] + [User(name, password, all_data=True) for name in given.admin]
+    projects = [_project(entry, names) for entry in given.project or ["DEMO"]]
     site = StandIn(given.root, projects, users, port=given.port)
     site.settings.context_path = given.context_path
     site.settings.rebuilder_interval = given.rebuilder_interval
+    known = {one.name for one in fields(site.settings)}
+    for name, value in json.loads(given.settings).items():
+        if name not in known:
+            parser.error(f"no such setting: {name}")
+        setattr(site.settings, name, value)
+    for fault in [*json.loads(os.environ.get("STANDIN_FAULTS", "[]")), *map(json.loads, given.fault)]:
+        site.faults.add(fault)
+    return _serve(site)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tests.standin",
+        description="A stand-in XNAT on the loopback interface.",
+        epilog="Faults: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
+    )
+    parser.add_argument("--root", type=Path, required=True, help="where everything received is stored")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--project", action="append", default=[], metavar="ID[:CODE]", help="code 0, 4 or 5; or JSON")
+    parser.add_argument("--user", action="append", default=[], metavar="NAME", help="may edit every project")
+    parser.add_argument("--admin", action="append", default=[], metavar="NAME", help="may do everything")
+    parser.add_argument("--context-path", default="")
+    parser.add_argument("--rebuilder-interval", type=float, metavar="SECONDS")
+    parser.add_argument("--settings", default="{}", metavar="JSON", help="site settings by name")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="JSON", help="repeatable; also a JSON list in STANDIN_FAULTS"
+    )
+    return parser
+
+
+def _project(entry: str, names: list[str]) -> Project:
+    """``ID``, ``ID:CODE``, or an object with the fields of a project."""
+    access = dict.fromkeys(names, "edit")
+    if entry.startswith("{"):
+        return Project(**{"access": access, **json.loads(entry)})
+    name, _, code = entry.partition(":")
+    return Project(name, code=int(code or 4), access=access)
+
+
+def _serve(site: StandIn) -> int:
     ended = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:

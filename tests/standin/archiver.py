@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.standin.anonymize import anonymize
 from tests.standin.builder import build, session_modality
 from tests.standin.model import ArchivedSession, Project, Row, Scan, User
 
@@ -107,8 +108,9 @@ class Archiver:
                 _validate(row, scans)
             if existing and not (override or overwrite):
                 _collisions(existing, scans)
-            if not row.prevent_anon:
-                scans = self._anonymize(row, project, scans)
+            self._site.faults.during("move", row)
+            if not row.prevent_anon and project.anon_script is not None:
+                scans = self._anonymize(row, project.anon_script)
             return self._commit(row, project, subject, label, existing, scans, user)
 
     def _subject(self, project: Project, label: str | None) -> str:
@@ -142,13 +144,13 @@ class Archiver:
         if renumber:
             _renumber(existing, scans)
 
-    def _anonymize(self, row: Row, project: Project, scans: list[Scan]) -> list[Scan]:
+    def _anonymize(self, row: Row, script: str) -> list[Scan]:
         """Project anonymisation happens now; it may change bytes, change UIDs, or throw objects away."""
-        if not self._site.anonymize_project(project, row):
-            return scans
+        for path in row.files.values():
+            anonymize(script, path)
         if not row.files:
             raise ArchiveFailedError(500, "Something went wrong: nothing is left after anonymization.")
-        row.built, row.xsi_type = build(self._site, row)
+        row.built, row.xsi_type, row.study_uid = build(self._site, row)
         return _copies(row)
 
     def _commit(

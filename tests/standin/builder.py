@@ -87,12 +87,13 @@ def facts_of(site: StandIn, path: Path) -> Facts | None:
     return found
 
 
-def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str]:
-    """The scans of a row by id, and the session's type.
+def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
+    """The scans of a row by id, the session's type, and its study UID as the stored files have it.
 
     A scan is a series: two series that share a number share a directory, but the second one becomes ``N-MR1``.
     """
     scans: dict[tuple[str, str], Scan] = {}
+    study = row.study_uid
     taken: set[str] = set()
     for folder in sorted(row.directory.glob("SCANS/*")):
         for path in sorted(folder.glob("DICOM/*")):
@@ -103,12 +104,14 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str]:
             if key not in scans:
                 scans[key] = _scan(folder.name, facts, taken)
                 taken.add(scans[key].id)
+            study = facts.study_uid or study
             scans[key].files[path.name] = path
             scans[key].uids[path.name] = facts.sop_uid
     if not scans:
         raise BuildError("no DICOM files found in " + row.folder)
     petmr = site.petmr_setting(row.project)
-    return {scan.id: scan for scan in scans.values()}, session_type((s.modality for s in scans.values()), petmr)
+    kind = session_type((scan.modality for scan in scans.values()), petmr)
+    return {scan.id: scan for scan in scans.values()}, kind, study
 
 
 def _scan(directory: str, facts: Facts, taken: set[str]) -> Scan:

@@ -85,7 +85,7 @@ def queued_archive(site: StandIn, row: Row, user: User, params: Mapping[str, str
     """Archive through the queue: whatever the archiver's own status was, the caller sees 500."""
     if not site.prearchive.set_status(row, "ARCHIVING"):
         raise RestError(500, f"FAILED: Unable to archive {row.folder}: Unable to lock session for archiving.")
-    site.faults.timeout(row, lambda: _finish(site, row, user, params, override))
+    site.faults.timeout(timeout_text(site, row), lambda: _finish(site, row, user, params, override))
     return _finish(site, row, user, params, override)
 
 

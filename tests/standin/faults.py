@@ -1,47 +1,307 @@
-"""Faults a test may switch on (filled in later: here only the hooks the server calls)."""
+"""Faults a test switches on: of the network, of a proxy in front, of the disk, of the closing of a session.
+
+``site.faults.add(Fault("reset", match="services/import", after=100_000))``. A fault applies to requests whose
+``METHOD /path?query`` (decoded, without context path) the regular expression ``match`` is found in; it lets ``skip``
+of them pass, then strikes ``times`` times (None: always). Faults about files count files instead of requests and also
+look at ``name``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+from tests.standin.archiver import ArchiveFailedError
+from tests.standin.builder import BuildError
 from tests.standin.model import Row
-from tests.standin.tables import Reply
+from tests.standin.tables import PHRASES, Reply, RestError, page, text
 
 if TYPE_CHECKING:
-    from tests.standin.wire import Handler, Request
+    from tests.standin.server import StandIn
+    from tests.standin.wire import Request
+
+KINDS = {
+    "reset": "reset the connection when ``after`` bytes of the body were read (0: before the body)",
+    "reset-reply": "do the work, then reset the connection instead of answering",
+    "status": "answer ``status`` without doing the work (``work=True``: after doing it); ``retry_after``, ``message``",
+    "too-large": "answer 413 when the body is longer than ``limit`` bytes, as a proxy does",
+    "login-page": "answer 200 with the HTML login page, nothing done",
+    "empty": "read the body, store nothing, answer 200 without a line",
+    "delay": "wait ``seconds`` before anything is done",
+    "slow": "read the body at ``rate`` bytes a second",
+    "stall": "stop reading after ``after`` bytes of the body, for ``seconds`` or until ``faults.release()``",
+    "locked": "answer 409 ``session document locked``",
+    "timeout": "answer 500 with the archive timeout's text at once, archive ``seconds`` later all the same",
+    "build-fails": "the build ends with the row in ERROR and ``message`` in its log",
+    "archive-fails": "archiving fails with ``message``; ``status`` 409 leaves CONFLICT, any other ERROR",
+    "slow-build": "the row is _BUILDING for ``seconds``",
+    "slow-archive": "the row is _ARCHIVING for ``seconds`` before it is looked at",
+    "slow-move": "``seconds`` between the archiver's checks and its moving of files: what arrives then is lost",
+    "poison": "refuse the instance: 400 ``unable to read DICOM object NAME``",
+    "lose": "accept the instance and do not keep it",
+    "cut": "keep only ``keep`` bytes of the stored file (negative: all but so many)",
+    "disk-full": "no space left after ``after`` bytes of the file; the partial file stays",
+}
+
+_FILE_KINDS = ("poison", "lose", "cut", "disk-full")
+_ROW_KINDS = {
+    "build": (("slow-build",), "build-fails"),
+    "archive": (("slow-archive",), "archive-fails"),
+    "move": (("slow-move",), ""),
+}
+
+
+class ResetError(ConnectionError):
+    """The handler must reset its connection."""
+
+
+@dataclass
+class Fault:
+    """One fault; see ``KINDS`` for what each kind does and which numbers it uses."""
+
+    kind: str
+    match: str = ""
+    times: int | None = 1
+    skip: int = 0
+    name: str = ""
+    after: int = 0
+    status: int = 503
+    message: str = ""
+    limit: int = 1 << 20
+    retry_after: str | None = None
+    work: bool = False
+    seconds: float = 0.0
+    rate: int = 100_000
+    keep: int = 0
+    hits: int = 0
+    """How often it has struck so far."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no such fault: {self.kind}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Fault:
+        """A fault from JSON; unknown keys are an error."""
+        known = {one.name for one in fields(cls)}
+        if strange := sorted(set(given) - known):
+            raise ValueError(f"unknown keys of a fault: {', '.join(strange)}")
+        return cls(**given)
+
+
+@dataclass
+class _Current(threading.local):
+    """What this thread is answering, and the faults that strike it."""
+
+    line: str = ""
+    struck: list[Fault] = field(default_factory=list)
 
 
 class Faults:
-    """The hooks."""
+    """The faults of a site, and the places where the server asks for them."""
 
-    def received(self, handler: Handler, data: bytes) -> bytes:
-        return data
+    def __init__(self, site: StandIn) -> None:
+        self._site = site
+        self._lock = threading.Lock()
+        self._all: list[Fault] = []
+        self._now = _Current()
+        self._freed = threading.Event()
+
+    # -- for tests
+
+    def add(self, fault: Fault | Mapping[str, Any]) -> Fault:
+        """Switch a fault on; a mapping is one from JSON."""
+        made = fault if isinstance(fault, Fault) else Fault.of(fault)
+        with self._lock:
+            self._all.append(made)
+        return made
+
+    def remove(self, fault: Fault) -> None:
+        with self._lock:
+            self._all = [one for one in self._all if one is not fault]
+
+    def clear(self) -> None:
+        """Switch everything off and let stalled sockets go on."""
+        with self._lock:
+            self._all.clear()
+        self.release()
+
+    def release(self) -> None:
+        """End every stall and wait that is under way."""
+        self._freed.set()
+        self._freed = threading.Event()
+
+    # -- choosing
+
+    def _take(self, kinds: tuple[str, ...], line: str, name: str = "") -> Fault | None:
+        """The first fault of these kinds that strikes now; what it lets pass is counted too."""
+        with self._lock:
+            for fault in self._all:
+                if fault.kind not in kinds or not re.search(fault.match, line) or not re.search(fault.name, name):
+                    continue
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
+                if fault.times == 0:
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                fault.hits += 1
+                return fault
+        return None
+
+    def _struck(self, *kinds: str) -> Fault | None:
+        return next((fault for fault in self._now.struck if fault.kind in kinds), None)
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, unless released or stopped."""
+        freed = self._freed
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not freed.is_set() and not self._site.ended:
+            freed.wait(min(left, 0.02))
+
+    # -- around a request
+
+    def arrived(self, request: Request) -> Reply | None:
+        """Before the login: what the network or a proxy does. A reply here ends the request."""
+        path = request.path.removeprefix(self._site.settings.context_path)
+        query = "&".join(f"{key}={value}" for key, value in request.pairs)
+        line = f"{request.method} {path}" + (f"?{query}" if query else "")
+        self._now.line = line
+        kinds = [kind for kind in KINDS if kind not in (*_FILE_KINDS, "timeout", "too-large")]
+        kinds = [kind for kind in kinds if not any(kind in (*slow, bad) for slow, bad in _ROW_KINDS.values())]
+        self._now.struck = [found for kind in kinds if (found := self._take((kind,), line))]
+        large = self._large(request, line)
+        if large is not None:
+            return large
+        if (fault := self._struck("delay")) is not None:
+            self._wait(fault.seconds)
+        if (fault := self._struck("reset")) is not None and not fault.after:
+            raise ResetError
+        return self._instead(request)
+
+    def _large(self, request: Request, line: str) -> Reply | None:
+        with self._lock:
+            limits = [one.limit for one in self._all if one.kind == "too-large" and re.search(one.match, line)]
+        if not limits or (request.content_length or 0) <= min(limits):
+            return None
+        if self._take(("too-large",), line) is None:
+            return None
+        return self._proxy(413, None, close=True)
+
+    def _instead(self, request: Request) -> Reply | None:
+        fault = self._struck("status", "login-page", "empty", "locked")
+        if fault is None or (fault.kind == "status" and fault.work):
+            return None
+        if fault.kind == "status":
+            return self._status(fault)
+        if fault.kind == "locked":
+            return page(409, "session document locked")
+        if fault.kind == "login-page":
+            body = "<html><head><title>Login</title></head><body><form action='/login'></form></body></html>"
+            return text(body, content_type="text/html;charset=UTF-8")
+        while request.body.read(1 << 16):
+            pass
+        return text("", content_type="text/uri-list")
+
+    def _status(self, fault: Fault) -> Reply:
+        if fault.status == 401:
+            return self._site.gate.refuse(fault.message or "Login attempt failed. Please try again.")
+        if fault.message:
+            return page(fault.status, fault.message)
+        return self._proxy(fault.status, fault.retry_after)
+
+    def _proxy(self, status: int, retry_after: str | None, *, close: bool = False) -> Reply:
+        """An answer of the proxy in front, in its own words."""
+        title = f"{status} {PHRASES.get(status, 'Error')}"
+        body = f"<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1><hr>nginx</body>\r\n</html>\r\n"
+        headers = [("Retry-After", retry_after)] if retry_after else []
+        return Reply(status, body.encode(), "text/html", headers, close=close)
+
+    def reading(self, request: Request, size: int) -> int:
+        """How much of the body may be read now; slow, stalled and reset connections are made here."""
+        received = request.body.received
+        if (fault := self._struck("reset")) is not None:
+            if received >= fault.after:
+                raise ResetError
+            size = min(size, fault.after - received)
+        if (fault := self._struck("stall")) is not None:
+            if received >= fault.after:
+                self._now.struck.remove(fault)
+                self._wait(fault.seconds or 3600)
+            else:
+                size = min(size, fault.after - received)
+        if (fault := self._struck("slow")) is not None:
+            size = min(size, max(1, fault.rate // 20))
+            self._wait(size / fault.rate)
+        return size
+
+    def answering(self, reply: Reply) -> Reply:
+        """The work is done: lose the reply, or put the proxy's in its place."""
+        if self._struck("reset-reply") is not None:
+            raise ResetError
+        fault = self._struck("status")
+        return self._status(fault) if fault is not None and fault.work else reply
+
+    # -- files
 
     def refuse_name(self, name: str) -> None:
-        return None
+        if self._take(("poison",), self._now.line, name):
+            raise RestError(400, f"unable to read DICOM object {name}")
+
+    def stored(self, target: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The blocks of one file on their way to the disk."""
+        fault = self._take(("disk-full",), self._now.line, target.name)
+        room = fault.after if fault else None
+        for block in blocks:
+            if room is not None and len(block) > room:
+                yield block[:room]
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if room is not None:
+                room -= len(block)
+            yield block
+
+    def after_file(self, target: Path) -> None:
+        """The file is complete: lose it or cut it."""
+        if self._take(("lose",), self._now.line, target.name):
+            target.unlink()
+        elif fault := self._take(("cut",), self._now.line, target.name):
+            size = target.stat().st_size
+            os.truncate(target, max(0, fault.keep if fault.keep >= 0 else size + fault.keep))
+
+    # -- closing
 
     def during(self, what: str, row: Row) -> None:
-        return None
+        """In the middle of ``build``, ``archive`` or ``move``: be slow, fail. The row's address can be matched, too."""
+        slow, bad = _ROW_KINDS[what]
+        line = self._now.line or f"TIMER {row.url}?" + urlencode({"label": row.label})
+        if fault := self._take(slow, line):
+            self._wait(fault.seconds)
+        if bad and (fault := self._take((bad,), line)):
+            if what == "build":
+                raise BuildError(fault.message)
+            raise ArchiveFailedError(fault.status, fault.message)
 
-    def stored(self, row: Row, target: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        return blocks
+    def timeout(self, message: str, work: Callable[[], object]) -> None:
+        """Give up waiting for the archive, which goes on."""
+        fault = self._take(("timeout",), self._now.line)
+        if fault is None:
+            return
 
-    def after_file(self, row: Row, target: Path) -> None:
-        return None
+        def later() -> None:
+            self._wait(fault.seconds)
+            try:
+                work()
+            except RestError:
+                return  # the row's status and log tell
 
-    def timeout(self, row: Row, work: Callable[[], str]) -> None:
-        return None
-
-    def arrived(self, request: Request) -> None:
-        return None
-
-    def instead(self, request: Request) -> Reply | None:
-        return None
-
-    def before_reply(self, request: Request, reply: Reply) -> Reply:
-        return reply
-
-    def anonymize(self, which: str, path: Path, row: Row) -> bool:
-        return False
+        self._site.spawn(later)
+        raise RestError(500, message)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 
 from tests.standin import filters, identify
+from tests.standin.anonymize import AnonymizationError, anonymize
 from tests.standin.dicomhead import STUDY_COMMENTS, Head, NotDicomError, head_of, read_head
+from tests.standin.faults import ResetError
 from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
 from tests.standin.namer import (
     base_name,
@@ -36,7 +38,7 @@ def store(site: StandIn, user: User, params: Mapping[str, str], entry: str, sour
     name = base_name(entry)
     try:
         return _store(site, user, params, name, source)
-    except RestError:
+    except (RestError, ResetError):
         raise
     except Exception as error:
         raise RestError(400, f"unable to read DICOM object {name}") from error
@@ -63,6 +65,12 @@ def _store(site: StandIn, user: User, params: Mapping[str, str], name: str, sour
         raise RestError(400, "Concurrent file sends of the same data is not supported.")
     try:
         rejected = _write(site, row, target, head, source)
+    except AnonymizationError:
+        # a new row goes with its file, an older one loses the file only
+        if new:
+            site.prearchive.forget(row)
+        target.unlink(missing_ok=True)
+        raise
     finally:
         site.prearchive.close_file(row, claim)
     if rejected:
@@ -146,12 +154,12 @@ def _target(site: StandIn, row: Row, scan: str, name: str, header: Dataset, rena
 def _write(site: StandIn, row: Row, target: Path, head: Head, source: Source) -> bool:
     """Write head and rest; True when anonymisation threw the object away."""
     with target.open("wb") as out:
-        for block in site.faults.stored(row, target, _blocks(head, source)):
+        for block in site.faults.stored(target, _blocks(head, source)):
             out.write(block)
-    site.faults.after_file(row, target)
-    if row.prevent_anon or not site.settings.site_anonymization:
+    site.faults.after_file(target)
+    if row.prevent_anon or not site.settings.site_anonymization or not target.exists():
         return False
-    return site.anonymize(target, row)
+    return anonymize(site.settings.site_script, target)
 
 
 def _blocks(head: Head, source: Source) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ class Project:
     series_filter: dict[str, Any] | None = None
     petmr: str | None = None
     anon_script: str | None = None
+    """What project anonymisation does at archiving; see ``anonymize``."""
     config: dict[tuple[str, str], str] = field(default_factory=dict)
     quarantine_code: int = 0
     subjects: dict[str, str] = field(default_factory=dict)
@@ -153,6 +154,8 @@ class Settings:
     file_name_template: str = DEFAULT_TEMPLATE
     site_filter: dict[str, Any] | None = None
     site_anonymization: bool = False
+    site_script: str = "name"
+    """What site anonymisation does on receipt; see ``anonymize``."""
     site_petmr: str | None = None
     context_path: str = ""
     version: str = "1.8.10"

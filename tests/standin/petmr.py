@@ -51,6 +51,6 @@ def _part(site: StandIn, row: Row, suffix: str, wanted: set[str] | None) -> Row:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
     part, _ = site.prearchive.get_or_create(part)
-    part.built, part.xsi_type = build(site, part)
+    part.built, part.xsi_type, _ = build(site, part)
     part.status = "READY"
     return part

@@ -138,13 +138,14 @@ class Prearchive:
     def build(self, row: Row) -> None:
         """Write the session document (here: ``row.built``); READY afterwards, ERROR when nothing can be read.
 
-        What arrives meanwhile is not in the document, and the row is READY all the same.
+        What arrives meanwhile is not in the document, and the row is READY all the same. The row's study UID is the
+        document's from now on: where anonymisation on receipt changed it, later parts make another row.
         """
         if not self.lock_row(row, "BUILDING"):
             raise LockedError
         try:
             self._site.faults.during("build", row)
-            row.built, row.xsi_type = build(self._site, row)
+            row.built, row.xsi_type, row.study_uid = build(self._site, row)
         except BuildError as error:
             row.log(str(error))
             self.set_status(row, "ERROR", override=True)

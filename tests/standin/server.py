@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +42,7 @@ class StandIn:
         """Accession id -> pipeline that holds an open workflow on it."""
         self.errors: list[str] = []
         """Exceptions inside the stand-in itself; a test may assert there are none."""
-        self.faults = Faults()
+        self.faults = Faults(self)
         self.gate = Gate(self)
         self.prearchive = Prearchive(self)
         self.archiver = Archiver(self)
@@ -53,6 +53,11 @@ class StandIn:
         self._ended = threading.Event()
 
     # -- lifecycle
+
+    @property
+    def ended(self) -> bool:
+        """Whether the site is being stopped."""
+        return self._ended.is_set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -90,7 +95,16 @@ class StandIn:
             self._server.shutdown()
             self._server.server_close()
             self._server.drop_all(hard=hard)
+            self.faults.release()  # only now: what was stalled must find its connection gone
+            self._quiet()
             self._server = None
+
+    def _quiet(self, seconds: float = 5.0) -> None:
+        """Wait until the threads of the connections have let go of them."""
+        pause = threading.Event()
+        ends = time.monotonic() + seconds
+        while self._server and self._server.connections() and time.monotonic() < ends:
+            pause.wait(0.005)
 
     def restart(self) -> None:
         """As a Tomcat restart looks: requests in flight are reset, sessions forgotten, rows and files kept."""
@@ -113,23 +127,23 @@ class StandIn:
     # -- answering
 
     def answer(self, request: Request) -> Reply:
-        """One request: login, route, error page."""
-        self.faults.arrived(request)
+        """One request: proxy, login, route, error page."""
+        reply = self.faults.arrived(request)
+        if reply is not None:
+            return reply
         path = request.path.removeprefix(self.settings.context_path)
         if path in ("/data/services/auth", "/REST/services/auth") and request.method in ("PUT", "POST"):
-            reply: Reply | None = account.services_auth(self, request)
-        elif path == "/app/template/Login.vm":
-            reply = dispatch(self, request)
-        else:
+            reply = account.services_auth(self, request)
+        elif path != "/app/template/Login.vm":
             reply = self.gate.enter(request)
         if reply is None:
             try:
-                reply = self.faults.instead(request) or dispatch(self, request)
+                reply = dispatch(self, request)
             except RestError as error:
                 reply = page(error.status, error.message)
-            reply.headers += self.gate.cookies(request)
             self.gate.touch(request)
-        return self.faults.before_reply(request, reply)
+        reply.headers += self.gate.cookies(request)
+        return self.faults.answering(reply)
 
     def record(self, exchange: Exchange) -> None:
         with self.lock:
@@ -154,20 +168,6 @@ class StandIn:
     def petmr_setting(self, project: str | None) -> str | None:
         found = self.projects.get(project or "")
         return (found.petmr if found else None) or self.settings.site_petmr
-
-    # -- anonymisation
-
-    def anonymize(self, path: Path, row: Row) -> bool:
-        """Site anonymisation of a received file; True when the object was rejected and is gone."""
-        return self.faults.anonymize("site", path, row)
-
-    def anonymize_project(self, project: Project, row: Row) -> bool:
-        """Project anonymisation at archiving; True when any file changed or went."""
-        if project.anon_script is None:
-            return False
-        for path in list(row.files.values()):
-            self.faults.anonymize("project", path, row)
-        return True
 
     # -- what tests look at
 
@@ -212,13 +212,3 @@ class StandIn:
     def expire_sessions(self) -> None:
         """Forget every HTTP session, as an idle timeout does."""
         self.gate.forget_all()
-
-    def wait_idle(self, seconds: float = 5.0) -> bool:
-        """Wait until no connection is open; True when that was reached."""
-        pause = threading.Event()
-        for _ in range(int(seconds / 0.01)):
-            if self._server is None or not self._server.connections():
-                return True
-            with contextlib.suppress(ValueError):
-                pause.wait(0.01)
-        return False

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import socketserver
+import struct
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.standin.faults import ResetError
 from tests.standin.model import Exchange, User
 from tests.standin.tables import Reply
 
@@ -57,6 +59,9 @@ class Body:
     def _pull(self, size: int) -> bytes:
         try:
             data = self._handler.pull(size)
+        except ResetError:
+            self._ended = self.cut = True
+            raise
         except OSError as error:
             self._ended = self.cut = True
             raise BodyCutError(str(error)) from error
@@ -149,12 +154,12 @@ class Handler(BaseHTTPRequestHandler):
     def finish(self) -> None:
         with contextlib.suppress(OSError):
             super().finish()
-        self.server.closed(self.connection)
 
     def pull(self, size: int) -> bytes:
         """Body bytes from the socket; faults slow this down or break it."""
+        size = self.server.site.faults.reading(self.current, size)
         data: bytes = self.rfile.read1(size)
-        return self.server.site.faults.received(self, data)
+        return data
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Nothing on standard error: the request log is ``StandIn.requests``."""
@@ -162,12 +167,15 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except (ConnectionError, TimeoutError, BrokenPipeError):
+        except ResetError:
+            self.server.reset(self.connection)
+            self.close_connection = True
+        except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def _any(self) -> None:
         started = time.monotonic()
-        request = Request(self)
+        request = self.current = Request(self)
         reply: Reply | None = None
         try:
             reply = self.server.site.answer(request)
@@ -199,6 +207,8 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _send(self, request: Request, reply: Reply, keep: bool) -> None:
+        if self.server.marked(self.connection):
+            raise ResetError
         size = reply.file.stat().st_size if reply.file else len(reply.body)
         self.send_response(reply.status, reply.reason)
         for name, value in reply.headers:
@@ -231,22 +241,42 @@ class Server(ThreadingHTTPServer):
     def __init__(self, site: StandIn, port: int) -> None:
         self.site = site
         self._open: set[socket.socket] = set()
+        self._marked: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), Handler)
 
     def opened(self, connection: socket.socket) -> None:
         with self.site.lock:
             self._open.add(connection)
 
-    def closed(self, connection: socket.socket) -> None:
+    def reset(self, connection: socket.socket) -> None:
+        """Mark a connection: it will be reset instead of ended politely."""
         with self.site.lock:
-            self._open.discard(connection)
+            self._marked.add(connection)
+
+    def marked(self, connection: socket.socket) -> bool:
+        with self.site.lock:
+            return connection in self._marked
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection; with SO_LINGER at zero the close is a reset."""
+        if self.marked(request):
+            with contextlib.suppress(OSError):
+                request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.close()
+        else:
+            super().shutdown_request(request)
+        with self.site.lock:
+            self._open.discard(request)
+            self._marked.discard(request)
 
     def drop_all(self, *, hard: bool = False) -> None:
-        """Close every connection; ``hard`` resets them instead of ending them politely."""
+        """Wake every connection's thread and make it close; ``hard`` makes that a reset."""
         with self.site.lock:
             connections = list(self._open)
+            self._marked |= set(connections) if hard else set()
         for connection in connections:
-            drop(connection, hard=hard)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD if hard else socket.SHUT_RDWR)
 
     def connections(self) -> int:
         with self.site.lock:
@@ -265,13 +295,3 @@ class Server(ThreadingHTTPServer):
         # ThreadingHTTPServer looks up a host name here, which can take seconds
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-
-
-def drop(connection: socket.socket, *, hard: bool) -> None:
-    """End a connection from another thread; SO_LINGER 0 makes the close a reset."""
-    with contextlib.suppress(OSError):
-        if hard:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            connection.shutdown(socket.SHUT_RD)
-        else:
-            connection.shutdown(socket.SHUT_RDWR)

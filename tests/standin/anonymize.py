@@ -1,0 +1,54 @@
+"""Anonymisation scripts, reduced to what an uploader can notice: bytes change, UIDs change, objects go, or it fails.
+
+A script is a line of words: ``name`` blanks the patient's name, ``uids`` replaces study, series and object UIDs,
+``reject:KEYWORD=VALUE`` throws matching objects away, ``error`` fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from tests.standin.namer import value_of
+
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+class AnonymizationError(Exception):
+    """The script failed."""
+
+
+def anonymize(script: str, path: Path) -> bool:
+    """Rewrite a stored file; True when the object is rejected, which deletes the file."""
+    words = script.split()
+    if "error" in words:
+        raise AnonymizationError("Anonymization failed")
+    data = pydicom.dcmread(path)
+    for word in words:
+        keyword, _, value = word.removeprefix("reject:").partition("=")
+        if word.startswith("reject:") and (value_of(data, keyword) or "") == value:
+            path.unlink()
+            return True
+    if "name" in words:
+        data.PatientName = "Anonymous"
+        data.PatientIdentityRemoved = "YES"
+    if "uids" in words:
+        _replace_uids(data)
+    data.save_as(path)
+    return False
+
+
+def _replace_uids(data: Dataset) -> None:
+    for keyword in _UIDS:
+        if keyword in data:
+            setattr(data, keyword, new_uid(str(data[keyword].value)))
+    if "SOPInstanceUID" in data:
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+
+
+def new_uid(uid: str) -> str:
+    """The UID that ``uids`` puts in the place of another; the same one every time."""
+    return f"2.25.{int.from_bytes(hashlib.sha256(uid.encode()).digest()[:15], 'big')}"
