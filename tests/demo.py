@@ -27,7 +27,9 @@ def main() -> int:
     config.write_text(json.dumps({"Exclude": ["Localizers", "AAHEAD", "MoCoSeries", "JJWANGS"]}) + "\n")
     print(f"{files} files laid out below {HOME / 'dicom'}; exclusions in {config}")
     password = secrets.token_urlsafe(12)
-    site = StandIn(HOME / "xnat", projects=[Project("DEMO", code=4, access={"demo": "edit"})], users=[User("demo", password)])
+    site = StandIn(
+        HOME / "xnat", projects=[Project("DEMO", code=4, access={"demo": "edit"})], users=[User("demo", password)]
+    )
     with site:
         print(f"a stand-in for an XNAT server listens at {site.url}\n")
         environ = {**os.environ, "XNAT_HOST": site.url, "XNAT_USER": "demo", "XNAT_PASS": password}

@@ -160,7 +160,9 @@ def test_services_archive(site: StandIn, client: Client) -> None:
     client("POST", line.strip(), action="build")
     reply = client("POST", "/data/services/archive", src=line)
     assert (reply.status, reply.text) == (200, "/data/archive/projects/DEMO/subjects/S1/experiments/E1\r\n")
-    assert client("POST", "/data/services/archive", src=line).status == 404
+    again = client("POST", "/data/services/archive", src=line)
+    assert (again.status, again.reason) == (404, line.strip().removeprefix("/data") + " not found.")
+    assert client("POST", "/data/services/archive").reason == "Unknown prearchive session."
     assert client("POST", "/data/services/archive", src="/nonsense").reason == "Invalid src URI (/nonsense)"
     uri = client.send(series([1])).text.strip()
     client("POST", uri, action="build")
@@ -296,3 +298,10 @@ def test_names_are_encoded_in_addresses(site: StandIn, client: Client) -> None:
     row = client("GET", "/data/experiments/XNAT_E00001/scans/ALL/files").rows[0]
     assert (row["Name"], row["URI"].split("/")[-1]) == ("Doe^Jane#1.dcm", "Doe%5EJane%231.dcm")
     assert client("GET", row["URI"]).data == dicom(1)
+
+
+def test_items_are_json_only_when_asked_for_in_the_address(client: Client) -> None:
+    archive(client, series([1]))
+    for path in ("/data/projects/DEMO", "/data/projects/DEMO/subjects/S1", "/data/experiments/XNAT_E00001"):
+        assert client("GET", path, headers={"Accept": "application/json"}).text.startswith("<?xml")
+        assert client("GET", path + "?format=json").text.startswith('{"items"')

@@ -5,20 +5,25 @@ Every instance is a real file given new UIDs that are consistent in its tree, so
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
+
+from xnat_ingest.model import SourceFile
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 PATIENT = "Doe^Janet^Q"
@@ -149,7 +154,51 @@ def part10(elements: Elements, syntax: str = LITTLE) -> bytes:
     uid = syntax.encode() + b"\0" * (len(syntax) % 2)
     meta = encode({0x00020010: ("UI", uid)})
     order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
-    return bytes(128) + b"DICM" + encode({0x00020000: ("UL", struct.pack("<L", len(meta)))}) + meta + encode(elements, order)
+    return (
+        bytes(128)
+        + b"DICM"
+        + encode({0x00020000: ("UL", struct.pack("<L", len(meta)))})
+        + meta
+        + encode(elements, order)
+    )
+
+
+def fragments(*values: bytes) -> bytes:
+    """The value of encapsulated pixel data; the first item is the offset table."""
+    items = b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(value)) + value for value in values)
+    return items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+class Memory:
+    """A source whose files lie in memory; read: how many bytes were asked for, by path."""
+
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self.contents = dict(contents)
+        self.read: Counter[str] = Counter()
+
+    def files(self) -> Iterator[SourceFile]:
+        for path in sorted(self.contents):
+            yield SourceFile(path, *self.stat(path))
+
+    def stat(self, path: str) -> tuple[int, int]:
+        if path not in self.contents:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return len(self.contents[path]), 0
+
+    def open(self, path: str) -> BinaryIO:
+        self.stat(path)
+        stream = _Counting(self.contents[path])
+        stream.note = lambda number: self.read.update({path: number})
+        return stream
+
+
+class _Counting(io.BytesIO):
+    note: Callable[[int], None]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.note(len(data))
+        return data
 
 
 @contextmanager

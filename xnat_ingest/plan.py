@@ -72,7 +72,7 @@ def build(found: Iterable[Instance | SetAside], rules: RuleSet, labelling: Label
 
 
 def _apply_rules(instances: list[Instance], rules: RuleSet, aside: list[SetAside]) -> list[Instance]:
-    in_series = Counter(series for series, _ in {(i.series_uid, i.sop_uid) for i in instances})
+    in_series = Counter({i.sop_uid: i.series_uid for i in instances}.values())
     kept = []
     for instance in instances:
         if reason := rules.judge(instance, in_series[instance.series_uid]):
@@ -118,11 +118,11 @@ def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: L
                 "of its own, leave one out with --exclude, or upload it alone with -S SUBJECT -E LABEL",
             )
         )
-    if twice := [name for name, n in Counter(i.name for i in instances).items() if n > 1]:
+    if twice := _stored_twice(instances):
         conflicts.append(
             Problem(
                 "name-collision",
-                f"XNAT would store two instances of {printable(folder)} under one name ({twice[0]}); upload one of "
+                f"XNAT would store two instances of {printable(folder)} under one name ({twice}); upload one of "
                 "their series alone, leaving the other out with --exclude",
             )
         )
@@ -130,6 +130,17 @@ def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: L
         labelling.project, subject, label, studies[0], folder, instances, tuple(_about(label, c) for c in conflicts)
     )
     return _Draft(session, source, tuple(_about(label, n) for n in notes))
+
+
+def _stored_twice(instances: tuple[Instance, ...]) -> str:
+    """A name that two instances share, "" when there is none. Numbers, not names, are kept: sessions can be large."""
+    seen: set[int] = set()
+    for instance in instances:
+        if (number := hash(instance.name)) in seen:
+            names = Counter(i.name for i in instances)
+            return next((name for name, times in names.items() if times > 1), "")
+        seen.add(number)
+    return ""
 
 
 def _fill(

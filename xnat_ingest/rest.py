@@ -191,9 +191,9 @@ class Rest:
         if reply.status in (301, 302, 303, 307, 308):
             target = reply.headers.get("Location", "").split("?")[0]
             raise IngestError(f"{self.server} redirects to {target}; give the address that it redirects to")
-        if reply.status != 200:
+        if reply.status not in (200, 404):
             raise ServerSaid(f"login at {self.server}", reply.status, sentence(reply.text))
-        if not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
+        if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
             raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
         self._cookie = reply.text.strip()
 

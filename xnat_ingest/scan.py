@@ -50,7 +50,8 @@ _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NO_TAGS: Mapping[str, str] = {}
-_UID = re.compile(r"[0-9.]{1,64}")
+# More than the standard allows: a scanner's or an anonymiser's odd UID is still one that XNAT takes.
+_UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 # A file that breaks a rule of the standard is still somebody's data: read it as leniently as the library can.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

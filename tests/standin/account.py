@@ -42,7 +42,7 @@ def services_auth(site: StandIn, request: Request) -> Reply:
 
 
 def version(site: StandIn, _request: Request, _: dict[str, str]) -> Reply:
-    return text(f"{site.settings.version} standin")
+    return text(site.settings.version)
 
 
 def username(_site: StandIn, request: Request, _: dict[str, str]) -> Reply:

@@ -79,7 +79,7 @@ def subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
         )
     fields: dict[str, Value] = {"ID": project.subjects[label], "project": project.id, "label": label}
     experiments = [_item(one, project) for one in project.sessions.values() if one.subject == label]
-    return items(item("xnat:subjectData", fields, {"experiments/experiment": experiments}))
+    return items(request.query, item("xnat:subjectData", fields, {"experiments/experiment": experiments}))
 
 
 def _subject_label(project: Project, name: str) -> str | None:
@@ -206,7 +206,7 @@ def find_session(site: StandIn, request: Request, found: dict[str, str], message
     for one in [project] if project else site.projects.values():
         if not site.may(request.user, one, "read"):
             continue
-        for session in one.sessions.values():
+        for session in list(one.sessions.values()):
             if session.accession == name or (project and session.label == name):
                 return session
     raise RestError(404, message)
@@ -214,7 +214,7 @@ def find_session(site: StandIn, request: Request, found: dict[str, str], message
 
 def experiment(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     session = find_session(site, request, found)
-    return items(_item(session, site.projects[session.project]))
+    return items(request.query, _item(session, site.projects[session.project]))
 
 
 def _item(session: ArchivedSession, project: Project) -> dict[str, Any]:
@@ -287,4 +287,4 @@ def scan(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     wanted = session.scans.get(found["scan"])
     if wanted is None:
         raise RestError(404, "Unable to find the specified scan.")
-    return items(_scan_item(session, wanted))
+    return items(request.query, _scan_item(session, wanted))

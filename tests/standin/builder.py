@@ -60,11 +60,11 @@ class Facts:
 
 def facts_of(site: StandIn, path: Path) -> Facts | None:
     """The facts of a stored file, or None when it is no readable DICOM; kept as long as the file is the same."""
-    state = path.stat()
-    known: Facts | None = site.facts.get(path)
-    if known and (known.size, known.mtime) == (state.st_size, state.st_mtime_ns):
-        return known
     try:
+        state = path.stat()
+        known = site.facts.get(path)
+        if known and (known.size, known.mtime) == (state.st_size, state.st_mtime_ns):
+            return known
         data = head_of(path).data
     except (NotDicomError, OSError):
         return None

@@ -82,7 +82,7 @@ def _by_number(session: ArchivedSession, name: str | None) -> list[Scan]:
 def _rows(site: StandIn, session: ArchivedSession, scans: Iterable[Scan]) -> Iterator[dict[str, Value]]:
     for one in scans:
         base = f"/data/experiments/{session.accession}/scans/{one.id}/resources/{one.resource_id}/files/"
-        for name, path in one.files.items():
+        for name, path in list(one.files.items()):
             yield {
                 "Name": name,
                 "Size": path.stat().st_size if path.exists() else 0,

@@ -126,7 +126,7 @@ def show(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
         "active": 1,
     }
     aliases = [item("xnat:projectData_alias", {"alias": alias}, {}) for alias in project.aliases]
-    return items(item("xnat:projectData", fields, {"aliases/alias": aliases}))
+    return items(request.query, item("xnat:projectData", fields, {"aliases/alias": aliases}))
 
 
 def change(site: StandIn, request: Request, found: dict[str, str]) -> Reply:

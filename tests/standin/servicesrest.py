@@ -30,18 +30,19 @@ def _rows(site: StandIn, request: Request, pairs: list[tuple[str, str]]) -> list
         names = (params["project"], params["PREARC_TIMESTAMP"], params["PREARC_SESSION_FOLDER"])
         sources = ["/prearchive/projects/" + "/".join(names)]
     if not sources:
-        raise RestError(400, "Unknown prearchive session.")
+        raise RestError(404, "Unknown prearchive session.")
     rows = []
     for source in sources:
         parts = [part for part in source.split("/") if part and part not in ("data", "REST")]
         if len(parts) != 5 or parts[:2] != ["prearchive", "projects"]:
             raise RestError(400, f"Invalid src URI ({source})")
+        address = "/" + "/".join(parts)
         project = site.projects.get(parts[2])
         if project is not None and not site.may(request.user, project, "edit"):
-            raise RestError(403, "Invalid permissions for new project.")
+            raise RestError(403, address)
         row = site.prearchive.find(parts[2], parts[3], parts[4])
         if row is None:
-            raise RestError(404, "Unknown prearchive session.")
+            raise RestError(404, f"{address} not found.")
         rows.append(row)
     return rows
 
@@ -117,11 +118,14 @@ def batch(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
 def validate(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
     """What archiving would say, as codes: 4 subject, 5 study, 14 files, 16 to 18 scans, 19 modality."""
     notices: list[dict[str, Value]] = []
+    found = _rows(site, request, _pairs(request))
+    if len(found) > 1:
+        raise RestError(400, "Cannot validate multiple sessions in one request.")
 
     def note(code: int, kind: str, message: str) -> None:
         notices.append({"code": code, "type": kind, "message": message})
 
-    for row in _rows(site, request, _pairs(request)):
+    for row in found:
         project = site.projects.get(row.project or "")
         if project is None:
             note(6, "FAIL", "unable to identify destination project")

@@ -151,5 +151,13 @@ def item(
     }
 
 
-def items(*found: dict[str, Any]) -> Reply:
-    return as_json({"items": list(found)})
+def items(query: Mapping[str, str], found: dict[str, Any]) -> Reply:
+    """An item: JSON with ``format=json`` only, an ``Accept`` header does not do it; else XML (a stub)."""
+    if query.get("format") == "json":
+        return as_json({"items": [found]})
+    kind = found["meta"]["xsi:type"].removeprefix("xnat:").removesuffix("Data")
+    attributes = "".join(f' {name}="{html.escape(str(value))}"' for name, value in found["data_fields"].items())
+    document = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<xnat:{kind}{attributes} xmlns:xnat="http://nrg.wustl.edu/xnat"/>\n'
+    )
+    return text(document, content_type="text/xml")

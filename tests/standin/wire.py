@@ -141,8 +141,6 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
-    server_version = "Apache-Coyote"
-    sys_version = ""
     disable_nagle_algorithm = True
     server: Server
 
@@ -160,6 +158,9 @@ class Handler(BaseHTTPRequestHandler):
         size = self.server.site.faults.reading(self.current, size)
         data: bytes = self.rfile.read1(size)
         return data
+
+    def version_string(self) -> str:
+        return "Apache-Coyote/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Nothing on standard error: the request log is ``StandIn.requests``."""

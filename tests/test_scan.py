@@ -1,0 +1,336 @@
+"""Headers without pixels: what is an instance, what is set aside, and that a cut file is never called whole."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import struct
+import warnings
+import zlib
+from functools import cache
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.encaps import parse_fragments
+
+from tests.trees import IDENTITY, KINDS, LITTLE, MR, SAMPLES, Memory, encode, fragments, no_privileges, open_folder, part10
+from xnat_ingest.errors import UsageError
+from xnat_ingest.model import Instance, SetAside
+from xnat_ingest.scan import check_keywords, same_bytes, scan, uid_of
+from xnat_ingest.sources import open_source
+
+BIG = "1.2.840.10008.1.2.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+RLE = "1.2.840.10008.1.2.5"
+PIXELS = 0x7FE00010
+LATER = 0x00200013  # after the UIDs of IDENTITY
+UNIDENTIFIED = (
+    "JPEGLSNearLossless_08.dcm", "JPEGLSNearLossless_16.dcm", "SC_rgb_jls_lossy_line.dcm", "SC_rgb_jls_lossy_sample.dcm",
+    "UN_sequence.dcm", "empty_charset_LEI.dcm", "meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm",
+    "no_meta_group_length.dcm", "priv_SQ.dcm",
+)  # fmt: skip
+# no_meta.dcm begins with a byte that is no part of it.
+FOREIGN = (
+    "README.txt", "crayons.icc", "dicomdirtests/README.txt", "dicomdirtests/TINY_ALPHA/README", "no_meta.dcm",
+    "rtplan.dump", "rtstruct.dump", "test1.json", "test_PN.json", "zipMR.gz",
+)  # fmt: skip
+ASIDE = {name: "no-uid" for name in UNIDENTIFIED} | {name: "not-dicom" for name in FOREIGN}
+ASIDE |= dict.fromkeys(("MR_truncated.dcm", "rtplan_truncated.dcm"), "truncated")
+
+
+def judged(data: bytes, *keywords: str) -> Instance | SetAside:
+    (item,) = scan(Memory({"f": data}), lambda path: None, keywords)
+    return item
+
+
+def reason(item: Instance | SetAside) -> str:
+    return item.reason if isinstance(item, SetAside) else ""
+
+
+def whole(data: bytes, *keywords: str) -> Instance:
+    item = judged(data, *keywords)
+    assert isinstance(item, Instance), item
+    return item
+
+
+def sequence(*items: bytes, tag: int = 0x00081140) -> bytes:
+    """A sequence of undefined length, its items too, as in an explicit little endian file."""
+    start, end = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF), struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+    head = struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"SQ", 0, 0xFFFFFFFF)
+    return head + b"".join(start + item + end for item in items) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+def nested(depth: int) -> bytes:
+    value = b""
+    for _ in range(depth):
+        value = sequence(value)
+    return part10({}) + value + encode(IDENTITY)
+
+
+def deflated(data: bytes) -> bytes:
+    squeeze = zlib.compressobj(wbits=-15)
+    return part10({}, DEFLATED) + squeeze.compress(data) + squeeze.flush()
+
+
+def encapsulated(*values: bytes) -> bytes:
+    value = fragments(*values)
+    return part10(IDENTITY, RLE) + struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + value
+
+
+def implicit(elements: dict[int, bytes]) -> bytes:
+    return b"".join(struct.pack("<HHL", t >> 16, t & 0xFFFF, len(v)) + v for t, v in sorted(elements.items()))
+
+
+@cache
+def sample(name: str) -> tuple[bytes, int]:
+    """A real file's bytes and how many of them it takes to hold its pixel data (0: it has none)."""
+    raw = (SAMPLES / name).read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(io.BytesIO(raw), force=True)
+    pixels = header.get_item(PIXELS) if PIXELS in header and header.file_meta.get("TransferSyntaxUID") != DEFLATED else None
+    return raw, pixels.value_tell + len(pixels.value) if pixels else 0
+
+
+def test_every_real_file_has_its_outcome() -> None:
+    """All files that pydicom carries: nothing raises, and what is set aside is so for the reason it looks like."""
+    seen = list(scan(open_source(str(SAMPLES)), lambda path: None))
+    assert len(seen) == sum(path.is_file() for path in SAMPLES.rglob("*"))
+    for item in seen:
+        expected = "dicomdir" if "/DICOMDIR" in item.path else ASIDE.get(item.path, "")
+        assert (item.path, reason(item)) == (item.path, expected)
+
+
+def test_pixel_bytes_and_uids_of_real_files_are_those_of_the_library() -> None:
+    """For native data the element's length; for encapsulated data what all its items hold."""
+    for item in scan(open_source(str(SAMPLES)), lambda path: None):
+        if not isinstance(item, Instance) or "embedded" in item.path:  # the library itself misreads that one
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(SAMPLES / item.path, force=True)
+        value = header.get("PixelData", b"") if item.transfer_syntax != DEFLATED else b""
+        size = len(value)
+        if value and header.file_meta.get("TransferSyntaxUID", pydicom.uid.UID(LITTLE)).is_compressed:
+            size -= 8 * parse_fragments(value)[0]
+        uids = (header.SOPClassUID, header.SOPInstanceUID, header.StudyInstanceUID, header.SeriesInstanceUID)
+        assert (item.path, item.pixel_bytes) == (item.path, size)
+        assert (item.sop_class, item.sop_uid, item.study_uid, item.series_uid) == uids
+        assert item.size == (SAMPLES / item.path).stat().st_size
+
+
+META_ONLY = {0x00080016: b"1.2.840.10008.1.3.10", 0x00080018: b"1.2.3\0"}
+SOUND = {
+    "explicit": part10(IDENTITY),
+    "no-preamble-no-meta": encode(IDENTITY),
+    "no-preamble-implicit": implicit({tag: value for tag, (_, value) in IDENTITY.items()}),
+    "no-preamble-with-meta": part10(IDENTITY)[132:],
+    "no-meta": bytes(128) + b"DICM" + encode(IDENTITY),
+    "big-endian": part10(IDENTITY, BIG),
+    "deflated": deflated(encode(IDENTITY)),
+    "private-syntax": part10(IDENTITY, "1.2.3.4.5"),
+    "illegal-vr": part10({**IDENTITY, LATER: ("ZZ", b"12")}),
+    "study-uid-after-100-kb": part10({**IDENTITY, 0x00191001: ("OB", bytes(100_000))}),
+    "undefined-length": part10({}) + sequence(encode({0x00080060: ("CS", b"MR")}), b"") + encode(IDENTITY),
+    "nested-ten-deep": nested(10),
+    "unknown-charset": part10({**IDENTITY, 0x00080005: ("CS", b"ISO_IR 999"), 0x0008103E: ("LO", b"\xe9t\xe9 ")}),
+    "uids-in-a-sequence-first": part10({}) + sequence(encode({0x00080018: ("UI", b"9.9\0")})) + encode(IDENTITY),
+    "padded-uids": part10({tag: ("UI", value.rstrip(b"\0") + b" \0") for tag, (_, value) in IDENTITY.items()}),
+    "trailing-padding": part10({**IDENTITY, PIXELS: ("OW", bytes(64)), 0xFFFCFFFC: ("OB", bytes(100))}),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_odd_but_sound_files_are_instances(name: str) -> None:
+    """Whatever the encoding and whatever stands before the UIDs, they are found."""
+    item = whole(SOUND[name])
+    assert (item.sop_uid, item.study_uid, item.series_uid) == ("1.2.3.4.5.6", "1.2.3.4", "1.2.3.4.5")
+
+
+ICON = sequence(encode({PIXELS: ("OB", bytes(99))}), tag=0x00880200)
+CUT_VALUE = encode(IDENTITY)[:-4]
+DEFECTS = {
+    "empty": (b"", "not-dicom"),
+    "text-named-dcm": (b"This is no DICOM file.\n" * 50, "not-dicom"),
+    "one-byte": (b"\x08", "not-dicom"),
+    "catalog": (b'<?xml version="1.0"?><cat:Catalog xmlns:cat="http://nrg.wustl.edu/catalog"/>', "not-dicom"),
+    "gzip-of-dicom": (gzip.compress(part10(IDENTITY)), "not-dicom"),
+    "dicomdir": (part10({0x00041220: ("SQ", b"")} | {t: ("UI", v) for t, v in META_ONLY.items()}), "dicomdir"),
+    "deep": (nested(5000), "unreadable"),
+    "mark-then-noise": (bytes(128) + b"DICM" + random.Random(5).randbytes(500), "unreadable truncated no-uid"),
+    "mark-only": (bytes(128) + b"DICM", "truncated no-uid"),
+    "cut-in-a-value": (part10({}) + CUT_VALUE, "truncated"),
+    "cut-in-a-value-bare": (CUT_VALUE, "truncated"),
+    "cut-in-a-value-big-endian": (part10(IDENTITY, BIG)[:-4], "truncated"),
+    "cut-in-a-tag": (part10(IDENTITY) + struct.pack("<HH", 0x0028, 0x0010), "truncated"),
+    "cut-in-a-length": (part10(IDENTITY) + encode({PIXELS: ("OW", b"")})[:-2], "truncated"),
+    "cut-in-a-sequence": (part10(IDENTITY) + sequence(encode(IDENTITY), tag=0x00400275)[:-20], "truncated"),
+    "cut-in-a-sequence-bare": (encode(IDENTITY) + sequence(encode(IDENTITY), tag=0x00400275)[:-20], "truncated"),
+    "cut-deflated": (deflated(encode({**IDENTITY, PIXELS: ("OW", random.Random(1).randbytes(999))}))[:-99], "truncated"),
+    "cut-in-deflated-content": (deflated(encode({**IDENTITY, PIXELS: ("OW", bytes(999))})[:-9]), "truncated"),
+    "cut-in-pixels": (part10({**IDENTITY, PIXELS: ("OW", bytes(100))})[:-1], "truncated"),
+    "cut-in-pixels-bare": (encode({**IDENTITY, PIXELS: ("OW", bytes(100))})[:-1], "truncated"),
+    "cut-in-fragment": (encapsulated(b"", bytes(100))[:-9], "truncated"),
+    "cut-between-fragments": (encapsulated(b"", bytes(100), bytes(6))[:-22], "truncated"),
+    "cut-in-fragment-head": (encapsulated(b"", bytes(100), bytes(6))[:-16], "truncated"),
+    "cut-before-delimiter": (encapsulated(b"", bytes(100))[:-8], "truncated"),
+    "rows-but-no-pixels": (part10({**IDENTITY, 0x00280010: ("US", b"\x40\0")}), "truncated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_each_defect_has_its_reason(name: str) -> None:
+    """Cut files are `truncated`, files beyond reading `unreadable`, foreign ones `not-dicom`; nothing raises."""
+    data, expected = DEFECTS[name]
+    assert reason(judged(data)) in expected.split()
+
+
+@pytest.mark.parametrize("tag", IDENTITY, ids=["class", "instance", "study", "series"])
+@pytest.mark.parametrize("value", [None, b"", b"1.2.x\0", b"1" * 66], ids=["absent", "empty", "letters", "long"])
+def test_an_instance_without_its_four_uids_is_no_uid(tag: int, value: bytes | None) -> None:
+    """The detail names the one that lacks."""
+    rest = {key: element for key, element in IDENTITY.items() if key != tag}
+    item = judged(part10(rest | ({} if value is None else {tag: ("UI", value)})))
+    assert isinstance(item, SetAside)
+    assert (item.reason, item.is_problem) == ("no-uid", True)
+    assert pydicom.datadict.keyword_for_tag(tag) in item.detail
+
+
+@pytest.mark.parametrize(
+    ("raw", "number"),
+    [(b"7 ", "7"), (b" 7", "7"), (b"4\\5 ", "4"), (b"-12 ", "-12"), (b"70000 ", "70000"), (b"0\0", "0"), (b"", ""), (b"  ", "")],
+)
+def test_numbers_are_kept_as_written(raw: bytes, number: str) -> None:
+    """Padding goes, the first of several values stays, nothing is converted."""
+    item = whole(part10({**IDENTITY, 0x00200011: ("IS", raw), LATER: ("IS", raw)}))
+    assert (item.series_number, item.instance_number) == (number, number)
+
+
+def test_tags_hold_what_was_asked_for() -> None:
+    """Several values are joined by a backslash, text is decoded by the file's character set, absence is empty."""
+    text = {0x00080005: ("CS", b"ISO_IR 192"), 0x00080008: ("CS", b"ORIGINAL\\PRIMARY"), 0x0008103E: ("LO", "Kopf ä".encode())}
+    item = whole(part10({**IDENTITY, **text}), "ImageType", "SeriesDescription", "BodyPartExamined")
+    assert item.tags == {"ImageType": "ORIGINAL\\PRIMARY", "SeriesDescription": "Kopf ä", "BodyPartExamined": ""}
+    assert item.series_description == "Kopf ä"
+
+
+PIXEL_DATA = {
+    "native": (part10({**IDENTITY, PIXELS: ("OW", bytes(1234))}), 1234),
+    "native-bytes": (part10({**IDENTITY, PIXELS: ("OB", bytes(10))}), 10),
+    "native-big-endian": (part10({**IDENTITY, PIXELS: ("OW", bytes(6))}, BIG), 6),
+    "native-bare": (encode({**IDENTITY, PIXELS: ("OW", bytes(20))}), 20),
+    "implicit": (part10({}, "1.2.840.10008.1.2") + implicit({t: v for t, (_, v) in IDENTITY.items()} | {PIXELS: bytes(8)}), 8),
+    "float": (part10({**IDENTITY, 0x7FE00008: ("OF", bytes(40))}), 40),
+    "double": (part10({**IDENTITY, 0x7FE00009: ("OD", bytes(80))}), 80),
+    "encapsulated": (encapsulated(b"", bytes(100)), 100),
+    "encapsulated-with-table": (encapsulated(bytes(8), bytes(100), bytes(6)), 114),
+    "delimiter-inside-a-fragment": (encapsulated(b"", b"\xfe\xff\xdd\xe0\0\0\0\0" * 3), 24),
+    "icon-only": (part10(IDENTITY) + ICON, 0),
+    "icon-and-pixels": (part10(IDENTITY) + ICON + encode({PIXELS: ("OW", bytes(30))}), 30),
+    "none": (part10(IDENTITY), 0),
+    "deflated": (deflated(encode({**IDENTITY, PIXELS: ("OW", bytes(30))})), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PIXEL_DATA)
+def test_pixel_bytes_are_exact(name: str) -> None:
+    """What the pixel data takes in the file; 0 without any, and for a deflated file."""
+    data, size = PIXEL_DATA[name]
+    assert whole(data).pixel_bytes == size
+
+
+def test_pixels_are_not_read() -> None:
+    """A scan costs the header, however large the pixel data."""
+    sources = {"native": part10({**IDENTITY, PIXELS: ("OW", bytes(10**6))}), "frames": encapsulated(b"", *[bytes(10**5)] * 10)}
+    source = Memory(sources)
+    assert all(isinstance(item, Instance) for item in scan(source, lambda path: None))
+    assert max(source.read.values()) < 5000
+
+
+@pytest.mark.parametrize("name", [*KINDS, "rtstruct.dcm", "ExplVR_BigEndNoMeta.dcm", "liver_expb_1frame.dcm"])
+def test_a_cut_file_is_never_called_whole(name: str) -> None:
+    """Cut anywhere before its pixel data ends, a file with an identity is a problem, never a note and no instance."""
+    raw, pixel_end = sample(name)
+    end = pixel_end or len(raw)
+    cuts = {*range(1200, min(end, 3000), 7), *range(max(1200, end - 40), end), *range(1200, end, 1 + end // 300)}
+    # An exact element boundary is the end of a sound file, too, where there are no pixels.
+    items = scan(Memory({f"{cut:07}": raw[:cut] for cut in cuts}), lambda path: None)
+    bad = [f"{item.path}: {reason(item)}" for item in items if not (isinstance(item, SetAside) and item.is_problem)]
+    boundaries = 0 if pixel_end else 10
+    assert len(bad) <= boundaries, bad[:5]
+
+
+def test_damaged_files_never_raise() -> None:
+    """Random bytes changed, cut out and doubled in real files: each has an outcome; a cut one lacks no pixels."""
+    draw = random.Random(20)
+    for name in (*KINDS, "reportsi.dcm", "SC_rgb_jpeg_dcmtk.dcm", "liver_1frame.dcm"):
+        raw, pixel_end = sample(name)
+        files = {}
+        for number in range(60):
+            data = bytearray(raw[: draw.randrange(len(raw))] if number % 2 else raw)
+            files[f"{number % 2}{len(data):08}{number}"] = bytes(data)
+            for _ in range(draw.randrange(1, 20)):
+                data[draw.randrange(min(len(data) or 1, 3000)) :][:1] = draw.randbytes(1)
+                at = draw.randrange(min(len(data), 3000) + 1)
+                data[at : at + draw.randrange(3)] = draw.randbytes(draw.randrange(4))
+            files[f"x{number}"] = bytes(data)
+        for item in scan(Memory(files), lambda path: None, ["ImageType", "PatientName", "StudyDate"]):
+            if item.path[0] == "1" and isinstance(item, Instance):
+                assert item.size >= pixel_end, (name, item.path)
+
+
+def test_noise_is_not_dicom_or_a_problem() -> None:
+    """Random bytes behind every kind of start never raise and never make an instance."""
+    draw = random.Random(9)
+    starts = [b"", bytes(128) + b"DICM", b"\x08\0\x05\0CS\x0a\0", b"\x02\0\0\0UL\x04\0", b"\0\x08\0\x05CS\0\x0a", b"\x08\0\x18\0\x04\0\0\0"]
+    files = {f"{i}-{j}": start + draw.randbytes(draw.randrange(2000)) for i, start in enumerate(starts) for j in range(100)}
+    assert all(isinstance(item, SetAside) for item in scan(Memory(files), lambda path: None))
+
+
+def test_what_cannot_be_read_is_unreadable_and_the_rest_goes_on() -> None:
+    """Permission denied, and gone between listing and opening."""
+    with open_folder() as root:
+        for name in ("closed", "fine", "gone"):
+            (root / name).write_bytes(part10(IDENTITY))
+        (root / "closed").chmod(0)
+        with no_privileges():
+            found = scan(open_source(str(root)), lambda path: (root / "gone").rename(root / "zzz") and None if path == "fine" else None)
+            outcome = {item.path: reason(item) for item in found} if (root / "gone").chmod(0o644) is None else {}
+    assert outcome == {"closed": "unreadable", "fine": "", "gone": "unreadable"}
+
+
+def test_what_a_rule_skips_is_not_opened() -> None:
+    """A path rule spares the reading."""
+    source = Memory({"a/1": part10(IDENTITY), "b/2": part10(IDENTITY)})
+    found = list(scan(source, lambda path: "excluded:b" if path.startswith("b") else None))
+    assert [reason(item) for item in found] == ["", "excluded:b"]
+    assert list(source.read) == ["a/1"]
+
+
+def test_keywords_and_uid_names() -> None:
+    """A word that is no keyword is refused with the nearest one; a UID's name stands for the UID."""
+    check_keywords(["Modality", "SOPClassUID"])
+    with pytest.raises(UsageError, match="seriesdescription is not a DICOM keyword; did you mean SeriesDescription"):
+        check_keywords(["seriesdescription"])
+    with pytest.raises(UsageError, match="Zzz is not a DICOM keyword$"):
+        check_keywords(["Zzz"])
+    assert uid_of("MRImageStorage") == "1.2.840.10008.5.1.4.1.1.4"
+    assert uid_of("1.2.3") == "1.2.3"
+
+
+def test_same_bytes_compares_all_of_both_files(tmp_path: Path) -> None:
+    """Another last byte is other bytes; a file that is gone is an OSError."""
+    data = part10({**IDENTITY, PIXELS: ("OW", bytes(300_000))})
+    source = Memory({"a": data, "b": data, "c": data[:-1] + b"\x01", "d": part10(IDENTITY)})
+    a, b, c, d = (item for item in scan(source, lambda path: None) if isinstance(item, Instance))
+    assert (same_bytes(source, a, b), same_bytes(source, a, c), same_bytes(source, a, d)) == (True, False, False)
+    del source.contents["b"]
+    with pytest.raises(OSError, match="No such file"):
+        same_bytes(source, a, b)
+
+
+def test_the_name_of_the_sample_is_known() -> None:
+    """A guard for the tables above: the real files are those that the tests were written for."""
+    assert whole((SAMPLES / MR).read_bytes()).size == 9830
