@@ -38,7 +38,8 @@ def test_the_hash_is_that_of_javas_lists(sop_class: str, sop_uid: str, hashed: s
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("", 0), ("a", 97), ("polygenelubricants", 0x80000000), ("1.2.840.10008.5.1.4.1.1.4", 1091423266)]
+    ("text", "value"),
+    [("", 0), ("a", 97), ("polygenelubricants", 0x80000000), ("1.2.840.10008.5.1.4.1.1.4", 1091423266)],
 )
 def test_the_string_hash_is_that_of_java(text: str, value: int) -> None:
     """String.hashCode over UTF-16 units, as an unsigned number."""
@@ -46,7 +47,9 @@ def test_the_string_hash_is_that_of_java(text: str, value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(0, "0"), (35, "z"), (36, "10"), (0xFFFFFFFF, "1z141z3")], ids=["zero", "z", "carry", "largest"]
+    ("number", "text"),
+    [(0, "0"), (35, "z"), (36, "10"), (0xFFFFFFFF, "1z141z3")],
+    ids=["zero", "z", "carry", "largest"],
 )
 def test_base_36_is_lower_case_without_padding(number: int, text: str) -> None:
     """Digits as Java's Long.toString(n, 36) writes them."""
@@ -88,7 +91,21 @@ def test_a_real_file_gets_its_name_from_its_header() -> None:
 @pytest.mark.parametrize(
     "number",
     [b"", b"  ", b"7", b" 7 ", b"007 ", b"+3", b"-1", b"70000 ", b"4\\5 ", b"1.5 ", b"a/b ", b"../x ", b"\xe97"],
-    ids=["empty", "blank", "plain", "padded", "zeros", "plus", "negative", "large", "two", "point", "slash", "up", "latin"],
+    ids=[
+        "empty",
+        "blank",
+        "plain",
+        "padded",
+        "zeros",
+        "plus",
+        "negative",
+        "large",
+        "two",
+        "point",
+        "slash",
+        "up",
+        "latin",
+    ],
 )
 def test_names_agree_with_the_servers_namer(number: bytes, tmp_path: Path) -> None:
     """Whatever stands in SeriesNumber, the plan expects the name that a server with the default template stores."""

@@ -32,7 +32,9 @@ def listed(root: Path) -> dict[str, str]:
 
 
 def detail(root: Path, path: str) -> str:
-    return next(item.detail for item in open_source(str(root)).files() if item.path == path and isinstance(item, SetAside))
+    return next(
+        item.detail for item in open_source(str(root)).files() if item.path == path and isinstance(item, SetAside)
+    )
 
 
 def test_files_come_in_sorted_order_whatever_the_disk_says(tmp_path: Path) -> None:

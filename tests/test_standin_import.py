@@ -337,3 +337,18 @@ def test_numbers_are_taken_as_they_stand(site: StandIn, client: Client, number: 
     written = dicom(1, InstanceNumber=11_111_111_11).replace(b"1111111111", number.encode().ljust(10))
     client.send({"1.dcm": written})
     assert f"-1-{name}-" in next(iter(site.rows("DEMO")[0].files))
+
+
+def test_a_slash_in_a_made_name_makes_a_folder_and_nothing_leads_up(site: StandIn, client: Client) -> None:
+    site.settings.file_name_template = "${PatientName}/${InstanceNumber}"
+    uri = client.send(series([1], PatientName="/a/b")).text.strip()
+    row = site.rows("DEMO")[0]
+    assert list(row.files) == ["a/b/1.dcm"]
+    client("POST", uri, action="build")
+    (listed,) = client("GET", uri + "/scans/1/resources/DICOM/files").rows
+    assert (listed["Name"], listed["URI"].endswith("/files/a/b/1.dcm")) == ("1.dcm", True)
+    assert client("GET", listed["URI"]).data == dicom(1, PatientName="/a/b")
+    assert client("POST", uri, action="commit", AA="true").status == 301
+    (listed,) = client("GET", "/data/experiments/XNAT_E00001/scans/ALL/files").rows
+    assert (listed["Name"], client("GET", listed["URI"]).status) == ("1.dcm", 200)
+    assert client.send(series([1], PatientName="x/../../../y")).reason == "unable to read DICOM object 1.dcm"

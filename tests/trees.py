@@ -11,6 +11,7 @@ import shutil
 import struct
 import tempfile
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,6 +132,9 @@ def make_demo(root: Path, subjects: Sequence[str] = ("007", "008"), sessions: Se
 Elements = Mapping[int, tuple[str, bytes]]
 _LONG = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
 LITTLE = "1.2.840.10008.1.2.1"
+BIG = "1.2.840.10008.1.2.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+RLE = "1.2.840.10008.1.2.5"
 IDENTITY: Elements = {
     0x00080016: ("UI", b"1.2.840.10008.5.1.4.1.1.4\0"),
     0x00080018: ("UI", b"1.2.3.4.5.6\0"),
@@ -163,10 +167,30 @@ def part10(elements: Elements, syntax: str = LITTLE) -> bytes:
     )
 
 
-def fragments(*values: bytes) -> bytes:
-    """The value of encapsulated pixel data; the first item is the offset table."""
+def implicit(elements: Elements) -> bytes:
+    """The elements in implicit VR."""
+    ordered = sorted(elements.items())
+    return b"".join(struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value for tag, (_, value) in ordered)
+
+
+def sequence(*items: bytes, tag: int = 0x00081140) -> bytes:
+    """A sequence of undefined length, its items too."""
+    start, end = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF), struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+    head = struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"SQ", 0, 0xFFFFFFFF)
+    return head + b"".join(start + item + end for item in items) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+def encapsulated(*values: bytes) -> bytes:
+    """A file with encapsulated pixel data; the first item is the offset table."""
+    head = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
     items = b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(value)) + value for value in values)
-    return items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    return part10(IDENTITY, RLE) + head + items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+
+
+def deflated(data: bytes) -> bytes:
+    """A file whose data set, given in explicit VR, is deflated."""
+    squeeze = zlib.compressobj(wbits=-15)
+    return part10({}, DEFLATED) + squeeze.compress(data) + squeeze.flush()
 
 
 class Memory:

@@ -190,7 +190,6 @@ class Archiver:
             kept = Scan(scan.id, scan.series_uid, scan.series_description, scan.modality, scan.xsi_type)
             kept.resource_id = self._site.numbers.next("resource")
         folder = session.directory / "SCANS" / scan.id / "DICOM"
-        folder.mkdir(parents=True, exist_ok=True)
         by_uid = {uid: name for name, uid in kept.uids.items()}
         for name, path in scan.files.items():
             uid = scan.uids.get(name, "")
@@ -199,6 +198,7 @@ class Archiver:
                 kept.files.pop(twin).unlink(missing_ok=True)
                 kept.uids.pop(twin)
                 kept.digests.pop(twin, None)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             _move(path, folder / name)
             kept.files[name], kept.uids[name] = folder / name, uid
             kept.digests.pop(name, None)
@@ -223,7 +223,8 @@ def _validate(row: Row, scans: list[Scan]) -> None:
     """Files the session document does not know, and one object stored twice, stop an archiving without override."""
     known = {path for scan in scans for path in scan.files.values()}
     for scan in scans:
-        folder = next(iter(scan.files.values())).parent
+        name, path = next(iter(scan.files.items()))
+        folder = path.parents[name.count("/")]
         strange = [path for path in folder.iterdir() if path.is_file() and path not in known]
         if strange:
             raise ArchiveFailedError(400, f"Scan {scan.id} has {len(strange)} non-DICOM (or non-parsable DICOM) files")

@@ -67,8 +67,7 @@ class Gate:
 
     def _stranger(self, request: Request) -> Reply:
         if _BROWSER.match(request.user_agent or ""):
-            page = self._site.settings.context_path + "/app/template/Login.vm"
-            return Reply(302, headers=[("Location", self._site.base + page)])
+            return Reply(302, headers=[("Location", self._site.url + "/app/template/Login.vm")])
         return self.refuse("Full authentication is required to access this resource")
 
     def _by_cookie(self, request: Request) -> HttpSession | None:

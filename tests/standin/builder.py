@@ -96,7 +96,7 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
     study = row.study_uid
     taken: set[str] = set()
     for folder in sorted(row.directory.glob("SCANS/*")):
-        for path in sorted(folder.glob("DICOM/*")):
+        for path in sorted(path for path in folder.glob("DICOM/**/*") if path.is_file()):
             facts = facts_of(site, path)
             if facts is None or not facts.sop_uid:
                 continue
@@ -105,8 +105,9 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
                 scans[key] = _scan(folder.name, facts, taken)
                 taken.add(scans[key].id)
             study = facts.study_uid or study
-            scans[key].files[path.name] = path
-            scans[key].uids[path.name] = facts.sop_uid
+            name = path.relative_to(folder / "DICOM").as_posix()
+            scans[key].files[name] = path
+            scans[key].uids[name] = facts.sop_uid
     if not scans:
         raise BuildError("no DICOM files found in " + row.folder)
     petmr = site.petmr_setting(row.project)

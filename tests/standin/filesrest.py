@@ -84,7 +84,7 @@ def _rows(site: StandIn, session: ArchivedSession, scans: Iterable[Scan]) -> Ite
         base = f"/data/experiments/{session.accession}/scans/{one.id}/resources/{one.resource_id}/files/"
         for name, path in list(one.files.items()):
             yield {
-                "Name": name,
+                "Name": path.name,
                 "Size": path.stat().st_size if path.exists() else 0,
                 # XNAT encodes what an address cannot carry and leaves the rest as it is
                 "URI": base + quote(name, safe="/!$&'()*+,;=:@~"),

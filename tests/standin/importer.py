@@ -15,6 +15,7 @@ from tests.standin.faults import ResetError
 from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
 from tests.standin.namer import (
     base_name,
+    below,
     file_name_chars,
     make_file_name,
     scan_directory,
@@ -136,7 +137,7 @@ def _time(value: str | None) -> str:
 def _target(site: StandIn, row: Row, scan: str, name: str, header: Dataset, rename: bool) -> Path:
     """The namer's name when asked for, else the entry's own unless another object has it already."""
     folder = row.directory / "SCANS" / scan / "DICOM"
-    safe = folder / make_file_name(site.settings.file_name_template, header)
+    safe = below(folder, make_file_name(site.settings.file_name_template, header))
     wanted = file_name_chars(name)
     if rename or not valid_name(wanted):
         return safe

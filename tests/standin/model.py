@@ -62,6 +62,7 @@ class Scan:
     modality: str = ""
     xsi_type: str = "xnat:otherDicomScanData"
     files: dict[str, Path] = field(default_factory=dict)
+    """Name -> path; a name may hold slashes where a header value put some into it."""
     uids: dict[str, str] = field(default_factory=dict)
     """File name -> SOPInstanceUID, what XNAT's catalogue entries hold."""
     resource_id: int = 0
@@ -101,7 +102,8 @@ class Row:
     @property
     def files(self) -> dict[str, Path]:
         """Every file on disk by name; scans share no names in ordinary use, the last one wins otherwise."""
-        return {path.name: path for path in sorted(self.directory.glob("SCANS/*/DICOM/*")) if path.is_file()}
+        found = (path for path in sorted(self.directory.glob("SCANS/*/DICOM/**/*")) if path.is_file())
+        return {"/".join(path.relative_to(self.directory).parts[3:]): path for path in found}
 
     @property
     def key(self) -> tuple[str, str, str]:

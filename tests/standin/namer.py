@@ -6,6 +6,7 @@ Behaviour taken from TemplatizedDicomFileNamer, GradualDicomImporter.getSafeFile
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
@@ -88,8 +89,7 @@ def make_file_name(template: str, header: Dataset) -> str:
     def plain(keyword: str) -> str:
         return value_of(header, keyword) or f"no-value-for-{keyword}"
 
-    name = _VARIABLE.sub(fill, template).lstrip(".")
-    return name.replace("/", "_")
+    return _VARIABLE.sub(fill, template).lstrip(".")
 
 
 def base_name(entry: str) -> str:
@@ -100,6 +100,14 @@ def base_name(entry: str) -> str:
 def file_name_chars(name: str) -> str:
     """A name asked for by the sender, with what is outside ``[\\w.-]`` replaced."""
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
+
+
+def below(folder: Path, name: str) -> Path:
+    """A file under a folder. A slash in a made name makes a folder, as with Java's File; here none leads up."""
+    parts = [part for part in name.split("/") if part]
+    if not parts or ".." in parts or "\0" in name:
+        raise ValueError(f"no name for a file: {name!r}")
+    return folder.joinpath(*parts)
 
 
 def valid_name(name: str) -> bool:

@@ -231,7 +231,7 @@ def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
         return Reply(content_type="application/octet-stream", file=path)
     base = request.path.removeprefix(site.settings.context_path).rstrip("/")
     rows: list[dict[str, Value]] = [
-        {"Name": name, "Size": path.stat().st_size, "URI": f"{base}/{name}"}
+        {"Name": path.name, "Size": path.stat().st_size, "URI": f"{base}/{name}"}
         for name, path in scan.files.items()
         if path.exists()
     ]

@@ -172,13 +172,9 @@ class StandIn:
     # -- what tests look at
 
     @property
-    def base(self) -> str:
-        """Scheme, host and port, without the context path."""
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
     def url(self) -> str:
-        return self.base + self.settings.context_path
+        """The address to give a client: scheme, host, port, and the context path if there is one."""
+        return f"http://127.0.0.1:{self._port}{self.settings.context_path}"
 
     @property
     def port(self) -> int:

@@ -1,0 +1,127 @@
+"""Imports run one way, and each library has one home: docs/design.md, section 4."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "xnat_ingest"
+# Left to right, as data goes. Inside a group a module may import only what ALLOWED says.
+GROUPS = (
+    {"__init__"},
+    {"errors", "naming", "model", "tables"},
+    {"options", "config", "settings", "sources", "scan", "rules", "labels", "plan", "pack", "report", "totals"},
+    {"rest"},
+    {"transports", "prearchive", "serverrules", "verify", "existing"},
+    {"prepare", "deliver", "survey", "run"},
+    {"cli"},
+    {"__main__"},
+)
+ALLOWED = {
+    "model": {"naming"},
+    "config": {"options"},
+    "settings": {"config", "options"},
+    "scan": {"sources"},
+    "plan": {"rules", "labels"},
+    "pack": {"sources"},
+    "report": {"options"},
+    "verify": {"prearchive"},
+    "existing": {"prearchive", "verify"},
+    "survey": {"deliver"},
+    "run": {"deliver", "survey", "prepare"},
+}
+HOMES = {
+    "urllib3": {"rest"},
+    "jsonschema": {"config"},
+    "pydicom": {"scan"},
+    "pynetdicom": set[str](),
+    "argparse": {"cli"},
+    "tarfile": {"pack"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    """The word by which a file is known: its module, or the package below xnat_ingest that it is in."""
+    words = path.relative_to(PACKAGE).with_suffix("").parts
+    return words[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of all modules imported anywhere in a file, late ones too, but for type checking."""
+    tree = ast.parse(path.read_text("utf-8"))
+    hidden = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def own(names: set[str]) -> set[str]:
+    known = {part(path) for path in modules()}
+    words = {name.split(".")[1] for name in names if name.startswith("xnat_ingest.")}
+    return words & known
+
+
+def rank(word: str) -> int:
+    return next(index for index, group in enumerate(GROUPS) if word in group)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_left(path: Path) -> None:
+    """A module imports from groups to its left, and inside its group only what is listed."""
+    me = part(path)
+    for other in own(imports(path)) - {me}:
+        same = rank(other) == rank(me)
+        assert rank(other) < rank(me) or (same and other in ALLOWED.get(me, set())), f"{me} must not import {other}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(library: str) -> None:
+    users = {part(path) for path in modules() if any(n.split(".")[0] == library for n in imports(path))}
+    assert users == HOMES[library]
+
+
+def test_only_faces_print() -> None:
+    """The core emits events; cli speaks for what ends before there is a face."""
+    speakers = {
+        part(path)
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    }
+    assert speakers == {"report", "cli"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; from xnat_ingest.cli import make_parser; make_parser().format_help(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"urllib3", "pydicom", "pynetdicom", "jsonschema", "ssl"} & set(loaded)
+
+
+def test_product_needs_no_tests() -> None:
+    for path in modules():
+        assert not any(name.split(".")[0] == "tests" for name in imports(path))
+
+
+def test_stand_in_knows_nothing_of_the_product() -> None:
+    for path in (PACKAGE.parent / "tests" / "standin").rglob("*.py"):
+        assert not any(name.split(".")[0] == "xnat_ingest" for name in imports(path)), path
