@@ -1,6 +1,6 @@
 """A server that behaves as XNAT does towards uploaders, for tests. See ``StandIn``."""
 
-from tests.standin.faults import KINDS, Fault
+from tests.standin.fault import KINDS, Fault
 from tests.standin.model import ArchivedSession, Exchange, Project, Row, Scan, Settings, User
 from tests.standin.server import StandIn
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
-from tests.standin.faults import KINDS
+from tests.standin.fault import KINDS
 from tests.standin.model import Project, User
 from tests.standin.server import StandIn
 

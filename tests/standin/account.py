@@ -9,8 +9,8 @@ from tests.standin.model import Project, User
 from tests.standin.tables import Reply, RestError, as_json, page, text
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 
 def session(_site: StandIn, request: Request, _: dict[str, str]) -> Reply:

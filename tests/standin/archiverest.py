@@ -12,8 +12,8 @@ from tests.standin.projectrest import NOT_FOUND, visible_project
 from tests.standin.tables import Reply, RestError, Value, item, items, table
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 _SHORTCUTS = {
     "xnat:experimentdata/id": "ID",

@@ -16,8 +16,8 @@ from tests.standin.model import User
 from tests.standin.tables import Reply
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 _BROWSER = re.compile(r".*(MSIE|Mozilla|AppleWebKit|Opera)")
 """The default interactive agents: they are sent to the login page instead of getting a 401."""

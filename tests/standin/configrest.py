@@ -9,8 +9,8 @@ from tests.standin.model import Project
 from tests.standin.tables import Reply, RestError, table, text, words
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 _COLUMNS = words("tool path project user create_date reason contents unversioned version status")
 

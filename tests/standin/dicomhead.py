@@ -1,32 +1,34 @@
 """Reading the head of a DICOM stream and keeping what was read, so that the file can be stored as it came.
 
-XNAT parses up to a stop tag and copies the rest without looking at it; so does this. The preamble is rewritten as
-zeros. Objects without preamble or meta header are taken when they begin as a data set does.
+XNAT parses up to a stop tag and copies the rest without looking at it; so does this, with a reader of its own: the
+product's library must not judge the product's uploads. The preamble is rewritten as zeros. Objects without preamble
+or meta header are taken when they begin as a data set does.
 """
 
 from __future__ import annotations
 
-import io
+import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from pydicom import config as pydicom_config
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.filewriter import write_file_meta_info
-from pydicom.tag import BaseTag
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from tests.standin.tables import words
 from tests.standin.tarstream import Source
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 STUDY_COMMENTS = 0x00324000
 """The last tag XNAT's identifier reads; filters and nothing else can move the stop tag behind it."""
 
-pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
+_META, _META_END = 0x00020000, 0x0002FFFF
+_ITEM_END, _SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_LONG = {name.encode() for name in words("OB OW OF OD OL OV SQ UN UT UC UR SV UV")}
+_STRINGS = set(words("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT"))
+_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
+_HEAD_LIMIT = 256 << 20
 
 
 class NotDicomError(Exception):
@@ -34,134 +36,201 @@ class NotDicomError(Exception):
 
 
 @dataclass
+class Header:
+    """Top-level elements as raw bytes, by tag."""
+
+    little: bool = True
+    values: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self.values
+
+    def text(self, keyword: str) -> str | None:
+        """The first value of an element as it stands in the file, trimmed; blank counts as absent."""
+        tag = tag_for_keyword(keyword)
+        if tag is None or tag not in self.values:
+            return None
+        vr, raw = self.values[tag]
+        if vr in ("", "UN"):
+            vr = dictionary_VR(tag)
+        if code := _NUMBERS.get(vr.split(" ")[0]):
+            size = struct.calcsize(code)
+            return str(struct.unpack(("<" if self.little else ">") + code, raw[:size])[0]) if len(raw) >= size else None
+        if vr not in _STRINGS:
+            return None
+        return raw.decode(self._encoding(), "replace").split("\\")[0].strip(" \0") or None
+
+    def _encoding(self) -> str:
+        named = self.values.get(0x00080005, ("", b""))[1].decode("ascii", "replace").split("\\")[0].strip(" \0")
+        return {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk"}.get(named, "latin-1")
+
+
+@dataclass
 class Head:
     """What was parsed, and every byte read so far (with a clean preamble), ready to be written."""
 
-    data: Dataset
-    meta: Dataset
+    data: Header
+    meta: Header
     raw: bytes
 
     @property
     def transfer_syntax(self) -> str:
-        return str(self.meta.get("TransferSyntaxUID", EXPLICIT_LITTLE))
+        return self.meta.text("TransferSyntaxUID") or EXPLICIT_LITTLE
 
 
-class Recorder(io.RawIOBase):
-    """A one-way stream that remembers: seeking works within what was read."""
+class _Reader:
+    """A one-way stream that remembers every byte, and can look ahead a little."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
         self._source = source
         self.seen = bytearray()
         self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._at + (size if size >= 0 else 1 << 62)
-        while len(self.seen) < end:
-            more = self._source.read(min(max(end - len(self.seen), 4096), 1 << 16))
+    def peek(self, size: int) -> bytes:
+        while len(self.seen) - self._at < size:
+            more = self._source.read(min(max(size - (len(self.seen) - self._at), 4096), 1 << 16))
             if not more:
                 break
             self.seen += more
-        data = bytes(self.seen[self._at : min(end, len(self.seen))])
+            if len(self.seen) > _HEAD_LIMIT:
+                raise NotDicomError("the head does not end")
+        return bytes(self.seen[self._at : self._at + size])
+
+    def read(self, size: int, /) -> bytes:
+        data = self.peek(size)
         self._at += len(data)
         return data
 
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        target = offset + (self._at if whence == 1 else len(self.seen) if whence == 2 else 0)
-        if whence != 2 and target > len(self.seen):
-            self._at = len(self.seen)
-            self.read(target - len(self.seen))
-        self._at = min(max(target, 0), len(self.seen))
-        return self._at
+    def exactly(self, size: int) -> bytes:
+        data = self.read(size)
+        if len(data) < size:
+            raise NotDicomError("the object ends inside its head")
+        return data
 
 
 class _Inflated:
     """The data set of a deflated object."""
 
-    def __init__(self, source: Recorder) -> None:
+    def __init__(self, source: _Reader) -> None:
         self._source = source
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def read(self, size: int, /) -> bytes:
         while True:
             packed = self._inflate.unconsumed_tail or self._source.read(4096)
-            data = self._inflate.decompress(packed, size)
+            try:
+                data = self._inflate.decompress(packed, size)
+            except zlib.error as error:
+                raise NotDicomError(str(error)) from error
             if data or not packed or self._inflate.eof:
                 return data
 
 
+class _Elements:
+    """Reads elements of one encoding."""
+
+    def __init__(self, stream: _Reader, *, explicit: bool, little: bool) -> None:
+        self._stream = stream
+        self._explicit = explicit
+        self._order = "<" if little else ">"
+        self.header = Header(little)
+
+    def read_until(self, last: int, first: int = 0) -> Header:
+        """Take elements from tag ``first`` up to and including ``last``; the next one stays unread."""
+        while len(start := self._stream.peek(4)) == 4 and first <= self._tag(start) <= last:
+            tag, vr, length = self._next(self._explicit)
+            if length == _UNDEFINED:
+                self._skip_items(self._explicit and vr != "UN")
+            else:
+                self.header.values[tag] = (vr, self._stream.exactly(length))
+        return self.header
+
+    def _tag(self, raw: bytes) -> int:
+        group, element = struct.unpack(self._order + "HH", raw)
+        return int(group) << 16 | int(element)
+
+    def _next(self, explicit: bool) -> tuple[int, str, int]:
+        tag = self._tag(self._stream.exactly(4))
+        if not explicit or tag >> 16 == 0xFFFE:
+            return tag, "", int(struct.unpack(self._order + "I", self._stream.exactly(4))[0])
+        vr = self._stream.exactly(2)
+        if not (vr.isalpha() and vr.isupper()):
+            raise NotDicomError(f"no value representation: {vr!r}")
+        if vr in _LONG:
+            self._stream.exactly(2)
+            return tag, vr.decode(), int(struct.unpack(self._order + "I", self._stream.exactly(4))[0])
+        return tag, vr.decode(), int(struct.unpack(self._order + "H", self._stream.exactly(2))[0])
+
+    def _skip_items(self, explicit: bool) -> None:
+        """Pass over a value of undefined length: items of known length, or of elements up to a delimiter."""
+        open_ones = [explicit]  # a stack, no recursion: the depth is the sender's choice
+        while open_ones:
+            tag, vr, length = self._next(open_ones[-1])
+            if tag in (_ITEM_END, _SEQUENCE_END):
+                open_ones.pop()
+            elif length == _UNDEFINED:
+                # inside a value of unknown representation everything is implicit
+                open_ones.append(open_ones[-1] and vr != "UN")
+            else:
+                self._pass(length)
+
+    def _pass(self, length: int) -> None:
+        while length:
+            length -= len(self._stream.exactly(min(length, 1 << 16)))
+
+
 def read_head(source: Source, stop_after: int = STUDY_COMMENTS) -> Head:
-    """Parse up to ``stop_after``; whatever goes wrong means "not DICOM" to the caller."""
-    stream = Recorder(source)
-    start = stream.read(132)
-    stream.seek(0)
-    try:
-        if start[128:132] == b"DICM":
-            return _part10(stream, stop_after)
-        return _bare(stream, start, stop_after)
-    except (EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RecursionError) as error:
-        raise NotDicomError(str(error)) from error
-    except zlib.error as error:
-        raise NotDicomError(str(error)) from error
+    """Parse up to ``stop_after``; what cannot be parsed is "not DICOM"."""
+    stream = _Reader(source)
+    if stream.peek(132)[128:] == b"DICM":
+        stream.exactly(132)
+        meta = _meta(stream)
+        data = _data_set(stream, meta, stop_after)
+        return Head(data, meta, bytes(128) + bytes(stream.seen[128:]))
+    start = stream.peek(8)
+    if start[:4] == b"\2\0\0\0":
+        meta = _meta(stream)
+        return Head(_data_set(stream, meta, stop_after), meta, bytes(128) + b"DICM" + bytes(stream.seen))
+    return _bare(stream, start, stop_after)
 
 
-def _part10(stream: Recorder, stop_after: int) -> Head:
-    file = cast("BinaryIO", stream)
-    read_preamble(file, force=False)
-    meta = read_dataset(file, False, True, stop_when=_no_meta)
-    syntax = str(meta.get("TransferSyntaxUID", EXPLICIT_LITTLE))
-    data = _data_set(stream, syntax, stop_after)
-    stream.seen[:128] = bytes(128)
-    return Head(data, meta, bytes(stream.seen))
+def _meta(stream: _Reader) -> Header:
+    return _Elements(stream, explicit=True, little=True).read_until(_META_END, _META)
 
 
-def _bare(stream: Recorder, start: bytes, stop_after: int) -> Head:
-    """No preamble: guess the syntax from the first element, as dcm4che2 does, and add a meta header."""
-    group = int.from_bytes(start[:2], "little")
-    if len(start) < 8 or group not in (2, 8):
+def _bare(stream: _Reader, start: bytes, stop_after: int) -> Head:
+    """Neither preamble nor meta header: guess the syntax from the first element and write a meta header."""
+    little = start[:2] == b"\x08\0"
+    if len(start) < 8 or not (little or start[:2] == b"\0\x08"):
         raise NotDicomError("Not a DICOM Stream")
     explicit = start[4:6].isalpha() and start[4:6].isupper()
-    meta: Dataset = FileMetaDataset()
-    if group == 2:
-        meta = read_dataset(cast("BinaryIO", stream), False, True, stop_when=_no_meta)
-        syntax = str(meta.get("TransferSyntaxUID", EXPLICIT_LITTLE))
-        data = _data_set(stream, syntax, stop_after)
-        return Head(data, meta, bytes(128) + b"DICM" + bytes(stream.seen))
-    syntax = EXPLICIT_LITTLE if explicit else str(ImplicitVRLittleEndian)
-    data = _data_set(stream, syntax, stop_after)
-    if not data:
-        raise NotDicomError("Not a DICOM Stream")
-    made = FileMetaDataset()
-    made.MediaStorageSOPClassUID = data.get("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7")
-    made.MediaStorageSOPInstanceUID = data.get("SOPInstanceUID", "0")
-    made.TransferSyntaxUID = syntax  # type: ignore[assignment]  # a plain string is converted on assignment
-    made.ImplementationClassUID = "1.2.40.0.13.1.1"  # type: ignore[assignment]  # likewise
-    out = DicomBytesIO()
-    write_file_meta_info(out, made, enforce_standard=True)
-    return Head(data, made, bytes(128) + b"DICM" + out.getvalue() + bytes(stream.seen))
+    syntax = (EXPLICIT_LITTLE if explicit else str(ImplicitVRLittleEndian)) if little else str(ExplicitVRBigEndian)
+    data = _Elements(stream, explicit=explicit, little=little).read_until(stop_after)
+    elements = (
+        _uid(0x02, data.text("SOPClassUID") or "")
+        + _uid(0x03, data.text("SOPInstanceUID") or "")
+        + _uid(0x10, syntax)
+        + _uid(0x12, "1.2.40.0.13.1.1")
+    )
+    version = b"\2\0\1\0OB\0\0\2\0\0\0\0\1"
+    group = b"\2\0\0\0UL\4\0" + struct.pack("<I", len(version + elements)) + version + elements
+    meta = Header(values={0x00020010: ("UI", syntax.encode())})
+    return Head(data, meta, bytes(128) + b"DICM" + group + bytes(stream.seen))
 
 
-def _no_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag.group != 2
+def _uid(element: int, value: str) -> bytes:
+    raw = value.encode() + b"\0" * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, element, b"UI", len(raw)) + raw
 
 
-def _data_set(stream: Recorder, syntax: str, stop_after: int) -> Dataset:
-    def behind(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        return int(tag) > stop_after
-
+def _data_set(stream: _Reader, meta: Header, stop_after: int) -> Header:
+    syntax = meta.text("TransferSyntaxUID") or EXPLICIT_LITTLE
     if syntax == DeflatedExplicitVRLittleEndian:
-        return read_dataset(cast("BinaryIO", Recorder(_Inflated(stream))), False, True, stop_when=behind)
-    implicit = syntax == ImplicitVRLittleEndian
-    return read_dataset(cast("BinaryIO", stream), implicit, syntax != ExplicitVRBigEndian, stop_when=behind)
+        return _Elements(_Reader(_Inflated(stream)), explicit=True, little=True).read_until(stop_after)
+    start = stream.peek(6)
+    # some files say explicit and are not; the first element tells
+    explicit = syntax != ImplicitVRLittleEndian and start[4:6].isalpha() and start[4:6].isupper()
+    return _Elements(stream, explicit=explicit, little=syntax != ExplicitVRBigEndian).read_until(stop_after)
 
 
 def head_of(path: Path, stop_after: int = STUDY_COMMENTS) -> Head:

@@ -13,8 +13,8 @@ from tests.standin.model import ArchivedSession, Scan
 from tests.standin.tables import Reply, RestError, Value, table, words
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 _FILE_COLUMNS = words("Name Size URI collection file_tags file_format file_content cat_ID digest")
 _RESOURCE_COLUMNS = words(

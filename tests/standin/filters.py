@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
 
+from tests.standin.dicomhead import Header
 from tests.standin.namer import value_of
 
 _DEFAULT_FIELD = "SeriesDescription"
@@ -43,7 +43,7 @@ def last_tag(config: Mapping[str, Any] | None) -> int:
     return max((tag_for_keyword(keyword) or 0 for keyword in keywords), default=0)
 
 
-def accepts(config: Mapping[str, Any] | None, header: Dataset) -> bool:
+def accepts(config: Mapping[str, Any] | None, header: Header) -> bool:
     """Whether an object passes. The first match decides: taken by a whitelist, dropped by a blacklist."""
     if not config or not enabled(config):
         return True
@@ -67,7 +67,7 @@ def _matches(pattern: str, value: str | None) -> bool:
     return value is not None and re.search(pattern, value, re.IGNORECASE) is not None
 
 
-def _script(script: str, header: Dataset) -> bool:
+def _script(script: str, header: Header) -> bool:
     """The one shape of modality-map script that can be judged without JavaScript: comparisons joined by ``||``."""
     for part in script.split("||"):
         found = re.fullmatch(r"\s*'?#(\w+)#'?\s*={2,3}\s*'([^']*)'\s*", part)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pydicom.dataset import Dataset
-
+from tests.standin.dicomhead import Header
 from tests.standin.model import Project
 from tests.standin.namer import label_chars, value_of
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 _COMMENTS = ("PatientComments", "StudyComments", "AdditionalPatientHistory")
 
 
-def assignment(header: Dataset, name: str) -> str | None:
+def assignment(header: Header, name: str) -> str | None:
     """``Project:P1 Subject:S1 ...`` in one of the comment elements."""
     pattern = r"(?:\A|(?:.*[\s,;]))" + name + r"\s*\:\s*([\w\-]*)(?:(?:[\s,;].*\Z)|\Z)"
     for keyword in _COMMENTS:
@@ -26,7 +25,7 @@ def assignment(header: Dataset, name: str) -> str | None:
     return None
 
 
-def project_of(site: StandIn, header: Dataset) -> Project | None:
+def project_of(site: StandIn, header: Header) -> Project | None:
     """The project the headers name; the identifier runs as the receiver's user, who sees every project."""
     candidates = [
         assignment(header, "Project"),
@@ -36,17 +35,17 @@ def project_of(site: StandIn, header: Dataset) -> Project | None:
     return next((found for name in candidates if name and (found := site.any_project(name))), None)
 
 
-def subject_of(header: Dataset) -> str | None:
+def subject_of(header: Header) -> str | None:
     found = assignment(header, "Subject") or value_of(header, "PatientName")
     return label_chars(found) if found else None
 
 
-def session_of(header: Dataset) -> str:
+def session_of(header: Header) -> str:
     found = assignment(header, "Session") or value_of(header, "PatientID")
     return label_chars(found) if found else "dicom_upload"
 
 
-def auto_archive_of(header: Dataset) -> bool | None:
+def auto_archive_of(header: Header) -> bool | None:
     """The ``AA:`` assignment, which overrides the project's code for a new row."""
     found = (assignment(header, "AA") or "").lower()
     return {"t": True, "true": True, "f": False, "false": False}.get(found)

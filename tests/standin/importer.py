@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydicom.dataset import Dataset
-
 from tests.standin import filters, identify
 from tests.standin.anonymize import AnonymizationError, anonymize
-from tests.standin.dicomhead import STUDY_COMMENTS, Head, NotDicomError, head_of, read_head
+from tests.standin.dicomhead import STUDY_COMMENTS, Head, Header, NotDicomError, head_of, read_head
 from tests.standin.faults import ResetError
 from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
 from tests.standin.namer import (
@@ -86,13 +84,13 @@ def _read(site: StandIn, project: Project | None, source: Source) -> Head:
     return read_head(source, max(stop, filters.last_tag(project.series_filter) if project else 0))
 
 
-def _accepted(site: StandIn, project: Project | None, header: Dataset) -> bool:
+def _accepted(site: StandIn, project: Project | None, header: Header) -> bool:
     return filters.accepts(site.settings.site_filter, header) and (
         project is None or filters.accepts(project.series_filter, header)
     )
 
 
-def _wanted(site: StandIn, project: Project | None, header: Dataset, params: Mapping[str, str]) -> Row:
+def _wanted(site: StandIn, project: Project | None, header: Header, params: Mapping[str, str]) -> Row:
     """The row this object would make; only the first object of a session sees its row created."""
     label = params["EXPT_LABEL"] if "EXPT_LABEL" in params else identify.session_of(header)
     folder = params.get("PREARC_SESSION_FOLDER", label)
@@ -116,7 +114,7 @@ def _wanted(site: StandIn, project: Project | None, header: Dataset, params: Map
     )
 
 
-def _auto_archive(project: Project | None, header: Dataset) -> str | None:
+def _auto_archive(project: Project | None, header: Header) -> str | None:
     """The header's wish, else the project's code: an AA parameter on import counts for nothing."""
     if project is None:
         return None
@@ -134,7 +132,7 @@ def _time(value: str | None) -> str:
     return f"{value[:2]}:{value[2:4]}:{value[4:6]}" if value and value[:6].isdigit() and len(value) >= 6 else ""
 
 
-def _target(site: StandIn, row: Row, scan: str, name: str, header: Dataset, rename: bool) -> Path:
+def _target(site: StandIn, row: Row, scan: str, name: str, header: Header, rename: bool) -> Path:
     """The namer's name when asked for, else the entry's own unless another object has it already."""
     folder = row.directory / "SCANS" / scan / "DICOM"
     safe = below(folder, make_file_name(site.settings.file_name_template, header))

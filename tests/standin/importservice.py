@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.standin import closing
+from tests.standin.body import BodyCutError
 from tests.standin.importer import store
 from tests.standin.model import User
 from tests.standin.tables import Reply, RestError, text
 from tests.standin.tarstream import ArchiveError, Gunzip, Source, entries
-from tests.standin.wire import BodyCutError
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 IN_BODY = {
     "application/zip": "upload.zip",

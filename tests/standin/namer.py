@@ -8,41 +8,32 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from tests.standin.tables import words
+from tests.standin.dicomhead import Header
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z0-9]+)\}")
 _EXTENSION = re.compile(r"\.[A-z0-9]+")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-_STRINGS = words("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT")
-
-
-def value_of(header: Dataset, keyword: str) -> str | None:
+def value_of(header: Header | Dataset, keyword: str) -> str | None:
     """The first value of an element as it stands in the file, trimmed; blank counts as absent."""
+    if isinstance(header, Header):
+        return header.text(keyword)
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in header:
         return None
     raw: object = header.get_item(tag)
-    if isinstance(raw, RawDataElement) and (raw.VR or dictionary_VR(tag)) in _STRINGS:
-        # not converted: what is no integer in an IS is a string for XNAT all the same
-        found = (raw.value or b"").decode(_encoding(header), "replace")
-    else:
-        value = header[tag].value
-        parts = [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
-        found = str(getattr(parts[0], "original_string", None) or parts[0]) if parts else ""
+    if isinstance(raw, RawDataElement):
+        return Header(values={tag: (raw.VR or "", raw.value or b"")}).text(keyword)
+    value = header[tag].value
+    parts = [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
+    found = str(getattr(parts[0], "original_string", None) or parts[0]) if parts else ""
     return found.split("\\")[0].strip(" \0") or None
-
-
-def _encoding(header: Dataset) -> str:
-    named = header.get("SpecificCharacterSet") or "ISO_IR 6"
-    first = named if isinstance(named, str) else str(named[0] or "ISO_IR 6")
-    return {"ISO_IR 192": "utf-8", "GB18030": "gb18030"}.get(first, "latin-1")
 
 
 def string_hash(text: str) -> int:
@@ -74,7 +65,7 @@ def template_tags(template: str) -> list[str]:
     return found
 
 
-def make_file_name(template: str, header: Dataset) -> str:
+def make_file_name(template: str, header: Header | Dataset) -> str:
     """Fill in the template; what is absent gives ``no-value-for-TAG``, a missing extension ``.dcm``."""
     last = template[template.rfind(".") :] if "." in template else ""
     if not _EXTENSION.fullmatch(last):
@@ -119,7 +110,7 @@ def label_chars(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
-def scan_directory(header: Dataset) -> str:
+def scan_directory(header: Header) -> str:
     """SeriesNumber when it is a valid file name, else the cleaned SeriesInstanceUID, else ``NA``."""
     number = value_of(header, "SeriesNumber")
     if number and valid_name(number):

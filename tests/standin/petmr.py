@@ -1,6 +1,6 @@
 """Separating a PET/MR row into two, where the project or the site asks for it.
 
-Only the queue's rebuild does this (the idle timer, the inline commit of an import):
+Only the queue's rebuild does this (the idle timer, the rebuild service, the inline commit of an import):
 ``action=build`` and ``action=commit`` on a row leave a PET/MR session whole.
 """
 

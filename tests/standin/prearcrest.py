@@ -13,8 +13,8 @@ from tests.standin.prearchive import COLUMNS, LOCKED, STATUSES, describe
 from tests.standin.tables import Reply, RestError, Value, table, text
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 NO_DOCUMENT = (
     "The named session exists, but its XNAT session document is not available. "

@@ -10,8 +10,8 @@ from tests.standin.model import Project
 from tests.standin.tables import Reply, RestError, Value, item, items, table, text, words
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 NOT_FOUND = "Unable to find the specified experiment."
 """What XNAT says about a missing project, too."""

@@ -12,8 +12,8 @@ from tests.standin.importservice import import_service
 from tests.standin.tables import Reply, RestError, text
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 Resource = Callable[["StandIn", "Request", dict[str, str]], Reply]
 

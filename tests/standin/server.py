@@ -12,6 +12,7 @@ from typing import Self
 from tests.standin import account
 from tests.standin.archiver import Archiver
 from tests.standin.auth import Gate
+from tests.standin.body import Request
 from tests.standin.builder import Facts
 from tests.standin.closing import rebuild_idle
 from tests.standin.faults import Faults
@@ -19,7 +20,7 @@ from tests.standin.model import ArchivedSession, Counter, Exchange, Project, Row
 from tests.standin.prearchive import Prearchive
 from tests.standin.routes import dispatch
 from tests.standin.tables import Reply, RestError, page
-from tests.standin.wire import Request, Server
+from tests.standin.wire import Server
 
 _LEVELS = {"none": 0, "read": 1, "edit": 2, "delete": 3}
 

@@ -12,8 +12,8 @@ from tests.standin.prearchive import COLUMNS, describe
 from tests.standin.tables import Reply, RestError, Value, table, text
 
 if TYPE_CHECKING:
+    from tests.standin.body import Request
     from tests.standin.server import StandIn
-    from tests.standin.wire import Request
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:
