@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.standin import ArchivedSession, Project, StandIn, User
+from xnat_ingest import deliver, patience, prearchive
 from xnat_ingest.cli import main
 
 PASSWORD = "pass word/with:signs%"
@@ -69,6 +70,15 @@ def hold_laws(report: dict[str, Any]) -> None:
     assert totals["set_aside"] == len(report["set_aside"])
     assert totals["planned"] == sum(session["instances"] for session in report["sessions"])
     assert totals["missing"] == sum(len(session["missing"]) for session in report["sessions"])
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program's waits, shortened together: their proportions stay."""
+    monkeypatch.setattr(patience, "BASE", 0.01)
+    monkeypatch.setattr(prearchive, "STILL", 0.6)
+    monkeypatch.setattr(prearchive, "STILL_LIMIT", 6.0)
+    monkeypatch.setattr(deliver, "WATCH", 0.15)
 
 
 @pytest.fixture

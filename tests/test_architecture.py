@@ -13,16 +13,17 @@ PACKAGE = Path(__file__).parent.parent / "xnat_ingest"
 # Left to right, as data goes. Inside a group a module may import only what ALLOWED says.
 GROUPS = (
     {"__init__"},
-    {"errors", "naming", "model", "tables"},
+    {"errors", "naming", "model", "tables", "patience", "pace"},
     {"options", "config", "settings", "sources", "scan", "rules", "labels", "plan", "pack", "report", "totals"},
     {"rest"},
     {"transports", "prearchive", "serverrules", "verify", "existing"},
-    {"prepare", "deliver", "survey", "run"},
+    {"prepare", "sending", "deliver", "survey", "run"},
     {"cli"},
     {"__main__"},
 )
 ALLOWED = {
     "model": {"naming"},
+    "patience": {"errors"},
     "config": {"options"},
     "settings": {"config", "options"},
     "scan": {"sources"},
@@ -31,6 +32,7 @@ ALLOWED = {
     "report": {"options"},
     "verify": {"prearchive"},
     "existing": {"prearchive", "verify"},
+    "deliver": {"sending"},
     "survey": {"deliver"},
     "run": {"deliver", "survey", "prepare"},
 }

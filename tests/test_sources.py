@@ -162,7 +162,7 @@ def test_very_deep_folders_are_walked(tmp_path: Path) -> None:
         assert listed(tmp_path) == {f"{deep}file": "", "stays": ""}
     finally:
         (tmp_path / deep / "file").unlink()
-        os.removedirs(tmp_path / deep)  # noqa: PTH - up to the first folder that is not empty; rmtree would recurse
+        os.removedirs(tmp_path / deep)  # up to the first folder that is not empty; rmtree would recurse
 
 
 @pytest.fixture

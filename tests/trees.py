@@ -11,6 +11,7 @@ import shutil
 import struct
 import tempfile
 import uuid
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import FileDataset
@@ -135,6 +136,7 @@ LITTLE = "1.2.840.10008.1.2.1"
 BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
+PIXELS = 0x7FE00010
 IDENTITY: Elements = {
     0x00080016: ("UI", b"1.2.840.10008.5.1.4.1.1.4\0"),
     0x00080018: ("UI", b"1.2.3.4.5.6\0"),
@@ -191,6 +193,33 @@ def deflated(data: bytes) -> bytes:
     """A file whose data set, given in explicit VR, is deflated."""
     squeeze = zlib.compressobj(wbits=-15)
     return part10({}, DEFLATED) + squeeze.compress(data) + squeeze.flush()
+
+
+def nested(depth: int) -> bytes:
+    """A file with sequences in one another before its UIDs."""
+    value = b""
+    for _ in range(depth):
+        value = sequence(value)
+    return part10({}) + value + encode(IDENTITY)
+
+
+@cache
+def sample(name: str) -> tuple[bytes, int, set[int]]:
+    """A real file: its bytes, how many of them it takes to be whole, and where a cut leaves no trace.
+
+    A file that ends before an element, and has not promised pixels by telling their number of rows, looks whole.
+    """
+    raw = (SAMPLES / name).read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(io.BytesIO(raw), force=True)
+    if header.file_meta.get("TransferSyntaxUID") == DEFLATED:
+        return raw, len(raw) - 8, set()  # a checksum that no reader needs
+    elements: list[Any] = [header.get_item(tag) for tag in sorted(header.keys()) if tag <= 0x00280010]
+    tells = [getattr(element, "value_tell", None) or element.file_tell for element in elements]
+    pixels: Any = header.get_item(PIXELS) if PIXELS in header else None
+    end = pixels.value_tell + len(pixels.value) if pixels else len(raw)
+    return raw, end, {tell - size for tell in tells for size in (8, 12)}
 
 
 class Memory:

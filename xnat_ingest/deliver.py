@@ -1,33 +1,28 @@
-"""One session's way to the server: ask, send what lacks, close once, look what is there (docs/design.md, 5.1)."""
+"""One session's way to the server: ask, send what lacks, close once, look what is there (docs/design.md, section 4)."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from xnat_ingest import prearchive
-from xnat_ingest.errors import IngestError, Refused, ServerSaid, SourceChanged, Stopped, Unreachable
-from xnat_ingest.existing import Decision, Standing, judge
+from xnat_ingest.errors import IngestError, Refused, ServerSaid, SessionTrouble, SourceChanged, Stopped, Unreachable
+from xnat_ingest.existing import Decision, Standing, closes_again, judge
 from xnat_ingest.model import Emit, Event, Instance, Problem, Session, Verdict, VerdictWord
-from xnat_ingest.naming import printable
-from xnat_ingest.pack import Part
+from xnat_ingest.patience import Patience, is_passing
 from xnat_ingest.rest import Rest
+from xnat_ingest.sending import Sending
+from xnat_ingest.serverrules import Project
 from xnat_ingest.transports import Transport
-from xnat_ingest.verify import NOWHERE, Comparison, Known, archived_sessions, compare, in_archive, in_row
+from xnat_ingest.verify import NOWHERE, Comparison, Holding, Known, archived_sessions, compare, in_archive, in_row
 
-# How long a row may be worked on by the server before we give up on it, in seconds.
-SETTLE_LIMIT = 900.0
-
-
-class Trouble(IngestError):
-    """This session cannot be finished; the others go on."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.kind = kind
+# A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
+WATCH = 5.0
+# Rounds of comparing and sending again before a closing.
+ROUNDS = 3
 
 
 @dataclass(slots=True)
@@ -37,15 +32,18 @@ class Site:
     rest: Rest
     transport: Transport
     parts: ThreadPoolExecutor
+    patience: Patience
     destination: str
+    existing: str
     verify: bool
     timestamp: str
     emit: Emit
     check_stop: Callable[[], None]
-    known: list[Known] = field(default_factory=list)
+    projects: dict[str, Project] = field(default_factory=dict)
+    known: dict[str, list[Known]] = field(default_factory=dict)
 
     def refresh(self, project: str) -> None:
-        self.known = archived_sessions(self.rest, project)
+        self.known[project] = archived_sessions(self.rest, project)
 
 
 def look(site: Site, session: Session) -> Standing:
@@ -58,268 +56,317 @@ def look(site: Site, session: Session) -> Standing:
     ]
     if busy := [row for row in rows if row.is_busy]:
         for row in busy:
-            left = prearchive.settle(site.rest, row.uri, SETTLE_LIMIT, _pause(site))
+            left = prearchive.settle(site.rest, row.uri, site.patience.pause)
             if left and left.is_busy:
-                raise Trouble("live-row", f"the server is still busy with row {row.uri} ({left.status}); try later")
+                text = f"the server is still busy with row {row.uri} ({left.status}); run again later"
+                raise SessionTrouble("live-row", text)
         site.refresh(session.project)  # a row that went may just have become an archived session
         return look(site, session)
-    sessions = [k for k in site.known if k.label.casefold() == label or k.study_uid == study]
+    known = site.known[session.project]
+    sessions = [k for k in known if k.label.casefold() == label or k.study_uid == study]
     ours = next((k for k in sessions if k.label.casefold() == label), None)
     holding = in_archive(site.rest, ours.accession) if ours else NOWHERE
     log = next((prearchive.last_log(site.rest, row.uri) for row in rows if row.status in prearchive.STUCK), "")
-    return Standing(sessions, holding, rows, log)
-
-
-def _pause(site: Site) -> Callable[[float], None]:
-    def pause(seconds: float) -> None:
-        time.sleep(seconds)
-        site.check_stop()
-
-    return pause
+    project = site.projects[session.project]
+    return Standing(sessions, holding, rows, log, project.custom_names, project.splits_petmr)
 
 
 def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
     """The session's verdict and the number of request bodies it took. Raises Stopped, and nothing else of ours."""
     delivery = _Delivery(site, session)
     try:
-        return delivery.run(), delivery.attempts
+        return delivery.run(), delivery.sending.attempts
     except Stopped:
         raise
     except IngestError as error:
-        return delivery.given_up(error), delivery.attempts
+        return delivery.given_up(error), delivery.sending.attempts
 
 
-def _kind(error: IngestError) -> str:
-    if isinstance(error, Trouble):
-        return error.kind
-    if isinstance(error, SourceChanged):
-        return "source-changed"
-    return "refused" if isinstance(error, Refused) else "server-fault"
+class _LiveRow(Exception):
+    """Somebody else is sending into the row."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.uri = uri
 
 
 class _Delivery:
     def __init__(self, site: Site, session: Session) -> None:
         self.site = site
         self.session = session
-        self.uri = ""
-        self.attempts = 0
-        self.failed: dict[str, str] = {}
+        self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop)
         self.before = compare((), NOWHERE)  # what the archive held when we came
-        self._lock = threading.Lock()
-
-    def given_up(self, error: IngestError) -> Verdict:
-        problem = Problem(_kind(error), f"{self.session.title}: {error}", (self.session.label,))
-        seen = self.before.seen
-        failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in seen}
-        return Verdict(
-            "failed",
-            self.uri,
-            self.before.verified,
-            self.before.counted,
-            len(self.before.seen),
-            failed=failed | self.failed,
-            problems=(problem,),
-            cause=error,
-        )
+        self.notes: list[Problem] = []
+        self.archive_uri = ""
+        self._overwrite = False
 
     def run(self) -> Verdict:
+        for attempt in range(2):
+            try:
+                return self._run()
+            except _LiveRow as live:
+                self._wait_for_others(live.uri, last=attempt == 1)
+        raise AssertionError("unreachable")
+
+    def _run(self) -> Verdict:
         standing = look(self.site, self.session)
-        decision = judge(self.session, standing)
-        already = len(decision.archive.seen)
+        decision = judge(self.session, standing, self.site.existing)
+        self.archive_uri = standing.holding.uri
         if decision.conflict:
             self.site.emit(Event("warning", {"text": decision.conflict.detail}))
             return conflict(self.session, decision.conflict)
         self.before = decision.archive
+        self.notes += decision.notes
+        self._overwrite = decision.overwrite
         if not decision.lacks:
-            self.uri = standing.holding.uri
-            self._progress(self.session.instances)
-            return self._verdict(decision.archive, decision.archive, already, decision.notes)
-        in_row: frozenset[str] = frozenset()
-        if decision.row:
-            self.uri = decision.row.uri
-            in_row = self._sound_in(decision.row, decision.lacks)
-        there = decision.archive.seen | in_row
-        self._progress(i for i in self.session.instances if i.sop_uid in there)
-        self._send([i for i in decision.lacks if i.sop_uid not in in_row], new_row=decision.row is None)
-        if self.uri:
-            self._close(decision)
-        return self._verify(decision, already + len(in_row))
+            self.sending.tell(self.session.instances)
+            return self._verdict(decision.archive, len(decision.archive.seen))
+        self.sending.disturbed = False
+        there = self._join_row(decision)
+        seen = (decision.archive.seen - {i.sop_uid for i in decision.lacks}) | there
+        self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
+        self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self._check_row)
+        if self.sending.uri:
+            self._reconcile(decision.lacks)
+            self._close()
+        return self._prove(decision, len(seen))
 
-    def _sound_in(self, row: prearchive.Row, lacks: tuple[Instance, ...]) -> frozenset[str]:
-        """What our row already holds whole.
+    # -- the row
 
-        Objects without pixels are sent again where the row was still receiving: their size proves nothing, and the
-        last file before a cut may be half of one.
+    def _join_row(self, decision: Decision) -> frozenset[str]:
+        """What our row, if there is one, already holds whole."""
+        row = decision.row
+        if row is None:
+            self.sending.uri = ""
+            return frozenset()
+        self.sending.uri = row.uri
+        holding = self._built(row.uri)
+        if row.status.startswith("RECEIVING"):
+            self._watch(row, holding)
+        return self._whole(decision.lacks, holding, disturbed=row.status != "READY")
+
+    def _watch(self, row: prearchive.Row, holding: Holding) -> None:
+        """A row that was receiving may be another run's: then it leaves READY, or grows."""
+        self.site.patience.pause(WATCH)
+        now = prearchive.row(self.site.rest, row.uri)
+        if now is None or now.status != "READY" or self._built(row.uri).sizes.keys() != holding.sizes.keys():
+            raise _LiveRow(row.uri)
+
+    def _built(self, uri: str) -> Holding:
+        prearchive.build(self.site.rest, uri)
+        return in_row(self.site.rest, uri)
+
+    def _whole(self, instances: tuple[Instance, ...], holding: Holding, *, disturbed: bool) -> frozenset[str]:
+        """Which of the instances a row holds whole.
+
+        In a row that was cut off in the middle, a file that looks long enough may still lack its end, where the
+        header is long and the pixels are few. The server changes whole files alike, so there a file counts only when
+        its length differs from the source's as that of others does; those without pixels are sent again in any case.
         """
-        prearchive.build(self.site.rest, row.uri)
-        there = compare(lacks, in_row(self.site.rest, row.uri)).verified
-        if row.status == "READY":
-            return there
-        return frozenset(i.sop_uid for i in lacks if i.sop_uid in there and i.pixel_bytes)
-
-    def _send(self, instances: list[Instance], *, new_row: bool) -> None:
-        queue = self.site.transport.parts(instances) if instances else []
-        checked = not new_row
-        # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.
-        while queue and not checked:
-            self._send_part(queue.pop(0))
-            if self.uri:
-                self._check_row()
-                checked = True
-        futures = [self.site.parts.submit(self._send_part, part) for part in queue]
-        self._join(futures)
-
-    def _join(self, futures: list[Future[None]]) -> None:
-        """Waits for all parts; the first error stops those that have not begun, and is raised when none runs."""
-        wait(futures, return_when="FIRST_EXCEPTION")
-        for future in futures:
-            future.cancel()
-        wait(futures)
-        for future in futures:
-            if not future.cancelled() and (error := future.exception()):
-                raise error
-
-    def _send_part(self, part: Part) -> None:
-        """Sends a part, without the files in it that turn out to have changed."""
-        while part.instances:
-            self.site.check_stop()
-            with self._lock:
-                self.attempts += 1
-            try:
-                receipt = self.site.transport.send(self.session, part, self._sent)
-            except SourceChanged as error:
-                part = self._without(part, error)
-                continue
-            self._judge_uris(receipt.uris)
-            self._progress(part.instances, bytes_too=False)
-            return
-
-    def _without(self, part: Part, error: SourceChanged) -> Part:
-        if error.dirty:
-            raise Trouble(
-                "source-changed",
-                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so the prearchive row "
-                f"{self.uri or 'of this session'} is not closed: delete it on XNAT's prearchive page, then run again",
-            )
-        gone = next(i for i in part.instances if i.path == error.path)
-        with self._lock:
-            self.failed[gone.sop_uid] = error.why
-        return replace(part, instances=tuple(i for i in part.instances if i is not gone))
-
-    def _judge_uris(self, uris: tuple[str, ...]) -> None:
-        """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
-        if not uris:
-            return
-        ours = f"/data/prearchive/projects/{self.session.project}/"
-        strange = [uri for uri in uris if not uri.startswith(ours)]
-        with self._lock:
-            self.uri = self.uri or ("" if strange else uris[0])
-            if not strange and set(uris) == {self.uri}:
-                return
-        expected = self.uri or f"project {self.session.project}"
-        raise Trouble(
-            "rerouted",
-            f"the server put files into {', '.join(strange or uris)} instead of {expected}; nothing was closed. Check "
-            "the project and your right on it, and move or delete that row in XNAT",
+        sound = compare(instances, holding).verified
+        if not disturbed:
+            return sound
+        change = {i.sop_uid: holding.sizes[i.name] - i.size for i in instances if i.sop_uid in sound}
+        usual = Counter(change.values())
+        return frozenset(
+            i.sop_uid
+            for i in instances
+            if i.pixel_bytes and i.sop_uid in sound and (change[i.sop_uid] == 0 or usual[change[i.sop_uid]] > 2)
         )
 
     def _check_row(self) -> None:
-        row = prearchive.row(self.site.rest, self.uri)
-        if row is None:
-            raise Trouble("server-fault", f"the row {self.uri} that the server named does not exist")
+        uri = self.sending.uri
+        row = prearchive.row(self.site.rest, uri)
+        if row is None or row.timestamp != self.site.timestamp:
+            raise _LiveRow(uri)
         if not row.is_ours(self.session):
-            raise Trouble(
+            raise SessionTrouble(
                 "foreign-row",
                 f"the server put the first files into row {row.uri} (subject {row.subject}, session {row.label}), "
                 "which is not this program's; nothing was closed",
             )
-        if row.timestamp != self.site.timestamp:
-            raise Trouble(
-                "live-row", f"another run is sending this session into row {row.uri}; run again when it has ended"
+
+    def _wait_for_others(self, uri: str, *, last: bool) -> None:
+        text = f"another run is sending this session into row {uri}"
+        self.site.emit(Event("warning", {"text": f"{self.session.title}: {text}; waiting until it has ended"}))
+        if last or not prearchive.wait_until_still(self.site.rest, uri, self.site.patience.pause):
+            raise SessionTrouble("live-row", f"{text}; nothing was closed. Run again when it has ended")
+        self.notes.append(Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,)))
+        self.site.refresh(self.session.project)
+
+    def _reconcile(self, lacks: tuple[Instance, ...]) -> None:
+        """After any disturbance: list what is stored, and send again what is not there whole, before closing."""
+        for _ in range(ROUNDS):
+            if not (self.sending.disturbed and self.sending.uri):
+                break
+            self.sending.disturbed = False
+            wanted = tuple(i for i in lacks if i.sop_uid not in self.sending.failed)
+            whole = self._whole(wanted, self._built(self.sending.uri), disturbed=True)
+            self.sending.send([i for i in wanted if i.sop_uid not in whole], self._check_row)
+        if self.sending.disturbed:
+            text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
+            raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
+        self._look_for_broken_copies(lacks)
+
+    def _look_for_broken_copies(self, lacks: tuple[Instance, ...]) -> None:
+        refused = [i for i in lacks if i.sop_uid in self.sending.failed]
+        if not refused:
+            return
+        holding = self._built(self.sending.uri)
+        broken = [i for i in refused if i.name in holding.sizes]
+        if broken:
+            raise SessionTrouble(
+                "server-fault",
+                f"row {self.sending.uri} holds {len(broken)} broken copies of files that cannot be sent again, so it "
+                "is not closed: delete it on XNAT's prearchive page, then run again",
             )
 
-    def _close(self, decision: Decision) -> None:
+    # -- closing
+
+    def _close(self) -> None:
         self.site.check_stop()
-        rest, uri = self.site.rest, self.uri
+        uri = self.sending.uri
         self.site.emit(Event("closing", {"session": self.session.title, "destination": self.site.destination}))
+        for attempt in range(1, ROUNDS + 1):
+            try:
+                self._close_once(uri)
+                return
+            except (ServerSaid, Unreachable) as error:
+                if self._is_closed(error, attempt):
+                    return
+
+    def _close_once(self, uri: str) -> None:
+        rest = self.site.rest
         if self.site.destination == "prearchive":
             prearchive.build(rest, uri)
-            row = prearchive.settle(rest, uri, SETTLE_LIMIT, _pause(self.site))
+            row = prearchive.settle(rest, uri, self.site.patience.pause)
             if row is None or row.status != "READY":
-                raise Trouble("server-fault", f"row {uri} is {row.status if row else 'gone'} after building, not READY")
-            return
-        try:
-            archived = prearchive.commit(rest, uri, overwrite_files=decision.overwrite)
-        except (ServerSaid, Unreachable) as error:
-            self._after_unclear_closing(error)
-            return
-        if not archived:
-            raise Trouble("server-fault", f"row {uri} was left in the prearchive although it was to be archived")
+                state = row.status if row else "gone"
+                raise SessionTrouble("server-fault", f"row {uri} is {state} after building, not READY")
+        elif not prearchive.commit(rest, uri, overwrite_files=self._overwrite):
+            text = f"row {uri} was left in the prearchive although it was to be archived"
+            raise SessionTrouble("server-fault", text)
 
-    def _after_unclear_closing(self, error: IngestError) -> None:
-        """A closing that failed, or whose reply was lost, is not repeated: the server may have done it."""
-        row = prearchive.settle(self.site.rest, self.uri, SETTLE_LIMIT, _pause(self.site))
-        if row is None:
-            return  # archived or deleted: verification tells which
-        log = prearchive.last_log(self.site.rest, self.uri)
+    def _is_closed(self, error: ServerSaid | Unreachable, attempt: int) -> bool:
+        """After a closing that failed, or whose reply was lost: the row tells whether the server did it all the same.
+
+        True when it is gone; False when it stands open, so that one more closing does no harm. Raises when the server
+        does not let go of it, or when it is stuck for a cause that another closing does not mend.
+        """
+        row = self._row_after(error)
+        if row is None and self.site.destination == "archive":
+            return True
+        state = row.status if row else "gone"
+        log = prearchive.last_log(self.site.rest, self.sending.uri)
         said = f" The server's log says: {log}" if log else ""
-        raise Trouble("server-fault", f"{error}. Row {self.uri} is left in status {row.status}.{said}") from error
+        trouble = SessionTrouble("server-fault", f"{error}. Row {self.sending.uri} is left in status {state}.{said}")
+        trouble.exit_code = error.exit_code
+        stuck = row is not None and row.status in prearchive.STUCK
+        mendable = closes_again(log or str(error)) if stuck else is_passing(error) or _status(error) in (409, 500)
+        if row is None or row.is_busy or not mendable or attempt >= ROUNDS:
+            raise trouble from error
+        if stuck:
+            self._overwrite = self._overwrite or bool(self.archive_uri)
+            prearchive.build(self.site.rest, row.uri)
+        self.site.patience.wait(trouble, attempt)
+        return False
 
-    def _verify(self, decision: Decision, already: int) -> Verdict:
+    def _row_after(self, error: ServerSaid | Unreachable) -> prearchive.Row | None:
+        """The row when the server has done with it. Without a reply it may not even have begun: then we watch."""
+        rest, uri, pause = self.site.rest, self.sending.uri, self.site.patience.pause
+        row = prearchive.settle(rest, uri, pause)
+        watched = 0.0
+        while row and row.status in prearchive.OPEN and _status(error) in (0, 502, 504) and watched < WATCH:
+            pause(WATCH / 10)
+            watched += WATCH / 10
+            row = prearchive.settle(rest, uri, pause)
+        return row
+
+    # -- the end
+
+    def _prove(self, decision: Decision, already: int) -> Verdict:
+        failed = self.sending.failed
         if not self.site.verify:
-            sent = {i.sop_uid: "not looked for (--no-verify)" for i in decision.lacks if i.sop_uid not in self.failed}
-            return Verdict(
-                "failed" if self.failed else "unverified",
-                self.uri,
-                decision.archive.verified,
-                decision.archive.counted,
-                already,
-                failed=self.failed,
-                unverified=sent,
-                problems=decision.notes,
-            )
-        now = self._now()
-        return self._verdict(now, decision.archive, already, decision.notes)
+            sent = {i.sop_uid: "not looked for (--no-verify)" for i in decision.lacks if i.sop_uid not in failed}
+            word: VerdictWord = "failed" if failed else "unverified"
+            seen = decision.archive.verified - {i.sop_uid for i in decision.lacks}
+            counted = decision.archive.counted - {i.sop_uid for i in decision.lacks}
+            notes = tuple(self.notes)
+            return Verdict(word, self.sending.uri, seen, counted, already, {}, failed, sent, notes)
+        return self._verdict(self._now(), already)
 
     def _now(self) -> Comparison:
         rest, session = self.site.rest, self.session
         if self.site.destination == "prearchive":
-            return compare(session.instances, in_row(rest, self.uri) if self.uri else NOWHERE)
+            now = compare(session.instances, in_row(rest, self.sending.uri) if self.sending.uri else NOWHERE)
+            seen = now.verified | self.before.verified
+            lacking = {uid: why for uid, why in now.lacking.items() if uid not in seen | self.before.counted}
+            return Comparison(seen, self.before.counted - seen, lacking, {})
         path = f"/data/projects/{session.project}/subjects/{session.subject}/experiments/{session.label}"
         item = rest.item(path)
         if item is None:
             return compare(session.instances, NOWHERE)
         holding = in_archive(rest, str(item["ID"]))
-        self.uri = holding.uri
+        self.archive_uri = holding.uri
         return compare(session.instances, holding)
 
-    def _verdict(self, now: Comparison, before: Comparison, already: int, notes: tuple[Problem, ...]) -> Verdict:
-        verified = now.verified | (before.verified if self.site.destination == "prearchive" else frozenset())
-        counted = (now.counted | before.counted) - verified
-        seen = verified | counted
-        missing = {uid: why for uid, why in now.lacking.items() if uid not in seen and uid not in self.failed}
-        failed = {uid: why for uid, why in self.failed.items() if uid not in seen}
+    def _verdict(self, now: Comparison, already: int) -> Verdict:
+        seen = now.seen
+        missing = {uid: why for uid, why in now.lacking.items() if uid not in self.sending.failed}
+        failed = {uid: why for uid, why in self.sending.failed.items() if uid not in seen}
         word: VerdictWord = "verified"
         if failed:
             word = "failed"
         elif missing:
             word = "missing"
-        elif counted:
+        elif now.counted:
             word = "counted"
-        return Verdict(word, self.uri, verified, counted, already, missing, failed, problems=notes)
+        uri = self.archive_uri
+        if self.site.destination == "prearchive" and self.sending.uri:
+            uri = self.sending.uri
+        return Verdict(word, uri, now.verified, now.counted, already, missing, failed, problems=tuple(self.notes))
 
-    def _sent(self, number: int) -> None:
-        self.site.check_stop()
-        self.site.emit(Event("progress", {"session": self.session.title, "bytes": number, "instances": 0}))
+    def given_up(self, error: IngestError) -> Verdict:
+        """The verdict when an error ended the session: what the archive held before is still there."""
+        kind = "server-fault"
+        if isinstance(error, SessionTrouble):
+            kind = error.kind
+        elif isinstance(error, SourceChanged):
+            kind = "source-changed"
+        elif isinstance(error, Refused):
+            kind = "refused"
+        problem = Problem(kind, f"{self.session.title}: {error}", (self.session.label,))
+        seen = self.before.seen
+        failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in seen}
+        return Verdict(
+            "failed",
+            self.sending.uri,
+            self.before.verified,
+            self.before.counted,
+            len(seen),
+            failed=failed | self.sending.failed,
+            problems=(*self.notes, problem),
+            cause=error,
+        )
 
-    def _progress(self, instances: Iterable[Instance], *, bytes_too: bool = True) -> None:
-        members = list(instances)
-        sizes = sum(i.size for i in members) if bytes_too else 0
-        fields = {"session": self.session.title, "bytes": sizes, "instances": len(members)}
-        self.site.emit(Event("progress", fields))
+
+def _status(error: ServerSaid | Unreachable) -> int:
+    return error.status if isinstance(error, ServerSaid) else 0
 
 
 def conflict(session: Session, *problems: Problem) -> Verdict:
     """The verdict of a session of which nothing is sent."""
     why = problems[0].kind
     return Verdict("conflict", failed={i.sop_uid: why for i in session.instances}, problems=problems)
+
+
+def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
+    """A wait that a signal ends. seconds: how long at most."""
+
+    def pause(seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+            check_stop()
+
+    return pause

@@ -6,6 +6,7 @@ IngestError                  1   failed, cause not below
  +-- Refused                 6   credentials, or no right on the project
  +-- ServerSaid              by status: 401/403 like Refused, 5xx/408/429 like Unreachable, else 1
  +-- SourceChanged           1   a file is not what the plan saw any more; its instance fails, the run goes on
+ +-- SessionTrouble          1   one session cannot be finished, the others can
  +-- Stopped                 130/143, by signal
  +-- LawBroken               70  the report does not add up: a bug in this program
 """
@@ -72,14 +73,16 @@ class UsageError(IngestError):
 class Unreachable(IngestError):
     """No usable answer came.
 
-    maybe_done: the request may have reached the server before the connection was lost.
+    maybe_done: the request may have reached the server before the connection was lost; timed_out: the server may
+    still be working on it.
     """
 
     exit_code = Exit.TEMPORARY
 
-    def __init__(self, message: str, *, maybe_done: bool = True) -> None:
+    def __init__(self, message: str, *, maybe_done: bool = True, timed_out: bool = False) -> None:
         super().__init__(message)
         self.maybe_done = maybe_done
+        self.timed_out = timed_out
 
 
 class Refused(IngestError):
@@ -114,6 +117,14 @@ class SourceChanged(IngestError):
         self.path = path
         self.why = why
         self.dirty = dirty
+
+
+class SessionTrouble(IngestError):
+    """One session cannot be finished; the others go on. kind: a problem's (docs/design.md, 2.2)."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
 
 
 class Stopped(IngestError):

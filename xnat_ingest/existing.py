@@ -1,4 +1,4 @@
-"""What is already on the server decides what is sent: the table of docs/design.md 5.3, as one pure function."""
+"""What is already on the server decides what is sent: the table of docs/guarantees.md as one pure function."""
 
 from __future__ import annotations
 
@@ -9,23 +9,47 @@ from xnat_ingest.model import Instance, Problem, Session
 from xnat_ingest.prearchive import STUCK, Row
 from xnat_ingest.verify import NOWHERE, Comparison, Holding, Known, compare
 
+# What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
+PASSED = (
+    "Session processing may already be in progress",
+    "Duplicate archive attempt",
+    "Session already exists with matching files",
+    "Session already exists with the same resources",
+)
+# The modalities that make a session what it is: a row without them would give a merge another type.
+LEADING = {
+    "xnat:mrSessionData": ("MR",),
+    "xnat:petSessionData": ("PT",),
+    "xnat:ctSessionData": ("CT",),
+    "xnat:petmrSessionData": ("PT", "MR"),
+    "xnat:usSessionData": ("US",),
+    "xnat:xaSessionData": ("XA",),
+    "xnat:crSessionData": ("CR",),
+    "xnat:dxSessionData": ("DX",),
+    "xnat:nmSessionData": ("NM",),
+    "xnat:mgSessionData": ("MG",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What was found about one session. sessions: archived ones with its label or its study; holding: the files of
     the archived one with its label; rows: prearchive rows with its label or study; log: the server's last word on a
-    row that is stuck."""
+    row that is stuck; custom_names: the site is known to name files in its own way; splits_petmr: the project keeps
+    PET and MR apart."""
 
     sessions: Sequence[Known] = ()
     holding: Holding = NOWHERE
     rows: Sequence[Row] = ()
     log: str = ""
+    custom_names: bool = False
+    splits_petmr: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """conflict: why nothing is sent; lacks: what the archive lacks; row: ours, to be joined and closed; overwrite:
-    a closing must replace files that the archive has."""
+    """conflict: why nothing is sent; lacks: what is to be sent, but for what our row holds; row: ours, to be joined
+    and closed; overwrite: a closing must replace files that the archive has."""
 
     archive: Comparison
     lacks: tuple[Instance, ...] = ()
@@ -35,50 +59,86 @@ class Decision:
     notes: tuple[Problem, ...] = ()
 
 
-def judge(session: Session, standing: Standing) -> Decision:
-    """Archive and rows are judged together; no mode deletes anything."""
+def judge(session: Session, standing: Standing, mode: str = "resume") -> Decision:
+    """Archive and rows are judged together; no mode deletes anything. mode: --existing, `skip` and `fail` having been
+    settled before."""
     archive = compare(session.instances, standing.holding)
-    if conflict := _archive_conflict(session, standing, archive):
+    if conflict := _conflict(session, standing, archive, mode):
         return Decision(archive, conflict=conflict)
-    lacks = tuple(i for i in session.instances if i.sop_uid in archive.lacking)
+    lacks = tuple(i for i in session.instances if mode == "overwrite" or i.sop_uid in archive.lacking)
     if not lacks:
         return Decision(archive, notes=tuple(_stale(session, row) for row in standing.rows))
     row, conflict = _our_row(session, standing)
-    overwrite = any(i.name in standing.holding.sizes for i in lacks)
-    return Decision(archive, lacks, conflict, row, overwrite)
+    company = _company(session, standing, archive, lacks)
+    overwrite = bool(company) or (mode == "overwrite" and bool(standing.holding.sizes))
+    overwrite |= bool(archive.other_names) or any(i.name in standing.holding.sizes for i in lacks)
+    return Decision(archive, (*lacks, *company), conflict, row, overwrite)
 
 
-def _archive_conflict(session: Session, standing: Standing, archive: Comparison) -> Problem | None:
-    for known in standing.sessions:
-        if known.label.casefold() != session.label.casefold():
-            return _problem(
-                session,
-                "other-label",
-                f"its study is already archived as session {known.label} of subject {known.subject}; "
-                "upload it under that label (-S and -E), or remove that session in XNAT first",
-            )
-        if known.subject.casefold() != session.subject.casefold():
-            return _problem(
-                session,
-                "other-subject",
-                f"the label {known.label} already belongs to subject {known.subject}; "
-                "give another label (--session-label, or -S and -E)",
-            )
-        all_there = len(archive.verified) == len(session.instances)
-        if known.study_uid and known.study_uid != session.study_uid and not all_there:
-            return _problem(
-                session,
-                "other-study",
-                f"the archived session {known.label} holds another study; "
-                "give another label (--session-label, or -S and -E)",
-            )
-    if archive.other_names:
-        numbers = "; ".join(f"{uid}: {there} of {planned}" for uid, (there, planned) in archive.other_names.items())
+def closes_again(log: str) -> bool:
+    """Whether a row that is stuck with this log may simply be closed once more."""
+    return any(text in log for text in PASSED)
+
+
+def _company(
+    session: Session, standing: Standing, archive: Comparison, lacks: Sequence[Instance]
+) -> tuple[Instance, ...]:
+    """Archived instances to send along, so that the row's modalities give the session the type that it has."""
+    ours = next((k for k in standing.sessions if k.label.casefold() == session.label.casefold()), None)
+    found = []
+    for modality in LEADING.get(ours.xsi_type, ()) if ours else ():
+        if not any(i.modality == modality for i in lacks):
+            there = (i for i in session.instances if i.modality == modality and i.sop_uid in archive.verified)
+            found += [instance for instance in (next(there, None),) if instance]
+    return tuple(found)
+
+
+def _conflict(session: Session, standing: Standing, archive: Comparison, mode: str) -> Problem | None:
+    modalities = {i.modality for i in session.instances}
+    if standing.splits_petmr and {"PT", "MR"} <= modalities:
         return _problem(
             session,
-            "sent-by-another-tool",
-            f"the archived session has series under file names that do not tell instances, in other numbers "
-            f"({numbers}); check them in XNAT, or leave them out with --exclude SeriesInstanceUID=...",
+            "petmr-split",
+            "it holds PET and MR, which this project keeps in two sessions; upload each with -S, -E and --include "
+            "Modality=... under a label of its own",
+        )
+    for known in standing.sessions:
+        if problem := _against(session, known, archive):
+            return problem
+    if mode == "overwrite" or not archive.other_names or standing.custom_names:
+        return None
+    numbers = "; ".join(f"{uid}: {there} of {planned}" for uid, (there, planned) in archive.other_names.items())
+    return _problem(
+        session,
+        "sent-by-another-tool",
+        f"the archived session has series under file names that do not tell instances, in other numbers ({numbers}); "
+        "send all of it again with --existing overwrite, or leave them out with --exclude SeriesInstanceUID=...",
+    )
+
+
+def _against(session: Session, known: Known, archive: Comparison) -> Problem | None:
+    """What an archived session with the same label or study has against this one."""
+    if known.label.casefold() != session.label.casefold():
+        return _problem(
+            session,
+            "other-label",
+            f"its study is already archived as session {known.label} of subject {known.subject}; "
+            "upload it under that label (-S and -E), or remove that session in XNAT first",
+        )
+    if known.subject.casefold() != session.subject.casefold():
+        return _problem(
+            session,
+            "other-subject",
+            f"the label {known.label} already belongs to subject {known.subject}; "
+            "give another label (--session-label, or -S and -E)",
+        )
+    all_there = len(archive.verified) == len(session.instances)
+    if known.study_uid and known.study_uid != session.study_uid and not all_there:
+        return _problem(
+            session,
+            "other-study",
+            f"the archived session {known.label} holds another study; "
+            "give another label (--session-label, or -S and -E)",
         )
     return None
 
@@ -93,7 +153,7 @@ def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem 
                 f"{where} (subject {row.subject}, session {row.label}, status {row.status}) was not made by this "
                 "program for this session; archive or delete it on XNAT's prearchive page, then run again",
             )
-        if row.status in STUCK:
+        if row.status in STUCK and not closes_again(standing.log):
             said = f" ({standing.log})" if standing.log else ""
             return None, _problem(
                 session,

@@ -125,12 +125,17 @@ class Plan:
 class Receipt:
     """What a transport claims about one part. Proves nothing: a verdict comes from what the server lists.
 
-    uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read.
+    uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read;
+    refused: instances that the server will not take, SOPInstanceUID -> why; attempts: request bodies; disturbed:
+    something was repeated, so what is stored must be compared before it is closed.
     """
 
     uris: tuple[str, ...]
     instances: tuple[Instance, ...]
     bytes: int
+    refused: Mapping[str, str] = field(default_factory=dict)
+    attempts: int = 1
+    disturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,10 @@ class Settings:
     transport: str = option("archive", "how instances travel", parse=one_of("archive"), group="delivery")
     destination: str = option("archive", "where sessions end", parse=one_of("archive", "prearchive"), group="delivery")
     existing: str = option(
-        "resume", "what to do with sessions that are there", parse=one_of("resume"), group="delivery"
+        "resume",
+        "what to do with sessions that are there",
+        parse=one_of("resume", "skip", "overwrite", "fail"),
+        group="delivery",
     )
     online: bool = option(False, "ask the server too", parse=switch, group="delivery", commands=("plan",))
     dry_run: bool = option(
@@ -145,6 +148,10 @@ class Settings:
     part_size: int = option(128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED)
     timeout: float = option(
         60.0, "seconds without progress, 60", parse=seconds, metavar="SECONDS", group=SPEED, commands=ALL
+    )
+
+    retry_budget: int = option(
+        20, "requests repeated in a run, at most, 20", parse=count, metavar="N", group=SPEED, commands=ALL
     )
 
     report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT)

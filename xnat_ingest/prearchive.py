@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,18 @@ from xnat_ingest.rest import CLOSING_TIMEOUT, Rest, sentence
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
+# How long the server may work on a row before we give up on it; how long a row that somebody else sends into must
+# stand still, and how long we wait for that. Seconds. The server refreshes a row's time only every 15 s.
+SETTLE_LIMIT = 900.0
+STILL = 20.0
+STILL_LIMIT = 300.0
+
+Pause = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A session in the prearchive, as the listing shows it."""
+    """A session in the prearchive, as the listing shows it. touched: when a file last came, in the server's words."""
 
     project: str
     timestamp: str
@@ -29,6 +37,7 @@ class Row:
     source: str
     prevent_anon: bool
     prevent_auto_commit: bool
+    touched: str
 
     @property
     def uri(self) -> str:
@@ -36,7 +45,7 @@ class Row:
 
     @property
     def is_busy(self) -> bool:
-        """The server works on it: files sent to it now can be lost (xnat-api: rows while building or archiving)."""
+        """The server works on it: files sent to it now can be lost."""
         return self.status not in OPEN and self.status not in STUCK
 
     def is_ours(self, session: Session) -> bool:
@@ -78,6 +87,7 @@ def _row(entry: dict[str, str]) -> Row:
         source=entry.get("SOURCE", ""),
         prevent_anon=entry.get("prevent_anon", "").lower() == "true",
         prevent_auto_commit=entry.get("prevent_auto_commit", "").lower() == "true",
+        touched=entry.get("lastmod", ""),
     )
 
 
@@ -100,14 +110,23 @@ def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
     return reply.text.strip() if reply.status == 301 else ""
 
 
-def files(rest: Rest, uri: str) -> Iterator[tuple[str, int]]:
-    """(name, bytes) of every DICOM file in a row that is built."""
+def files(rest: Rest, uri: str) -> Iterator[tuple[str, int, str]]:
+    """(name, bytes, scan id) of every DICOM file in a row that is built."""
     for scan in rest.rows(f"{uri}/scans", lambda row: row["ID"]):
-        yield from rest.rows(f"{uri}/scans/{scan}/resources/DICOM/files", _file)
+        for name, size in rest.rows(f"{uri}/scans/{scan}/resources/DICOM/files", _file):
+            yield name, size, scan
 
 
 def _file(entry: dict[str, str]) -> tuple[str, int]:
     return unquote(entry["Name"]), int(entry.get("Size") or 0)
+
+
+def scan_uids(rest: Rest, uri: str) -> dict[str, str]:
+    """Scan id -> SeriesInstanceUID, from the session document of a row that is built; the listings lack them."""
+    document = rest.request("GET", uri, {"format": "xml"}, accept=(200, 404)).text
+    scans = re.findall(r"<xnat:scan\b([^>]*)>", document)
+    attributes = (dict(re.findall(r'(\w+)="([^"]*)"', scan)) for scan in scans)
+    return {found.get("ID", ""): found.get("UID", "") for found in attributes}
 
 
 def last_log(rest: Rest, uri: str) -> str:
@@ -118,11 +137,25 @@ def last_log(rest: Rest, uri: str) -> str:
         return ""
 
 
-def settle(rest: Rest, uri: str, limit: float, pause: Callable[[float], None] = time.sleep) -> Row | None:
-    """Waits until the server has done with a row, at most limit seconds; the row then, None when it is gone."""
-    deadline = time.monotonic() + limit
+def settle(rest: Rest, uri: str, pause: Pause) -> Row | None:
+    """Waits until the server has done with a row, at most SETTLE_LIMIT; the row then, None when it is gone."""
+    deadline = time.monotonic() + SETTLE_LIMIT
     wait = 0.2
     while (found := row(rest, uri)) and found.is_busy and time.monotonic() < deadline:
         pause(wait)
         wait = min(wait * 1.5, 5.0)
     return found
+
+
+def wait_until_still(rest: Rest, uri: str, pause: Pause) -> bool:
+    """Waits until nobody has sent into a row for STILL seconds, or it is gone. False when STILL_LIMIT came first."""
+    deadline = time.monotonic() + STILL_LIMIT
+    last, since = row(rest, uri), time.monotonic()
+    while last is not None and time.monotonic() < deadline:
+        if time.monotonic() - since >= STILL:
+            return True
+        pause(STILL / 20)
+        now = row(rest, uri)
+        if now != last:
+            last, since = now, time.monotonic()
+    return last is None

@@ -8,9 +8,10 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from html import unescape
+from itertools import count
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from urllib.request import getproxies, proxy_bypass
@@ -20,22 +21,17 @@ from urllib3 import exceptions as http
 
 from xnat_ingest import __version__, tables
 from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable
+from xnat_ingest.patience import LOGIN_ATTEMPTS, MOST_ATTEMPTS, Patience, is_passing
 from xnat_ingest.settings import Credentials, is_loopback
 
 # XNAT asks whatever calls itself a browser for CSRF tokens and redirects it to a login page; this name does neither.
 USER_AGENT = f"xnat-ingest/{__version__}"
 # A closing request is silent while the server works, up to its own limit of 600 s (sessionArchiveTimeoutInterval).
 CLOSING_TIMEOUT = 660.0
+# Seconds; a server session lives 15 minutes without requests by default, and sites shorten that.
+KEEP_ALIVE = 60.0
 T = TypeVar("T")
 _CHUNK = 64 * 1024
-_READS = urllib3.Retry(
-    4,
-    redirect=False,
-    status_forcelist=(429, 502, 503, 504),
-    backoff_factor=0.3,
-    backoff_jitter=0.3,
-    raise_on_status=False,
-)
 
 
 class Body(Protocol):
@@ -64,6 +60,11 @@ class _Call:
     read: Callable[[Iterator[bytes]], str] | None = None
     timeout: float = 60.0
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether doing it twice is doing it once: reading, and sending instances under their own names."""
+        return self.method == "GET" or self.body is not None
+
 
 @dataclass(slots=True)
 class Traffic:
@@ -71,6 +72,11 @@ class Traffic:
 
     requests: int = 0
     bytes_sent: int = 0
+
+
+def _is_page(reply: Reply) -> bool:
+    """A web page where none was asked for: a login page, or a proxy's. No answer that this program wants is HTML."""
+    return reply.status == 200 and reply.headers.get("Content-Type", "").startswith("text/html")
 
 
 def _whole(row: tables.Row) -> Any:
@@ -88,12 +94,14 @@ class Rest:
         insecure: bool = False,
         timeout: float = 60.0,
         connections: int = 8,
+        patience: Patience | None = None,
     ) -> None:
         self.server = credentials.server
         self.user = credentials.user
         self.traffic = Traffic()
         self._credentials = credentials
         self._timeout = timeout
+        self._patience = patience or Patience()
         self._lock = threading.Lock()  # held while logging in
         self._counting = threading.Lock()
         self._cookie = ""
@@ -107,10 +115,27 @@ class Rest:
                 self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 10.0)))
         self._pool.clear()
 
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Keeps the server's session from expiring while long bodies travel, which alone do not touch it."""
+        ended = threading.Event()
+
+        def touch() -> None:
+            while not ended.wait(KEEP_ALIVE):
+                with suppress(IngestError):
+                    self._once(_Call("GET", "/data/auth", timeout=self._timeout))
+
+        thread = threading.Thread(target=touch, name="keep-alive", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+
     def login(self) -> None:
-        """Begins a session. Raises Refused, once and for all: wrong credentials tried again lock the account out."""
-        with self._lock:
-            self._login()
+        """Begins a session, if there is none. Raises Refused, once and for all: wrong credentials tried again lock
+        the account out."""
+        self._renew("")
 
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
@@ -155,28 +180,44 @@ class Rest:
         Refused, ServerSaid for any status that is not
         in accept, and whatever the body raises.
         """
-        cookie = self._cookie
-        if not cookie:
-            self.login()
-            cookie = self._cookie
         call = _Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
+        return self._repeat(lambda: self._signed(call, accept), repeatable=method == "GET")
+
+    def _repeat(self, once: Callable[[], Reply], *, repeatable: bool, most: int = MOST_ATTEMPTS) -> Reply:
+        for attempt in count(1):
+            try:
+                return once()
+            except (ServerSaid, Unreachable) as error:
+                if not (repeatable and is_passing(error)):
+                    raise
+                self._patience.wait(error, attempt, most)
+        raise AssertionError("unreachable")
+
+    def _signed(self, call: _Call, accept: tuple[int, ...]) -> Reply:
+        """One request under the login, which is renewed once when it has expired."""
+        if not self._cookie:
+            self.login()
+        cookie = self._cookie
         reply = self._once(call)
-        if reply.status == 401:
+        if reply.status == 401 or (call.repeatable and _is_page(reply)):
             self._renew(cookie)
             reply = self._once(call)
-        if reply.status in accept:
+        if reply.status in accept and not _is_page(reply):
             return reply
         if reply.status == 401:
             raise Refused(f"{self.server} no longer accepts user {self.user}")
-        raise ServerSaid(f"{method} {path}", reply.status, sentence(reply.text), reply.headers.get("Retry-After", ""))
+        action = f"{call.method} {call.path}"
+        if reply.status == 200:
+            raise ServerSaid(f"{action} (a web page instead of an answer)", reply.status, sentence(reply.text))
+        raise ServerSaid(action, reply.status, sentence(reply.text), reply.headers.get("Retry-After", ""))
 
     def _renew(self, cookie: str) -> None:
         """A new session, begun by the first of all threads that saw this cookie expire."""
         with self._lock:
             if self._cookie == cookie:
-                self._login()
+                self._repeat(self._login, repeatable=True, most=LOGIN_ATTEMPTS)
 
-    def _login(self) -> None:
+    def _login(self) -> Reply:
         if self._refusal:
             raise self._refusal
         self._cookie = ""
@@ -192,10 +233,12 @@ class Rest:
             target = reply.headers.get("Location", "").split("?")[0]
             raise IngestError(f"{self.server} redirects to {target}; give the address that it redirects to")
         if reply.status not in (200, 404):
-            raise ServerSaid(f"login at {self.server}", reply.status, sentence(reply.text))
+            said = sentence(reply.text)
+            raise ServerSaid(f"login at {self.server}", reply.status, said, reply.headers.get("Retry-After", ""))
         if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
             raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
         self._cookie = reply.text.strip()
+        return reply
 
     def _once(self, call: _Call, extra: Mapping[str, str] | None = None) -> Reply:
         headers = {"User-Agent": USER_AGENT, **(extra or {})}
@@ -216,10 +259,11 @@ class Rest:
                 headers=headers,
                 redirect=False,
                 preload_content=call.read is None,
-                retries=_READS if call.method == "GET" else False,
+                retries=False,  # its own would send an opened body again as an empty one and call that success
                 timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
             )
-            if call.read is None or reply.status != 200:
+            page = reply.headers.get("Content-Type", "").startswith("text/html")
+            if call.read is None or reply.status != 200 or page:
                 return Reply(reply.status, reply.data.decode("utf-8", "replace"), reply.headers)
             with closing(reply):
                 text = call.read(reply.stream(_CHUNK))
@@ -246,7 +290,7 @@ class Rest:
         if isinstance(cause, http.NewConnectionError | http.ConnectTimeoutError | http.ProxyError):
             return Unreachable(f"cannot reach {self.server}: {_short(cause)}", maybe_done=False)
         if isinstance(cause, http.TimeoutError):
-            return Unreachable(f"{self.server} did not answer in time: {_short(cause)}")
+            return Unreachable(f"{self.server} did not answer in time: {_short(cause)}", timed_out=True)
         return Unreachable(f"the connection to {self.server} broke: {_short(cause)}")
 
     def _not_data(self, path: str, reply: Reply) -> IngestError:

@@ -12,19 +12,28 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from xnat_ingest import totals
-from xnat_ingest.deliver import Site, conflict, deliver
+from xnat_ingest import prearchive, totals
+from xnat_ingest.deliver import Site, conflict, deliver, pause_until
 from xnat_ingest.errors import IngestError, Stopped, UsageError
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.options import Settings
+from xnat_ingest.pace import Pace
+from xnat_ingest.patience import Patience
 from xnat_ingest.plan import build
 from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.rest import Rest
-from xnat_ingest.serverrules import ask
+from xnat_ingest.serverrules import Project, ask
 from xnat_ingest.settings import Credentials
 from xnat_ingest.sources import open_source
-from xnat_ingest.survey import judge_only, verify_only
-from xnat_ingest.transports import TRANSPORTS, Way
+from xnat_ingest.survey import (
+    ask_projects,
+    find_existing,
+    judge_only,
+    refuse_existing,
+    set_aside_existing,
+    verify_only,
+)
+from xnat_ingest.transports import TRANSPORTS, Retrying, Way
 
 Work = Callable[[Site, Session], tuple[Verdict, int]]
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
@@ -57,6 +66,7 @@ class Run:
         self.labelling = labelling(settings)
         self.rules = rule_set(settings, len(self.labelling.levels))
         self.rest: Rest | None = None
+        self.patience = Patience(settings.retry_budget)
         self.plan = Plan(settings.project, (), (), (), 0)
 
     def execute(self, credentials: Credentials | None) -> Result:
@@ -76,23 +86,33 @@ class Run:
 
     def _connect(self, credentials: Credentials) -> Rest:
         settings = self.settings
+        self.patience = Patience(settings.retry_budget, pause_until(self.stop.check))
         self.rest = Rest(
             credentials,
             ca_bundle=settings.ca_bundle,
             insecure=settings.insecure,
             timeout=settings.timeout,
-            connections=2 * settings.workers,
+            connections=2 * settings.workers + 1,
+            patience=self.patience,
         )
         return self.rest
 
     def _online(self, rest: Rest) -> list[Outcome]:
         """Asks the server first: what it refuses shows before a long scan."""
         rest.login()
-        project = ask(rest, self.settings.project, to_send=self.command == "upload")
+        with rest.kept_alive():
+            projects = {}
+            if "project" not in self.labelling.levels:
+                project = self._ask(rest, self.settings.project)
+                self.labelling = replace(self.labelling, project=project.id)
+                projects[project.id] = project
+            self._make_plan()
+            return self._sessions(rest, projects) if self.plan.sessions else []
+
+    def _ask(self, rest: Rest, name: str) -> Project:
+        project = ask(rest, name, to_send=self.command == "upload")
         self.emit(Event("project", {"project": project.id, "prearchive_code": project.prearchive_code}))
-        self.labelling = replace(self.labelling, project=project.id)
-        self._make_plan()
-        return self._sessions(rest) if self.plan.sessions else []
+        return project
 
     def _make_plan(self) -> None:
         from xnat_ingest.scan import same_bytes, scan  # pydicom is not loaded for what ends before this
@@ -127,24 +147,51 @@ class Run:
         }
         self.emit(Event("plan", fields))
 
-    def _sessions(self, rest: Rest) -> list[Outcome]:
+    def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
         settings = self.settings
-        timestamp = run_timestamp(self.started)
-        way = Way(rest, self.source, timestamp, settings.part_size, settings.workers)
-        transport = TRANSPORTS[settings.transport](way)
         with (
             ThreadPoolExecutor(settings.workers, thread_name_prefix="part") as parts,
             ThreadPoolExecutor(settings.workers, thread_name_prefix="session") as pool,
         ):
-            verify, check = not settings.no_verify, self.stop.check
-            site = Site(rest, transport, parts, settings.destination, verify, timestamp, self.emit, check)
-            site.refresh(self.plan.project)
+            site = self._site(rest, projects, parts)
+            self.plan = ask_projects(site, self.plan, self._ask)
+            if settings.existing == "skip" and self.command != "verify":
+                self.plan = set_aside_existing(site, self.plan)
             work = WORK[self.command]
+            if settings.existing == "fail" and self.command != "verify" and (found := find_existing(site, self.plan)):
+                work = refuse_existing(found)
             return list(pool.map(lambda session: self._one(site, session, work), self.plan.sessions))
+
+    def _site(self, rest: Rest, projects: dict[str, Project], parts: ThreadPoolExecutor) -> Site:
+        settings = self.settings
+        timestamp = run_timestamp(self.started)
+        way = Way(rest, self.source, timestamp, settings.part_size, settings.workers)
+
+        def settle(session: Session) -> None:
+            for row in prearchive.rows(rest, session.project):
+                if row.belongs_to(session):
+                    prearchive.wait_until_still(rest, row.uri, self.patience.pause)
+
+        transport = Retrying(TRANSPORTS[settings.transport](way), rest, self.patience, Pace(settings.workers), settle)
+        return Site(
+            rest=rest,
+            transport=transport,
+            parts=parts,
+            patience=self.patience,
+            destination=settings.destination,
+            existing=settings.existing,
+            verify=not settings.no_verify,
+            timestamp=timestamp,
+            emit=self.emit,
+            check_stop=self.stop.check,
+            projects=projects,
+        )
 
     def _one(self, site: Site, session: Session, work: Work) -> Outcome:
         if session.conflicts:
             return self._done(Outcome(session, conflict(session, *session.conflicts)))
+        if not session.instances:  # all of them set aside by --existing skip
+            return self._done(Outcome(session, Verdict("skipped")))
         begun = time.monotonic()
         fields = {"session": session.title, "instances": len(session.instances), "bytes": session.bytes}
         self.emit(Event("session_started", fields))
@@ -202,7 +249,7 @@ class Run:
         sums |= {
             "bytes_sent": rest.traffic.bytes_sent if rest else 0,
             "requests": rest.traffic.requests if rest else 0,
-            "retries": 0,
+            "retries": self.patience.repeats,
             "seconds": round(time.monotonic() - self._clock, 3),
         }
         found = [problem for outcome in outcomes for problem in outcome.verdict.problems]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from xnat_ingest.errors import Refused
 from xnat_ingest.rest import Rest
 
+DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 PREARCHIVE_CODES = {
     "0": "sessions stay in the prearchive unless told otherwise",
     "4": "sessions are archived by themselves",
@@ -19,11 +20,14 @@ PREARCHIVE_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """id: the canonical one (an alias would look like rerouting later); prearchive_code: "0", "4" or "5"."""
+    """id: the canonical one (an alias would look like rerouting later); prearchive_code: "0", "4" or "5";
+    splits_petmr: PET and MR go into two sessions; custom_names: files are not named by XNAT's default template."""
 
     id: str
     prearchive_code: str
     may_edit: bool
+    splits_petmr: bool = False
+    custom_names: bool = False
 
 
 def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
@@ -41,7 +45,7 @@ def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
             f"user {rest.user} may read project {canonical} but not add sessions; ask its owner for member rights"
         )
     code = rest.get(f"/data/projects/{canonical}/prearchive_code").text.strip()
-    return Project(canonical, code, may_edit)
+    return Project(canonical, code, may_edit, _splits_petmr(rest, canonical), _custom_names(rest))
 
 
 def describe(rest: Rest, project: str) -> Iterator[str]:
@@ -72,6 +76,26 @@ def _may_edit(rest: Rest, project: str) -> bool:
     """
     nowhere = f"/data/prearchive/projects/{project}/19000101_000000000/none"
     return rest.request("GET", nowhere, {"format": "json"}, accept=(200, 403)).status == 200
+
+
+def _splits_petmr(rest: Rest, project: str) -> bool:
+    """The project's own word, or else the site's."""
+    path = f"/data/projects/{project}/config/separatePETMR/config"
+    own = rest.request("GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404))
+    word = own.text.strip() if own.status == 200 else ""
+    return (word or _preference(rest, "sitewidePetMr")) == "separate"
+
+
+def _custom_names(rest: Rest) -> bool:
+    """Whether the site is known to name files in its own way; most users may not ask, and then it is not known."""
+    template = _preference(rest, "dicomFileNameTemplate").removesuffix(".dcm")
+    return template not in ("", DEFAULT_TEMPLATE)
+
+
+def _preference(rest: Rest, name: str) -> str:
+    """A site preference as bare text, "" when this user may not read it."""
+    reply = rest.request("GET", f"/xapi/siteConfig/{name}", accept=(200, 400, 403, 404, 500))
+    return reply.text.strip().strip('"') if reply.status == 200 else ""
 
 
 def _filter_enabled(rest: Rest, path: str) -> bool:

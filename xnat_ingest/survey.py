@@ -1,18 +1,24 @@
-"""One session looked at and nothing sent: what `verify` and `plan --online` do."""
+"""What is asked of the server before or instead of sending: projects, existing sessions, `verify`, `plan --online`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from xnat_ingest import prearchive
 from xnat_ingest.deliver import Site, conflict, look
+from xnat_ingest.errors import Refused
 from xnat_ingest.existing import judge
-from xnat_ingest.model import Session, Verdict, VerdictWord
+from xnat_ingest.model import Plan, Problem, Session, SetAside, Verdict, VerdictWord
+from xnat_ingest.rest import Rest
+from xnat_ingest.serverrules import Project
 from xnat_ingest.verify import NOWHERE, compare, in_archive, in_row
 
 
 def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
     """The session against the archive and against prearchive rows of it that are ready to be listed."""
     label = session.label.casefold()
-    known = next((k for k in site.known if k.label.casefold() == label), None)
+    known = next((k for k in site.known[session.project] if k.label.casefold() == label), None)
     mine = known is not None and known.subject.casefold() == session.subject.casefold()
     holding = in_archive(site.rest, known.accession) if known and mine else NOWHERE
     archive = compare(session.instances, holding)
@@ -30,7 +36,7 @@ def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
 def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
     """What an upload would find: a conflict, or how much is there already."""
     standing = look(site, session)
-    decision = judge(session, standing)
+    decision = judge(session, standing, site.existing)
     if decision.conflict:
         return conflict(session, decision.conflict), 0
     lacks = {i.sop_uid: "only planned" for i in decision.lacks}
@@ -38,3 +44,65 @@ def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
     word: VerdictWord = "unverified" if lacks else "counted" if archive.counted else "verified"
     seen = len(archive.seen)
     return Verdict(word, standing.holding.uri, archive.verified, archive.counted, seen, unverified=lacks), 0
+
+
+def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) -> Plan:
+    """The plan with every session under its project's canonical id, what the projects hold being known. A project
+    that must not be used puts its sessions in conflict; the others go on."""
+    canonical: dict[str, str] = {}
+    refused: dict[str, Refused] = {}
+    for name in dict.fromkeys(session.project for session in plan.sessions):
+        try:
+            project = site.projects.get(name) or ask(site.rest, name)
+        except Refused as error:
+            refused[name] = error
+            continue
+        canonical[name] = project.id
+        site.projects[project.id] = project
+        site.refresh(project.id)
+    if not canonical and refused:
+        raise next(iter(refused.values()))
+    sessions = []
+    for session in plan.sessions:
+        if refusal := refused.get(session.project):
+            problem = Problem("refused", f"{session.title}: {refusal}", (session.label,))
+            sessions.append(replace(session, conflicts=(*session.conflicts, problem)))
+        else:
+            sessions.append(replace(session, project=canonical[session.project]))
+    return replace(plan, sessions=tuple(sessions))
+
+
+def find_existing(site: Site, plan: Plan) -> list[Session]:
+    """Sessions that are archived under the same subject and label, whatever they hold."""
+    found = []
+    for session in plan.sessions:
+        if session.conflicts:
+            continue
+        for known in site.known[session.project]:
+            same_label = known.label.casefold() == session.label.casefold()
+            if same_label and known.subject.casefold() == session.subject.casefold():
+                found.append(session)
+    return found
+
+
+def set_aside_existing(site: Site, plan: Plan) -> Plan:
+    """`--existing skip`: the files of archived sessions are set aside; the sessions stay, empty."""
+    skipped = {id(session) for session in find_existing(site, plan)}
+    gone = [instance for session in plan.sessions if id(session) in skipped for instance in session.instances]
+    aside = tuple(SetAside(instance.path, "session-exists") for instance in gone)
+    sessions = (replace(s, instances=()) if id(s) in skipped else s for s in plan.sessions)
+    return replace(plan, sessions=tuple(sessions), set_aside=(*plan.set_aside, *aside))
+
+
+def refuse_existing(found: list[Session]) -> Callable[[Site, Session], tuple[Verdict, int]]:
+    """`--existing fail`: what is done with each session when some are archived already: nothing is sent."""
+    existing = {id(session) for session in found}
+
+    def refuse(_site: Site, session: Session) -> tuple[Verdict, int]:
+        if id(session) in existing:
+            text = f"{session.title}: it is archived already, and --existing fail stops the run then"
+            return conflict(session, Problem("existing", text, (session.label,))), 0
+        why = "not sent: --existing fail found archived sessions"
+        return Verdict("unverified", unverified={i.sop_uid: why for i in session.instances}), 0
+
+    return refuse

@@ -26,6 +26,7 @@ class Known:
     label: str
     subject: str
     study_uid: str
+    xsi_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ NOWHERE = Holding("", {})
 
 def archived_sessions(rest: Rest, project: str) -> list[Known]:
     """Every image session of the project, in one listing."""
-    columns = "ID,label,subject_label,xnat:imageSessionData/UID"
+    columns = "ID,label,subject_label,xsiType,xnat:imageSessionData/UID"
     return rest.rows(f"/data/projects/{project}/experiments", _known, xsiType="xnat:imageSessionData", columns=columns)
 
 
@@ -69,6 +70,7 @@ def _known(row: Mapping[str, str]) -> Known:
         label=entry.get("label", ""),
         subject=entry.get("subject_label", ""),
         study_uid=entry.get("xnat:imagesessiondata/uid", "") or entry.get("uid", ""),
+        xsi_type=entry.get("xsitype", ""),
     )
 
 
@@ -94,8 +96,14 @@ def _file(row: Mapping[str, str]) -> tuple[str, int, str]:
 
 
 def in_row(rest: Rest, uri: str) -> Holding:
-    """What a built prearchive row holds, by name: its listings know no SeriesInstanceUID."""
-    return Holding(uri, dict(prearchive.files(rest, uri)))
+    """What a built prearchive row holds; its session document knows the scans' UIDs."""
+    uid_of_scan = prearchive.scan_uids(rest, uri)
+    sizes: dict[str, int] = {}
+    series: Counter[str] = Counter()
+    for name, size, scan in prearchive.files(rest, uri):
+        sizes[name] = size
+        series[uid_of_scan.get(scan, "")] += 1
+    return Holding(uri, sizes, series)
 
 
 def least_size(instance: Instance) -> int:

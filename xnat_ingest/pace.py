@@ -1,0 +1,44 @@
+"""How many parts travel at once: one more after a round of successes, half after trouble, between 1 and the most."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Pace:
+    """Additive increase, multiplicative decrease; safe to use from several threads."""
+
+    def __init__(self, most: int) -> None:
+        self.limit = most
+        self._most = most
+        self._flying = 0
+        self._good = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Waits until one more may travel."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._flying < self.limit)
+            self._flying += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._flying -= 1
+                self._changed.notify_all()
+
+    def good(self) -> None:
+        with self._changed:
+            self._good += 1
+            if self._good >= self.limit < self._most:
+                self._good = 0
+                self.limit += 1
+                self._changed.notify_all()
+
+    def bad(self) -> None:
+        with self._changed:
+            self._good = 0
+            self.limit = max(1, self.limit // 2)

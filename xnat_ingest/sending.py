@@ -1,0 +1,122 @@
+"""The parts of one session under way: who may go first, what a reply says, what is left out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+
+from xnat_ingest.errors import SessionTrouble, SourceChanged
+from xnat_ingest.model import Emit, Event, Instance, Session
+from xnat_ingest.naming import printable
+from xnat_ingest.pack import Part
+from xnat_ingest.transports import Transport
+
+
+class Sending:
+    """Sends instances of one session into one prearchive row.
+
+    uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; disturbed: what is
+    stored must be compared with what was sent before the row is closed.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        transport: Transport,
+        pool: ThreadPoolExecutor,
+        emit: Emit,
+        check_stop: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self.uri = ""
+        self.failed: dict[str, str] = {}
+        self.attempts = 0
+        self.disturbed = False
+        self._transport = transport
+        self._pool = pool
+        self._emit = emit
+        self._check_stop = check_stop
+        self._lock = threading.Lock()
+
+    def send(self, instances: Sequence[Instance], check_row: Callable[[], None]) -> None:
+        """Sends all of them. check_row: called once, when the first reply has named a row that nobody knew; it raises
+        when nothing more may go there. Raises IngestError."""
+        queue = self._transport.parts(instances) if instances else []
+        checked = bool(self.uri)
+        # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.
+        while queue and not checked:
+            self._part(queue.pop(0))
+            if self.uri:
+                check_row()
+                checked = True
+        self._join([self._pool.submit(self._part, part) for part in queue])
+
+    def _join(self, futures: list[Future[None]]) -> None:
+        """Waits for all parts; the first error stops those that have not begun, and is raised when none runs."""
+        wait(futures, return_when="FIRST_EXCEPTION")
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        for future in futures:
+            if not future.cancelled() and (error := future.exception()):
+                raise error
+
+    def _part(self, part: Part) -> None:
+        """Sends a part, without the files in it that turn out to have changed."""
+        while part.instances:
+            self._check_stop()
+            try:
+                receipt = self._transport.send(self.session, part, self._sent)
+            except SourceChanged as error:
+                part = self._without(part, error)
+                continue
+            self._judge(receipt.uris)
+            with self._lock:
+                self.attempts += receipt.attempts
+                self.disturbed |= receipt.disturbed
+                self.failed |= receipt.refused
+            self.tell(receipt.instances, with_bytes=False)
+            return
+
+    def _without(self, part: Part, error: SourceChanged) -> Part:
+        if error.dirty:
+            raise SessionTrouble(
+                "source-changed",
+                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so the prearchive row "
+                f"{self.uri or 'of this session'} is not closed: delete it on XNAT's prearchive page, then run again",
+            )
+        gone = next(i for i in part.instances if i.path == error.path)
+        with self._lock:
+            self.attempts += 1
+            self.disturbed = True  # the body was cut between two members
+            self.failed[gone.sop_uid] = error.why
+        return replace(part, instances=tuple(i for i in part.instances if i is not gone))
+
+    def _judge(self, uris: tuple[str, ...]) -> None:
+        """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
+        if not uris:
+            return
+        ours = f"/data/prearchive/projects/{self.session.project}/"
+        strange = [uri for uri in uris if not uri.startswith(ours)]
+        with self._lock:
+            self.uri = self.uri or ("" if strange else uris[0])
+            if not strange and set(uris) == {self.uri}:
+                return
+        expected = self.uri or f"project {self.session.project}"
+        raise SessionTrouble(
+            "rerouted",
+            f"the server put files into {', '.join(strange or uris)} instead of {expected}; nothing was closed. Check "
+            "the project and your right on it, and move or delete that row in XNAT",
+        )
+
+    def _sent(self, number: int) -> None:
+        self._check_stop()
+        self._emit(Event("progress", {"session": self.session.title, "bytes": number, "instances": 0}))
+
+    def tell(self, instances: Iterable[Instance], *, with_bytes: bool = True) -> None:
+        """Progress: these instances are done; with_bytes when they did not travel just now."""
+        members = list(instances)
+        size = sum(i.size for i in members) if with_bytes else 0
+        self._emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))
