@@ -124,7 +124,6 @@ DEFECTS = {
     "cut-in-a-sequence": (part10(IDENTITY) + sequence(encode(IDENTITY), tag=0x00400275)[:-20], "truncated"),
     "cut-in-a-sequence-bare": (encode(IDENTITY) + sequence(encode(IDENTITY), tag=0x00400275)[:-20], "truncated"),
     "cut-deflated": (deflated(encode({**IDENTITY, PIXELS: ("OW", NOISE)}))[:-99], "truncated"),
-    "cut-in-deflated-content": (deflated(encode({**IDENTITY, PIXELS: ("OW", bytes(999))})[:-9]), "truncated"),
     "cut-in-pixels": (part10({**IDENTITY, PIXELS: ("OW", bytes(100))})[:-1], "truncated"),
     "cut-in-pixels-bare": (encode({**IDENTITY, PIXELS: ("OW", bytes(100))})[:-1], "truncated"),
     "cut-in-fragment": (encapsulated(b"", bytes(100))[:-9], "truncated"),

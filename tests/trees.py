@@ -215,7 +215,8 @@ def sample(name: str) -> tuple[bytes, int, set[int]]:
         header = pydicom.dcmread(io.BytesIO(raw), force=True)
     if header.file_meta.get("TransferSyntaxUID") == DEFLATED:
         return raw, len(raw) - 8, set()  # a checksum that no reader needs
-    elements: list[Any] = [header.get_item(tag) for tag in sorted(header.keys()) if tag <= 0x00280010]
+    last = 0x00280010 if PIXELS in header else 0xFFFFFFFF
+    elements: list[Any] = [header.get_item(tag) for tag in sorted(header.keys()) if tag <= last]
     tells = [getattr(element, "value_tell", None) or element.file_tell for element in elements]
     pixels: Any = header.get_item(PIXELS) if PIXELS in header else None
     end = pixels.value_tell + len(pixels.value) if pixels else len(raw)

@@ -260,8 +260,8 @@ class _Delivery:
         log = prearchive.last_log(self.site.rest, self.sending.uri)
         said = f" The server's log says: {log}" if log else ""
         trouble = SessionTrouble("server-fault", f"{error}. Row {self.sending.uri} is left in status {state}.{said}")
-        trouble.exit_code = error.exit_code
         stuck = row is not None and row.status in prearchive.STUCK
+        trouble.exit_code = trouble.exit_code if stuck else error.exit_code
         mendable = closes_again(log or str(error)) if stuck else is_passing(error) or _status(error) in (409, 500)
         if row is None or row.is_busy or not mendable or attempt >= ROUNDS:
             raise trouble from error

@@ -34,10 +34,15 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def count(text: str) -> int:
+def natural(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError("wants a whole number")
+        raise ValueError("wants a whole number from 0")
     return int(text)
+
+
+def count(text: str) -> int:
+    """How often a flag without a value was given."""
+    return natural(text)
 
 
 def size(text: str) -> int:
@@ -151,7 +156,7 @@ class Settings:
     )
 
     retry_budget: int = option(
-        20, "requests repeated in a run, at most, 20", parse=count, metavar="N", group=SPEED, commands=ALL
+        20, "requests repeated in a run, at most, 20", parse=natural, metavar="N", group=SPEED, commands=ALL
     )
 
     report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT)
