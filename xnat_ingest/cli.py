@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -71,6 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. argv: without the program's name. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # A stream that the caller closed is None: what goes there is meant for nobody.
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
     try:
         return _run(_modernised(words), os.environ)
     except IngestError as error:
@@ -115,7 +120,7 @@ def _drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
 
     options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
     if given["workdir"]:
-        options["report"] = os.path.join(given["workdir"], "xnat-ingest-report.json")  # noqa: PTH118
+        options["report"] = str(Path(given["workdir"], "xnat-ingest-report.json"))
     settings = resolve("upload", options, environ)
     print(
         "warning dicomUpload takes the password as an argument, where other users of this machine can read it; "
@@ -148,6 +153,8 @@ def _tree(
         face.emit(Event("setting", {"text": line}))
     if login:
         face.emit(Event("setting", {"text": f"password = *** ({login.source})"}))
+    if login and login.in_the_clear:
+        face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     _catch_signals(stop)
     result = run.execute(login)
     _finish(result, settings, face, 0o644 if in_service else 0o600)

@@ -19,13 +19,13 @@ def config_schema() -> dict[str, Any]:
     rule = json.loads(resources.files("xnat_ingest").joinpath("rules.schema.json").read_text("utf-8"))
     properties: dict[str, Any] = {}
     for name, row in TABLE.items():
-        if name == "config" or row.parse is count:
+        if name == "config":
             continue
         if is_list(name):
             properties[name] = {"type": "array", "items": {"if": {"type": "object"}, "then": rule, "else": _WORD}}
         elif row.parse is switch:
             properties[name] = {"type": "boolean"}
-        elif row.parse in (whole_number, natural, size, seconds):
+        elif row.parse in (whole_number, natural, count, size, seconds):
             properties[name] = {"type": ["integer", "number", "string"]}
         else:
             properties[name] = {"type": "string"}
@@ -48,6 +48,8 @@ def read_config(path: str) -> dict[str, Any]:
         config = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"config file {path} is not JSON: {error.msg}, line {error.lineno}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise UsageError(f"config file {path} is not JSON that can be read") from error
     _check_config(path, config)
     if "Exclude" in config:
         if "exclude" in config:
@@ -74,6 +76,8 @@ def _check_config(path: str, config: object) -> None:
         near = next((n for key in error.instance if (n := nearest(str(key), _MATCHERS))), None)
         hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(_MATCHERS)}"
         raise UsageError(f"config file {path}: {where}: {json.dumps(error.instance)} is no rule; {hint}")
+    if error.validator == "oneOf":
+        raise UsageError(f"config file {path}: {where}: a tag rule has either matches or in")
     raise UsageError(f"config file {path}: {where or 'the whole'}: {error.message}")
 
 

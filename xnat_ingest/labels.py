@@ -1,9 +1,12 @@
-"""Where a file belongs: layouts of a tree, and the templates that make XNAT labels of folder names and headers."""
+"""Where a file belongs: layouts of a tree, templates that make XNAT labels, sheets (CSV) that give them."""
 
 from __future__ import annotations
 
+import csv
 import string
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from xnat_ingest import naming
 from xnat_ingest.errors import UsageError
@@ -12,9 +15,13 @@ from xnat_ingest.model import Instance
 # layout -> what the leading folders of a path are; `fixed` is ROOT as one session (-S and -E given).
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "subject/session": ("subject", "session"),
+    "project/subject/session": ("project", "subject", "session"),
     "session": ("session",),
+    "headers": (),
     "fixed": (),
 }
+# With `headers` folders are ignored, one session per study.
+HEADER_TEMPLATES = ("{PatientID}", "{PatientID}_{StudyDate}")
 MAX_LABEL = 64
 
 
@@ -49,8 +56,10 @@ class Template:
         return tuple(instance.tags[keyword] for keyword in sorted(self.keywords))
 
     def fill(self, folders: dict[str, str], instance: Instance) -> str:
-        """The label as the template says, legal or not."""
+        """The label as the template says, legal or not. Raises BadLabel when a header value in it is empty."""
         tags = {keyword: instance.tags[keyword].strip() for keyword in self.keywords}
+        if empty := sorted(keyword for keyword, value in tags.items() if not value):
+            raise BadLabel(f"{empty[0]} is empty in the headers")
         return self.text.format_map(folders | tags)
 
 
@@ -68,3 +77,53 @@ def require_legal(label: str, flag: str) -> None:
     """Raises UsageError when a label given on the command line is not legal: those are taken verbatim or not."""
     if not naming.LABEL.fullmatch(label):
         raise UsageError(f"{flag} {naming.printable(label)!r}: a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """A line of a label sheet: a session by its folder and study, and the labels it is to have; "" where the
+    templates decide."""
+
+    folder: str
+    study_uid: str
+    subject: str
+    session: str
+    instances: int = 0
+
+
+COLUMNS = ("folder", "study_uid", "subject", "session", "instances")
+
+
+def read_sheet(path: str, by: str) -> Mapping[str, SheetRow]:
+    """A label sheet's rows by `folder` or `study_uid`. Raises UsageError naming the line."""
+    rows: dict[str, SheetRow] = {}
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            wanted = {by, "subject", "session"}
+            if lacking := sorted(wanted - set(reader.fieldnames or ())):
+                raise UsageError(f"label sheet {path} has no column {lacking[0]} (see plan --labels-template)")
+            for entry in reader:
+                folder, study_uid, subject, session = ((entry.get(c) or "").strip() for c in COLUMNS[:4])
+                row = SheetRow(folder, study_uid, subject, session)
+                key = getattr(row, by)
+                if not key or key in rows:
+                    fault = "is there twice" if key else "is empty"
+                    raise UsageError(f"label sheet {path}, line {reader.line_num}: {by} {key} {fault}")
+                rows[key] = row
+    except OSError as error:
+        raise UsageError(f"cannot read label sheet {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"label sheet {path} is not a CSV file in UTF-8") from error
+    return rows
+
+
+def write_sheet(path: str, rows: Iterable[SheetRow]) -> None:
+    """A label sheet to be edited. Raises UsageError when it cannot be written."""
+    try:
+        with Path(path).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(COLUMNS)
+            writer.writerows((r.folder, r.study_uid, r.subject, r.session, r.instances) for r in rows)
+    except OSError as error:
+        raise UsageError(f"cannot write label sheet {path}: {error.strerror}") from error

@@ -15,6 +15,7 @@ NOTES = frozenset(
     {
         "excluded",
         "not-dicom",
+        "nested-archive",
         "duplicate",
         "dicomdir",
         "server-filter",

@@ -39,7 +39,8 @@ def stored_name(study_uid: str, series_number: str, instance_number: str, hashed
     """The name that XNAT's default naming template gives an instance when `rename=true` is sent."""
     series = series_number or "no-value-for-SeriesNumber"
     instance = instance_number or "no-value-for-InstanceNumber"
-    return f"{study_uid}-{series}-{instance}-{hashed}.dcm".lstrip(".")
+    # A slash in a header would make a folder; listings show the last part.
+    return f"{study_uid}-{series}-{instance}-{hashed}.dcm".lstrip(".").rpartition("/")[2]
 
 
 def legal_label(text: str) -> str:
@@ -52,5 +53,8 @@ def printable(text: str) -> str:
 
     Undecodable bytes come as surrogates (os.fsdecode); they and control characters are shown as \\xNN.
     """
-    safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte come from JSON, not from file systems
+        safe = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)

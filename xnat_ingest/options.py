@@ -102,6 +102,7 @@ class Row:
     commands: tuple[str, ...]
 
 
+DEFAULT_TEMPLATES = ("{subject}", "{subject}_{session}")
 SERVER = "server and credentials"
 SPEED = "speed"
 OUTPUT = "output"
@@ -124,10 +125,16 @@ class Settings:
     subject: str = option("", "subject: with -E, or alone with --layout session", short="-S", metavar="SUBJECT")
     experiment: str = option("", "session label: makes ROOT one session", short="-E", metavar="LABEL")
     layout: str = option(
-        "subject/session", "what the folders below ROOT are", parse=one_of("subject/session", "session")
+        "subject/session",
+        "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (no matter)",
+        parse=one_of("subject/session", "project/subject/session", "session", "headers"),
     )
-    subject_label: str = option("{subject}", "subject label: folder names and DICOM keywords", metavar="TEMPLATE")
-    session_label: str = option("{subject}_{session}", "session label, likewise", metavar="TEMPLATE")
+    subject_label: str = option(
+        DEFAULT_TEMPLATES[0], "subject label: folder names and DICOM keywords", metavar="TEMPLATE"
+    )
+    session_label: str = option(DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE")
+    labels: str = option("", "sheet of labels, CSV, as --labels-template writes it", metavar="FILE")
+    labels_template: str = option("", "write the labels here, to be edited", metavar="FILE", commands=("plan",))
     config: str = option("", "JSON file with any of these options, and rules", metavar="FILE", commands=ALL)
     exclude: tuple[Any, ...] = option((), "leave out: a folder name part, or KEYWORD=pattern", metavar="RULE")
     include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE")

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import BinaryIO
 
 from xnat_ingest.errors import SourceChanged
 from xnat_ingest.model import Instance
@@ -29,17 +30,19 @@ class Part:
 
 
 def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) -> list[Part]:
-    """Parts of at most about part_size bytes, on series boundaries where they can be, balanced by bytes.
+    """Parts whose bodies have at most part_size bytes (or one instance), cut on series boundaries where they can be,
+    balanced by bytes.
 
-    The smallest comes first: it travels alone, until its reply shows whose row it made (docs/design.md, 5.1 step 4).
+    The smallest comes first: it travels alone, until its reply shows whose row it made.
     """
-    total = sum(i.size for i in instances)
-    target = max(min(part_size, total // workers), min(part_size, SMALLEST_PART))
+    total = sum(map(_member_size, instances))
+    most = part_size - len(_END)
+    target = min(most, max(total // workers, SMALLEST_PART))
     parts: list[list[Instance]] = []
     room = 0
     for _, members in groupby(sorted(instances, key=lambda i: i.series_uid), key=lambda i: i.series_uid):
         for piece in _pieces(list(members), target):
-            weight = sum(i.size for i in piece)
+            weight = sum(map(_member_size, piece))
             if not parts or weight > room:
                 parts.append([])
                 room = target
@@ -49,14 +52,18 @@ def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) 
 
 
 def _pieces(series: list[Instance], target: int) -> Iterator[list[Instance]]:
-    """One series in pieces of about equal bytes, none much above the target."""
-    total = sum(i.size for i in series)
+    """One series in pieces of about equal bytes, none above the target but a single instance."""
+    total = sum(map(_member_size, series))
     share = total / max(1, -(-total // target))
     piece: list[Instance] = []
     weight = 0
     for instance in series:
+        size = _member_size(instance)
+        if piece and weight + size > target:
+            yield piece
+            piece, weight = [], 0
         piece.append(instance)
-        weight += instance.size
+        weight += size
         if weight >= share:
             yield piece
             piece, weight = [], 0
@@ -76,7 +83,7 @@ class TarBody:
     def __init__(self, source: Source, part: Part) -> None:
         self._source = source
         self.part = part
-        self.length = len(_END) + sum(len(_header(i)) + i.size + _padding(i.size) for i in part.instances)
+        self.length = len(_END) + sum(map(_member_size, part.instances))
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
         """The body from its start. sent: told each block's bytes of payload; may raise to end the request.
@@ -85,27 +92,35 @@ class TarBody:
         """
         for instance in self.part.instances:
             self._check(instance, dirty=False)
-            yield _header(instance)
-            yield from self._payload(instance, sent)
+            with self._opened(instance) as stream:
+                yield _header(instance)
+                yield from self._payload(stream, instance, sent)
             self._check(instance, dirty=True)
             yield bytes(_padding(instance.size))
         yield _END
 
-    def _payload(self, instance: Instance, sent: Callable[[int], None]) -> Iterator[bytes]:
+    def _payload(self, stream: BinaryIO, instance: Instance, sent: Callable[[int], None]) -> Iterator[bytes]:
         left = instance.size
+        while left:
+            block = self._block(stream, instance, left)
+            left -= len(block)
+            sent(len(block))
+            yield block
+
+    def _opened(self, instance: Instance) -> BinaryIO:
         try:
-            with self._source.open(instance.path) as stream:
-                while left:
-                    block = stream.read(min(BLOCK, left))
-                    if not block:
-                        raise SourceChanged(instance.path, "the file became shorter while it was sent", dirty=True)
-                    left -= len(block)
-                    sent(len(block))
-                    yield block
+            return self._source.open(instance.path)
         except OSError as error:
-            raise SourceChanged(
-                instance.path, f"cannot be read: {error.strerror}", dirty=left < instance.size
-            ) from error
+            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=False) from error
+
+    def _block(self, stream: BinaryIO, instance: Instance, left: int) -> bytes:
+        try:
+            block = stream.read(min(BLOCK, left))
+        except OSError as error:
+            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
+        if not block:
+            raise SourceChanged(instance.path, "the file became shorter while it was sent", dirty=True)
+        return block
 
     def _check(self, instance: Instance, *, dirty: bool) -> None:
         try:
@@ -120,6 +135,13 @@ def _header(instance: Instance) -> bytes:
     info = tarfile.TarInfo(instance.name)
     info.size = instance.size
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "backslashreplace")
+
+
+def _member_size(instance: Instance) -> int:
+    """Bytes of a member in the body. A name beyond what a plain header holds takes a PAX header and its block."""
+    plain = len(instance.name) <= tarfile.LENGTH_NAME and instance.name.isascii() and instance.size < 8**11
+    header = tarfile.BLOCKSIZE if plain else len(_header(instance))
+    return header + instance.size + _padding(instance.size)
 
 
 def _padding(size: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from xnat_ingest.labels import LAYOUTS, BadLabel, Template, legal
+from xnat_ingest.conflicts import Draft, mark_conflicts
+from xnat_ingest.labels import LAYOUTS, BadLabel, SheetRow, Template, legal
 from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.naming import printable
 from xnat_ingest.rules import RuleSet
@@ -17,7 +19,7 @@ SameBytes = Callable[[Instance, Instance], bool]
 @dataclass(frozen=True, slots=True)
 class Labelling:
     """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
-    one subject of layout `session`."""
+    one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study."""
 
     project: str
     layout: str
@@ -25,6 +27,11 @@ class Labelling:
     session: Template
     subject_given: str = ""
     fixed: tuple[str, str] | None = None
+    sheet: Mapping[str, SheetRow] = field(default_factory=dict)
+
+    @property
+    def by_study(self) -> bool:
+        return self.layout == "headers"
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -36,15 +43,6 @@ class Labelling:
         if self.subject_given:
             named["subject"] = self.subject_given
         return named
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A session with the words its labels were made of."""
-
-    session: Session
-    subject_source: str
-    notes: tuple[Problem, ...]
 
 
 def build(found: Iterable[Instance | SetAside], rules: RuleSet, labelling: Labelling, same_bytes: SameBytes) -> Plan:
@@ -59,15 +57,16 @@ def build(found: Iterable[Instance | SetAside], rules: RuleSet, labelling: Label
         elif len(parts := tuple(item.path.split("/"))) <= depth:
             aside.append(SetAside(item.path, "outside-layout", f"lies above the session folders of {labelling.layout}"))
         else:
-            folders[parts[:depth]].append(item)
+            folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
     drafts = []
     for above, instances in folders.items():
         kept = _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside)
         if kept:
-            drafts.append(_draft(above, tuple(kept), labelling))
+            drafts.append(_draft(() if labelling.by_study else above, tuple(kept), labelling))
     problems = [note for draft in drafts for note in draft.notes]
-    sessions, conflicts = _mark_conflicts(drafts)
+    sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study)
     problems += conflicts + [_unused(name, near) for name, near in rules.unused().items()]
+    problems += _unused_labels(sessions, labelling)
     return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
 
 
@@ -98,24 +97,19 @@ def _drop_duplicates(instances: list[Instance], same_bytes: SameBytes, aside: li
     return list(first.values())
 
 
-def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: Labelling) -> _Draft:
-    folder = "/".join(parts) or "."
-    conflicts: list[Problem] = []
-    notes: list[Problem] = []
-    if labelling.fixed:
-        subject, label = source, _ = labelling.fixed
-    else:
-        source = _fill(labelling.subject, instances, labelling, parts, conflicts)
-        wanted = _fill(labelling.session, instances, labelling, parts, conflicts)
-        subject, label = _legal("subject", source, folder, notes, conflicts), ""
-        label = _legal("session", wanted, folder, notes, conflicts)
+def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: Labelling) -> Draft:
+    folder = "/".join(parts) or (_common_folder(instances) if labelling.by_study else ".")
     studies = sorted({i.study_uid for i in instances})
+    found = _Labels(labelling, parts, folder, instances)
+    source, subject, label = found.make(labelling.sheet.get(studies[0] if labelling.by_study else printable(folder)))
+    conflicts = found.conflicts
     if len(studies) > 1:
         conflicts.append(
             Problem(
                 "two-studies",
-                f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)}); move one to a folder "
-                "of its own, leave one out with --exclude, or upload it alone with -S SUBJECT -E LABEL",
+                f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)}); take sessions from "
+                "the headers with --layout headers, move one study to a folder of its own, or leave it out with "
+                "--exclude",
             )
         )
     if twice := _stored_twice(instances):
@@ -126,10 +120,72 @@ def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: L
                 "their series alone, leaving the other out with --exclude",
             )
         )
+    project = labelling.folders(parts).get("project", labelling.project)
     session = Session(
-        labelling.project, subject, label, studies[0], folder, instances, tuple(_about(label, c) for c in conflicts)
+        project, subject, label, studies[0], folder, instances, tuple(_about(label, c) for c in conflicts)
     )
-    return _Draft(session, source, tuple(_about(label, n) for n in notes))
+    return Draft(session, source, tuple(_about(label, n) for n in found.notes))
+
+
+def _common_folder(instances: tuple[Instance, ...]) -> str:
+    first, *others = ({i.path.rpartition("/")[0] for i in instances}) or {""}
+    common = first.split("/")
+    for other in others:
+        same = zip(common, other.split("/"), strict=False)
+        common = [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], same)]
+    return "/".join(common) or "."
+
+
+class _Labels:
+    """The labels of one session, and what is wrong with them."""
+
+    def __init__(
+        self, labelling: Labelling, parts: tuple[str, ...], folder: str, instances: tuple[Instance, ...]
+    ) -> None:
+        self.labelling = labelling
+        self.folders = labelling.folders(parts)
+        self.folder = printable(folder)
+        self.instances = instances
+        self.conflicts: list[Problem] = []
+        self.notes: list[Problem] = []
+
+    def make(self, given: SheetRow | None) -> tuple[str, str, str]:
+        """(what the subject label was made of, subject label, session label)."""
+        if self.labelling.fixed:
+            subject, label = self.labelling.fixed
+            return subject, subject, label
+        source, subject = self._label("subject", given.subject if given else "", self.labelling.subject)
+        _, label = self._label("session", given.session if given else "", self.labelling.session)
+        return source, subject, label
+
+    def _fill(self, template: Template) -> str:
+        if len(values := {template.values(i) for i in self.instances}) > 1:
+            self.conflicts.append(
+                Problem(
+                    "ambiguous-label",
+                    f"the files of {self.folder} give {len(values)} different labels by {template.text}; use a "
+                    "template that is the same for the whole session, or give its labels with --labels",
+                )
+            )
+        return template.fill(self.folders, self.instances[0])
+
+    def _label(self, what: str, given: str, template: Template) -> tuple[str, str]:
+        """(what the label was made of, the label)."""
+        text = given
+        try:
+            text = given or self._fill(template)
+            return text, self._legal(what, text)
+        except BadLabel as error:
+            detail = f"{what} label of {self.folder}: {error}; give another with --{what}-label or --labels"
+            self.conflicts.append(Problem("illegal-label", detail))
+            return text, printable(text)
+
+    def _legal(self, what: str, text: str) -> str:
+        label = legal(text)
+        if label != text:
+            detail = f"{what} label of {self.folder}: {printable(text)!r} is sent as {label}"
+            self.notes.append(Problem("illegal-label", detail))
+        return label
 
 
 def _stored_twice(instances: tuple[Instance, ...]) -> str:
@@ -143,107 +199,19 @@ def _stored_twice(instances: tuple[Instance, ...]) -> str:
     return ""
 
 
-def _fill(
-    template: Template,
-    instances: tuple[Instance, ...],
-    labelling: Labelling,
-    parts: tuple[str, ...],
-    conflicts: list[Problem],
-) -> str:
-    if len(values := {template.values(i) for i in instances}) > 1:
-        conflicts.append(
-            Problem(
-                "ambiguous-label",
-                f"the files of {printable('/'.join(parts) or '.')} give {len(values)} different labels by "
-                f"{template.text}; use a template that is the same for the whole session",
-            )
-        )
-    return template.fill(labelling.folders(parts), instances[0])
-
-
-def _legal(what: str, text: str, folder: str, notes: list[Problem], conflicts: list[Problem]) -> str:
-    try:
-        label = legal(text)
-    except BadLabel as error:
-        flag = f"--{what}-label"
-        conflicts.append(
-            Problem("illegal-label", f"{what} label of {printable(folder)}: {error}; give another with {flag}")
-        )
-        return printable(text)
-    if label != text:
-        notes.append(
-            Problem("illegal-label", f"{what} label of {printable(folder)}: {printable(text)!r} is sent as {label}")
-        )
-    return label
-
-
 def _about(label: str, problem: Problem) -> Problem:
     return replace(problem, sessions=(label,))
 
 
-def _mark_conflicts(drafts: list[_Draft]) -> tuple[list[Session], list[Problem]]:
-    """The sessions, each with its conflicts, and all conflicts."""
-    across = [*_split_studies(drafts), *_label_collisions(drafts), *_subject_spellings(drafts)]
-    marked: dict[int, list[Problem]] = defaultdict(list)
-    problems = [conflict for draft in drafts for conflict in draft.session.conflicts]
-    for members, problem in across:
-        problems.append(problem)
-        for draft in members:
-            marked[id(draft)].append(problem)
-    sessions = [replace(d.session, conflicts=(*d.session.conflicts, *marked[id(d)])) for d in drafts]
-    return sessions, problems
+def _unused_labels(sessions: list[Session], labelling: Labelling) -> list[Problem]:
+    found = {s.study_uid if labelling.by_study else printable(s.folder) for s in sessions}
+    lost = [key for key in labelling.sheet if key not in found]
+    return [Problem("label-unused", f"the label sheet names {printable(key)}, which the tree has not") for key in lost]
 
 
-_Conflicts = Iterable[tuple[list[_Draft], Problem]]
-
-
-def _grouped(drafts: list[_Draft], keys: Callable[[_Draft], Iterable[object]]) -> list[list[_Draft]]:
-    groups: dict[object, list[_Draft]] = defaultdict(list)
-    for draft in drafts:
-        for key in keys(draft):
-            groups[key].append(draft)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _split_studies(drafts: list[_Draft]) -> _Conflicts:
-    for group in _grouped(drafts, lambda d: {i.study_uid for i in d.session.instances}):
-        yield (
-            group,
-            _problem("split-study", group, "hold one study", "put it into one folder, or leave one out with --exclude"),
-        )
-
-
-def _label_collisions(drafts: list[_Draft]) -> _Conflicts:
-    for group in _grouped(drafts, lambda d: [(d.session.project, d.session.label.casefold())]):
-        yield (
-            group,
-            _problem(
-                "label-collision",
-                group,
-                f"share the session label {group[0].session.label} (XNAT labels are unique in a project, and letters "
-                "differing only in case do not count)",
-                "rename a folder, or tell them apart with --session-label",
-            ),
-        )
-
-
-def _subject_spellings(drafts: list[_Draft]) -> _Conflicts:
-    for group in _grouped(drafts, lambda d: [(d.session.project, d.session.subject.casefold())]):
-        if len({d.subject_source for d in group}) > 1:
-            yield (
-                group,
-                _problem(
-                    "label-collision",
-                    group,
-                    f"reach the subject label {group[0].session.subject} by different spellings",
-                    "rename the folders, or give --subject-label",
-                ),
-            )
-
-
-def _problem(kind: str, group: list[_Draft], fact: str, fix: str) -> Problem:
-    names = ", ".join(printable(d.session.folder) for d in group)
-    return Problem(kind, f"folders {names} {fact}; {fix}", tuple(dict.fromkeys(d.session.label for d in group)))
+def sheet(plan: Plan) -> list[SheetRow]:
+    """The plan's labels as a sheet to be edited and given back with --labels."""
+    return [SheetRow(printable(s.folder), s.study_uid, s.subject, s.label, len(s.instances)) for s in plan.sessions]
 
 
 def _unused(rule: str, near: list[str]) -> Problem:

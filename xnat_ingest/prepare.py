@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from xnat_ingest.errors import UsageError
-from xnat_ingest.labels import LAYOUTS, Template, require_legal
-from xnat_ingest.options import Settings
+from xnat_ingest.labels import HEADER_TEMPLATES, LAYOUTS, Template, read_sheet, require_legal
+from xnat_ingest.options import DEFAULT_TEMPLATES, Settings
 from xnat_ingest.plan import Labelling
 from xnat_ingest.rules import Rule, RuleSet, make_rule, parse_rule
 
@@ -26,15 +26,27 @@ def labelling(settings: Settings) -> Labelling:
         if layout != "session":
             raise UsageError("-S alone goes with --layout session; give -E LABEL to make ROOT one session")
         require_legal(subject, "-S")
-    levels = set(LAYOUTS[layout]) | ({"subject"} if subject else set())
     if layout == "session" and not subject and settings.subject_label == "{subject}":
         raise UsageError("--layout session has no subject folders: give -S SUBJECT, or --subject-label with a keyword")
-    templates = (Template.parse(text, frozenset(levels)) for text in (settings.subject_label, settings.session_label))
-    if fixed:
-        templates = (Template.parse("", frozenset()) for _ in range(2))
-    subject_template, session_template = templates
+    levels = frozenset(LAYOUTS[layout]) | ({"subject"} if subject else frozenset())
+    subject_template, session_template = (Template.parse(text, levels) for text in _templates(settings, layout))
     _check_keywords(subject_template.keywords | session_template.keywords)
-    return Labelling(settings.project, layout, subject_template, session_template, subject, fixed)
+    sheet = read_sheet(settings.labels, "study_uid" if layout == "headers" else "folder") if settings.labels else {}
+    return Labelling(settings.project, layout, subject_template, session_template, subject, fixed, sheet)
+
+
+def _templates(settings: Settings, layout: str) -> tuple[str, str]:
+    """The texts of the subject's and the session's template; for ROOT as one session they have no say."""
+    given = settings.subject_label, settings.session_label
+    if layout == "fixed":
+        return "", ""
+    if layout != "headers":
+        return given
+    subject, session = (
+        of_headers if text == default else text
+        for text, default, of_headers in zip(given, DEFAULT_TEMPLATES, HEADER_TEMPLATES, strict=True)
+    )
+    return subject, session
 
 
 def rule_set(settings: Settings, depth: int) -> RuleSet:

@@ -132,11 +132,12 @@ class RuleSet:
         *parents, _name = path.split("/")
         place = Place(path, tuple(parents[self.depth :]))
         self.folders.update(place.below)
+        excluded = self._first(r for r in self.exclude if r.on_path and self._hit(r, r.on_path(place)))
         # Content include rules may still take what no path rule takes.
         includes = [rule for rule in self.include if rule.on_path]
         if includes and len(includes) == len(self.include) and not self._any(includes, place):
             return "excluded:not-included"
-        return self._first(rule for rule in self.exclude if rule.on_path and self._hit(rule, rule.on_path(place)))
+        return excluded
 
     def judge(self, instance: Instance, in_series: int) -> str | None:
         """The reason to set a scanned instance aside, or None."""
@@ -149,9 +150,7 @@ class RuleSet:
     def unused(self) -> dict[str, list[str]]:
         """Rules that matched nothing -> folder names that would have matched in another case."""
         return {
-            rule.name: sorted(
-                name for name in self.folders if rule.folder and rule.folder.casefold() in name.casefold()
-            )
+            rule.name: sorted(name for name in self.folders if _differs_in_case(rule.folder, name))
             for rule in (*self.include, *self.exclude)
             if not self.hits[rule.name]
         }
@@ -175,6 +174,10 @@ class RuleSet:
         """All rules are asked, so that one which another overlaps is not called unused."""
         names = [rule.name for rule in matched]
         return f"excluded:{names[0]}" if names else None
+
+
+def _differs_in_case(word: str, name: str) -> bool:
+    return bool(word) and word not in name and word.casefold() in name.casefold()
 
 
 def _regex(text: str) -> re.Pattern[str]:

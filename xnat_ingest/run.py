@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from xnat_ingest import prearchive, totals
 from xnat_ingest.deliver import Site, conflict, deliver, pause_until
 from xnat_ingest.errors import IngestError, Stopped, UsageError
+from xnat_ingest.labels import write_sheet
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
+from xnat_ingest.naming import printable
 from xnat_ingest.options import Settings
 from xnat_ingest.pace import Pace
 from xnat_ingest.patience import Patience
-from xnat_ingest.plan import build
+from xnat_ingest.plan import build, sheet
 from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project, ask
@@ -60,10 +62,15 @@ class Run:
         self.stop = stop
         self.started = datetime.now(UTC)
         self._clock = time.monotonic()
-        if not settings.project:
-            raise UsageError("no project: give -P PROJECT")
         self.source = open_source(root)
         self.labelling = labelling(settings)
+        if "project" in self.labelling.levels:
+            if settings.project:
+                emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
+        elif not settings.project:
+            raise UsageError("no project: give -P PROJECT")
+        elif not settings.project.isprintable() or set(settings.project) & set("/?#%"):
+            raise UsageError(f"-P {printable(settings.project)} cannot be a project's id")
         self.rules = rule_set(settings, len(self.labelling.levels))
         self.rest: Rest | None = None
         self.patience = Patience(settings.retry_budget)
@@ -133,7 +140,7 @@ class Run:
             "sessions": [
                 {
                     "session": s.title,
-                    "folder": s.folder,
+                    "folder": printable(s.folder),
                     "instances": len(s.instances),
                     "bytes": s.bytes,
                     "scans": len({i.series_uid for i in s.instances}),
@@ -146,6 +153,8 @@ class Run:
             "problems": [problem.detail for problem in plan.problems],
         }
         self.emit(Event("plan", fields))
+        if self.settings.labels_template:
+            write_sheet(self.settings.labels_template, sheet(plan))
 
     def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
         settings = self.settings
@@ -244,7 +253,7 @@ class Run:
             code = error.exit_code
         else:
             sending, no_verify = self.command != "plan", settings.no_verify
-            allow_empty = settings.allow_empty
+            allow_empty = settings.allow_empty or self.command == "verify"
             code = totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)
         sums |= {
             "bytes_sent": rest.traffic.bytes_sent if rest else 0,

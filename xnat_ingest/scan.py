@@ -13,7 +13,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from sys import intern
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pydicom
 import pydicom.uid
@@ -32,7 +32,8 @@ _SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
 _MODALITY, _SERIES_DESCRIPTION = 0x00080060, 0x0008103E
-_ROWS = 0x00280010
+_ROWS, _PIXEL_URL = 0x00280010, 0x00287FE0
+_MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _BASE_TAGS = (
     _SOP_CLASS,
     _SOP_UID,
@@ -43,6 +44,7 @@ _BASE_TAGS = (
     _MODALITY,
     _SERIES_DESCRIPTION,
     _ROWS,
+    _PIXEL_URL,
 )
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _UNDEFINED = 0xFFFFFFFF
@@ -86,8 +88,15 @@ def check_keywords(keywords: Iterable[str]) -> None:
 
 
 def uid_of(name: str) -> str:
-    """The UID that a keyword such as SecondaryCaptureImageStorage stands for; any other text as it is."""
-    return str(getattr(pydicom.uid, name, name)) if name.isidentifier() else name
+    """The UID that a keyword such as SecondaryCaptureImageStorage stands for; a UID as it is. Raises UsageError."""
+    if not name.isidentifier():
+        return name
+    known = [word for word in vars(pydicom.uid) if isinstance(getattr(pydicom.uid, word), pydicom.uid.UID)]
+    if name in known:
+        return str(getattr(pydicom.uid, name))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{name} is neither a UID nor the keyword of one{hint}")
 
 
 def _tag(keyword: str) -> int:
@@ -111,11 +120,12 @@ class _Header:
 
     def __init__(self, file: SourceFile, stream: BinaryIO, wanted: dict[str, int]) -> None:
         self.file = file
-        self.stream = stream
+        self.stream = _Watched(stream)
         self.wanted = wanted
         self.end = 0  # where the last element's value ends, by its own length
         self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
         self.saw_elements = False
+        self.saw_uid = False
 
     def judge(self) -> Instance | SetAside:
         kind = _sniff(self.stream)
@@ -123,23 +133,27 @@ class _Header:
             return self._aside("not-dicom")
         self.stream.seek(0)
         try:
-            dataset = self._read()
-        except RecursionError:
-            return self._aside("unreadable", "sequences nested too deeply")
+            return self._instance(self._read(), kind)
         except Exception as error:  # the library raises many types for a damaged file
             if isinstance(error, OSError) and error.errno:
                 raise
-            if kind == "bare":
-                return self._aside("not-dicom")
-            cut = isinstance(error, EOFError) or "No tag to read" in str(error)
-            return self._aside("truncated" if cut else "unreadable", "the header cannot be read to its end")
-        return self._instance(dataset, kind)
+            return self._damaged(error, kind)
+
+    def _damaged(self, error: Exception, kind: str) -> SetAside:
+        # The library wraps what it meets in a sequence into an OSError of its own.
+        if isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError):
+            return self._aside("unreadable", "sequences nested too deeply")
+        if kind == "bare" and not self.saw_uid:
+            return self._aside("not-dicom")
+        cut = isinstance(error, EOFError | struct.error) or "No tag to read" in str(error) or "incomplete" in str(error)
+        return self._aside("truncated" if cut else "unreadable", "the header cannot be read to its end")
 
     def _read(self) -> pydicom.FileDataset:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             tags: list[BaseTag | int] = [*_BASE_TAGS, *self.wanted.values()]
-            dataset = read_partial(self.stream, self._stop_at, force=True, specific_tags=tags)
+            stream = cast(BinaryIO, self.stream)
+            dataset = read_partial(stream, self._stop_at, force=True, specific_tags=tags)
         if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
             raise EOFError
         return dataset
@@ -147,6 +161,7 @@ class _Header:
     def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         """Called by the library at each element, its value next: notes where it ends, stops at pixel data."""
         self.saw_elements = True
+        self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
         if tag in _PIXEL_TAGS:
             self.pixels = (vr, length)
             return True
@@ -155,9 +170,9 @@ class _Header:
         return False
 
     def _instance(self, dataset: pydicom.FileDataset, kind: str) -> Instance | SetAside:
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+        syntax = _raw(dataset.file_meta, _TRANSFER_SYNTAX)
         sop_class, sop_uid = _raw(dataset, _SOP_CLASS), _raw(dataset, _SOP_UID)
-        if _MEDIA_DIRECTORY in (sop_class, str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))):
+        if _MEDIA_DIRECTORY in (sop_class, _raw(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
         deflated = syntax == _DEFLATED
         size = self.file.size
@@ -166,7 +181,8 @@ class _Header:
             little_endian = dataset.original_encoding[1] is not False
             pixel_bytes, whole = _measure_pixels(self.stream, self.pixels, size, little_endian)
         elif not deflated:
-            whole = self.saw_elements and max(self.end, self.stream.tell()) <= size
+            whole = self.saw_elements and max(self.end, self.stream.tell()) <= size and not self.stream.cut
+            whole = whole and (_ROWS not in dataset or _PIXEL_URL in dataset)  # an image without pixels lost them
         study_uid, series_uid = _raw(dataset, _STUDY_UID), _raw(dataset, _SERIES_UID)
         uids = {"SOPClassUID": sop_class, "SOPInstanceUID": sop_uid}
         uids |= {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
@@ -203,7 +219,23 @@ class _Header:
         return SetAside(self.file.path, reason, detail)
 
 
-def _sniff(stream: BinaryIO) -> str:
+class _Watched:
+    """A stream that remembers whether an element's first eight bytes came short: the file ends inside one."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._read = stream.read
+        self.seek = stream.seek
+        self.tell = stream.tell
+        self.cut = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._read(size)
+        if size == 8 and 0 < len(data) < 8:
+            self.cut = True
+        return data
+
+
+def _sniff(stream: _Watched) -> str:
     """'part10' with the DICM mark, 'bare' when the first element looks like DICOM without it, else 'other'."""
     start = stream.read(132)
     if start[128:132] == b"DICM":
@@ -219,7 +251,7 @@ def _sniff(stream: BinaryIO) -> str:
 
 
 def _measure_pixels(
-    stream: BinaryIO, pixels: tuple[str | None, int], size: int, little_endian: bool
+    stream: _Watched, pixels: tuple[str | None, int], size: int, little_endian: bool
 ) -> tuple[int, bool]:
     """(bytes of the pixel data, whether the file holds them all); the stream stands at the element's start."""
     vr, length = pixels
@@ -268,8 +300,8 @@ def _text(dataset: Dataset, tag: int) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1").strip(" \0")
     if isinstance(value, MultiValue):
-        return "\\".join(str(v) for v in value)
-    return str(value)
+        return "\\".join(str(v).strip() for v in value)
+    return str(value).strip()
 
 
 def same_bytes(source: Source, first: Instance, second: Instance) -> bool:

@@ -10,6 +10,7 @@ import getpass
 import ipaddress
 import json
 import netrc
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,12 @@ class Credentials:
     password: str = field(repr=False)
     source: str = ""
 
+    @property
+    def in_the_clear(self) -> bool:
+        """Whether the password would travel unencrypted beyond this machine."""
+        parts = urlsplit(self.server)
+        return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
 
 def resolve(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings of a run. given: parsed flags, None where absent. Raises UsageError."""
@@ -57,6 +64,8 @@ def resolve(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
             value = _parse(name, raw, where)
             values[name] = (*values.get(name, ()), *value) if is_list(name) else value
             sources[name] = source if name not in sources or not is_list(name) else f"{sources[name]}, {source}"
+    if server := values.get("server"):
+        _check_server(server)  # before anything shows the settings: a password in an address is refused, not shown
     return Settings(**values, sources=sources)
 
 
@@ -92,26 +101,23 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
 
     http_is_warning: inside the container service and under dicomUpload the address is not the user's choice.
     """
-    server, _ = _first(settings.server, environ, _HOSTS)
+    server = _first(settings.server, environ, _HOSTS)
     if not server:
         raise UsageError("no server: give --server URL, or set XNAT_HOST")
     server = server.rstrip("/")
     parts = _check_server(server)
-    if (
-        not (settings.allow_http or http_is_warning)
-        and parts.scheme == "http"
-        and not is_loopback(parts.hostname or "")
-    ):
+    if Credentials(server, "", "").in_the_clear and not (settings.allow_http or http_is_warning):
         raise UsageError(f"{server} would get the password in the clear; use https://, or give --allow-http")
-    user, _ = _first(settings.user, environ, _USERS)
-    password, source = _first("", environ, _PASSWORDS)
+    user = _first(settings.user, environ, _USERS)
+    # Verbatim: blanks and number signs may belong to a password.
+    password, source = next(((environ[n], f"environment {n}") for n in _PASSWORDS if environ.get(n)), ("", ""))
     if not password and settings.password_file:
         password, source = _read_password(settings.password_file), f"file {settings.password_file}"
     if not (user and password):
         user, password, source = _from_netrc(parts, user, password, source)
     if not user:
         raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
-    if not password and sys.stdin.isatty():
+    if not password and sys.stdin and sys.stdin.isatty():
         password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
     if not password:
         raise UsageError("no password: set XNAT_PASS, give --password-file FILE, or add the server to ~/.netrc")
@@ -125,17 +131,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _first(given: str, environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
-    if given:
-        return given, ""
-    found = ((text, f"environment {name}") for name in names if (text := from_environment(environ, name)))
-    return next(found, ("", ""))
+def _first(given: str, environ: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return given or next((text for name in names if (text := from_environment(environ, name))), "")
 
 
 def _check_server(server: str) -> SplitResult:
     try:
         parts = urlsplit(server)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        valid = parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0)
+        valid = valid and bool(re.fullmatch(r"[^\s/\\]+", parts.hostname or ""))
     except ValueError:
         valid = False
     if not valid:
@@ -149,12 +153,12 @@ def _check_server(server: str) -> SplitResult:
 
 def _read_password(path: str) -> str:
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        first = Path(path).read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read password file {path}: {getattr(error, 'strerror', 'not text')}") from error
-    if not lines or not lines[0]:
+    if not first:
         raise UsageError(f"password file {path} has no first line")
-    return lines[0]
+    return first
 
 
 def _from_netrc(parts: SplitResult, user: str, password: str, source: str) -> tuple[str, str, str]:

@@ -56,43 +56,52 @@ class FolderSource:
         return found.st_size, found.st_mtime_ns
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        return self._walk("", (self._root,))
+        # What is still to be visited, the next one last: folders can be nested deeper than calls can.
+        todo = self._entries("")
+        followed: set[str] = set()
+        while todo:
+            found = todo.pop()
+            if isinstance(found, SetAside):
+                yield found
+                continue
+            entry, path = found
+            try:
+                if entry.is_symlink() and (obstacle := self._judge_link(entry, path, followed)):
+                    yield obstacle
+                elif entry.is_dir():
+                    todo += self._entries(path)
+                elif entry.is_file():
+                    status = entry.stat()
+                    yield SourceFile(path, status.st_size, status.st_mtime_ns)
+                else:  # a pipe or device would block or never end when read
+                    yield SetAside(path, "not-dicom", "not a regular file")
+            except OSError as error:
+                yield SetAside(path, "unreadable", _why(error))
 
-    def _walk(self, folder: str, above: tuple[str, ...]) -> Iterator[SourceFile | SetAside]:
-        """above: the real paths of this folder and its parents, so that a link cannot lead in circles."""
+    def _entries(self, folder: str) -> list[tuple[os.DirEntry[str], str] | SetAside]:
+        """A folder's entries and their paths, the first in order last."""
         try:
             with os.scandir(os.path.join(self._root, folder)) as listing:  # noqa: PTH118 - a Path per file is slow
-                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name), reverse=True)
         except OSError as error:
-            yield SetAside(folder or ".", "unreadable", _why(error))
-            return
-        for entry in entries:
-            yield from self._entry(entry, f"{folder}/{entry.name}" if folder else entry.name, above)
+            return [SetAside(folder or ".", "unreadable", _why(error))]
+        return [(entry, f"{folder}/{entry.name}" if folder else entry.name) for entry in entries]
 
-    def _entry(self, entry: os.DirEntry[str], path: str, above: tuple[str, ...]) -> Iterator[SourceFile | SetAside]:
-        try:
-            if entry.is_symlink() and (obstacle := self._judge_link(entry, path, above)):
-                yield obstacle
-            elif entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                yield from self._walk(path, (*above, real))
-            elif entry.is_file():
-                found = entry.stat()
-                yield SourceFile(path, found.st_size, found.st_mtime_ns)
-            else:
-                # A pipe or device would block or never end when read.
-                yield SetAside(path, "not-dicom", "not a regular file")
-        except OSError as error:
-            yield SetAside(path, "unreadable", _why(error))
-
-    def _judge_link(self, entry: os.DirEntry[str], path: str, above: tuple[str, ...]) -> SetAside | None:
+    def _judge_link(self, entry: os.DirEntry[str], path: str, followed: set[str]) -> SetAside | None:
+        """Why a link is not followed. Each folder is reached by one link at most, so that links cannot lead in
+        circles or multiply what they share."""
         real = os.path.realpath(entry.path)
         if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
             return SetAside(path, "link", "points outside ROOT")
-        if real in above:
-            return SetAside(path, "link", "points to a folder that it lies in")
         if not os.path.lexists(real):
             return SetAside(path, "unreadable", "a link to nothing")
+        if entry.is_dir():
+            here = os.path.realpath(os.path.dirname(entry.path))  # noqa: PTH120
+            if here == real or here.startswith(real.rstrip("/") + "/"):
+                return SetAside(path, "link", "points to a folder that it lies in")
+            if real in followed:
+                return SetAside(path, "link", "points to a folder that another link has led to")
+            followed.add(real)
         return None
 
 

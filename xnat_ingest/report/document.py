@@ -23,8 +23,8 @@ def check_writable(path: str) -> None:
     """Raises UsageError when no report can be written to the path; leaves nothing behind."""
     target = Path(path)
     try:
-        if target.is_dir():
-            raise UsageError(f"--report {path} is a folder; name a file")
+        if target.exists() and not target.is_file():
+            raise UsageError(f"--report {path} is there and is no file; name a file")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
         if target.exists() and not os.access(target, os.W_OK):
