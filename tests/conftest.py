@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.standin import ArchivedSession, Project, StandIn, User
-from xnat_ingest import deliver, patience, prearchive
+from xnat_ingest import closing, deliver, patience, prearchive
 from xnat_ingest.cli import main
 
 PASSWORD = "pass word/with:signs%"
@@ -79,6 +79,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prearchive, "STILL", 0.6)
     monkeypatch.setattr(prearchive, "STILL_LIMIT", 6.0)
     monkeypatch.setattr(deliver, "WATCH", 0.15)
+    monkeypatch.setattr(closing, "WATCH", 0.15)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ GROUPS = (
     },
     {"rest"},
     {"transports", "prearchive", "serverrules", "verify", "existing"},
-    {"prepare", "sending", "deliver", "survey", "run"},
+    {"prepare", "site", "sending", "closing", "deliver", "survey", "run"},
     {"cli"},
     {"__main__"},
 )
@@ -45,9 +45,10 @@ ALLOWED = {
     "report": {"options"},
     "verify": {"prearchive"},
     "existing": {"prearchive", "verify"},
-    "deliver": {"sending"},
-    "survey": {"deliver"},
-    "run": {"deliver", "survey", "prepare"},
+    "closing": {"site"},
+    "deliver": {"site", "sending", "closing"},
+    "survey": {"site", "deliver"},
+    "run": {"site", "deliver", "survey", "prepare"},
 }
 HOMES = {
     "urllib3": {"rest"},

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from xnat_ingest import prearchive
-from xnat_ingest.errors import IngestError, Refused, ServerSaid, SessionTrouble, SourceChanged, Stopped, Unreachable
-from xnat_ingest.existing import Decision, Standing, closes_again, judge
-from xnat_ingest.model import Emit, Event, Instance, Problem, Session, Verdict, VerdictWord
-from xnat_ingest.patience import Patience, is_passing
-from xnat_ingest.rest import Rest
+from xnat_ingest.closing import Closing
+from xnat_ingest.errors import IngestError, Refused, SessionTrouble, SourceChanged, Stopped
+from xnat_ingest.existing import Decision, Standing, judge
+from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
 from xnat_ingest.sending import Sending
-from xnat_ingest.serverrules import Project
-from xnat_ingest.transports import Transport
-from xnat_ingest.verify import NOWHERE, Comparison, Holding, Known, archived_sessions, compare, in_archive, in_row
+from xnat_ingest.site import Site
+from xnat_ingest.verify import NOWHERE, Comparison, Holding, compare, in_archive, in_row
 
 # A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
 WATCH = 5.0
 # Rounds of comparing and sending again before a closing.
 ROUNDS = 3
-
-
-@dataclass(slots=True)
-class Site:
-    """What all sessions of a run share. timestamp: the run's own PREARC_TIMESTAMP; check_stop: raises Stopped."""
-
-    rest: Rest
-    transport: Transport
-    parts: ThreadPoolExecutor
-    patience: Patience
-    destination: str
-    existing: str
-    verify: bool
-    timestamp: str
-    emit: Emit
-    check_stop: Callable[[], None]
-    projects: dict[str, Project] = field(default_factory=dict)
-    known: dict[str, list[Known]] = field(default_factory=dict)
-
-    def refresh(self, project: str) -> None:
-        self.known[project] = archived_sessions(self.rest, project)
 
 
 def look(site: Site, session: Session) -> Standing:
@@ -130,8 +103,6 @@ class _Delivery:
             self._reconcile(decision.lacks)
             self._close()
         return self._prove(decision, len(seen))
-
-    # -- the row
 
     def _join_row(self, decision: Decision) -> frozenset[str]:
         """What our row, if there is one, already holds whole."""
@@ -221,68 +192,14 @@ class _Delivery:
                 "is not closed: delete it on XNAT's prearchive page, then run again",
             )
 
-    # -- closing
-
     def _close(self) -> None:
-        self.site.check_stop()
-        uri = self.sending.uri
-        self.site.emit(Event("closing", {"session": self.session.title, "destination": self.site.destination}))
-        for attempt in range(1, ROUNDS + 1):
-            try:
-                self._close_once(uri)
-                return
-            except (ServerSaid, Unreachable) as error:
-                if self._is_closed(error, attempt):
-                    return
-
-    def _close_once(self, uri: str) -> None:
-        rest = self.site.rest
-        if self.site.destination == "prearchive":
-            prearchive.build(rest, uri)
-            row = prearchive.settle(rest, uri, self.site.patience.pause)
-            if row is None or row.status != "READY":
-                state = row.status if row else "gone"
-                raise SessionTrouble("server-fault", f"row {uri} is {state} after building, not READY")
-        elif not prearchive.commit(rest, uri, overwrite_files=self._overwrite):
-            text = f"row {uri} was left in the prearchive although it was to be archived"
-            raise SessionTrouble("server-fault", text)
-
-    def _is_closed(self, error: ServerSaid | Unreachable, attempt: int) -> bool:
-        """After a closing that failed, or whose reply was lost: the row tells whether the server did it all the same.
-
-        True when it is gone; False when it stands open, so that one more closing does no harm. Raises when the server
-        does not let go of it, or when it is stuck for a cause that another closing does not mend.
-        """
-        row = self._row_after(error)
-        if row is None and self.site.destination == "archive":
-            return True
-        state = row.status if row else "gone"
-        log = prearchive.last_log(self.site.rest, self.sending.uri)
-        said = f" The server's log says: {log}" if log else ""
-        trouble = SessionTrouble("server-fault", f"{error}. Row {self.sending.uri} is left in status {state}.{said}")
-        stuck = row is not None and row.status in prearchive.STUCK
-        trouble.exit_code = trouble.exit_code if stuck else error.exit_code
-        mendable = closes_again(log or str(error)) if stuck else is_passing(error) or _status(error) in (409, 500)
-        if row is None or row.is_busy or not mendable or attempt >= ROUNDS:
-            raise trouble from error
-        if stuck:
-            self._overwrite = self._overwrite or bool(self.archive_uri)
-            prearchive.build(self.site.rest, row.uri)
-        self.site.patience.wait(trouble, attempt)
-        return False
-
-    def _row_after(self, error: ServerSaid | Unreachable) -> prearchive.Row | None:
-        """The row when the server has done with it. Without a reply it may not even have begun: then we watch."""
-        rest, uri, pause = self.site.rest, self.sending.uri, self.site.patience.pause
-        row = prearchive.settle(rest, uri, pause)
-        watched = 0.0
-        while row and row.status in prearchive.OPEN and _status(error) in (0, 502, 504) and watched < WATCH:
-            pause(WATCH / 10)
-            watched += WATCH / 10
-            row = prearchive.settle(rest, uri, pause)
-        return row
-
-    # -- the end
+        Closing(
+            self.site,
+            self.session,
+            self.sending.uri,
+            overwrite=self._overwrite,
+            is_archived=bool(self.archive_uri),
+        ).close()
 
     def _prove(self, decision: Decision, already: int) -> Verdict:
         failed = self.sending.failed
@@ -350,23 +267,7 @@ class _Delivery:
         )
 
 
-def _status(error: ServerSaid | Unreachable) -> int:
-    return error.status if isinstance(error, ServerSaid) else 0
-
-
 def conflict(session: Session, *problems: Problem) -> Verdict:
     """The verdict of a session of which nothing is sent."""
     why = problems[0].kind
     return Verdict("conflict", failed={i.sop_uid: why for i in session.instances}, problems=problems)
-
-
-def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
-    """A wait that a signal ends. seconds: how long at most."""
-
-    def pause(seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
-            check_stop()
-
-    return pause

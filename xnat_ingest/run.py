@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from xnat_ingest import prearchive, totals
-from xnat_ingest.deliver import Site, conflict, deliver, pause_until
+from xnat_ingest.deliver import conflict, deliver
 from xnat_ingest.errors import IngestError, Stopped, UsageError
 from xnat_ingest.labels import write_sheet
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
@@ -26,6 +26,7 @@ from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project, ask
 from xnat_ingest.settings import Credentials
+from xnat_ingest.site import Site, pause_until
 from xnat_ingest.sources import open_source
 from xnat_ingest.survey import (
     ask_projects,

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from xnat_ingest import prearchive
-from xnat_ingest.deliver import Site, conflict, look
+from xnat_ingest.deliver import conflict, look
 from xnat_ingest.errors import Refused
 from xnat_ingest.existing import judge
 from xnat_ingest.model import Plan, Problem, Session, SetAside, Verdict, VerdictWord
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project
+from xnat_ingest.site import Site
 from xnat_ingest.verify import NOWHERE, compare, in_archive, in_row
 
 
