@@ -10,7 +10,8 @@ from urllib.parse import unquote
 
 from xnat_ingest.errors import ServerSaid
 from xnat_ingest.model import Session
-from xnat_ingest.rest import CLOSING_TIMEOUT, Rest, sentence
+from xnat_ingest.replies import sentence
+from xnat_ingest.rest import CLOSING_TIMEOUT, Rest
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})

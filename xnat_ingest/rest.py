@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from html import unescape
 from itertools import count
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -22,6 +21,7 @@ from urllib3 import exceptions as http
 from xnat_ingest import __version__, tables
 from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.patience import LOGIN_ATTEMPTS, MOST_ATTEMPTS, Patience, is_passing
+from xnat_ingest.replies import Reply, sentence
 from xnat_ingest.settings import Credentials, is_loopback
 
 # XNAT asks whatever calls itself a browser for CSRF tokens and redirects it to a login page; this name does neither.
@@ -41,13 +41,6 @@ class Body(Protocol):
     length: int
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int
-    text: str
-    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +65,6 @@ class Traffic:
 
     requests: int = 0
     bytes_sent: int = 0
-
-
-def _is_page(reply: Reply) -> bool:
-    """A web page where none was asked for: a login page, or a proxy's. No answer that this program wants is HTML."""
-    return reply.status == 200 and reply.headers.get("Content-Type", "").startswith("text/html")
 
 
 def _whole(row: tables.Row) -> Any:
@@ -199,10 +187,10 @@ class Rest:
             self.login()
         cookie = self._cookie
         reply = self._once(call)
-        if reply.status == 401 or (call.repeatable and _is_page(reply)):
+        if reply.status == 401 or (call.repeatable and reply.is_page):
             self._renew(cookie)
             reply = self._once(call)
-        if reply.status in accept and not _is_page(reply):
+        if reply.status in accept and not reply.is_page:
             return reply
         if reply.status == 401:
             raise Refused(f"{self.server} no longer accepts user {self.user}")
@@ -295,13 +283,6 @@ class Rest:
 
     def _not_data(self, path: str, reply: Reply) -> IngestError:
         return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))
-
-
-def sentence(page: str) -> str:
-    """What an error page says, without its tags: the heading where there is one, at most 300 characters."""
-    heading = re.search(r"<h3>(.*?)</h3>", page, re.DOTALL | re.IGNORECASE)
-    text = heading[1] if heading else re.sub(r"(?s)<(script|style|head).*?</\1>", " ", page)
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())[:300]
 
 
 def _short(error: BaseException) -> str:

@@ -25,6 +25,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from xnat_ingest.errors import UsageError
+from xnat_ingest.fileformat import UNDEFINED, Watched, measure_pixels, sniff
 from xnat_ingest.model import Instance, SetAside, SourceFile
 from xnat_ingest.sources import Source
 
@@ -47,8 +48,6 @@ _BASE_TAGS = (
     _PIXEL_URL,
 )
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-_UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NO_TAGS: Mapping[str, str] = {}
@@ -120,7 +119,7 @@ class _Header:
 
     def __init__(self, file: SourceFile, stream: BinaryIO, wanted: dict[str, int]) -> None:
         self.file = file
-        self.stream = _Watched(stream)
+        self.stream = Watched(stream)
         self.wanted = wanted
         self.end = 0  # where the last element's value ends, by its own length
         self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
@@ -128,7 +127,7 @@ class _Header:
         self.saw_uid = False
 
     def judge(self) -> Instance | SetAside:
-        kind = _sniff(self.stream)
+        kind = sniff(self.stream)
         if kind == "other":
             return self._aside("not-dicom")
         self.stream.seek(0)
@@ -166,7 +165,7 @@ class _Header:
             self.pixels = (vr, length)
             return True
         # For a deflated file the library reads from a stream of its own, where these positions mean nothing.
-        self.end = self.stream.tell() + length if length != _UNDEFINED else 0
+        self.end = self.stream.tell() + length if length != UNDEFINED else 0
         return False
 
     def _instance(self, dataset: pydicom.FileDataset, kind: str) -> Instance | SetAside:
@@ -179,7 +178,7 @@ class _Header:
         pixel_bytes, whole = 0, True
         if not deflated and self.pixels:
             little_endian = dataset.original_encoding[1] is not False
-            pixel_bytes, whole = _measure_pixels(self.stream, self.pixels, size, little_endian)
+            pixel_bytes, whole = measure_pixels(self.stream, self.pixels, size, little_endian)
         elif not deflated:
             whole = self.saw_elements and max(self.end, self.stream.tell()) <= size and not self.stream.cut
             whole = whole and (_ROWS not in dataset or _PIXEL_URL in dataset)  # an image without pixels lost them
@@ -217,63 +216,6 @@ class _Header:
 
     def _aside(self, reason: str, detail: str = "") -> SetAside:
         return SetAside(self.file.path, reason, detail)
-
-
-class _Watched:
-    """A stream that remembers whether an element's first eight bytes came short: the file ends inside one."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._read = stream.read
-        self.seek = stream.seek
-        self.tell = stream.tell
-        self.cut = False
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._read(size)
-        if size == 8 and 0 < len(data) < 8:
-            self.cut = True
-        return data
-
-
-def _sniff(stream: _Watched) -> str:
-    """'part10' with the DICM mark, 'bare' when the first element looks like DICOM without it, else 'other'."""
-    start = stream.read(132)
-    if start[128:132] == b"DICM":
-        return "part10"
-    if len(start) < 8:
-        return "other"
-    group, element, vr = struct.unpack("<HH2s", start[:6])
-    explicit = vr.isalpha() and vr.isupper()
-    if start[:2] in (b"\x00\x08", b"\x00\x02") and explicit:  # big endian
-        return "bare"
-    length = struct.unpack("<L", start[4:8])[0]
-    return "bare" if group in (0x0002, 0x0008) and element < 0x2000 and (explicit or length < 1024) else "other"
-
-
-def _measure_pixels(
-    stream: _Watched, pixels: tuple[str | None, int], size: int, little_endian: bool
-) -> tuple[int, bool]:
-    """(bytes of the pixel data, whether the file holds them all); the stream stands at the element's start."""
-    vr, length = pixels
-    start = stream.tell() + (12 if vr in _LONG_VRS else 8)
-    if length != _UNDEFINED:
-        return length, start + length <= size
-    order = "<" if little_endian else ">"
-    total, at = 0, start
-    while True:  # encapsulated: items, then the sequence delimiter (PS3.5, A.4)
-        stream.seek(at)
-        head = stream.read(8)
-        if len(head) < 8:
-            return total, False
-        group, element, item = struct.unpack(f"{order}HHL", head)
-        if (group, element) == (0xFFFE, 0xE0DD):
-            return total, True
-        if (group, element) != (0xFFFE, 0xE000) or item == _UNDEFINED:
-            return total, True  # not built as the standard says: no statement about its end
-        if at + 8 + item > size:
-            return total, False
-        total += item
-        at += 8 + item
 
 
 def _raw(dataset: Dataset, tag: int) -> str:
