@@ -1,6 +1,4 @@
-import sys
-
-from xnat_ingest.cli import main
+from xnat_ingest.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

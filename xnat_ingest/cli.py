@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(Exit.BUG)
 
 
+def script() -> NoReturn:
+    """The console script. A thread that still waits for a server after a signal must not keep the process."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1:
+        os._exit(code)
+    sys.exit(code)
+
+
 def _modernised(words: list[str]) -> list[str]:
     """The original tool's call, `python .../dicomUpload.py URL ...`, as the command of that name."""
     script = 1 if words[:1] in (["python"], ["python3"]) else 0
@@ -136,7 +147,7 @@ def _tree(
     from xnat_ingest import report
     from xnat_ingest.model import Event
     from xnat_ingest.run import Run, Stop
-    from xnat_ingest.settings import credentials
+    from xnat_ingest.settings import credentials, unknown_variables
 
     if settings.dry_run:
         command = "plan"
@@ -149,6 +160,8 @@ def _tree(
     login = None
     if command != "plan" or settings.online or settings.dry_run:
         login = credentials(settings, environ, http_is_warning=http_is_warning or in_service)
+    for line in unknown_variables(environ):
+        face.emit(Event("warning", {"text": line}))
     for line in settings.shown():
         face.emit(Event("setting", {"text": line}))
     if login:

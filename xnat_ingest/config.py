@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _check_config(path: str, config: object) -> None:
 _MATCHERS = ("folder", "path", "tag", "series_instances")
 
 
-def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
+def nearest(word: str, known: Sequence[str]) -> str | None:
     """The known word most like this one, compared without case."""
     folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), folded, n=1)

@@ -100,7 +100,7 @@ class Rest:
         """Ends the server session, if one was begun, and the connections."""
         if self._cookie:
             with suppress(IngestError):  # a session left behind ends by itself
-                self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 10.0)))
+                self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 3.0)))
         self._pool.clear()
 
     @contextmanager

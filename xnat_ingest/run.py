@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,6 +38,8 @@ from xnat_ingest.survey import (
 )
 from xnat_ingest.transports import TRANSPORTS, Retrying, Way
 
+# How long sessions in flight may take to end after a signal, in seconds: `docker stop` kills after 10.
+GRACE = 4.0
 Work = Callable[[Site, Session], tuple[Verdict, int]]
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 
@@ -159,10 +161,9 @@ class Run:
 
     def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
         settings = self.settings
-        with (
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="part") as parts,
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="session") as pool,
-        ):
+        parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="part")
+        pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="session")
+        try:
             site = self._site(rest, projects, parts)
             self.plan = ask_projects(site, self.plan, self._ask)
             if settings.existing == "skip" and self.command != "verify":
@@ -170,7 +171,28 @@ class Run:
             work = WORK[self.command]
             if settings.existing == "fail" and self.command != "verify" and (found := find_existing(site, self.plan)):
                 work = refuse_existing(found)
-            return list(pool.map(lambda session: self._one(site, session, work), self.plan.sessions))
+            sessions = self.plan.sessions
+            futures = [pool.submit(self._one, site, session, work) for session in sessions]
+            self._await(futures)
+            return [self._ended(*pair) for pair in zip(futures, sessions, strict=True)]
+        finally:
+            for executor in (pool, parts):
+                executor.shutdown(wait=not self.stop.signum, cancel_futures=True)
+
+    def _await(self, futures: list[Future[Outcome]]) -> None:
+        """Waits for all sessions; after a signal only for GRACE seconds, since one may hang in a silent closing."""
+        pending = set(futures)
+        deadline = 0.0
+        while pending and not (deadline and time.monotonic() > deadline):
+            pending = wait(pending, timeout=0.2).not_done
+            if self.stop.signum and not deadline:
+                deadline = time.monotonic() + GRACE
+
+    def _ended(self, future: Future[Outcome], session: Session) -> Outcome:
+        if future.done():
+            return future.result()
+        error = Stopped(self.stop.signum)
+        return Outcome(session, replace(_never_reached(session, f"{error} before the server answered"), cause=error))
 
     def _site(self, rest: Rest, projects: dict[str, Project], parts: ThreadPoolExecutor) -> Site:
         settings = self.settings

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from xnat_ingest.config import read_config
+from xnat_ingest.config import nearest, read_config
 from xnat_ingest.errors import UsageError
-from xnat_ingest.options import TABLE, Settings, env_name, flag, is_list
+from xnat_ingest.options import ENV_PREFIX, TABLE, Settings, env_name, flag, is_list
 
 _HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
 _USERS = ("XNAT_USER", "XNAT_USERNAME")
@@ -67,6 +67,17 @@ def resolve(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
     if server := values.get("server"):
         _check_server(server)  # before anything shows the settings: a password in an address is refused, not shown
     return Settings(**values, sources=sources)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like an option of ours and is none."""
+    known = [env_name(name) for name in TABLE]
+    lines = []
+    for name in environ:
+        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(f"{ENV_PREFIX}TEST_"):
+            near = nearest(name, known)
+            lines.append(f"{name} is no setting of this program{f'; did you mean {near}?' if near else ''}")
+    return lines
 
 
 def from_environment(environ: Mapping[str, str], name: str) -> str:

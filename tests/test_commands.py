@@ -1,0 +1,61 @@
+"""The other commands: ping, and the drop-in for the original script."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PASSWORD, Ingest
+from tests.standin import StandIn
+from tests.trees import Series, make_session
+from xnat_ingest.cli import main
+
+SERIES = (Series("T1_0001", 3), Series("Localizers_0002", 2))
+
+
+def test_ping_tells_right_and_settings(site: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    site.project("DEMO").series_filter = {"enabled": True, "mode": "blacklist", "list": "x"}
+    assert main(["ping", "-P", "DEMO"]) == 0
+    said = capsys.readouterr().out
+    assert "XNAT 1.8.10" in said
+    assert "DEMO, may add sessions" in said
+    assert "code 4" in said
+    assert "the project's series import filter is on" in said
+
+
+@pytest.mark.parametrize("project", ["READONLY", "HIDDEN", "NOPE"])
+def test_ping_without_right(site: StandIn, project: str) -> None:
+    assert main(["ping", "-P", project]) == 6
+
+
+def test_ping_needs_no_project(site: StandIn) -> None:
+    assert main(["ping"]) == 0
+
+
+@pytest.mark.parametrize("words", [["dicomUpload"], ["python", "/src/dicomUpload.py"], ["/src/dicomUpload.py"]])
+def test_drop_in(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """The original's arguments, also in the words of the old docker line; it takes a password, and warns."""
+    for name in ("XNAT_HOST", "XNAT_USER", "XNAT_PASS"):
+        monkeypatch.delenv(name)
+    make_session(tmp_path / "dicom/007/pre", SERIES)
+    config = tmp_path / "Exclusions.json"
+    config.write_text(json.dumps({"Exclude": ["Localizers", "AAHEAD"]}))
+    work = tmp_path / "work"
+    work.mkdir()
+    arguments = [site.url, "up", PASSWORD, "DEMO", str(tmp_path / "dicom"), "--config", str(config)]
+    assert main([*words, *arguments, "--workdir", str(work)]) == 0
+    assert [(s.subject, s.label, len(s.files)) for s in site.sessions("DEMO")] == [("007", "007_pre", 3)]
+    report = json.loads((work / "xnat-ingest-report.json").read_text())
+    assert (report["exit_code"], report["totals"]["excluded"]) == (0, 2)
+
+
+def test_variable_that_is_no_setting_is_told(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_session(tmp_path / "t/S/E", SERIES)
+    monkeypatch.setenv("XNAT_INGEST_WORKER", "3")
+    assert "did you mean XNAT_INGEST_WORKERS?" in ingest("upload", tmp_path / "t").err
