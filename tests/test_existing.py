@@ -10,13 +10,12 @@ import pytest
 
 from tests.conftest import Ended, Ingest, stored
 from tests.standin import ArchivedSession, StandIn
-from tests.trees import CT, Series, make_series, make_session
+from tests.trees import Series, make_series, make_session
 from xnat_ingest.existing import Standing, closes_again, judge
 from xnat_ingest.model import Instance, Session
 from xnat_ingest.verify import Holding, Known
 
 T1, T2 = Series("T1_0001", 4), Series("T2_0002", 3)
-SR = Series("SR_0003", 2, "test-SR.dcm")
 OTHER_NAMES = "${SOPInstanceUID}"
 MODES = ("resume", "skip", "overwrite", "fail")
 
@@ -45,21 +44,19 @@ def held(names: dict[str, int] | None = None, **series: int) -> Holding:
 
 
 ALL = {one.name: 1000 for one in FILES}
-FEWER = {name: 1000 for name in list(ALL)[1:]}
+FEWER = dict.fromkeys(list(ALL)[1:], 1000)
 SHORT = ALL | {FILES[0].name: 599}
 
 # (what was found, mode) -> (files to send, kind of the conflict, whether closing overwrites)
 DECISIONS: dict[str, tuple[Standing, str, tuple[int, str, bool]]] = {
     "nothing": (Standing(), "resume", (6, "", False)),
-    "nothing, overwrite": (Standing(), "overwrite", (6, "", False)),
     "by hand": (Standing([Known("X", "S_E", "S", "")]), "resume", (6, "", False)),
-    "by hand, overwrite": (Standing([Known("X", "S_E", "S", "")]), "overwrite", (6, "", False)),
     "all": (Standing([KNOWN], held(ALL)), "resume", (0, "", False)),
     "all, overwrite": (Standing([KNOWN], held(ALL)), "overwrite", (6, "", True)),
     "fewer": (Standing([KNOWN], held(FEWER)), "resume", (1, "", False)),
     "short": (Standing([KNOWN], held(SHORT)), "resume", (1, "", True)),
     "other names": (Standing([KNOWN], held(s1=3, s2=3)), "resume", (0, "", False)),
-    "other names, absent": (Standing([KNOWN], held(s1=3)), "resume", (4, "", True)),
+    "other names, absent": (Standing([KNOWN], held(s1=3)), "resume", (3, "", False)),
     "other names, fewer": (Standing([KNOWN], held(s1=3, s2=2)), "resume", (0, "sent-by-another-tool", False)),
     "other names, more": (Standing([KNOWN], held(s1=3, s2=4)), "resume", (0, "sent-by-another-tool", False)),
     "other names, fewer, overwrite": (Standing([KNOWN], held(s1=3, s2=2)), "overwrite", (6, "", True)),
@@ -74,11 +71,7 @@ DECISIONS: dict[str, tuple[Standing, str, tuple[int, str, bool]]] = {
     ),
     "other subject": (Standing([Known("X", "S_E", "T", "1.2")]), "resume", (0, "other-subject", False)),
     "other subject, other case": (Standing([Known("X", "s_e", "T", "9")]), "resume", (0, "other-subject", False)),
-    "same subject, other case": (
-        Standing([Known("X", "S_E", "s", "1.2", KNOWN.xsi_type)], held(FEWER)), "resume", (1, "", False)
-    ),
     "other label": (Standing([Known("X", "T_E", "S", "1.2")]), "resume", (0, "other-label", False)),
-    "other label, overwrite": (Standing([Known("X", "T_E", "S", "1.2")]), "overwrite", (0, "other-label", False)),
 }  # fmt: skip
 
 
@@ -304,42 +297,3 @@ def test_skip_goes_on_with_the_others(bench: Bench) -> None:
     assert (ended.code, ended.totals["set_aside"], ended.totals["verified"]) == (0, 7, 7)
     assert ended.totals["bytes_sent"] == sizes(bench.root, 7)
     assert len(stored(bench.site, "DEMO", "S", "S_new").files) == 7
-
-
-MERGES: dict[str, tuple[Series, Series, str, str]] = {
-    "SR to MR": (T1, SR, "", "xnat:mrSessionData"),
-    "CT to PET": (
-        Series("PET_0001", 3, CT, tags={"Modality": "PT"}), Series("CT_0002", 2, CT), "", "xnat:petSessionData"
-    ),
-    "SR to MR under other names": (T1, SR, OTHER_NAMES, "xnat:mrSessionData"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MERGES)
-def test_merge_keeps_the_type_of_the_session(ingest: Ingest, site: StandIn, tmp_path: Path, name: str) -> None:
-    """A series that alone would make another type of session takes an instance of the leading modality along."""
-    first, second, names, xsi_type = MERGES[name]
-    template = site.settings.file_name_template
-    site.settings.file_name_template = names or template
-    folder = tmp_path / "t/S/E"
-    make_series(folder, first, "study", 1)
-    assert ingest("upload", tmp_path / "t").code == 0
-    site.settings.file_name_template = template
-    make_series(folder, second, "study", 2)
-    ended = ingest("upload", tmp_path / "t")
-    assert ended.code == 0, ended.report["problems"]
-    session = stored(site, "DEMO", "S", "S_E")
-    assert (session.xsi_type, len(session.files)) == (xsi_type, first.files + second.files)
-    assert site.rows("DEMO") == []
-
-
-def test_pet_and_mr_where_the_project_separates_them(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
-    """One session with both is a conflict on such a project, in every mode, and is uploaded elsewhere."""
-    site.project("DEMO").petmr = "separate"
-    make_session(tmp_path / "t/S/E", (T1, Series("PET_0002", 2, CT, tags={"Modality": "PT"})))
-    for mode in MODES:
-        ended = ingest("upload", tmp_path / "t", "--existing", mode)
-        assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["petmr-split"], 0)
-    site.project("DEMO").petmr = "petmr"
-    assert ingest("upload", tmp_path / "t").code == 0
-    assert stored(site, "DEMO", "S", "S_E").xsi_type == "xnat:petmrSessionData"

@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from xnat_ingest import __version__
-from xnat_ingest.errors import EXIT_MEANING, Exit, IngestError, UsageError
+from xnat_ingest.errors import EXIT_MEANING, Exit, IngestError, UsageError, trace
 from xnat_ingest.options import FOREIGN_FLAGS, add_options
 
 if TYPE_CHECKING:
@@ -88,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone: nothing more to say to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.FAILED)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        print(trace(error), file=sys.stderr)
         print(f"xnat-ingest {__version__}: this is a bug; please report it with the lines above", file=sys.stderr)
         return int(Exit.BUG)
 

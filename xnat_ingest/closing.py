@@ -9,10 +9,22 @@ from xnat_ingest.model import Event, Session
 from xnat_ingest.patience import is_passing
 from xnat_ingest.site import Site
 
+# What the archiver says when a session of that name has come to be since we looked.
+ALREADY = "Session already exists"
+# What it says when a file was still being received.
+HALF = "non-parsable DICOM"
 # How often a closing may be asked for, each time after a look.
 TRIES = 3
 # How long a row is watched, in seconds, when it is not known whether the server has begun to close it.
 WATCH = 5.0
+
+
+class LiveRow(Exception):
+    """Somebody else is at work on this session: what is there must be looked at afresh."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.uri = uri
 
 
 class Closing:
@@ -62,11 +74,14 @@ class Closing:
         log = prearchive.last_log(self.site.rest, self.uri)
         said = f" The server's log says: {log}" if log else ""
         trouble = SessionTrouble("server-fault", f"{error}. Row {self.uri} is left in status {state}.{said}")
+        said_why = log or str(error)
         stuck = row is not None and row.status in prearchive.STUCK
         trouble.exit_code = trouble.exit_code if stuck else error.exit_code
-        mendable = closes_again(log or str(error)) if stuck else is_passing(error) or _status(error) in (409, 500)
+        mendable = closes_again(said_why) if stuck else is_passing(error) or error.status in (409, 500)
         if row is None or row.is_busy or not mendable or attempt >= TRIES:
             raise trouble from error
+        if stuck and (HALF in said_why or (ALREADY in said_why and not self._is_archived)):
+            raise LiveRow(self.uri) from error  # another run is sending into it, or has archived it since we looked
         if stuck:
             self._overwrite |= self._is_archived
             prearchive.build(self.site.rest, row.uri)
@@ -78,12 +93,8 @@ class Closing:
         rest, uri, pause = self.site.rest, self.uri, self.site.patience.pause
         row = prearchive.settle(rest, uri, pause)
         watched = 0.0
-        while row and row.status in prearchive.OPEN and _status(error) in (0, 502, 504) and watched < WATCH:
+        while row and row.status in prearchive.OPEN and error.status in (0, 502, 504) and watched < WATCH:
             pause(WATCH / 10)
             watched += WATCH / 10
             row = prearchive.settle(rest, uri, pause)
         return row
-
-
-def _status(error: ServerSaid | Unreachable) -> int:
-    return error.status if isinstance(error, ServerSaid) else 0

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
+from itertools import count
 
 from xnat_ingest import prearchive
-from xnat_ingest.closing import Closing
-from xnat_ingest.errors import IngestError, Refused, SessionTrouble, SourceChanged, Stopped
+from xnat_ingest.closing import Closing, LiveRow
+from xnat_ingest.errors import IngestError, ServerSaid, SessionTrouble, Stopped, Unreachable, kind_of
 from xnat_ingest.existing import Decision, Standing, judge
 from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
+from xnat_ingest.patience import is_passing
 from xnat_ingest.sending import Sending
 from xnat_ingest.site import Site
 from xnat_ingest.verify import NOWHERE, Comparison, Holding, compare, in_archive, in_row
 
 # A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
 WATCH = 5.0
-# Rounds of comparing and sending again before a closing.
+NOT_TAKEN = "the server answered success and took none of the files sent with it"
+# Rounds of waiting for a busy row, and of comparing and sending again before a closing.
 ROUNDS = 3
 
 
 def look(site: Site, session: Session) -> Standing:
     """What the server holds of a session, archive and prearchive; waits while the server works on a row of it."""
     label, study = session.label.casefold(), session.study_uid
-    rows = [
-        row
-        for row in prearchive.rows(site.rest, session.project)
-        if row.label.casefold() == label or row.study_uid == study
-    ]
-    if busy := [row for row in rows if row.is_busy]:
+    fresh = False
+    for _ in range(ROUNDS):
+        rows = [
+            row
+            for row in site.rows(session.project, fresh=fresh)
+            if row.label.casefold() == label or row.study_uid == study
+        ]
+        busy = [row for row in rows if row.is_busy]
+        if not busy:
+            break
         for row in busy:
-            left = prearchive.settle(site.rest, row.uri, site.patience.pause)
-            if left and left.is_busy:
-                text = f"the server is still busy with row {row.uri} ({left.status}); run again later"
-                raise SessionTrouble("live-row", text)
-        site.refresh(session.project)  # a row that went may just have become an archived session
-        return look(site, session)
-    known = site.known[session.project]
+            prearchive.settle(site.rest, row.uri, site.patience.pause)
+        site.patience.pause(prearchive.STILL / 20)
+        fresh = True
+    else:
+        text = f"the server is still busy with row {busy[0].uri} ({busy[0].status}); run again later"
+        raise SessionTrouble("live-row", text)
+    # A row that went may just have become an archived session.
+    known = site.known(session.project, fresh=fresh)
     sessions = [k for k in known if k.label.casefold() == label or k.study_uid == study]
     ours = next((k for k in sessions if k.label.casefold() == label), None)
     holding = in_archive(site.rest, ours.accession) if ours else NOWHERE
@@ -55,14 +65,6 @@ def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
         return delivery.given_up(error), delivery.sending.attempts
 
 
-class _LiveRow(Exception):
-    """Somebody else is sending into the row."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri)
-        self.uri = uri
-
-
 class _Delivery:
     def __init__(self, site: Site, session: Session) -> None:
         self.site = site
@@ -74,12 +76,12 @@ class _Delivery:
         self._overwrite = False
 
     def run(self) -> Verdict:
-        for attempt in range(2):
+        deadline = time.monotonic() + prearchive.STILL_LIMIT
+        while True:
             try:
                 return self._run()
-            except _LiveRow as live:
-                self._wait_for_others(live.uri, last=attempt == 1)
-        raise AssertionError("unreachable")
+            except LiveRow as live:
+                self._wait_for_others(live.uri, last=time.monotonic() > deadline)
 
     def _run(self) -> Verdict:
         standing = look(self.site, self.session)
@@ -96,7 +98,9 @@ class _Delivery:
             return self._verdict(decision.archive, len(decision.archive.seen))
         self.sending.disturbed = False
         there = self._join_row(decision)
-        seen = (decision.archive.seen - {i.sop_uid for i in decision.lacks}) | there
+        seen = decision.archive.seen | there
+        if self.site.existing == "overwrite":
+            seen = there
         self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
         self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self._check_row)
         if self.sending.uri:
@@ -114,42 +118,55 @@ class _Delivery:
         holding = self._built(row.uri)
         if row.status.startswith("RECEIVING"):
             self._watch(row, holding)
-        return self._whole(decision.lacks, holding, disturbed=row.status != "READY")
+        return self._whole(decision.lacks, holding, in_peace=row.status == "READY")
 
     def _watch(self, row: prearchive.Row, holding: Holding) -> None:
         """A row that was receiving may be another run's: then it leaves READY, or grows."""
         self.site.patience.pause(WATCH)
         now = prearchive.row(self.site.rest, row.uri)
-        if now is None or now.status != "READY" or self._built(row.uri).sizes.keys() != holding.sizes.keys():
-            raise _LiveRow(row.uri)
+        if now is None or now.status != "READY" or self._built(row.uri).sizes != holding.sizes:
+            raise LiveRow(row.uri)
 
     def _built(self, uri: str) -> Holding:
-        prearchive.build(self.site.rest, uri)
+        """What a row holds now. Building twice is building once, so it may be repeated."""
+        for attempt in count(1):
+            try:
+                prearchive.build(self.site.rest, uri)
+                break
+            except (ServerSaid, Unreachable) as error:
+                row = prearchive.settle(self.site.rest, uri, self.site.patience.pause)
+                if row is None or (error.status in (409, 500) and row.status in prearchive.OPEN):
+                    raise LiveRow(uri) from error  # somebody else has it, or has only just begun it
+                if not is_passing(error):
+                    raise
+                self.site.patience.wait(error, attempt)
         return in_row(self.site.rest, uri)
 
-    def _whole(self, instances: tuple[Instance, ...], holding: Holding, *, disturbed: bool) -> frozenset[str]:
+    def _whole(self, instances: tuple[Instance, ...], holding: Holding, *, in_peace: bool) -> frozenset[str]:
         """Which of the instances a row holds whole.
 
-        In a row that was cut off in the middle, a file that looks long enough may still lack its end, where the
-        header is long and the pixels are few. The server changes whole files alike, so there a file counts only when
-        its length differs from the source's as that of others does; those without pixels are sent again in any case.
+        A row may have been cut off in the middle, and then built. A file that looks long enough may lack its end
+        where the header is long and the pixels are few. The server changes whole files alike, so a file counts only
+        when its length differs from the source's as that of others does; those without pixels are sent again unless
+        the row was left in peace.
         """
-        sound = compare(instances, holding).verified
-        if not disturbed:
-            return sound
+        found = compare(instances, holding)
+        sound = found.verified
         change = {i.sop_uid: holding.sizes[i.name] - i.size for i in instances if i.sop_uid in sound}
         usual = Counter(change.values())
-        return frozenset(
+        return (found.counted if in_peace else frozenset()) | frozenset(
             i.sop_uid
             for i in instances
-            if i.pixel_bytes and i.sop_uid in sound and (change[i.sop_uid] == 0 or usual[change[i.sop_uid]] > 2)
+            if (in_peace or i.pixel_bytes)
+            and i.sop_uid in sound
+            and (change[i.sop_uid] == 0 or usual[change[i.sop_uid]] > 2)
         )
 
     def _check_row(self) -> None:
         uri = self.sending.uri
         row = prearchive.row(self.site.rest, uri)
         if row is None or row.timestamp != self.site.timestamp:
-            raise _LiveRow(uri)
+            raise LiveRow(uri)
         if not row.is_ours(self.session):
             raise SessionTrouble(
                 "foreign-row",
@@ -162,8 +179,13 @@ class _Delivery:
         self.site.emit(Event("warning", {"text": f"{self.session.title}: {text}; waiting until it has ended"}))
         if last or not prearchive.wait_until_still(self.site.rest, uri, self.site.patience.pause):
             raise SessionTrouble("live-row", f"{text}; nothing was closed. Run again when it has ended")
-        self.notes.append(Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,)))
-        self.site.refresh(self.session.project)
+        # Whoever waited with us is not to come back in the same moment.
+        self.site.patience.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
+        note = Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,))
+        if note not in self.notes:
+            self.notes.append(note)
+        self.site.known(self.session.project, fresh=True)
+        self.site.rows(self.session.project, fresh=True)
 
     def _reconcile(self, lacks: tuple[Instance, ...]) -> None:
         """After any disturbance: list what is stored, and send again what is not there whole, before closing."""
@@ -172,7 +194,7 @@ class _Delivery:
                 break
             self.sending.disturbed = False
             wanted = tuple(i for i in lacks if i.sop_uid not in self.sending.failed)
-            whole = self._whole(wanted, self._built(self.sending.uri), disturbed=True)
+            whole = self._whole(wanted, self._built(self.sending.uri), in_peace=False)
             self.sending.send([i for i in wanted if i.sop_uid not in whole], self._check_row)
         if self.sending.disturbed:
             text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
@@ -202,23 +224,33 @@ class _Delivery:
         ).close()
 
     def _prove(self, decision: Decision, already: int) -> Verdict:
-        failed = self.sending.failed
-        if not self.site.verify:
-            sent = {i.sop_uid: "not looked for (--no-verify)" for i in decision.lacks if i.sop_uid not in failed}
-            word: VerdictWord = "failed" if failed else "unverified"
-            seen = decision.archive.verified - {i.sop_uid for i in decision.lacks}
-            counted = decision.archive.counted - {i.sop_uid for i in decision.lacks}
-            notes = tuple(self.notes)
-            return Verdict(word, self.sending.uri, seen, counted, already, {}, failed, sent, notes)
-        return self._verdict(self._now(), already)
+        if self.site.verify:
+            return self._verdict(self._not_replaced(self._now()), already)
+        failed, untaken = self.sending.failed, self.sending.untaken
+        lacks = {i.sop_uid for i in decision.lacks}
+        missing = dict.fromkeys(untaken, NOT_TAKEN)
+        sent = {uid: "not looked for (--no-verify)" for uid in lacks if uid not in failed and uid not in untaken}
+        word: VerdictWord = "failed" if failed else "missing" if missing else "unverified"
+        archive = decision.archive
+        seen, counted = archive.verified - lacks, archive.counted - lacks
+        uri = self.sending.uri or self.archive_uri
+        return Verdict(word, uri, seen, counted, already, missing, failed, sent, tuple(self.notes))
+
+    def _not_replaced(self, now: Comparison) -> Comparison:
+        """With --existing overwrite, what the server took none of is there, but it is the old copy."""
+        if self.site.existing != "overwrite":
+            return now
+        old = dict.fromkeys(self.sending.untaken & now.seen, f"{NOT_TAKEN}; the copy there is the old one")
+        return Comparison(now.verified - old.keys(), now.counted - old.keys(), {**now.lacking, **old}, {})
 
     def _now(self) -> Comparison:
         rest, session = self.site.rest, self.session
         if self.site.destination == "prearchive":
             now = compare(session.instances, in_row(rest, self.sending.uri) if self.sending.uri else NOWHERE)
             seen = now.verified | self.before.verified
-            lacking = {uid: why for uid, why in now.lacking.items() if uid not in seen | self.before.counted}
-            return Comparison(seen, self.before.counted - seen, lacking, {})
+            counted = (now.counted | self.before.counted) - seen
+            there = seen | counted
+            return Comparison(seen, counted, {u: why for u, why in now.lacking.items() if u not in there}, {})
         path = f"/data/projects/{session.project}/subjects/{session.subject}/experiments/{session.label}"
         item = rest.item(path)
         if item is None:
@@ -245,14 +277,7 @@ class _Delivery:
 
     def given_up(self, error: IngestError) -> Verdict:
         """The verdict when an error ended the session: what the archive held before is still there."""
-        kind = "server-fault"
-        if isinstance(error, SessionTrouble):
-            kind = error.kind
-        elif isinstance(error, SourceChanged):
-            kind = "source-changed"
-        elif isinstance(error, Refused):
-            kind = "refused"
-        problem = Problem(kind, f"{self.session.title}: {error}", (self.session.label,))
+        problem = Problem(kind_of(error), f"{self.session.title}: {error}", (self.session.label,))
         seen = self.before.seen
         failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in seen}
         return Verdict(
@@ -261,7 +286,7 @@ class _Delivery:
             self.before.verified,
             self.before.counted,
             len(seen),
-            failed=failed | self.sending.failed,
+            failed=failed | {uid: why for uid, why in self.sending.failed.items() if uid not in seen},
             problems=(*self.notes, problem),
             cause=error,
         )

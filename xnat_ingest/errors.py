@@ -14,6 +14,7 @@ IngestError                  1   failed, cause not below
 from __future__ import annotations
 
 import signal
+import traceback
 from enum import IntEnum
 
 
@@ -73,14 +74,15 @@ class UsageError(IngestError):
 class Unreachable(IngestError):
     """No usable answer came.
 
-    maybe_done: the request may have reached the server before the connection was lost; timed_out: the server may
-    still be working on it.
+    status: 0, no answer; maybe_done: the request may have reached the server before the connection was lost;
+    timed_out: the server may still be working on it.
     """
 
     exit_code = Exit.TEMPORARY
 
     def __init__(self, message: str, *, maybe_done: bool = True, timed_out: bool = False) -> None:
         super().__init__(message)
+        self.status = 0
         self.maybe_done = maybe_done
         self.timed_out = timed_out
 
@@ -109,14 +111,16 @@ class ServerSaid(IngestError):
 class SourceChanged(IngestError):
     """A source file could not be read as it was planned.
 
-    path: relative to ROOT; dirty: some of its bytes were sent, so the server may hold a broken copy.
+    path: relative to ROOT; dirty: some of its bytes were sent, so the server may hold a broken copy; others: files of
+    the same part that have changed, too.
     """
 
-    def __init__(self, path: str, why: str, *, dirty: bool) -> None:
+    def __init__(self, path: str, why: str, *, dirty: bool, others: tuple[str, ...] = ()) -> None:
         super().__init__(f"{path}: {why}")
         self.path = path
         self.why = why
         self.dirty = dirty
+        self.others = others
 
 
 class SessionTrouble(IngestError):
@@ -125,6 +129,26 @@ class SessionTrouble(IngestError):
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
+
+
+def trace(error: BaseException) -> str:
+    """Where a bug struck, for its report: frames and types, no message, which may hold a value from a header."""
+    chain: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in chain:
+        chain.append(step)
+        step = step.__cause__ or step.__context__
+    parts = ("".join(traceback.format_tb(one.__traceback__)) + type(one).__name__ for one in reversed(chain))
+    return "\n".join(parts)
+
+
+def kind_of(error: IngestError) -> str:
+    """The kind of the problem by which a report names an error that ended a session."""
+    if isinstance(error, SessionTrouble):
+        return error.kind
+    if isinstance(error, SourceChanged):
+        return "source-changed"
+    return "refused" if isinstance(error, Refused) else "server-fault"
 
 
 class Stopped(IngestError):

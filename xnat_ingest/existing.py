@@ -15,6 +15,7 @@ PASSED = (
     "Duplicate archive attempt",
     "Session already exists with matching files",
     "Session already exists with the same resources",
+    "non-DICOM (or non-parsable DICOM) files",  # somebody's file was still on its way
 )
 # The modalities that make a session what it is: a row without them would give a merge another type.
 LEADING = {
@@ -69,7 +70,14 @@ def judge(session: Session, standing: Standing, mode: str = "resume") -> Decisio
     if not lacks:
         return Decision(archive, notes=tuple(_stale(session, row) for row in standing.rows))
     row, conflict = _our_row(session, standing)
-    company = _company(session, standing, archive, lacks)
+    company, strangers = _company(session, standing, archive, lacks)
+    if strangers:
+        conflict = conflict or _problem(
+            session,
+            "sent-by-another-tool",
+            f"the archived session would change its type without its {strangers} instances, which lie there under "
+            "names that do not tell them; send all of it again with --existing overwrite",
+        )
     overwrite = bool(company) or (mode == "overwrite" and bool(standing.holding.sizes))
     overwrite |= bool(archive.other_names) or any(i.name in standing.holding.sizes for i in lacks)
     return Decision(archive, (*lacks, *company), conflict, row, overwrite)
@@ -82,15 +90,21 @@ def closes_again(log: str) -> bool:
 
 def _company(
     session: Session, standing: Standing, archive: Comparison, lacks: Sequence[Instance]
-) -> tuple[Instance, ...]:
-    """Archived instances to send along, so that the row's modalities give the session the type that it has."""
+) -> tuple[tuple[Instance, ...], str]:
+    """Archived instances to send along, so that the row's modalities give the session the type that it has; and a
+    modality of which none can go, since sent under its own name it would be there twice."""
+    there = archive.seen if standing.custom_names else archive.verified
     ours = next((k for k in standing.sessions if k.label.casefold() == session.label.casefold()), None)
-    found = []
+    found: list[Instance] = []
     for modality in LEADING.get(ours.xsi_type, ()) if ours else ():
-        if not any(i.modality == modality for i in lacks):
-            there = (i for i in session.instances if i.modality == modality and i.sop_uid in archive.verified)
-            found += [instance for instance in (next(there, None),) if instance]
-    return tuple(found)
+        if any(i.modality == modality for i in lacks):
+            continue
+        archived = [i for i in session.instances if i.modality == modality and i.sop_uid in archive.seen]
+        if friend := next((i for i in archived if i.sop_uid in there), None):
+            found.append(friend)
+        elif archived:
+            return (), modality
+    return tuple(found), ""
 
 
 def _conflict(session: Session, standing: Standing, archive: Comparison, mode: str) -> Problem | None:
@@ -103,7 +117,7 @@ def _conflict(session: Session, standing: Standing, archive: Comparison, mode: s
             "Modality=... under a label of its own",
         )
     for known in standing.sessions:
-        if problem := _against(session, known, archive):
+        if problem := _against(session, known, archive, mode):
             return problem
     if mode == "overwrite" or not archive.other_names or standing.custom_names:
         return None
@@ -116,15 +130,16 @@ def _conflict(session: Session, standing: Standing, archive: Comparison, mode: s
     )
 
 
-def _against(session: Session, known: Known, archive: Comparison) -> Problem | None:
+def _against(session: Session, known: Known, archive: Comparison, mode: str) -> Problem | None:
     """What an archived session with the same label or study has against this one."""
+    other_label = _problem(
+        session,
+        "other-label",
+        f"session {known.label} of subject {known.subject} is archived already, with its study or, but for the case of "
+        "letters, its label; upload it under that label (-S and -E), or remove that session in XNAT first",
+    )
     if known.label.casefold() != session.label.casefold():
-        return _problem(
-            session,
-            "other-label",
-            f"its study is already archived as session {known.label} of subject {known.subject}; "
-            "upload it under that label (-S and -E), or remove that session in XNAT first",
-        )
+        return other_label
     if known.subject.casefold() != session.subject.casefold():
         return _problem(
             session,
@@ -132,7 +147,10 @@ def _against(session: Session, known: Known, archive: Comparison) -> Problem | N
             f"the label {known.label} already belongs to subject {known.subject}; "
             "give another label (--session-label, or -S and -E)",
         )
-    all_there = len(archive.verified) == len(session.instances)
+    if known.label != session.label:
+        return other_label
+    # An anonymised session has another study UID and our names all the same: the server made them on receipt.
+    all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
     if known.study_uid and known.study_uid != session.study_uid and not all_there:
         return _problem(
             session,

@@ -126,9 +126,10 @@ class Plan:
 class Receipt:
     """What a transport claims about one part. Proves nothing: a verdict comes from what the server lists.
 
-    uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read;
-    refused: instances that the server will not take, SOPInstanceUID -> why; attempts: request bodies; disturbed:
-    something was repeated, so what is stored must be compared before it is closed.
+    uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read, and
+    then instances, those that were taken, is empty, too; refused: instances that the server will not take,
+    SOPInstanceUID -> why; attempts: request bodies; disturbed: something was repeated, so what is stored must be
+    compared before it is closed.
     """
 
     uris: tuple[str, ...]

@@ -90,12 +90,12 @@ class TarBody:
 
         Raises SourceChanged when a file is not what the plan saw.
         """
-        for instance in self.part.instances:
-            self._check(instance, dirty=False)
+        for number, instance in enumerate(self.part.instances):
+            self._check(instance, self.part.instances[number + 1 :])
             with self._opened(instance) as stream:
                 yield _header(instance)
                 yield from self._payload(stream, instance, sent)
-            self._check(instance, dirty=True)
+            self._check(instance)
             yield bytes(_padding(instance.size))
         yield _END
 
@@ -122,13 +122,20 @@ class TarBody:
             raise SourceChanged(instance.path, "the file became shorter while it was sent", dirty=True)
         return block
 
-    def _check(self, instance: Instance, *, dirty: bool) -> None:
+    def _check(self, instance: Instance, following: Sequence[Instance] | None = None) -> None:
+        """Raises SourceChanged; before a member is sent, with all of the following that have changed, too, so that
+        the part is begun afresh once and not once for each. following: None after a member was sent."""
+        if why := self._change(instance):
+            others = tuple(i.path for i in following or () if self._change(i))
+            raise SourceChanged(instance.path, why, dirty=following is None, others=others)
+
+    def _change(self, instance: Instance) -> str:
+        """What has become of a file since it was scanned; "" when nothing has."""
         try:
             now = self._source.stat(instance.path)
         except OSError as error:
-            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=dirty) from error
-        if now != (instance.size, instance.mtime_ns):
-            raise SourceChanged(instance.path, "the file changed since it was scanned", dirty=dirty)
+            return f"cannot be read: {error.strerror}"
+        return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
 
 
 def _header(instance: Instance) -> bytes:

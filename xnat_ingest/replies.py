@@ -22,6 +22,7 @@ class Reply:
 
 def sentence(page: str) -> str:
     """What an error page says, without its tags: the heading where there is one, at most 300 characters."""
-    heading = re.search(r"<h3>(.*?)</h3>", page, re.DOTALL | re.IGNORECASE)
-    text = heading[1] if heading else re.sub(r"(?s)<(script|style|head).*?</\1>", " ", page)
+    # Tomcat's own pages (a 401 is one) give the cause beside the word Message, and their name in a heading.
+    told = re.search(r"<b>Message</b>(.*?)</p>", page, re.DOTALL) or re.search(r"<h3>(.*?)</h3>", page, re.DOTALL)
+    text = told[1] if told else re.sub(r"(?s)<(script|style|head).*?</\1>", " ", page)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())[:300]

@@ -133,7 +133,10 @@ class Rest:
         picked: list[T] = []
 
         def read(chunks: Iterator[bytes]) -> str:
-            picked[:] = [pick(row) for row in tables.rows(chunks)]
+            try:
+                picked[:] = [pick(row) for row in tables.rows(chunks)]
+            except KeyError as error:
+                raise ValueError(f"a row of the table lacks {error}") from error
             return ""
 
         self.request("GET", path, {"format": "json", **query}, read=read)
@@ -145,10 +148,11 @@ class Rest:
         if reply.status == 404:
             return None
         try:
-            fields = json.loads(reply.text)["items"][0]["data_fields"]
+            fields = dict(json.loads(reply.text)["items"][0]["data_fields"])
+            fields["ID"]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise self._not_data(path, reply) from error
-        return dict(fields)
+        return fields
 
     def request(
         self,
@@ -260,7 +264,7 @@ class Rest:
         except http.HTTPError as error:
             raise self._failure(error) from error
         except ValueError as error:  # what call.read expected is not there
-            raise ServerSaid(f"GET {call.path}", reply.status, "no data in the answer") from error
+            raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
 
     def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
         def count(number: int) -> None:
@@ -303,5 +307,7 @@ def _pool(server: str, ca_bundle: str, insecure: bool, connections: int) -> urll
         options |= {"ca_certs": ca_bundle}
     proxy = getproxies().get(server.partition(":")[0])
     if proxy and not is_loopback(host.strip("[]")) and not proxy_bypass(host):
-        return urllib3.ProxyManager(proxy, **options)
+        login = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
     return urllib3.PoolManager(**options)

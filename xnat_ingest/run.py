@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from xnat_ingest import prearchive, totals
 from xnat_ingest.deliver import conflict, deliver
-from xnat_ingest.errors import IngestError, Stopped, UsageError
+from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, UsageError, kind_of, trace
 from xnat_ingest.labels import write_sheet
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.naming import printable
@@ -88,11 +87,27 @@ class Run:
             if credentials is None:
                 self._make_plan()
                 return self._result([self._unreached(session) for session in self.plan.sessions])
-            with closing(self._connect(credentials)) as rest:
-                return self._result(self._online(rest))
-        except IngestError as error:
-            self.emit(Event("error", {"text": str(error)}))
-            return self._result([self._unreached(session, str(error)) for session in self.plan.sessions], error)
+            rest = self._connect(credentials)
+            outcomes = self._patiently(lambda: self._online(rest))
+            if not self.stop.signum:  # a server that hangs must not hold the report up
+                rest.close()
+            return self._result(outcomes)
+        except Exception as error:
+            text = str(error) if isinstance(error, IngestError) else trace(error)
+            self.emit(Event("error", {"text": text}))
+            return self._result([self._unreached(session, _said(error)) for session in self.plan.sessions], error)
+
+    def _patiently(self, work: Callable[[], list[Outcome]]) -> list[Outcome]:
+        """Does the work in a thread, so that a signal ends the run even while a request hangs."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="run")
+        future = pool.submit(work)
+        try:
+            await_all([future], self.stop, GRACE + 1)
+            if not future.done():
+                raise Stopped(self.stop.signum)
+            return future.result()
+        finally:
+            pool.shutdown(wait=not self.stop.signum)
 
     def _connect(self, credentials: Credentials) -> Rest:
         settings = self.settings
@@ -173,20 +188,11 @@ class Run:
                 work = refuse_existing(found)
             sessions = self.plan.sessions
             futures = [pool.submit(self._one, site, session, work) for session in sessions]
-            self._await(futures)
+            await_all(futures, self.stop, GRACE)
             return [self._ended(*pair) for pair in zip(futures, sessions, strict=True)]
         finally:
             for executor in (pool, parts):
                 executor.shutdown(wait=not self.stop.signum, cancel_futures=True)
-
-    def _await(self, futures: list[Future[Outcome]]) -> None:
-        """Waits for all sessions; after a signal only for GRACE seconds, since one may hang in a silent closing."""
-        pending = set(futures)
-        deadline = 0.0
-        while pending and not (deadline and time.monotonic() > deadline):
-            pending = wait(pending, timeout=0.2).not_done
-            if self.stop.signum and not deadline:
-                deadline = time.monotonic() + GRACE
 
     def _ended(self, future: Future[Outcome], session: Session) -> Outcome:
         if future.done():
@@ -234,11 +240,11 @@ class Run:
         except Stopped as error:
             verdict = replace(_never_reached(session, str(error)), cause=error)
         except IngestError as error:
-            problem = Problem("server-fault", f"{session.title}: {error}", (session.label,))
+            problem = Problem(kind_of(error), f"{session.title}: {error}", (session.label,))
             failed = {i.sop_uid: str(error) for i in session.instances}
             verdict = Verdict("failed", failed=failed, problems=(problem,), cause=error)
         except Exception as error:
-            self.emit(Event("error", {"text": traceback.format_exc()}))
+            self.emit(Event("error", {"text": trace(error)}))
             problem = Problem("bug", f"{session.title}: {type(error).__name__}", (session.label,))
             failed = {i.sop_uid: "a bug in this program" for i in session.instances}
             verdict = Verdict("failed", failed=failed, problems=(problem,), cause=error)
@@ -268,16 +274,21 @@ class Run:
             return Outcome(session, conflict(session, *session.conflicts))
         return Outcome(session, _never_reached(session, why))
 
-    def _result(self, outcomes: Sequence[Outcome], error: IngestError | None = None) -> Result:
+    def _result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
         settings, plan, rest = self.settings, self.plan, self.rest
         sums = totals.count(plan, outcomes)
-        totals.check_laws(sums)
+        try:
+            totals.check_laws(sums)
+        except LawBroken as broken:
+            error = broken
+        sending, no_verify = self.command != "plan", settings.no_verify
+        allow_empty = settings.allow_empty or self.command == "verify"
+        codes = {totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)}
         if error:
-            code = error.exit_code
-        else:
-            sending, no_verify = self.command != "plan", settings.no_verify
-            allow_empty = settings.allow_empty or self.command == "verify"
-            code = totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)
+            codes.add(error.exit_code if isinstance(error, IngestError) else Exit.BUG)
+        if self.stop.signum:
+            codes.add(Stopped(self.stop.signum).exit_code)
+        code = next(code for code in PRECEDENCE if code in codes)
         sums |= {
             "bytes_sent": rest.traffic.bytes_sent if rest else 0,
             "requests": rest.traffic.requests if rest else 0,
@@ -286,7 +297,7 @@ class Run:
         }
         found = [problem for outcome in outcomes for problem in outcome.verdict.problems]
         if error:
-            found.append(Problem("run-failed", str(error)))
+            found.append(Problem("run-failed", _said(error)))
         return Result(
             self.command,
             plan,
@@ -302,9 +313,23 @@ class Run:
         )
 
 
+def await_all(futures: Sequence[Future[Any]], stop: Stop, grace: float) -> None:
+    """Waits for all of them; after a signal only for grace seconds, since one may hang in a silent request."""
+    pending = set(futures)
+    deadline = 0.0
+    while pending and not (deadline and time.monotonic() > deadline):
+        pending = wait(pending, timeout=0.2).not_done
+        if stop.signum and not deadline:
+            deadline = time.monotonic() + grace
+
+
 def run_timestamp(started: datetime) -> str:
     """A prearchive timestamp (yyyyMMdd_HHmmssSSS) of this run alone: its milliseconds are drawn, not read."""
     return f"{started:%Y%m%d_%H%M%S}{random.SystemRandom().randrange(1000):03d}"
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, IngestError) else f"a bug in this program ({type(error).__name__})"
 
 
 def _never_reached(session: Session, why: str) -> Verdict:

@@ -17,8 +17,9 @@ from xnat_ingest.transports import Transport
 class Sending:
     """Sends instances of one session into one prearchive row.
 
-    uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; disturbed: what is
-    stored must be compared with what was sent before the row is closed.
+    uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; untaken:
+    SOPInstanceUIDs that the server answered 200 to and took none of; disturbed: what is stored must be compared with
+    what was sent before the row is closed.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Sending:
         self.session = session
         self.uri = ""
         self.failed: dict[str, str] = {}
+        self.untaken: set[str] = set()
         self.attempts = 0
         self.disturbed = False
         self._transport = transport
@@ -77,6 +79,9 @@ class Sending:
                 self.attempts += receipt.attempts
                 self.disturbed |= receipt.disturbed
                 self.failed |= receipt.refused
+                taken = {i.sop_uid for i in receipt.instances}
+                self.untaken |= {i.sop_uid for i in part.instances}
+                self.untaken -= taken | receipt.refused.keys()
             self.tell(receipt.instances, with_bytes=False)
             return
 
@@ -87,12 +92,12 @@ class Sending:
                 f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so the prearchive row "
                 f"{self.uri or 'of this session'} is not closed: delete it on XNAT's prearchive page, then run again",
             )
-        gone = next(i for i in part.instances if i.path == error.path)
+        gone = {error.path, *error.others}
         with self._lock:
             self.attempts += 1
             self.disturbed = True  # the body was cut between two members
-            self.failed[gone.sop_uid] = error.why
-        return replace(part, instances=tuple(i for i in part.instances if i is not gone))
+            self.failed |= {i.sop_uid: error.why for i in part.instances if i.path in gone}
+        return replace(part, instances=tuple(i for i in part.instances if i.path not in gone))
 
     def _judge(self, uris: tuple[str, ...]) -> None:
         """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
@@ -105,10 +110,11 @@ class Sending:
             if not strange and set(uris) == {self.uri}:
                 return
         expected = self.uri or f"project {self.session.project}"
+        found = ", ".join((strange or uris)[:3])[:300]
         raise SessionTrouble(
             "rerouted",
-            f"the server put files into {', '.join(strange or uris)} instead of {expected}; nothing was closed. Check "
-            "the project and your right on it, and move or delete that row in XNAT",
+            f"the server put files into {found} instead of {expected}; nothing was closed. Check the project and your "
+            "right on it, and move or delete that row in XNAT",
         )
 
     def _sent(self, number: int) -> None:

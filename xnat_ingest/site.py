@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from xnat_ingest import prearchive
 from xnat_ingest.model import Emit
 from xnat_ingest.patience import Patience
+from xnat_ingest.prearchive import Row
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project
 from xnat_ingest.transports import Transport
 from xnat_ingest.verify import Known, archived_sessions
+
+# Seconds for which listings of a project are believed: other people and other runs change it meanwhile.
+KNOWN_AGE = 20.0
+ROWS_AGE = 1.0
 
 
 @dataclass(slots=True)
@@ -30,10 +37,27 @@ class Site:
     emit: Emit
     check_stop: Callable[[], None]
     projects: dict[str, Project] = field(default_factory=dict)
-    known: dict[str, list[Known]] = field(default_factory=dict)
+    _known: dict[str, tuple[float, list[Known]]] = field(default_factory=dict)
+    _rows: dict[str, tuple[float, list[Row]]] = field(default_factory=dict)
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def refresh(self, project: str) -> None:
-        self.known[project] = archived_sessions(self.rest, project)
+    def known(self, project: str, *, fresh: bool = False) -> list[Known]:
+        """The project's archived sessions; not older than KNOWN_AGE, or asked for just now."""
+        with self._asking:
+            when, listing = self._known.get(project, (0.0, []))
+            if fresh or not when or time.monotonic() - when > KNOWN_AGE:
+                listing = archived_sessions(self.rest, project)
+                self._known[project] = time.monotonic(), listing
+            return listing
+
+    def rows(self, project: str, *, fresh: bool = False) -> list[Row]:
+        """The project's prearchive rows; sessions that begin together share one listing."""
+        with self._asking:
+            when, listing = self._rows.get(project, (0.0, []))
+            if fresh or not when or time.monotonic() - when > ROWS_AGE:
+                listing = prearchive.rows(self.rest, project)
+                self._rows[project] = time.monotonic(), listing
+            return listing
 
 
 def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from xnat_ingest import prearchive
+from xnat_ingest.conflicts import Draft, mark_conflicts
 from xnat_ingest.deliver import conflict, look
 from xnat_ingest.errors import Refused
 from xnat_ingest.existing import judge
@@ -19,19 +19,22 @@ from xnat_ingest.verify import NOWHERE, compare, in_archive, in_row
 def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
     """The session against the archive and against prearchive rows of it that are ready to be listed."""
     label = session.label.casefold()
-    known = next((k for k in site.known[session.project] if k.label.casefold() == label), None)
+    known = next((k for k in site.known(session.project) if k.label.casefold() == label), None)
     mine = known is not None and known.subject.casefold() == session.subject.casefold()
     holding = in_archive(site.rest, known.accession) if known and mine else NOWHERE
     archive = compare(session.instances, holding)
-    verified, uri = archive.verified, holding.uri
+    verified, counted, uri = archive.verified, archive.counted, holding.uri
     if archive.lacking:
-        for row in prearchive.rows(site.rest, session.project):
+        for row in site.rows(session.project, fresh=True):
             if row.belongs_to(session) and row.status == "READY":
-                verified |= compare(session.instances, in_row(site.rest, row.uri)).verified
+                there = compare(session.instances, in_row(site.rest, row.uri))
+                verified |= there.verified
+                counted |= there.counted
                 uri = uri or row.uri
-    missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified}
-    word: VerdictWord = "missing" if missing else "counted" if archive.counted else "verified"
-    return Verdict(word, uri, verified, archive.counted - verified, missing=missing), 0
+    counted -= verified
+    missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
+    word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
+    return Verdict(word, uri, verified, counted, missing=missing), 0
 
 
 def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
@@ -60,7 +63,6 @@ def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) ->
             continue
         canonical[name] = project.id
         site.projects[project.id] = project
-        site.refresh(project.id)
     if not canonical and refused:
         raise next(iter(refused.values()))
     sessions = []
@@ -70,7 +72,18 @@ def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) ->
             sessions.append(replace(session, conflicts=(*session.conflicts, problem)))
         else:
             sessions.append(replace(session, project=canonical[session.project]))
-    return replace(plan, sessions=tuple(sessions))
+    return _merged(replace(plan, sessions=tuple(sessions)), several_names=len(canonical) > len(site.projects))
+
+
+def _merged(plan: Plan, *, several_names: bool) -> Plan:
+    """The plan with the conflicts that show only when an alias and an id turn out to be one project."""
+    if not several_names:
+        return plan
+    drafts = [Draft(session, session.subject, ()) for session in plan.sessions]
+    sessions, conflicts = mark_conflicts(drafts, by_study=False)
+    new = tuple(problem for problem in conflicts if problem not in plan.problems)
+    clean = tuple(replace(s, conflicts=tuple(dict.fromkeys(s.conflicts))) for s in sessions)
+    return replace(plan, sessions=clean, problems=(*plan.problems, *new))
 
 
 def find_existing(site: Site, plan: Plan) -> list[Session]:
@@ -79,7 +92,7 @@ def find_existing(site: Site, plan: Plan) -> list[Session]:
     for session in plan.sessions:
         if session.conflicts:
             continue
-        for known in site.known[session.project]:
+        for known in site.known(session.project):
             same_label = known.label.casefold() == session.label.casefold()
             if same_label and known.subject.casefold() == session.subject.casefold():
                 found.append(session)

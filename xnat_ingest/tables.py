@@ -31,6 +31,8 @@ def rows(chunks: Iterable[bytes]) -> Iterator[Row]:
         except json.JSONDecodeError:
             text, at = text[at:] + _more(texts), 0
             continue
+        if not isinstance(row, dict):
+            raise ValueError("a row of the table is none")
         yield {key: "" if value is None else str(value) for key, value in row.items()}
 
 

@@ -82,6 +82,14 @@ def subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     return items(request.query, item("xnat:subjectData", fields, {"experiments/experiment": experiments}))
 
 
+def any_subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    """A subject by its accession id, in whichever readable project it is."""
+    for one in site.projects.values():
+        if found["subject"] in one.subjects.values() and site.may(request.user, one, "read"):
+            return subject(site, request, {**found, "project": one.id})
+    raise RestError(404, "Unable to find the specified subject.")
+
+
 def _subject_label(project: Project, name: str) -> str | None:
     """By label, case and all, or by accession id: reading is stricter than archiving."""
     if name in project.subjects:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.standin.body import Request
     from tests.standin.server import StandIn
 
+_DATA = re.compile(r"/(data|REST|xapi|fs)(/|$)")
+"""The default data paths: everything else leads to the login page, whoever asks."""
+
 _BROWSER = re.compile(r".*(MSIE|Mozilla|AppleWebKit|Opera)")
 """The default interactive agents: they are sent to the login page instead of getting a 401."""
 
@@ -61,12 +64,21 @@ class Gate:
         return None
 
     def refuse(self, message: str) -> Reply:
-        body = f"<html><head><title>Error report</title></head><body><h1>HTTP Status 401 - {message}</h1></body></html>"
+        """401 with the page of Tomcat itself: no XNAT page is mapped to it."""
+        title = "HTTP Status 401 \u2013 Unauthorized"
+        rule = '<hr class="line" />'
+        why = "The request has not been applied because it lacks valid authentication credentials for the target resource."
+        body = (
+            f'<!doctype html><html lang="en"><head><title>{title}</title><style type="text/css">h1 {{color:white}}'
+            f"</style></head><body><h1>{title}</h1>{rule}<p><b>Type</b> Status Report</p><p><b>Message</b> {message}</p>"
+            f"<p><b>Description</b> {why}</p>{rule}<h3>Apache Tomcat/9.0.45</h3></body></html>"
+        )
         realm = [("WWW-Authenticate", f'Basic realm="{self._site.settings.site_id}"')]
         return Reply(401, body.encode(), "text/html;charset=utf-8", realm)
 
     def _stranger(self, request: Request) -> Reply:
-        if _BROWSER.match(request.user_agent or ""):
+        path = request.path.removeprefix(self._site.settings.context_path)
+        if not _DATA.match(path) or _BROWSER.match(request.user_agent or ""):
             return Reply(302, headers=[("Location", self._site.url + "/app/template/Login.vm")])
         return self.refuse("Full authentication is required to access this resource")
 

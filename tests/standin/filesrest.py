@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +73,24 @@ def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
             raise RestError(404, "Unable to find the specified catalog.")
     if rest := found.get("rest"):
         return _download(request, scans, rest)
+    if request.query.get("format") in ("zip", "tar", "tar.gz"):
+        return _archive(request, session, scans)
     rows = list(_rows(site, session, scans))
     return table(_FILE_COLUMNS, rows, title="Files", uri_meta=True, query=request.query)
+
+
+def _archive(request: Request, session: ArchivedSession, scans: Iterable[Scan]) -> Reply:
+    """All files as one zip, as XNAT lays it out."""
+    if request.query["format"] != "zip":
+        raise RestError(501, "The stand-in packs zip only.")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for one in scans:
+            folder = f"{session.label}/scans/{one.id}-{one.series_description}/resources/DICOM/files/"
+            for name, path in one.files.items():
+                if path.exists():
+                    archive.write(path, folder + name)
+    return Reply(body=out.getvalue(), content_type="application/zip")
 
 
 def _by_number(session: ArchivedSession, name: str | None) -> list[Scan]:

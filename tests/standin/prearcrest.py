@@ -83,11 +83,16 @@ def show(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
 
 
 def _document(row: Row) -> str:
-    """A stub of the session document: enough to see that there is one."""
+    """The outline of the session document: the session and its scans."""
     kind = row.xsi_type.removeprefix("xnat:").removesuffix("Data")
+    scans = "".join(
+        f'<xnat:scan ID="{scan.id}" UID="{scan.series_uid}" xsi:type="{scan.xsi_type}"/>\n'
+        for scan in (row.built or {}).values()
+    )
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<xnat:{kind} project="{row.project or ""}" label="{row.label}" '
-        f'UID="{row.study_uid or ""}" xmlns:xnat="http://nrg.wustl.edu/xnat"/>\n'
+        f'UID="{row.study_uid or ""}" xmlns:xnat="http://nrg.wustl.edu/xnat" '
+        f'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">\n<xnat:scans>\n{scans}</xnat:scans>\n</xnat:{kind}>\n'
     )
 
 
@@ -193,7 +198,7 @@ def scans(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     rows: list[dict[str, Value]] = [
         {"ID": one.id, "xsiType": one.xsi_type, "series_description": one.series_description} for one in built.values()
     ]
-    return table(["ID", "xsiType", "series_description"], rows, total=False)
+    return table(["ID", "xsiType", "series_description"], rows, total=False, query=request.query)
 
 
 def _stats(scan: Scan) -> dict[str, Value]:
@@ -205,7 +210,7 @@ def resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     """Every scan's resource with its file count, in one table."""
     built = _built(site, request, found)
     rows = [_stats(one) | {"category": "scans", "cat_id": one.id} for one in built.values()]
-    return table(["category", "cat_id", "label", "file_count", "file_size"], rows, total=False)
+    return table(["category", "cat_id", "label", "file_count", "file_size"], rows, total=False, query=request.query)
 
 
 def _scan(site: StandIn, request: Request, found: dict[str, str]) -> Scan:
@@ -216,7 +221,8 @@ def _scan(site: StandIn, request: Request, found: dict[str, str]) -> Scan:
 
 
 def scan_resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    return table(["label", "file_count", "file_size"], [_stats(_scan(site, request, found))], total=False)
+    rows = [_stats(_scan(site, request, found))]
+    return table(["label", "file_count", "file_size"], rows, total=False, query=request.query)
 
 
 def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
@@ -235,4 +241,4 @@ def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
         for name, path in scan.files.items()
         if path.exists()
     ]
-    return table(["Name", "Size", "URI"], rows, total=False)
+    return table(["Name", "Size", "URI"], rows, total=False, query=request.query)

@@ -117,6 +117,8 @@ def show(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
         return text(str(project.code))
     if rest.startswith("current_arc"):
         return text("arc001")
+    if rest == "accessibility":
+        return text("private")
     if rest:
         raise RestError(400)
     fields: dict[str, Value] = {

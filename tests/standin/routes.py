@@ -63,6 +63,7 @@ def _table() -> list[tuple[str, str, Resource]]:
         ("GET", "/projects/{project}/experiments/{assessed}/resources", filesrest.resources),
         ("GET", "/projects/{project}/experiments/{assessed}/resources/{resource}/files", filesrest.files),
         ("GET", "/experiments", archiverest.all_experiments),
+        ("GET", "/subjects/{subject}", archiverest.any_subject),
         ("GET", "/experiments/{assessed}", archiverest.experiment),
     ]
     for session in _SESSIONS:

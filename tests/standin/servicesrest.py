@@ -65,10 +65,10 @@ def archive(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
         raise RestError(500, f"FAILED: Unable to archive {row.folder}: no session document")
     if not site.prearchive.set_status(row, "ARCHIVING"):
         raise RestError(403, "Operation already in progress on this prearchive entry.")
-    automatic = auto_archive(site, row, {})
     params.pop("overwrite_files", None)
     uri = queued_archive(site, row, request.user, params, override=word in ("append", "delete"))
-    if automatic or params.get("redirect", "").lower() == "true":
+    row.autoarchive = None  # its line of the table is gone by now: only the request and the project can tell
+    if auto_archive(site, row, params) or params.get("redirect", "").lower() == "true":
         return Reply(303, headers=[("Location", site.url + uri)])
     return text(uri + "\r\n", content_type="text/uri-list")
 

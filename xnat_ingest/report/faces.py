@@ -13,7 +13,7 @@ from xnat_ingest.errors import EXIT_MEANING, Exit
 from xnat_ingest.model import Event, Outcome, Result
 from xnat_ingest.naming import printable
 from xnat_ingest.options import Settings
-from xnat_ingest.report.progress import Board, amount
+from xnat_ingest.report.progress import Board, Stream, amount
 
 SHOWN_PROBLEMS = 20
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
@@ -29,16 +29,40 @@ class Face(Protocol):
         ...
 
 
+class Log:
+    """A stream for log lines; when whoever read it has gone, the run goes on in silence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone = False
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        if not self._gone:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._gone = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Every write has been flushed."""
+
+
 def make_face(settings: Settings) -> Face:
+    log = Log(sys.stderr)
     if settings.log_format == "json":
-        return JsonFace(sys.stderr, sys.stdout)
-    return TextFace(sys.stderr, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
+        return JsonFace(log, sys.stdout)
+    return TextFace(log, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
 
 
 class JsonFace:
     """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text face."""
 
-    def __init__(self, log: TextIO, out: TextIO) -> None:
+    def __init__(self, log: Stream, out: TextIO) -> None:
         self._log = log
         self._out = out
         self._lock = threading.Lock()
@@ -67,7 +91,7 @@ class JsonFace:
 class TextFace:
     """Lines for people; on a terminal, one live line per session in flight."""
 
-    def __init__(self, log: TextIO, out: TextIO, verbosity: int = 0) -> None:
+    def __init__(self, log: Stream, out: TextIO, verbosity: int = 0) -> None:
         self._out = out
         self._verbosity = verbosity
         self._board = Board(log, live=log.isatty())

@@ -5,10 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol
 
 REDRAW = 0.1  # seconds between two drawings
 HEARTBEAT = 30.0  # seconds between two plain lines of one session
+
+
+class Stream(Protocol):
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
 
 
 def amount(number: float) -> str:
@@ -43,7 +51,7 @@ class _Flight:
 class Board:
     """Where log lines and live lines share one stream. Not thread-safe: its owner holds the lock."""
 
-    def __init__(self, stream: TextIO, *, live: bool) -> None:
+    def __init__(self, stream: Stream, *, live: bool) -> None:
         self._stream = stream
         self._live = live
         self._flights: dict[str, _Flight] = {}

@@ -45,7 +45,8 @@ class ArchiveTransport:
             body=body,
             sent=sent,
         )
-        return Receipt(tuple(reply.text.split()), part.instances, part.bytes)
+        uris = tuple(reply.text.split())
+        return Receipt(uris, part.instances if uris else (), part.bytes)
 
     def check(self) -> str:
         return f"user {self._rest.user} is logged in at {self._rest.server}"

@@ -44,6 +44,7 @@ class Retrying:
         self._patience = patience
         self._pace = pace
         self._settle = settle
+        self._limit = 0  # the smallest part that was ever too large, in bytes; 0 while none was
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         return self._inner.parts(instances)
@@ -56,6 +57,8 @@ class Retrying:
 
     def _send(self, session: Session, part: Part, sent: Callable[[int], None], history: _History) -> Receipt:
         while True:
+            if self._limit and part.bytes >= self._limit and len(part.instances) > 1:
+                return self._send_pieces(session, _halves(part), sent, history)
             history.attempts += 1
             try:
                 with self._pace.slot():
@@ -78,12 +81,13 @@ class Retrying:
     ) -> list[Part] | None:
         """Waits for another attempt at the part (None), or cuts it (pieces), or raises."""
         if isinstance(error, ServerSaid) and error.status == 413:
+            # Halving ends by itself, so it takes nothing from the budget; parts to come are cut beforehand.
+            self._limit = min(self._limit or part.bytes, part.bytes)
             if len(part.instances) == 1:
                 raise _RefusedAlone(
                     f"{part.bytes} bytes in one request are more than the server, or a proxy in front of it, takes; "
                     "its administrator must raise that limit"
                 )
-            self._patience.spend(error)
             return _halves(part)
         if isinstance(error, ServerSaid) and error.status == 400:
             return self._after_400(part, error, history)
