@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test test-real check clean
 
 # The main job on real DICOM files, against a stand-in server on this machine; then again, sending nothing.
 demo: $(READY)
@@ -13,6 +13,10 @@ demo: $(READY)
 # Lint, types, tests.
 test: check
 	$(RUN) -m pytest
+
+# Real clients (xnatpy, pyxnat, xnatctl), each in an environment of its own, against the stand-in.
+test-real: $(READY)
+	$(RUN) -m pytest -m real tests/real
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
@@ -28,5 +32,5 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-real build demo dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

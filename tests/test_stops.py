@@ -182,7 +182,9 @@ def told(site: StandIn, *reports: dict[str, Any]) -> None:
     sent = [report["totals"]["bytes_sent"] for report in reports]
     loser = reports[sent.index(min(sent))]
     there = loser["totals"]["already_there"] > 0
-    assert there or any(problem["kind"] == "live-row" for report in reports for problem in report["problems"])
+    assert there or any(problem["kind"] == "live-row" for report in reports for problem in report["problems"]), [
+        (r["exit_code"], r["totals"], r["problems"]) for r in reports
+    ]
 
 
 @pytest.mark.parametrize("attempt", range(3))

@@ -135,8 +135,8 @@ class _Delivery:
                 break
             except (ServerSaid, Unreachable) as error:
                 row = prearchive.settle(self.site.rest, uri, self.site.patience.pause)
-                if row is None or (error.status in (409, 500) and row.status in prearchive.OPEN):
-                    raise LiveRow(uri) from error  # somebody else has it, or has only just begun it
+                if row is None or error.status in (409, 500):
+                    raise LiveRow(uri) from error  # somebody else has it, or is in the middle of a file
                 if not is_passing(error):
                     raise
                 self.site.patience.wait(error, attempt)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.clients import Client, DriverError, lacks
+from tests.real.clients import Client, DriverError
 from tests.real.holdings import held
 from tests.standin import StandIn
 
@@ -40,7 +40,6 @@ def test_send_archive_and_read(pyxnat: Client, site: StandIn, login: dict[str, s
     assert (site.requests[-1].method, site.requests[-1].path) == ("DELETE", "/data/JSESSION")
 
 
-@lacks("the listings of a row's scans, resources and files ignore format=csv")
 def test_prearchive(pyxnat: Client, site: StandIn, login: dict[str, str], tar: str) -> None:
     found = pyxnat.drive(DRIVER, "prearchive", **login, tar=tar, project="DEMO")
     row = site.rows("DEMO")[0]
@@ -50,7 +49,6 @@ def test_prearchive(pyxnat: Client, site: StandIn, login: dict[str, str], tar: s
     assert found["files"] == ["IM000001", "IM000002", "IM000003"]
 
 
-@lacks("files?format=zip answers the JSON table")
 def test_download(pyxnat: Client, login: dict[str, str], tree: Path, tar: str) -> None:
     pyxnat.drive(DRIVER, "archive", **login, tar=tar, folder=str(pyxnat.folder), project="MANUAL")
     folder = pyxnat.folder / "down"
@@ -59,12 +57,10 @@ def test_download(pyxnat: Client, login: dict[str, str], tree: Path, tar: str) -
     assert held(folder) == held(tree)
 
 
-@lacks("no /data/projects/P/accessibility")
 def test_accessibility(pyxnat: Client, login: dict[str, str]) -> None:
     assert pyxnat.drive(DRIVER, "accessibility", **login, project="DEMO") == {"accessibility": "private"}
 
 
-@lacks("its 401 page is not Tomcat's, and pyxnat stumbles over what is well-formed XML")
 def test_wrong_password(pyxnat: Client, site: StandIn, login: dict[str, str]) -> None:
     with pytest.raises(DriverError, match="DatabaseError"):
         pyxnat.drive(DRIVER, "login", **login | {"password": "wrong"})

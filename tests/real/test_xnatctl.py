@@ -81,7 +81,6 @@ def test_listings_and_archiving(xnatctl: Client, site: StandIn, tree: Path) -> N
     assert listed(xnatctl, "prearchive", "list") == []
 
 
-@lacks("files?format=zip answers the JSON table, and xnatctl calls that a download")
 def test_download(xnatctl: Client, tree: Path) -> None:
     assert upload(xnatctl, tree, project="MANUAL")[0] == 0
     (row,) = listed(xnatctl, "prearchive", "list", "--project", "MANUAL")

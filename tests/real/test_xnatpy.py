@@ -58,7 +58,7 @@ def test_post_commit_and_listings(xnatpy: Client, site: StandIn, login: dict[str
     "project",
     [
         "MANUAL",
-        pytest.param("DEMO", marks=lacks("services/archive answers 303 despite auto-archive=false")),
+        "DEMO",
     ],
 )
 def test_object_model(xnatpy: Client, site: StandIn, login: dict[str, str], tree: Path, tar: str, project: str) -> None:
@@ -74,14 +74,12 @@ def test_object_model(xnatpy: Client, site: StandIn, login: dict[str, str], tree
 
 
 @pytest.mark.usefixtures("schemas")
-@lacks("no /data/subjects/ID")
 def test_subject_of_an_experiment(xnatpy: Client, login: dict[str, str], tar: str) -> None:
     xnatpy.drive(DRIVER, "post", **login, tar=tar, project="MANUAL")
     assert xnatpy.drive(DRIVER, "subject_of", **login, project="MANUAL") == {"subject": "S1"}
 
 
 @pytest.mark.usefixtures("schemas")
-@lacks("files?format=zip answers the JSON table")
 def test_download(xnatpy: Client, login: dict[str, str], tree: Path, tar: str) -> None:
     xnatpy.drive(DRIVER, "post", **login, tar=tar, project="MANUAL")
     folder = xnatpy.folder / "down"
@@ -139,7 +137,6 @@ def test_address(xnatpy: Client, site: StandIn, login: dict[str, str], context: 
     assert found == {"user": "up", "address": site.url + "/data/auth"}
 
 
-@lacks("401 instead of 302 for what is no data path")
 def test_entry_leads_to_the_login_page(xnatpy: Client, site: StandIn, login: dict[str, str]) -> None:
     xnatpy.drive(DRIVER, "login", **login)
     assert [one.status for one in site.requests[:2]] == [302, 200]

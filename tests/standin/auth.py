@@ -67,11 +67,11 @@ class Gate:
         """401 with the page of Tomcat itself: no XNAT page is mapped to it."""
         title = "HTTP Status 401 \u2013 Unauthorized"
         rule = '<hr class="line" />'
-        why = "The request has not been applied because it lacks valid authentication credentials for the target resource."
+        why = "The request has not been applied because it lacks valid credentials for the target resource."
         body = (
             f'<!doctype html><html lang="en"><head><title>{title}</title><style type="text/css">h1 {{color:white}}'
-            f"</style></head><body><h1>{title}</h1>{rule}<p><b>Type</b> Status Report</p><p><b>Message</b> {message}</p>"
-            f"<p><b>Description</b> {why}</p>{rule}<h3>Apache Tomcat/9.0.45</h3></body></html>"
+            f"</style></head><body><h1>{title}</h1>{rule}<p><b>Type</b> Status Report</p>"
+            f"<p><b>Message</b> {message}</p><p><b>Description</b> {why}</p>{rule}<h3>Apache Tomcat/9.0.45</h3></body></html>"
         )
         realm = [("WWW-Authenticate", f'Basic realm="{self._site.settings.site_id}"')]
         return Reply(401, body.encode(), "text/html;charset=utf-8", realm)
