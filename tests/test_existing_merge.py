@@ -115,15 +115,16 @@ def test_row_somebody_is_sending_one_long_file_into(
     ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
 ) -> None:
     """No new name appears while a long file travels: that it grows is a sign of life, too."""
-    tree = make_session(tmp_path / "t/S/E", (Series("T1_0001", 3),), "study")
+    long = Series("T1_0001", 3, tags={"EncapsulatedDocument": bytes(1_200_000)})
+    tree = make_session(tmp_path / "t/S/E", (long,), "study")
     row = other.send(tree[:1])
     body = tar({path.name: path.read_bytes() for path in tree[1:]})
     headers = TAR | {"Content-Length": str(len(body))}
 
     def slowly() -> Iterator[bytes]:
-        for start in range(0, len(body), 600):
-            yield body[start : start + 600]
-            time.sleep(0.05)
+        for start in range(0, len(body), 60_000):
+            yield body[start : start + 60_000]
+            time.sleep(0.04)
 
     query = "&".join(f"{key}={value}" for key, value in (PARAMS | OURS).items())
     replies = []

@@ -87,8 +87,9 @@ HOLDS: dict[str, tuple[str, slice, tuple[str, int] | None, slice]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", HOLDS)
+@pytest.mark.parametrize(
+    ("name", "mode"), [*((name, "resume") for name in HOLDS), *(("ready, some", mode) for mode in MODES[1:])]
+)
 def test_our_row_is_completed(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, name: str, mode: str
 ) -> None:
@@ -166,8 +167,7 @@ def test_stuck_for_a_cause_that_passed(
     whole(site, tree)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("status", ["CONFLICT", "ERROR"])
+@pytest.mark.parametrize(("status", "mode"), [("ERROR", "resume"), *(("CONFLICT", mode) for mode in MODES)])
 def test_stuck_for_another_cause(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, status: str, mode: str
 ) -> None:
@@ -198,8 +198,10 @@ FOREIGN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [*FOREIGN, "of another study"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*((name, "resume") for name in [*FOREIGN, "of another study"]), *(("another tool's", m) for m in MODES[1:])],
+)
 def test_row_that_is_not_ours(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, name: str, mode: str
 ) -> None:

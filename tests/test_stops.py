@@ -162,7 +162,7 @@ def test_signal_while_the_tree_is_read(runs: Runs, site: StandIn) -> None:
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """SIGTERM and SIGKILL by turns, each followed by a rerun: at the end nothing lacks, nothing is there twice."""
-    figures = drive(8, tmp_path, seed=time.time_ns(), seconds=14)
+    figures = drive(8, tmp_path, seed=time.time_ns(), seconds=11)
     assert figures.clean, str(figures)
     assert figures.kills.total() >= 3
 

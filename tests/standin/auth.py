@@ -71,7 +71,8 @@ class Gate:
         body = (
             f'<!doctype html><html lang="en"><head><title>{title}</title><style type="text/css">h1 {{color:white}}'
             f"</style></head><body><h1>{title}</h1>{rule}<p><b>Type</b> Status Report</p>"
-            f"<p><b>Message</b> {message}</p><p><b>Description</b> {why}</p>{rule}<h3>Apache Tomcat/9.0.45</h3></body></html>"
+            f"<p><b>Message</b> {message}</p><p><b>Description</b> {why}</p>{rule}"
+            f"<h3>Apache Tomcat/9.0.45</h3></body></html>"
         )
         realm = [("WWW-Authenticate", f'Basic realm="{self._site.settings.site_id}"')]
         return Reply(401, body.encode(), "text/html;charset=utf-8", realm)

@@ -1,0 +1,118 @@
+"""Whether and when a request is repeated, and how many parts travel at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from xnat_ingest import patience
+from xnat_ingest.errors import ServerSaid, Unreachable
+from xnat_ingest.pace import Pace
+from xnat_ingest.patience import Patience, is_passing
+
+
+def said(status: int, retry_after: str = "") -> ServerSaid:
+    return ServerSaid("POST /x", status, "", retry_after)
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_statuses_that_say_later(status: int) -> None:
+    assert is_passing(said(status))
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 409, 413, 500, 501])
+def test_statuses_that_would_be_the_same_again(status: int) -> None:
+    assert not is_passing(said(status))
+
+
+def test_waits_grow_are_drawn_and_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full jitter: anything between nothing and the doubled bound, never above the cap."""
+    monkeypatch.setattr(patience, "BASE", 0.5)
+    waits: list[float] = []
+    patient = Patience(1000, waits.append)
+    for _ in range(100):
+        for attempt in range(1, patience.MOST_ATTEMPTS):
+            patient.wait(Unreachable("gone"), attempt)
+    rounds = [waits[index :: patience.MOST_ATTEMPTS - 1] for index in range(patience.MOST_ATTEMPTS - 1)]
+    for index, drawn in enumerate(rounds):
+        bound = min(patience.CAP, 0.5 * 2**index)
+        assert max(drawn) <= bound
+        assert max(drawn) > bound * 0.6
+        assert min(drawn) < bound * 0.4
+
+
+def test_budget_and_attempts_end_in_the_error_itself() -> None:
+    patient = Patience(2, lambda seconds: None)
+    error = said(503)
+    patient.wait(error, 1)
+    patient.wait(error, 1)
+    with pytest.raises(ServerSaid) as caught:
+        patient.wait(error, 1)
+    assert caught.value is error
+    assert patient.repeats == 2
+    with pytest.raises(ServerSaid):
+        Patience(100, lambda seconds: None).wait(error, patience.MOST_ATTEMPTS)
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("7", 7, 7.1),
+        ("100000", 300, 300.1),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True), 30, 40.1),
+        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0, 0.1),
+        ("soon", 0, 0.1),
+        ("-5", 0, 0.1),
+    ],
+    ids=["seconds", "too long", "date", "past", "words", "negative"],
+)
+def test_retry_after(header: str, least: float, most: float) -> None:
+    waits: list[float] = []
+    Patience(1, waits.append).wait(said(503, header), 1)
+    assert least <= waits[0] <= most
+
+
+def test_pace_halves_on_trouble_and_grows_by_one_a_round() -> None:
+    pace = Pace(8)
+    pace.bad()
+    pace.bad()
+    assert pace.limit == 2
+    pace.good()
+    assert pace.limit == 2
+    pace.good()
+    assert pace.limit == 3
+    for _ in range(100):
+        pace.good()
+    assert pace.limit == 8
+    for _ in range(10):
+        pace.bad()
+    assert pace.limit == 1
+
+
+def test_pace_holds_back_what_is_too_much() -> None:
+    """Never more in flight than the limit, and all get their turn."""
+    pace = Pace(3)
+    flying, most, done = 0, 0, 0
+    lock = threading.Lock()
+
+    def fly() -> None:
+        nonlocal flying, most, done
+        with pace.slot():
+            with lock:
+                flying += 1
+                most = max(most, flying)
+            time.sleep(0.005)
+            with lock:
+                flying -= 1
+                done += 1
+
+    threads = [threading.Thread(target=fly) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, done) == (3, 20)
