@@ -97,7 +97,7 @@ class _Delivery:
             self.sending.tell(self.session.instances)
             return self._verdict(decision.archive, len(decision.archive.seen))
         self.sending.disturbed = False
-        there = self._join_row(decision)
+        there = self._join_row(decision, standing.holding)
         seen = decision.archive.seen | there
         if self.site.existing == "overwrite":
             seen = there
@@ -108,7 +108,7 @@ class _Delivery:
             self._close()
         return self._prove(decision, len(seen))
 
-    def _join_row(self, decision: Decision) -> frozenset[str]:
+    def _join_row(self, decision: Decision, archive: Holding) -> frozenset[str]:
         """What our row, if there is one, already holds whole."""
         row = decision.row
         if row is None:
@@ -116,6 +116,7 @@ class _Delivery:
             return frozenset()
         self.sending.uri = row.uri
         holding = self._built(row.uri)
+        self._overwrite |= not archive.sizes.keys().isdisjoint(holding.sizes)
         if row.status.startswith("RECEIVING"):
             self._watch(row, holding)
         return self._whole(decision.lacks, holding, in_peace=row.status == "READY")
