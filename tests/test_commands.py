@@ -59,3 +59,22 @@ def test_variable_that_is_no_setting_is_told(
     make_session(tmp_path / "t/S/E", SERIES)
     monkeypatch.setenv("XNAT_INGEST_WORKER", "3")
     assert "did you mean XNAT_INGEST_WORKERS?" in ingest("upload", tmp_path / "t").err
+
+
+def test_administrator_learns_of_the_sites_own_names_and_petmr(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read site preferences: a short series under the site's own names is finished, PET/MR is kept apart."""
+    site.user("up").all_data = True
+    site.settings.file_name_template = "${SOPInstanceUID}"
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 3),), "study")
+    assert ingest("upload", tmp_path / "t").session("S_E")["verdict"] == "counted"
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 5),), "study")
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.totals["counted"], ended.session("S_E")["verdict"]) == (0, 5, "counted")
+    assert [len(session.files) for session in site.sessions("DEMO")] == [5]
+    site.settings.site_petmr = "separate"
+    both = (Series("MR_0001", 2), Series("PT_0002", 2, tags={"Modality": "PT"}))
+    make_session(tmp_path / "u/S/F", both)
+    ended = ingest("upload", tmp_path / "u")
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["petmr-split"], 0)

@@ -162,8 +162,9 @@ def test_signal_while_the_tree_is_read(runs: Runs, site: StandIn) -> None:
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """SIGTERM and SIGKILL by turns, each followed by a rerun: at the end nothing lacks, nothing is there twice."""
-    figures = drive(8, tmp_path, seed=time.time_ns(), seconds=11)
-    assert figures.clean, str(figures)
+    seed = time.time_ns()
+    figures = drive(8, tmp_path, seed=seed, seconds=9)
+    assert figures.clean, f"seed {seed}: {figures}"
     assert figures.kills.total() >= 3
 
 
@@ -187,7 +188,7 @@ def told(site: StandIn, *reports: dict[str, Any]) -> None:
     ]
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(2))
 def test_two_runs_started_together(runs: Runs, site: StandIn, attempt: int) -> None:
     """No damage: every instance is there exactly once; the one that came second says so."""
     for name in ("a", "b"):

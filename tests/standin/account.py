@@ -114,19 +114,32 @@ def _build(site: StandIn) -> dict[str, str]:
 
 def site_config(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
     """Site preferences; for administrators."""
+    return as_json(_preferences(site, request))
+
+
+def site_preference(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    """One site preference; a text comes bare although typed as JSON."""
+    preferences = _preferences(site, request)
+    if found["property"] not in preferences:
+        raise RestError(404, f"No site configuration property named {found['property']}")
+    value = preferences[found["property"]]
+    if isinstance(value, str):
+        return text(value, content_type="application/json;charset=UTF-8")
+    return as_json(value)
+
+
+def _preferences(site: StandIn, request: Request) -> dict[str, object]:
     if not request.user.all_data:
         raise RestError(403, "Access is denied")
     settings = site.settings
-    return as_json(
-        {
-            "siteId": settings.site_id,
-            "dicomFileNameTemplate": settings.file_name_template,
-            "sessionXmlRebuilderInterval": (settings.rebuilder_interval or 300.0) / 60,
-            "sessionArchiveTimeoutInterval": settings.archive_timeout,
-            "uiDefaultCompressedUploaderImporter": settings.default_importer,
-            "enableSitewideAnonymizationScript": settings.site_anonymization,
-            "preventCrossModalityMerge": settings.prevent_cross_modality_merge,
-            "sitewidePetMr": settings.site_petmr or "",
-            "checksums": settings.checksums,
-        }
-    )
+    return {
+        "siteId": settings.site_id,
+        "dicomFileNameTemplate": settings.file_name_template,
+        "sessionXmlRebuilderInterval": (settings.rebuilder_interval or 300.0) / 60,
+        "sessionArchiveTimeoutInterval": settings.archive_timeout,
+        "uiDefaultCompressedUploaderImporter": settings.default_importer,
+        "enableSitewideAnonymizationScript": settings.site_anonymization,
+        "preventCrossModalityMerge": settings.prevent_cross_modality_merge,
+        "sitewidePetMr": settings.site_petmr or "",
+        "checksums": settings.checksums,
+    }

@@ -102,6 +102,7 @@ _XAPI: list[tuple[str, Resource]] = [
     (r"/siteConfig/buildInfo", account.build_info),
     (r"/siteConfig/buildInfo/(?P<property>[^/]+)", account.build_property),
     (r"/siteConfig", account.site_config),
+    (r"/siteConfig/(?P<property>[^/]+)", account.site_preference),
 ]
 
 
