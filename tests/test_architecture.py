@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "xnat_ingest"
 # Left to right, as data goes. Inside a group a module may import only what ALLOWED says.
 GROUPS = (
     {"__init__"},
-    {"errors", "naming", "model", "tables", "replies", "fileformat", "patience", "pace"},
+    {"errors", "naming", "model", "tables", "replies", "fileformat", "patience", "pace", "stop"},
     {
         "options",
         "config",
@@ -37,6 +37,7 @@ GROUPS = (
 ALLOWED = {
     "model": {"naming"},
     "patience": {"errors"},
+    "stop": {"errors"},
     "config": {"options"},
     "settings": {"config", "options"},
     "scan": {"sources"},

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xnat_ingest.model import Result
     from xnat_ingest.options import Settings
     from xnat_ingest.report import Face
-    from xnat_ingest.run import Stop
+    from xnat_ingest.stop import Stop
 
 COMMANDS = {
     "plan": "what would be sent, and every conflict; opens no socket (--online asks the server too)",
@@ -147,8 +147,9 @@ def _tree(
 ) -> int:
     from xnat_ingest import report
     from xnat_ingest.model import Event
-    from xnat_ingest.run import Run, Stop
+    from xnat_ingest.run import Run
     from xnat_ingest.settings import credentials, unknown_variables
+    from xnat_ingest.stop import Stop
 
     if settings.dry_run:
         command = "plan"

@@ -6,10 +6,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from xnat_ingest import prearchive, totals
 from xnat_ingest.deliver import conflict, deliver
@@ -25,8 +24,9 @@ from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project, ask
 from xnat_ingest.settings import Credentials
-from xnat_ingest.site import Site, pause_until
+from xnat_ingest.site import Site
 from xnat_ingest.sources import open_source
+from xnat_ingest.stop import Stop, await_all, pause_until
 from xnat_ingest.survey import (
     ask_projects,
     find_existing,
@@ -41,17 +41,6 @@ from xnat_ingest.transports import TRANSPORTS, Retrying, Way
 GRACE = 4.0
 Work = Callable[[Site, Session], tuple[Verdict, int]]
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
-
-
-class Stop:
-    """Set by a signal; asked for by everything that can take long."""
-
-    def __init__(self) -> None:
-        self.signum = 0
-
-    def check(self) -> None:
-        if self.signum:
-            raise Stopped(self.signum)
 
 
 class Run:
@@ -311,16 +300,6 @@ class Run:
             settings.destination,
             settings.transport,
         )
-
-
-def await_all(futures: Sequence[Future[Any]], stop: Stop, grace: float) -> None:
-    """Waits for all of them; after a signal only for grace seconds, since one may hang in a silent request."""
-    pending = set(futures)
-    deadline = 0.0
-    while pending and not (deadline and time.monotonic() > deadline):
-        pending = wait(pending, timeout=0.2).not_done
-        if stop.signum and not deadline:
-            deadline = time.monotonic() + grace
 
 
 def run_timestamp(started: datetime) -> str:

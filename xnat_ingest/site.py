@@ -58,15 +58,3 @@ class Site:
                 listing = prearchive.rows(self.rest, project)
                 self._rows[project] = time.monotonic(), listing
             return listing
-
-
-def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
-    """A wait that a signal ends. seconds: how long at most."""
-
-    def pause(seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
-            check_stop()
-
-    return pause
