@@ -20,11 +20,12 @@ WATCH = 5.0
 
 
 class LiveRow(Exception):
-    """Somebody else is at work on this session: what is there must be looked at afresh."""
+    """Somebody else is at work on this session, it seems: what is there must be looked at afresh."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, sign: str = "another run is sending this session into it") -> None:
         super().__init__(uri)
         self.uri = uri
+        self.sign = sign
 
 
 class Closing:

@@ -81,7 +81,7 @@ class _Delivery:
             try:
                 return self._run()
             except LiveRow as live:
-                self._wait_for_others(live.uri, last=time.monotonic() > deadline)
+                self._wait_for_others(live, last=time.monotonic() > deadline)
 
     def _run(self) -> Verdict:
         standing = look(self.site, self.session)
@@ -137,7 +137,8 @@ class _Delivery:
             except (ServerSaid, Unreachable) as error:
                 row = prearchive.settle(self.site.rest, uri, self.site.patience.pause)
                 if row is None or error.status in (409, 500):
-                    raise LiveRow(uri) from error  # somebody else has it, or is in the middle of a file
+                    # Most likely somebody else has it, or is in the middle of a file.
+                    raise LiveRow(uri, f"the server could not build it ({error})") from error
                 if not is_passing(error):
                     raise
                 self.site.patience.wait(error, attempt)
@@ -175,11 +176,11 @@ class _Delivery:
                 "which is not this program's; nothing was closed",
             )
 
-    def _wait_for_others(self, uri: str, *, last: bool) -> None:
-        text = f"another run is sending this session into row {uri}"
-        self.site.emit(Event("warning", {"text": f"{self.session.title}: {text}; waiting until it has ended"}))
-        if last or not prearchive.wait_until_still(self.site.rest, uri, self.site.patience.pause):
-            raise SessionTrouble("live-row", f"{text}; nothing was closed. Run again when it has ended")
+    def _wait_for_others(self, live: LiveRow, *, last: bool) -> None:
+        text = f"row {live.uri}: {live.sign}"
+        self.site.emit(Event("warning", {"text": f"{self.session.title}: {text}; waiting until it stands still"}))
+        if last or not prearchive.wait_until_still(self.site.rest, live.uri, self.site.patience.pause):
+            raise SessionTrouble("live-row", f"{text}; nothing was closed. Run again when that has ended")
         # Whoever waited with us is not to come back in the same moment.
         self.site.patience.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
         note = Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,))
