@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -76,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A stream that the caller closed is None: what goes there is meant for nobody.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label must not end a run where ASCII is spoken
     try:
         return _run(_modernised(words), os.environ)
     except IngestError as error:
@@ -83,9 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has gone: nothing more to say to them.
+    except OSError as error:
+        # Whoever read our output has gone, or its disk is full: nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"xnat-ingest: the result could not be printed: {error.strerror}", file=sys.stderr)
         return int(Exit.FAILED)
     except Exception as error:
         print(trace(error), file=sys.stderr)
@@ -167,23 +172,29 @@ def _tree(
     for line in settings.shown():
         face.emit(Event("setting", {"text": line}))
     if login:
-        face.emit(Event("setting", {"text": f"password = *** ({login.source})"}))
+        for line in (f"server in use = {login.server}", f"user in use = {login.user}", "password = ***"):
+            face.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
     if login and login.in_the_clear:
         face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     _catch_signals(stop)
     result = run.execute(login)
-    _finish(result, settings, face, 0o644 if in_service else 0o600)
-    return result.exit_code
+    return _finish(result, settings, face, 0o644 if in_service else 0o600)
 
 
-def _finish(result: Result, settings: Settings, face: Face, mode: int) -> None:
+def _finish(result: Result, settings: Settings, face: Face, mode: int) -> int:
     from xnat_ingest import report
 
+    written = ""
     try:
         if settings.report:
             report.write(settings.report, result, mode=mode)
-    finally:
-        face.end(result, settings.report)
+            written = settings.report
+    except IngestError as error:
+        # The last line tells the code that the process ends with, and no report that is not there.
+        print(f"xnat-ingest: {error}", file=sys.stderr)
+        result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
+    face.end(result, written)
+    return result.exit_code
 
 
 def _catch_signals(stop: Stop) -> None:

@@ -45,7 +45,7 @@ def read_config(path: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UsageError(f"config file {path} is not UTF-8 text") from error
     try:
-        config = json.loads(text)
+        config = json.loads(text, object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
         raise UsageError(f"config file {path} is not JSON: {error.msg}, line {error.lineno}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
@@ -56,6 +56,15 @@ def read_config(path: str) -> dict[str, Any]:
             raise UsageError(f"config file {path} has both Exclude and exclude; keep one of them")
         config["exclude"] = [{"folder": word} for word in config.pop("Exclude")]
     return dict(config)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON lets the last of two equal keys win without a word; a list of exclusions must not vanish so."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise UsageError(f"a config file has the key {next(k for k in keys if keys.count(k) > 1)!r} twice; join them")
+    return found
 
 
 def _check_config(path: str, config: object) -> None:

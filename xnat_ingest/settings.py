@@ -13,6 +13,7 @@ import netrc
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,8 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     if not user:
         raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
     if not password and sys.stdin and sys.stdin.isatty():
-        password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
+        with suppress(EOFError):  # Ctrl-D: no password
+            password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
     if not password:
         raise UsageError("no password: set XNAT_PASS, give --password-file FILE, or add the server to ~/.netrc")
     return Credentials(server, user, password, source)

@@ -141,6 +141,8 @@ def result_lines(result: Result, report: str) -> list[str]:
         lines.append(
             f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
         )
+    if links := sum(aside.reason == "link" for aside in result.plan.set_aside):
+        lines.append(f"{links} symbolic links that leave ROOT or lead in circles were not followed")
     totals = result.totals
     if totals["counted"]:
         lines.append(f"{totals['counted']} instances counted per series: their identity is not visible on the server")
