@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,14 @@ def test_administrator_learns_of_the_sites_own_names_and_petmr(
     make_session(tmp_path / "u/S/F", both)
     ended = ingest("upload", tmp_path / "u")
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["petmr-split"], 0)
+
+
+def test_result_that_cannot_be_printed_is_no_bug(tmp_path: Path) -> None:
+    """A full disk behind stdout: one sentence, exit 1, and no plea to report a bug."""
+    make_session(tmp_path / "t/S/E", SERIES)
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "xnat_ingest", "plan", str(tmp_path / "t"), "-P", "DEMO"]
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert "could not be printed" in ended.stderr
+    assert "bug" not in ended.stderr

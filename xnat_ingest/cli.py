@@ -87,15 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
-    except OSError as error:
-        # Whoever read our output has gone, or its disk is full: nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"xnat-ingest: the result could not be printed: {error.strerror}", file=sys.stderr)
-        return int(Exit.FAILED)
+    except BrokenPipeError as error:
+        return _unheard(error)
     except Exception as error:
         print(trace(error), file=sys.stderr)
         print(f"xnat-ingest {__version__}: this is a bug; please report it with the lines above", file=sys.stderr)
         return int(Exit.BUG)
+
+
+def _unheard(error: OSError) -> int:
+    """When whoever read our output has gone, or its disk is full: nothing more is said there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(f"xnat-ingest: the result could not be printed: {error.strerror}", file=sys.stderr)
+    return int(Exit.FAILED)
 
 
 def script() -> NoReturn:
@@ -193,7 +197,10 @@ def _finish(result: Result, settings: Settings, face: Face, mode: int) -> int:
         # The last line tells the code that the process ends with, and no report that is not there.
         print(f"xnat-ingest: {error}", file=sys.stderr)
         result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
-    face.end(result, written)
+    try:
+        face.end(result, written)
+    except OSError as error:
+        return max(result.exit_code, _unheard(error))
     return result.exit_code
 
 

@@ -34,7 +34,7 @@ def open_source(root: str) -> Source:
         raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
     path = Path(root)
     try:
-        mode = path.stat().st_mode
+        mode = path.resolve().stat().st_mode
     except OSError as error:
         raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
     if not stat.S_ISDIR(mode):
