@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.clients import Client, lacks
+from tests.real.clients import Client
 from tests.real.holdings import held
 from tests.standin import StandIn
 
@@ -92,13 +92,7 @@ def test_download(xnatctl: Client, tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "mode",
-    [
-        pytest.param(["--mode", "zip"], marks=lacks("no zip bodies yet")),
-        pytest.param(["--mode", "gradual"], marks=lacks("no gradual-DICOM importer yet")),
-        pytest.param(["--direct-archive"], marks=lacks("no direct archive yet")),
-    ],
-    ids=lambda words: words[-1].strip("-"),
+    "mode", [["--mode", "zip"], ["--mode", "gradual"], ["--direct-archive"]], ids=lambda words: words[-1].strip("-")
 )
 def test_other_ways(xnatctl: Client, site: StandIn, tree: Path, mode: list[str]) -> None:
     code, _ = upload(xnatctl, tree, "--workers", "1", *mode)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.clients import Client, DriverError, lacks
+from tests.real.clients import Client, DriverError
 from tests.real.holdings import held
 from tests.standin import StandIn
 
@@ -102,7 +102,6 @@ def test_command_line(xnatpy: Client, login: dict[str, str], tar: str) -> None:
     assert '"label": "E1"' in told.stdout
 
 
-@lacks("no zip bodies yet")
 def test_command_line_import(xnatpy: Client, site: StandIn, tree: Path) -> None:
     """``xnat import experiment`` zips a folder."""
     words = ["--project", "DEMO", "--subject", "S1", "--experiment", "E1", "--import_handler", "DICOM-zip"]

@@ -70,6 +70,13 @@ def groups(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     return as_json(sorted(names + (["ALL_DATA_ADMIN"] if user.all_data else [])))
 
 
+def roles(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
+    """A user's roles on the site as a list of names; only the user and administrators may ask."""
+    user = _user(site, request, found["user"])
+    held = {"Administrator": user.all_data, "ContainerManager": user.container_manager}
+    return as_json([name for name, has in held.items() if has])
+
+
 def profile(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     user = _user(site, request, found["user"])
     return as_json(

@@ -42,6 +42,26 @@ def clean_value(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", label.strip())
 
 
+def create_subject(site: StandIn, project: Project, label: str) -> str:
+    """A new subject with its accession id."""
+    project.subjects[label] = f"{site.settings.site_id}_S{site.numbers.next('subject'):05d}"
+    return label
+
+
+def create_session(site: StandIn, project: Project, subject: str, label: str, xsi_type: str) -> ArchivedSession:
+    """A session of the archive with its accession id, not yet in the project's list."""
+    return ArchivedSession(
+        accession=f"{site.settings.site_id}_E{site.numbers.next('experiment'):05d}",
+        project=project.id,
+        subject=subject,
+        label=label,
+        study_uid=None,
+        xsi_type=xsi_type,
+        modality=session_modality(xsi_type),
+        directory=site.archive_root / project.id / "arc001" / label,
+    )
+
+
 class Archiver:
     """Archives rows; the locks live in this process only, as in one JVM."""
 
@@ -121,8 +141,8 @@ class Archiver:
         with self._site.lock:
             known = project.subject(wanted)
             if known is None:
-                project.subjects[wanted] = f"{self._site.settings.site_id}_S{self._site.numbers.next('subject'):05d}"
-            return known or wanted
+                known = create_subject(self._site, project, wanted)
+            return known
 
     def _compare(self, row: Row, existing: ArchivedSession, subject: str, scans: list[Scan], override: bool) -> None:
         if self._site.settings.prevent_cross_modality_merge and existing.xsi_type != row.xsi_type:
@@ -164,18 +184,11 @@ class Archiver:
         user: User,
     ) -> ArchivedSession:
         site = self._site
-        session = existing or ArchivedSession(
-            accession=f"{site.settings.site_id}_E{site.numbers.next('experiment'):05d}",
-            project=project.id,
-            subject=subject,
-            label=label,
-            study_uid=row.study_uid,
-            xsi_type=row.xsi_type,
-            modality=session_modality(row.xsi_type),
-            directory=site.archive_root / project.id / "arc001" / label,
-            date=row.scan_date,
-            insert_user=user.name,
-        )
+        session = existing
+        if session is None:
+            session = create_session(site, project, subject, label, row.xsi_type)
+            session.insert_user = user.name
+        session.date = session.date or row.scan_date
         for scan in scans:
             self._merge(session, scan)
         # An overridden conflict takes the incoming study; an ordinary merge has equal ones.
@@ -188,7 +201,6 @@ class Archiver:
         kept = session.scans.get(scan.id)
         if kept is None:
             kept = Scan(scan.id, scan.series_uid, scan.series_description, scan.modality, scan.xsi_type)
-            kept.resource_id = self._site.numbers.next("resource")
         folder = session.directory / "SCANS" / scan.id / "DICOM"
         by_uid = {uid: name for name, uid in kept.uids.items()}
         for name, path in scan.files.items():
@@ -202,6 +214,12 @@ class Archiver:
             _move(path, folder / name)
             kept.files[name], kept.uids[name] = folder / name, uid
             kept.digests.pop(name, None)
+        if not kept.resource_id:
+            kept.resource_id = self._site.numbers.next("resource")
+        kept.series_uid = kept.series_uid or scan.series_uid
+        kept.series_description = kept.series_description or scan.series_description
+        if dicom := kept.resources.get("DICOM"):
+            dicom.version += 1
         session.scans[scan.id] = kept
 
 

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from tests.standin.model import ArchivedSession, Project, Scan
+from tests.standin.columns import ROOTS, SHORTCUTS, column, columns_of, is_a, matches, root_of
+from tests.standin.model import ArchivedSession, Details, Project, Scan
 from tests.standin.projectrest import NOT_FOUND, visible_project
 from tests.standin.tables import Reply, RestError, Value, item, items, table
 
 if TYPE_CHECKING:
     from tests.standin.body import Request
     from tests.standin.server import StandIn
-
-_SHORTCUTS = {
-    "xnat:experimentdata/id": "ID",
-    "xnat:experimentdata/label": "label",
-    "xnat:experimentdata/project": "project",
-    "xnat:experimentdata/date": "date",
-    "xnat:experimentdata/time": "time",
-    "xnat:experimentdata/note": "note",
-    "xnat:experimentdata/meta/insert_date": "insert_date",
-    "xnat:experimentdata/meta/insert_user/login": "insert_user",
-    "xnat:experimentdata/meta/last_modified": "last_modified",
-    "xnat:experimentdata/extension_item/element_name": "xsiType",
-    "xnat:imagesessiondata/id": "session_ID",
-    "xnat:imagesessiondata/label": "session_label",
-    "xnat:imagesessiondata/project": "session_project",
-    "xnat:imagesessiondata/modality": "modality",
-    "xnat:imagesessiondata/scanner": "scanner",
-    "xnat:imagesessiondata/uid": "UID",
-    "xnat:subjectassessordata/subject_id": "subject_ID",
-    "xnat:subjectdata/label": "subject_label",
-    "xnat:subjectdata/project": "subject_project",
-}
-"""XML path -> the shortcut a table's column is named by. ``studyInstanceUID`` is a second name of ``UID``."""
-
-_BY_NAME = {name: path for path, name in _SHORTCUTS.items()} | {"studyInstanceUID": "xnat:imagesessiondata/uid"}
-_ROOTS = {"xnat:experimentdata": 0, "xnat:subjectassessordata": 1, "xnat:imagesessiondata": 2}
 
 
 def _stamp(seconds: float) -> str:
@@ -52,25 +26,27 @@ def _stamp(seconds: float) -> str:
 def subjects(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
     rows = []
-    for label, accession in project.subjects.items():
+    for label, accession in list(project.subjects.items()):
+        details = project.details.get(accession) or Details(inserted=0)
         row: dict[str, Value] = {
             "ID": accession,
             "project": project.id,
             "label": label,
-            "insert_date": _stamp(0),
-            "insert_user": "admin",
+            "insert_date": _stamp(details.inserted),
+            "insert_user": details.insert_user,
             "URI": f"/data/subjects/{accession}",
+            **details.fields,
         }
-        if _matches(row, request.query):
+        if matches(row, request.query):
             rows.append(row)
-    columns = _columns(request, "ID project label insert_date insert_user")
+    columns = columns_of(request, "ID project label insert_date insert_user")
     return table([*columns, "URI"], rows, query=request.query)
 
 
 def subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
     name = found["subject"]
-    label = _subject_label(project, name)
+    label = subject_label(project, name)
     if label is None:
         raise RestError(
             404,
@@ -78,8 +54,14 @@ def subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
             f"identifiable by the ID or label {name}.",
         )
     fields: dict[str, Value] = {"ID": project.subjects[label], "project": project.id, "label": label}
-    experiments = [_item(one, project) for one in project.sessions.values() if one.subject == label]
-    return items(request.query, item("xnat:subjectData", fields, {"experiments/experiment": experiments}))
+    kept = project.details.get(project.subjects[label]) or Details()
+    told = dict(kept.fields)
+    demographics = {"gender": told.pop("gender", None)}
+    children = {
+        "experiments/experiment": [_item(one, project) for one in project.sessions.values() if one.subject == label],
+        "demographics": [item("xnat:demographicData", demographics, {})] if demographics["gender"] else [],
+    }
+    return items(request.query, item("xnat:subjectData", fields | told, children))
 
 
 def any_subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
@@ -90,7 +72,7 @@ def any_subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply
     raise RestError(404, "Unable to find the specified subject.")
 
 
-def _subject_label(project: Project, name: str) -> str | None:
+def subject_label(project: Project, name: str) -> str | None:
     """By label, case and all, or by accession id: reading is stricter than archiving."""
     if name in project.subjects:
         return name
@@ -119,6 +101,7 @@ def _experiment_row(site: StandIn, session: ArchivedSession) -> dict[str, Value]
         "UID": session.study_uid,
         "modality": session.modality,
         "URI": f"/data/experiments/{session.accession}",
+        **session.fields,
     }
 
 
@@ -127,7 +110,7 @@ def experiments(site: StandIn, request: Request, found: dict[str, str]) -> Reply
     project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
     sessions = list(project.sessions.values())
     if "subject" in found:
-        label = _subject_label(project, found["subject"])
+        label = subject_label(project, found["subject"])
         if label is None:
             raise RestError(404, f"Unable to identify subject {found['subject']}")
         sessions = [one for one in sessions if one.subject == label]
@@ -148,59 +131,19 @@ def _experiment_table(
 
     The key of that type comes along under its own name, and unknown shortcuts give no column.
     """
-    root = _root(root, request.query)
-    asked = _columns(request, "ID project date xsiType label insert_date")
-    if "columns" not in request.query and title and _ROOTS.get(root, 3) > 0:
+    root = root_of(root, request.query)
+    asked = columns_of(request, "ID project date xsiType label insert_date")
+    if "columns" not in request.query and title and ROOTS.get(root, 3) > 0:
         asked += ["subject_ID", "subject_label"]
-    key = _SHORTCUTS.get(f"{root}/id", f"{root}/id")
-    columns = list(dict.fromkeys([key] * (key != "ID") + [name for one in asked if (name := _column(one))]))
+    key = SHORTCUTS.get(f"{root}/id", f"{root}/id")
+    columns = list(dict.fromkeys([key] * (key != "ID") + [name for one in asked if (name := column(one))]))
     rows = []
     for session in sessions:
         row = _experiment_row(site, session)
-        if _is_a(session.xsi_type, root) and _matches(row, request.query):
+        if is_a(session.xsi_type, root) and matches(row, request.query):
             row[key] = session.accession
             rows.append(row)
     return table([*columns, "URI"], rows, title=title, query=request.query)
-
-
-def _column(asked: str) -> str | None:
-    """What a column is called in the answer, whichever way it was asked for."""
-    path = _BY_NAME.get(asked, asked.lower() if "/" in asked else None)
-    return _SHORTCUTS.get(path, path) if path else None
-
-
-def _root(root: str, query: Mapping[str, str]) -> str:
-    """The type the query is about: ``xsiType``, else the most special one any column or filter needs."""
-    asked = query.get("xsiType")
-    if asked and "," not in asked:
-        return asked.lower()
-    for name in [*query.get("columns", "").split(","), *query]:
-        kind = _BY_NAME.get(name, name.lower()).split("/")[0]
-        if "/" in _BY_NAME.get(name, name) and kind != "xnat:subjectdata" and _ROOTS.get(kind, 3) > _ROOTS.get(root, 3):
-            root = kind
-    return root
-
-
-def _is_a(xsi_type: str, wanted: str) -> bool:
-    return wanted == xsi_type.lower() or wanted in _ROOTS
-
-
-def _columns(request: Request, default: str) -> list[str]:
-    asked = request.query.get("columns")
-    return asked.split(",") if asked and asked != "DEFAULT" else default.split()
-
-
-def _matches(row: Mapping[str, Value], query: Mapping[str, str]) -> bool:
-    """Query by field: commas mean "or", ``*`` and ``%`` are wildcards, other parameters are no filters."""
-    for key, wanted in query.items():
-        name = _column(key)
-        if key in ("xsiType", "columns", "format") or name is None or name not in row:
-            continue
-        value = str(row[name] or "")
-        patterns = [one.replace("%", "*") for one in wanted.split(",")]
-        if not any(fnmatchcase(value, one) if "*" in one else value == one for one in patterns):
-            return False
-    return True
 
 
 def find_session(site: StandIn, request: Request, found: dict[str, str], message: str = NOT_FOUND) -> ArchivedSession:
@@ -236,6 +179,7 @@ def _item(session: ArchivedSession, project: Project) -> dict[str, Any]:
         "modality": session.modality,
         "date": session.date,
         "prearchivePath": "",
+        **session.fields,
     }
     children = {"scans/scan": [_scan_item(session, one) for one in session.scans.values()]}
     return item(session.xsi_type, fields, children)
@@ -254,7 +198,10 @@ def _scan_item(session: ArchivedSession, scan: Scan) -> dict[str, Any]:
         "quality": "usable",
         "image_session_ID": session.accession,
         "frames": len(scan.files),
+        **scan.fields,
     }
+    if not scan.resource_id:
+        return item(scan.xsi_type, fields, {})
     catalog: dict[str, Value] = {
         "label": "DICOM",
         "format": "DICOM",
@@ -270,12 +217,12 @@ def scans(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     session = find_session(site, request, found, "Unable to find the specified image session.")
     columns = [
         one.rsplit("/", 1)[-1]  # a path of the scan type is shown under its shortcut
-        for one in _columns(request, "xnat_imagescandata_id ID type quality xsiType note series_description")
+        for one in columns_of(request, "xnat_imagescandata_id ID type quality xsiType note series_description")
     ]
     rows = []
-    for one in session.scans.values():
+    for number, one in enumerate(session.scans.values(), start=1):
         row: dict[str, Value] = {
-            "xnat_imagescandata_id": one.resource_id,
+            "xnat_imagescandata_id": one.resource_id or number,
             "ID": one.id,
             "type": one.series_description,
             "quality": "usable",
@@ -284,6 +231,7 @@ def scans(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
             "UID": one.series_uid,
             "modality": one.modality,
             "frames": len(one.files),
+            **one.fields,
         }
         uri = f"/data/experiments/{session.accession}/scans/{one.id}"
         rows.append(row | {"URI": uri})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.standin.model import User
 from tests.standin.tables import Reply
+from tests.standin.tokens import is_alias
 
 if TYPE_CHECKING:
     from tests.standin.body import Request
@@ -30,6 +31,7 @@ _BROWSER = re.compile(r".*(MSIE|Mozilla|AppleWebKit|Opera)")
 class HttpSession:
     id: str
     user: User
+    by_token: bool = False
     used: float = field(default_factory=time.monotonic)
 
 
@@ -49,10 +51,10 @@ class Gate:
             given = request.headers.get("Authorization")
             if given is None:
                 return self._stranger(request)
-            user = self._by_password(given)
+            user, by_token = self._by_credentials(given)
             if user is None:
                 return self.refuse("Login attempt failed. Please try again.")
-            session = self._create(user)
+            session = self._create(user, by_token=by_token)
             if session is None:
                 return self.refuse("Maximum sessions of 1000 for this principal exceeded")
             request.session_id = session.id
@@ -92,15 +94,19 @@ class Gate:
                 return None
             return session
 
-    def _by_password(self, header: str) -> User | None:
+    def _by_credentials(self, header: str) -> tuple[User | None, bool]:
+        """The user, and whether an alias token stood for name and password. A token has no lock-out."""
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "basic":
-            return None
+            return None, False
         try:
             name, _, password = base64.b64decode(token).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            return None
-        return self.login(name, password)
+            return None, False
+        if is_alias(name):
+            found = self._site.tokens.login(name, password)
+            return (found.user if found else None), True
+        return self.login(name, password), False
 
     def login(self, name: str, password: str) -> User | None:
         """The user, or None; failures count towards the lock-out, which a right password does not end."""
@@ -116,12 +122,12 @@ class Gate:
             user.failed_logins = 0
             return user
 
-    def _create(self, user: User) -> HttpSession | None:
+    def _create(self, user: User, *, by_token: bool = False) -> HttpSession | None:
         with self._lock:
             mine = [one for one in self._sessions.values() if one.user is user]
             if len(mine) >= self._site.settings.max_sessions:
                 return None
-            session = HttpSession(secrets.token_hex(16).upper(), user)
+            session = HttpSession(secrets.token_hex(16).upper(), user, by_token)
             self._sessions[session.id] = session
             self.created += 1
             return session
@@ -150,6 +156,11 @@ class Gate:
     def forget_all(self) -> None:
         with self._lock:
             self._sessions.clear()
+
+    def forget_tokens(self) -> None:
+        """Forget the sessions that alias tokens made."""
+        with self._lock:
+            self._sessions = {key: one for key, one in self._sessions.items() if not one.by_token}
 
     def count(self) -> int:
         with self._lock:

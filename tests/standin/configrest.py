@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tests.standin import filters
 from tests.standin.model import Project
 from tests.standin.tables import Reply, RestError, table, text, words
 
@@ -56,7 +57,9 @@ def _lookup(site: StandIn, project: Project | None, tool: str, path: str) -> tup
     """Status and contents; the settings tests change have their own places."""
     if (tool, path) == ("seriesImportFilter", "config"):
         config = project.series_filter if project else site.settings.site_filter
-        return "enabled", None if config is None else json.dumps(config)
+        # switching a filter off is a matter of the configuration's status; what the contents say is not asked
+        status = "enabled" if filters.enabled(config) else "disabled"
+        return status, None if config is None else json.dumps(config)
     if (tool, path) == ("separatePETMR", "config"):
         return "enabled", project.petmr if project else site.settings.site_petmr
     if tool == "anon":

@@ -1,4 +1,4 @@
-"""Resources and files of archived sessions: the listings that prove what is stored, and downloads."""
+"""Resources and files of what is archived: the listings that prove what is stored, and downloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tests.standin.archiverest import find_session
-from tests.standin.model import ArchivedSession, Scan
+from tests.standin.holders import DICOM, Holder, holders, of_scan
+from tests.standin.model import Resource
+from tests.standin.resourcerest import file_path
 from tests.standin.tables import Reply, RestError, Value, table, words
 
 if TYPE_CHECKING:
@@ -23,115 +25,122 @@ _RESOURCE_COLUMNS = words(
     "xnat_abstractresource_id label element_name category cat_id cat_desc file_count file_size tags content format"
 )
 
-
-def _selected(session: ArchivedSession, wanted: str) -> list[Scan]:
-    """``ALL`` and ``*`` are every scan; else ids or types, several with commas."""
-    if wanted in ("ALL", "*"):
-        return list(session.scans.values())
-    names = wanted.split(",")
-    return [one for one in session.scans.values() if one.id in names or one.series_description in names]
+_Kept = tuple[Holder, Resource]
 
 
 def resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """Scan resources below a scan or with ``all=true``; session-level ones do not exist here."""
-    session = find_session(site, request, found)
-    scans: Iterable[Scan] = ()
-    if "scan" in found:
-        scans = _selected(session, found["scan"])
-    elif request.true("all"):
-        scans = session.scans.values()
+    """The resources of one object; those of a session's scans with ``all=true``."""
     rows: list[dict[str, Value]] = []
-    for one in scans:
+    for at, one in _kept(site, request, found):
         present = [path for path in one.files.values() if path.exists()]
         rows.append(
             {
-                "xnat_abstractresource_id": one.resource_id,
-                "label": "DICOM",
+                "xnat_abstractresource_id": one.id,
+                "label": one.label,
                 "element_name": "xnat:resourceCatalog",
-                "category": "scans",
-                "cat_id": one.id,
-                "cat_desc": one.series_description,
+                "category": at.category,
+                "cat_id": "" if request.true("all") and at.scan is None else at.cat_id,
+                "cat_desc": at.cat_desc,
                 "file_count": len(present),
                 "file_size": sum(path.stat().st_size for path in present),
-                "content": "RAW",
-                "format": "DICOM",
+                "tags": ",".join(one.tags),
+                "content": one.content,
+                "format": one.format,
             }
         )
     return table(_RESOURCE_COLUMNS, rows, title="Resources", query=request.query)
 
 
+def _kept(site: StandIn, request: Request, found: dict[str, str]) -> list[_Kept]:
+    """Every resource an address is about, with what it belongs to."""
+    named = holders(site, request, found)
+    deep = "assessed" in found and "scan" not in found
+    if deep and (request.true("all") or found.get("resource", "").isdigit()):
+        session = find_session(site, request, found)
+        named = named + [of_scan(site, session, one) for one in list(session.scans.values())]
+    return [(at, one) for at in named for one in at.all()]
+
+
 def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """The files of one resource, one scan or all scans; with a path behind it, one file's bytes."""
-    session = find_session(site, request, found)
+    """The files of the resources an address names; with a path behind it, one file's bytes or a folder's list.
+
+    A label nobody has gives an empty list, not a 404.
+    """
+    kept = _kept(site, request, found)
     name = found.get("resource")
-    scans = _selected(session, found["scan"]) if "scan" in found else []
-    if "scan" not in found and (name or request.true("all")):
-        scans = list(session.scans.values()) if request.true("all") else _by_number(session, name)
-    if name and "scan" in found:
-        scans = [one for one in scans if name in ("DICOM", str(one.resource_id))]
-        if not scans:
-            raise RestError(404, "Unable to find the specified catalog.")
-    if rest := found.get("rest"):
-        return _download(request, scans, rest)
+    if name is not None:
+        kept = [(at, one) for at, one in kept if name in (one.label, str(one.id))]
+    path = found.get("rest", "")
+    if path and not request.path.endswith("/"):
+        return _download(request, kept, [file_path(request), path])
+    rows = _rows(site, request, kept, path + "/" if path else "")
     if request.query.get("format") in ("zip", "tar", "tar.gz"):
-        return _archive(request, session, scans)
-    rows = list(_rows(site, session, scans))
-    return table(_FILE_COLUMNS, rows, title="Files", uri_meta=True, query=request.query)
+        return _archive(request, kept, path + "/" if path else "")
+    return table(_FILE_COLUMNS, list(rows), title="Files", uri_meta=True, query=request.query)
 
 
-def _archive(request: Request, session: ArchivedSession, scans: Iterable[Scan]) -> Reply:
+def _archive(request: Request, kept: Iterable[_Kept], folder: str) -> Reply:
     """All files as one zip, as XNAT lays it out."""
     if request.query["format"] != "zip":
         raise RestError(501, "The stand-in packs zip only.")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for one in scans:
-            folder = f"{session.label}/scans/{one.id}-{one.series_description}/resources/DICOM/files/"
-            for name, path in one.files.items():
+        for at, one in kept:
+            for name, path in _below(request, one, folder):
                 if path.exists():
-                    archive.write(path, folder + name)
+                    archive.write(path, f"{at.label}/resources/{one.label}/files/{name}")
+        empty = not archive.infolist()
+    if empty:
+        raise RestError(404)
     return Reply(body=out.getvalue(), content_type="application/zip")
 
 
-def _by_number(session: ArchivedSession, name: str | None) -> list[Scan]:
-    return [one for one in session.scans.values() if str(one.resource_id) == name]
+def _below(request: Request, resource: Resource, folder: str) -> Iterator[tuple[str, Path]]:
+    """The catalogued files of a folder, with those of its folders unless ``recursive=false``."""
+    flat = request.query.get("recursive", "").lower() in ("false", "0")
+    for name, path in list(resource.files.items()):
+        if name.startswith(folder) and not (flat and "/" in name.removeprefix(folder)):
+            yield name, path
 
 
-def _rows(site: StandIn, session: ArchivedSession, scans: Iterable[Scan]) -> Iterator[dict[str, Value]]:
-    for one in scans:
-        base = f"/data/experiments/{session.accession}/scans/{one.id}/resources/{one.resource_id}/files/"
-        for name, path in list(one.files.items()):
+def _rows(site: StandIn, request: Request, kept: list[_Kept], folder: str) -> Iterator[dict[str, Value]]:
+    for at, one in kept:
+        base = at.inside if len(kept) == 1 else at.base
+        for name, path in _below(request, one, folder):
+            said = one.said.get(name, {})
+            dicom = DICOM if one.label == DICOM and name not in one.said else ""
             yield {
                 "Name": path.name,
                 "Size": path.stat().st_size if path.exists() else 0,
                 # XNAT encodes what an address cannot carry and leaves the rest as it is
-                "URI": base + quote(name, safe="/!$&'()*+,;=:@~"),
-                "collection": "DICOM",
-                "file_tags": "",
-                "file_format": "DICOM",
-                "file_content": "",
-                "cat_ID": one.resource_id,
-                "digest": _digest(one, name, path) if site.settings.checksums else "",
+                "URI": f"{base}/resources/{one.id}/files/" + quote(name, safe="/!$&'()*+,;=:@~"),
+                "collection": one.label,
+                "file_tags": said.get("tags", ""),
+                "file_format": said.get("format", dicom),
+                "file_content": said.get("content", ""),
+                "cat_ID": one.id,
+                "digest": digest_of(one, name, path) if site.settings.checksums else "",
             }
 
 
-def _digest(scan: Scan, name: str, path: Path) -> str:
+def digest_of(resource: Resource, name: str, path: Path) -> str:
     """MD5 as the catalogue holds it, read once."""
-    if name not in scan.digests:
+    if name not in resource.digests:
         md5 = hashlib.md5(usedforsecurity=False)
         if path.exists():
             with path.open("rb") as stored:
                 while block := stored.read(1 << 20):
                     md5.update(block)
-        scan.digests[name] = md5.hexdigest()
-    return scan.digests[name]
+        resource.digests[name] = md5.hexdigest()
+    return resource.digests[name]
 
 
-def _download(request: Request, scans: Iterable[Scan], name: str) -> Reply:
-    for one in scans:
-        path = one.files.get(name)
-        if path is not None and path.exists():
-            return Reply(content_type="application/octet-stream", file=path)
+def _download(request: Request, kept: Iterable[_Kept], names: Iterable[str]) -> Reply:
+    for _, one in kept:
+        for name in names:
+            path = one.files.get(name)
+            if path is not None and path.exists():
+                return Reply(content_type="application/octet-stream", file=path)
     if request.true("accept-not-found"):
         return Reply(204, reason="Unable to find file.")
     raise RestError(404, "Unable to find file.")

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING
 
 from tests.standin import filters, identify
 from tests.standin.anonymize import AnonymizationError, anonymize
-from tests.standin.dicomhead import STUDY_COMMENTS, Head, Header, NotDicomError, head_of, read_head
+from tests.standin.dicomhead import STUDY_COMMENTS, Head, Header, NotDicomError, head_of
+from tests.standin.directarchive import DirectRow, RefusedError
 from tests.standin.faults import ResetError
+from tests.standin.gradual import read_object
+from tests.standin.identify import NO_ROUTING, Routing
 from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
-from tests.standin.namer import (
-    base_name,
-    below,
-    file_name_chars,
-    make_file_name,
-    scan_directory,
-    valid_name,
-    value_of,
-)
+from tests.standin.namer import below, file_name_chars, make_file_name, scan_directory, valid_name, value_of
 from tests.standin.tables import RestError
 from tests.standin.tarstream import Source
 
@@ -29,33 +24,42 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 16
 
 
-def store(site: StandIn, user: User, params: Mapping[str, str], entry: str, source: Source) -> list[str]:
+def store(
+    site: StandIn,
+    user: User,
+    params: Mapping[str, str],
+    name: str | None,
+    source: Source,
+    routing: Routing = NO_ROUTING,
+) -> list[str]:
     """Store one object and return the address of its session, or nothing when a filter drops it.
 
-    Every trouble, a full disk included, is ``unable to read DICOM object NAME``; what was written stays.
+    Every trouble, a full disk included, is ``unable to read DICOM object NAME``; what was written stays. What comes
+    by C-STORE has no name.
     """
-    name = base_name(entry)
     try:
-        return _store(site, user, params, name, source)
+        return _store(site, user, params, name, source, routing)
     except (RestError, ResetError):
         raise
     except Exception as error:
-        raise RestError(400, f"unable to read DICOM object {name}") from error
+        raise RestError(400, f"unable to read DICOM object {name or 'null'}") from error
 
 
-def _store(site: StandIn, user: User, params: Mapping[str, str], name: str, source: Source) -> list[str]:
-    site.faults.refuse_name(name)
-    asked = params.get("PROJECT_ID")
+def _store(
+    site: StandIn, user: User, params: Mapping[str, str], name: str | None, source: Source, routing: Routing
+) -> list[str]:
+    site.faults.refuse_name(name or "null")
+    asked = identify.project_asked(params)
     project = site.readable(user, asked) if asked else None
-    head = _read(site, project, source)
+    head = _read(site, project, params, source, routing)
     if project is None:
-        project = identify.project_of(site, head.data)
+        project = identify.project_of(site, head.data, routing)
     if not _accepted(site, project, head.data):
         return []
     for keyword, words in (("SOPClassUID", "SOP Class UID"), ("SOPInstanceUID", "SOP Instance UID")):
         if value_of(head.data, keyword) is None:
-            raise RestError(400, f"object {name} contains no {words}")
-    row, new = site.prearchive.get_or_create(_wanted(site, project, head.data, params))
+            raise RestError(400, f"object {name or 'null'} contains no {words}")
+    row, new = _row(site, project, _wanted(site, project, head.data, params, routing), params)
     scan = scan_directory(head.data)
     target = _target(site, row, scan, name, head.data, params.get("rename", "").lower() == "true")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,21 +71,38 @@ def _store(site: StandIn, user: User, params: Mapping[str, str], name: str, sour
     except AnonymizationError:
         # a new row goes with its file, an older one loses the file only
         if new:
-            site.prearchive.forget(row)
+            _forget(site, row)
         target.unlink(missing_ok=True)
         raise
     finally:
         site.prearchive.close_file(row, claim)
     if rejected:
         if new and not row.files:
-            site.prearchive.forget(row)
+            _forget(site, row)
         return []
     return [row.url]
 
 
-def _read(site: StandIn, project: Project | None, source: Source) -> Head:
-    stop = max(STUDY_COMMENTS, filters.last_tag(site.settings.site_filter))
-    return read_head(source, max(stop, filters.last_tag(project.series_filter) if project else 0))
+def _row(site: StandIn, project: Project | None, wanted: Row, params: Mapping[str, str]) -> tuple[Row, bool]:
+    """The row that this object joins or makes. Where the archive refuses it, this object goes to the prearchive."""
+    if project is not None and params.get("Direct-Archive", "").lower() == "true":
+        try:
+            return site.direct.get_or_create(wanted)
+        except RefusedError:
+            pass  # a line in the server's log, nothing else
+    return site.prearchive.get_or_create(wanted)
+
+
+def _forget(site: StandIn, row: Row) -> None:
+    if isinstance(row, DirectRow):
+        site.direct.forget(row)
+    else:
+        site.prearchive.forget(row)
+
+
+def _read(site: StandIn, project: Project | None, params: Mapping[str, str], source: Source, routing: Routing) -> Head:
+    stop = max(STUDY_COMMENTS, filters.last_tag(site.settings.site_filter), identify.last_tag(site, routing))
+    return read_object(source, params, max(stop, filters.last_tag(project.series_filter) if project else 0))
 
 
 def _accepted(site: StandIn, project: Project | None, header: Header) -> bool:
@@ -90,9 +111,9 @@ def _accepted(site: StandIn, project: Project | None, header: Header) -> bool:
     )
 
 
-def _wanted(site: StandIn, project: Project | None, header: Header, params: Mapping[str, str]) -> Row:
+def _wanted(site: StandIn, project: Project | None, header: Header, params: Mapping[str, str], routing: Routing) -> Row:
     """The row this object would make; only the first object of a session sees its row created."""
-    label = params["EXPT_LABEL"] if "EXPT_LABEL" in params else identify.session_of(header)
+    label = params["EXPT_LABEL"] if "EXPT_LABEL" in params else identify.session_of(site, header, routing)
     folder = params.get("PREARC_SESSION_FOLDER", label)
     stamp = params.get("PREARC_TIMESTAMP") or site.prearchive.timestamp()
     return Row(
@@ -100,7 +121,7 @@ def _wanted(site: StandIn, project: Project | None, header: Header, params: Mapp
         timestamp=stamp,
         folder=folder,
         label=label,
-        subject=params["SUBJECT_ID"] if "SUBJECT_ID" in params else identify.subject_of(header),
+        subject=params["SUBJECT_ID"] if "SUBJECT_ID" in params else identify.subject_of(site, header, routing),
         study_uid=value_of(header, "StudyInstanceUID"),
         directory=site.prearchive.directory(project.id if project else None, stamp, folder),
         autoarchive=_auto_archive(project, header),
@@ -132,11 +153,11 @@ def _time(value: str | None) -> str:
     return f"{value[:2]}:{value[2:4]}:{value[4:6]}" if value and value[:6].isdigit() and len(value) >= 6 else ""
 
 
-def _target(site: StandIn, row: Row, scan: str, name: str, header: Header, rename: bool) -> Path:
+def _target(site: StandIn, row: Row, scan: str, name: str | None, header: Header, rename: bool) -> Path:
     """The namer's name when asked for, else the entry's own unless another object has it already."""
     folder = row.directory / "SCANS" / scan / "DICOM"
     safe = below(folder, make_file_name(site.settings.file_name_template, header))
-    wanted = file_name_chars(name)
+    wanted = file_name_chars(name or "")
     if rename or not valid_name(wanted):
         return safe
     asked = folder / wanted

@@ -14,6 +14,46 @@ UNASSIGNED = "Unassigned"
 AUTO_ARCHIVE_NAMES = {0: "Manual", 4: "AutoArchive", 5: "AutoArchiveOverwrite"}
 
 
+@dataclass(frozen=True)
+class Written:
+    """One accepted write of files, as it was asked for."""
+
+    path: str
+    user: str
+    query: dict[str, str]
+
+
+@dataclass
+class Resource:
+    """A resource of a project, subject, session or scan. ``files`` is its catalogue; the disk may hold more."""
+
+    id: int
+    label: str
+    directory: Path
+    format: str = ""
+    content: str = ""
+    description: str = ""
+    tags: list[str] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+    """Path below the resource -> where it is."""
+    digests: dict[str, str] = field(default_factory=dict)
+    said: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Path -> what its last write said of it: format, content, tags, description."""
+    version: int = 0
+    """Changes with the catalogue: who read an older one may not write it."""
+    written: list[Written] = field(default_factory=list)
+
+
+@dataclass
+class Details:
+    """What was written to a subject beyond its label."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, Resource] = field(default_factory=dict)
+    inserted: float = field(default_factory=time.time)
+    insert_user: str = "admin"
+
+
 @dataclass
 class Project:
     """A project; ``access`` maps a login to "none", "read", "edit" (member) or "delete" (owner)."""
@@ -33,6 +73,9 @@ class Project:
     """Subject label -> accession id, in order of creation."""
     sessions: dict[str, ArchivedSession] = field(default_factory=dict)
     """Session label -> archived session."""
+    details: dict[str, Details] = field(default_factory=dict)
+    """Subject accession id -> what was written to the subject."""
+    resources: dict[str, Resource] = field(default_factory=dict)
 
     def subject(self, label: str) -> str | None:
         """The stored spelling of a subject label; XNAT compares labels without regard to case when archiving."""
@@ -41,7 +84,10 @@ class Project:
 
 @dataclass
 class User:
-    """A login; ``all_data`` behaves as a site administrator, ``enabled=False`` as a disabled account."""
+    """A login; ``all_data`` behaves as a site administrator, ``enabled=False`` as a disabled account.
+
+    ``container_manager`` is the container service's own role, which administrators do not have by themselves.
+    """
 
     name: str
     password: str = "secret"
@@ -50,6 +96,7 @@ class User:
     first_name: str = ""
     last_name: str = ""
     failed_logins: int = 0
+    container_manager: bool = False
 
 
 @dataclass
@@ -66,7 +113,11 @@ class Scan:
     uids: dict[str, str] = field(default_factory=dict)
     """File name -> SOPInstanceUID, what XNAT's catalogue entries hold."""
     resource_id: int = 0
+    """Of the resource DICOM; 0 while there is none."""
     digests: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, Resource] = field(default_factory=dict)
+    """By label; DICOM is among them only when it was written to, and then shares ``files`` and ``digests``."""
 
 
 @dataclass
@@ -136,6 +187,8 @@ class ArchivedSession:
     scans: dict[str, Scan] = field(default_factory=dict)
     inserted: float = field(default_factory=time.time)
     insert_user: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, Resource] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -173,6 +226,11 @@ class Settings:
     """Tomcat's connectionTimeout: how long one read from a silent client may take."""
     config: dict[tuple[str, str], str] = field(default_factory=dict)
     site_id: str = "XNAT"
+    alias_token_timeout: float = 2 * 24 * 3600.0
+    catalog_window: float = 0.0
+    """Seconds between a file's last byte and the writing of its resource's catalogue: time for another to be first."""
+    container_service: bool = True
+    """Whether the container service is installed."""
 
 
 @dataclass(frozen=True)

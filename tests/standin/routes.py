@@ -7,7 +7,20 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.standin import account, archiverest, configrest, filesrest, prearcrest, projectrest, servicesrest
+from tests.standin import (
+    account,
+    archiverest,
+    configrest,
+    containers,
+    directrest,
+    filesrest,
+    prearcrest,
+    projectrest,
+    resourcerest,
+    servicesrest,
+    tokens,
+    writerest,
+)
 from tests.standin.importservice import import_service
 from tests.standin.tables import Reply, RestError, text
 
@@ -20,6 +33,14 @@ Resource = Callable[["StandIn", "Request", dict[str, str]], Reply]
 _SESSIONS = (
     "/experiments/{assessed}",
     "/projects/{project}/subjects/{subject}/experiments/{assessed}",
+)
+_HOLDERS = (
+    "/projects/{project}",
+    "/projects/{project}/subjects/{subject}",
+    "/projects/{project}/experiments/{assessed}",
+    "/subjects/{subject}",
+    *_SESSIONS,
+    *(session + "/scans/{scan}" for session in _SESSIONS),
 )
 _PREARC = "/prearchive/projects/{project}/{timestamp}/{folder}"
 
@@ -60,8 +81,6 @@ def _table() -> list[tuple[str, str, Resource]]:
         ("GET", "/projects/{project}/experiments", archiverest.experiments),
         ("GET", "/projects/{project}/experiments/{assessed}", archiverest.experiment),
         ("GET", "/projects/{project}/subjects/{subject}/experiments/{assessed}", archiverest.experiment),
-        ("GET", "/projects/{project}/experiments/{assessed}/resources", filesrest.resources),
-        ("GET", "/projects/{project}/experiments/{assessed}/resources/{resource}/files", filesrest.files),
         ("GET", "/experiments", archiverest.all_experiments),
         ("GET", "/subjects/{subject}", archiverest.any_subject),
         ("GET", "/experiments/{assessed}", archiverest.experiment),
@@ -70,12 +89,45 @@ def _table() -> list[tuple[str, str, Resource]]:
         found += [
             ("GET", session + "/scans", archiverest.scans),
             ("GET", session + "/scans/{scan}", archiverest.scan),
-            ("GET", session + "/resources", filesrest.resources),
-            ("GET", session + "/resources/{resource}/files", filesrest.files),
-            ("GET", session + "/files", filesrest.files),
-            ("GET", session + "/scans/{scan}/resources", filesrest.resources),
-            ("GET", session + "/scans/{scan}/resources/{resource}/files", filesrest.files),
-            ("GET", session + "/scans/{scan}/files", filesrest.files),
+            ("PUT", session + "/scans/{scan}", writerest.put_scan),
+            ("DELETE", session + "/scans/{scan}", writerest.delete_scan),
+        ]
+    return found + _writing() + _resources()
+
+
+def _writing() -> list[tuple[str, str, Resource]]:
+    found: list[tuple[str, str, Resource]] = []
+    for subject in ("/subjects/{subject}", "/projects/{project}/subjects/{subject}"):
+        found += [("PUT", subject, writerest.put_subject), ("DELETE", subject, writerest.delete_subject)]
+    for session in (*_SESSIONS, "/projects/{project}/experiments/{assessed}"):
+        found += [("PUT", session, writerest.put_experiment), ("DELETE", session, writerest.delete_experiment)]
+    cached = "/user/cache/resources/{name}/files"
+    return [
+        *found,
+        ("PUT POST", cached, resourcerest.put_cached),
+        ("GET DELETE", cached, resourcerest.get_cached),
+        ("POST", "/services/refresh/catalog", writerest.refresh_catalog),
+        ("GET", "/services/tokens/{operation}", tokens.serve),
+        ("GET", "/services/tokens/{operation}/user/{user}", tokens.serve),
+        ("GET", "/services/tokens/{operation}/{token}", tokens.serve),
+        ("GET", "/services/tokens/{operation}/{token}/{secret}", tokens.serve),
+    ]
+
+
+def _resources() -> list[tuple[str, str, Resource]]:
+    """The same at every level."""
+    found: list[tuple[str, str, Resource]] = []
+    for holder in _HOLDERS:
+        one = holder + "/resources/{resource}"
+        found += [
+            ("GET", holder + "/resources", filesrest.resources),
+            ("GET", holder + "/files", filesrest.files),
+            ("GET", one, resourcerest.show),
+            ("PUT POST", one, resourcerest.create),
+            ("DELETE", one, resourcerest.delete),
+            ("GET", one + "/files", filesrest.files),
+            ("PUT POST", one + "/files", resourcerest.put_files),
+            ("DELETE", one + "/files", resourcerest.delete_files),
         ]
     return found
 
@@ -98,6 +150,7 @@ _XAPI: list[tuple[str, Resource]] = [
     (r"/users/username", account.username),
     (r"/users/projects", account.editable_projects),
     (r"/users/(?P<user>[^/]+)/groups", account.groups),
+    (r"/users/(?P<user>[^/]+)/roles", account.roles),
     (r"/users/(?P<user>[^/]+)", account.profile),
     (r"/siteConfig/buildInfo", account.build_info),
     (r"/siteConfig/buildInfo/(?P<property>[^/]+)", account.build_property),
@@ -140,6 +193,9 @@ def _rest(site: StandIn, request: Request, path: str) -> Reply:
 
 
 def _xapi(site: StandIn, request: Request, path: str) -> Reply:
+    for answer in (containers.xapi, directrest.xapi):
+        if (reply := answer(site, request, path)) is not None:
+            return reply
     for pattern, resource in _XAPI:
         match = re.fullmatch(pattern, path)
         if match and request.method in ("GET", "HEAD"):

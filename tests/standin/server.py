@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.standin import account
 from tests.standin.archiver import Archiver
@@ -15,12 +15,18 @@ from tests.standin.auth import Gate
 from tests.standin.body import Request
 from tests.standin.builder import Facts
 from tests.standin.closing import rebuild_idle
+from tests.standin.containers import Containers
+from tests.standin.directarchive import DirectArchive
 from tests.standin.faults import Faults
 from tests.standin.model import ArchivedSession, Counter, Exchange, Project, Row, Settings, User
 from tests.standin.prearchive import Prearchive
 from tests.standin.routes import dispatch
 from tests.standin.tables import Reply, RestError, page
+from tests.standin.tokens import Tokens
 from tests.standin.wire import Server
+
+if TYPE_CHECKING:
+    from tests.standin.receiver import Receiver
 
 _LEVELS = {"none": 0, "read": 1, "edit": 2, "delete": 3}
 
@@ -44,9 +50,12 @@ class StandIn:
         self.errors: list[str] = []
         """Exceptions inside the stand-in itself; a test may assert there are none."""
         self.faults = Faults(self)
+        self.containers = Containers()
+        self.tokens = Tokens(self)
         self.gate = Gate(self)
         self.prearchive = Prearchive(self)
         self.archiver = Archiver(self)
+        self.direct = DirectArchive(self)
         self.requests: list[Exchange] = []
         self._port = port
         self._server: Server | None = None
@@ -113,6 +122,12 @@ class StandIn:
         self.gate.forget_all()
         self._listen()
 
+    def receive(self, port: int = 0, **setup: Any) -> Receiver:
+        """A DICOM receiver of this site, to be used as a context; see ``Receiver`` for its setup."""
+        from tests.standin.receiver import Receiver
+
+        return Receiver(self, port, **setup)
+
     def spawn(self, work: Callable[[], object]) -> None:
         thread = threading.Thread(target=work, daemon=True)
         self._threads.append(thread)
@@ -122,6 +137,7 @@ class StandIn:
         while not self._ended.wait(min(0.05, (self.settings.rebuilder_interval or 1) / 4)):
             try:
                 rebuild_idle(self)
+                self.direct.archive_idle()
             except Exception as error:  # noqa: BLE001 - the task must survive, the test must see it
                 self.errors.append(repr(error))
 
@@ -209,3 +225,8 @@ class StandIn:
     def expire_sessions(self) -> None:
         """Forget every HTTP session, as an idle timeout does."""
         self.gate.forget_all()
+
+    def expire_tokens(self) -> None:
+        """End every alias token, and the HTTP sessions that were made from one."""
+        self.tokens.expire()
+        self.gate.forget_tokens()
