@@ -1,4 +1,4 @@
-"""Request bodies: exact length, the right bytes, opened again at will, and parts that lose and double nothing."""
+"""Request bodies: exact length, the right bytes, opened again at will."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import io
 import os
 import random
 import tarfile
-from collections import defaultdict
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.standin import zipstream
 from tests.trees import Memory
 from xnat_ingest.errors import SourceChanged
 from xnat_ingest.model import Instance
-from xnat_ingest.pack import SMALLEST_PART, Part, TarBody, cut_into_parts
+from xnat_ingest.pack import ZIP_MEMBERS, FileBody, Part, TarBody, ZipBody
 from xnat_ingest.sources import open_source
 
+Body = TarBody | ZipBody | FileBody
+Kind = type[TarBody] | type[ZipBody] | type[FileBody]
 EDGES = (1, 2, 511, 512, 513, 1023, 1024, 1025, 10_239, 10_240, 262_143, 262_144, 262_145, 600_000)
 
 
@@ -29,7 +32,7 @@ def instance(number: int, size: int, *, series: str = "1", mtime_ns: int = 0) ->
     return Instance(f"f{number}", size, mtime_ns, *uids, series, str(number), "MR", "", "1.2.840.10008.1.2.1", 0, {})
 
 
-def whole(body: TarBody) -> bytes:
+def whole(body: Body) -> bytes:
     return b"".join(body.open(lambda number: None))
 
 
@@ -41,6 +44,25 @@ def unpacked(data: bytes) -> dict[str, bytes]:
         found = {member.name: archive.extractfile(member) for member in members}
         assert len(found) == len(members)
         return {name: stream.read() for name, stream in found.items() if stream}
+
+
+def zipped(contents: list[bytes]) -> tuple[ZipBody, dict[str, bytes]]:
+    """The same as a zip."""
+    body, expected = packed(contents)
+    return ZipBody(body._source, body.part), expected
+
+
+def unzipped(data: bytes) -> dict[str, bytes]:
+    """Name -> bytes, by the directory at the end."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        assert len(set(archive.namelist())) == len(archive.namelist())
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def streamed(data: bytes) -> dict[str, bytes]:
+    """Name -> bytes, front to back with local headers alone, as Java reads a zip."""
+    return {name: b"".join(iter(member.read, b"")) for name, member in zipstream.entries(io.BytesIO(data))}
 
 
 def packed(contents: list[bytes]) -> tuple[TarBody, dict[str, bytes]]:
@@ -112,15 +134,99 @@ def test_whoever_is_told_may_end_the_body() -> None:
         list(body.open(stop))
 
 
-def on_disk(folder: Path) -> tuple[TarBody, Path]:
+@pytest.mark.parametrize("seed", range(5))
+def test_zips_read_back_by_both_kinds_of_readers(seed: int) -> None:
+    """Those that begin with the directory at the end, and Java's, which never gets there; opened twice."""
+    draw = random.Random(seed)
+    sizes = [draw.choice((draw.randrange(1, 5000), *EDGES)) for _ in range(draw.randrange(1, 30))]
+    body, expected = zipped([draw.choice((draw.randbytes, bytes))(size) for size in sizes])
+    first = whole(body)
+    assert unzipped(first) == streamed(first) == expected
+    assert whole(body) == first
+
+
+def test_what_java_would_refuse_is_not_in_a_zip() -> None:
+    """Every member is deflated, with sizes of 32 bits behind it, and none of it says zip64."""
+    body, _ = zipped([b"a", b"b" * 1000])
+    data = whole(body)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            assert (info.compress_type, info.flag_bits & 8) == (zipfile.ZIP_DEFLATED, 8)
+            assert info.extract_version == 20
+            assert info.extra == b""
+            descriptor = info.header_offset + 30 + len(info.filename) + info.compress_size
+            assert data[descriptor : descriptor + 4] == b"PK\7\x08"
+            assert data[descriptor + 16 : descriptor + 18] == b"PK"
+
+
+def test_zip_names_are_utf8() -> None:
+    """With the flag that says so, for readers that would guess."""
+    accented = replace(instance(1, 3), series_number="é")
+    body = ZipBody(Memory({"f1": b"abc"}), Part((accented,)))
+    data = whole(body)
+    assert unzipped(data) == streamed(data) == {accented.name: b"abc"}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.infolist()[0].flag_bits & 0x800
+
+
+def test_a_zip_tells_the_files_bytes_and_holds_few() -> None:
+    """Progress is in what is taken from files; what waits to be sent does not grow with them."""
+    body, _ = zipped([random.Random(1).randbytes(3_000_000), bytes(3_000_000)])
+    told: list[int] = []
+    blocks = list(body.open(told.append))
+    assert max(map(len, blocks)) < 512 * 1024
+    assert sum(map(len, blocks)) < 3_100_000
+    assert sum(told) == 6_000_000
+
+
+def test_a_servers_patience_with_a_zips_directory() -> None:
+    """Java stops reading before it, and Tomcat breaks off what brings more than 2 MB after that."""
+    longest = [
+        replace(instance(n, 1), study_uid="1." + "2" * 62, series_number="9" * 12, instance_number="8" * 12)
+        for n in range(ZIP_MEMBERS)
+    ]
+    data = whole(ZipBody(Memory({member.path: b"x" for member in longest}), Part(tuple(longest))))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert len(archive.namelist()) == ZIP_MEMBERS
+        assert len(data) - archive.start_dir < 2 * 1024**2
+
+
+def test_an_empty_zip_is_one() -> None:
+    data = whole(ZipBody(Memory({}), Part(())))
+    assert unzipped(data) == streamed(data) == {}
+
+
+def test_a_given_up_zip_leaves_nothing_open() -> None:
+    """A request that breaks closes the body; the file in it, too, and the next opening is whole."""
+    body, expected = zipped([random.Random(1).randbytes(700_000), b"x"])
+    blocks = body.open(lambda number: None)
+    next(blocks)
+    blocks.close()  # type: ignore[attr-defined]
+    assert unzipped(whole(body)) == expected
+
+
+def test_a_single_file_travels_as_it_is() -> None:
+    """Nothing around it, and its length is known."""
+    data = random.Random(1).randbytes(600_000)
+    body, _ = packed([data])
+    single = FileBody(body._source, body.part)
+    told: list[int] = []
+    assert b"".join(single.open(told.append)) == whole(single) == data
+    assert single.length == sum(told) == 600_000
+
+
+KINDS: tuple[Kind, ...] = (TarBody, ZipBody, FileBody)
+
+
+def on_disk(folder: Path, kind: Kind = TarBody) -> tuple[Body, Path]:
     """A body of two files, the first of which some test is about to spoil."""
     members = []
     for number, size in enumerate((600_000, 5)):
         path = folder / f"f{number}"
-        path.write_bytes(b"x" * size)
+        path.write_bytes(random.Random(number).randbytes(size))
         members.append(instance(number, size, mtime_ns=path.stat().st_mtime_ns))
     (folder / "new").write_bytes(b"z" * 600_000)
-    return TarBody(open_source(str(folder)), Part(tuple(members))), folder / "f0"
+    return kind(open_source(str(folder)), Part(tuple(members))), folder / "f0"
 
 
 def touch(path: Path) -> None:
@@ -137,23 +243,26 @@ SPOIL: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SPOIL)
-def test_a_file_changed_before_its_turn_ends_the_body_clean(name: str, tmp_path: Path) -> None:
+def test_a_file_changed_before_its_turn_ends_the_body_clean(name: str, kind: Kind, tmp_path: Path) -> None:
     """Not one byte of it was sent: nothing on the server is broken by it."""
-    body, victim = on_disk(tmp_path)
+    body, victim = on_disk(tmp_path, kind)
     SPOIL[name](victim)
     with pytest.raises(SourceChanged) as caught:
         list(body.open(lambda number: None))
     assert (caught.value.path, caught.value.dirty) == ("f0", False)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SPOIL)
-def test_a_file_changed_while_it_is_sent_ends_the_body_dirty(name: str, tmp_path: Path) -> None:
+def test_a_file_changed_while_it_is_sent_ends_the_body_dirty(name: str, kind: Kind, tmp_path: Path) -> None:
     """Some of its bytes went out, so the server may hold a broken copy; no more than its size ever goes out."""
-    body, victim = on_disk(tmp_path)
+    body, victim = on_disk(tmp_path, kind)
     told: list[int] = []
     blocks = body.open(told.append)
-    next(blocks), next(blocks)
+    while not told:
+        next(blocks)
     SPOIL[name](victim)
     with pytest.raises(SourceChanged) as caught:
         list(blocks)
@@ -171,66 +280,3 @@ def test_a_later_file_that_changed_names_itself(tmp_path: Path) -> None:
         list(blocks)
     assert (caught.value.path, caught.value.dirty) == ("f1", False)
     assert "f1" in str(caught.value)
-
-
-def check_parts(members: list[Instance], part_size: int, workers: int) -> list[Part]:
-    """What holds for every cut: nothing lost or doubled, sizes in bounds, the smallest first, series together."""
-    parts = cut_into_parts(members, part_size, workers)
-    sent = [member.sop_uid for part in parts for member in part.instances]
-    assert sorted(sent) == sorted(member.sop_uid for member in members)
-    assert all(part.instances for part in parts)
-    assert [part.bytes for part in parts] == sorted(part.bytes for part in parts)
-    largest = max((member.size for member in members), default=0)
-    assert all(part.bytes <= part_size + largest for part in parts)
-    homes: dict[str, set[int]] = defaultdict(set)
-    weights: dict[str, int] = defaultdict(int)
-    for number, part in enumerate(parts):
-        for member in part.instances:
-            homes[member.series_uid].add(number)
-            weights[member.series_uid] += member.size
-    floor = min(part_size, SMALLEST_PART)
-    assert all(len(homes[series]) == 1 for series, weight in weights.items() if weight <= floor)
-    return parts
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_parts_of_random_sessions(seed: int) -> None:
-    """Many series or few, large instances or small, in any order."""
-    draw = random.Random(seed)
-    scale = draw.choice((1, 1000, 1024**2))
-    members = [
-        instance(n, draw.randrange(1, 100) * scale, series=str(draw.randrange(draw.choice((1, 3, 40)))))
-        for n in range(draw.choice((1, 2, 50, 400)))
-    ]
-    draw.shuffle(members)
-    check_parts(
-        members, draw.choice((1, 50, 1000, 10**6, 128 * 1024**2)) * draw.choice((1, scale)), draw.choice((1, 4, 16))
-    )
-
-
-def test_nothing_makes_no_part() -> None:
-    """An empty session needs no request."""
-    assert cut_into_parts([], 128 * 1024**2, 4) == []
-
-
-def test_a_small_session_is_one_part() -> None:
-    """One more request costs more than it gains."""
-    members = [instance(n, 10_000, series=str(n % 7)) for n in range(100)]
-    assert len(check_parts(members, 128 * 1024**2, 4)) == 1
-
-
-def test_a_large_series_is_cut_in_about_equal_pieces() -> None:
-    """All workers get something to do, and no part is a leftover."""
-    members = [instance(n, 1024**2) for n in range(400)]
-    parts = check_parts(members, 128 * 1024**2, 4)
-    assert len(parts) == 4
-    assert parts[-1].bytes - parts[0].bytes <= 4 * 1024**2
-
-
-def test_part_sizes_bound_the_request() -> None:
-    """--part-size is bytes per request, which a proxy may limit: the archive's own blocks count, too."""
-    members = [instance(n, 700) for n in range(2000)]
-    source = Memory({member.path: bytes(700) for member in members})
-    limit = 100_000
-    for part in cut_into_parts(members, limit, 4):
-        assert TarBody(source, part).length <= limit * 1.1

@@ -12,7 +12,6 @@ import pytest
 from tests.test_plan import dicom, plan_of, reasons
 from xnat_ingest.errors import UsageError
 from xnat_ingest.model import Plan
-from xnat_ingest.rules import MATCHERS
 
 # One session with the folders of a real head protocol.
 FOLDERS = ("Localizers_0001", "AAHead_Scout_0002", "T1-MPRAGE_0010", "T1-MPRAGE_0010/MoCoSeries", "dti, b=1000 (x)")
@@ -225,8 +224,3 @@ def test_wrong_rules_are_usage_errors(rule: object, word: str) -> None:
     """The sentence says what is wrong, or what was meant."""
     with pytest.raises(UsageError, match=word):
         plan_of(TREE, exclude=[rule])
-
-
-def test_every_matcher_is_in_these_tests() -> None:
-    """A new matcher comes with its rows."""
-    assert set(MATCHERS) == {"folder", "path", "tag", "series_instances"}

@@ -28,9 +28,10 @@ UNIDENTIFIED = (
 # no_meta.dcm begins with a byte that is no part of it.
 FOREIGN = (
     "README.txt", "crayons.icc", "dicomdirtests/README.txt", "dicomdirtests/TINY_ALPHA/README", "no_meta.dcm",
-    "rtplan.dump", "rtstruct.dump", "test1.json", "test_PN.json", "zipMR.gz",
+    "rtplan.dump", "rtstruct.dump", "test1.json", "test_PN.json",
 )  # fmt: skip
 ASIDE = dict.fromkeys(UNIDENTIFIED, "no-uid") | dict.fromkeys(FOREIGN, "not-dicom")
+ASIDE |= {"zipMR.gz": "nested-archive"}
 ASIDE |= dict.fromkeys(("MR_truncated.dcm", "rtplan_truncated.dcm"), "truncated")
 
 
@@ -111,7 +112,7 @@ DEFECTS = {
     "text-named-dcm": (b"This is no DICOM file.\n" * 50, "not-dicom"),
     "one-byte": (b"\x08", "not-dicom"),
     "catalog": (b'<?xml version="1.0"?><cat:Catalog xmlns:cat="http://nrg.wustl.edu/catalog"/>', "not-dicom"),
-    "gzip-of-dicom": (gzip.compress(part10(IDENTITY)), "not-dicom"),
+    "gzip-of-dicom": (gzip.compress(part10(IDENTITY)), "nested-archive"),
     "dicomdir": (part10({**IDENTITY, 0x00080016: ("UI", b"1.2.840.10008.1.3.10")}), "dicomdir"),
     "deep": (trees.nested(5000), "unreadable"),
     "mark-then-noise": (bytes(128) + b"DICM" + NOISE, "unreadable truncated no-uid"),

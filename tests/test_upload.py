@@ -126,7 +126,7 @@ def test_series_the_server_drops_is_named(ingest: Ingest, site: StandIn, tmp_pat
     """A series import filter drops without a word: exit 3, and each missing instance stands in the report."""
     site.project("DEMO").series_filter = {"enabled": True, "mode": "blacklist", "list": "T2.*"}
     make_session(tmp_path / "t/S/E", TWO_SERIES)
-    ended = ingest("upload", tmp_path / "t")
+    ended = ingest("upload", tmp_path / "t", "--ignore-server-filter")
     assert ended.code == 3
     assert (ended.totals["verified"], ended.totals["missing"]) == (4, 3)
     session = ended.session("S_E")
@@ -140,7 +140,7 @@ def test_everything_dropped_closes_nothing(ingest: Ingest, site: StandIn, tmp_pa
     """200 with an empty body is not success."""
     site.project("DEMO").series_filter = {"enabled": True, "mode": "whitelist", "list": "nothing"}
     make_session(tmp_path / "t/S/E", TWO_SERIES)
-    ended = ingest("upload", tmp_path / "t")
+    ended = ingest("upload", tmp_path / "t", "--ignore-server-filter")
     assert (ended.code, ended.totals["missing"]) == (3, 7)
     assert (site.rows("DEMO"), site.sessions("DEMO")) == ([], [])
 

@@ -245,6 +245,12 @@ class Memory:
         stream.note = lambda number: self.read.update({path: number})
         return stream
 
+    def in_order(self, path: str) -> bool:
+        return False
+
+    def name_of(self, folder: str) -> str:
+        return folder.rpartition("/")[2]
+
 
 class _Counting(io.BytesIO):
     note: Callable[[int], None]

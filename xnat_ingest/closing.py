@@ -69,7 +69,7 @@ class Closing:
         does not let go of it, or when it is stuck for a cause that another closing does not mend.
         """
         row = self._row_after(error)
-        if row is None and self.site.destination == "archive":
+        if row is None and self.site.destination != "prearchive":
             return True
         state = row.status if row else "gone"
         log = prearchive.last_log(self.site.rest, self.uri)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from xnat_ingest.errors import UsageError
+from xnat_ingest.naming import nearest
 from xnat_ingest.options import TABLE, count, is_list, natural, seconds, size, switch, whole_number
+from xnat_ingest.schemas import place, read_json, read_text, worst
 
 
 def config_schema() -> dict[str, Any]:
@@ -36,20 +36,13 @@ def config_schema() -> dict[str, Any]:
 _WORD = {"type": "string", "minLength": 1}
 
 
-def read_config(path: str) -> dict[str, Any]:
+def read_file(path: str) -> str:
+    return read_text(path, "config file")
+
+
+def parse_config(text: str, path: str) -> dict[str, Any]:
     """A config file's options. The original tool's `Exclude` list becomes folder rules. Raises UsageError."""
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read config file {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"config file {path} is not UTF-8 text") from error
-    try:
-        config = json.loads(text, object_pairs_hook=_without_doubles)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"config file {path} is not JSON: {error.msg}, line {error.lineno}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise UsageError(f"config file {path} is not JSON that can be read") from error
+    config = read_json(text, f"config file {path}")
     _check_config(path, config)
     if "Exclude" in config:
         if "exclude" in config:
@@ -58,43 +51,26 @@ def read_config(path: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets the last of two equal keys win without a word; a list of exclusions must not vanish so."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise UsageError(f"a config file has the key {next(k for k in keys if keys.count(k) > 1)!r} twice; join them")
-    return found
-
-
 def _check_config(path: str, config: object) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    error = best_match(Draft202012Validator(config_schema()).iter_errors(config))
+    error = worst(config, config_schema())
     if error is None:
         return
-    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path).lstrip(".")
-    known = list(error.schema.get("properties", ())) if isinstance(error.schema, Mapping) else []
-    unknown = [key for key in error.instance if key not in known] if error.validator == "additionalProperties" else []
+    where = place(error.absolute_path)
+    schema: Any = error.schema
+    instance: Any = error.instance
+    known = list(schema.get("properties", ())) if isinstance(schema, Mapping) else []
+    unknown = [key for key in instance if key not in known] if error.validator == "additionalProperties" else []
     if unknown:
         near = nearest(unknown[0], known)
         hint = f"; did you mean {near}?" if near else f"; known keys: {', '.join(known)}"
         raise UsageError(f"config file {path}: {where + ': ' if where else ''}unknown key {unknown[0]!r}{hint}")
-    if error.validator == "anyOf" and isinstance(error.instance, Mapping):
-        near = next((n for key in error.instance if (n := nearest(str(key), _MATCHERS))), None)
+    if error.validator == "anyOf" and isinstance(instance, Mapping):
+        near = next((n for key in instance if (n := nearest(str(key), _MATCHERS))), None)
         hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(_MATCHERS)}"
-        raise UsageError(f"config file {path}: {where}: {json.dumps(error.instance)} is no rule; {hint}")
+        raise UsageError(f"config file {path}: {where}: {json.dumps(instance)} is no rule; {hint}")
     if error.validator == "oneOf":
         raise UsageError(f"config file {path}: {where}: a tag rule has either matches or in")
     raise UsageError(f"config file {path}: {where or 'the whole'}: {error.message}")
 
 
-_MATCHERS = ("folder", "path", "tag", "series_instances")
-
-
-def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word most like this one, compared without case."""
-    folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
+_MATCHERS = ("folder", "path", "tag", "image_type", "series_instances", "file_size", "preset")

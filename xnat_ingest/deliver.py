@@ -9,6 +9,7 @@ from itertools import count
 
 from xnat_ingest import prearchive
 from xnat_ingest.closing import Closing, LiveRow
+from xnat_ingest.direct import Direct
 from xnat_ingest.errors import IngestError, ServerSaid, SessionTrouble, Stopped, Unreachable, kind_of
 from xnat_ingest.existing import Decision, Standing, judge
 from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
@@ -69,7 +70,9 @@ class _Delivery:
     def __init__(self, site: Site, session: Session) -> None:
         self.site = site
         self.session = session
-        self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop)
+        in_order = any(site.in_order(i.path) for i in session.instances[:1])
+        self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop, in_order=in_order)
+        self._direct = Direct(site, session, in_order=in_order) if site.direct else None
         self.before = compare((), NOWHERE)  # what the archive held when we came
         self.notes: list[Problem] = []
         self.archive_uri = ""
@@ -96,6 +99,11 @@ class _Delivery:
         if not decision.lacks:
             self.sending.tell(self.session.instances)
             return self._verdict(decision.archive, len(decision.archive.seen))
+        if self._direct and not decision.row and not standing.sessions:
+            direct, self._direct = self._direct, None  # once: what did not go so goes by way of the prearchive
+            direct.send(decision.lacks)
+            self.sending.attempts += direct.attempts
+            return self._run()
         self.sending.disturbed = False
         there = self._join_row(decision, standing.holding)
         seen = decision.archive.seen | there

@@ -129,7 +129,7 @@ class Receipt:
     uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read, and
     then instances, those that were taken, is empty, too; refused: instances that the server will not take,
     SOPInstanceUID -> why; attempts: request bodies; disturbed: something was repeated, so what is stored must be
-    compared before it is closed.
+    compared before it is closed; notes: what was noticed -> in how many instances, never a value from a header.
     """
 
     uris: tuple[str, ...]
@@ -138,6 +138,7 @@ class Receipt:
     refused: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 1
     disturbed: bool = False
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A whole run, for its report. started, finished: ISO 8601 with zone; totals: docs/design.md 3.4."""
+    """A whole run, for its report. started, finished: ISO 8601 with zone; totals: docs/design.md 3.4; launch: what
+    XNAT's container service says of it, empty elsewhere."""
 
     command: str
     plan: Plan
@@ -185,6 +187,7 @@ class Result:
     server: str = ""
     destination: str = ""
     transport: str = ""
+    launch: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import struct
+from collections.abc import Sequence
 
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -58,3 +60,10 @@ def printable(text: str) -> str:
     except UnicodeEncodeError:  # surrogates that stand for no byte come from JSON, not from file systems
         safe = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word most like this one, compared without case."""
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return folded[near[0]] if near else None

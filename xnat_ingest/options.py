@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "XNAT_INGEST_"
 TREE = ("plan", "upload", "verify")
-ALL = (*TREE, "ping")
+PROJECT = (*TREE, "ping")
+ALL = (*PROJECT, "register", "prearchive")
 
 # What users of other tools type -> what it is called here.
 FOREIGN_FLAGS = {
     "--overwrite": "--existing overwrite",
     "--prearchive": "--destination prearchive",
-    "--gradual": "--transport",
+    "--gradual": "--transport gradual",
     "--env": "the environment variables XNAT_HOST, XNAT_USER and XNAT_PASS",
     "--username": "--user",
     "--password": "the environment variable XNAT_PASS, or --password-file",
@@ -63,6 +64,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ValueError("wants a port number, 1 to 65535")
+    return int(text)
+
+
+def ae_title(text: str) -> str:
+    if not (text.isascii() and text.isprintable() and 1 <= len(text.strip()) <= 16) or "\\" in text:
+        raise ValueError("wants an AE title: 1 to 16 ASCII characters without a backslash")
+    return text.strip()
+
+
 def switch(text: str) -> bool:
     if text.lower() not in ("1", "true", "yes", "0", "false", "no"):
         raise ValueError("wants 1, true, yes, 0, false or no")
@@ -105,6 +118,7 @@ class Row:
 DEFAULT_TEMPLATES = ("{subject}", "{subject}_{session}")
 SERVER = "server and credentials"
 SPEED = "speed"
+DICOM = "DICOM, for --transport cstore"
 OUTPUT = "output"
 
 
@@ -121,7 +135,7 @@ class Settings:
         False, "send the password over plain http to another machine", parse=switch, group=SERVER, commands=ALL
     )
 
-    project: str = option("", "XNAT project", short="-P", metavar="PROJECT", commands=ALL)
+    project: str = option("", "XNAT project", short="-P", metavar="PROJECT", commands=(*PROJECT, "prearchive"))
     subject: str = option("", "subject: with -E, or alone with --layout session", short="-S", metavar="SUBJECT")
     experiment: str = option("", "session label: makes ROOT one session", short="-E", metavar="LABEL")
     layout: str = option(
@@ -134,14 +148,35 @@ class Settings:
     )
     session_label: str = option(DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE")
     labels: str = option("", "sheet of labels, CSV, as --labels-template writes it", metavar="FILE")
+    json: str = option("", "write the plan here, for review and upload --plan", metavar="FILE", commands=("plan",))
+    plan: str = option("", "execute this plan, as plan --json wrote it", metavar="FILE", commands=("upload",))
     labels_template: str = option("", "write the labels here, to be edited", metavar="FILE", commands=("plan",))
     config: str = option("", "JSON file with any of these options, and rules", metavar="FILE", commands=ALL)
-    exclude: tuple[Any, ...] = option((), "leave out: a folder name part, or KEYWORD=pattern", metavar="RULE")
+    exclude: tuple[Any, ...] = option(
+        (), "leave out: a folder name part, KEYWORD=pattern or preset:NAME", metavar="RULE"
+    )
     include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE")
     ignore_case: bool = option(False, "folder rules ignore case", parse=switch)
 
-    transport: str = option("archive", "how instances travel", parse=one_of("archive"), group="delivery")
-    destination: str = option("archive", "where sessions end", parse=one_of("archive", "prearchive"), group="delivery")
+    transport: str = option(
+        "archive",
+        "how instances travel: archive; gradual, each in a request of its own; or cstore, to the DICOM receiver",
+        parse=one_of("archive", "gradual", "cstore"),
+        group="delivery",
+        commands=PROJECT,
+    )
+    archive_format: str = option(
+        "auto",
+        "of the archive transport: tar, or zip for a slow line; auto is tar",
+        parse=one_of("auto", "tar", "zip"),
+        group="delivery",
+    )
+    destination: str = option(
+        "archive",
+        "where sessions end: archive, prearchive, or direct-archive, past the prearchive where the server lets them",
+        parse=one_of("archive", "prearchive", "direct-archive"),
+        group="delivery",
+    )
     existing: str = option(
         "resume",
         "what to do with sessions that are there",
@@ -149,6 +184,10 @@ class Settings:
         group="delivery",
     )
     online: bool = option(False, "ask the server too", parse=switch, group="delivery", commands=("plan",))
+    ignore_server_filter: bool = option(
+        False, "send what the server's series import filter would drop, too", parse=switch, group="delivery",
+        commands=("plan", "upload"),
+    )  # fmt: skip
     dry_run: bool = option(
         False, "send nothing: the same as plan --online", short="-n", parse=switch, group="delivery",
         commands=("upload",),
@@ -165,6 +204,30 @@ class Settings:
     retry_budget: int = option(
         20, "requests repeated in a run, at most, 20", parse=natural, metavar="N", group=SPEED, commands=ALL
     )
+
+    dicom_host: str = option(
+        "", "the DICOM receiver's host; the server's, unless given", metavar="HOST", group=DICOM, commands=PROJECT
+    )
+    dicom_port: int = option(8104, "its port, 8104", parse=port, metavar="PORT", group=DICOM, commands=PROJECT)
+    called_aet: str = option(
+        "XNAT", "its AE title, XNAT", short="-aec", parse=ae_title, metavar="TITLE", group=DICOM, commands=PROJECT
+    )
+    calling_aet: str = option(
+        "XNAT_INGEST", "our AE title, XNAT_INGEST", short="-aet", parse=ae_title, metavar="TITLE", group=DICOM,
+        commands=PROJECT,
+    )  # fmt: skip
+    route: str = option(
+        "comments",
+        "where objects are told project, subject and session: comments (PatientComments), study-description, or none",
+        parse=one_of("comments", "study-description", "none"),
+        group=DICOM,
+        commands=PROJECT,
+    )
+    dicom_tls_ca: str = option(
+        "", "certificates to trust, PEM; with it DICOM goes over TLS", metavar="FILE", group=DICOM, commands=PROJECT
+    )
+    dicom_tls_cert: str = option("", "our certificate, PEM", metavar="FILE", group=DICOM, commands=PROJECT)
+    dicom_tls_key: str = option("", "its key, PEM", metavar="FILE", group=DICOM, commands=PROJECT)
 
     report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT)
     log_format: str = option("text", "text, or json: JSON lines on stderr", parse=one_of("text", "json"), group=OUTPUT)
@@ -188,6 +251,12 @@ def flag(name: str) -> str:
 
 def env_name(name: str) -> str:
     return ENV_PREFIX + name.upper()
+
+
+def given_text(text: str) -> str:
+    """A value; "" for an empty one and for a literal #key#, the container service's ways of saying "not given"."""
+    text = text.strip()
+    return "" if len(text) > 2 and text[0] == text[-1] == "#" else text
 
 
 def is_list(name: str) -> bool:

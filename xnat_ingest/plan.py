@@ -14,6 +14,12 @@ from xnat_ingest.naming import printable
 from xnat_ingest.rules import RuleSet
 
 SameBytes = Callable[[Instance, Instance], bool]
+# A folder's path -> what it is called: an archive that stands for a folder, without its suffix.
+NameOf = Callable[[str], str]
+
+
+def last_name(folder: str) -> str:
+    return folder.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,22 @@ class Labelling:
     def levels(self) -> tuple[str, ...]:
         return LAYOUTS[self.layout]
 
-    def folders(self, parts: tuple[str, ...]) -> dict[str, str]:
+    def folders(self, parts: tuple[str, ...], name_of: NameOf) -> dict[str, str]:
         """Placeholder -> folder name."""
-        named = dict(zip(self.levels, parts, strict=True))
+        names = (name_of("/".join(parts[: depth + 1])) for depth in range(len(parts)))
+        named = dict(zip(self.levels, names, strict=True))
         if self.subject_given:
             named["subject"] = self.subject_given
         return named
 
 
-def build(found: Iterable[Instance | SetAside], rules: RuleSet, labelling: Labelling, same_bytes: SameBytes) -> Plan:
+def build(
+    found: Iterable[Instance | SetAside],
+    rules: RuleSet,
+    labelling: Labelling,
+    same_bytes: SameBytes,
+    name_of: NameOf = last_name,
+) -> Plan:
     """The plan for everything a scan found. same_bytes may raise OSError: the second file is then unreadable."""
     depth = len(labelling.levels)
     aside: list[SetAside] = []
@@ -62,7 +75,7 @@ def build(found: Iterable[Instance | SetAside], rules: RuleSet, labelling: Label
     for above, instances in folders.items():
         kept = _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside)
         if kept:
-            drafts.append(_draft(() if labelling.by_study else above, tuple(kept), labelling))
+            drafts.append(_draft(() if labelling.by_study else above, tuple(kept), labelling, name_of))
     problems = [note for draft in drafts for note in draft.notes]
     sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study)
     problems += conflicts + [_unused(name, near) for name, near in rules.unused().items()]
@@ -97,34 +110,34 @@ def _drop_duplicates(instances: list[Instance], same_bytes: SameBytes, aside: li
     return list(first.values())
 
 
-def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: Labelling) -> Draft:
+def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: Labelling, name_of: NameOf) -> Draft:
     folder = "/".join(parts) or (_common_folder(instances) if labelling.by_study else ".")
     studies = sorted({i.study_uid for i in instances})
-    found = _Labels(labelling, parts, folder, instances)
+    found = _Labels(labelling, labelling.folders(parts, name_of), folder, instances)
     source, subject, label = found.make(labelling.sheet.get(studies[0] if labelling.by_study else printable(folder)))
-    conflicts = found.conflicts
-    if len(studies) > 1:
-        conflicts.append(
-            Problem(
-                "two-studies",
-                f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)}); take sessions from "
-                "the headers with --layout headers, move one study to a folder of its own, or leave it out with "
-                "--exclude",
-            )
-        )
-    if twice := _stored_twice(instances):
-        conflicts.append(
-            Problem(
-                "name-collision",
-                f"XNAT would store two instances of {printable(folder)} under one name ({twice}); upload one of "
-                "their series alone, leaving the other out with --exclude",
-            )
-        )
-    project = labelling.folders(parts).get("project", labelling.project)
-    session = Session(
-        project, subject, label, studies[0], folder, instances, tuple(_about(label, c) for c in conflicts)
-    )
+    conflicts = (*(_about(label, c) for c in found.conflicts), *session_conflicts(folder, label, instances))
+    project = found.folders.get("project", labelling.project)
+    session = Session(project, subject, label, studies[0], folder, instances, conflicts)
     return Draft(session, source, tuple(_about(label, n) for n in found.notes))
+
+
+def session_conflicts(folder: str, label: str, instances: tuple[Instance, ...]) -> tuple[Problem, ...]:
+    """What the instances of one session have against each other, whatever its label."""
+    conflicts = []
+    studies = sorted({i.study_uid for i in instances})
+    if len(studies) > 1:
+        detail = (
+            f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)}); take sessions from the "
+            "headers with --layout headers, move one study to a folder of its own, or leave it out with --exclude"
+        )
+        conflicts.append(Problem("two-studies", detail, (label,)))
+    if twice := _stored_twice(instances):
+        detail = (
+            f"XNAT would store two instances of {printable(folder)} under one name ({twice}); upload one of their "
+            "series alone, leaving the other out with --exclude"
+        )
+        conflicts.append(Problem("name-collision", detail, (label,)))
+    return tuple(conflicts)
 
 
 def _common_folder(instances: tuple[Instance, ...]) -> str:
@@ -140,10 +153,10 @@ class _Labels:
     """The labels of one session, and what is wrong with them."""
 
     def __init__(
-        self, labelling: Labelling, parts: tuple[str, ...], folder: str, instances: tuple[Instance, ...]
+        self, labelling: Labelling, folders: dict[str, str], folder: str, instances: tuple[Instance, ...]
     ) -> None:
         self.labelling = labelling
-        self.folders = labelling.folders(parts)
+        self.folders = folders
         self.folder = printable(folder)
         self.instances = instances
         self.conflicts: list[Problem] = []

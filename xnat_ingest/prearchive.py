@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -15,6 +15,8 @@ from xnat_ingest.rest import CLOSING_TIMEOUT, Rest
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
+# Under this name the server keeps rows that belong to no project; in listings their project is empty.
+UNASSIGNED = "Unassigned"
 # How long the server may work on a row before we give up on it; how long a row that somebody else sends into must
 # stand still, and how long we wait for that. Seconds. The server refreshes a row's time only every 15 s.
 SETTLE_LIMIT = 900.0
@@ -68,17 +70,18 @@ class Row:
 
 def rows(rest: Rest, project: str) -> list[Row]:
     """The project's rows. Users with access to all data see unassigned rows in every listing: those are left out."""
-    return [row for row in rest.rows(f"/data/prearchive/projects/{project}", _row) if row.project == project]
+    return [row for row in rest.rows(f"/data/prearchive/projects/{project}", as_row) if row.project == project]
 
 
 def row(rest: Rest, uri: str) -> Row | None:
     """One row now, or None when it is gone. format=json answers even before the session document exists."""
-    return next(iter(rest.rows(uri, _row)), None)
+    return next(iter(rest.rows(uri, as_row)), None)
 
 
-def _row(entry: dict[str, str]) -> Row:
+def as_row(entry: Mapping[str, str]) -> Row:
+    """An entry of a listing."""
     return Row(
-        project=entry.get("project", ""),
+        project=entry.get("project", "") or UNASSIGNED,
         timestamp=entry.get("timestamp", ""),
         folder=entry.get("folderName", ""),
         label=entry.get("name", ""),
@@ -138,9 +141,12 @@ def last_log(rest: Rest, uri: str) -> str:
         return ""
 
 
-def settle(rest: Rest, uri: str, pause: Pause) -> Row | None:
-    """Waits until the server has done with a row, at most SETTLE_LIMIT; the row then, None when it is gone."""
-    deadline = time.monotonic() + SETTLE_LIMIT
+def settle(rest: Rest, uri: str, pause: Pause, limit: float | None = None) -> Row | None:
+    """Waits until the server has done with a row; the row then, None when it is gone.
+
+    limit: seconds, SETTLE_LIMIT unless given.
+    """
+    deadline = time.monotonic() + (SETTLE_LIMIT if limit is None else limit)
     wait = 0.2
     while (found := row(rest, uri)) and found.is_busy and time.monotonic() < deadline:
         pause(wait)

@@ -35,10 +35,12 @@ _CHUNK = 64 * 1024
 
 
 class Body(Protocol):
-    """A request body that can be opened again for another attempt."""
+    """A request body that can be opened again for another attempt. length: in bytes; None: it travels in chunks."""
 
     content_type: str
-    length: int
+
+    @property
+    def length(self) -> int | None: ...
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]: ...
 
@@ -61,7 +63,7 @@ class _Call:
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over the wire. bytes_sent counts bodies, repeats included."""
+    """What went over the wire. bytes_sent counts what bodies say of themselves, repeats included: the files' bytes."""
 
     requests: int = 0
     bytes_sent: int = 0
@@ -93,6 +95,7 @@ class Rest:
         self._lock = threading.Lock()  # held while logging in
         self._counting = threading.Lock()
         self._cookie = ""
+        self._was_in = False
         self._refusal: Refused | None = None
         self._pool = _pool(credentials.server, ca_bundle, insecure, connections)
 
@@ -197,7 +200,7 @@ class Rest:
         if reply.status in accept and not reply.is_page:
             return reply
         if reply.status == 401:
-            raise Refused(f"{self.server} no longer accepts user {self.user}")
+            raise self._ousted("")
         action = f"{call.method} {call.path}"
         if reply.status == 200:
             raise ServerSaid(f"{action} (a web page instead of an answer)", reply.status, sentence(reply.text))
@@ -217,8 +220,12 @@ class Rest:
         reply = self._once(_Call("POST", "/data/JSESSION", timeout=self._timeout), {"Authorization": f"Basic {basic}"})
         if reply.status in (401, 403):
             said = sentence(reply.text)
-            self._refusal = Refused(
-                f"{self.server} does not accept user {self.user} with this password{f' ({said})' if said else ''}"
+            self._refusal = (
+                self._ousted(said)
+                if self._was_in
+                else Refused(
+                    f"{self.server} does not accept user {self.user} with this password{f' ({said})' if said else ''}"
+                )
             )
             raise self._refusal
         if reply.status in (301, 302, 303, 307, 308):
@@ -230,6 +237,7 @@ class Rest:
         if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
             raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
         self._cookie = reply.text.strip()
+        self._was_in = True
         return reply
 
     def _once(self, call: _Call, extra: Mapping[str, str] | None = None) -> Reply:
@@ -238,7 +246,9 @@ class Rest:
             headers["Cookie"] = f"JSESSIONID={self._cookie}"
         stream = None
         if call.body is not None:
-            headers |= {"Content-Type": call.body.content_type, "Content-Length": str(call.body.length)}
+            headers["Content-Type"] = call.body.content_type
+            if call.body.length is not None:  # without it, urllib3 sends what it iterates over in chunks
+                headers["Content-Length"] = str(call.body.length)
             stream = call.body.open(self._counted(call.sent))
         with self._counting:
             self.traffic.requests += 1
@@ -284,6 +294,13 @@ class Rest:
         if isinstance(cause, http.TimeoutError):
             return Unreachable(f"{self.server} did not answer in time: {_short(cause)}", timed_out=True)
         return Unreachable(f"the connection to {self.server} broke: {_short(cause)}")
+
+    def _ousted(self, said: str) -> Refused:
+        return Refused(
+            f"{self.server} no longer accepts user {self.user}{f' ({said})' if said else ''}; run the same again with "
+            "a valid login (one that XNAT gives to a container lives two days from the launch): what is on the server "
+            "is not sent again"
+        )
 
     def _not_data(self, path: str, reply: Reply) -> IngestError:
         return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))

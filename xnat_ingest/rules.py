@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from xnat_ingest import presets
 from xnat_ingest.errors import UsageError
 from xnat_ingest.model import Instance
+from xnat_ingest.options import natural, size
 
 RuleConfig = Mapping[str, object]
 
@@ -40,7 +42,10 @@ class Rule:
 
 
 def parse_rule(text: str) -> RuleConfig:
-    """A rule as the command line gives it: a bare word is a folder rule, KEYWORD=pattern a tag rule."""
+    """A rule as the command line gives it: a bare word is a folder rule, KEYWORD=pattern a tag rule, preset:NAME a
+    preset."""
+    if text.startswith(presets.PREFIX):
+        return {"preset": text.removeprefix(presets.PREFIX)}
     keyword, equals, pattern = text.partition("=")
     if equals and keyword.isidentifier():
         return {"tag": keyword, "matches": pattern}
@@ -76,7 +81,7 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
         pattern = _regex(str(config["matches"]))
         return Rule(
             f"{keyword}={config['matches']}",
-            on_content=lambda instance, _: pattern.search(instance.tags[keyword]) is not None,
+            on_content=lambda instance, _: pattern.search(instance.tags.get(keyword, "")) is not None,
             keywords=keywords,
         )
     listed = config["in"]
@@ -84,25 +89,86 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     values = frozenset(str(value) for value in listed)
 
     def is_listed(instance: Instance, _: int) -> bool:
-        text = instance.tags[keyword]
+        text = instance.tags.get(keyword, "")
         return text in values or not values.isdisjoint(text.split("\\"))
 
     return Rule(f"{keyword} in {','.join(map(str, listed))}", on_content=is_listed, keywords=keywords)
 
 
+def image_type_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches when ImageType has any of the values: in any position, with the case of the letters that DICOM fixes."""
+    listed = config["image_type"]
+    assert isinstance(listed, list)  # noqa: S101 - the schema says so
+    return Rule(
+        f"image_type={','.join(listed)}",
+        on_content=lambda instance, _: not set(listed).isdisjoint(instance.tags.get("ImageType", "").split("\\")),
+        keywords=frozenset({"ImageType"}),
+    )
+
+
 def series_instances_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
-    """Matches every instance of a series that has fewer instances than the number given."""
-    limit = config["series_instances"]
-    assert isinstance(limit, dict)  # noqa: S101 - the schema says so
-    fewest = int(limit["fewer_than"])
-    return Rule(f"series_instances<{fewest}", on_content=lambda _, in_series: in_series < fewest)
+    """Matches every instance of a series that has fewer instances than one number, or more than another."""
+    outside = _Outside.of(config, "series_instances", ("fewer_than", "more_than"), natural)
+    return Rule(outside.name, on_content=lambda _, in_series: outside.has(in_series))
+
+
+def file_size_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches files that are smaller than one size, or larger than another; K, M and G are powers of 1024."""
+    outside = _Outside.of(config, "file_size", ("smaller_than", "larger_than"), size)
+    return Rule(outside.name, on_content=lambda instance, _: outside.has(instance.size))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What lies below one limit or above another; None: no limit."""
+
+    name: str
+    below: int | None
+    above: int | None
+
+    @classmethod
+    def of(cls, config: RuleConfig, matcher: str, words: tuple[str, str], parse: Callable[[str], int]) -> _Outside:
+        """The limits that an entry gives under these two words. Raises UsageError."""
+        limits = config[matcher]
+        assert isinstance(limits, dict)  # noqa: S101 - the schema says so
+        found: list[int | None] = []
+        for word in words:
+            try:
+                found.append(parse(str(limits[word])) if word in limits else None)
+            except ValueError as error:
+                raise UsageError(f"{matcher}: {word}: {limits[word]!r} is not valid; it {error}") from error
+        below, above = found
+        if below is not None and above is not None and below > above:
+            low, high = (f"{word} {limits[word]}" for word in words)
+            raise UsageError(f"{matcher}: {low}, or {high}, is everything")
+        parts = [f"{sign}{limits[word]}" for sign, word in zip("<>", words, strict=True) if word in limits]
+        return cls(matcher + " or ".join(parts), below, above)
+
+    def has(self, number: int) -> bool:
+        return (self.below is not None and number < self.below) or (self.above is not None and number > self.above)
+
+
+def preset_rule(config: RuleConfig, ignore_case: bool) -> Rule:
+    """Matches what any rule of a preset matches; one rule with one name, so that reports stay short."""
+    name = str(config["preset"])
+    parts = [make_rule(part, ignore_case) for part in presets.find(name).rules]
+    return Rule(
+        presets.PREFIX + name,
+        on_content=lambda instance, in_series: any(
+            part.on_content(instance, in_series) for part in parts if part.on_content
+        ),
+        keywords=frozenset().union(*(part.keywords for part in parts)),
+    )
 
 
 MATCHERS: dict[str, Callable[[RuleConfig, bool], Rule]] = {
     "folder": folder_rule,
     "path": path_rule,
     "tag": tag_rule,
+    "image_type": image_type_rule,
     "series_instances": series_instances_rule,
+    "file_size": file_size_rule,
+    "preset": preset_rule,
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -12,30 +11,29 @@ from datetime import UTC, datetime
 
 from xnat_ingest import prearchive, totals
 from xnat_ingest.deliver import conflict, deliver
-from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, UsageError, kind_of, trace
-from xnat_ingest.labels import write_sheet
+from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, kind_of, trace
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
-from xnat_ingest.naming import printable
 from xnat_ingest.options import Settings
 from xnat_ingest.pace import Pace
 from xnat_ingest.patience import Patience
-from xnat_ingest.plan import build, sheet
-from xnat_ingest.prepare import labelling, rule_set
+from xnat_ingest.planning import plan_fields, planning
 from xnat_ingest.rest import Rest
-from xnat_ingest.serverrules import Project, ask
+from xnat_ingest.serverrules import Project, SiteRules, ask, ask_site, facts
 from xnat_ingest.settings import Credentials
 from xnat_ingest.site import Site
-from xnat_ingest.sources import open_source
 from xnat_ingest.stop import Stop, await_all, pause_until
 from xnat_ingest.survey import (
     ask_projects,
+    filter_keywords,
     find_existing,
     judge_only,
+    note_new_subjects,
     refuse_existing,
     set_aside_existing,
+    set_aside_filtered,
     verify_only,
 )
-from xnat_ingest.transports import TRANSPORTS, Retrying, Way
+from xnat_ingest.transports import TRANSPORTS, Retrying, Transport, Way
 
 # How long sessions in flight may take to end after a signal, in seconds: `docker stop` kills after 10.
 GRACE = 4.0
@@ -53,16 +51,8 @@ class Run:
         self.stop = stop
         self.started = datetime.now(UTC)
         self._clock = time.monotonic()
-        self.source = open_source(root)
-        self.labelling = labelling(settings)
-        if "project" in self.labelling.levels:
-            if settings.project:
-                emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
-        elif not settings.project:
-            raise UsageError("no project: give -P PROJECT")
-        elif not settings.project.isprintable() or set(settings.project) & set("/?#%"):
-            raise UsageError(f"-P {printable(settings.project)} cannot be a project's id")
-        self.rules = rule_set(settings, len(self.labelling.levels))
+        self.planning = planning(root, settings, emit, stop.check)
+        self.rules = SiteRules()
         self.rest: Rest | None = None
         self.patience = Patience(settings.retry_budget)
         self.plan = Plan(settings.project, (), (), (), 0)
@@ -115,61 +105,45 @@ class Run:
         """Asks the server first: what it refuses shows before a long scan."""
         rest.login()
         with rest.kept_alive():
-            projects = {}
-            if "project" not in self.labelling.levels:
-                project = self._ask(rest, self.settings.project)
-                self.labelling = replace(self.labelling, project=project.id)
+            projects: dict[str, Project] = {}
+            if self.command != "verify":
+                self.rules = ask_site(rest)
+            if self.planning.project:
+                project = self._ask(rest, self.planning.project)
+                self.planning.use(project.id)
                 projects[project.id] = project
+            if self._filters:
+                self.planning.want(filter_keywords(self.rules, projects.values()))
             self._make_plan()
             return self._sessions(rest, projects) if self.plan.sessions else []
 
     def _ask(self, rest: Rest, name: str) -> Project:
         project = ask(rest, name, to_send=self.command == "upload")
-        self.emit(Event("project", {"project": project.id, "prearchive_code": project.prearchive_code}))
+        self.emit(Event("project", facts(self.rules, project)))
         return project
 
+    @property
+    def _filters(self) -> bool:
+        """Whether the server's filters have a say in what is planned; `verify` looks for all there is."""
+        return self.command != "verify" and not self.settings.ignore_server_filter
+
     def _make_plan(self) -> None:
-        from xnat_ingest.scan import same_bytes, scan  # pydicom is not loaded for what ends before this
-
-        keywords = self.rules.keywords | self.labelling.subject.keywords | self.labelling.session.keywords
-        self.emit(Event("scanning", {}))
-
-        def skip(path: str) -> str | None:
-            self.stop.check()
-            return self.rules.skip(path)
-
-        found = scan(self.source, skip, keywords)
-        self.plan = plan = build(
-            found, self.rules, self.labelling, lambda one, other: same_bytes(self.source, one, other)
-        )
-        reasons = Counter(aside.reason for aside in plan.set_aside)
-        fields = {
-            "sessions": [
-                {
-                    "session": s.title,
-                    "folder": printable(s.folder),
-                    "instances": len(s.instances),
-                    "bytes": s.bytes,
-                    "scans": len({i.series_uid for i in s.instances}),
-                }
-                for s in plan.sessions
-            ],
-            "instances": plan.planned,
-            "bytes": sum(s.bytes for s in plan.sessions),
-            "set_aside": dict(sorted(reasons.items())),
-            "problems": [problem.detail for problem in plan.problems],
-        }
-        self.emit(Event("plan", fields))
-        if self.settings.labels_template:
-            write_sheet(self.settings.labels_template, sheet(plan))
+        self.plan = self.planning.make()
+        self.emit(Event("plan", plan_fields(self.plan)))
 
     def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
         settings = self.settings
         parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="part")
-        pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="session")
+        # Sessions in one stream are taken one after the other: each reads on where the last one ended.
+        together = 1 if self.planning.source.in_order("") else settings.workers
+        pool = ThreadPoolExecutor(together, thread_name_prefix="session")
         try:
             site = self._site(rest, projects, parts)
             self.plan = ask_projects(site, self.plan, self._ask)
+            if self._filters:
+                self.plan = set_aside_filtered(self.plan, self.rules, site.projects, self.planning.kept)
+            if self.command != "verify":
+                self.plan = note_new_subjects(site, self.plan)
             if settings.existing == "skip" and self.command != "verify":
                 self.plan = set_aside_existing(site, self.plan)
             work = WORK[self.command]
@@ -192,17 +166,26 @@ class Run:
     def _site(self, rest: Rest, projects: dict[str, Project], parts: ThreadPoolExecutor) -> Site:
         settings = self.settings
         timestamp = run_timestamp(self.started)
-        way = Way(rest, self.source, timestamp, settings.part_size, settings.workers)
+        source = self.planning.source
+        way = Way(rest, source, timestamp, settings.part_size, settings.workers, settings.archive_format)
 
         def settle(session: Session) -> None:
             for row in prearchive.rows(rest, session.project):
                 if row.belongs_to(session):
                     prearchive.wait_until_still(rest, row.uri, self.patience.pause)
 
-        transport = Retrying(TRANSPORTS[settings.transport](way), rest, self.patience, Pace(settings.workers), settle)
+        pace = Pace(settings.workers)
+
+        def transport(way: Way) -> Transport:
+            last_resort = TRANSPORTS["gradual"](way) if settings.transport == "archive" else None
+            return Retrying(TRANSPORTS[settings.transport](way), rest, self.patience, pace, settle, last_resort)
+
+        direct = settings.destination == "direct-archive" and self.command == "upload"
         return Site(
             rest=rest,
-            transport=transport,
+            transport=transport(way),
+            direct=transport(replace(way, direct=True)) if direct else None,
+            in_order=source.in_order,
             parts=parts,
             patience=self.patience,
             destination=settings.destination,
@@ -217,7 +200,7 @@ class Run:
     def _one(self, site: Site, session: Session, work: Work) -> Outcome:
         if session.conflicts:
             return self._done(Outcome(session, conflict(session, *session.conflicts)))
-        if not session.instances:  # all of them set aside by --existing skip
+        if not session.instances:  # all of them set aside, by --existing skip or a filter
             return self._done(Outcome(session, Verdict("skipped")))
         begun = time.monotonic()
         fields = {"session": session.title, "instances": len(session.instances), "bytes": session.bytes}

@@ -28,6 +28,7 @@ from xnat_ingest.errors import UsageError
 from xnat_ingest.fileformat import UNDEFINED, Watched, measure_pixels, sniff
 from xnat_ingest.model import Instance, SetAside, SourceFile
 from xnat_ingest.sources import Source
+from xnat_ingest.sources.kinds import kind_of
 
 _SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
@@ -128,9 +129,10 @@ class _Header:
 
     def judge(self) -> Instance | SetAside:
         kind = sniff(self.stream)
-        if kind == "other":
-            return self._aside("not-dicom")
         self.stream.seek(0)
+        if kind == "other":
+            archive = kind_of(cast(BinaryIO, self.stream))
+            return self._aside("nested-archive", f"a {archive} file") if archive else self._aside("not-dicom")
         try:
             return self._instance(self._read(), kind)
         except Exception as error:  # the library raises many types for a damaged file
@@ -244,6 +246,19 @@ def _text(dataset: Dataset, tag: int) -> str:
     if isinstance(value, MultiValue):
         return "\\".join(str(v).strip() for v in value)
     return str(value).strip()
+
+
+def referenced_files(source: Source, path: str) -> list[str] | None:
+    """The files that a DICOMDIR names, relative to its folder, '/'-separated; None when it cannot be read."""
+    try:
+        with source.open(path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            directory = pydicom.dcmread(stream, force=True)
+            records = directory.get("DirectoryRecordSequence") or []
+            found = (record.get("ReferencedFileID") for record in records)
+            return ["/".join([name] if isinstance(name, str) else map(str, name)) for name in found if name]
+    except Exception:  # noqa: BLE001 - the library raises many types for a damaged file
+        return None
 
 
 def same_bytes(source: Source, first: Instance, second: Instance) -> bool:

@@ -19,7 +19,10 @@ class Sending:
 
     uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; untaken:
     SOPInstanceUIDs that the server answered 200 to and took none of; disturbed: what is stored must be compared with
-    what was sent before the row is closed.
+    what was sent before the row is closed; went_direct: whether anything went past the prearchive.
+
+    direct: the address by which the server tells that; in_order: parts travel one after the other, since their files
+    lie in a stream.
     """
 
     def __init__(
@@ -29,6 +32,9 @@ class Sending:
         pool: ThreadPoolExecutor,
         emit: Emit,
         check_stop: Callable[[], None],
+        *,
+        direct: str = "",
+        in_order: bool = False,
     ) -> None:
         self.session = session
         self.uri = ""
@@ -36,6 +42,9 @@ class Sending:
         self.untaken: set[str] = set()
         self.attempts = 0
         self.disturbed = False
+        self.went_direct = False
+        self._direct = direct
+        self._in_order = in_order
         self._transport = transport
         self._pool = pool
         self._emit = emit
@@ -52,8 +61,12 @@ class Sending:
             self._part(queue.pop(0))
             if self.uri:
                 check_row()
-                checked = True
-        self._join([self._pool.submit(self._part, part) for part in queue])
+            checked = bool(self.uri) or self.went_direct
+        if self._in_order:
+            for part in queue:
+                self._part(part)
+        else:
+            self._join([self._pool.submit(self._part, part) for part in queue])
 
     def _join(self, futures: list[Future[None]]) -> None:
         """Waits for all parts; the first error stops those that have not begun, and is raised when none runs."""
@@ -86,6 +99,12 @@ class Sending:
             return
 
     def _without(self, part: Part, error: SourceChanged) -> Part:
+        if error.dirty and self._direct:
+            raise SessionTrouble(
+                "source-changed",
+                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, which it archives by "
+                "itself: run again with --existing overwrite",
+            )
         if error.dirty:
             raise SessionTrouble(
                 "source-changed",
@@ -101,6 +120,9 @@ class Sending:
 
     def _judge(self, uris: tuple[str, ...]) -> None:
         """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
+        if self._direct in uris:
+            self.went_direct = True
+            uris = tuple(uri for uri in uris if uri != self._direct)
         if not uris:
             return
         ours = f"/data/prearchive/projects/{self.session.project}/"

@@ -8,9 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from xnat_ingest.errors import Refused
+from xnat_ingest.replies import Reply
 from xnat_ingest.rest import Rest
+from xnat_ingest.serverfilter import Filter, NotEvaluated, parse
 
 DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+# What a plain user may not read is not known, which is no fault.
+_UNREADABLE = (400, 403, 500)
 PREARCHIVE_CODES = {
     "0": "sessions stay in the prearchive unless told otherwise",
     "4": "sessions are archived by themselves",
@@ -19,15 +23,29 @@ PREARCHIVE_CODES = {
 
 
 @dataclass(frozen=True, slots=True)
+class SiteRules:
+    """What holds for every project. filter: None when there is none that is switched on; anonymises: on receipt;
+    None: this user may not know."""
+
+    filter: Filter | NotEvaluated | None = None
+    anonymises: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
     """id: the canonical one (an alias would look like rerouting later); prearchive_code: "0", "4" or "5";
-    splits_petmr: PET and MR go into two sessions; custom_names: files are not named by XNAT's default template."""
+    splits_petmr: PET and MR go into two sessions; custom_names: files are not named by XNAT's default template;
+    filter: the project's own, None when there is none that is switched on; anonymises: at archiving, None: this user
+    may not know; takes_subjects: uploads may bring subjects that the project has not."""
 
     id: str
     prearchive_code: str
     may_edit: bool
     splits_petmr: bool = False
     custom_names: bool = False
+    filter: Filter | NotEvaluated | None = None
+    anonymises: bool | None = None
+    takes_subjects: bool = True
 
 
 def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
@@ -45,7 +63,37 @@ def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
             f"user {rest.user} may read project {canonical} but not add sessions; ask its owner for member rights"
         )
     code = rest.get(f"/data/projects/{canonical}/prearchive_code").text.strip()
-    return Project(canonical, code, may_edit, _splits_petmr(rest, canonical), _custom_names(rest))
+    own = f"/data/projects/{canonical}/config"
+    return Project(
+        canonical,
+        code,
+        may_edit,
+        _splits_petmr(rest, canonical),
+        _custom_names(rest),
+        _filter(rest, own),
+        _is_on(rest, f"{own}/anon/projects/{canonical}"),
+        # A word to upload tools: XNAT itself creates whatever subject is sent.
+        _contents(rest, f"{own}/applet/allow-create-subject").text.strip().lower() != "false",
+    )
+
+
+def ask_site(rest: Rest) -> SiteRules:
+    """What the site does with every file, in two requests. Asked once in a run."""
+    return SiteRules(_filter(rest, "/data/config"), _is_on(rest, "/data/config/anon/script"))
+
+
+def facts(site: SiteRules, project: Project) -> dict[str, object]:
+    """The settings that matter to an upload, for the log."""
+    return {
+        "project": project.id,
+        "prearchive_code": project.prearchive_code,
+        "site_filter": _filter_text(site.filter),
+        "project_filter": _filter_text(project.filter),
+        "splits_petmr": project.splits_petmr,
+        "site_anonymises": _known(site.anonymises),
+        "project_anonymises": _known(project.anonymises),
+        "takes_subjects": project.takes_subjects,
+    }
 
 
 def describe(rest: Rest, project: str) -> Iterator[str]:
@@ -61,9 +109,15 @@ def describe(rest: Rest, project: str) -> Iterator[str]:
     found = ask(rest, project, to_send=False)
     yield f"project  {found.id}, {'may add sessions' if found.may_edit else 'may only read'}"
     yield f"archive  code {found.prearchive_code}: {PREARCHIVE_CODES.get(found.prearchive_code, 'unknown')}"
-    for where, path in (("site", "/data/config"), ("project", f"/data/projects/{found.id}/config")):
-        state = "on: it drops series without a word" if _filter_enabled(rest, path) else "off"
-        yield f"filter   the {where}'s series import filter is {state}"
+    site = ask_site(rest)
+    yield f"filter   the site's series import filter is {_filter_text(site.filter)}"
+    yield f"filter   the project's series import filter is {_filter_text(found.filter)}"
+    yield f"PET/MR   {'is split into a PET and an MR session' if found.splits_petmr else 'stays in one session'}"
+    yield f"anonym.  by the site on receipt: {_known(site.anonymises)}; by the project at archiving: " + _known(
+        found.anonymises
+    )
+    asks = "may be created by an upload" if found.takes_subjects else "should be there before an upload"
+    yield f"subjects {asks}"
     if not found.may_edit:
         raise Refused(f"user {rest.user} may not add sessions to project {found.id}; ask its owner for member rights")
 
@@ -98,17 +152,41 @@ def _preference(rest: Rest, name: str) -> str:
     return reply.text.strip().strip('"') if reply.status == 200 else ""
 
 
-def _filter_enabled(rest: Rest, path: str) -> bool:
-    reply = rest.request(
-        "GET",
-        f"{path}/seriesImportFilter/config",
-        {"format": "json", "accept-not-found": "true"},
-        accept=(200, 204, 404),
+def _contents(rest: Rest, path: str) -> Reply:
+    """A configuration's bare contents; 204 or 404 where there is none, or where it is switched off."""
+    return rest.request(
+        "GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404, *_UNREADABLE)
     )
-    if reply.status != 200 or not reply.text:
+
+
+def _filter(rest: Rest, config: str) -> Filter | NotEvaluated | None:
+    reply = _contents(rest, f"{config}/seriesImportFilter/config")
+    if reply.status in (204, 404):
+        return None
+    if reply.status != 200:
+        return NotEvaluated(f"the server does not show it to user {rest.user}")
+    return parse(reply.text)
+
+
+def _is_on(rest: Rest, path: str) -> bool | None:
+    """Whether a configuration is there and switched on; its contents are not asked for."""
+    query = {"format": "json", "meta": "true", "accept-not-found": "true"}
+    reply = rest.request("GET", path, query, accept=(200, 204, 404, *_UNREADABLE))
+    if reply.status in (204, 404):
         return False
     try:
-        row = json.loads(reply.text)["ResultSet"]["Result"][0]
-        return row.get("status") == "enabled" and bool(json.loads(row.get("contents") or "{}").get("enabled"))
+        return bool(json.loads(reply.text)["ResultSet"]["Result"][0]["status"] == "enabled")
     except (ValueError, KeyError, IndexError, TypeError):
-        return False
+        return None
+
+
+def _filter_text(found: Filter | NotEvaluated | None) -> str:
+    if found is None:
+        return "off"
+    if isinstance(found, NotEvaluated):
+        return f"not evaluated here: {found.reason}"
+    return f"on: it drops series without a word ({found.mode}, {len(found.patterns)} patterns)"
+
+
+def _known(state: bool | None) -> str:
+    return {True: "yes", False: "no", None: "unknown"}[state]

@@ -12,16 +12,17 @@ import json
 import netrc
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from xnat_ingest.config import nearest, read_config
+from xnat_ingest.config import parse_config, read_file
 from xnat_ingest.errors import UsageError
-from xnat_ingest.options import ENV_PREFIX, TABLE, Settings, env_name, flag, is_list
+from xnat_ingest.naming import nearest
+from xnat_ingest.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
 
 _HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
 _USERS = ("XNAT_USER", "XNAT_USERNAME")
@@ -44,8 +45,13 @@ class Credentials:
         return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
-def resolve(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """The settings of a run. given: parsed flags, None where absent. Raises UsageError."""
+def resolve(
+    command: str, given: Mapping[str, Any], environ: Mapping[str, str], read: Callable[[str], str] = read_file
+) -> Settings:
+    """The settings of a run. given: parsed flags, None where absent; read: a config's name -> its text.
+
+    Raises UsageError.
+    """
     names = [name for name, row in TABLE.items() if command in row.commands]
     flags = {name: given[name] for name in names if given.get(name) is not None}
     env = {name: text for name in names if (text := from_environment(environ, env_name(name)))}
@@ -54,7 +60,7 @@ def resolve(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) 
     path = flags.get("config") or env.get("config")
     layers: list[tuple[str, Mapping[str, Any]]] = [("environment", env), ("flag", flags)]
     if path:
-        layers.insert(0, (f"config {path}", read_config(str(path))))
+        layers.insert(0, (f"config {path}", parse_config(read(str(path)), str(path))))
     for source, layer in layers:
         for name, raw in layer.items():
             if name not in names:
@@ -82,9 +88,15 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def from_environment(environ: Mapping[str, str], name: str) -> str:
-    """A variable's value; "" for an empty one or a literal #key#, the container service's way of "not given"."""
-    text = environ.get(name, "").strip()
-    return "" if len(text) > 2 and text[0] == text[-1] == "#" else text
+    """A variable's value, "" for one that is not given."""
+    return given_text(environ.get(name, ""))
+
+
+def launch_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """What XNAT's container service says of the launch, for the report; empty outside of it. Both may be ""."""
+    if "XNAT_WORKFLOW_ID" not in environ:
+        return {}
+    return {"workflow_id": environ["XNAT_WORKFLOW_ID"], "event_id": environ.get("XNAT_EVENT_ID", "")}
 
 
 def _parse(name: str, raw: Any, where: str) -> Any:

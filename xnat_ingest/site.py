@@ -24,7 +24,8 @@ ROWS_AGE = 1.0
 
 @dataclass(slots=True)
 class Site:
-    """What all sessions of a run share. timestamp: the run's own PREARC_TIMESTAMP; check_stop: raises Stopped."""
+    """What all sessions of a run share. timestamp: the run's own PREARC_TIMESTAMP; check_stop: raises Stopped;
+    direct: the way past the prearchive, if it is to be tried; in_order: see Source."""
 
     rest: Rest
     transport: Transport
@@ -37,6 +38,8 @@ class Site:
     emit: Emit
     check_stop: Callable[[], None]
     projects: dict[str, Project] = field(default_factory=dict)
+    direct: Transport | None = None
+    in_order: Callable[[str], bool] = lambda _: False
     _known: dict[str, tuple[float, list[Known]]] = field(default_factory=dict)
     _rows: dict[str, tuple[float, list[Row]]] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)

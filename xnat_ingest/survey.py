@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from xnat_ingest.conflicts import Draft, mark_conflicts
 from xnat_ingest.deliver import conflict, look
 from xnat_ingest.errors import Refused
 from xnat_ingest.existing import judge
-from xnat_ingest.model import Plan, Problem, Session, SetAside, Verdict, VerdictWord
+from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside, Verdict, VerdictWord
+from xnat_ingest.naming import printable
 from xnat_ingest.rest import Rest
-from xnat_ingest.serverrules import Project
+from xnat_ingest.serverfilter import Filter, NotEvaluated
+from xnat_ingest.serverrules import Project, SiteRules
 from xnat_ingest.site import Site
+from xnat_ingest.tables import Row
 from xnat_ingest.verify import NOWHERE, compare, in_archive, in_row
 
 
@@ -106,6 +110,104 @@ def set_aside_existing(site: Site, plan: Plan) -> Plan:
     aside = tuple(SetAside(instance.path, "session-exists") for instance in gone)
     sessions = (replace(s, instances=()) if id(s) in skipped else s for s in plan.sessions)
     return replace(plan, sessions=tuple(sessions), set_aside=(*plan.set_aside, *aside))
+
+
+def filter_keywords(rules: SiteRules, projects: Iterable[Project]) -> frozenset[str]:
+    """The elements that a scan must keep for the filters known before it. projects: none where folders name them."""
+    filters = [rules.filter, *(project.filter for project in projects)]
+    return frozenset[str]().union(*(one.keywords for one in filters if isinstance(one, Filter)))
+
+
+def set_aside_filtered(plan: Plan, rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]) -> Plan:
+    """What the series import filters would drop is set aside; sessions stay, empty ones too. Those in conflict are
+    left alone. projects: by id; kept: the elements that the scan kept for the filters."""
+    filtering = _Filtering(rules, projects, kept)
+    sessions = [s if s.conflicts else replace(s, instances=filtering.passed(s)) for s in plan.sessions]
+    return replace(
+        plan,
+        sessions=tuple(sessions),
+        set_aside=(*plan.set_aside, *filtering.aside),
+        problems=(*plan.problems, *filtering.problems()),
+    )
+
+
+class _Filtering:
+    """What the filters of a site and its projects do to a plan, and what is to be said of it."""
+
+    def __init__(self, rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]) -> None:
+        self.rules = rules
+        self.projects = projects
+        self.kept = kept
+        self.aside: list[SetAside] = []
+        self._dropped: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self._unsure: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+    def passed(self, session: Session) -> tuple[Instance, ...]:
+        if filters := list(self._filters(session)):
+            return tuple(i for i in session.instances if not self._drops(i, filters, session.label))
+        return session.instances
+
+    def _filters(self, session: Session) -> Iterable[tuple[str, Filter]]:
+        """As the server asks them, the site's first; each with its name."""
+        project = self.projects.get(session.project)
+        named = [("the site's", self.rules.filter)]
+        if project:
+            named.append((f"project {project.id}'s", project.filter))
+        for whose, found in named:
+            if isinstance(found, Filter) and not found.keywords <= self.kept:
+                lacking = ", ".join(sorted(found.keywords - self.kept))
+                found = NotEvaluated(f"it looks at {lacking}, which was not read")  # noqa: PLW2901
+            if isinstance(found, NotEvaluated):
+                self._unsure[whose, found.reason][session.label] += len(session.instances)
+            elif found:
+                yield f"{whose} series import filter ({found.mode})", found
+
+    def _drops(self, instance: Instance, filters: list[tuple[str, Filter]], label: str) -> bool:
+        for whose, one in filters:
+            verdict = one.drops(instance)
+            if isinstance(verdict, str):
+                self.aside.append(SetAside(instance.path, f"server-filter:{verdict}", f"{whose} drops it"))
+                self._dropped[whose, verdict][label] += 1
+                return True
+            if verdict:
+                self._unsure[whose, verdict.reason][label] += 1
+        return False
+
+    def problems(self) -> Iterable[Problem]:
+        for (whose, rule), labels in self._dropped.items():
+            yield Problem(
+                "server-filter",
+                f"{whose} would drop {labels.total()} instances by {printable(rule)}; they are set aside "
+                "(--ignore-server-filter sends them)",
+                tuple(labels),
+            )
+        for (whose, reason), labels in self._unsure.items():
+            name = whose if "filter" in whose else f"{whose} series import filter"
+            yield Problem(
+                "filter-not-evaluated",
+                f"{name} was not evaluated for {labels.total()} instances, since {printable(reason)}; what it drops "
+                "will be missing",
+                tuple(labels),
+            )
+
+
+def note_new_subjects(site: Site, plan: Plan) -> Plan:
+    """A note on subjects that are new to a project which asks upload tools not to bring any. XNAT takes them."""
+    notes = []
+    for project in site.projects.values():
+        if project.takes_subjects:
+            continue
+        known = set(site.rest.rows(f"/data/projects/{project.id}/subjects", _label, columns="label"))
+        new = [s for s in plan.sessions if s.project == project.id and s.subject.casefold() not in known]
+        if new:
+            names = ", ".join(dict.fromkeys(session.subject for session in new))
+            text = f"project {project.id} asks upload tools not to create subjects, and has not {names}"
+            notes.append(Problem("new-subject", text, tuple(session.label for session in new)))
+    return replace(plan, problems=(*plan.problems, *notes))
+
+
+def _label(row: Row) -> str:
+    return row["label"].casefold()
 
 
 def refuse_existing(found: list[Session]) -> Callable[[Site, Session], tuple[Verdict, int]]:

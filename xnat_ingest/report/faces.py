@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
@@ -16,6 +17,7 @@ from xnat_ingest.options import Settings
 from xnat_ingest.report.progress import Board, Stream, amount
 
 SHOWN_PROBLEMS = 20
+SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
 
 
@@ -24,8 +26,8 @@ class Face(Protocol):
         """Shows an event; may be called from several threads."""
         ...
 
-    def end(self, result: Result, report: str) -> None:
-        """Shows the result. report: the path of the report file, "" when there is none."""
+    def end(self, result: Result, report: str, note: str = "") -> None:
+        """Shows the result. report: the path of the report file, "" when there is none; note: one more line."""
         ...
 
 
@@ -59,6 +61,11 @@ def make_face(settings: Settings) -> Face:
     return TextFace(log, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
 
 
+def make_brief_face() -> Face:
+    """For a log that is kept in memory, shown on a web page and mailed: XNAT's container service does all of it."""
+    return TextFace(Log(sys.stderr), sys.stdout, brief=True)
+
+
 class JsonFace:
     """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text face."""
 
@@ -80,8 +87,8 @@ class JsonFace:
         with self._lock:
             print(json.dumps(line), file=self._log, flush=True)
 
-    def end(self, result: Result, report: str) -> None:
-        fields = {"exit_code": result.exit_code, "totals": dict(result.totals), "report": report}
+    def end(self, result: Result, report: str, note: str = "") -> None:
+        fields = {"exit_code": result.exit_code, "totals": dict(result.totals), "report": report, "note": note}
         self.emit(Event("summary", fields))
         if result.exit_code:
             self.emit(Event("exit_error", {"exit_code": result.exit_code, "text": _meaning(result.exit_code)}))
@@ -89,11 +96,15 @@ class JsonFace:
 
 
 class TextFace:
-    """Lines for people; on a terminal, one live line per session in flight."""
+    """Lines for people; on a terminal, one live line per session in flight. brief: only what needs somebody, and a
+    sign of life now and then."""
 
-    def __init__(self, log: Stream, out: TextIO, verbosity: int = 0) -> None:
+    def __init__(self, log: Stream, out: TextIO, verbosity: int = 0, *, brief: bool = False) -> None:
         self._out = out
         self._verbosity = verbosity
+        self._brief = brief
+        self._done = 0
+        self._spoken = time.monotonic()
         self._board = Board(log, live=log.isatty())
         self._lock = threading.Lock()
 
@@ -101,8 +112,19 @@ class TextFace:
         with self._lock:
             if event.name in ("warning", "error"):
                 self._board.say(f"{event.name:<8}{event.fields['text']}")
+            elif self._brief:
+                self._mention(event.name, event.fields)
             elif self._verbosity >= 0:
                 self._show(event.name, event.fields)
+
+    def _mention(self, name: str, fields: Mapping[str, Any]) -> None:
+        if name == "plan":
+            self._board.say(_plan_text(fields))
+        elif name == "session_done":
+            self._done += 1
+            if time.monotonic() - self._spoken > SIGN_OF_LIFE:
+                self._spoken = time.monotonic()
+                self._board.say(f"done    {self._done} sessions so far")
 
     def _show(self, name: str, fields: Mapping[str, Any]) -> None:
         board = self._board
@@ -120,17 +142,20 @@ class TextFace:
         elif name in ("scanning", "project", "closing") and self._verbosity >= 1:
             board.say(f"{name:<8}{'  '.join(f'{key} {value}' for key, value in fields.items())}")
 
-    def end(self, result: Result, report: str) -> None:
+    def end(self, result: Result, report: str, note: str = "") -> None:
         with self._lock:
             self._board.close()
-        for line in result_lines(result, report):
+        for line in result_lines(result, report, note, brief=self._brief):
             print(line, file=self._out)
         self._out.flush()
 
 
-def result_lines(result: Result, report: str) -> list[str]:
+def result_lines(result: Result, report: str = "", note: str = "", *, brief: bool = False) -> list[str]:
     """The result for people; the last line is a contract (docs/design.md, section 3.4)."""
-    lines = [_outcome_line(outcome, result.command) for outcome in result.outcomes]
+    outcomes = _notable(result) if brief else result.outcomes
+    lines = [_outcome_line(outcome, result.command) for outcome in outcomes]
+    if left_out := len(result.outcomes) - len(outcomes):
+        lines.append(f"{left_out} {'more ' if outcomes else ''}sessions, each in the report")
     shown = result.problems[:SHOWN_PROBLEMS]
     lines += [f"{problem.kind}: {problem.detail}" for problem in shown]
     if len(result.problems) > len(shown):
@@ -152,9 +177,20 @@ def result_lines(result: Result, report: str) -> list[str]:
         lines.append(f"{totals['already_there']} instances were on the server already")
     if report:
         lines.append(f"report: {printable(report)}")
-    if result.exit_code:
+    if note:
+        lines.append(note)
+    if result.exit_code == Exit.USAGE and result.launch:  # part of a launch's configuration lies on the server
+        lines.append("usage or configuration; nothing was sent")
+    elif result.exit_code:
         lines.append(_meaning(result.exit_code))
     return [*lines, last_line(result)]
+
+
+def _notable(result: Result) -> Sequence[Outcome]:
+    """Sessions that need somebody, the first of them; all of them when they are few."""
+    if len(result.outcomes) <= SHOWN_PROBLEMS:
+        return result.outcomes
+    return [one for one in result.outcomes if one.verdict.word not in ("verified", "counted")][:SHOWN_PROBLEMS]
 
 
 def last_line(result: Result) -> str:

@@ -1,59 +1,58 @@
-"""Where files come from: names and bytes, opened again at will. Nothing here knows DICOM."""
+"""A directory tree, with archives in it that stand for session folders."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from xnat_ingest.errors import UsageError
 from xnat_ingest.model import SetAside, SourceFile
-
-
-class Source(Protocol):
-    """A set of files that can be listed once and opened many times, from several threads."""
-
-    def files(self) -> Iterator[SourceFile | SetAside]:
-        """Every file in sorted order; what cannot be a file to send comes as SetAside."""
-        ...
-
-    def open(self, path: str) -> BinaryIO:
-        """The bytes of one file. Raises OSError."""
-        ...
-
-    def stat(self, path: str) -> tuple[int, int]:
-        """(size in bytes, modification time in ns) of one file now. Raises OSError."""
-        ...
-
-
-def open_source(root: str) -> Source:
-    """The source that ROOT names. Raises UsageError with what to give instead."""
-    if not root.strip():
-        raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
-    path = Path(root)
-    try:
-        mode = path.resolve().stat().st_mode
-    except OSError as error:
-        raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
-    if not stat.S_ISDIR(mode):
-        raise UsageError(f"ROOT {root} is not a folder; name the folder that holds the DICOM tree")
-    return FolderSource(path)
+from xnat_ingest.sources.archives import Damaged, open_archive
+from xnat_ingest.sources.kinds import archive_kind, without_suffix
+from xnat_ingest.sources.protocol import Source
 
 
 class FolderSource:
-    """A directory tree. Links that stay below ROOT are followed, others are set aside."""
+    """A directory tree. Links that stay below ROOT are followed, others are set aside.
 
-    def __init__(self, root: Path) -> None:
+    leaf: of how many names the path of an archive is that stands for a session folder (2: `007/pre.zip`); its members
+    are files below it. 0: any archive; None: no archive does.
+    """
+
+    def __init__(self, root: Path, leaf: int | None = None) -> None:
         self._root = os.path.realpath(root)
+        self._leaf = leaf
+        self._archives: dict[str, Source] = {}
 
     def open(self, path: str) -> BinaryIO:
-        return Path(self._root, path).open("rb")
+        archive, member = self._archive_of(path)
+        return archive.open(member) if archive else Path(self._root, path).open("rb")
 
     def stat(self, path: str) -> tuple[int, int]:
+        archive, member = self._archive_of(path)
+        if archive:
+            return archive.stat(member)
         found = Path(self._root, path).stat()
         return found.st_size, found.st_mtime_ns
+
+    def in_order(self, path: str) -> bool:
+        archive, member = self._archive_of(path)
+        return archive is not None and archive.in_order(member)
+
+    def name_of(self, folder: str) -> str:
+        name = folder.rpartition("/")[2]
+        return without_suffix(name) if folder in self._archives else name
+
+    def _archive_of(self, path: str) -> tuple[Source | None, str]:
+        """The archive that a file lies in, and its path there."""
+        at = path.find("/") if self._archives else -1
+        while at >= 0:
+            if archive := self._archives.get(path[:at]):
+                return archive, path[at + 1 :]
+            at = path.find("/", at + 1)
+        return None, path
 
     def files(self) -> Iterator[SourceFile | SetAside]:
         # What is still to be visited, the next one last: folders can be nested deeper than calls can.
@@ -71,12 +70,29 @@ class FolderSource:
                 elif entry.is_dir():
                     todo += self._entries(path)
                 elif entry.is_file():
-                    status = entry.stat()
-                    yield SourceFile(path, status.st_size, status.st_mtime_ns)
+                    yield from self._file(entry, path)
                 else:  # a pipe or device would block or never end when read
                     yield SetAside(path, "not-dicom", "not a regular file")
             except OSError as error:
                 yield SetAside(path, "unreadable", _why(error))
+
+    def _file(self, entry: os.DirEntry[str], path: str) -> Iterator[SourceFile | SetAside]:
+        """A file, or the members of the archive that it is."""
+        if self._leaf == 0 or path.count("/") + 1 == self._leaf:
+            kind = archive_kind(Path(entry.path))
+            if kind and kind != "gzip":
+                try:
+                    archive = open_archive(Path(entry.path), kind)
+                except Damaged as error:
+                    yield SetAside(path, "unreadable", str(error))
+                    return
+                self._archives[path] = archive
+                for found in archive.files():
+                    own = found.path == entry.name and isinstance(found, SetAside)  # it speaks of the archive itself
+                    yield replace(found, path=path if own else f"{path}/{found.path}")
+                return
+        status = entry.stat()
+        yield SourceFile(path, status.st_size, status.st_mtime_ns)
 
     def _entries(self, folder: str) -> list[tuple[os.DirEntry[str], str] | SetAside]:
         """A folder's entries and their paths, the first in order last."""

@@ -5,26 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xnat_ingest.errors import UsageError
 from xnat_ingest.rest import Rest
 from xnat_ingest.sources import Source
 from xnat_ingest.transports.archive import ArchiveTransport
+from xnat_ingest.transports.gradual import GradualTransport
 from xnat_ingest.transports.protocol import Transport
+from xnat_ingest.transports.receiver import Receiver, receiver_of
 from xnat_ingest.transports.retry import Retrying
 
-__all__ = ["TRANSPORTS", "Retrying", "Transport", "Way"]
+__all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "receiver_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a transport is made of. timestamp: this run's own PREARC_TIMESTAMP."""
+    """What a transport is made of. timestamp: this run's own PREARC_TIMESTAMP; archive_format: auto is tar, since
+    whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
+    prearchive."""
 
     rest: Rest
     source: Source
     timestamp: str
     part_size: int
     workers: int
+    archive_format: str = "auto"
+    receiver: Receiver | None = None
+    direct: bool = False
+
+
+def _c_store(way: Way) -> Transport:
+    from xnat_ingest.transports.cstore import CStore  # pynetdicom is loaded for those who use it
+
+    if way.receiver is None:
+        raise UsageError("C-STORE needs a DICOM receiver: give --dicom-host HOST")
+    return CStore(way.receiver, way.source, way.part_size, way.workers)
 
 
 TRANSPORTS: dict[str, Callable[[Way], Transport]] = {
-    "archive": lambda way: ArchiveTransport(way.rest, way.source, way.timestamp, way.part_size, way.workers),
+    "archive": lambda way: ArchiveTransport(
+        way.rest,
+        way.source,
+        way.timestamp,
+        way.part_size,
+        way.workers,
+        zipped=way.archive_format == "zip",
+        direct=way.direct,
+    ),
+    "gradual": lambda way: GradualTransport(way.rest, way.source, way.timestamp, direct=way.direct),
+    "cstore": _c_store,
 }

@@ -1,52 +1,68 @@
-"""Parts as tar archives in the body of XNAT's import service, into the prearchive, with no closing in them."""
+"""Parts as archives in the body of XNAT's import service, into the prearchive, with no closing in them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import Part, TarBody, cut_into_parts
+from xnat_ingest.pack import ZIP_LIMIT, ZIP_MEMBERS, Part, TarBody, ZipBody, cut_in_order, cut_into_parts
 from xnat_ingest.rest import Rest
 from xnat_ingest.sources import Source
+from xnat_ingest.transports.importing import import_part
 
 
 class ArchiveTransport:
-    def __init__(self, rest: Rest, source: Source, timestamp: str, part_size: int, workers: int) -> None:
+    """zipped: parts are deflated, but for those that a zip cannot hold; else all of them are tars."""
+
+    def __init__(
+        self,
+        rest: Rest,
+        source: Source,
+        timestamp: str,
+        part_size: int,
+        workers: int,
+        *,
+        zipped: bool = False,
+        direct: bool = False,
+    ) -> None:
         self._rest = rest
         self._source = source
         self._timestamp = timestamp
-        self._part_size = part_size
+        self._part_size = min(part_size, ZIP_LIMIT) if zipped else part_size
         self._workers = workers
+        self._zipped = zipped
+        self._direct = direct
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
-        return cut_into_parts(instances, self._part_size, self._workers)
+        in_order = any(self._source.in_order(i.path) for i in instances[:1])
+        parts = (
+            cut_in_order(instances, self._part_size)
+            if in_order
+            else cut_into_parts(instances, self._part_size, self._workers)
+        )
+        if not self._zipped:
+            return parts
+        pieces = [
+            Part(part.instances[begin : begin + ZIP_MEMBERS])
+            for part in parts
+            for begin in range(0, len(part.instances), ZIP_MEMBERS)
+        ]
+        return pieces if in_order else sorted(pieces, key=lambda part: part.bytes)
 
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
-        """One part.
-
-        The parameters are the same on every part of a session: the first file decides them for the row. They hold no
-        `dest`, `action` or `AA`, each of which would make the server close the session after this part.
-        """
-        body = TarBody(self._source, part)
-        reply = self._rest.request(
-            "POST",
-            "/data/services/import",
-            {
-                "import-handler": "DICOM-zip",
-                "inbody": "true",
-                "PROJECT_ID": session.project,
-                "SUBJECT_ID": session.subject,
-                "EXPT_LABEL": session.label,
-                "rename": "true",
-                "prevent_auto_commit": "true",
-                "SOURCE": "uploader",
-                "PREARC_TIMESTAMP": self._timestamp,
-            },
-            body=body,
-            sent=sent,
+        # A part above the limit is one large instance.
+        pack = ZipBody if self._zipped and part.bytes <= ZIP_LIMIT else TarBody
+        body = pack(self._source, part)
+        return import_part(
+            self._rest,
+            session,
+            part,
+            body,
+            sent,
+            handler="DICOM-zip",
+            timestamp=self._timestamp,
+            direct=self._direct,
         )
-        uris = tuple(reply.text.split())
-        return Receipt(uris, part.instances if uris else (), part.bytes)
 
     def check(self) -> str:
         return f"user {self._rest.user} is logged in at {self._rest.server}"

@@ -34,16 +34,24 @@ class _History:
 
 
 class Retrying:
-    """Wraps a transport. settle: waits until the server has done with a request whose reply was given up on."""
+    """Wraps a transport. settle: waits until the server has done with a request whose reply was given up on;
+    last_resort: the way on which a part is tried once more before it is given up."""
 
     def __init__(
-        self, inner: Transport, rest: Rest, patience: Patience, pace: Pace, settle: Callable[[Session], None]
+        self,
+        inner: Transport,
+        rest: Rest,
+        patience: Patience,
+        pace: Pace,
+        settle: Callable[[Session], None],
+        last_resort: Transport | None = None,
     ) -> None:
         self._inner = inner
         self._rest = rest
         self._patience = patience
         self._pace = pace
         self._settle = settle
+        self._last_resort = last_resort
         self._limit = 0  # the smallest part that was ever too large, in bytes; 0 while none was
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
@@ -70,8 +78,12 @@ class Retrying:
                 history.failures += 1
                 try:
                     pieces = self._remedy(session, part, error, history)
-                except _RefusedAlone as refusal:
-                    refused = {part.instances[0].sop_uid: str(refusal)}
+                except (_RefusedAlone, Unreachable) as given_up:
+                    if _may_go_otherwise(given_up, error) and (last := self._otherwise(session, part, sent, history)):
+                        return last
+                    if isinstance(given_up, Unreachable):
+                        raise
+                    refused = {part.instances[0].sop_uid: str(given_up)}
                     return Receipt((), (), 0, refused, history.attempts, disturbed=True)
             if pieces:
                 return self._send_pieces(session, pieces, sent, history)
@@ -86,7 +98,8 @@ class Retrying:
             if len(part.instances) == 1:
                 raise _RefusedAlone(
                     f"{part.bytes} bytes in one request are more than the server, or a proxy in front of it, takes; "
-                    "its administrator must raise that limit"
+                    "its administrator must raise that limit",
+                    is_too_large=True,
                 )
             return _halves(part)
         if isinstance(error, ServerSaid) and error.status == 400:
@@ -114,14 +127,16 @@ class Retrying:
             self._patience.wait(error, history.failures)
             return None
         blame = _UNREADABLE.search(error.sentence)
-        culprit = next((i for i in part.instances if blame and i.name == blame[1].strip()), None)
+        # A part of one leaves no doubt; what came by an address of its own is blamed by that.
+        alone = len(part.instances) == 1
+        culprit = next((i for i in part.instances if blame and (alone or i.name == blame[1].strip())), None)
         if culprit is None or (history.blamed and history.blamed != culprit.name):
             raise error
         if not history.blamed:
             history.blamed = culprit.name
             self._patience.wait(error, history.failures)
             return None
-        if len(part.instances) == 1:
+        if alone:
             raise _RefusedAlone(f"the server refuses this file alone, too ({error.sentence})")
         self._patience.spend(error)
         others = tuple(i for i in part.instances if i is not culprit)
@@ -131,22 +146,60 @@ class Retrying:
         self, session: Session, pieces: list[Part], sent: Callable[[int], None], history: _History
     ) -> Receipt:
         """The pieces one after the other; a second member to be blamed means that the trouble is the server's."""
-        receipts = [self._send(session, piece, sent, _History(history.blamed)) for piece in pieces]
-        refused: dict[str, str] = {}
-        for receipt in receipts:
-            refused |= receipt.refused
-        return Receipt(
-            tuple(dict.fromkeys(uri for receipt in receipts for uri in receipt.uris)),
-            tuple(instance for receipt in receipts for instance in receipt.instances),
-            sum(receipt.bytes for receipt in receipts),
-            refused,
-            history.attempts + sum(receipt.attempts for receipt in receipts),
-            disturbed=True,
-        )
+        return _joined([self._send(session, piece, sent, _History(history.blamed)) for piece in pieces], history)
+
+    def _otherwise(
+        self, session: Session, part: Part, sent: Callable[[int], None], history: _History
+    ) -> Receipt | None:
+        """The part by the last resort, once; None when there is none, or it does not get all of it through.
+
+        Whoever lets plain requests pass and breaks archives off (a filter that looks into bodies) may take files.
+        """
+        if self._last_resort is None:
+            return None
+        receipts: list[Receipt] = []
+        try:
+            self._rest.get("/data/auth")  # a server that is gone is not asked once for each file
+            for piece in self._last_resort.parts(part.instances):
+                history.attempts += 1
+                with self._pace.slot():
+                    receipts.append(replace(self._last_resort.send(session, piece, sent), attempts=0))
+        except (ServerSaid, Unreachable):
+            return None
+        return _joined(receipts, history)
+
+
+def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid | Unreachable) -> bool:
+    """Whether the last resort may help: what was refused alone, but not for its size, and what was reset each time.
+
+    given_up: what the error led to; another one than the error itself came from asking whether the server lives.
+    """
+    if isinstance(given_up, _RefusedAlone):
+        return not given_up.is_too_large
+    return given_up is error and given_up.maybe_done and not given_up.timed_out
+
+
+def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
+    """What became of a part in pieces. history: of the part as a whole."""
+    refused: dict[str, str] = {}
+    for receipt in receipts:
+        refused |= receipt.refused
+    return Receipt(
+        tuple(dict.fromkeys(uri for receipt in receipts for uri in receipt.uris)),
+        tuple(instance for receipt in receipts for instance in receipt.instances),
+        sum(receipt.bytes for receipt in receipts),
+        refused,
+        history.attempts + sum(receipt.attempts for receipt in receipts),
+        disturbed=True,
+    )
 
 
 class _RefusedAlone(IngestError):
     """A part of one instance that will never be taken."""
+
+    def __init__(self, message: str, *, is_too_large: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_large = is_too_large
 
 
 def _halves(part: Part) -> list[Part]:

@@ -1,0 +1,195 @@
+"""`xnat-ingest prearchive`: the rows of XNAT's staging area listed, archived, deleted, rebuilt, moved, waited for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from xnat_ingest.errors import Exit, UsageError
+from xnat_ingest.options import add_options, seconds
+
+if TYPE_CHECKING:
+    from xnat_ingest.options import Settings
+    from xnat_ingest.selection import Listed, Selection
+    from xnat_ingest.staging import Desk, Outcome
+
+ACTIONS = {
+    "list": "the rows that you see, or a project's; for stuck ones the server's last word",
+    "archive": "archive rows, and look that all their files are there",
+    "delete": "delete rows with their files; without --yes only say which",
+    "rebuild": "have the server read the rows' files anew, so that they can be archived",
+    "move": "move rows to another project",
+    "wait": "wait until the server has done with rows and nobody sends into them",
+}
+# What reads only, and may mean several rows.
+_READING = ("list", "wait")
+_COLUMNS = ("project", "subject", "label", "status", "timestamp", "folder", "touched")
+_TIMESTAMP = re.compile(r"\d{8}_\d{6}(\d{3})?")
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(command))
+    for name, text in ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.add_argument("row", nargs="*", metavar="ROW", help="LABEL, or TIMESTAMP and FOLDER, as list shows them")
+        action.add_argument("--all", action="store_true", help="all rows, of -P or --status")
+        action.add_argument(
+            "--status", action="append", default=[], metavar="STATUS", help="only rows in this status; repeatable"
+        )
+        if name == "list":
+            action.add_argument("--json", action="store_true", dest="as_json", help="JSON with all that XNAT says")
+        else:
+            action.add_argument(
+                "--limit", type=seconds, default=900.0, metavar="SECONDS", help="wait for a row so long, 900"
+            )
+        if name == "archive":
+            action.add_argument("-S", "--subject", default="", metavar="SUBJECT", help="archive under this subject")
+            action.add_argument("--label", default="", metavar="LABEL", help="archive under this session label")
+        if name == "delete":
+            action.add_argument("--yes", action="store_true", help="delete the rows that are named without it")
+        if name == "move":
+            action.add_argument("--to-project", required=True, metavar="PROJECT", help="where the rows go")
+        add_options(action, "prearchive")
+
+
+def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
+    from xnat_ingest.patience import Patience
+    from xnat_ingest.rest import Rest
+    from xnat_ingest.settings import credentials, resolve
+    from xnat_ingest.staging import Desk
+
+    settings = resolve("prearchive", given, environ)
+    selection = _selection(given, settings.project)
+    login = credentials(settings, environ)
+    patience = Patience(settings.retry_budget)
+    rest = Rest(
+        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    )
+
+    def say(line: str) -> None:
+        if not settings.quiet:
+            print(line, file=sys.stderr)
+
+    with closing(rest):
+        rest.login()
+        try:
+            return int(_run(Desk(rest, patience, given.get("limit", 0.0), say), given, selection, settings))
+        except KeyboardInterrupt:
+            again = "; the server goes on with what it was asked last: `prearchive list` shows it, and the same again"
+            print(f"xnat-ingest: interrupted{again} continues", file=sys.stderr)
+            raise
+
+
+def _selection(given: Mapping[str, Any], project: str) -> Selection:
+    """What the words mean. Raises UsageError."""
+    from xnat_ingest.labels import require_legal
+    from xnat_ingest.selection import Selection
+
+    action, words = given["action"], given["row"]
+    for name in ("subject", "label"):
+        if given.get(name):
+            require_legal(given[name], f"--{name}")
+    statuses = _statuses(given["status"])
+    if given["all"] and words:
+        raise UsageError("--all takes no LABEL or TIMESTAMP FOLDER; give one or the other")
+    if not (words or given["all"] or action == "list"):
+        raise UsageError(
+            f"prearchive {action}: say which rows: LABEL, TIMESTAMP FOLDER (see prearchive list), or --all"
+        )
+    if given["all"] and action not in _READING and not (project or statuses):
+        raise UsageError("--all would take every row of the site that you see; give -P PROJECT or --status, too")
+    if given["all"] and given.get("label"):
+        raise UsageError("--label is for one row; with --all each row keeps its own")
+    if len(words) > 2 or (len(words) == 2 and not _TIMESTAMP.fullmatch(words[0])):
+        raise UsageError("a row is LABEL, or TIMESTAMP (as 20240131_101112000) and FOLDER; see prearchive list")
+    if len(words) == 2:
+        return Selection(timestamp=words[0], folder=words[1], statuses=statuses)
+    return Selection(label=words[0] if words else "", statuses=statuses)
+
+
+def _statuses(given: Sequence[str]) -> frozenset[str]:
+    from xnat_ingest.selection import STATUSES
+
+    words = {word.strip().upper() for text in given for word in text.split(",")}
+    if unknown := sorted(words - set(STATUSES)):
+        raise UsageError(f"--status {unknown[0] or 'without a word'}: the statuses are {', '.join(STATUSES)}")
+    return frozenset(words)
+
+
+def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: Settings) -> Exit:
+    from xnat_ingest.selection import listing, project_id, select, with_logs
+    from xnat_ingest.staging import done_before, total
+
+    action, rest = given["action"], desk.rest
+    changes = action not in _READING
+    project = project_id(rest, settings.project, to_change=changes) if settings.project else ""
+    target = project_id(rest, given["to_project"], to_change=True) if action == "move" else ""
+    found = listing(rest, project)
+    if not selection.is_all and not any(selection.names(one.row) for one in found):
+        label = (given.get("label") or selection.label) if action in ("archive", "wait") else ""
+        if outcome := done_before(rest, project, selection, label, target):
+            return total(_tell([outcome]))
+    chosen = select(found, selection, project, several=not changes)
+    if action == "list":
+        _show(with_logs(rest, chosen), as_json=given["as_json"])
+        return Exit.OK
+    if not chosen:
+        print(f"no row{selection.title or ' is there'}: nothing to {action}")
+        return Exit.OK
+    if action == "delete" and not given["yes"]:
+        _show(chosen)
+        print(f"nothing was deleted; to delete these {len(chosen)} rows with their files, add --yes", file=sys.stderr)
+        return Exit.USAGE
+    return total(_tell(_outcomes(desk, given, project, target, chosen)), waited=action == "wait")
+
+
+def _outcomes(
+    desk: Desk, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
+) -> Iterator[Outcome]:
+    from xnat_ingest import staging
+
+    rows = [one.row for one in chosen]
+    if given["action"] == "wait":
+        yield from staging.wait(desk, project, rows)
+        return
+    action = {
+        "archive": partial(staging.archive, subject=given.get("subject", ""), label=given.get("label", "")),
+        "delete": staging.delete,
+        "rebuild": staging.rebuild,
+        "move": partial(staging.move, target=target),
+    }[given["action"]]
+    for row in rows:
+        yield staging.act(desk, row, action)
+
+
+def _tell(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Each as it comes: what follows may be interrupted."""
+    told = []
+    for outcome in outcomes:
+        print(f"{outcome.word:9} {outcome.title}{f': {outcome.detail}' if outcome.detail else ''}", flush=True)
+        told.append(outcome)
+    return told
+
+
+def _show(found: Sequence[Listed], *, as_json: bool = False) -> None:
+    from xnat_ingest.naming import printable
+
+    if as_json:
+        print(json.dumps([{**one.columns, "log": one.log} for one in found], indent=2))
+        return
+    if not found:
+        print("no rows")
+        return
+    cells = [[printable(getattr(one.row, column)) for column in _COLUMNS] for one in found]
+    head = [column.upper() if column != "touched" else "LASTMOD" for column in _COLUMNS]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    for one, line in zip((None, *found), (head, *cells), strict=True):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        if one and one.log:
+            print(f"  log: {printable(one.log)}")

@@ -1,0 +1,99 @@
+"""Commands on a tree: plan, upload, verify, and the original script's call; and ping."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xnat_ingest.cli.ending import catch_signals, finish
+from xnat_ingest.errors import Exit
+
+if TYPE_CHECKING:
+    from xnat_ingest.options import Settings
+
+
+def add_drop_in_words(command: argparse.ArgumentParser) -> None:
+    for word in ("URL", "USER", "PASS", "PROJECT", "ROOTDIR"):
+        command.add_argument(word)
+    command.add_argument("--config", metavar="FILE", help='{"Exclude": [...]} or any config of this program')
+    command.add_argument("--workdir", metavar="DIR", help="the report is written here")
+
+
+def add_presets_words(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", default="", metavar="NAME")
+
+
+def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
+    """The original's arguments. The password stood in its command line, so it may here, with a warning."""
+    from xnat_ingest.settings import resolve
+
+    options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
+    if given["workdir"]:
+        options["report"] = str(Path(given["workdir"], "xnat-ingest-report.json"))
+    settings = resolve("upload", options, environ)
+    print(
+        "warning dicomUpload takes the password as an argument, where other users of this machine can read it; "
+        "use `xnat-ingest upload` with XNAT_PASS",
+        file=sys.stderr,
+    )
+    return tree("upload", given["ROOTDIR"], settings, {**environ, "XNAT_PASS": given["PASS"]}, http_is_warning=True)
+
+
+def tree(
+    command: str, root: str, settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False
+) -> int:
+    from xnat_ingest import report
+    from xnat_ingest.model import Event
+    from xnat_ingest.run import Run
+    from xnat_ingest.settings import credentials, launch_of, unknown_variables
+    from xnat_ingest.stop import Stop
+
+    if settings.dry_run:
+        command = "plan"
+    if settings.report:
+        report.check_writable(settings.report)
+    face = report.make_face(settings)
+    stop = Stop()
+    run = Run(command, root, settings, face.emit, stop)
+    launch = launch_of(environ)
+    login = None
+    if command != "plan" or settings.online or settings.dry_run:
+        login = credentials(settings, environ, http_is_warning=http_is_warning or bool(launch))
+    for line in unknown_variables(environ):
+        face.emit(Event("warning", {"text": line}))
+    for line in settings.shown():
+        face.emit(Event("setting", {"text": line}))
+    if login:
+        for line in (f"server in use = {login.server}", f"user in use = {login.user}", "password = ***"):
+            face.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
+    if login and login.in_the_clear:
+        face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+    catch_signals(stop)
+    result = replace(run.execute(login), launch=launch)
+    return finish(result, settings, face, 0o644 if launch else 0o600)
+
+
+def ping(settings: Settings, environ: Mapping[str, str]) -> int:
+    from xnat_ingest.rest import Rest
+    from xnat_ingest.serverrules import describe
+    from xnat_ingest.settings import credentials
+
+    login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
+    rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
+    with closing(rest):
+        rest.login()
+        for line in describe(rest, settings.project):
+            print(line)
+    return int(Exit.OK)
+
+
+def presets(name: str) -> int:
+    from xnat_ingest.presets import shown
+
+    print(shown(name))
+    return int(Exit.OK)

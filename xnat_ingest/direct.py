@@ -1,0 +1,100 @@
+"""Straight into the archive, past the prearchive, as far as the server lets a session.
+
+XNAT falls back to the prearchive without a word, file by file: where the session's folder is there already, where its
+row no longer receives, where PET and MR are to be separated. And what it has received so, it cannot list. So nothing
+is proven here: what this leaves undone, the ordinary way finds and finishes afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from xnat_ingest.errors import ServerSaid, SessionTrouble
+from xnat_ingest.model import Event, Instance, Session
+from xnat_ingest.prearchive import SETTLE_LIMIT
+from xnat_ingest.rest import CLOSING_TIMEOUT
+from xnat_ingest.sending import Sending
+from xnat_ingest.site import Site
+
+# The server completes such a session by itself, too, when nothing has come for some minutes.
+RECEIVING = "RECEIVING"
+
+
+class _FellBack(Exception):
+    """The first files went into the prearchive: no more are to follow them this way."""
+
+
+class Direct:
+    """One session's direct way. attempts: request bodies that it took."""
+
+    def __init__(self, site: Site, session: Session, *, in_order: bool) -> None:
+        assert site.direct is not None  # noqa: S101 - whoever has no such way does not come here
+        self._site = site
+        self._session = session
+        self._address = f"/xapi/direct-archive/{session.project}/{session.study_uid}/{session.label}"
+        self._sending = Sending(
+            session,
+            site.direct,
+            site.parts,
+            site.emit,
+            site.check_stop,
+            direct=self._address,
+            in_order=in_order,
+        )
+
+    @property
+    def attempts(self) -> int:
+        return self._sending.attempts
+
+    def send(self, instances: Sequence[Instance]) -> None:
+        """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
+        if self._status() not in ("", RECEIVING):  # another run's, in the middle of being archived
+            self._wait()
+            return
+        try:
+            self._sending.send(instances, self._fall_back)
+        except _FellBack:
+            text = f"{self._session.title}: the server takes it by way of the prearchive, not directly"
+            self._site.emit(Event("warning", {"text": text}))
+        if self._sending.went_direct:
+            self._site.check_stop()
+            self._trigger()
+            self._wait()
+            self._site.known(self._session.project, fresh=True)
+
+    def _fall_back(self) -> None:
+        raise _FellBack
+
+    def _trigger(self) -> None:
+        """Has it archived now. Without a right to, or with a file still under way, the server does it when idle."""
+        try:
+            self._site.rest.request("POST", self._address, accept=(200, 404), timeout=CLOSING_TIMEOUT)
+        except ServerSaid as error:
+            if error.status < 500:
+                raise
+            self._site.emit(Event("warning", {"text": f"{self._session.title}: {error}; waiting for the server"}))
+
+    def _wait(self) -> None:
+        """Until the row is gone: into the archive, or, when that failed, into the prearchive."""
+        deadline = time.monotonic() + SETTLE_LIMIT
+        wait = 0.2
+        while (status := self._status()) and status != "ERROR":
+            if time.monotonic() > deadline:
+                raise SessionTrouble(
+                    "server-fault",
+                    f"the server is still busy archiving {self._address} ({status}); run again later",
+                )
+            self._site.patience.pause(wait)
+            wait = min(wait * 1.5, 5.0)
+
+    def _status(self) -> str:
+        """The row's status, "" when there is none."""
+        reply = self._site.rest.request("GET", self._address, accept=(200, 404))
+        if reply.status == 404:
+            return ""
+        try:
+            return str(json.loads(reply.text)["status"]).upper()
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerSaid(f"GET {self._address} (no row in the answer)", reply.status, "") from error

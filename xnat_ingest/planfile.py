@@ -1,0 +1,136 @@
+"""A plan as a file: written by `plan --json`, reviewed and edited by people, executed by `upload --plan`.
+
+Sessions may be dropped and labels changed. What was read from the headers is taken from the file, not read again; that
+the files are still those is checked by size and time, one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xnat_ingest import __version__
+from xnat_ingest.conflicts import Draft, mark_conflicts
+from xnat_ingest.errors import UsageError
+from xnat_ingest.labels import BadLabel, legal
+from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside
+from xnat_ingest.naming import printable
+from xnat_ingest.plan import session_conflicts
+from xnat_ingest.schemas import place, read_json, read_text, worst
+
+Stat = Callable[[str], tuple[int, int]]
+_FIELDS = tuple(field.name for field in fields(Instance))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """A plan that was written. root: ROOT of then, absolute."""
+
+    root: str
+    layout: str
+    plan: Plan
+
+
+def write_plan(path: str, plan: Plan, root: str, layout: str) -> None:
+    """Raises UsageError when it cannot be written."""
+    document = {
+        "schema": 1,
+        "tool": {"name": "xnat-ingest-container", "version": __version__},
+        "root": str(Path(root).absolute()),
+        "layout": layout,
+        "files_seen": plan.files_seen,
+        "sessions": [_session(session) for session in plan.sessions],
+        "set_aside": [asdict(aside) for aside in plan.set_aside],
+        "problems": [asdict(problem) for problem in plan.problems],
+    }
+    try:
+        with Path(path).open("w", encoding="ascii") as stream:
+            json.dump(document, stream, indent=1)
+            stream.write("\n")
+    except OSError as error:
+        raise UsageError(f"cannot write the plan to {path}: {error.strerror}") from error
+
+
+def _session(session: Session) -> dict[str, Any]:
+    document = {name: getattr(session, name) for name in ("project", "subject", "label", "folder", "study_uid")}
+    # For whoever reads it; what conflicts there are is found again from what the file says then.
+    document["conflicts"] = [conflict.detail for conflict in session.conflicts]
+    document["instances"] = [{n: getattr(i, n) for n in _FIELDS} | {"tags": dict(i.tags)} for i in session.instances]
+    return document
+
+
+def read_plan(path: str) -> PlanFile:
+    """The plan in a file, with the conflicts that it has as it is now. Raises UsageError naming what is wrong."""
+    document = read_json(read_text(path, "plan file"), f"plan file {path}")
+    if error := worst(document, json.loads(resources.files("xnat_ingest").joinpath("plan.schema.json").read_text())):
+        raise UsageError(f"plan file {path}: {place(error.absolute_path) or 'the whole'}: {error.message[:300]}")
+    sessions = [_read_session(path, entry) for entry in document["sessions"] if entry["instances"]]
+    _once(path, sessions)
+    drafts = [Draft(session, session.subject, ()) for session in sessions]
+    marked, problems = mark_conflicts(drafts, by_study=document.get("layout") == "headers")
+    aside = tuple(SetAside(**entry) for entry in document["set_aside"])
+    dropped = document["files_seen"] - len(aside) - sum(len(s.instances) for s in marked)
+    if dropped < 0:
+        raise UsageError(f"plan file {path}: it holds more files than files_seen says; nothing may be added to a plan")
+    project = marked[0].project if marked else ""
+    # What was dropped by hand is no file of this plan any more.
+    plan = Plan(project, tuple(marked), aside, tuple(problems), document["files_seen"] - dropped)
+    return PlanFile(document["root"], document.get("layout", ""), plan)
+
+
+def _read_session(path: str, entry: dict[str, Any]) -> Session:
+    for name in ("subject", "label"):
+        try:
+            if legal(entry[name]) != entry[name]:
+                raise BadLabel("a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        except BadLabel as error:
+            raise UsageError(f"plan file {path}: {name} {printable(entry[name])!r}: {error}") from error
+    if not entry["project"].isprintable() or set(entry["project"]) & set("/?#%"):
+        raise UsageError(f"plan file {path}: {printable(entry['project'])!r} cannot be a project's id")
+    instances = tuple(Instance(**{**one, "tags": one.get("tags", {})}) for one in entry["instances"])
+    label, folder = entry["label"], entry["folder"]
+    conflicts = session_conflicts(folder, label, instances)
+    return Session(entry["project"], entry["subject"], label, entry["study_uid"], folder, instances, conflicts)
+
+
+def _once(path: str, sessions: Iterable[Session]) -> None:
+    seen: set[str] = set()
+    for instance in (i for session in sessions for i in session.instances):
+        if instance.path in seen:
+            raise UsageError(f"plan file {path}: {printable(instance.path)} is in it twice")
+        seen.add(instance.path)
+
+
+def without_changed(plan: Plan, stat: Stat) -> Plan:
+    """The plan without the files that are not what they were when it was written: those are set aside."""
+    changed: list[SetAside] = []
+
+    def same(instance: Instance) -> bool:
+        if why := _change(instance, stat):
+            changed.append(SetAside(instance.path, "source-changed", f"{why} since it was planned; plan again"))
+        return not why
+
+    kept = [replace(s, instances=tuple(i for i in s.instances if same(i))) for s in plan.sessions]
+    problems = plan.problems
+    if changed:
+        problems += (Problem("source-changed", f"{len(changed)} files are not what they were when they were planned"),)
+    return replace(
+        plan,
+        sessions=tuple(session for session in kept if session.instances),
+        set_aside=(*plan.set_aside, *changed),
+        problems=problems,
+    )
+
+
+def _change(instance: Instance, stat: Stat) -> str:
+    try:
+        size, mtime_ns = stat(instance.path)
+    except (OSError, KeyError):
+        return "is gone or cannot be read"
+    if size != instance.size:
+        return "has another size"
+    return "was written to" if mtime_ns != instance.mtime_ns else ""

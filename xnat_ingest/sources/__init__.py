@@ -1,0 +1,35 @@
+"""Where files come from: folders and archives, names and bytes, opened again at will. Nothing here knows DICOM."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from xnat_ingest.errors import UsageError
+from xnat_ingest.sources.archives import Damaged, open_archive
+from xnat_ingest.sources.folder import FolderSource
+from xnat_ingest.sources.kinds import archive_kind
+from xnat_ingest.sources.protocol import Source
+
+__all__ = ["FolderSource", "Source", "open_source"]
+
+
+def open_source(root: str, leaf: int | None = None) -> Source:
+    """The source that ROOT names. leaf: see FolderSource. Raises UsageError with what to give instead."""
+    if not root.strip():
+        raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
+    path = Path(root)
+    try:
+        mode = path.resolve().stat().st_mode
+        if stat.S_ISDIR(mode):
+            return FolderSource(path, leaf)
+        kind = archive_kind(path) if stat.S_ISREG(mode) else None
+        if kind is None:
+            raise UsageError(
+                f"ROOT {root} is neither a folder nor an archive (zip, tar, tar.gz); name what holds the DICOM tree"
+            )
+        return open_archive(path, kind)
+    except OSError as error:
+        raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
+    except Damaged as error:
+        raise UsageError(f"cannot read ROOT {root}: {error}") from error

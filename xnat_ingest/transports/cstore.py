@@ -1,0 +1,246 @@
+"""Instances by C-STORE to XNAT's DICOM receiver: data sets as they are stored, told their place on the way out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
+
+from xnat_ingest.errors import IngestError, SourceChanged, Unreachable
+from xnat_ingest.model import Instance, Receipt, Session
+from xnat_ingest.pack import Part, cut_into_parts
+from xnat_ingest.sources import Source
+from xnat_ingest.transports.association import (
+    IMPLICIT,
+    MOST_CONTEXTS,
+    VERIFICATION,
+    Aborted,
+    Association,
+    Context,
+    Lost,
+    tls_of,
+)
+from xnat_ingest.transports.dataset import (
+    DEFLATED,
+    Forward,
+    NotWalkable,
+    actual_syntax,
+    blocks_of,
+    contradiction,
+    even,
+    skip_meta,
+)
+from xnat_ingest.transports.receiver import Receiver
+from xnat_ingest.transports.stamping import Stamp, Stamping, stamp_of
+
+# What a message or a context can carry; the scan lets through more than the standard allows.
+_UID = re.compile(r"[!-~]{1,64}")
+_RESOURCE_LIMITATION = 0x0213
+
+
+class CStore:
+    """One part is sent over one association, or over as many as its contexts take; parts go in parallel.
+
+    The receiver names no prearchive row (names_rows): receipts have no uris, and instances says what it accepted.
+    """
+
+    names_rows = False
+
+    def __init__(self, receiver: Receiver, source: Source, part_size: int, workers: int) -> None:
+        self._receiver = receiver
+        self._tls = tls_of(receiver)
+        self._source = source
+        self._part_size = part_size
+        self._workers = workers
+
+    def parts(self, instances: Sequence[Instance]) -> list[Part]:
+        """As archives are cut, and then so that the contexts of each fit into one association."""
+        whole = cut_into_parts(instances, self._part_size, self._workers)
+        return [piece for part in whole for piece in _cut_by_contexts(part)]
+
+    def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
+        """One part. Raises Unreachable when the whole part should be sent again: the receiver stores an instance that
+        comes twice over itself."""
+        stamp = stamp_of(self._receiver.route, session)
+        return _UnderWay(self._source, self._open, stamp, part, sent).send()
+
+    def check(self) -> str:
+        association = self._open([(VERIFICATION, IMPLICIT)])
+        if (VERIFICATION, IMPLICIT) in association.refused:
+            association.release()
+            raise IngestError(f"{self._receiver.title} accepts associations, and no C-ECHO in them")
+        try:
+            status = association.echo()
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+        if status:
+            raise IngestError(f"{self._receiver.title} answers C-ECHO with status 0x{status:04X}")
+        over = "DICOM over TLS" if self._tls else "DICOM without TLS"
+        return f"{self._receiver.title} answers C-ECHO from {self._receiver.calling} ({over})"
+
+    def _open(self, contexts: Sequence[Context]) -> Association:
+        return Association(self._receiver, self._tls, contexts)
+
+
+class _UnderWay:
+    """One part on its way. taken, refused: what became of instances; notes: what happened to how many of them."""
+
+    def __init__(
+        self,
+        source: Source,
+        open_association: Callable[[Sequence[Context]], Association],
+        stamp: Stamp | None,
+        part: Part,
+        sent: Callable[[int], None],
+    ) -> None:
+        self.taken: dict[str, Instance] = {}
+        self.refused: dict[str, str] = {}
+        self.notes: Counter[str] = Counter()
+        self.disturbed = False
+        self._source = source
+        self._open = open_association
+        self._stamp = stamp
+        self._part = part
+        self._sent = sent
+        self._aborted_at = ""  # where the receiver has aborted an association
+        self._refused_so = False  # an instance was given up for its aborts, and none was taken since
+
+    def send(self) -> Receipt:
+        contexts = {i.sop_uid: context for i in self._part.instances if (context := self._context(i))}
+        while left := [
+            i for i in self._part.instances if i.sop_uid not in self.taken and i.sop_uid not in self.refused
+        ]:
+            batch = list(dict.fromkeys(contexts[i.sop_uid] for i in left))[:MOST_CONTEXTS]
+            members = [(i, contexts[i.sop_uid]) for i in left if contexts[i.sop_uid] in batch]
+            self._over_one_association(batch, members)
+        taken = tuple(self.taken.values())
+        size = sum(i.size for i in taken)
+        return Receipt((), taken, size, self.refused, disturbed=self.disturbed, notes=self.notes)
+
+    def _context(self, instance: Instance) -> Context | None:
+        """SOP class and transfer syntax; None when the instance is refused for them."""
+        syntax = instance.transfer_syntax
+        if not syntax:
+            try:
+                with self._source.open(instance.path) as stream:
+                    start = Forward(blocks_of(stream, lambda _: None))
+                    skip_meta(start)
+                    syntax = actual_syntax(start)
+            except (OSError, NotWalkable) as error:
+                self.refused[instance.sop_uid] = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+                return None
+        if not all(map(_UID.fullmatch, (instance.sop_class, instance.sop_uid, syntax))):
+            self.refused[instance.sop_uid] = "has a UID that C-STORE cannot carry (64 characters at most)"
+            return None
+        return instance.sop_class, syntax
+
+    def _over_one_association(self, batch: Sequence[Context], members: Sequence[tuple[Instance, Context]]) -> None:
+        """Sends until all is sent or the association is lost; then those that are left need another one."""
+        association = self._open(batch)
+        before = len(self.taken) + len(self.refused)
+        try:
+            for instance, context in members:
+                if why := association.refused.get(context) or self._change(instance):
+                    self.refused[instance.sop_uid] = why
+                    continue
+                self._send_one(association, instance, context)
+        except Lost as error:
+            self.disturbed = True
+            progress = len(self.taken) + len(self.refused) > before
+            if error.timed_out or not (progress or self._blame(error, instance)):
+                raise
+        except NotWalkable as error:
+            association.abort()
+            self.disturbed = True
+            self.refused[instance.sop_uid] = f"cannot be stamped, its data set {error}; --route none sends it as it is"
+        except BaseException:
+            association.abort()
+            raise
+        else:
+            association.release()
+
+    def _blame(self, error: Lost, instance: Instance) -> bool:
+        """Whether to go on after a loss without progress: an instance at which the receiver aborts twice is given up,
+        unless it does so at the next one, too."""
+        if not isinstance(error, Aborted) or self._refused_so:
+            return False
+        if self._aborted_at == instance.sop_uid:
+            self.refused[instance.sop_uid] = f"{error} whenever it gets this instance"
+            self._refused_so = True
+        self._aborted_at = instance.sop_uid
+        return True
+
+    def _send_one(self, association: Association, instance: Instance, context: Context) -> None:
+        stamping = Stamping(self._stamp, context[1]) if self._stamp else None
+        try:
+            stream = self._source.open(instance.path)
+        except OSError as error:
+            self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
+            return
+        with stream:
+            start = Forward(self._checked(blocks_of(stream, self._sent), instance))
+            skip_meta(start)
+            if why := contradiction(start, context[1]):
+                self.refused[instance.sop_uid] = f"its data set {why}: no receiver could read it"
+                return
+            blocks = stamping.blocks(start) if stamping else start.rest()
+            if context[1] in DEFLATED:
+                blocks = even(blocks)
+            status, comment = association.store(context, instance.sop_uid, blocks)
+        self._judge(instance, status, comment)
+        if instance.sop_uid in self.taken and stamping and stamping.replaced and self._stamp:
+            self.notes[f"{self._stamp.keyword} replaced"] += 1
+
+    def _checked(self, blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
+        """A file's blocks. Raises SourceChanged before the last is sent when it is not what the scan saw."""
+        size = 0
+        try:
+            for block in blocks:
+                size += len(block)
+                yield block
+        except OSError as error:
+            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
+        if why := self._change(instance):
+            raise SourceChanged(instance.path, why, dirty=True)
+        if size != instance.size:
+            raise SourceChanged(instance.path, "the file's length is not what was scanned", dirty=True)
+
+    def _change(self, instance: Instance) -> str:
+        """What has become of a file since it was scanned; "" when nothing has."""
+        try:
+            now = self._source.stat(instance.path)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
+
+    def _judge(self, instance: Instance, status: int, comment: str) -> None:
+        meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
+        said = f"status 0x{status:04X} ({meaning or 'no standard one'})"
+        category = code_to_category(status)
+        if category in ("Success", "Warning"):
+            self.taken[instance.sop_uid] = instance
+            self._refused_so = False
+            if category == "Warning":
+                self.notes[f"accepted with {said}"] += 1
+        elif status & 0xFF00 == 0xA700 or status == _RESOURCE_LIMITATION:
+            raise Unreachable(f"the DICOM receiver answers with {said}", maybe_done=False)
+        else:
+            self.refused[instance.sop_uid] = f"the DICOM receiver answers with {said}{comment and ': '}{comment}"
+
+
+def _cut_by_contexts(part: Part) -> Iterator[Part]:
+    piece: list[Instance] = []
+    contexts: set[Context] = set()
+    for instance in part.instances:
+        context = (instance.sop_class, instance.transfer_syntax)
+        if len(contexts | {context}) > MOST_CONTEXTS:
+            yield Part(tuple(piece))
+            piece, contexts = [], set()
+        piece.append(instance)
+        contexts.add(context)
+    if piece:
+        yield Part(tuple(piece))

@@ -1,0 +1,124 @@
+"""One element put into an encoded data set on its way out: where XNAT's receiver is to file it.
+
+The element is inserted or replaced in the data set's own encoding; every other byte stays as it is, but for the length
+element of its group, which is left out: it would be wrong, and the standard has retired it. The source is not touched,
+values pass block by block, so that an object of any size takes the same memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xnat_ingest import naming
+from xnat_ingest.errors import SessionTrouble
+from xnat_ingest.model import Session
+from xnat_ingest.transports.dataset import (
+    BIG_ENDIAN,
+    DEFLATED,
+    Forward,
+    NotInflatable,
+    NotWalkable,
+    copy_value,
+    deflated,
+    inflated,
+    is_explicit,
+    read_head,
+)
+
+# From here on there are pixels, and no element that could be stamped.
+_PIXELS = 0x7FE00000
+_LO_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """An element to write. text: ASCII, so that it reads the same in every character set; keyword: its name."""
+
+    keyword: str
+    tag: int
+    vr: bytes
+    text: str
+
+    def encoded(self, explicit: bool, order: str) -> bytes:
+        value = self.text.encode("ascii")
+        value += b" " * (len(value) % 2)
+        group, element = self.tag >> 16, self.tag & 0xFFFF
+        if explicit:
+            return struct.pack(f"{order}HH2sH", group, element, self.vr, len(value)) + value
+        return struct.pack(f"{order}HHL", group, element, len(value)) + value
+
+
+def stamp_of(route: str, session: Session) -> Stamp | None:
+    """What tells the receiver the session's place; None for no routing. Raises SessionTrouble.
+
+    comments: XNAT's receiver looks for these assignments in PatientComments, and takes letters, digits, _ and - in
+    their values; study-description: for receivers whose routing expressions read such a line.
+    """
+    if route == "none":
+        return None
+    place = (session.project, session.subject, session.label)
+    if not all(map(naming.LABEL.fullmatch, place)):
+        raise SessionTrouble(
+            "illegal-label",
+            f"{'/'.join(map(naming.printable, place))} cannot be written into DICOM headers for routing: project, "
+            "subject and label must be letters, digits, _ and -, 64 at most",
+        )
+    if route == "comments":
+        return Stamp("PatientComments", 0x00104000, b"LT", "Project:{} Subject:{} Session:{}".format(*place))
+    text = "xnat://{}/{}/{}".format(*place)
+    if len(text) > _LO_LIMIT:
+        raise SessionTrouble(
+            "illegal-label",
+            f"{text} has {len(text)} characters, and StudyDescription holds {_LO_LIMIT}: shorten the labels, or use "
+            "--route comments",
+        )
+    return Stamp("StudyDescription", 0x00081030, b"LO", text)
+
+
+class Stamping:
+    """One object's data set with the stamp in it. replaced: whether it had another value for the element before."""
+
+    def __init__(self, stamp: Stamp, syntax: str) -> None:
+        self.replaced = False
+        self._stamp = stamp
+        self._deflated = syntax in DEFLATED
+        self._order = ">" if syntax == BIG_ENDIAN else "<"
+
+    def blocks(self, source: Forward) -> Iterator[bytes]:
+        """The bytes to send; the source stands at the data set. Raises NotWalkable."""
+        if self._deflated:
+            return deflated(self._walk(Forward(inflated(source.rest()))))
+        return self._walk(source)
+
+    def _walk(self, source: Forward) -> Iterator[bytes]:
+        explicit = is_explicit(source)
+        mine = self._stamp.encoded(explicit, self._order)
+        placed = dropping = False
+        try:
+            while source.peek(1):
+                head = read_head(source, explicit, self._order)
+                if head.tag > self._stamp.tag and not placed:
+                    placed = True
+                    yield mine
+                value = copy_value(source, head, explicit, self._order)
+                # The element itself, wherever it is (of two in wrong order, readers take either), and its group length.
+                if head.tag in (self._stamp.tag, self._stamp.tag & 0xFFFF0000):
+                    dropping = True
+                    for block in value:
+                        self.replaced |= head.tag == self._stamp.tag and bool(block.strip(b" \0"))
+                    dropping = False
+                    continue
+                yield head.raw
+                if head.tag >= _PIXELS:
+                    break
+                yield from value
+        except NotInflatable:
+            raise
+        except NotWalkable:
+            if dropping or not placed:
+                raise
+        if not placed:
+            yield mine
+        yield from source.rest()
