@@ -13,8 +13,8 @@ import pytest
 from tests.trees import IDENTITY, KINDS, Memory, Series, make_session, part10
 from xnat_ingest.cli import make_parser
 from xnat_ingest.errors import UsageError
+from xnat_ingest.grouping import build
 from xnat_ingest.model import Instance, Plan, Problem
-from xnat_ingest.plan import build
 from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.scan import same_bytes, scan
 from xnat_ingest.settings import resolve

@@ -14,9 +14,9 @@ from xnat_ingest.errors import IngestError, ServerSaid, SessionTrouble, Stopped,
 from xnat_ingest.existing import Decision, Standing, judge
 from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
 from xnat_ingest.patience import is_passing
+from xnat_ingest.proof import NOWHERE, Comparison, Holding, compare, in_archive, in_row
 from xnat_ingest.sending import Sending
 from xnat_ingest.site import Site
-from xnat_ingest.verify import NOWHERE, Comparison, Holding, compare, in_archive, in_row
 
 # A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
 WATCH = 5.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xnat_ingest.model import Instance, Problem, Session
 from xnat_ingest.prearchive import STUCK, Row
-from xnat_ingest.verify import NOWHERE, Comparison, Holding, Known, compare
+from xnat_ingest.proof import NOWHERE, Comparison, Holding, Known, compare
 
 # What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
 PASSED = (

@@ -16,10 +16,10 @@ from typing import Any
 from xnat_ingest import __version__
 from xnat_ingest.conflicts import Draft, mark_conflicts
 from xnat_ingest.errors import UsageError
+from xnat_ingest.grouping import session_conflicts
 from xnat_ingest.labels import BadLabel, legal
 from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.naming import printable
-from xnat_ingest.plan import session_conflicts
 from xnat_ingest.schemas import place, read_json, read_text, worst
 
 Stat = Callable[[str], tuple[int, int]]

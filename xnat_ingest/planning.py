@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from xnat_ingest.errors import UsageError
+from xnat_ingest.grouping import build, sheet
 from xnat_ingest.labels import LAYOUTS, write_sheet
 from xnat_ingest.media import hold_against_directories
 from xnat_ingest.model import Emit, Event, Plan
 from xnat_ingest.naming import printable
 from xnat_ingest.options import Settings, flag
-from xnat_ingest.plan import build, sheet
 from xnat_ingest.planfile import read_plan, without_changed, write_plan
 from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.sources import Source, open_source

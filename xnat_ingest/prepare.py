@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from xnat_ingest.errors import UsageError
+from xnat_ingest.grouping import Labelling
 from xnat_ingest.labels import HEADER_TEMPLATES, LAYOUTS, Template, read_sheet, require_legal
 from xnat_ingest.options import DEFAULT_TEMPLATES, Settings
-from xnat_ingest.plan import Labelling
 from xnat_ingest.rules import Rule, RuleSet, make_rule, parse_rule
 
 

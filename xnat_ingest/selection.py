@@ -74,7 +74,7 @@ def project_id(rest: Rest, name: str, *, to_change: bool) -> str:
 def listing(rest: Rest, project: str) -> list[Listed]:
     """The rows of a project, or all that this user sees, by project and label."""
     path = "/data/prearchive" if project in ("", UNASSIGNED) else f"/data/prearchive/projects/{project}"
-    found = [Listed(prearchive.as_row(entry), entry) for entry in rest.rows(path)]
+    found = [Listed(prearchive.as_row(entry), entry) for entry in rest.rows(path, dict)]
     mine = [one for one in found if not project or one.row.project == project]
     return sorted(mine, key=lambda one: (one.row.project, one.row.label, one.row.timestamp, one.row.folder))
 

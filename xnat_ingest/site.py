@@ -12,10 +12,10 @@ from xnat_ingest import prearchive
 from xnat_ingest.model import Emit
 from xnat_ingest.patience import Patience
 from xnat_ingest.prearchive import Row
+from xnat_ingest.proof import Known, archived_sessions
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project
 from xnat_ingest.transports import Transport
-from xnat_ingest.verify import Known, archived_sessions
 
 # Seconds for which listings of a project are believed: other people and other runs change it meanwhile.
 KNOWN_AGE = 20.0

@@ -12,29 +12,19 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from xnat_ingest import prearchive
-from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, Refused, ServerSaid, Unreachable
+from xnat_ingest.aftermath import Outcome, failed, is_locked, over, still_there, stuck
+from xnat_ingest.errors import Exit, IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.naming import legal_label, printable
 from xnat_ingest.patience import Patience, is_passing
 from xnat_ingest.prearchive import STUCK, UNASSIGNED, Row
+from xnat_ingest.proof import Holding, Known, archived_sessions, in_archive, in_row
 from xnat_ingest.rest import CLOSING_TIMEOUT, Rest
 from xnat_ingest.selection import RECEIVING, Selection, listing, title
-from xnat_ingest.verify import Holding, Known, archived_sessions, in_archive, in_row
 
 # How often an action may be asked for, each time after a look.
 TRIES = 3
 # How long a row is watched, in seconds, when it is not known whether the server has begun.
 WATCH = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one row. word: archived, deleted, moved, rebuilt, ready, conflict, error, busy, receiving, gone,
-    refused or failed."""
-
-    title: str
-    word: str
-    detail: str
-    exit_code: Exit = Exit.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +62,7 @@ def act(desk: Desk, row: Row, action: Callable[[Desk, Row], Outcome]) -> Outcome
     except Refused:
         raise
     except IngestError as error:
-        return _failed(desk, row, error)
-
-
-def total(outcomes: Iterable[Outcome], *, waited: bool = False) -> Exit:
-    """Some done and some not is partial; of those that were waited for, one whose time is over is to be asked again."""
-    codes = {outcome.exit_code for outcome in outcomes} or {Exit.OK}
-    if waited or len(codes) == 1:
-        return min(codes, key=PRECEDENCE.index)
-    return Exit.PARTIAL
+        return failed(desk.rest, row, error)
 
 
 def archive(desk: Desk, row: Row, subject: str = "", label: str = "") -> Outcome:
@@ -105,7 +87,7 @@ def archive(desk: Desk, row: Row, subject: str = "", label: str = "") -> Outcome
         # 303: rows that archive by themselves are answered with a redirection to their new page.
         left, error = _ask(desk, now, "POST", "/data/services/archive", query)
         if left is not None:
-            return _left(desk, now, left, error)
+            return still_there(desk.rest, now, left, error)
     return _archived(desk.rest, row, subject, wanted, held, had)
 
 
@@ -157,7 +139,7 @@ def delete(desk: Desk, row: Row) -> Outcome:
         return hindrance
     # The answer to the deletion of a row that is not there is 200 as well: only the look afterwards tells.
     left, error = _ask(desk, now, "DELETE", now.uri, {})
-    return Outcome(title(row), "deleted", "") if left is None else _left(desk, now, left, error)
+    return Outcome(title(row), "deleted", "") if left is None else still_there(desk.rest, now, left, error)
 
 
 def rebuild(desk: Desk, row: Row) -> Outcome:
@@ -172,7 +154,7 @@ def rebuild(desk: Desk, row: Row) -> Outcome:
         return Outcome(title(row), "rebuilt", f"it is READY, {_count(_held(desk.rest, left))} files")
     if left is None:
         return Outcome(title(row), "gone", "the row went while it was built", Exit.FAILED)
-    return _left(desk, now, left, error)
+    return still_there(desk.rest, now, left, error)
 
 
 def move(desk: Desk, row: Row, target: str) -> Outcome:
@@ -188,7 +170,7 @@ def move(desk: Desk, row: Row, target: str) -> Outcome:
             return Outcome(title(row), "failed", printable(text), Exit.FAILED)
         left, error = _ask(desk, now, "POST", now.uri, {"action": "move", "newProject": target})
         if left is not None:
-            return _left(desk, now, left, error)
+            return still_there(desk.rest, now, left, error)
     found = _at(desk.rest, target, row)
     if found is None:
         text = f"the row is gone and project {target} does not have it: somebody else moved or deleted it"
@@ -224,11 +206,11 @@ def wait(desk: Desk, project: str, rows: Iterable[Row]) -> Iterator[Outcome]:
             desk.say(f"waiting for {told} rows, at most {desk.limit:g} s")
         desk.patience.pause(min(interval, max(deadline - time.monotonic(), 0)))
         interval = min(interval * 1.5, 5.0)
-    yield from (_over(row) for row in pending.values())
+    yield from (over(row) for row in pending.values())
 
 
 def _ended(desk: Desk, row: Row) -> Outcome:
-    return _stuck(desk, row) if row.status in STUCK else Outcome(title(row), "ready", "")
+    return stuck(desk.rest, row) if row.status in STUCK else Outcome(title(row), "ready", "")
 
 
 def _went(rest: Rest, row: Row) -> Outcome:
@@ -241,17 +223,8 @@ def _went(rest: Rest, row: Row) -> Outcome:
 def _hindrance(row: Row, *, receiving: bool) -> Outcome | None:
     """Why a row must be left alone now. receiving: it may be one that files still come into."""
     if row.is_busy or (row.status in RECEIVING and not receiving):
-        return _over(row)
+        return over(row)
     return None
-
-
-def _over(row: Row) -> Outcome:
-    if row.is_busy:
-        text = f"the server still works on the row ({row.status}); run the same again later"
-        return Outcome(title(row), "busy", text, Exit.TEMPORARY)
-    way = printable(f"xnat-ingest prearchive rebuild -P {row.project} {row.timestamp} {row.folder}")
-    text = f"files still come into the row ({row.status}, last change {row.touched}); run the same again later, or, "
-    return Outcome(title(row), "receiving", f"{text}when nobody sends any more, first: {way}", Exit.TEMPORARY)
 
 
 def _ask(
@@ -267,16 +240,11 @@ def _ask(
             error = failure
         now = _after(desk, row, error)
         changed = now is None or now.status != row.status
-        if error is None or changed or not (is_passing(error) or _is_locked(error)) or attempt == TRIES:
+        if error is None or changed or not (is_passing(error) or is_locked(error)) or attempt == TRIES:
             return now, error
         desk.say(f"{title(row)}: {error}; the row stands as before, asking again")
         desk.patience.wait(error, attempt)
     raise AssertionError("unreachable")
-
-
-def _is_locked(error: ServerSaid | Unreachable) -> bool:
-    """The server was at work on the row; the service that archives says so with the status of a missing right."""
-    return error.status == 409 or (error.status == 403 and "already in progress" in str(error))
 
 
 def _after(desk: Desk, row: Row, error: ServerSaid | Unreachable | None) -> Row | None:
@@ -288,33 +256,3 @@ def _after(desk: Desk, row: Row, error: ServerSaid | Unreachable | None) -> Row 
         desk.patience.pause(WATCH / 10)
         now = prearchive.settle(desk.rest, row.uri, desk.patience.pause, desk.limit)
     return now
-
-
-def _left(desk: Desk, before: Row, row: Row, error: ServerSaid | Unreachable | None) -> Outcome:
-    """Why a row is still there after what should have changed it."""
-    if row.is_busy:
-        return _over(row)
-    unchanged = row.status == before.status
-    if error is not None and unchanged and (error.status == 403 or is_passing(error) or _is_locked(error)):
-        return _failed(desk, row, error)
-    if row.status in STUCK and not (error is None and unchanged):
-        return _stuck(desk, row, error)
-    if error is not None:
-        return _failed(desk, row, error)
-    text = f"the server answered success, but the row stands in status {row.status}; run the same again later"
-    return Outcome(title(row), "failed", text, Exit.TEMPORARY)
-
-
-def _stuck(desk: Desk, row: Row, error: IngestError | None = None) -> Outcome:
-    said = prearchive.last_log(desk.rest, row.uri) or (str(error) if error else "nothing")
-    text = f"the row is in status {row.status}; the server's log says: {printable(said)}"
-    return Outcome(title(row), row.status.lower(), text, Exit.PARTIAL)
-
-
-def _failed(desk: Desk, row: Row, error: IngestError) -> Outcome:
-    if isinstance(error, ServerSaid) and error.status == 403 and not _is_locked(error):
-        text = f"user {desk.rest.user} may not change rows of project {row.project}; ask its owner for member rights"
-        return Outcome(title(row), "refused", text, Exit.REFUSED)
-    code = Exit.TEMPORARY if isinstance(error, ServerSaid) and _is_locked(error) else error.exit_code
-    again = "; the row stands as before, run the same again later" if code == Exit.TEMPORARY else ""
-    return Outcome(title(row), "failed", f"{error}{again}", code)

@@ -12,12 +12,12 @@ from xnat_ingest.errors import Refused
 from xnat_ingest.existing import judge
 from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside, Verdict, VerdictWord
 from xnat_ingest.naming import printable
+from xnat_ingest.proof import NOWHERE, compare, in_archive, in_row
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverfilter import Filter, NotEvaluated
 from xnat_ingest.serverrules import Project, SiteRules
 from xnat_ingest.site import Site
 from xnat_ingest.tables import Row
-from xnat_ingest.verify import NOWHERE, compare, in_archive, in_row
 
 
 def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ from xnat_ingest.errors import Exit, UsageError
 from xnat_ingest.options import add_options, seconds
 
 if TYPE_CHECKING:
+    from xnat_ingest.aftermath import Outcome
     from xnat_ingest.options import Settings
+    from xnat_ingest.prearchive import Row
     from xnat_ingest.selection import Listed, Selection
-    from xnat_ingest.staging import Desk, Outcome
+    from xnat_ingest.staging import Desk
 
 ACTIONS = {
     "list": "the rows that you see, or a project's; for stuck ones the server's last word",
@@ -123,8 +125,9 @@ def _statuses(given: Sequence[str]) -> frozenset[str]:
 
 
 def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: Settings) -> Exit:
+    from xnat_ingest.aftermath import total
     from xnat_ingest.selection import listing, project_id, select, with_logs
-    from xnat_ingest.staging import done_before, total
+    from xnat_ingest.staging import done_before
 
     action, rest = given["action"], desk.rest
     changes = action not in _READING
@@ -158,14 +161,14 @@ def _outcomes(
     if given["action"] == "wait":
         yield from staging.wait(desk, project, rows)
         return
-    action = {
+    actions: dict[str, Callable[[Desk, Row], Outcome]] = {
         "archive": partial(staging.archive, subject=given.get("subject", ""), label=given.get("label", "")),
         "delete": staging.delete,
         "rebuild": staging.rebuild,
         "move": partial(staging.move, target=target),
-    }[given["action"]]
+    }
     for row in rows:
-        yield staging.act(desk, row, action)
+        yield staging.act(desk, row, actions[given["action"]])
 
 
 def _tell(outcomes: Iterable[Outcome]) -> list[Outcome]:
