@@ -19,14 +19,13 @@ MR = "1.2.840.10008.5.1.4.1.1.4"
 TEXT = "Project:DEMO Subject:007 Session:007_pre"
 
 
-def made(number: int, *, sop_class: str = MR, syntax: str = LITTLE, size: int = 10, **more: Any) -> bytes:
+def made(number: int, *, sop_class: str = MR, syntax: str = LITTLE, size: int = 10) -> bytes:
     """A small file of its own instance."""
     uids = {0x00080016: sop_class, 0x00080018: f"1.2.3.{number}"}
     values = {tag: ("UI", uid.encode() + b"\0" * (len(uid) % 2)) for tag, uid in uids.items()}
     write = implicit if syntax == "1.2.840.10008.1.2" else encode
-    return part10({}, syntax) + write(
-        {**IDENTITY, **values, 0x00204000: ("LT", b"x" * 10), 0x7FE00010: ("OW", bytes(size))}
-    )
+    more = {0x00204000: ("LT", b"x" * 10), 0x7FE00010: ("OW", bytes(size))}
+    return part10({}, syntax) + write({**IDENTITY, **values, **more})
 
 
 def some(count: int, **more: Any) -> Memory:

@@ -141,6 +141,19 @@ def test_more_contexts_than_an_association_takes() -> None:
         assert scp.associations == 4
 
 
+class _Stream(Memory):
+    def in_order(self, path: str) -> bool:
+        return True
+
+
+def test_a_stream_is_sent_in_its_order() -> None:
+    source = _Stream({f"{n:03}": made(n, sop_class=uid) for n, uid in enumerate(CLASSES[:150])})
+    members = instances(source)
+    parts = transport(source, 1).parts(members)
+    assert [i for part in parts for i in part.instances] == list(members)
+    assert [len(part.instances) for part in parts] == [128, 22]
+
+
 def test_parts_go_in_parallel() -> None:
     source = some(40, size=1 << 16)
     members = instances(source)
@@ -164,10 +177,10 @@ def test_progress_is_told_in_bytes_of_the_source() -> None:
     assert max(told) <= 256 * 1024
 
 
-@pytest.mark.parametrize("limit", [0, 7, 64, 4096, 1 << 20])
+@pytest.mark.parametrize("limit", [0, 8, 64, 4096, 1 << 20])
 def test_the_receivers_limit_on_fragments_is_kept(limit: int) -> None:
     """Commands, too; 0 is none."""
-    source = Memory({"file": made(1, size=300_000 if limit != 7 else 10)})
+    source = Memory({"file": made(1, size=300_000 if limit != 8 else 10)})
     with Sink(limit) as sink:
         send(source, sink.port, route="none")
     assert sink.total == len(plain(source, instances(source)[0]))

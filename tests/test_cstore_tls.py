@@ -11,7 +11,7 @@ import pytest
 from tests.dicomscp import Scp, make_certificates
 from tests.dicomscu import send, some, transport
 from xnat_ingest.errors import IngestError, UsageError
-from xnat_ingest.options import Settings
+from xnat_ingest.options import Settings, ae_title, port
 from xnat_ingest.transports.cstore import CStore
 from xnat_ingest.transports.receiver import Receiver, receiver_of
 
@@ -72,6 +72,20 @@ def test_files_that_are_no_certificates(tmp_path: Path, files: tuple[str, str, s
     ca, cert, key = (str(tmp_path / name) if name else "" for name in files)
     with pytest.raises(UsageError, match="PEM"):
         CStore(Receiver("127.0.0.1", 1, ca=ca, cert=cert, key=key), some(0), 1, 1)
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 17, "a\\b", "é", "a\tb"])
+def test_no_ae_title(text: str) -> None:
+    with pytest.raises(ValueError, match="AE title"):
+        ae_title(text)
+    assert ae_title(" PACS 1 ") == "PACS 1"
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "x", ""])
+def test_no_port(text: str) -> None:
+    with pytest.raises(ValueError, match="port"):
+        port(text)
+    assert port("104") == 104
 
 
 def test_the_receiver_is_at_the_server_unless_told_otherwise() -> None:

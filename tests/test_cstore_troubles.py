@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from tests.dicomscu import MR, TEXT, instances, made, send, session, some, trans
 from tests.trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, part10
 from xnat_ingest.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
 from xnat_ingest.pack import Part
+from xnat_ingest.transports import ask_receiver
 from xnat_ingest.transports.cstore import CStore
 from xnat_ingest.transports.receiver import Receiver
 
@@ -180,9 +182,21 @@ def test_a_receiver_that_does_not_answer() -> None:
         transport(some(0), server.getsockname()[1], timeout=0.1).check()
 
 
+def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> None:
+    """It may still be at work, so whoever repeats the part is to wait for it."""
+    done = threading.Event()
+    with Scp(answer=lambda number, uid: 0 if number < 3 else int(done.wait(5))) as scp:
+        with pytest.raises(Unreachable, match="no progress") as caught:
+            send(some(4), scp.port, timeout=0.3)
+        done.set()
+    assert caught.value.timed_out
+    assert scp.associations == 1
+
+
 def test_echo() -> None:
     with Scp(classes=[]) as scp:
         said = transport(some(0), scp.port).check()
+        assert said == ask_receiver(Receiver("127.0.0.1", scp.port))
     assert said == f"XNAT@127.0.0.1:{scp.port} answers C-ECHO from XNAT_INGEST (DICOM without TLS)"
     assert "released" in scp.endings
 

@@ -15,7 +15,30 @@ from xnat_ingest.settings import _HOSTS, _PASSWORDS, _USERS
 HOME = Path(__file__).parent.parent
 README = (HOME / "README.md").read_text("utf-8")
 DROP_IN_FLAGS = {"--workdir"}
-COMMAND_FLAGS = {"--image", "--labels", "--enable-site", "--enable-project"}
+COMMAND_FLAGS = {
+    "--image",
+    "--labels",
+    "--enable-site",
+    "--enable-project",
+    "--all",
+    "--status",
+    "--limit",
+    "--label",
+    "--yes",
+    "--to-project",
+    "--scan",
+    "--keep-files",
+    "--overwrite",
+    "--archive-name",
+    "--format",
+    "--content",
+    "--tags",
+    "--force",
+    "--modality",
+    "--session-type",
+    "--quality",
+    "--one-resource",
+}
 STANDARD_FLAGS = {"--help", "--version"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 
 from xnat_ingest import prearchive
@@ -20,6 +21,12 @@ from xnat_ingest.site import Site
 
 # A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
 WATCH = 5.0
+# Seconds; a server takes a session to be complete when nothing has come for 5 minutes, and looks once a minute.
+ARCHIVE_LIMIT = 600.0
+NO_ROW = (
+    "the DICOM receiver answered success, and the project has no row of this session: it filters, or its routing does "
+    "not read what --route says, or sends elsewhere"
+)
 NOT_TAKEN = "the server answered success and took none of the files sent with it"
 # Rounds of waiting for a busy row, and of comparing and sending again before a closing.
 ROUNDS = 3
@@ -52,7 +59,8 @@ def look(site: Site, session: Session) -> Standing:
     holding = in_archive(site.rest, ours.accession) if ours else NOWHERE
     log = next((prearchive.last_log(site.rest, row.uri) for row in rows if row.status in prearchive.STUCK), "")
     project = site.projects[session.project]
-    return Standing(sessions, holding, rows, log, project.custom_names, project.splits_petmr)
+    by_dicom = not site.transport.names_rows
+    return Standing(sessions, holding, rows, log, project.custom_names, project.splits_petmr, by_dicom)
 
 
 def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
@@ -77,6 +85,13 @@ class _Delivery:
         self.notes: list[Problem] = []
         self.archive_uri = ""
         self._overwrite = False
+        self._may_edit = site.projects[session.project].may_edit
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        title, label = self.session.title, (self.session.label,)
+        told = (f"{title}: {what}, {number} instances" for what, number in self.sending.told.items())
+        return (*self.notes, *(Problem("receiver-note", text, label) for text in told))
 
     def run(self) -> Verdict:
         deadline = time.monotonic() + prearchive.STILL_LIMIT
@@ -111,14 +126,34 @@ class _Delivery:
             seen = there
         self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
         self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self._check_row)
+        if not self.site.transport.names_rows:
+            if not self._may_edit:
+                return self._wait_for_archive(len(seen))
+            self.sending.uri = self.sending.uri or self._received()
         if self.sending.uri:
             self._reconcile(decision.lacks)
             self._close()
         return self._prove(decision, len(seen))
 
+    def _received(self) -> str:
+        """The row that a DICOM receiver has made of the session: nobody tells it, so it is looked for."""
+        rows = self.site.rows(self.session.project, fresh=True)
+        return next((row.uri for row in rows if row.is_ours(self.session, by_dicom=True)), "")
+
+    def _wait_for_archive(self, already: int) -> Verdict:
+        """Without the right to close, or to see a row's files: until the server has archived it by itself."""
+        deadline = time.monotonic() + ARCHIVE_LIMIT
+        while (now := self._now()).lacking and time.monotonic() < deadline:
+            self.site.patience.pause(min(10.0, ARCHIVE_LIMIT / 10))
+        verdict = self._verdict(now, already)
+        if not verdict.missing:
+            return verdict
+        why = "accepted by the DICOM receiver, and not in the archive yet; more is not to be seen without edit right"
+        return replace(verdict, word="unverified", missing={}, unverified=dict.fromkeys(verdict.missing, why))
+
     def _join_row(self, decision: Decision, archive: Holding) -> frozenset[str]:
         """What our row, if there is one, already holds whole."""
-        row = decision.row
+        row = decision.row if self._may_edit else None
         if row is None:
             self.sending.uri = ""
             return frozenset()
@@ -221,7 +256,7 @@ class _Delivery:
             raise SessionTrouble(
                 "server-fault",
                 f"row {self.sending.uri} holds {len(broken)} broken copies of files that cannot be sent again, so it "
-                "is not closed: delete it on XNAT's prearchive page, then run again",
+                f"is not closed: delete it ({prearchive.command_for(self.sending.uri, 'delete')}), then run again",
             )
 
     def _close(self) -> None:
@@ -235,7 +270,10 @@ class _Delivery:
 
     def _prove(self, decision: Decision, already: int) -> Verdict:
         if self.site.verify:
-            return self._verdict(self._not_replaced(self._now()), already)
+            now = self._not_replaced(self._now())
+            if now.lacking and not self.sending.uri and not self.site.transport.names_rows:
+                self.notes.append(Problem("rerouted", f"{self.session.title}: {NO_ROW}", (self.session.label,)))
+            return self._verdict(now, already)
         failed, untaken = self.sending.failed, self.sending.untaken
         lacks = {i.sop_uid for i in decision.lacks}
         missing = dict.fromkeys(untaken, NOT_TAKEN)
@@ -244,7 +282,7 @@ class _Delivery:
         archive = decision.archive
         seen, counted = archive.verified - lacks, archive.counted - lacks
         uri = self.sending.uri or self.archive_uri
-        return Verdict(word, uri, seen, counted, already, missing, failed, sent, tuple(self.notes))
+        return Verdict(word, uri, seen, counted, already, missing, failed, sent, self.problems)
 
     def _not_replaced(self, now: Comparison) -> Comparison:
         """With --existing overwrite, what the server took none of is there, but it is the old copy."""
@@ -283,7 +321,7 @@ class _Delivery:
         uri = self.archive_uri
         if self.site.destination == "prearchive" and self.sending.uri:
             uri = self.sending.uri
-        return Verdict(word, uri, now.verified, now.counted, already, missing, failed, problems=tuple(self.notes))
+        return Verdict(word, uri, now.verified, now.counted, already, missing, failed, problems=self.problems)
 
     def given_up(self, error: IngestError) -> Verdict:
         """The verdict when an error ended the session: what the archive held before is still there."""
@@ -297,7 +335,7 @@ class _Delivery:
             self.before.counted,
             len(seen),
             failed=failed | {uid: why for uid, why in self.sending.failed.items() if uid not in seen},
-            problems=(*self.notes, problem),
+            problems=(*self.problems, problem),
             cause=error,
         )
 

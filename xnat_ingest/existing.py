@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xnat_ingest.model import Instance, Problem, Session
-from xnat_ingest.prearchive import STUCK, Row
+from xnat_ingest.prearchive import STUCK, Row, command_for
 from xnat_ingest.proof import NOWHERE, Comparison, Holding, Known, compare
 
 # What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
@@ -37,7 +37,7 @@ class Standing:
     """What was found about one session. sessions: archived ones with its label or its study; holding: the files of
     the archived one with its label; rows: prearchive rows with its label or study; log: the server's last word on a
     row that is stuck; custom_names: the site is known to name files in its own way; splits_petmr: the project keeps
-    PET and MR apart."""
+    PET and MR apart; by_dicom: the session goes to a DICOM receiver."""
 
     sessions: Sequence[Known] = ()
     holding: Holding = NOWHERE
@@ -45,6 +45,7 @@ class Standing:
     log: str = ""
     custom_names: bool = False
     splits_petmr: bool = False
+    by_dicom: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,31 +165,37 @@ def _against(session: Session, known: Known, archive: Comparison, mode: str) -> 
 def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem | None]:
     for row in standing.rows:
         where = f"the prearchive row {row.uri}"
-        if not row.is_ours(session):
+        if not row.is_ours(session, by_dicom=standing.by_dicom):
             return None, _problem(
                 session,
                 "foreign-row",
                 f"{where} (subject {row.subject}, session {row.label}, status {row.status}) was not made by this "
-                "program for this session; archive or delete it on XNAT's prearchive page, then run again",
+                f"program for this session; {_ways(row)}",
             )
         if row.status in STUCK and not closes_again(standing.log):
             said = f" ({standing.log})" if standing.log else ""
             return None, _problem(
                 session,
                 "stale-row",
-                f"{where} is in status {row.status}{said}; archive or delete it on XNAT's prearchive page, then run "
-                "again",
+                f"{where} is in status {row.status}{said}; {_ways(row)}",
             )
     if len(standing.rows) > 1:
-        uris = ", ".join(row.uri for row in standing.rows)
+        ways = "; ".join(command_for(row.uri, "delete") for row in standing.rows)
         return None, _problem(
-            session, "stale-row", f"several prearchive rows hold this session ({uris}); delete all but one in XNAT"
+            session, "stale-row", f"several prearchive rows hold this session; delete all but one: {ways}"
         )
     return (standing.rows[0] if standing.rows else None), None
 
 
+def _ways(row: Row) -> str:
+    archive, delete = command_for(row.uri, "archive"), command_for(row.uri, "delete")
+    return f"archive it ({archive}) or delete it ({delete}), then run again"
+
+
 def _stale(session: Session, row: Row) -> Problem:
-    return _problem(session, "stale-row", f"the archive holds everything; the prearchive row {row.uri} is left over")
+    way = command_for(row.uri, "delete")
+    text = f"the archive holds everything; the prearchive row {row.uri} is left over; delete it: {way}"
+    return _problem(session, "stale-row", text)
 
 
 def _problem(session: Session, kind: str, detail: str) -> Problem:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "XNAT_INGEST_"
 TREE = ("plan", "upload", "verify")
+IMAGES = (*TREE, "nifti")
 PROJECT = (*TREE, "ping")
-ALL = (*PROJECT, "register", "prearchive")
+ALL = (*PROJECT, "nifti", "register", "resource", "prearchive")
 
 # What users of other tools type -> what it is called here.
 FOREIGN_FLAGS = {
@@ -135,28 +136,35 @@ class Settings:
         False, "send the password over plain http to another machine", parse=switch, group=SERVER, commands=ALL
     )
 
-    project: str = option("", "XNAT project", short="-P", metavar="PROJECT", commands=(*PROJECT, "prearchive"))
-    subject: str = option("", "subject: with -E, or alone with --layout session", short="-S", metavar="SUBJECT")
-    experiment: str = option("", "session label: makes ROOT one session", short="-E", metavar="LABEL")
+    project: str = option(
+        "", "XNAT project", short="-P", metavar="PROJECT", commands=(*PROJECT, "nifti", "resource", "prearchive")
+    )
+    subject: str = option(
+        "", "subject; of a tree: with -E, or alone with --layout session", short="-S", metavar="SUBJECT",
+        commands=(*IMAGES, "resource"),
+    )  # fmt: skip
+    experiment: str = option(
+        "", "session label; makes ROOT one session", short="-E", metavar="LABEL", commands=(*IMAGES, "resource")
+    )
     layout: str = option(
         "subject/session",
         "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (no matter)",
         parse=one_of("subject/session", "project/subject/session", "session", "headers"),
     )
     subject_label: str = option(
-        DEFAULT_TEMPLATES[0], "subject label: folder names and DICOM keywords", metavar="TEMPLATE"
+        DEFAULT_TEMPLATES[0], "subject label: folder names and DICOM keywords", metavar="TEMPLATE", commands=IMAGES
     )
-    session_label: str = option(DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE")
+    session_label: str = option(DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE", commands=IMAGES)
     labels: str = option("", "sheet of labels, CSV, as --labels-template writes it", metavar="FILE")
     json: str = option("", "write the plan here, for review and upload --plan", metavar="FILE", commands=("plan",))
     plan: str = option("", "execute this plan, as plan --json wrote it", metavar="FILE", commands=("upload",))
     labels_template: str = option("", "write the labels here, to be edited", metavar="FILE", commands=("plan",))
     config: str = option("", "JSON file with any of these options, and rules", metavar="FILE", commands=ALL)
     exclude: tuple[Any, ...] = option(
-        (), "leave out: a folder name part, KEYWORD=pattern or preset:NAME", metavar="RULE"
+        (), "leave out: a folder name part, KEYWORD=pattern or preset:NAME", metavar="RULE", commands=IMAGES
     )
-    include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE")
-    ignore_case: bool = option(False, "folder rules ignore case", parse=switch)
+    include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE", commands=IMAGES)
+    ignore_case: bool = option(False, "folder rules ignore case", parse=switch, commands=IMAGES)
 
     transport: str = option(
         "archive",
@@ -189,13 +197,15 @@ class Settings:
         commands=("plan", "upload"),
     )  # fmt: skip
     dry_run: bool = option(
-        False, "send nothing: the same as plan --online", short="-n", parse=switch, group="delivery",
-        commands=("upload",),
+        False, "send nothing, only tell what would be sent", short="-n", parse=switch, group="delivery",
+        commands=("upload", "nifti"),
     )  # fmt: skip
     no_verify: bool = option(False, "do not look what the server holds", parse=switch, group="delivery")
-    allow_empty: bool = option(False, "an empty tree is no failure", parse=switch, group="delivery")
+    allow_empty: bool = option(False, "an empty tree is no failure", parse=switch, group="delivery", commands=IMAGES)
 
-    workers: int = option(4, "requests in parallel", short="-w", parse=whole_number, metavar="N", group=SPEED)
+    workers: int = option(
+        4, "requests in parallel", short="-w", parse=whole_number, metavar="N", group=SPEED, commands=IMAGES
+    )
     part_size: int = option(128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED)
     timeout: float = option(
         60.0, "seconds without progress, 60", parse=seconds, metavar="SECONDS", group=SPEED, commands=ALL
@@ -229,8 +239,10 @@ class Settings:
     dicom_tls_cert: str = option("", "our certificate, PEM", metavar="FILE", group=DICOM, commands=PROJECT)
     dicom_tls_key: str = option("", "its key, PEM", metavar="FILE", group=DICOM, commands=PROJECT)
 
-    report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT)
-    log_format: str = option("text", "text, or json: JSON lines on stderr", parse=one_of("text", "json"), group=OUTPUT)
+    report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT, commands=IMAGES)
+    log_format: str = option(
+        "text", "text, or json: JSON lines on stderr", parse=one_of("text", "json"), group=OUTPUT, commands=IMAGES
+    )
     verbose: int = option(0, "say more; twice: every setting, too", short="-v", parse=count, group=OUTPUT, commands=ALL)
     quiet: bool = option(False, "only the result", short="-q", parse=switch, group=OUTPUT, commands=ALL)
 

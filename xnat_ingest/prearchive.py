@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 
 from xnat_ingest.errors import ServerSaid
 from xnat_ingest.model import Session
+from xnat_ingest.naming import printable
 from xnat_ingest.replies import sentence
 from xnat_ingest.rest import CLOSING_TIMEOUT, Rest
 
@@ -51,14 +53,12 @@ class Row:
         """The server works on it: files sent to it now can be lost."""
         return self.status not in OPEN and self.status not in STUCK
 
-    def is_ours(self, session: Session) -> bool:
-        """Made by an upload of this session that left anonymisation to the server and closing to us."""
-        return (
-            self.belongs_to(session)
-            and self.source == "uploader"
-            and self.prevent_auto_commit
-            and not self.prevent_anon
-        )
+    def is_ours(self, session: Session, *, by_dicom: bool = False) -> bool:
+        """Made by an upload of this session that left anonymisation to the server and closing to us; by_dicom: or by
+        a DICOM receiver, which says nothing of either."""
+        uploaded = self.source == "uploader" and self.prevent_auto_commit
+        received = by_dicom and not self.source
+        return self.belongs_to(session) and not self.prevent_anon and (uploaded or received)
 
     def belongs_to(self, session: Session) -> bool:
         return (
@@ -93,6 +93,13 @@ def as_row(entry: Mapping[str, str]) -> Row:
         prevent_auto_commit=entry.get("prevent_auto_commit", "").lower() == "true",
         touched=entry.get("lastmod", ""),
     )
+
+
+def command_for(uri: str, action: str) -> str:
+    """What to type for an action on a row, for the sentence that advises it."""
+    project, timestamp, folder = uri.split("/")[-3:]
+    sure = ["--yes"] if action == "delete" else []
+    return printable(shlex.join(["xnat-ingest", "prearchive", action, "-P", project, timestamp, folder, *sure]))
 
 
 def build(rest: Rest, uri: str) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from urllib.parse import unquote
 
 from xnat_ingest.errors import Refused, ServerSaid, SourceChanged, Unreachable
 from xnat_ingest.pack import TextBody
 from xnat_ingest.patience import MOST_ATTEMPTS, Patience, is_passing
 from xnat_ingest.resourcefiles import FilesBody, LocalFile, batches, digest_of
+from xnat_ingest.resourcelisting import Listing, Stored, listing
 from xnat_ingest.rest import Rest
-from xnat_ingest.tables import Row
 
 __all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing", "put_text", "send"]
 
@@ -22,17 +20,6 @@ __all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing
 ATTEMPTS = 3
 # XNAT takes the kind of an archive from its name alone; members keep their own names.
 _ARCHIVE = "files.tar"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A file as the server lists it. size: -1 when it is not told; digest: MD5, "" on sites that keep none."""
-
-    size: int
-    digest: str
-
-
-Listing = dict[str, Stored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +57,6 @@ def put_text(
 def holds(rest: Rest, parent: str, label: str, names: set[str]) -> bool:
     """Whether all of these files, folders included, are in the resource's listing."""
     return names <= listing(rest, parent, label).keys()
-
-
-def listing(rest: Rest, parent: str, label: str) -> Listing:
-    """The files of one resource; none when there is no such resource."""
-    try:
-        rows = rest.rows(f"{parent}/resources/{label}/files", _entry)
-    except ServerSaid as error:
-        if error.status == 404:
-            return {}
-        raise
-    return {name: stored for owner, name, stored in rows if owner == label}
-
-
-def _entry(row: Row) -> tuple[str, str, Stored]:
-    return row["collection"], _name(row), Stored(int(row["Size"] or -1), row.get("digest", "").lower())
-
-
-def _name(row: Row) -> str:
-    """A file's path in its resource. Some versions of XNAT encode it in the address, others do not: the last part,
-    which stands in Name as it is, tells which; so does what no address can carry."""
-    tail = row["URI"].partition("/files/")[2]
-    last = tail.rpartition("/")[2]
-    plain = ("%" in last and last == row["Name"]) or re.search(r'[^!-~]|[#?"<>]', tail)
-    return tail if plain else unquote(tail)
 
 
 def create(rest: Rest, parent: str, label: str, *, patience: Patience, query: Mapping[str, str] | None = None) -> None:
@@ -186,15 +149,13 @@ class _Sending:
             stored = held.get(file.name)
             if stored is None:
                 missing.append(file)
-            elif why := self._other(file, stored):
-                if file.name in self.failed:
-                    continue
+            elif not self._other(file, stored):
+                self.already.add(file.name)
+            elif file.name not in self.failed:
                 if overwrite:
                     changed.append(file)
                 else:
                     self.different.add(file.name)
-            else:
-                self.already.add(file.name)
         return missing, changed
 
     def deliver(self, batch: Sequence[LocalFile], *, replace: bool) -> None:
@@ -280,12 +241,14 @@ class _Sending:
         held = self._held()
         lacking = []
         for file in files:
+            if file.name in self.failed:
+                continue
             stored = held.get(file.name)
-            if file.name in self.failed or (stored and not self._other(file, stored)):
+            if stored and (not self._other(file, stored) or file.name in self.failed):
                 continue
             if stored and not replace:
                 self.different.add(file.name)
-            elif file.name not in self.failed:
+            else:
                 lacking.append(file)
         return lacking
 

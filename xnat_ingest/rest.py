@@ -194,10 +194,10 @@ class Rest:
             self.login()
         cookie = self._cookie
         reply = self._once(call)
-        if reply.status == 401 or (call.repeatable and reply.is_page):
+        if reply.status == 401 or (call.repeatable and _is_page(call, reply)):
             self._renew(cookie)
             reply = self._once(call)
-        if reply.status in accept and not reply.is_page:
+        if reply.status in accept and not _is_page(call, reply):
             return reply
         if reply.status == 401:
             raise self._ousted("")
@@ -304,6 +304,11 @@ class Rest:
 
     def _not_data(self, path: str, reply: Reply) -> IngestError:
         return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))
+
+
+def _is_page(call: _Call, reply: Reply) -> bool:
+    """XNAT's answer to a file that is there already is JSON that calls itself HTML."""
+    return reply.is_page and not (call.body is not None and reply.text.lstrip().startswith("{"))
 
 
 def _short(error: BaseException) -> str:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
-from xnat_ingest import prearchive, totals
+from xnat_ingest import totals
+from xnat_ingest.blind import send_blind
 from xnat_ingest.deliver import conflict, deliver
+from xnat_ingest.equip import blind_transport, make_site
 from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, kind_of, trace
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.options import Settings
-from xnat_ingest.pace import Pace
 from xnat_ingest.patience import Patience
 from xnat_ingest.planning import plan_fields, planning
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project, SiteRules, ask, ask_site, facts
 from xnat_ingest.settings import Credentials
 from xnat_ingest.site import Site
-from xnat_ingest.stop import Stop, await_all, pause_until
+from xnat_ingest.stop import GRACE, Stop, await_all, patiently, pause_until
 from xnat_ingest.survey import (
     ask_projects,
     filter_keywords,
@@ -33,10 +36,8 @@ from xnat_ingest.survey import (
     set_aside_filtered,
     verify_only,
 )
-from xnat_ingest.transports import TRANSPORTS, Retrying, Transport, Way
 
-# How long sessions in flight may take to end after a signal, in seconds: `docker stop` kills after 10.
-GRACE = 4.0
+SessionWork = Callable[[Session], tuple[Verdict, int]]
 Work = Callable[[Site, Session], tuple[Verdict, int]]
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 
@@ -58,16 +59,19 @@ class Run:
         self.plan = Plan(settings.project, (), (), (), 0)
 
     def execute(self, credentials: Credentials | None) -> Result:
-        """The command; without credentials, `plan`, which opens no socket.
+        """The command; without credentials, `plan`, which opens no socket, or `upload` to a DICOM receiver alone.
 
         An error that ends the whole run is told by the result: its report is written all the same.
         """
         try:
+            if credentials is None and self.command == "upload":
+                self.patience = Patience(self.settings.retry_budget, pause_until(self.stop.check))
+                return self._result(patiently(self._blind, self.stop, GRACE + 1))
             if credentials is None:
                 self._make_plan()
                 return self._result([self._unreached(session) for session in self.plan.sessions])
             rest = self._connect(credentials)
-            outcomes = self._patiently(lambda: self._online(rest))
+            outcomes = patiently(lambda: self._online(rest), self.stop, GRACE + 1)
             if not self.stop.signum:  # a server that hangs must not hold the report up
                 rest.close()
             return self._result(outcomes)
@@ -75,18 +79,6 @@ class Run:
             text = str(error) if isinstance(error, IngestError) else trace(error)
             self.emit(Event("error", {"text": text}))
             return self._result([self._unreached(session, _said(error)) for session in self.plan.sessions], error)
-
-    def _patiently(self, work: Callable[[], list[Outcome]]) -> list[Outcome]:
-        """Does the work in a thread, so that a signal ends the run even while a request hangs."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="run")
-        future = pool.submit(work)
-        try:
-            await_all([future], self.stop, GRACE + 1)
-            if not future.done():
-                raise Stopped(self.stop.signum)
-            return future.result()
-        finally:
-            pool.shutdown(wait=not self.stop.signum)
 
     def _connect(self, credentials: Credentials) -> Rest:
         settings = self.settings
@@ -118,7 +110,7 @@ class Run:
             return self._sessions(rest, projects) if self.plan.sessions else []
 
     def _ask(self, rest: Rest, name: str) -> Project:
-        project = ask(rest, name, to_send=self.command == "upload")
+        project = ask(rest, name, to_send=self.command == "upload" and self.settings.transport != "cstore")
         self.emit(Event("project", facts(self.rules, project)))
         return project
 
@@ -133,12 +125,19 @@ class Run:
 
     def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
         settings = self.settings
-        parts = ThreadPoolExecutor(settings.workers, thread_name_prefix="part")
-        # Sessions in one stream are taken one after the other: each reads on where the last one ended.
-        together = 1 if self.planning.source.in_order("") else settings.workers
-        pool = ThreadPoolExecutor(together, thread_name_prefix="session")
-        try:
-            site = self._site(rest, projects, parts)
+        with self._pools() as (pool, parts):
+            site = make_site(
+                rest,
+                settings,
+                self.planning.source,
+                self.patience,
+                parts,
+                self.emit,
+                self.stop.check,
+                projects,
+                timestamp=run_timestamp(self.started),
+                sends=self.command == "upload",
+            )
             self.plan = ask_projects(site, self.plan, self._ask)
             if self._filters:
                 self.plan = set_aside_filtered(self.plan, self.rules, site.projects, self.planning.kept)
@@ -149,13 +148,34 @@ class Run:
             work = WORK[self.command]
             if settings.existing == "fail" and self.command != "verify" and (found := find_existing(site, self.plan)):
                 work = refuse_existing(found)
-            sessions = self.plan.sessions
-            futures = [pool.submit(self._one, site, session, work) for session in sessions]
-            await_all(futures, self.stop, GRACE)
-            return [self._ended(*pair) for pair in zip(futures, sessions, strict=True)]
+            return self._each(pool, partial(work, site))
+
+    def _blind(self) -> list[Outcome]:
+        """C-STORE without a server to ask."""
+        transport = blind_transport(self.settings, self.planning.source, self.patience)
+        self._make_plan()
+        with self._pools() as (pool, parts):
+            return self._each(pool, lambda s: send_blind(s, transport, parts, self.emit, self.stop.check))
+
+    @contextmanager
+    def _pools(self) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+        """For sessions, and for their parts."""
+        workers = self.settings.workers
+        # Sessions in one stream are taken one after the other: each reads on where the last one ended.
+        together = 1 if self.planning.source.in_order("") else workers
+        pool = ThreadPoolExecutor(together, thread_name_prefix="session")
+        parts = ThreadPoolExecutor(workers, thread_name_prefix="part")
+        try:
+            yield pool, parts
         finally:
             for executor in (pool, parts):
                 executor.shutdown(wait=not self.stop.signum, cancel_futures=True)
+
+    def _each(self, pool: ThreadPoolExecutor, work: SessionWork) -> list[Outcome]:
+        sessions = self.plan.sessions
+        futures = [pool.submit(self._one, session, work) for session in sessions]
+        await_all(futures, self.stop, GRACE)
+        return [self._ended(*pair) for pair in zip(futures, sessions, strict=True)]
 
     def _ended(self, future: Future[Outcome], session: Session) -> Outcome:
         if future.done():
@@ -163,41 +183,7 @@ class Run:
         error = Stopped(self.stop.signum)
         return Outcome(session, replace(_never_reached(session, f"{error} before the server answered"), cause=error))
 
-    def _site(self, rest: Rest, projects: dict[str, Project], parts: ThreadPoolExecutor) -> Site:
-        settings = self.settings
-        timestamp = run_timestamp(self.started)
-        source = self.planning.source
-        way = Way(rest, source, timestamp, settings.part_size, settings.workers, settings.archive_format)
-
-        def settle(session: Session) -> None:
-            for row in prearchive.rows(rest, session.project):
-                if row.belongs_to(session):
-                    prearchive.wait_until_still(rest, row.uri, self.patience.pause)
-
-        pace = Pace(settings.workers)
-
-        def transport(way: Way) -> Transport:
-            last_resort = TRANSPORTS["gradual"](way) if settings.transport == "archive" else None
-            return Retrying(TRANSPORTS[settings.transport](way), rest, self.patience, pace, settle, last_resort)
-
-        direct = settings.destination == "direct-archive" and self.command == "upload"
-        return Site(
-            rest=rest,
-            transport=transport(way),
-            direct=transport(replace(way, direct=True)) if direct else None,
-            in_order=source.in_order,
-            parts=parts,
-            patience=self.patience,
-            destination=settings.destination,
-            existing=settings.existing,
-            verify=not settings.no_verify,
-            timestamp=timestamp,
-            emit=self.emit,
-            check_stop=self.stop.check,
-            projects=projects,
-        )
-
-    def _one(self, site: Site, session: Session, work: Work) -> Outcome:
+    def _one(self, session: Session, work: SessionWork) -> Outcome:
         if session.conflicts:
             return self._done(Outcome(session, conflict(session, *session.conflicts)))
         if not session.instances:  # all of them set aside, by --existing skip or a filter
@@ -208,7 +194,7 @@ class Run:
         attempts = 0
         try:
             self.stop.check()
-            verdict, attempts = work(site, session)
+            verdict, attempts = work(session)
         except Stopped as error:
             verdict = replace(_never_reached(session, str(error)), cause=error)
         except IngestError as error:

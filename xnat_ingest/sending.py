@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -11,6 +12,7 @@ from xnat_ingest.errors import SessionTrouble, SourceChanged
 from xnat_ingest.model import Emit, Event, Instance, Session
 from xnat_ingest.naming import printable
 from xnat_ingest.pack import Part
+from xnat_ingest.prearchive import command_for
 from xnat_ingest.transports import Transport
 
 
@@ -19,7 +21,8 @@ class Sending:
 
     uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; untaken:
     SOPInstanceUIDs that the server answered 200 to and took none of; disturbed: what is stored must be compared with
-    what was sent before the row is closed; went_direct: whether anything went past the prearchive.
+    what was sent before the row is closed; went_direct: whether anything went past the prearchive; told:
+    what receipts say happened to how many instances.
 
     direct: the address by which the server tells that; in_order: parts travel one after the other, since their files
     lie in a stream.
@@ -43,6 +46,7 @@ class Sending:
         self.attempts = 0
         self.disturbed = False
         self.went_direct = False
+        self.told: Counter[str] = Counter()
         self._direct = direct
         self._in_order = in_order
         self._transport = transport
@@ -55,7 +59,8 @@ class Sending:
         """Sends all of them. check_row: called once, when the first reply has named a row that nobody knew; it raises
         when nothing more may go there. Raises IngestError."""
         queue = self._transport.parts(instances) if instances else []
-        checked = bool(self.uri)
+        # A DICOM receiver names no row: there is nothing to wait for.
+        checked = bool(self.uri) or not self._transport.names_rows
         # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.
         while queue and not checked:
             self._part(queue.pop(0))
@@ -92,6 +97,7 @@ class Sending:
                 self.attempts += receipt.attempts
                 self.disturbed |= receipt.disturbed
                 self.failed |= receipt.refused
+                self.told.update(receipt.notes)
                 taken = {i.sop_uid for i in receipt.instances}
                 self.untaken |= {i.sop_uid for i in part.instances}
                 self.untaken -= taken | receipt.refused.keys()
@@ -106,10 +112,11 @@ class Sending:
                 "itself: run again with --existing overwrite",
             )
         if error.dirty:
+            way = command_for(self.uri, "delete") if self.uri else "xnat-ingest prearchive list shows it"
             raise SessionTrouble(
                 "source-changed",
                 f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so the prearchive row "
-                f"{self.uri or 'of this session'} is not closed: delete it on XNAT's prearchive page, then run again",
+                f"{self.uri or 'of this session'} is not closed: delete it ({way}), then run again",
             )
         gone = {error.path, *error.others}
         with self._lock:

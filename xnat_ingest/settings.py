@@ -149,6 +149,11 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     return Credentials(server, user, password, source)
 
 
+def has_server(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether anything names an XNAT server: a DICOM receiver does without."""
+    return bool(_first(settings.server, environ, _HOSTS))
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -17,7 +17,7 @@ from xnat_ingest.errors import Exit, IngestError, Refused, ServerSaid, Unreachab
 from xnat_ingest.naming import legal_label, printable
 from xnat_ingest.patience import Patience, is_passing
 from xnat_ingest.prearchive import STUCK, UNASSIGNED, Row
-from xnat_ingest.proof import Holding, Known, archived_sessions, in_archive, in_row
+from xnat_ingest.proof import NOWHERE, Holding, Known, archived_sessions, in_archive, in_row
 from xnat_ingest.rest import CLOSING_TIMEOUT, Rest
 from xnat_ingest.selection import RECEIVING, Selection, listing, title
 
@@ -71,35 +71,35 @@ def archive(desk: Desk, row: Row, subject: str = "", label: str = "") -> Outcome
     The server merges it into a session of that label. What it finds in conflict leaves the row.
     """
     if row.project == UNASSIGNED:
-        way = f"xnat-ingest prearchive move {row.timestamp} {row.folder} --to-project PROJECT"
-        text = f"it belongs to no project and cannot be archived; move it first: {printable(way)}"
+        way = f"{prearchive.command_for(row.uri, 'move')} --to-project PROJECT"
+        text = f"it belongs to no project and cannot be archived; move it first: {way}"
         return Outcome(title(row), "failed", text, Exit.FAILED)
     wanted = legal_label(label or row.label)
     now = desk.settle(row)
-    held = had = None
-    if now is not None:
-        if hindrance := _hindrance(now, receiving=False):
-            return hindrance
-        known = _known(desk.rest, row.project, wanted)
-        held, had = _held(desk.rest, now), in_archive(desk.rest, known.accession) if known else None
-        query = {"src": row.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
-        desk.say(f"{title(row)}: archiving")
-        # 303: rows that archive by themselves are answered with a redirection to their new page.
-        left, error = _ask(desk, now, "POST", "/data/services/archive", query)
-        if left is not None:
-            return still_there(desk.rest, now, left, error)
-    return _archived(desk.rest, row, subject, wanted, held, had)
+    if now is None:
+        return _archived(desk.rest, row, subject, wanted, "", None)
+    if hindrance := _hindrance(now, receiving=False):
+        return hindrance
+    known = _known(desk.rest, row.project, wanted)
+    held, had = _held(desk.rest, now), in_archive(desk.rest, known.accession) if known else NOWHERE
+    query = {"src": row.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
+    desk.say(f"{title(row)}: archiving")
+    # 303: rows that archive by themselves are answered with a redirection to their new page.
+    left, error = _ask(desk, now, "POST", "/data/services/archive", query)
+    if left is not None:
+        return still_there(desk.rest, now, left, error)
+    before = f"{_count(held)} files in the row, {_count(had)} in the archive before, "
+    return _archived(desk.rest, row, subject, wanted, before, held)
 
 
-def _archived(rest: Rest, row: Row, subject: str, label: str, held: Holding | None, had: Holding | None) -> Outcome:
-    """The row is gone: what the archive has of it. held: what the row had, had: what the archive had before."""
+def _archived(rest: Rest, row: Row, subject: str, label: str, before: str, held: Holding | None) -> Outcome:
+    """The row is gone: what the archive has of it. before: counts, "" when the row went by itself; held: its files."""
     known = _known(rest, row.project, label)
     if known is None:
         text = f"the row is gone, and project {row.project} has no session {label}: somebody else moved or deleted it"
         return Outcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
     there = in_archive(rest, known.accession)
-    counts = f"{_count(held)} files in the row, {_count(had) if had else 0} in the archive before, {_count(there)} now"
-    text = f"subject {known.subject}, session {known.label}: {counts}"
+    text = f"subject {known.subject}, session {known.label}: {before}{_count(there)} {'now' if before else 'files'}"
     lost = len(held.sizes.keys() - there.sizes.keys()) if held else 0
     if lost:
         text += f"; {lost} of the row's files are not there under their names: compare with `xnat-ingest verify`"
@@ -110,7 +110,7 @@ def _archived(rest: Rest, row: Row, subject: str, label: str, held: Holding | No
 
 
 def _count(holding: Holding | None) -> str:
-    return str(sum(holding.series.values())) if holding else "an unknown number of"
+    return str(sum(holding.series.values())) if holding is not None else "an unknown number of"
 
 
 def _held(rest: Rest, row: Row) -> Holding | None:

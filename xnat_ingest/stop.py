@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from xnat_ingest.errors import Stopped
+
+# How long what is under way may take to end after a signal, in seconds: `docker stop` kills after 10.
+GRACE = 4.0
+T = TypeVar("T")
 
 
 class Stop:
@@ -31,6 +35,19 @@ def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
             check_stop()
 
     return pause
+
+
+def patiently(work: Callable[[], T], stop: Stop, grace: float) -> T:
+    """Does the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="run")
+    future = pool.submit(work)
+    try:
+        await_all([future], stop, grace)
+        if not future.done():
+            raise Stopped(stop.signum)
+        return future.result()
+    finally:
+        pool.shutdown(wait=not stop.signum)
 
 
 def await_all(futures: Sequence[Future[Any]], stop: Stop, grace: float) -> None:

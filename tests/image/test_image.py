@@ -96,9 +96,6 @@ def test_nobody_can_change_the_program(members: dict[str, tarfile.TarInfo]) -> N
         assert member.issym() or member.mode & 0o004, f"{path} cannot be read by all"
 
 
-@pytest.mark.xfail(
-    reason="pip, run by the program's own Python, leaves the byte code of attr: the build wants PYTHONDONTWRITEBYTECODE"
-)
 def test_no_byte_code(members: dict[str, tarfile.TarInfo]) -> None:
     assert [path for path in members if path.endswith(".pyc") or "__pycache__" in path] == []
 
@@ -154,7 +151,6 @@ def test_the_unlabelled_one_is_the_same(engine: Engine, image: str) -> None:
     assert layers(engine, f"{image}-unlabelled") == layers(engine, image)
 
 
-@pytest.mark.xfail(reason="byte code, and the time of /opt itself: copy a whole /opt in which every time is set")
 def test_equal_sources_make_equal_layers(engine: Engine, tmp_path: Path) -> None:
     """Wherever and whenever they are built, and whatever was built before."""
     sources = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)

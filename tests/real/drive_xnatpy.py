@@ -113,13 +113,25 @@ def download(given: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def resource(given: dict[str, Any]) -> dict[str, Any]:
+    """The files of a scan's resource, as the object model knows them, each downloaded."""
+    with connect(given) as session:
+        kept = session.projects[given["project"]].experiments["E1"].scans["3"].resources["NOTES"]
+        found = {}
+        for number, file in enumerate(kept.files.values()):
+            path = Path(given["folder"]) / str(number)
+            file.download(str(path), verbose=False)
+            found[file.path] = [path.read_text(), file.digest]
+        return {"files": found}
+
+
 def login(given: dict[str, Any]) -> dict[str, Any]:
     """Log in and out; the address that the library settled on after the redirects it met."""
     with connect(given, no_parse_model=True) as session:
         return {"user": session.logged_in_user, "address": session.get("/data/auth").url}
 
 
-TASKS = {one.__name__: one for one in (prearchive, post, model, subject_of, download, login)}
+TASKS = {one.__name__: one for one in (prearchive, post, model, subject_of, download, resource, login)}
 
 if __name__ == "__main__":
     Path(sys.argv[2]).write_text(json.dumps(TASKS[sys.argv[1]](json.load(sys.stdin))))

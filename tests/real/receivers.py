@@ -104,11 +104,9 @@ def running(there: Apart, command: Sequence[str], port: int, folder: Path) -> It
 
 def _listens(port: int) -> bool:
     """Whether the kernel says so: a connection on trial would be a failed association to the receiver."""
-    listening = f":{port:04X} "
-    lines = [
-        line for name in ("tcp", "tcp6") for line in Path(f"/proc/thread-self/net/{name}").read_text().splitlines()
-    ]
-    return any(listening in line[:40] and line.split()[3] == "0A" for line in lines[1:])
+    tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return any(words[1].endswith(f":{port:04X}") and words[3] == "0A" for words in lines)
 
 
 class Orthanc:

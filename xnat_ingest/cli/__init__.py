@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from xnat_ingest import __version__
-from xnat_ingest.cli import prearchive, service, tree
+from xnat_ingest.cli import nifti, prearchive, resource, service, tree
 from xnat_ingest.cli.ending import unheard
 from xnat_ingest.cli.words import COMMANDS, make_parser
 from xnat_ingest.errors import Exit, IngestError, trace
@@ -77,6 +77,10 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
         return tree.presets(given["name"])
     if command == "prearchive":
         return prearchive.prearchive(given, environ)
+    if command == "resource":
+        return resource.resource(given, environ)
+    if command == "nifti":
+        return nifti.nifti(given, environ)
     if command == "dicomUpload":
         return tree.drop_in(given, environ)
     from xnat_ingest.settings import resolve

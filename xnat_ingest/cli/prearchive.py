@@ -83,8 +83,11 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         try:
             return int(_run(Desk(rest, patience, given.get("limit", 0.0), say), given, selection, settings))
         except KeyboardInterrupt:
-            again = "; the server goes on with what it was asked last: `prearchive list` shows it, and the same again"
-            print(f"xnat-ingest: interrupted{again} continues", file=sys.stderr)
+            print(
+                "xnat-ingest: interrupted; the server goes on with what it was asked last (see `prearchive list`), and "
+                "the same command goes on from there",
+                file=sys.stderr,
+            )
             raise
 
 

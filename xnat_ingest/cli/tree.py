@@ -50,7 +50,7 @@ def tree(
     from xnat_ingest import report
     from xnat_ingest.model import Event
     from xnat_ingest.run import Run
-    from xnat_ingest.settings import credentials, launch_of, unknown_variables
+    from xnat_ingest.settings import credentials, has_server, launch_of, unknown_variables
     from xnat_ingest.stop import Stop
 
     if settings.dry_run:
@@ -62,7 +62,8 @@ def tree(
     run = Run(command, root, settings, face.emit, stop)
     launch = launch_of(environ)
     login = None
-    if command != "plan" or settings.online or settings.dry_run:
+    blind = command == "upload" and settings.transport == "cstore" and not has_server(settings, environ)
+    if not blind and (command != "plan" or settings.online or settings.dry_run):
         login = credentials(settings, environ, http_is_warning=http_is_warning or bool(launch))
     for line in unknown_variables(environ):
         face.emit(Event("warning", {"text": line}))
@@ -81,15 +82,30 @@ def tree(
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:
     from xnat_ingest.rest import Rest
     from xnat_ingest.serverrules import describe
-    from xnat_ingest.settings import credentials
+    from xnat_ingest.settings import credentials, has_server
 
+    if settings.transport == "cstore" and not has_server(settings, environ):
+        print(_echo(settings, ""))
+        return int(Exit.OK)
     login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
     rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
     with closing(rest):
         rest.login()
         for line in describe(rest, settings.project):
             print(line)
+    if settings.transport == "cstore":
+        print(_echo(settings, login.server))
     return int(Exit.OK)
+
+
+def _echo(settings: Settings, server: str) -> str:
+    """Whether the DICOM receiver answers. Raises IngestError."""
+    from xnat_ingest.sources import FolderSource
+    from xnat_ingest.transports import receiver_of
+    from xnat_ingest.transports.cstore import CStore
+
+    receiver = receiver_of(settings, server)
+    return f"dicom    {CStore(receiver, FolderSource(Path()), settings.part_size, settings.workers).check()}"
 
 
 def presets(name: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from xnat_ingest import __version__
-from xnat_ingest.cli import prearchive, service, tree
+from xnat_ingest.cli import nifti, prearchive, resource, service, tree
 from xnat_ingest.errors import EXIT_MEANING, UsageError
 from xnat_ingest.options import FOREIGN_FLAGS, add_options
 
@@ -15,10 +15,12 @@ COMMANDS = {
     "plan": "what would be sent, and every conflict; opens no socket (--online asks the server too)",
     "upload": "plan, send, close, verify, report",
     "verify": "compare a tree with what the server holds; sends nothing",
+    "nifti": "NIfTI images and their sidecars, also in BIDS: create, send, verify, report",
     "ping": "log in; the server's version, your right on the project, its settings that matter",
     "presets": "the named lists of rules for --exclude and --include; with a NAME, its rules as a config file",
     "command": "XNAT's container-service command: show, check, register (run is what its command line calls)",
     "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
+    "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
 
@@ -26,8 +28,10 @@ COMMANDS = {
 # Commands whose words are not those of a tree.
 WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "command": service.add_words,
+    "nifti": nifti.add_words,
     "presets": tree.add_presets_words,
     "prearchive": prearchive.add_words,
+    "resource": resource.add_words,
     "dicomUpload": tree.add_drop_in_words,
 }
 

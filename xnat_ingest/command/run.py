@@ -14,12 +14,13 @@ from xnat_ingest.command.form import Form
 from xnat_ingest.command.target import Target
 from xnat_ingest.errors import IngestError, Stopped
 from xnat_ingest.model import Emit, Event, Plan, Problem, Result
+from xnat_ingest.options import Settings
 from xnat_ingest.patience import Patience
 from xnat_ingest.report import document, result_lines
 from xnat_ingest.rest import Rest
 from xnat_ingest.run import Run, run_timestamp
 from xnat_ingest.settings import credentials, launch_of, resolve
-from xnat_ingest.stop import Stop, pause_until
+from xnat_ingest.stop import GRACE, Stop, patiently, pause_until
 
 REPORTS = "XNAT-INGEST"
 # Seconds for each request that stores the report after a signal: `docker stop` kills 10 s after it.
@@ -59,13 +60,17 @@ class Launched:
         if self._login.in_the_clear:
             text = f"the password travels in the clear to {self._login.server}; use https://"
             self._emit(Event("warning", {"text": text}))
-        launch.log_in(rest)
-        self._target = target = launch.target_of(rest, self._form)
-        settings = launch.settings_of(rest, self._form, target, self._environ)
-        root = launch.root_of(self._form)
+        settings, root = patiently(lambda: self._prepare(rest), self._stop, GRACE)
         self._stop.check()
         command = "plan" if settings.dry_run else "upload"
         return Run(command, root, settings, self._emit, self._stop).execute(self._login)
+
+    def _prepare(self, rest: Rest) -> tuple[Settings, str]:
+        """What is to be done, and where. Raises IngestError."""
+        launch.log_in(rest)
+        self._target = target = launch.target_of(rest, self._form)
+        settings = launch.settings_of(rest, self._form, target, self._environ)
+        return settings, launch.root_of(self._form)
 
     def _failure(self, error: IngestError) -> Result:
         plan = Plan(self._target.project if self._target else "", (), (), (), 0)

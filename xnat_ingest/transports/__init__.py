@@ -14,7 +14,7 @@ from xnat_ingest.transports.protocol import Transport
 from xnat_ingest.transports.receiver import Receiver, receiver_of
 from xnat_ingest.transports.retry import Retrying
 
-__all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "receiver_of"]
+__all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "ask_receiver", "receiver_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Way:
     whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
     prearchive."""
 
-    rest: Rest
+    rest: Rest | None
     source: Source
     timestamp: str
     part_size: int
@@ -41,8 +41,9 @@ def _c_store(way: Way) -> Transport:
     return CStore(way.receiver, way.source, way.part_size, way.workers)
 
 
-TRANSPORTS: dict[str, Callable[[Way], Transport]] = {
-    "archive": lambda way: ArchiveTransport(
+def _archive(way: Way) -> Transport:
+    assert way.rest is not None  # noqa: S101 - only C-STORE does without
+    return ArchiveTransport(
         way.rest,
         way.source,
         way.timestamp,
@@ -50,7 +51,20 @@ TRANSPORTS: dict[str, Callable[[Way], Transport]] = {
         way.workers,
         zipped=way.archive_format == "zip",
         direct=way.direct,
-    ),
-    "gradual": lambda way: GradualTransport(way.rest, way.source, way.timestamp, direct=way.direct),
-    "cstore": _c_store,
-}
+    )
+
+
+def _gradual(way: Way) -> Transport:
+    assert way.rest is not None  # noqa: S101 - only C-STORE does without
+    return GradualTransport(way.rest, way.source, way.timestamp, direct=way.direct)
+
+
+def ask_receiver(receiver: Receiver) -> str:
+    """A sentence on a DICOM receiver's answer to C-ECHO, for who has nothing to send. Raises IngestError."""
+    from xnat_ingest.transports.association import tls_of
+    from xnat_ingest.transports.cstore import echo
+
+    return echo(receiver, tls_of(receiver))
+
+
+TRANSPORTS: dict[str, Callable[[Way], Transport]] = {"archive": _archive, "gradual": _gradual, "cstore": _c_store}

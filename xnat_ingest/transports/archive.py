@@ -14,6 +14,8 @@ from xnat_ingest.transports.importing import import_part
 class ArchiveTransport:
     """zipped: parts are deflated, but for those that a zip cannot hold; else all of them are tars."""
 
+    names_rows = True
+
     def __init__(
         self,
         rest: Rest,

@@ -10,35 +10,41 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, build_context
-from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, A_RELEASE_RP, A_RELEASE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    A_RELEASE,
-    ImplementationClassUIDNotification,
-    MaximumLengthNotification,
-)
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_RELEASE_RQ
+from pynetdicom.pdu_primitives import A_RELEASE
 
 from xnat_ingest.errors import IngestError, Refused, Unreachable, UsageError
 from xnat_ingest.naming import printable
+from xnat_ingest.transports.dataset import IMPLICIT
+from xnat_ingest.transports.messages import (
+    ANSWERED,
+    COMMAND,
+    COMMENT,
+    DATA_PDU,
+    LARGEST,
+    LAST,
+    STATUS,
+    VERIFICATION,
+    Context,
+    association_request,
+    echo_command,
+    fields_of,
+    fragments,
+    refusal,
+    short,
+    store_command,
+    values_of,
+)
 from xnat_ingest.transports.receiver import Receiver
 
-VERIFICATION, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
-APPLICATION = "1.2.840.10008.3.1.1.1"
 MOST_CONTEXTS = 128  # their ids are the odd numbers of one byte
-# What is sent in one fragment when the receiver sets no limit, or a high one, and what is taken in one PDU.
-LARGEST = 128 * 1024
-_AC, _RJ, _DATA, _RELEASE, _RELEASED, _ABORT = 2, 3, 4, 5, 6, 7
-_C_STORE, _C_ECHO = 0x0001, 0x0030
-_WITH_DATA, _WITHOUT_DATA = 0x0001, 0x0101
-_COMMAND, _LAST = 1, 2  # bits of a fragment's control header
+ECHO: Context = (VERIFICATION, IMPLICIT)
+_AC, _RJ, _RELEASE, _RELEASED, _ABORT = 2, 3, 5, 6, 7
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = (1, 3), (1, 7)
-_NOT_TAKEN = {3: "this kind of object", 4: "this transfer syntax"}
-Context = tuple[str, str]  # SOP class, transfer syntax
 
 
 class Lost(Unreachable):
@@ -86,25 +92,25 @@ class Association:
     def store(self, context: Context, sop_uid: str, blocks: Iterable[bytes]) -> tuple[int, str]:
         """Sends one object; (status, the receiver's comment). What blocks raises leaves the message unfinished: the
         association can only be aborted then."""
-        context_id = self._ids[context]
-        fields = {0x0002: _uid(context[0]), 0x0700: _short(0), 0x0800: _short(_WITH_DATA), 0x1000: _uid(sop_uid)}
-        command = self._command(context_id, _C_STORE, fields)
+        context_id, room = self._ids[context], self._room
+        self._message = self._message % 0xFFFF + 1
+        command = store_command(self._message, context[0], sop_uid)
+        ready = fragments(context_id, COMMAND | LAST, command, room)
         held = bytearray()
         for block in blocks:
             held += block
-            if len(held) > self._room:  # one byte at least is kept, for the fragment that says that it is the last
-                whole = (len(held) - 1) // self._room * self._room
-                ready = bytes(held[:whole])
-                self._write(command + b"".join(_fragments(context_id, 0, ready, self._room)))
-                command = b""
+            if len(held) > room:  # one byte at least is kept, for the fragment that says that it is the last
+                whole = (len(held) - 1) // room * room
+                self._write(ready + fragments(context_id, 0, bytes(held[:whole]), room))
+                ready = b""
                 del held[:whole]
-        self._write(command + _pdv(context_id, _LAST, bytes(held)))
+        self._write(ready + fragments(context_id, LAST, bytes(held), room))
         return self._answer()
 
     def echo(self) -> int:
         """The status of a C-ECHO."""
-        fields = {0x0002: _uid(VERIFICATION), 0x0800: _short(_WITHOUT_DATA)}
-        self._write(self._command(self._ids[VERIFICATION, IMPLICIT], _C_ECHO, fields))
+        self._message += 1
+        self._write(fragments(self._ids[ECHO], COMMAND | LAST, echo_command(self._message), self._room))
         return self._answer()[0]
 
     def release(self) -> None:
@@ -154,7 +160,7 @@ class Association:
 
     def _negotiate(self, contexts: Sequence[Context]) -> None:
         try:
-            self._write(_request(self._receiver, contexts))
+            self._write(association_request(self._receiver, contexts))
             kind, body = self._read()
         except Lost as error:
             if isinstance(error.__cause__, ssl.SSLError):  # with TLS 1.3 a client's certificate is judged this late
@@ -171,7 +177,7 @@ class Association:
         except (ValueError, TypeError, LookupError, AssertionError, struct.error) as error:
             raise IngestError(f"{self._receiver.title} accepts an association in a way that cannot be read") from error
         limit = accepted.maximum_length_received or LARGEST
-        self._room = max(min(limit, LARGEST) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
+        self._room = max(LARGEST - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
         results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
         for number, context in enumerate(contexts):
             result = results.get(2 * number + 1)
@@ -179,7 +185,7 @@ class Association:
                 self._ids[context] = 2 * number + 1
             else:
                 reason = result.result if result is not None and result.result is not None else 0
-                self.refused[context] = _refusal(context, reason)
+                self.refused[context] = refusal(context, reason)
 
     def _rejected(self, body: bytes) -> IngestError:
         reply = A_ASSOCIATE_RJ()
@@ -199,31 +205,30 @@ class Association:
             return Unreachable(text, maybe_done=False)
         return Refused(f"{text}; its administrators can tell whom it accepts")
 
-    def _command(self, context_id: int, kind: int, fields: dict[int, bytes]) -> bytes:
-        """A command's fragment. Commands are in implicit VR little endian, whatever the context (PS3.7, 6.3.1)."""
-        self._message = self._message % 0xFFFF + 1
-        fields = {**fields, 0x0100: _short(kind), 0x0110: _short(self._message)}
-        body = b"".join(struct.pack("<HHL", 0, tag, len(fields[tag])) + fields[tag] for tag in sorted(fields))
-        body = struct.pack("<HHLL", 0, 0, 4, len(body)) + body
-        pieces = list(_fragments(context_id, _COMMAND, body, self._room))
-        last = body[(len(pieces) - 1) * self._room :]
-        return b"".join(pieces[:-1]) + _pdv(context_id, _COMMAND | _LAST, last)
-
     def _answer(self) -> tuple[int, str]:
         body = bytearray()
+        self._acknowledge_at_once()
         while True:
             kind, pdu = self._read()
-            if kind != _DATA:
+            if kind != DATA_PDU:
                 self._lose("answers out of turn")
-            for control, value in _values(pdu):
-                if control & _COMMAND:
-                    body += value
-                if control & _COMMAND and control & _LAST:
-                    fields = _fields(bytes(body))
-                    if len(fields.get(0x0900, b"")) != 2 or fields.get(0x0120) != _short(self._message):
-                        self._lose("answers another message than was sent")
-                    comment = fields.get(0x0902, b"").decode("latin-1").strip(" \0")
-                    return struct.unpack("<H", fields[0x0900])[0], printable(comment)
+            for control, value in values_of(pdu):
+                body += value if control & COMMAND else b""
+                if control & COMMAND and control & LAST:
+                    return self._status(fields_of(bytes(body)))
+
+    def _status(self, fields: dict[int, bytes]) -> tuple[int, str]:
+        if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
+            self._lose("answers another message than was sent")
+        comment = fields.get(COMMENT, b"").decode("latin-1").strip(" \0")
+        return struct.unpack("<H", fields[STATUS])[0], printable(comment)
+
+    def _acknowledge_at_once(self) -> None:
+        """DCMTK writes an answer in two pieces and holds the second back until the first is acknowledged, with which a
+        kernel takes its time: 40 ms for each object."""
+        if hasattr(socket, "TCP_QUICKACK"):  # Linux; it holds for the next packets only
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -277,60 +282,3 @@ class Association:
             text = f"{self._receiver.title} makes no progress for {self._receiver.timeout:g} s"
             raise Lost(text, timed_out=True) from why
         raise Lost(f"{self._receiver.title} breaks the connection ({why.strerror or why})") from why
-
-
-def _request(receiver: Receiver, contexts: Sequence[Context]) -> bytes:
-    proposed = [build_context(sop_class, [syntax]) for sop_class, syntax in contexts]
-    for number, context in enumerate(proposed):
-        context.context_id = 2 * number + 1
-    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received = LARGEST
-    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
-    request = A_ASSOCIATE()
-    request.application_context_name = APPLICATION
-    request.calling_ae_title = receiver.calling
-    request.called_ae_title = receiver.called
-    request.presentation_context_definition_list = proposed
-    request.user_information = [length, implementation]
-    return A_ASSOCIATE_RQ(request).encode()
-
-
-def _refusal(context: Context, reason: int) -> str:
-    named = build_context(context[0], [context[1]])
-    what = _NOT_TAKEN.get(reason, "this combination")
-    kind = getattr(named.abstract_syntax, "name", context[0])
-    return f"the receiver does not take {what}: {kind} in {named.transfer_syntax[0].name} ({context[0]}, {context[1]})"
-
-
-def _fragments(context_id: int, control: int, data: bytes, room: int) -> Iterator[bytes]:
-    return (_pdv(context_id, control, data[at : at + room]) for at in range(0, len(data), room))
-
-
-def _pdv(context_id: int, control: int, value: bytes) -> bytes:
-    """A P-DATA-TF PDU with one value (PS3.8, 9.3.5)."""
-    return struct.pack(">BBLLBB", _DATA, 0, len(value) + 6, len(value) + 2, context_id, control) + value
-
-
-def _values(pdu: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 6
-    while at + 6 <= len(pdu):
-        length = struct.unpack_from(">L", pdu, at)[0]
-        yield pdu[at + 5], pdu[at + 6 : at + 4 + length]
-        at += 4 + max(length, 2)
-
-
-def _fields(command: bytes) -> dict[int, bytes]:
-    fields, at = {}, 0
-    while at + 8 <= len(command):
-        _, tag, length = struct.unpack_from("<HHL", command, at)
-        fields[tag] = command[at + 8 : at + 8 + length]
-        at += 8 + length
-    return fields
-
-
-def _uid(text: str) -> bytes:
-    return text.encode("ascii") + b"\0" * (len(text) % 2)
-
-
-def _short(number: int) -> bytes:
-    return struct.pack("<H", number)

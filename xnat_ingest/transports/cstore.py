@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,18 +11,9 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
 
 from xnat_ingest.errors import IngestError, SourceChanged, Unreachable
 from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import Part, cut_into_parts
+from xnat_ingest.pack import Part, cut_in_order, cut_into_parts
 from xnat_ingest.sources import Source
-from xnat_ingest.transports.association import (
-    IMPLICIT,
-    MOST_CONTEXTS,
-    VERIFICATION,
-    Aborted,
-    Association,
-    Context,
-    Lost,
-    tls_of,
-)
+from xnat_ingest.transports.association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
 from xnat_ingest.transports.dataset import (
     DEFLATED,
     Forward,
@@ -32,6 +24,7 @@ from xnat_ingest.transports.dataset import (
     even,
     skip_meta,
 )
+from xnat_ingest.transports.messages import Context
 from xnat_ingest.transports.receiver import Receiver
 from xnat_ingest.transports.stamping import Stamp, Stamping, stamp_of
 
@@ -57,7 +50,12 @@ class CStore:
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         """As archives are cut, and then so that the contexts of each fit into one association."""
-        whole = cut_into_parts(instances, self._part_size, self._workers)
+        in_order = any(self._source.in_order(i.path) for i in instances[:1])
+        whole = (
+            cut_in_order(instances, self._part_size)
+            if in_order
+            else cut_into_parts(instances, self._part_size, self._workers)
+        )
         return [piece for part in whole for piece in _cut_by_contexts(part)]
 
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
@@ -67,23 +65,28 @@ class CStore:
         return _UnderWay(self._source, self._open, stamp, part, sent).send()
 
     def check(self) -> str:
-        association = self._open([(VERIFICATION, IMPLICIT)])
-        if (VERIFICATION, IMPLICIT) in association.refused:
-            association.release()
-            raise IngestError(f"{self._receiver.title} accepts associations, and no C-ECHO in them")
-        try:
-            status = association.echo()
-        except BaseException:
-            association.abort()
-            raise
-        association.release()
-        if status:
-            raise IngestError(f"{self._receiver.title} answers C-ECHO with status 0x{status:04X}")
-        over = "DICOM over TLS" if self._tls else "DICOM without TLS"
-        return f"{self._receiver.title} answers C-ECHO from {self._receiver.calling} ({over})"
+        return echo(self._receiver, self._tls)
 
     def _open(self, contexts: Sequence[Context]) -> Association:
         return Association(self._receiver, self._tls, contexts)
+
+
+def echo(receiver: Receiver, tls: ssl.SSLContext | None) -> str:
+    """A sentence on the receiver's answer to C-ECHO. Raises IngestError."""
+    association = Association(receiver, tls, [ECHO])
+    if ECHO in association.refused:
+        association.release()
+        raise IngestError(f"{receiver.title} accepts associations, and no C-ECHO in them")
+    try:
+        status = association.echo()
+    except BaseException:
+        association.abort()
+        raise
+    association.release()
+    if status:
+        raise IngestError(f"{receiver.title} answers C-ECHO with status 0x{status:04X}")
+    over = "DICOM over TLS" if tls else "DICOM without TLS"
+    return f"{receiver.title} answers C-ECHO from {receiver.calling} ({over})"
 
 
 class _UnderWay:

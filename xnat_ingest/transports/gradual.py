@@ -16,6 +16,8 @@ class GradualTransport:
     """The row, its closing and the proof are those of the archive transport: XNAT's handler for archives gives each
     member to this one's."""
 
+    names_rows = True
+
     def __init__(self, rest: Rest, source: Source, timestamp: str, *, direct: bool = False) -> None:
         self._rest = rest
         self._source = source

@@ -10,7 +10,13 @@ from xnat_ingest.pack import Part
 
 
 class Transport(Protocol):
-    """Three functions: cut, send, check. A transport sends one part once; who repeats it is somebody else."""
+    """Three functions: cut, send, check. A transport sends one part once; who repeats it is somebody else.
+
+    names_rows: whether receipts tell the prearchive row; a DICOM receiver does not.
+    """
+
+    @property
+    def names_rows(self) -> bool: ...
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         """What travels together; the part that may go alone first comes first."""

@@ -7,6 +7,7 @@ already is overwritten by itself. Only parts are repeated here; a closing never 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,6 @@ from xnat_ingest.model import Instance, Receipt, Session
 from xnat_ingest.pace import Pace
 from xnat_ingest.pack import Part
 from xnat_ingest.patience import Patience, is_passing
-from xnat_ingest.rest import Rest
 from xnat_ingest.transports.protocol import Transport
 
 _UNREADABLE = re.compile(r"unable to read DICOM object (.+)")
@@ -34,25 +34,30 @@ class _History:
 
 
 class Retrying:
-    """Wraps a transport. settle: waits until the server has done with a request whose reply was given up on;
-    last_resort: the way on which a part is tried once more before it is given up."""
+    """Wraps a transport. ask: raises when the server is gone, or the login; settle: waits until the server has done
+    with a request whose reply was given up on; last_resort: the way on which a part is tried once more before it is
+    given up."""
 
     def __init__(
         self,
         inner: Transport,
-        rest: Rest,
+        ask: Callable[[], object],
         patience: Patience,
         pace: Pace,
         settle: Callable[[Session], None],
         last_resort: Transport | None = None,
     ) -> None:
         self._inner = inner
-        self._rest = rest
+        self._ask = ask
         self._patience = patience
         self._pace = pace
         self._settle = settle
         self._last_resort = last_resort
         self._limit = 0  # the smallest part that was ever too large, in bytes; 0 while none was
+
+    @property
+    def names_rows(self) -> bool:
+        return self._inner.names_rows
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         return self._inner.parts(instances)
@@ -114,7 +119,7 @@ class Retrying:
             return None
         if error.maybe_done:
             history.resets += 1
-            self._rest.get("/data/auth")  # a broken login shows here, not under the next body
+            self._ask()  # a broken login shows here, not under the next body
             if error.timed_out:
                 self._settle(session)
             if history.resets >= 2 and len(part.instances) > 1:
@@ -159,7 +164,7 @@ class Retrying:
             return None
         receipts: list[Receipt] = []
         try:
-            self._rest.get("/data/auth")  # a server that is gone is not asked once for each file
+            self._ask()  # a server that is gone is not asked once for each file
             for piece in self._last_resort.parts(part.instances):
                 history.attempts += 1
                 with self._pace.slot():
@@ -182,8 +187,10 @@ def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid |
 def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
     """What became of a part in pieces. history: of the part as a whole."""
     refused: dict[str, str] = {}
+    notes: Counter[str] = Counter()
     for receipt in receipts:
         refused |= receipt.refused
+        notes.update(receipt.notes)
     return Receipt(
         tuple(dict.fromkeys(uri for receipt in receipts for uri in receipt.uris)),
         tuple(instance for receipt in receipts for instance in receipt.instances),
@@ -191,6 +198,7 @@ def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
         refused,
         history.attempts + sum(receipt.attempts for receipt in receipts),
         disturbed=True,
+        notes=notes,
     )
 
 

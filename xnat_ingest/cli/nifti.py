@@ -1,0 +1,62 @@
+"""`xnat-ingest nifti`: a tree of NIfTI images and their sidecars, also in BIDS, into the archive."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from xnat_ingest.cli.ending import catch_signals, finish
+from xnat_ingest.options import add_options
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    command.add_argument("root", metavar="ROOT", help="the folder that holds SUBJECT/SESSION/SCAN/, or a BIDS tree")
+    group = command.add_argument_group("what is created")
+    group.add_argument("--modality", default="", metavar="MR", help="of all scans: MR, PT, CT or NM, whatever they say")
+    group.add_argument(
+        "--session-type", default="", metavar="TYPE", help="XNAT's type of all sessions, such as xnat:petmrSessionData"
+    )
+    group.add_argument("--quality", default="usable", metavar="WORD", help="of new scans, usable")
+    group.add_argument(
+        "--one-resource", action="store_true", help="sidecars into NIFTI, beside the images, rather than into BIDS"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace files that are there with other bytes")
+    add_options(command, "nifti")
+
+
+def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
+    from xnat_ingest import report
+    from xnat_ingest.model import Event
+    from xnat_ingest.nifti import Choices, NiftiRun, tree_lines
+    from xnat_ingest.settings import credentials, launch_of, resolve, unknown_variables
+    from xnat_ingest.stop import Stop
+
+    settings = resolve("nifti", given, environ)
+    choices = Choices.of(
+        given["modality"],
+        given["session_type"],
+        given["quality"],
+        together=given["one_resource"],
+        overwrite=given["overwrite"],
+    )
+    if settings.report:
+        report.check_writable(settings.report)
+    face = report.make_face(settings)
+    stop = Stop()
+    run = NiftiRun(given["root"], settings, choices, face.emit, stop)
+    launch = launch_of(environ)
+    login = credentials(settings, environ, http_is_warning=bool(launch))
+    for line in unknown_variables(environ):
+        face.emit(Event("warning", {"text": line}))
+    for line in (*settings.shown(), f"server in use = {login.server}", f"user in use = {login.user}"):
+        face.emit(Event("setting", {"text": line}))
+    if login.in_the_clear:
+        face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+    catch_signals(stop)
+    result = replace(run.execute(login), launch=launch)
+    if settings.dry_run:
+        for line in tree_lines(run):
+            print(line)
+    return finish(result, settings, face, 0o644 if launch else 0o600)

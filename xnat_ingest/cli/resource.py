@@ -1,0 +1,275 @@
+"""`xnat-ingest resource`: files beside DICOM put into the resources of a project, subject, session or scan, and what
+is there listed and deleted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from xnat_ingest.cli.ending import catch_signals
+from xnat_ingest.errors import Exit, IngestError, UsageError
+from xnat_ingest.naming import printable
+from xnat_ingest.options import add_options
+
+if TYPE_CHECKING:
+    from xnat_ingest.options import Settings
+    from xnat_ingest.patience import Patience
+    from xnat_ingest.resourcefiles import Gathered, LocalFile
+    from xnat_ingest.resourceplaces import Place
+    from xnat_ingest.resources import Sent
+    from xnat_ingest.rest import Rest
+    from xnat_ingest.stop import Stop
+
+ACTIONS = {
+    "put": "store files or folders in a resource, and look that they are there; again sends what lacks",
+    "list": "the resources, or with --label the files of one",
+    "delete": "delete a resource, or some files of it; without --yes only say which",
+}
+# Seconds between two lines about a transfer.
+_PULSE = 10.0
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(command))
+    for name, text in ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.add_argument("--label", default="", metavar="LABEL", help="the resource", required=name != "list")
+        action.add_argument("--scan", default="", metavar="ID", help="the resources of this scan of the session")
+        if name == "put":
+            _add_put_words(action)
+        if name == "list":
+            action.add_argument("--json", action="store_true", dest="as_json", help="JSON instead of a table")
+        if name == "delete":
+            action.add_argument("files", nargs="*", metavar="NAME", help="a file, or a folder with a slash behind it")
+            action.add_argument("--yes", action="store_true", help="delete what is named")
+            action.add_argument(
+                "--keep-files", action="store_true", help="take files out of the listing and leave them on the disk"
+            )
+        add_options(action, "resource")
+
+
+def _add_put_words(action: argparse.ArgumentParser) -> None:
+    action.add_argument("paths", nargs="+", metavar="PATH", help="a file, or a folder whose content is stored")
+    action.add_argument("--overwrite", action="store_true", help="replace files that are there with other content")
+    action.add_argument("--archive-name", default="", metavar="NAME.tar", help="store all as one tar of this name")
+    action.add_argument("--format", default="", metavar="WORD", help="what XNAT is to note as their format")
+    action.add_argument("--content", default="", metavar="WORD", help="and as their content")
+    action.add_argument("--tags", default="", metavar="WORD,...", help="and as their tags")
+    action.add_argument("--force", action="store_true", help="store DICOM files as plain files")
+    action.add_argument("--json", action="store_true", dest="as_json", help="the result as JSON")
+
+
+def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
+    from xnat_ingest.patience import Patience
+    from xnat_ingest.resourceplaces import Place, check_label
+    from xnat_ingest.rest import Rest
+    from xnat_ingest.settings import credentials, resolve
+    from xnat_ingest.stop import Stop, pause_until
+
+    settings = resolve("resource", given, environ)
+    place = Place(settings.project, settings.subject, settings.experiment, given["scan"])
+    place.check()
+    action = given["action"]
+    if given["label"]:
+        check_label(given["label"], new=action == "put")
+    found = _gathered(given, place) if action == "put" else None
+    login = credentials(settings, environ)
+    stop = Stop()
+    patience = Patience(settings.retry_budget, pause_until(stop.check))
+    rest = Rest(
+        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    )
+    catch_signals(stop)
+    with closing(rest), rest.kept_alive():
+        rest.login()
+        if found is not None:
+            return int(_put(rest, place, found, given, settings, patience, stop))
+        if action == "list":
+            return int(_list(rest, place, given))
+        return int(_delete(rest, place, given, patience))
+
+
+def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
+    """What is to be put; asked before anything is contacted. Raises UsageError."""
+    from dataclasses import replace
+
+    from xnat_ingest import resourcefiles
+
+    found = resourcefiles.gather(given["paths"])
+    if not given["force"] and (dicom := resourcefiles.dicom_among(found.files)):
+        raise UsageError(_not_here(dicom, found, given["paths"], place))
+    name = given["archive_name"]
+    if not name:
+        return found
+    if not name.endswith(".tar") or name == ".tar" or "/" in name or not resourcefiles.addressable(name):
+        raise UsageError("--archive-name wants a name that ends with .tar, of letters, digits, _ . and -")
+    packed = resourcefiles.pack(name, given["paths"][0], found.files)
+    return replace(found, files=(packed,) if found.files else ())
+
+
+def _not_here(dicom: Sequence[LocalFile], found: Gathered, paths: Sequence[str], place: Place) -> str:
+    import shlex
+    from pathlib import Path
+
+    root = Path(paths[0]) if Path(paths[0]).is_dir() else Path(paths[0]).parent
+    upload = ["xnat-ingest", "upload", str(root), "-P", place.project or "PROJECT"]
+    known = place.subject and place.experiment
+    upload += ["-S", place.subject, "-E", place.experiment] if known else ["--layout", "headers"]
+    return (
+        f"{printable(dicom[0].name)} is DICOM ({len(dicom)} of {len(found.files)} files are), which XNAT keeps in the "
+        f"scans of sessions; to have it there: {printable(shlex.join(upload))}; to store it as plain files: --force"
+    )
+
+
+def _put(
+    rest: Rest,
+    place: Place,
+    found: Gathered,
+    given: Mapping[str, Any],
+    settings: Settings,
+    patience: Patience,
+    stop: Stop,
+) -> Exit:
+    from xnat_ingest import resourceplaces, resources
+
+    for left, why in found.left.items():
+        _say(settings, f"left out {printable(left)}: {why}")
+    if not (found.files or found.refused):
+        print("nothing to put: there are no files", file=sys.stderr)
+        return Exit.NOTHING
+    parent = resourceplaces.find(rest, place)
+    _say(
+        settings, f"{len(found.files)} files, {sum(one.size for one in found.files)} bytes: {parent}, {given['label']}"
+    )
+    sent = resources.send(
+        rest,
+        parent,
+        given["label"],
+        found.files,
+        overwrite=given["overwrite"],
+        patience=patience,
+        format=given["format"],
+        content=given["content"],
+        tags=[tag.strip() for tag in given["tags"].split(",") if tag.strip()],
+        progress=_Pulse(settings, sum(one.size for one in found.files)),
+        check_stop=stop.check,
+    )
+    return _tell(sent, found, parent, given)
+
+
+def _tell(sent: Sent, found: Gathered, parent: str, given: Mapping[str, Any]) -> Exit:
+    failed = {**found.refused, **sent.failed}
+    good = len(sent.sent) + len(sent.already)
+    code = Exit.OK if not (failed or sent.different) else Exit.PARTIAL if good or sent.different else Exit.FAILED
+    for name, why in sorted(failed.items()):
+        print(f"failed {printable(name)}: {why}", file=sys.stderr)
+    for name in sorted(sent.different):
+        why = "is there with other content; --overwrite replaces it"
+        print(f"different {printable(name)}: {why}", file=sys.stderr)
+    if given["as_json"]:
+        result = {
+            "resource": f"{parent}/resources/{given['label']}",
+            "sent": sorted(sent.sent),
+            "already_there": sorted(sent.already),
+            "different": sorted(sent.different),
+            "failed": {printable(name): why for name, why in sorted(failed.items())},
+            "left_out": {printable(name): why for name, why in sorted(found.left.items())},
+            "exit_code": int(code),
+        }
+        print(json.dumps(result, indent=2))
+    else:
+        counts = f"{len(sent.sent)} sent, {len(sent.already)} already there, {len(sent.different)} different"
+        print(f"{counts}, {len(failed)} failed: exit {int(code)}")
+    return code
+
+
+def _list(rest: Rest, place: Place, given: Mapping[str, Any]) -> Exit:
+    from dataclasses import asdict
+
+    from xnat_ingest import resourcelisting, resourceplaces
+
+    parent = resourceplaces.find(rest, place)
+    known = resourcelisting.resources_of(rest, parent)
+    rows: list[dict[str, Any]]
+    if given["label"]:
+        if given["label"] not in (one.label for one in known):
+            raise IngestError(_absent(given["label"], (one.label for one in known)))
+        held = resourcelisting.listing(rest, parent, given["label"])
+        rows = [{"name": name, **asdict(one)} for name, one in sorted(held.items())]
+    else:
+        rows = [asdict(one) for one in known]
+    if given["as_json"]:
+        print(json.dumps(rows, indent=2))
+    else:
+        _table(rows, "no files" if given["label"] else "no resources")
+    return Exit.OK
+
+
+def _absent(label: str, known: Iterable[str]) -> str:
+    return f"there is no resource {printable(label)}; there is {', '.join(map(printable, sorted(known))) or 'none'}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
+    if not rows:
+        print(nothing)
+        return
+    lines = [[key.upper() for key in rows[0]], *([printable(str(value)) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patience) -> Exit:
+    from xnat_ingest import resourcelisting, resourceplaces
+
+    label, names = given["label"], given["files"]
+    parent = resourceplaces.find(rest, place)
+    known = [one.label for one in resourcelisting.resources_of(rest, parent)]
+    if label not in known:
+        raise IngestError(f"{_absent(label, known)}: nothing was deleted")
+    if not given["yes"]:
+        held = resourcelisting.listing(rest, parent, label)
+        doomed = [name for name in sorted(held) if resourceplaces.is_named(names, name)]
+        _table([{"to be deleted": name, "size": held[name].size} for name in doomed], "no files")
+        print("nothing was deleted; to delete this, add --yes", file=sys.stderr)
+        return Exit.USAGE
+    if not names and not given["keep_files"]:
+        resourceplaces.delete_resource(rest, parent, label, patience=patience)
+        print(f"deleted resource {printable(label)} with its files")
+        return Exit.OK
+    done = resourceplaces.delete_files(rest, parent, label, names, keep=given["keep_files"], patience=patience)
+    for name in done.gone:
+        print(f"deleted {printable(name)}{' (it stays on the disk)' if given['keep_files'] else ''}")
+    for name in done.absent:
+        print(f"not there {printable(name)}", file=sys.stderr)
+    for name, why in done.failed.items():
+        print(f"failed {printable(name)}: {why}", file=sys.stderr)
+    if done.failed or done.absent:
+        return Exit.PARTIAL if done.gone else Exit.FAILED
+    return Exit.OK
+
+
+def _say(settings: Settings, line: str) -> None:
+    if not settings.quiet:
+        print(line, file=sys.stderr)
+
+
+class _Pulse:
+    """A line on stderr now and then while bytes go out."""
+
+    def __init__(self, settings: Settings, total: int) -> None:
+        self._settings = settings
+        self._total = total
+        self._sent = 0
+        self._told = time.monotonic()
+
+    def __call__(self, number: int) -> None:
+        self._sent += number
+        if time.monotonic() - self._told >= _PULSE:
+            self._told = time.monotonic()
+            _say(self._settings, f"{self._sent} bytes sent, {self._total} to go through")
