@@ -193,12 +193,14 @@ def answering(*replies: bytes) -> Iterator[int]:
 class Sink:
     """A receiver for one association that forgets what it reads, so that it takes no memory; it accepts everything.
 
-    total: bytes of data sets; largest: of a PDU, without its head.
+    total: bytes of data sets; largest: of a PDU, without its head; odd: fragments of odd length; commands: whole ones.
     """
 
     def __init__(self, limit: int) -> None:
         self.total = 0
         self.largest = 0
+        self.odd = 0
+        self.commands = 0
         self._limit = limit
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.settimeout(5)
@@ -230,7 +232,9 @@ class Sink:
 
     def _take(self, connection: socket.socket, body: bytes) -> None:
         """One fragment; after the last of a data set all is well, says a command of message 1."""
+        self.odd += len(body) % 2
         if body[5] & 1:
+            self.commands += body[5] & 2 == 2
             return
         self.total += len(body) - 6
         if body[5] & 2:

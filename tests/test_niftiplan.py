@@ -104,10 +104,11 @@ def test_sessions_that_share_a_label(tmp_path: Path, subject: str, session: str)
 
 
 def test_subjects_that_differ_only_in_case(tmp_path: Path) -> None:
-    for folder in ("a 1", "A_1"):
-        scan(tmp_path / folder / f"of {folder[0]}" / "c" / "i", mr(1, "X"))
+    for folder, session in (("a_1", "x"), ("A_1", "y")):
+        scan(tmp_path / folder / session / "c" / "i", mr(1, "X"))
     plan = planned(tmp_path, Wishes(template("{subject}"), template("{session}")))
-    assert "label-collision" in kinds(plan)
+    assert kinds(plan) == ["label-collision"]
+    assert "--subject-label" in plan.problems[0].detail
 
 
 def test_one_subject_of_all_is_no_collision(tmp_path: Path) -> None:

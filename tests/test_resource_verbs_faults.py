@@ -197,6 +197,20 @@ def test_without_the_right(site: StandIn, send: Send, folder: Path) -> None:
     assert puts(site) == 0
 
 
+def test_a_right_that_is_lost_on_the_way(site: StandIn, send: Send, folder: Path) -> None:
+    site.faults.add(Fault("status", match=PUT, status=403))
+    with pytest.raises(ServerSaid) as caught:
+        send(folder)
+    assert caught.value.exit_code == 6
+
+
+def test_files_of_another_resource_do_not_count(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"URI": f"{AT}/resources/7/files/a", "Name": "a", "Size": "1", "digest": ""}
+    rows = [{**row, "collection": "OTHER"}, {**row, "collection": "R", "URI": row["URI"] + "b", "Name": "ab"}]
+    monkeypatch.setattr(rest, "rows", lambda _, pick: [pick(one) for one in rows])
+    assert resources.listing(rest, AT, "R") == {"ab": resources.Stored(1, "")}
+
+
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("size", [69_000, 71_000])
 def test_a_file_that_changes(site: StandIn, rest: Rest, folder: Path, size: int, single: bool) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.standin import StandIn
 from tests.test_resource_verbs import SESSION, Run, contents, folder, kept, local, make, run
+from xnat_ingest.resourcefiles import addressable
 
 __all__ = ["folder", "run"]
 ODD = (
@@ -76,3 +77,18 @@ def test_links_that_leave_the_folder_are_not_followed(site: StandIn, run: Run, t
     assert "left out out: points outside ROOT" in err
     assert "left out socket" in err
     assert set(contents(kept(site))) == {"a.txt", "d/b.txt", "d/.empty", "z.bin", "in"}
+
+
+def test_an_empty_file(site: StandIn, run: Run, tmp_path: Path) -> None:
+    """XNAT refuses a body of no bytes."""
+    root = make(tmp_path / "r", {"nothing": b""})
+    assert run("put", root / "nothing", "--label", "NOTES", *SESSION)[0] == 0
+    assert contents(kept(site)) == {"nothing": b""}
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("a/b-1.txt", True), ("a b", True), ("a+b", True), (" a", False), ("a#b", False), ("ö b", False)],
+)
+def test_what_survives_in_an_address(name: str, whole: bool) -> None:
+    assert addressable(name) is whole

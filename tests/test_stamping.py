@@ -147,6 +147,13 @@ def test_a_second_one_in_the_wrong_place_goes_too() -> None:
     assert replaced
 
 
+def test_a_second_one_that_is_cut_does_not_end_the_object_early() -> None:
+    """What follows could not be told from its value."""
+    late = encode({COMMENTS: ("LT", b"Project:OTHER ")})
+    with pytest.raises(NotWalkable, match="ends inside"):
+        stamped(part10({**IDENTITY, **AFTER}) + late[:-2], LITTLE)
+
+
 def test_nested_elements_are_left_alone() -> None:
     """In sequences of any depth, of known and unknown length; UN of undefined length holds implicit VR inside."""
     inner = encode({COMMENTS: ("LT", b"inner ")})

@@ -177,7 +177,7 @@ class Association:
         except (ValueError, TypeError, LookupError, AssertionError, struct.error) as error:
             raise IngestError(f"{self._receiver.title} accepts an association in a way that cannot be read") from error
         limit = accepted.maximum_length_received or LARGEST
-        self._room = max(LARGEST - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
+        self._room = max(min(limit, LARGEST) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
         results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
         for number, context in enumerate(contexts):
             result = results.get(2 * number + 1)
