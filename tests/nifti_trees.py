@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.conftest import Ended
 from tests.standin import ArchivedSession, StandIn
-from xnat_ingest.niftimodel import NiftiPlan, NiftiSession
-from xnat_ingest.niftiplan import Wishes, build, template
-from xnat_ingest.niftitree import read_tree
+from xnat_ingest.nifti.model import NiftiPlan, NiftiSession
+from xnat_ingest.nifti.plan import Wishes, build, template
+from xnat_ingest.nifti.tree import read_tree
 from xnat_ingest.rules import RuleConfig, RuleSet, make_rule
 from xnat_ingest.sources import FolderSource
 

@@ -107,10 +107,11 @@ def test_nobody_listens(root: Path, ingest: Ingest) -> None:
 
 def test_routed_elsewhere(root: Path, site: StandIn, ingest: Ingest, receiver: Receiver) -> None:
     """A receiver that is not told the place: nothing is found in the project, and the run says why."""
-    ended = ingest("upload", root, *by_dicom(receiver, "--route", "none"))
+    ended = ingest("upload", root, *by_dicom(receiver, "--route", "none", "--part-size", "12K"))
     assert ended.code == 3
     assert "rerouted" in ended.kinds()
-    assert ended.totals["missing"] == 14
+    assert ended.totals["failed"] == 14
+    assert len(receiver.received) == 2  # of each session the first part, and no more
     assert not site.rows("DEMO")
 
 

@@ -26,8 +26,11 @@ from tests.nifti_trees import (
 )
 from tests.standin import Fault, Scan, StandIn
 from tests.trees import Series, make_session
-from xnat_ingest import nifti, niftisend, niftiserver, resources
-from xnat_ingest.niftimodel import NiftiSession
+from xnat_ingest import resources
+from xnat_ingest.nifti import run as nifti
+from xnat_ingest.nifti import send as niftisend
+from xnat_ingest.nifti import server as niftiserver
+from xnat_ingest.nifti.model import NiftiSession
 
 # -- what is on the server already
 

@@ -18,7 +18,8 @@ from tests.nifti_trees import (
 )
 from xnat_ingest.errors import UsageError
 from xnat_ingest.model import Plan, SetAside
-from xnat_ingest.niftiplan import Wishes, guidance, template
+from xnat_ingest.nifti.plan import Wishes, template
+from xnat_ingest.niftifile import guidance
 from xnat_ingest.sources import FolderSource
 
 # -- numbers and types

@@ -24,8 +24,8 @@ from tests.nifti_trees import (
 )
 from tests.trees import no_privileges, open_folder
 from xnat_ingest.model import SetAside
-from xnat_ingest.niftiplan import Wishes, template
-from xnat_ingest.niftitree import BESIDE
+from xnat_ingest.nifti.plan import Wishes, template
+from xnat_ingest.nifti.tree import BESIDE
 
 # -- layouts
 

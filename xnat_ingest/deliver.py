@@ -8,9 +8,8 @@ from collections import Counter
 from dataclasses import replace
 from itertools import count
 
-from xnat_ingest import prearchive
+from xnat_ingest import direct, prearchive
 from xnat_ingest.closing import Closing, LiveRow
-from xnat_ingest.direct import Direct
 from xnat_ingest.errors import IngestError, ServerSaid, SessionTrouble, Stopped, Unreachable, kind_of
 from xnat_ingest.existing import Decision, Standing, judge
 from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
@@ -25,7 +24,7 @@ WATCH = 5.0
 ARCHIVE_LIMIT = 600.0
 NO_ROW = (
     "the DICOM receiver answered success, and the project has no row of this session: it filters, or its routing does "
-    "not read what --route says, or sends elsewhere"
+    "not read what --route says, or it sends elsewhere"
 )
 NOT_TAKEN = "the server answered success and took none of the files sent with it"
 # Rounds of waiting for a busy row, and of comparing and sending again before a closing.
@@ -80,7 +79,7 @@ class _Delivery:
         self.session = session
         in_order = any(site.in_order(i.path) for i in session.instances[:1])
         self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop, in_order=in_order)
-        self._direct = Direct(site, session, in_order=in_order) if site.direct else None
+        self._direct = direct.Direct(site, session, in_order=in_order) if site.direct else None
         self.before = compare((), NOWHERE)  # what the archive held when we came
         self.notes: list[Problem] = []
         self.archive_uri = ""
@@ -115,9 +114,9 @@ class _Delivery:
             self.sending.tell(self.session.instances)
             return self._verdict(decision.archive, len(decision.archive.seen))
         if self._direct and not decision.row and not standing.sessions:
-            direct, self._direct = self._direct, None  # once: what did not go so goes by way of the prearchive
-            direct.send(decision.lacks)
-            self.sending.attempts += direct.attempts
+            way, self._direct = self._direct, None  # once: what did not go so goes by way of the prearchive
+            way.send(decision.lacks)
+            self.sending.attempts += way.attempts
             return self._run()
         self.sending.disturbed = False
         there = self._join_row(decision, standing.holding)
@@ -126,19 +125,20 @@ class _Delivery:
             seen = there
         self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
         self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self._check_row)
-        if not self.site.transport.names_rows:
-            if not self._may_edit:
-                return self._wait_for_archive(len(seen))
-            self.sending.uri = self.sending.uri or self._received()
+        if not self.site.transport.names_rows and not self._may_edit:
+            return self._wait_for_archive(len(seen))
         if self.sending.uri:
             self._reconcile(decision.lacks)
             self._close()
         return self._prove(decision, len(seen))
 
-    def _received(self) -> str:
-        """The row that a DICOM receiver has made of the session: nobody tells it, so it is looked for."""
+    def _find_row(self) -> None:
+        """The row that a DICOM receiver has made of the first files: nobody tells it, so it is looked for, before more
+        follow them to where they may not belong."""
         rows = self.site.rows(self.session.project, fresh=True)
-        return next((row.uri for row in rows if row.is_ours(self.session, by_dicom=True)), "")
+        self.sending.uri = next((row.uri for row in rows if row.is_ours(self.session, by_dicom=True)), "")
+        if not self.sending.uri and not direct.is_receiving(self.site.rest, self.session):
+            raise SessionTrouble("rerouted", f"{NO_ROW}. No more of it was sent")
 
     def _wait_for_archive(self, already: int) -> Verdict:
         """Without the right to close, or to see a row's files: until the server has archived it by itself."""
@@ -208,6 +208,10 @@ class _Delivery:
         )
 
     def _check_row(self) -> None:
+        if not self.site.transport.names_rows:
+            if self._may_edit:
+                self._find_row()
+            return
         uri = self.sending.uri
         row = prearchive.row(self.site.rest, uri)
         if row is None or row.timestamp != self.site.timestamp:
@@ -270,10 +274,7 @@ class _Delivery:
 
     def _prove(self, decision: Decision, already: int) -> Verdict:
         if self.site.verify:
-            now = self._not_replaced(self._now())
-            if now.lacking and not self.sending.uri and not self.site.transport.names_rows:
-                self.notes.append(Problem("rerouted", f"{self.session.title}: {NO_ROW}", (self.session.label,)))
-            return self._verdict(now, already)
+            return self._verdict(self._not_replaced(self._now()), already)
         failed, untaken = self.sending.failed, self.sending.untaken
         lacks = {i.sop_uid for i in decision.lacks}
         missing = dict.fromkeys(untaken, NOT_TAKEN)

@@ -14,12 +14,32 @@ from collections.abc import Sequence
 from xnat_ingest.errors import ServerSaid, SessionTrouble
 from xnat_ingest.model import Event, Instance, Session
 from xnat_ingest.prearchive import SETTLE_LIMIT
-from xnat_ingest.rest import CLOSING_TIMEOUT
+from xnat_ingest.rest import CLOSING_TIMEOUT, Rest
 from xnat_ingest.sending import Sending
 from xnat_ingest.site import Site
 
 # The server completes such a session by itself, too, when nothing has come for some minutes.
 RECEIVING = "RECEIVING"
+
+
+def address_of(session: Session) -> str:
+    return f"/xapi/direct-archive/{session.project}/{session.study_uid}/{session.label}"
+
+
+def status_of(rest: Rest, session: Session) -> str:
+    """The status of the session's row on its way into the archive, "" when there is none."""
+    address = address_of(session)
+    reply = rest.request("GET", address, accept=(200, 404))
+    if reply.status == 404:
+        return ""
+    try:
+        return str(json.loads(reply.text)["status"]).upper()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServerSaid(f"GET {address} (no row in the answer)", reply.status, "") from error
+
+
+def is_receiving(rest: Rest, session: Session) -> bool:
+    return status_of(rest, session) == RECEIVING
 
 
 class _FellBack(Exception):
@@ -33,7 +53,7 @@ class Direct:
         assert site.direct is not None  # noqa: S101 - whoever has no such way does not come here
         self._site = site
         self._session = session
-        self._address = f"/xapi/direct-archive/{session.project}/{session.study_uid}/{session.label}"
+        self._address = address_of(session)
         self._sending = Sending(
             session,
             site.direct,
@@ -90,11 +110,4 @@ class Direct:
             wait = min(wait * 1.5, 5.0)
 
     def _status(self) -> str:
-        """The row's status, "" when there is none."""
-        reply = self._site.rest.request("GET", self._address, accept=(200, 404))
-        if reply.status == 404:
-            return ""
-        try:
-            return str(json.loads(reply.text)["status"]).upper()
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServerSaid(f"GET {self._address} (no row in the answer)", reply.status, "") from error
+        return status_of(self._site.rest, self._session)

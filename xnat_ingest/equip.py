@@ -63,6 +63,14 @@ def make_site(
     )
 
 
+def check_receiver(settings: Settings) -> None:
+    """What can be wrong with a DICOM receiver's settings before anything is contacted. Raises UsageError."""
+    if settings.transport == "cstore":
+        from xnat_ingest.transports.association import tls_of
+
+        tls_of(receiver_of(settings, "https://the.server"))
+
+
 def blind_transport(settings: Settings, source: Source, patience: Patience) -> Transport:
     """To a DICOM receiver, without a server beside it."""
     inner = TRANSPORTS["cstore"](_way(settings, source, None, ""))

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
-from xnat_ingest.model import SetAside
+from xnat_ingest.model import Plan, SetAside
+from xnat_ingest.naming import printable
+from xnat_ingest.sources import Source
 
 Kind = Literal["image", "pixels", "sidecar", "table", "other"]
 _KINDS: dict[str, Kind] = {
@@ -124,3 +126,25 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         return "\\".join(map(_text, value))
     return "" if value is None or isinstance(value, dict) else str(value)
+
+
+def guidance(plan: Plan, source: Source) -> str:
+    """For `upload`, which takes DICOM: what to do with a tree that holds NIfTI and no DICOM; "" for any other."""
+    if plan.planned:
+        return ""
+    images = [aside.path for aside in plan.set_aside if Name.of(aside.path.rpartition("/")[2]).kind == "image"]
+    whole = next((path for path in images[:20] if _is_image(source, path)), "")
+    if not whole:
+        return ""
+    return (
+        f"there is no DICOM here but NIfTI, {len(images)} images ({printable(whole)} is one): "
+        "give the same ROOT to `xnat-ingest nifti`"
+    )
+
+
+def _is_image(source: Source, path: str) -> bool:
+    try:
+        with source.open(path) as stream:
+            return judge_image(stream, path, source.stat(path)[0], Name.of(path.rpartition("/")[2])) is None
+    except OSError:
+        return False

@@ -11,8 +11,9 @@ from xnat_ingest.errors import UsageError
 from xnat_ingest.grouping import build, sheet
 from xnat_ingest.labels import LAYOUTS, write_sheet
 from xnat_ingest.media import hold_against_directories
-from xnat_ingest.model import Emit, Event, Plan
+from xnat_ingest.model import Emit, Event, Plan, Problem
 from xnat_ingest.naming import printable
+from xnat_ingest.niftifile import guidance
 from xnat_ingest.options import Settings, flag
 from xnat_ingest.planfile import read_plan, without_changed, write_plan
 from xnat_ingest.prepare import labelling, rule_set
@@ -55,6 +56,15 @@ def planning(root: str, settings: Settings, emit: Emit, check_stop: Callable[[],
     return Tree(root, settings, emit, check_stop)
 
 
+def the_project(settings: Settings) -> str:
+    """Raises UsageError when none was given, or no project can be called so."""
+    if not settings.project:
+        raise UsageError("no project: give -P PROJECT")
+    if not settings.project.isprintable() or set(settings.project) & set("/?#%"):
+        raise UsageError(f"-P {printable(settings.project)} cannot be a project's id")
+    return settings.project
+
+
 class Tree:
     """The plan of what is found below ROOT."""
 
@@ -65,15 +75,12 @@ class Tree:
         self._check_stop = check_stop
         self._labelling = labelling(settings)
         self.source = open_source(root, None if self._labelling.fixed else len(self._labelling.levels))
-        self.project = settings.project
         if "project" in self._labelling.levels:
             if settings.project:
                 emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
             self.project = ""
-        elif not settings.project:
-            raise UsageError("no project: give -P PROJECT")
-        elif not settings.project.isprintable() or set(settings.project) & set("/?#%"):
-            raise UsageError(f"-P {printable(settings.project)} cannot be a project's id")
+        else:
+            self.project = the_project(settings)
         self._rules = rule_set(settings, len(self._labelling.levels))
         self._keywords = self._rules.keywords | self._labelling.subject.keywords | self._labelling.session.keywords
 
@@ -105,6 +112,8 @@ class Tree:
             lambda one, other: same_bytes(self.source, one, other),
             self.source.name_of,
         )
+        if text := guidance(plan, self.source):
+            plan = replace(plan, problems=(*plan.problems, Problem("nifti", text)))
         plan = hold_against_directories(plan, self.source)
         if self._settings.labels_template:
             write_sheet(self._settings.labels_template, sheet(plan))

@@ -14,12 +14,12 @@ from functools import partial
 from xnat_ingest import totals
 from xnat_ingest.blind import send_blind
 from xnat_ingest.deliver import conflict, deliver
-from xnat_ingest.equip import blind_transport, make_site
+from xnat_ingest.equip import blind_transport, check_receiver, make_site
 from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, kind_of, trace
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.options import Settings
 from xnat_ingest.patience import Patience
-from xnat_ingest.planning import plan_fields, planning
+from xnat_ingest.planning import Planning, plan_fields, planning
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project, SiteRules, ask, ask_site, facts
 from xnat_ingest.settings import Credentials
@@ -45,14 +45,18 @@ WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge
 class Run:
     """One command on one tree. Everything that can be wrong with the settings shows when it is made."""
 
-    def __init__(self, command: str, root: str, settings: Settings, emit: Emit, stop: Stop) -> None:
+    def __init__(
+        self, command: str, root: str, settings: Settings, emit: Emit, stop: Stop, planned: Planning | None = None
+    ) -> None:
+        """planned: how to come to a plan, if not from DICOM below ROOT."""
         self.command = command
         self.settings = settings
         self.emit = emit
         self.stop = stop
         self.started = datetime.now(UTC)
         self._clock = time.monotonic()
-        self.planning = planning(root, settings, emit, stop.check)
+        self.planning = planned or planning(root, settings, emit, stop.check)
+        check_receiver(settings)
         self.rules = SiteRules()
         self.rest: Rest | None = None
         self.patience = Patience(settings.retry_budget)

@@ -56,17 +56,21 @@ class Sending:
         self._lock = threading.Lock()
 
     def send(self, instances: Sequence[Instance], check_row: Callable[[], None]) -> None:
-        """Sends all of them. check_row: called once, when the first reply has named a row that nobody knew; it raises
-        when nothing more may go there. Raises IngestError."""
+        """Sends all of them. Raises IngestError.
+
+        check_row: called once, when the first reply has named a row that nobody knew, or the first part has gone to a
+        receiver that names none; it raises when nothing more may go there.
+        """
         queue = self._transport.parts(instances) if instances else []
-        # A DICOM receiver names no row: there is nothing to wait for.
-        checked = bool(self.uri) or not self._transport.names_rows
+        checked = bool(self.uri)
         # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.
         while queue and not checked:
             self._part(queue.pop(0))
-            if self.uri:
+            # A DICOM receiver names no row: whoever checks has to look for it.
+            if self.uri or not self._transport.names_rows:
                 check_row()
-            checked = bool(self.uri) or self.went_direct
+                checked = True
+            checked |= self.went_direct
         if self._in_order:
             for part in queue:
                 self._part(part)

@@ -29,7 +29,7 @@ def add_words(command: argparse.ArgumentParser) -> None:
 def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest import report
     from xnat_ingest.model import Event
-    from xnat_ingest.nifti import Choices, NiftiRun, tree_lines
+    from xnat_ingest.nifti.run import Choices, NiftiRun, tree_lines
     from xnat_ingest.settings import credentials, launch_of, resolve, unknown_variables
     from xnat_ingest.stop import Stop
 

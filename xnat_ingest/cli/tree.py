@@ -100,12 +100,9 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
 
 def _echo(settings: Settings, server: str) -> str:
     """Whether the DICOM receiver answers. Raises IngestError."""
-    from xnat_ingest.sources import FolderSource
-    from xnat_ingest.transports import receiver_of
-    from xnat_ingest.transports.cstore import CStore
+    from xnat_ingest.transports import ask_receiver, receiver_of
 
-    receiver = receiver_of(settings, server)
-    return f"dicom    {CStore(receiver, FolderSource(Path()), settings.part_size, settings.workers).check()}"
+    return f"dicom    {ask_receiver(receiver_of(settings, server))}"
 
 
 def presets(name: str) -> int:

@@ -9,7 +9,7 @@ from itertools import count
 from urllib.parse import unquote
 
 from xnat_ingest.errors import ServerSaid, SessionTrouble
-from xnat_ingest.niftimodel import NIFTI, NiftiFile, NiftiScan, NiftiSession
+from xnat_ingest.nifti.model import NIFTI, NiftiFile, NiftiScan, NiftiSession
 from xnat_ingest.proof import Known
 from xnat_ingest.rest import Rest
 from xnat_ingest.tables import Row

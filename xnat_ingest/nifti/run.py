@@ -16,15 +16,17 @@ from pathlib import Path
 
 from xnat_ingest.deliver import conflict
 from xnat_ingest.errors import ServerSaid, SessionTrouble, Unreachable, UsageError
+from xnat_ingest.labels import require_legal
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.naming import printable
-from xnat_ingest.niftimodel import TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
-from xnat_ingest.niftiplan import Wishes, build, template
-from xnat_ingest.niftisend import Delivery, Sending
-from xnat_ingest.niftiserver import ServerScan, check_session, place, scans_of, settle_ids
-from xnat_ingest.niftitree import read_tree
+from xnat_ingest.nifti.model import TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
+from xnat_ingest.nifti.plan import Wishes, build, template
+from xnat_ingest.nifti.send import Delivery, Sending
+from xnat_ingest.nifti.server import ServerScan, check_session, place, scans_of, settle_ids
+from xnat_ingest.nifti.tree import read_tree
 from xnat_ingest.options import Settings
 from xnat_ingest.patience import is_passing
+from xnat_ingest.planning import the_project
 from xnat_ingest.prepare import rule_set
 from xnat_ingest.proof import Known, archived_sessions
 from xnat_ingest.rest import Rest
@@ -68,7 +70,10 @@ class NiftiTree:
             raise UsageError(f"ROOT {printable(root)} is no folder; unpack it, and name the folder")
         self.root = root
         self.source: Source = FolderSource(Path(root))
-        self.project = settings.project
+        self.project = the_project(settings)
+        if settings.experiment:
+            require_legal(settings.subject, "-S")
+            require_legal(settings.experiment, "-E")
         self.nifti = NiftiPlan((), (), (), 0)
         self._check_stop = check_stop
         self._rules = rule_set(settings, 2)
@@ -116,9 +121,8 @@ class NiftiRun(Run):
     def __init__(self, root: str, settings: Settings, choices: Choices, emit: Emit, stop: Stop) -> None:
         if bool(settings.subject) != bool(settings.experiment):
             raise UsageError("-S and -E go together here: they make ROOT one session of one subject")
-        super().__init__("plan" if settings.dry_run else "nifti", root, settings, emit, stop)
         self.tree = NiftiTree(root, settings, choices, stop.check)
-        self.planning = self.tree
+        super().__init__("plan" if settings.dry_run else "nifti", root, settings, emit, stop, self.tree)
         self.choices = choices
         self.looks: dict[str, Look] = {}
         self._subjects: set[str] = set()

@@ -10,7 +10,7 @@ from pathlib import Path
 from xnat_ingest.errors import IngestError, Stopped, kind_of
 from xnat_ingest.model import Emit, Event, Problem, Session, Verdict
 from xnat_ingest.naming import printable
-from xnat_ingest.niftimodel import NiftiFile, NiftiScan
+from xnat_ingest.nifti.model import NiftiFile, NiftiScan
 from xnat_ingest.patience import Patience
 from xnat_ingest.resources import LocalFile, send
 from xnat_ingest.rest import Rest

@@ -9,13 +9,12 @@ from itertools import count
 
 from xnat_ingest.errors import UsageError
 from xnat_ingest.labels import BadLabel, Template, legal
-from xnat_ingest.model import Plan, Problem
+from xnat_ingest.model import Problem
 from xnat_ingest.naming import printable
-from xnat_ingest.niftifile import IDENTIFYING, Name, judge_image
-from xnat_ingest.niftimodel import BIDS, NIFTI, TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
-from xnat_ingest.niftitree import DATATYPES, Found, Series, Tree, entities, instance_of
+from xnat_ingest.nifti.model import BIDS, NIFTI, TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
+from xnat_ingest.nifti.tree import DATATYPES, Found, Series, Tree, entities, instance_of
+from xnat_ingest.niftifile import IDENTIFYING
 from xnat_ingest.options import DEFAULT_TEMPLATES
-from xnat_ingest.sources import Source
 
 # What a session of several kinds of scans is.
 _MIXED = {frozenset({"mr", "pet"}): "petmr", frozenset({"ct", "pet"}): "pet"}
@@ -250,25 +249,3 @@ def _identifying(tree: Tree) -> list[Problem]:
         "as they are, so convert without these values where they must not be on the server"
     )
     return [Problem("identifying-sidecar", text)]
-
-
-def guidance(plan: Plan, source: Source) -> str:
-    """For `upload`, which takes DICOM: what to do with a tree that holds NIfTI and no DICOM; "" for any other."""
-    if plan.planned:
-        return ""
-    images = [aside.path for aside in plan.set_aside if Name.of(aside.path.rpartition("/")[2]).kind == "image"]
-    whole = next((path for path in images[:20] if _is_image(source, path)), "")
-    if not whole:
-        return ""
-    return (
-        f"there is no DICOM here but NIfTI, {len(images)} images ({printable(whole)} is one): "
-        "give the same ROOT to `xnat-ingest nifti`"
-    )
-
-
-def _is_image(source: Source, path: str) -> bool:
-    try:
-        with source.open(path) as stream:
-            return judge_image(stream, path, source.stat(path)[0], Name.of(path.rpartition("/")[2])) is None
-    except OSError:
-        return False

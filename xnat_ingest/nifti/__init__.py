@@ -1,0 +1,1 @@
+"""Sessions that exist only as NIfTI: read, planned, created, sent, proven."""
