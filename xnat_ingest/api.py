@@ -1,0 +1,176 @@
+"""The program's verbs as Python functions: what they take, what they return, what they raise (docs/api.md).
+
+Nothing is printed, no signal is caught, and the exit code is in the result. Whatever is not given comes from the
+environment, as on the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xnat_ingest.errors import UsageError
+from xnat_ingest.model import Emit, Event, Result
+from xnat_ingest.naming import nearest
+from xnat_ingest.options import TABLE, Settings
+from xnat_ingest.run import Run
+from xnat_ingest.settings import Credentials, credentials, has_server, launch_of, resolve
+from xnat_ingest.stop import Stop
+
+if TYPE_CHECKING:
+    from xnat_ingest.resources import Sent
+
+Option = str | int | float | bool | Path | Sequence[str | Mapping[str, Any]]
+
+
+def _silent(_event: Event) -> None:
+    """Who does not ask is not told."""
+
+
+def plan(
+    root: str | Path,
+    project: str = "",
+    *,
+    server: str = "",
+    user: str = "",
+    password: str = "",
+    on_event: Emit = _silent,
+    stop: Stop | None = None,
+    **options: Option,
+) -> Result:
+    """What an upload of ROOT would send, and every conflict; asks the server only with `online=True`.
+
+    on_event: called with progress, from several threads; stop: `stop.signum = signal.SIGTERM`, set from another
+    thread, ends it in order; options: the long flags of `xnat-ingest plan` with `_`. Raises UsageError.
+    """
+    settings, login = _settled("plan", project, server, user, password, options)
+    online = login if settings.online else None
+    return Run("plan", str(root), settings, on_event, stop or Stop()).execute(online)
+
+
+def upload(
+    root: str | Path,
+    project: str = "",
+    *,
+    server: str = "",
+    user: str = "",
+    password: str = "",
+    on_event: Emit = _silent,
+    stop: Stop | None = None,
+    **options: Option,
+) -> Result:
+    """Plans, sends, closes, verifies. The result holds every session's verdict, and why what is not proven is not.
+
+    Parameters as of plan, and the flags of `xnat-ingest upload`. Raises UsageError; all else is told by the result.
+    """
+    settings, login = _settled("upload", project, server, user, password, options)
+    command = "plan" if settings.dry_run else "upload"
+    return Run(command, str(root), settings, on_event, stop or Stop()).execute(login)
+
+
+def verify(
+    root: str | Path,
+    project: str = "",
+    *,
+    server: str = "",
+    user: str = "",
+    password: str = "",
+    on_event: Emit = _silent,
+    stop: Stop | None = None,
+    **options: Option,
+) -> Result:
+    """Compares ROOT with what the server holds; sends nothing. Parameters as of plan. Raises UsageError."""
+    settings, login = _settled("verify", project, server, user, password, options)
+    return Run("verify", str(root), settings, on_event, stop or Stop()).execute(login)
+
+
+def put_resource(
+    paths: str | Path | Sequence[str | Path],
+    label: str,
+    project: str = "",
+    *,
+    subject: str = "",
+    experiment: str = "",
+    scan: str = "",
+    overwrite: bool = False,
+    format: str = "",  # noqa: A002 - XNAT's own word
+    content: str = "",
+    tags: Sequence[str] = (),
+    server: str = "",
+    user: str = "",
+    password: str = "",
+    **options: Option,
+) -> Sent:
+    """Stores files, or what is in folders, in a resource, and looks in its listing for all of them.
+
+    paths: files keep their names, folders' files their paths below the folder; experiment: a label, or without a
+    project an accession id. Raises UsageError, Refused without the right, and what the server's trouble ends as.
+    """
+    from xnat_ingest import resourcefiles, resourceplaces, resources
+    from xnat_ingest.patience import Patience
+    from xnat_ingest.rest import Rest
+
+    place = resourceplaces.Place(project, subject, experiment, scan)
+    place.check()
+    resourceplaces.check_label(label, new=True)
+    listed = [paths] if isinstance(paths, str | Path) else paths
+    found = resourcefiles.gather([str(path) for path in listed])
+    given = {**options, "subject": subject, "experiment": experiment}
+    settings, login = _settled("resource", project, server, user, password, given)
+    assert login is not None  # noqa: S101 - only a DICOM receiver does without
+    patience = Patience(settings.retry_budget)
+    rest = Rest(
+        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    )
+    with closing(rest), rest.kept_alive():
+        sent = resources.send(
+            rest,
+            resourceplaces.find(rest, place),
+            label,
+            found.files,
+            overwrite=overwrite,
+            patience=patience,
+            format=format,
+            content=content,
+            tags=tags,
+            check_stop=lambda: None,
+        )
+    sent.failed.update(found.refused)
+    return sent
+
+
+def as_report(result: Result) -> dict[str, Any]:
+    """The result as the report file has it (docs/design.md, section 2.3)."""
+    from xnat_ingest.report import document
+
+    return document(result)
+
+
+def _settled(
+    command: str, project: str, server: str, user: str, password: str, options: Mapping[str, Any]
+) -> tuple[Settings, Credentials | None]:
+    """Settings and login from arguments, else from the environment. Raises UsageError."""
+    known = [name for name, row in TABLE.items() if command in row.commands]
+    for name in options:
+        if name not in known:
+            near = nearest(name, known)
+            raise UsageError(f"{name} is no option of {command}{f'; did you mean {near}?' if near else ''}")
+    given = {name: _value(value) for name, value in options.items()}
+    given |= {name: text for name, text in (("project", project), ("server", server), ("user", user)) if text}
+    environ = {**os.environ, "XNAT_PASS": password} if password else dict(os.environ)
+    settings = resolve(command, given, environ)
+    blind = settings.transport == "cstore" and command == "upload" and not has_server(settings, environ)
+    offline = command == "plan" and not settings.online
+    if blind or offline:
+        return settings, None
+    return settings, credentials(settings, environ, http_is_warning=bool(launch_of(environ)))
+
+
+def _value(value: Option) -> Any:
+    """As a flag would bring it: paths are text, sequences lists; the rest is parsed as JSON values of a config are."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
