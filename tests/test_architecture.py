@@ -28,7 +28,6 @@ GROUPS = (
         "planfile",
         "media",
         "pack",
-        "resourcefiles",
         "report",
         "totals",
         "niftifile",
@@ -42,8 +41,6 @@ GROUPS = (
         "proof",
         "existing",
         "resources",
-        "resourcelisting",
-        "resourceplaces",
     },
     {"prepare", "planning", "equip", "blind", "site", "sending", "direct", "closing", "deliver", "survey", "run"},
     {"selection", "aftermath", "staging", "nifti"},
@@ -64,9 +61,6 @@ ALLOWED = {
     "media": {"scan", "sources"},
     "pack": {"sources"},
     "niftifile": {"sources"},
-    "resourcefiles": {"sources"},
-    "resources": {"resourcelisting"},
-    "resourceplaces": {"resourcelisting"},
     "report": {"options"},
     "serverrules": {"serverfilter"},
     "proof": {"prearchive"},
@@ -88,7 +82,7 @@ HOMES = {
     "pydicom": {"scan"},
     "pynetdicom": {"transports"},
     "argparse": {"cli"},
-    "tarfile": {"pack", "resourcefiles", "sources"},
+    "tarfile": {"pack", "resources", "sources"},
 }
 
 

@@ -26,11 +26,11 @@ from tests.nifti_trees import (
 )
 from tests.standin import Fault, Scan, StandIn
 from tests.trees import Series, make_session
-from xnat_ingest import resources
 from xnat_ingest.nifti import run as nifti
 from xnat_ingest.nifti import send as niftisend
 from xnat_ingest.nifti import server as niftiserver
 from xnat_ingest.nifti.model import NiftiSession
+from xnat_ingest.resources import sending as resources
 
 # -- what is on the server already
 

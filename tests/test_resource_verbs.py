@@ -16,8 +16,8 @@ from tests.standin import StandIn
 from tests.standin.model import Resource
 from tests.standin.samples import Client
 from tests.trees import MR, SAMPLES
-from xnat_ingest import resourcefiles
 from xnat_ingest.cli import main
+from xnat_ingest.resources import files as resourcefiles
 
 Run = Callable[..., tuple[int, str, str]]
 SESSION = ("-P", "DEMO", "-S", "S1", "-E", "E1")

@@ -12,11 +12,12 @@ import pytest
 from tests.conftest import PASSWORD
 from tests.standin import Fault, StandIn
 from tests.standin.samples import Client
-from xnat_ingest import resourcefiles, resources
 from xnat_ingest.errors import Refused, ServerSaid, Stopped, Unreachable
 from xnat_ingest.pack import TextBody
 from xnat_ingest.patience import Patience
-from xnat_ingest.resourcelisting import _name
+from xnat_ingest.resources import files as resourcefiles
+from xnat_ingest.resources import sending as resources
+from xnat_ingest.resources.listings import _name
 from xnat_ingest.rest import Rest
 from xnat_ingest.settings import Credentials
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.standin import StandIn
 from tests.test_resource_verbs import SESSION, Run, contents, folder, kept, local, make, run
-from xnat_ingest.resourcefiles import addressable
+from xnat_ingest.resources.files import addressable
 
 __all__ = ["folder", "run"]
 ODD = (

@@ -109,8 +109,10 @@ def put_resource(
     paths: files keep their names, folders' files their paths below the folder; experiment: a label, or without a
     project an accession id. Raises UsageError, Refused without the right, and what the server's trouble ends as.
     """
-    from xnat_ingest import resourcefiles, resourceplaces, resources
     from xnat_ingest.patience import Patience
+    from xnat_ingest.resources import files as resourcefiles
+    from xnat_ingest.resources import places as resourceplaces
+    from xnat_ingest.resources import sending as resources
     from xnat_ingest.rest import Rest
 
     place = resourceplaces.Place(project, subject, experiment, scan)

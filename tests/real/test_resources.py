@@ -13,8 +13,9 @@ from tests.conftest import PASSWORD
 from tests.real.clients import Client
 from tests.standin import StandIn
 from tests.standin.samples import Client as Raw
-from xnat_ingest import resourcefiles, resources
 from xnat_ingest.patience import Patience
+from xnat_ingest.resources import files as resourcefiles
+from xnat_ingest.resources import sending as resources
 from xnat_ingest.rest import Rest
 from xnat_ingest.settings import Credentials
 

@@ -19,9 +19,9 @@ from xnat_ingest.options import add_options
 if TYPE_CHECKING:
     from xnat_ingest.options import Settings
     from xnat_ingest.patience import Patience
-    from xnat_ingest.resourcefiles import Gathered, LocalFile
-    from xnat_ingest.resourceplaces import Place
     from xnat_ingest.resources import Sent
+    from xnat_ingest.resources.files import Gathered, LocalFile
+    from xnat_ingest.resources.places import Place
     from xnat_ingest.rest import Rest
     from xnat_ingest.stop import Stop
 
@@ -66,7 +66,7 @@ def _add_put_words(action: argparse.ArgumentParser) -> None:
 
 def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest.patience import Patience
-    from xnat_ingest.resourceplaces import Place, check_label
+    from xnat_ingest.resources.places import Place, check_label
     from xnat_ingest.rest import Rest
     from xnat_ingest.settings import credentials, resolve
     from xnat_ingest.stop import Stop, pause_until
@@ -98,7 +98,7 @@ def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
     """What is to be put; asked before anything is contacted. Raises UsageError."""
     from dataclasses import replace
 
-    from xnat_ingest import resourcefiles
+    from xnat_ingest.resources import files as resourcefiles
 
     found = resourcefiles.gather(given["paths"])
     if not given["force"] and (dicom := resourcefiles.dicom_among(found.files)):
@@ -135,7 +135,8 @@ def _put(
     patience: Patience,
     stop: Stop,
 ) -> Exit:
-    from xnat_ingest import resourceplaces, resources
+    from xnat_ingest.resources import places as resourceplaces
+    from xnat_ingest.resources import sending as resources
 
     for left, why in found.left.items():
         _say(settings, f"left out {printable(left)}: {why}")
@@ -191,7 +192,8 @@ def _tell(sent: Sent, found: Gathered, parent: str, given: Mapping[str, Any]) ->
 def _list(rest: Rest, place: Place, given: Mapping[str, Any]) -> Exit:
     from dataclasses import asdict
 
-    from xnat_ingest import resourcelisting, resourceplaces
+    from xnat_ingest.resources import listings as resourcelisting
+    from xnat_ingest.resources import places as resourceplaces
 
     parent = resourceplaces.find(rest, place)
     known = resourcelisting.resources_of(rest, parent)
@@ -225,7 +227,8 @@ def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
 
 
 def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patience) -> Exit:
-    from xnat_ingest import resourcelisting, resourceplaces
+    from xnat_ingest.resources import listings as resourcelisting
+    from xnat_ingest.resources import places as resourceplaces
 
     label, names = given["label"], given["files"]
     parent = resourceplaces.find(rest, place)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from xnat_ingest.model import Instance, SetAside, SourceFile
 from xnat_ingest.naming import printable
 from xnat_ingest.niftifile import Name, judge_image, read_sidecar
-from xnat_ingest.resourcefiles import why_not
+from xnat_ingest.resources.files import why_not
 from xnat_ingest.rules import RuleSet
 from xnat_ingest.sources import Source
 

@@ -10,8 +10,8 @@ from itertools import count
 from xnat_ingest.errors import Refused, ServerSaid, SourceChanged, Unreachable
 from xnat_ingest.pack import TextBody
 from xnat_ingest.patience import MOST_ATTEMPTS, Patience, is_passing
-from xnat_ingest.resourcefiles import FilesBody, LocalFile, batches, digest_of
-from xnat_ingest.resourcelisting import Listing, Stored, listing
+from xnat_ingest.resources.files import FilesBody, LocalFile, batches, digest_of
+from xnat_ingest.resources.listings import Listing, Stored, listing
 from xnat_ingest.rest import Rest
 
 __all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing", "put_text", "send"]

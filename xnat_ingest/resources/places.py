@@ -10,8 +10,8 @@ from itertools import count
 from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
 from xnat_ingest.naming import printable
 from xnat_ingest.patience import Patience, is_passing
-from xnat_ingest.resourcefiles import addressable
-from xnat_ingest.resourcelisting import listing, resources_of
+from xnat_ingest.resources.files import addressable
+from xnat_ingest.resources.listings import listing, resources_of
 from xnat_ingest.rest import Rest
 
 
