@@ -110,6 +110,8 @@ def ours(site: StandIn, folder: Path, trouble: Trouble) -> tuple[int | None, str
     environ |= {"XNAT_HOST": site.url, "XNAT_USER": "up"}
     report = folder / "report.json"
     words = ["upload", str(folder / "tree"), "-P", trouble.project, "--destination", "prearchive"]
+    if trouble.filter:  # what it knows of a filter beforehand it would set aside
+        words.append("--ignore-server-filter")
     command = [sys.executable, "-m", "xnat_ingest", *words, "--report", str(report)]
     try:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUNNING, cwd=ROOT)
