@@ -8,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,6 +17,7 @@ from xnat_ingest.errors import IngestError
 from xnat_ingest.model import SetAside, SourceFile
 from xnat_ingest.sources.kinds import Kind
 from xnat_ingest.sources.protocol import Source
+from xnat_ingest.sources.views import View
 
 # Beyond this many bytes, what packs better than this is made to fill something, not to hold images.
 BOMB_SIZE = 1 << 30
@@ -88,7 +89,19 @@ class Bombs:
 TOO_LARGE = "would unpack to far more than an archive of this size holds; unpack it yourself if that is right"
 
 
-class ZipSource:
+class Archive:
+    """What all archives have in common. is_stream: see Source.in_order."""
+
+    is_stream = False
+
+    def in_order(self, path: str) -> bool:  # noqa: ARG002 - all of an archive is of one kind
+        return self.is_stream
+
+    def name_of(self, folder: str) -> str:
+        return folder.rpartition("/")[2]
+
+
+class ZipSource(Archive):
     """A zip, by its central directory."""
 
     def __init__(self, path: Path) -> None:
@@ -120,12 +133,6 @@ class ZipSource:
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path].file_size, self._path.stat().st_mtime_ns
 
-    def in_order(self, path: str) -> bool:  # noqa: ARG002 - a zip is read by seeking
-        return False
-
-    def name_of(self, folder: str) -> str:
-        return folder.rpartition("/")[2]
-
 
 def _judge_zip(path: str, info: zipfile.ZipInfo, bombs: Bombs) -> SetAside | None:
     kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0  # 3: made on Unix
@@ -140,7 +147,7 @@ def _judge_zip(path: str, info: zipfile.ZipInfo, bombs: Bombs) -> SetAside | Non
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.file_size, info.compress_size) else None
 
 
-class TarSource:
+class TarSource(Archive):
     """A plain tar: each member is a piece of the file."""
 
     def __init__(self, path: Path) -> None:
@@ -160,16 +167,10 @@ class TarSource:
 
     def open(self, path: str) -> BinaryIO:
         offset, size = self._members[path]
-        return cast(BinaryIO, io.BufferedReader(Piece(self._path.open("rb"), offset, size)))
+        return cast(BinaryIO, Piece(self._path.open("rb"), offset, size))
 
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path][1], self._path.stat().st_mtime_ns
-
-    def in_order(self, path: str) -> bool:  # noqa: ARG002 - a tar is read by seeking
-        return False
-
-    def name_of(self, folder: str) -> str:
-        return folder.rpartition("/")[2]
 
 
 def tar_members(stream: BinaryIO, archive: Path) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
@@ -201,37 +202,19 @@ def _judge_tar(path: str, info: tarfile.TarInfo, bombs: Bombs) -> SetAside | Non
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.size) else None
 
 
-class Piece(io.RawIOBase):
+class Piece(View):
     """A part of a seekable stream, as a stream of its own; closes what it is a part of."""
 
     def __init__(self, whole: BinaryIO, offset: int, size: int) -> None:
+        super().__init__(size)
         self._whole = whole
         self._offset = offset
-        self._size = size
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Iterable[int]) -> int:  # type: ignore[override]
-        view = memoryview(cast(bytearray, buffer))
-        wanted = min(len(view), max(0, self._size - self._at))
+    def read(self, size: int | None = -1) -> bytes:
         self._whole.seek(self._offset + self._at)
-        data = self._whole.read(wanted)
-        view[: len(data)] = data
+        data = self._whole.read(self._wanted(size))
         self._at += len(data)
-        return len(data)
+        return data
 
     def close(self) -> None:
         if not self.closed:

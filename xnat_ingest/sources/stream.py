@@ -6,7 +6,7 @@ Members are listed, read and sent in archive order, so that each of these takes 
 from __future__ import annotations
 
 import gzip
-import io
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.model import SetAside, SourceFile
-from xnat_ingest.sources.archives import tar_members
+from xnat_ingest.sources.archives import Archive, tar_members
+from xnat_ingest.sources.views import View
 
 # Bytes that a reader may go back without another pass: headers are read to and fro within much less.
 BACKLOG = 1 << 20
 _BLOCK = 1 << 18
 
 
-class _Pass(io.RawIOBase):
+class _Pass(View):
     """One reading of the unpacked stream; may be sought: forward by reading, backward within the backlog, or by
     beginning anew."""
 
     def __init__(self, source: StreamSource) -> None:
+        super().__init__(sys.maxsize)  # nobody knows where it ends before it has been there
         self._source = source
         self._begin()
-        self._at = 0
 
     def _begin(self) -> None:
         self._source.passes += 1
@@ -36,24 +37,8 @@ class _Pass(io.RawIOBase):
         self._past = b""
         self._end = 0  # of what was read so far; the backlog is the last of it
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            raise OSError(29, "a stream has no known end")
-        self._at = max(0, offset + (self._at if whence == io.SEEK_CUR else 0))
-        return self._at
-
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            return self.readall()
+        size = self._wanted(size)
         if self._at < self._end - len(self._past):
             self._gzip.close()
             self._begin()
@@ -80,8 +65,10 @@ class _Pass(io.RawIOBase):
         super().close()
 
 
-class StreamSource:
+class StreamSource(Archive):
     """A tar.gz. passes: how often it has been read from its start."""
+
+    is_stream = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,12 +99,6 @@ class StreamSource:
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path][1], self.path.stat().st_mtime_ns
 
-    def in_order(self, path: str) -> bool:  # noqa: ARG002 - all of it is one stream
-        return True
-
-    def name_of(self, folder: str) -> str:
-        return folder.rpartition("/")[2]
-
     def nearest(self, offset: int) -> _Pass:
         """The reading that has come nearest to the offset without passing it, taken out of the idle ones."""
         with self._lock:
@@ -136,34 +117,18 @@ class StreamSource:
             self._idle.append(reading)
 
 
-class _Member(io.RawIOBase):
+class _Member(View):
     """One member; holds a reading of the stream until it is closed."""
 
     def __init__(self, source: StreamSource, offset: int, size: int) -> None:
+        super().__init__(size)
         self._source = source
         self._offset = offset
-        self._size = size
-        self._at = 0
         self._reading = source.nearest(offset)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._size - self._at)
         self._reading.seek(self._offset + self._at)
-        data = self._reading.read(left if size is None or size < 0 else min(size, left))
+        data = self._reading.read(self._wanted(size))
         self._at += len(data)
         return data
 

@@ -1,0 +1,32 @@
+"""Streams within streams."""
+
+from __future__ import annotations
+
+import io
+
+
+class View(io.RawIOBase):
+    """A stream of known length, read at a place of its own. What it shows is read by `read`, which is its user's."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def _wanted(self, size: int | None) -> int:
+        """How many bytes a read of this size is to bring at most."""
+        left = max(0, self._size - self._at)
+        return left if size is None or size < 0 else min(size, left)
