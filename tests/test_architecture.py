@@ -15,6 +15,7 @@ GROUPS = (
     {"errors", "naming", "model", "tables", "replies", "fileformat", "patience", "pace", "stop"},
     {
         "options",
+        "foreign",
         "schemas",
         "config",
         "settings",

@@ -84,6 +84,7 @@ class _Delivery:
         self.notes: list[Problem] = []
         self.archive_uri = ""
         self._overwrite = False
+        self._goes_direct = False
         self._may_edit = site.projects[session.project].may_edit
 
     @property
@@ -127,6 +128,10 @@ class _Delivery:
         self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self._check_row)
         if not self.site.transport.names_rows and not self._may_edit:
             return self._wait_for_archive(len(seen))
+        if not self.sending.uri and self._goes_direct:
+            self._goes_direct = False  # the receiver archives by itself: what is left, the next look shows
+            direct.finish(self.site, self.session)
+            return self._run()
         if self.sending.uri:
             self._reconcile(decision.lacks)
             self._close()
@@ -137,7 +142,8 @@ class _Delivery:
         follow them to where they may not belong."""
         rows = self.site.rows(self.session.project, fresh=True)
         self.sending.uri = next((row.uri for row in rows if row.is_ours(self.session, by_dicom=True)), "")
-        if not self.sending.uri and not direct.is_receiving(self.site.rest, self.session):
+        self._goes_direct = not self.sending.uri and direct.is_receiving(self.site.rest, self.session)
+        if not self.sending.uri and not self._goes_direct:
             raise SessionTrouble("rerouted", f"{NO_ROW}. No more of it was sent")
 
     def _wait_for_archive(self, already: int) -> Verdict:

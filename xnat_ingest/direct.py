@@ -53,14 +53,13 @@ class Direct:
         assert site.direct is not None  # noqa: S101 - whoever has no such way does not come here
         self._site = site
         self._session = session
-        self._address = address_of(session)
         self._sending = Sending(
             session,
             site.direct,
             site.parts,
             site.emit,
             site.check_stop,
-            direct=self._address,
+            direct=address_of(session),
             in_order=in_order,
         )
 
@@ -70,8 +69,8 @@ class Direct:
 
     def send(self, instances: Sequence[Instance]) -> None:
         """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
-        if self._status() not in ("", RECEIVING):  # another run's, in the middle of being archived
-            self._wait()
+        if status_of(self._site.rest, self._session) not in ("", RECEIVING):
+            _wait(self._site, self._session)  # another run's, in the middle of being archived
             return
         try:
             self._sending.send(instances, self._fall_back)
@@ -79,35 +78,37 @@ class Direct:
             text = f"{self._session.title}: the server takes it by way of the prearchive, not directly"
             self._site.emit(Event("warning", {"text": text}))
         if self._sending.went_direct:
-            self._site.check_stop()
-            self._trigger()
-            self._wait()
-            self._site.known(self._session.project, fresh=True)
+            finish(self._site, self._session)
 
     def _fall_back(self) -> None:
         raise _FellBack
 
-    def _trigger(self) -> None:
-        """Has it archived now. Without a right to, or with a file still under way, the server does it when idle."""
-        try:
-            self._site.rest.request("POST", self._address, accept=(200, 404), timeout=CLOSING_TIMEOUT)
-        except ServerSaid as error:
-            if error.status < 500:
-                raise
-            self._site.emit(Event("warning", {"text": f"{self._session.title}: {error}; waiting for the server"}))
 
-    def _wait(self) -> None:
-        """Until the row is gone: into the archive, or, when that failed, into the prearchive."""
-        deadline = time.monotonic() + SETTLE_LIMIT
-        wait = 0.2
-        while (status := self._status()) and status != "ERROR":
-            if time.monotonic() > deadline:
-                raise SessionTrouble(
-                    "server-fault",
-                    f"the server is still busy archiving {self._address} ({status}); run again later",
-                )
-            self._site.patience.pause(wait)
-            wait = min(wait * 1.5, 5.0)
+def finish(site: Site, session: Session) -> None:
+    """Has the server archive what it took, and waits until it has. Raises IngestError.
 
-    def _status(self) -> str:
-        return status_of(self._site.rest, self._session)
+    Without the right to ask for it, or with a file still under way, the server does it when nothing more comes.
+    """
+    site.check_stop()
+    try:
+        site.rest.request("POST", address_of(session), accept=(200, 404), timeout=CLOSING_TIMEOUT)
+    except ServerSaid as error:
+        if error.status < 500:
+            raise
+        site.emit(Event("warning", {"text": f"{session.title}: {error}; waiting for the server"}))
+    _wait(site, session)
+    site.known(session.project, fresh=True)
+
+
+def _wait(site: Site, session: Session) -> None:
+    """Until the row is gone: into the archive, or, when that failed, into the prearchive."""
+    deadline = time.monotonic() + SETTLE_LIMIT
+    wait = 0.2
+    while (status := status_of(site.rest, session)) and status != "ERROR":
+        if time.monotonic() > deadline:
+            raise SessionTrouble(
+                "server-fault",
+                f"the server is still busy archiving {address_of(session)} ({status}); run again later",
+            )
+        site.patience.pause(wait)
+        wait = min(wait * 1.5, 5.0)

@@ -30,9 +30,11 @@ def make_site(
     *,
     timestamp: str,
     sends: bool,
+    counted: Callable[[int], None],
 ) -> Site:
-    """timestamp: the run's own PREARC_TIMESTAMP; sends: the command is upload."""
-    way = _way(settings, source, rest, timestamp)
+    """timestamp: the run's own PREARC_TIMESTAMP; sends: the command is upload; counted: told the bytes that go
+    otherwise than by rest."""
+    way = _way(settings, source, rest, timestamp, counted)
     pace = Pace(settings.workers)
 
     def settle(session: Session) -> None:
@@ -45,7 +47,8 @@ def make_site(
         inner = TRANSPORTS[settings.transport](way)
         return Retrying(inner, lambda: rest.get("/data/auth"), patience, pace, settle, last_resort)
 
-    direct = sends and settings.destination == "direct-archive"
+    # A DICOM receiver goes past the prearchive when it is set up so, and not when it is asked to.
+    direct = sends and settings.destination == "direct-archive" and settings.transport != "cstore"
     return Site(
         rest=rest,
         transport=transport(way),
@@ -71,13 +74,15 @@ def check_receiver(settings: Settings) -> None:
         tls_of(receiver_of(settings, "https://the.server"))
 
 
-def blind_transport(settings: Settings, source: Source, patience: Patience) -> Transport:
+def blind_transport(
+    settings: Settings, source: Source, patience: Patience, counted: Callable[[int], None]
+) -> Transport:
     """To a DICOM receiver, without a server beside it."""
-    inner = TRANSPORTS["cstore"](_way(settings, source, None, ""))
+    inner = TRANSPORTS["cstore"](_way(settings, source, None, "", counted))
     return Retrying(inner, lambda: None, patience, Pace(settings.workers), lambda _: None)
 
 
-def _way(settings: Settings, source: Source, rest: Rest | None, timestamp: str) -> Way:
+def _way(settings: Settings, source: Source, rest: Rest | None, timestamp: str, counted: Callable[[int], None]) -> Way:
     by_dicom = settings.transport == "cstore"
     return Way(
         rest,
@@ -87,4 +92,5 @@ def _way(settings: Settings, source: Source, rest: Rest | None, timestamp: str) 
         settings.workers,
         settings.archive_format,
         receiver_of(settings, rest.server if rest else "") if by_dicom else None,
+        counted=counted,
     )

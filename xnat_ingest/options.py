@@ -15,18 +15,6 @@ IMAGES = (*TREE, "nifti")
 PROJECT = (*TREE, "ping")
 ALL = (*PROJECT, "nifti", "register", "resource", "prearchive")
 
-# What users of other tools type -> what it is called here.
-FOREIGN_FLAGS = {
-    "--overwrite": "--existing overwrite",
-    "--prearchive": "--destination prearchive",
-    "--gradual": "--transport gradual",
-    "--env": "the environment variables XNAT_HOST, XNAT_USER and XNAT_PASS",
-    "--username": "--user",
-    "--password": "the environment variable XNAT_PASS, or --password-file",
-    "--url": "--server",
-    "--session": "-E/--experiment",
-}
-
 Parse = Callable[[str], object]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,6 +59,8 @@ class Run:
         self.planning = planned or planning(root, settings, emit, stop.check)
         check_receiver(settings)
         self.rules = SiteRules()
+        self._bytes = 0  # sent otherwise than by rest
+        self._counting = threading.Lock()
         self.rest: Rest | None = None
         self.patience = Patience(settings.retry_budget)
         self.plan = Plan(settings.project, (), (), (), 0)
@@ -141,6 +144,7 @@ class Run:
                 projects,
                 timestamp=run_timestamp(self.started),
                 sends=self.command == "upload",
+                counted=self._count,
             )
             self.plan = ask_projects(site, self.plan, self._ask)
             if self._filters:
@@ -156,7 +160,7 @@ class Run:
 
     def _blind(self) -> list[Outcome]:
         """C-STORE without a server to ask."""
-        transport = blind_transport(self.settings, self.planning.source, self.patience)
+        transport = blind_transport(self.settings, self.planning.source, self.patience, self._count)
         self._make_plan()
         with self._pools() as (pool, parts):
             return self._each(pool, lambda s: send_blind(s, transport, parts, self.emit, self.stop.check))
@@ -180,6 +184,10 @@ class Run:
         futures = [pool.submit(self._one, session, work) for session in sessions]
         await_all(futures, self.stop, GRACE)
         return [self._ended(*pair) for pair in zip(futures, sessions, strict=True)]
+
+    def _count(self, number: int) -> None:
+        with self._counting:
+            self._bytes += number
 
     def _ended(self, future: Future[Outcome], session: Session) -> Outcome:
         if future.done():
@@ -252,7 +260,7 @@ class Run:
             codes.add(Stopped(self.stop.signum).exit_code)
         code = next(code for code in PRECEDENCE if code in codes)
         sums |= {
-            "bytes_sent": rest.traffic.bytes_sent if rest else 0,
+            "bytes_sent": (rest.traffic.bytes_sent if rest else 0) + self._bytes,
             "requests": rest.traffic.requests if rest else 0,
             "retries": self.patience.repeats,
             "seconds": round(time.monotonic() - self._clock, 3),

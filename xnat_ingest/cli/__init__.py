@@ -13,7 +13,7 @@ from typing import NoReturn
 from xnat_ingest import __version__
 from xnat_ingest.cli import nifti, prearchive, resource, service, tree
 from xnat_ingest.cli.ending import unheard
-from xnat_ingest.cli.words import COMMANDS, make_parser
+from xnat_ingest.cli.words import COMMANDS, make_parser, parse
 from xnat_ingest.errors import Exit, IngestError, trace
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
@@ -64,15 +64,10 @@ def _modernised(words: list[str]) -> list[str]:
 
 
 def _run(words: list[str], environ: Mapping[str, str]) -> int:
-    parsed, stray = make_parser().parse_known_args(words)
-    given = vars(parsed)
+    given, stray = parse(words)
     command = given.pop("command")
     if command == "command":
-        if stray and given["action"] != "run":
-            make_parser().parse_args(words)  # says what is wrong with them
         return service.command(given, stray, environ)
-    if stray:
-        make_parser().parse_args(words)
     if command == "presets":
         return tree.presets(given["name"])
     if command == "prearchive":

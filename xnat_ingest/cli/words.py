@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from xnat_ingest import __version__
 from xnat_ingest.cli import nifti, prearchive, resource, service, tree
 from xnat_ingest.errors import EXIT_MEANING, UsageError
-from xnat_ingest.options import FOREIGN_FLAGS, add_options
+from xnat_ingest.naming import nearest
+from xnat_ingest.options import add_options
 
 COMMANDS = {
     "plan": "what would be sent, and every conflict; opens no socket (--online asks the server too)",
@@ -36,15 +37,59 @@ WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 
+class _Misread(UsageError):
+    """What argparse says, and which command's parser said it."""
+
+    def __init__(self, message: str, parser: _Parser) -> None:
+        super().__init__(f"{message} (see {parser.prog} --help)")
+        self.message = message
+        self.parser = parser
+
+
 class _Parser(argparse.ArgumentParser):
-    """Errors come as UsageError, naming our flag where another tool's was given."""
+    """Errors come as UsageError. The parser of the innermost command is the `parser` of what was parsed."""
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words)
+        self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
-        words = message.replace("=", " ").split()
-        for foreign, ours in FOREIGN_FLAGS.items():
-            if foreign in words:
-                raise UsageError(f"{foreign} is another tool's flag; here it is {ours}")
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        raise _Misread(message, self)
+
+    def refusal(self, words: Sequence[str], message: str) -> UsageError:
+        """The error that helps most: what another tool's flag or command is called here, or what flag was meant."""
+        from xnat_ingest.foreign import command_sentence, flag_sentence
+
+        if "invalid choice" in message and (said := command_sentence(words)):
+            return UsageError(said)
+        own = self._option_string_actions
+        for word, following in zip(words, (*words[1:], ""), strict=True):
+            is_foreign = word[:1] in ("-", "+") and word.partition("=")[0] not in own
+            if is_foreign and (said := flag_sentence(word, following, self.prog.split()[1:])):
+                return UsageError(said)
+        return _Misread(message, self)
+
+    def unknown(self, words: Sequence[str], stray: Sequence[str]) -> UsageError:
+        """stray: those of the words that nothing takes."""
+        flags = (word[2:].partition("=")[0] for word in stray if word.startswith("--"))
+        known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+        near = next((close for name in flags if (close := nearest(name, known))), None)
+        hint = f" (did you mean --{near}?)" if near else ""
+        return self.refusal(words, f"unrecognized arguments: {' '.join(stray)}{hint}")
+
+
+def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The flags and positional words of a command line by name; and what no flag takes, which only `command run` may
+    have. Raises UsageError."""
+    try:
+        parsed, stray = make_parser().parse_known_args(words)
+    except _Misread as error:
+        raise error.parser.refusal(words, error.message) from None
+    given = vars(parsed)
+    parser: _Parser = given.pop("parser")
+    if stray and (given["command"], given.get("action")) != ("command", "run"):
+        raise parser.unknown(words, stray)
+    return given, stray
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ __all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "ask_receiv
 class Way:
     """What a transport is made of. timestamp: this run's own PREARC_TIMESTAMP; archive_format: auto is tar, since
     whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
-    prearchive."""
+    prearchive; counted: told the bytes that C-STORE sends."""
 
     rest: Rest | None
     source: Source
@@ -31,6 +31,7 @@ class Way:
     archive_format: str = "auto"
     receiver: Receiver | None = None
     direct: bool = False
+    counted: Callable[[int], None] = lambda _: None
 
 
 def _c_store(way: Way) -> Transport:
@@ -38,7 +39,7 @@ def _c_store(way: Way) -> Transport:
 
     if way.receiver is None:
         raise UsageError("C-STORE needs a DICOM receiver: give --dicom-host HOST")
-    return CStore(way.receiver, way.source, way.part_size, way.workers)
+    return CStore(way.receiver, way.source, way.part_size, way.workers, way.counted)
 
 
 def _archive(way: Way) -> Transport:

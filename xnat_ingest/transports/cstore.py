@@ -41,12 +41,20 @@ class CStore:
 
     names_rows = False
 
-    def __init__(self, receiver: Receiver, source: Source, part_size: int, workers: int) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        source: Source,
+        part_size: int,
+        workers: int,
+        counted: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._receiver = receiver
         self._tls = tls_of(receiver)
         self._source = source
         self._part_size = part_size
         self._workers = workers
+        self._counted = counted
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         """As archives are cut, and then so that the contexts of each fit into one association."""
@@ -62,7 +70,12 @@ class CStore:
         """One part. Raises Unreachable when the whole part should be sent again: the receiver stores an instance that
         comes twice over itself."""
         stamp = stamp_of(self._receiver.route, session)
-        return _UnderWay(self._source, self._open, stamp, part, sent).send()
+
+        def both(number: int) -> None:
+            self._counted(number)
+            sent(number)
+
+        return _UnderWay(self._source, self._open, stamp, part, both).send()
 
     def check(self) -> str:
         return echo(self._receiver, self._tls)

@@ -1,0 +1,103 @@
+"""Flags and commands of other tools, typed here: each is a usage error that names ours; and flags misspelt."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+
+from xnat_ingest import foreign
+from xnat_ingest.cli import COMMANDS, main, make_parser
+
+# A call of each command to which a flag is added.
+CALLS = {
+    "plan": ["plan", "/data"],
+    "upload": ["upload", "/data"],
+    "verify": ["verify", "/data"],
+    "nifti": ["nifti", "/data"],
+    "ping": ["ping"],
+    "dicomUpload": ["dicomUpload", "URL", "USER", "PASS", "PROJECT", "/data"],
+    "prearchive": ["prearchive", "archive", "A"],
+    "prearchive archive": ["prearchive", "archive", "A"],
+    "prearchive list": ["prearchive", "list"],
+    "prearchive delete": ["prearchive", "delete", "A"],
+    "resource": ["resource", "put", "a.txt", "--label", "A"],
+    "resource list": ["resource", "list"],
+    "resource delete": ["resource", "delete", "--label", "A"],
+}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The sentence of a usage error."""
+    capsys.readouterr()
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    return said.err.removeprefix("xnat-ingest: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize("row", foreign.FLAGS, ids=lambda row: row.names[0])
+def test_a_flag_of_another_tool(capsys: pytest.CaptureFixture[str], row: foreign.Flag) -> None:
+    for command in row.commands or ("upload",):
+        for name in row.names:
+            said = refused(capsys, *CALLS[command], *name.split("="))
+            assert said.startswith(f"{name.replace('=', ' ')} is ")
+            assert f"here it is {row.here}" in said or f"{row.here} (of " in said or said.endswith(f"out: {row.why}")
+            assert "=" not in name or said == refused(capsys, *CALLS[command], name)
+
+
+@pytest.mark.parametrize("row", foreign.COMMANDS, ids=lambda row: row.name)
+def test_a_command_of_another_tool(capsys: pytest.CaptureFixture[str], row: foreign.Command) -> None:
+    said = refused(capsys, *row.name.split(), "P", "--all")
+    assert said.startswith(f"{row.name} is another tool's command; ")
+    assert f"here it is {row.here}" in said or said.endswith(f"none here: {row.why}")
+    assert row.here.split(" ")[0] in {"", *COMMANDS}
+
+
+def test_the_forms_of_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in {
+        "upload x --overwrite": "--overwrite is another tool's flag; here it is --existing overwrite",
+        "upload x --mode=zip": "--mode zip is another tool's flag; here it is --archive-format zip",
+        "plan --mode zip x": "--mode zip is another tool's flag; here it is --archive-format zip",
+        "upload +sd x": "+sd is another tool's flag; leave it out: ROOT is read with all its folders",
+        "resource put x --session E": "--session is another tool's flag; here it is -E/--experiment",
+        "prearchive list --host h": "--host is another tool's flag; here it is --server",
+        "ping --host h": "--host is other tools' flag; here it is --server (of xnatpy, bxl); "
+        "or --dicom-host (of xnatctl)",
+        "session list": "session is another tool's command; there is none here: "
+        "this program only brings data into XNAT",
+        "upload --exlude a": "unrecognized arguments: --exlude (did you mean --exclude?) "
+        "(see xnat-ingest upload --help)",
+        "nifti x --overwrite --bogus": "unrecognized arguments: --bogus (see xnat-ingest nifti --help)",
+        "prearchive list --statsu=A": "unrecognized arguments: --statsu=A (did you mean --status?) "
+        "(see xnat-ingest prearchive list --help)",
+        "upload x y": "unrecognized arguments: y (see xnat-ingest upload --help)",
+    }.items():
+        assert refused(capsys, *words.split()) == sentence
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its words."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    waiting = [("", make_parser())]
+    while waiting:
+        name, parser = waiting.pop()
+        found[name] = parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                waiting += [(f"{name} {word}".strip(), one) for word, one in action.choices.items()]
+    return found
+
+
+def test_no_flag_of_ours_is_taken_for_another_tools() -> None:
+    for name, parser in parsers().items():
+        for row in foreign.FLAGS:
+            if name and name in row.commands:
+                assert not set(row.names) & set(parser._option_string_actions), name
+
+
+def test_what_is_named_instead_exists() -> None:
+    own = {flag for parser in parsers().values() for flag in parser._option_string_actions}
+    for row in foreign.FLAGS:
+        assert set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", row.here)) <= own, row
