@@ -82,7 +82,7 @@ def holds_the_contract(ingest: Ingest, site: StandIn, given: Given, way: Way, ou
         before, arrived = stamps(site), len(received)
         again = proven(ingest("upload", what, *settled, *transport), given)
         assert again.totals["already_there"] == len(there) - way.sent_again
-    assert (again.totals["bytes_sent"] > 0) == (way.sent_again > 0)
+        assert (again.totals["bytes_sent"] > 0) == (way.sent_again > 0)
         assert len(received) == arrived + way.sent_again
         if way.sent_again:
             assert but(stamped, on_disk(site)) == there
