@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.standin import ArchivedSession, Project, StandIn, User
-from xnat_ingest import closing, deliver, patience, prearchive
+from xnat_ingest import closing, ourrow, patience, prearchive
 from xnat_ingest.cli import main
 
 PASSWORD = "pass word/with:signs%"
@@ -78,7 +78,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "BASE", 0.01)
     monkeypatch.setattr(prearchive, "STILL", 0.6)
     monkeypatch.setattr(prearchive, "STILL_LIMIT", 6.0)
-    monkeypatch.setattr(deliver, "WATCH", 0.15)
+    monkeypatch.setattr(ourrow, "WATCH", 0.15)
     monkeypatch.setattr(closing, "WATCH", 0.15)
 
 

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from dataclasses import replace
-from itertools import count
 
 from xnat_ingest import direct, prearchive
 from xnat_ingest.closing import Closing, LiveRow
-from xnat_ingest.errors import IngestError, ServerSaid, SessionTrouble, Stopped, Unreachable, kind_of
+from xnat_ingest.errors import IngestError, SessionTrouble, Stopped, kind_of
 from xnat_ingest.existing import Decision, Standing, judge
 from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
-from xnat_ingest.patience import is_passing
-from xnat_ingest.proof import NOWHERE, Comparison, Holding, compare, in_archive, in_row
+from xnat_ingest.ourrow import OurRow
+from xnat_ingest.proof import NOWHERE, Comparison, compare, in_archive, in_row
 from xnat_ingest.sending import Sending
 from xnat_ingest.site import Site
 
-# A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
-WATCH = 5.0
 # Seconds; a server takes a session to be complete when nothing has come for 5 minutes, and looks once a minute.
 ARCHIVE_LIMIT = 600.0
-NO_ROW = (
-    "the DICOM receiver answered success, and the project has no row of this session: it filters, or its routing does "
-    "not read what --route says, or it sends elsewhere"
-)
 NOT_TAKEN = "the server answered success and took none of the files sent with it"
 # Rounds of waiting for a busy row, and of comparing and sending again before a closing.
 ROUNDS = 3
@@ -83,9 +75,7 @@ class _Delivery:
         self.before = compare((), NOWHERE)  # what the archive held when we came
         self.notes: list[Problem] = []
         self.archive_uri = ""
-        self._overwrite = False
-        self._goes_direct = False
-        self._may_edit = site.projects[session.project].may_edit
+        self.row = OurRow(site, session, self.sending)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -110,7 +100,7 @@ class _Delivery:
             return conflict(self.session, decision.conflict)
         self.before = decision.archive
         self.notes += decision.notes
-        self._overwrite = decision.overwrite
+        self.row.overwrite = decision.overwrite
         if not decision.lacks:
             self.sending.tell(self.session.instances)
             return self._verdict(decision.archive, len(decision.archive.seen))
@@ -120,31 +110,22 @@ class _Delivery:
             self.sending.attempts += way.attempts
             return self._run()
         self.sending.disturbed = False
-        there = self._join_row(decision, standing.holding)
+        there = self.row.join(decision, standing.holding)
         seen = decision.archive.seen | there
         if self.site.existing == "overwrite":
             seen = there
         self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
-        self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self._check_row)
-        if not self.site.transport.names_rows and not self._may_edit:
+        self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self.row.check)
+        if not self.site.transport.names_rows and not self.row.may_edit:
             return self._wait_for_archive(len(seen))
-        if not self.sending.uri and self._goes_direct:
-            self._goes_direct = False  # the receiver archives by itself: what is left, the next look shows
+        if not self.sending.uri and self.row.goes_direct:
+            self.row.goes_direct = False  # the receiver archives by itself: what is left, the next look shows
             direct.finish(self.site, self.session)
             return self._run()
         if self.sending.uri:
             self._reconcile(decision.lacks)
             self._close()
         return self._prove(decision, len(seen))
-
-    def _find_row(self) -> None:
-        """The row that a DICOM receiver has made of the first files: nobody tells it, so it is looked for, before more
-        follow them to where they may not belong."""
-        rows = self.site.rows(self.session.project, fresh=True)
-        self.sending.uri = next((row.uri for row in rows if row.is_ours(self.session, by_dicom=True)), "")
-        self._goes_direct = not self.sending.uri and direct.is_receiving(self.site.rest, self.session)
-        if not self.sending.uri and not self._goes_direct:
-            raise SessionTrouble("rerouted", f"{NO_ROW}. No more of it was sent")
 
     def _wait_for_archive(self, already: int) -> Verdict:
         """Without the right to close, or to see a row's files: until the server has archived it by itself."""
@@ -156,78 +137,6 @@ class _Delivery:
             return verdict
         why = "accepted by the DICOM receiver, and not in the archive yet; more is not to be seen without edit right"
         return replace(verdict, word="unverified", missing={}, unverified=dict.fromkeys(verdict.missing, why))
-
-    def _join_row(self, decision: Decision, archive: Holding) -> frozenset[str]:
-        """What our row, if there is one, already holds whole."""
-        row = decision.row if self._may_edit else None
-        if row is None:
-            self.sending.uri = ""
-            return frozenset()
-        self.sending.uri = row.uri
-        holding = self._built(row.uri)
-        self._overwrite |= not archive.sizes.keys().isdisjoint(holding.sizes)
-        if row.status.startswith("RECEIVING"):
-            self._watch(row, holding)
-        return self._whole(decision.lacks, holding, in_peace=row.status == "READY")
-
-    def _watch(self, row: prearchive.Row, holding: Holding) -> None:
-        """A row that was receiving may be another run's: then it leaves READY, or grows."""
-        self.site.patience.pause(WATCH)
-        now = prearchive.row(self.site.rest, row.uri)
-        if now is None or now.status != "READY" or self._built(row.uri).sizes != holding.sizes:
-            raise LiveRow(row.uri)
-
-    def _built(self, uri: str) -> Holding:
-        """What a row holds now. Building twice is building once, so it may be repeated."""
-        for attempt in count(1):
-            try:
-                prearchive.build(self.site.rest, uri)
-                break
-            except (ServerSaid, Unreachable) as error:
-                row = prearchive.settle(self.site.rest, uri, self.site.patience.pause)
-                if row is None or error.status in (409, 500):
-                    # Most likely somebody else has it, or is in the middle of a file.
-                    raise LiveRow(uri, f"the server could not build it ({error})") from error
-                if not is_passing(error):
-                    raise
-                self.site.patience.wait(error, attempt)
-        return in_row(self.site.rest, uri)
-
-    def _whole(self, instances: tuple[Instance, ...], holding: Holding, *, in_peace: bool) -> frozenset[str]:
-        """Which of the instances a row holds whole.
-
-        A row may have been cut off in the middle, and then built. A file that looks long enough may lack its end
-        where the header is long and the pixels are few. The server changes whole files alike, so a file counts only
-        when its length differs from the source's as that of others does; those without pixels are sent again unless
-        the row was left in peace.
-        """
-        found = compare(instances, holding)
-        sound = found.verified
-        change = {i.sop_uid: holding.sizes[i.name] - i.size for i in instances if i.sop_uid in sound}
-        usual = Counter(change.values())
-        return (found.counted if in_peace else frozenset()) | frozenset(
-            i.sop_uid
-            for i in instances
-            if (in_peace or i.pixel_bytes)
-            and i.sop_uid in sound
-            and (change[i.sop_uid] == 0 or usual[change[i.sop_uid]] > 2)
-        )
-
-    def _check_row(self) -> None:
-        if not self.site.transport.names_rows:
-            if self._may_edit:
-                self._find_row()
-            return
-        uri = self.sending.uri
-        row = prearchive.row(self.site.rest, uri)
-        if row is None or row.timestamp != self.site.timestamp:
-            raise LiveRow(uri)
-        if not row.is_ours(self.session):
-            raise SessionTrouble(
-                "foreign-row",
-                f"the server put the first files into row {row.uri} (subject {row.subject}, session {row.label}), "
-                "which is not this program's; nothing was closed",
-            )
 
     def _wait_for_others(self, live: LiveRow, *, last: bool) -> None:
         text = f"row {live.uri}: {live.sign}"
@@ -249,32 +158,19 @@ class _Delivery:
                 break
             self.sending.disturbed = False
             wanted = tuple(i for i in lacks if i.sop_uid not in self.sending.failed)
-            whole = self._whole(wanted, self._built(self.sending.uri), in_peace=False)
-            self.sending.send([i for i in wanted if i.sop_uid not in whole], self._check_row)
+            whole = self.row.whole(wanted, self.row.built(self.sending.uri), in_peace=False)
+            self.sending.send([i for i in wanted if i.sop_uid not in whole], self.row.check)
         if self.sending.disturbed:
             text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
             raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
-        self._look_for_broken_copies(lacks)
-
-    def _look_for_broken_copies(self, lacks: tuple[Instance, ...]) -> None:
-        refused = [i for i in lacks if i.sop_uid in self.sending.failed]
-        if not refused:
-            return
-        holding = self._built(self.sending.uri)
-        broken = [i for i in refused if i.name in holding.sizes]
-        if broken:
-            raise SessionTrouble(
-                "server-fault",
-                f"row {self.sending.uri} holds {len(broken)} broken copies of files that cannot be sent again, so it "
-                f"is not closed: delete it ({prearchive.command_for(self.sending.uri, 'delete')}), then run again",
-            )
+        self.row.refuse_broken_copies(lacks)
 
     def _close(self) -> None:
         Closing(
             self.site,
             self.session,
             self.sending.uri,
-            overwrite=self._overwrite,
+            overwrite=self.row.overwrite,
             is_archived=bool(self.archive_uri),
         ).close()
 
