@@ -116,6 +116,14 @@ def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
     assert put_resource(tmp_path / "a.txt", "NOTES", "DEMO", experiment="007_pre", overwrite=True).sent == {"a.txt"}
     with pytest.raises(Refused):
         put_resource(tmp_path / "a.txt", "NOTES", "READONLY")
+    other = tmp_path / "other"
+    make_session(other / "008" / "pre", [Series("T1_1")], "other")
+    assert upload(other, "DEMO").exit_code == 0
+    with pytest.raises(IngestError, match="session 007_pre belongs to subject 007, not 008"):
+        put_resource(tmp_path / "a.txt", "NOTES", "DEMO", subject="008", experiment="007_pre")
+    with pytest.raises(UsageError, match=r"is DICOM \(5 of 5 files are\).*: force=True"):
+        put_resource(root, "IMAGES", "DEMO", experiment="007_pre")
+    assert len(put_resource(root, "IMAGES", "DEMO", experiment="007_pre", force=True).sent) == 5
     with pytest.raises(UsageError, match="whose resource"):
         put_resource(tmp_path / "a.txt", "NOTES")
 

@@ -108,6 +108,16 @@ def test_a_folder_and_an_archive_of_one_name_collide(tree: Path, ingest: Ingest)
     assert "label-collision" in ended.kinds()
 
 
+def test_an_archive_packed_with_its_folder_is_told(tree: Path, ingest: Ingest) -> None:
+    to_tgz(tree.parent, tree.parent.parent / "study.tgz")
+    told = ingest(
+        "plan", tree.parent.parent / "study.tgz", "--session-label", "{subject}_{session}_{StudyDate}"
+    ).kinds()
+    assert "one-top-folder" in told
+    to_tgz(tree, tree.parent.parent / "study2.tgz")
+    assert "one-top-folder" not in ingest("plan", tree.parent.parent / "study2.tgz").kinds()
+
+
 def test_an_archive_elsewhere_is_set_aside(tree: Path, ingest: Ingest) -> None:
     to_zip(tree / "008", tree / "007" / "pre" / "more.zip")
     (tree / "007" / "pre" / "one.dcm.gz").write_bytes(gzip.compress(b"x"))
@@ -258,7 +268,7 @@ def test_an_encrypted_member_is_unreadable(tmp_path: Path) -> None:
     raw[raw.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "x.zip").write_bytes(raw)
     (found,) = open_source(str(tmp_path / "x.zip")).files()
-    assert found == SetAside("a", "unreadable", "encrypted")
+    assert found == SetAside("a", "unreadable", "encrypted; unpack it with its password first")
 
 
 def test_a_stream_is_read_once_for_a_scan(tree: Path, tmp_path: Path) -> None:

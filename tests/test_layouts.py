@@ -13,6 +13,8 @@ from tests.conftest import Ended, Ingest, stored
 from tests.standin import StandIn
 from tests.test_plan import real_flags
 from tests.trees import Series, make_session, uid
+from xnat_ingest.errors import UsageError
+from xnat_ingest.labels import read_sheet
 
 ONE = (Series("T1_0001", 2),)
 PROJECTS = ("--layout", "project/subject/session")
@@ -217,11 +219,60 @@ def test_sheet_as_a_spreadsheet_saves_it(ingest: Ingest, site: StandIn, tree: Pa
 def test_session_that_the_sheet_does_not_name(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:
     """It gets its labels from the templates; a line without a session in the tree is reported and does no harm."""
     sheet = tmp_path / "sheet.csv"
-    write(sheet, [["007/pre", "", "sub-7", "MR_7", ""], ["009/gone", "", "x", "y", ""]])
+    write(sheet, [["007/pre", "", "sub-7", "MR_7", ""], ["008/psot", "", "x", "y", ""]])
     ended = ingest("upload", tree, "--labels", str(sheet))
-    assert (ended.code, ended.kinds()) == (0, ["label-unused"])
-    assert "009/gone" in ended.out
+    assert (ended.code, ended.kinds()) == (0, ["label-unused", "label-default"])
+    assert "008/psot, which the tree has not; did you mean 008/post?" in ended.out
+    assert "does not name 1 of 2 sessions" in ended.out
     assert labels(site) == ["008/008_post", "sub-7/MR_7"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_sheet_with_another_separator(
+    ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path, separator: str
+) -> None:
+    """What a spreadsheet saves where the comma is the decimal mark."""
+    sheet = tmp_path / "sheet.csv"
+    rows = ["folder,subject,session", "007/pre,A,A_1", "008/post,B,B_1"]
+    sheet.write_text("\N{ZERO WIDTH NO-BREAK SPACE}" + "\r\n".join(rows).replace(",", separator), "utf-8")
+    assert ingest("upload", tree, "--labels", str(sheet)).code == 0
+    assert labels(site) == ["A/A_1", "B/B_1"]
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{subjet}", "did you mean {subject}?"),
+        ("{Session}", "did you mean {session}?"),
+        ("{subject}_{sesion}", "did you mean {session}?"),
+        ("{PatientId}", "PatientID"),
+        ("{xyzzy}", "{xyzzy} is not a folder level or a DICOM keyword"),
+    ],
+)
+def test_template_with_a_slip(ingest: Ingest, site: StandIn, tree: Path, template: str, says: str) -> None:
+    ended = ingest("upload", tree, "--session-label", template)
+    assert (ended.code, site.requests) == (2, [])
+    assert says in ended.err
+
+
+@pytest.mark.parametrize(
+    ("seeds", "kind"),
+    [(("S/one/a", "S/two/a"), "split-study"), (("S/one/a", "S/one/b"), "two-studies"), (("x/a",), "outside-layout")],
+)
+def test_root_a_level_too_deep_or_too_high(ingest: Ingest, tmp_path: Path, seeds: Sequence[str], kind: str) -> None:
+    """The commonest cause of these is named with the way out."""
+    for seed in seeds:
+        *folders, word = seed.split("/")
+        make_session(tmp_path.joinpath("t", *folders), (Series(f"T1_{seed[-1]}{len(folders)}", 1),), word)
+    if kind == "outside-layout":
+        (tmp_path / "t/x").rename(tmp_path / "u")
+        ended = ingest("plan", next((tmp_path / "u").iterdir()))
+        details = [aside["detail"] for aside in ended.report["set_aside"]]
+    else:
+        ended = ingest("plan", tmp_path / "t")
+        details = [problem["detail"] for problem in ended.report["problems"] if problem["kind"] == kind]
+    assert details
+    assert all("a level too deep or too high" in detail and "-S SUBJECT" in detail for detail in details)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +299,12 @@ def test_sheet_that_cannot_be_used(
     assert (ended.code, site.requests) == (2, [])
     assert says in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_sheet_of_an_impossible_name(path: str) -> None:
+    with pytest.raises(UsageError, match="no file has such a name"):
+        read_sheet(path, "folder")
 
 
 def test_sheet_gives_one_label_to_two_sessions(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:

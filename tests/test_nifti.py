@@ -21,6 +21,7 @@ from tests.nifti_trees import (
     writes,
 )
 from tests.standin import StandIn
+from tests.trees import no_privileges, open_folder
 from xnat_ingest.cli import main
 
 # -- what is created
@@ -136,6 +137,10 @@ def test_other_bytes_are_replaced_only_when_asked(site: StandIn, ingest: Ingest,
     ended = ingest("nifti", root)
     assert (ended.code, numbers(ended)) == (3, (6, 5, 1, 5))
     assert "--overwrite" in ended.session("007_pre")["unproven"][0]["why"]
+    (problem,) = ended.report["problems"]
+    assert (problem["kind"], problem["sessions"]) == ("existing", ["007_pre"])
+    assert "007/pre/T1/t1.json: the server has other bytes under this name" in problem["detail"]
+    assert "--overwrite" in problem["detail"]
     assert held(stored(site, "DEMO", "007", "007_pre")) == before
     ended = ingest("nifti", root, "--overwrite")
     assert (ended.code, numbers(ended)) == (0, (6, 6, 0, 5))
@@ -199,8 +204,27 @@ def test_usage(site: StandIn, ingest: Ingest, tmp_path: Path, flags: tuple[str, 
 
 def test_root_must_be_a_folder(site: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = put(tmp_path / "x.nii", image())
-    assert main(["nifti", str(path), "-P", "DEMO"]) == 2
-    assert main(["nifti", str(tmp_path / "none"), "-P", "DEMO"]) == 2
+    for root, said in (
+        (path, "is no folder; unpack it"),
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path / ("x" * 256), "File name too long"),
+        ("a\0b", "is no name of a folder"),
+    ):
+        capsys.readouterr()
+        assert main(["nifti", str(root), "-P", "DEMO"]) == 2
+        assert said in capsys.readouterr().err
+    assert not site.requests
+
+
+def test_root_in_a_folder_that_may_not_be_entered(site: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_folder() as folder:
+        (folder / "in" / "S").mkdir(parents=True)
+        (folder / "in").chmod(0)
+        with no_privileges():
+            code = main(["nifti", str(folder / "in" / "S"), "-P", "DEMO"])
+        (folder / "in").chmod(0o755)
+    assert code == 2
+    assert "Permission denied" in capsys.readouterr().err
     assert not site.requests
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -58,8 +59,20 @@ def test_a_number_of_another_series_is_a_conflict(site: StandIn, ingest: Ingest,
     ended = ingest("nifti", make_subjects(tmp_path / "nifti", ("007", "008")))
     assert (ended.code, ended.kinds()) == (3, ["other-series"])
     assert ended.session("007_pre")["verdict"] == "conflict"
+    assert "scan 2 ('localizer', not 'T1 MPRAGE') of 007_pre" in ended.out
     assert ended.session("008_pre")["verdict"] == "verified"
     assert not any("007" in path for path in writes(site, since))
+
+
+def test_all_numbers_of_other_series_are_told_at_once(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    assert ingest("nifti", root).code == 0
+    for one in stored(site, "DEMO", "007", "007_pre").scans.values():
+        one.series_description = "other"
+    scan(root / "007" / "pre" / "T2" / "t2", mr(9, "T2"))
+    problem = ingest("nifti", root).report["problems"][0]
+    assert problem["kind"] == "other-series"
+    assert "scan 5 ('other', not 'DTI 64'), scan 2 ('other', not 'T1 MPRAGE') of 007_pre" in problem["detail"]
 
 
 def test_a_number_that_was_counted_gives_way(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
@@ -106,6 +119,17 @@ def test_a_type_that_changes_meanwhile(site: StandIn, ingest: Ingest, tmp_path: 
     ended = ingest("nifti", make_subjects(tmp_path / "study", ("007",)))
     assert (ended.code, ended.kinds()) == (3, ["other-type"])
     assert held(stored(site, "DEMO", "007", "007_pre")) == {}
+
+
+@pytest.mark.parametrize("what", ["session", "scan"])
+def test_a_type_that_the_server_has_not(site: StandIn, ingest: Ingest, tmp_path: Path, what: str) -> None:
+    """No trouble of the server's that a later run would not have."""
+    flags = ("--session-type", "foo:bar") if what == "session" else ()
+    site.faults.add(Fault("status", match="/scans/5", status=500, message="no such type", times=None))
+    ended = ingest("nifti", make_subjects(tmp_path / "study"), *flags)
+    assert (ended.code, set(ended.kinds())) == (3, {"unknown-type"})
+    wanted = {"session": "session 007_pre of type foo:bar", "scan": "scan 5 of type xnat:mrScanData"}[what]
+    assert f"the server refuses to create {wanted} (" in ended.report["problems"][0]["detail"]
 
 
 @pytest.mark.parametrize(("flags", "kind"), [
@@ -245,5 +269,11 @@ def test_a_site_that_keeps_no_digests(site: StandIn, ingest: Ingest, tmp_path: P
     site.settings.checksums = False
     root = make_subjects(tmp_path / "study", ("007",))
     assert numbers(ingest("nifti", root)) == (6, 6, 0, 0)
+    image = root / "007" / "pre" / "T1" / "t1.nii.gz"
+    scan(image.parent / "other")
+    (image.parent / "other.nii.gz").replace(image)
+    assert numbers(ingest("nifti", root, "--overwrite")) == (6, 6, 0, 0)
+    digest = hashlib.md5(image.read_bytes()).hexdigest()
+    assert held(stored(site, "DEMO", "007", "007_pre"))["2/NIFTI/t1.nii.gz"] == digest
     put(root / "007" / "pre" / "DTI" / "dti.bval", "0 10000\n")
     assert numbers(ingest("nifti", root)) == (6, 5, 1, 5)

@@ -74,3 +74,9 @@ def test_part_sizes_bound_the_request() -> None:
     limit = 100_000
     for part in cut_into_parts(members, limit, 4):
         assert TarBody(source, part).length <= limit * 1.1
+
+
+@pytest.mark.parametrize("part_size", [1, 1023, 1024, 1025])
+def test_tiny_parts_hold_one_instance_each(part_size: int) -> None:
+    instances = [instance(number, size=100) for number in range(3)]
+    assert [len(part.instances) for part in cut_into_parts(instances, part_size, 4)] == [1, 1, 1]

@@ -85,7 +85,7 @@ USAGE = {
     "bad rule": (["--config", "{c}"], {"exclude": [{"foldr": "x"}]}, "did you mean folder?"),
     "bad keyword": (["--exclude", "SeriesDescripton=x"], None, "did you mean SeriesDescription?"),
     "bad pattern": (["--exclude", "Modality=("], None, "not a regular expression"),
-    "bad template": (["--session-label", "{nosuch}"], None, "is not a DICOM keyword"),
+    "bad template": (["--session-label", "{nosuch}"], None, "a DICOM keyword"),
     "foreign flag": (["--overwrite"], None, "--existing overwrite"),
     "foreign flag with value": (["--prearchive=x"], None, "--destination prearchive"),
     "unknown flag": (["--no-such-flag"], None, "--no-such-flag"),

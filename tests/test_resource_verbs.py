@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.standin import StandIn
+from tests.standin import Fault, StandIn
 from tests.standin.model import Resource
 from tests.standin.samples import Client
 from tests.trees import MR, SAMPLES
@@ -140,8 +142,49 @@ def test_without_digests_the_size_decides(site: StandIn, run: Run, folder: Path)
     assert run("put", folder, "--label", "NOTES", *SESSION)[0] == 0
     (folder / "a.txt").write_bytes(b"xyz")
     assert run("put", folder, "--label", "NOTES", *SESSION)[1].startswith("0 sent, 4 already there")
+    assert run("put", folder, "--label", "NOTES", "--overwrite", *SESSION)[1].startswith("4 sent, 0 already there")
+    assert contents(kept(site)) == local(folder)
     (folder / "a.txt").write_bytes(b"longer")
     assert run("put", folder, "--label", "NOTES", *SESSION)[0] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("action", "fault"),
+    [
+        ("put", Fault("delay", match="PUT /data/experiments", seconds=40)),
+        ("put", Fault("stall", match="/files/", after=50_000, seconds=40)),
+        ("list", Fault("delay", match="/resources", seconds=40)),
+        ("delete", Fault("delay", match="/resources", seconds=40)),
+    ],
+)
+def test_a_signal_ends_it_while_the_server_is_silent(
+    site: StandIn,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    fault: Fault,
+    number: signal.Signals,
+) -> None:
+    one = Fault(**{name: getattr(fault, name) for name in fault.__dataclass_fields__})
+    site.faults.add(one)
+    monkeypatch.setattr("xnat_ingest.stop.GRACE", 0.1)
+    path = make(tmp_path / "r", {"x": bytes(300_000)}) / "x"
+
+    def send() -> None:
+        while not one.hits:
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    words = {"put": ("put", path), "list": ("list",), "delete": ("delete", "--yes")}[action]
+    code, out, err = run(*words, "--label", "NOTES", *SESSION)
+    site.faults.release()
+    sender.join()
+    assert (code, out) == (128 + number, "")
+    assert "interrupted" in err or "terminated" in err
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import PASSWORD
 from tests.standin import Fault, StandIn
+from tests.standin.samples import Client
 from tests.test_resource_verbs import SESSION, Run, contents, folder, kept, local, make, run, writes
 
 __all__ = ["folder", "run"]
@@ -22,6 +25,8 @@ __all__ = ["folder", "run"]
         (("-P", "HIDDEN"), 6, "project HIDDEN does not exist"),
         (("-P", "DEMO", "-S", "S9"), 6, "subject S9 does not exist"),
         (("-P", "DEMO", "-E", "E9"), 6, "session E9 does not exist"),
+        (("-S", "S1"), 6, "subject S1 (without -P, only a subject's id will do"),
+        (("-P", "DEMO", "-S", "S2", "-E", "E1"), 1, "session E1 belongs to subject S1, not S2"),
         (("-E", "E1"), 6, "session E1 (without -P, only an accession id will do) does not exist"),
         (("-P", "DEMO", "-E", "E1", "--scan", "9"), 1, "session E1 has no scan 9; it has 3"),
         (("-P", "DEMO", "-E", "E1", "--scan", "T1"), 1, "session E1 has no scan T1; it has 3"),
@@ -32,10 +37,29 @@ __all__ = ["folder", "run"]
 def test_where_nothing_can_be_put(
     site: StandIn, run: Run, folder: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
+    client = Client(site.url, user="up", password=PASSWORD).login()
+    assert client("PUT", "/data/projects/DEMO/subjects/S2").status == 201
+    client.close()
     ended, out, err = run("put", folder, "--label", "NOTES", *words)
     assert (ended, out) == (code, "")
     assert said in err
     assert writes(site) == []
+
+
+def test_another_subject_s_session(site: StandIn, run: Run, folder: Path) -> None:
+    """Below a subject's address, XNAT finds the sessions of the project's other subjects as well."""
+    site.project("DEMO").access["up"] = "delete"
+    client = Client(site.url, user="up", password=PASSWORD).login()
+    assert client("PUT", "/data/projects/DEMO/subjects/S2").status == 201
+    client.close()
+    run("put", folder, "--label", "NOTES", *SESSION)
+    other = ("-P", "DEMO", "-S", "S2", "-E", "E1")
+    for words in (("list", *other), ("delete", "--label", "NOTES", "--yes", *other), ("list", "--scan", "3", *other)):
+        code, out, err = run(*words)
+        assert (code, out) == (1, "")
+        assert "session E1 belongs to subject S1, not S2" in err
+    assert contents(kept(site)) == local(folder)
+    assert run("list", "-P", "DEMO", "-S", "XNAT_S00001", "-E", "E1")[0] == 0
 
 
 # -- list
@@ -100,17 +124,36 @@ def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) ->
     owner("put", root, "--label", "NOTES", *SESSION)
     code, out, err = owner("delete", "--label", "NOTES", "--yes", "a", "zzz", *SESSION)
     assert (code, out) == (1, "")
-    assert "failed a: XNAT would delete ab with it" in err
+    assert "failed a: XNAT would delete whatever begins with a, ab with it" in err
     assert "not there zzz" in err
     assert len(kept(site).files) == 6
     code, out, _ = owner("delete", "--label", "NOTES", "--yes", "a", "ab", "gone", *SESSION)
     assert (code, out) == (3, "deleted a\ndeleted ab\n")
     assert owner("delete", "--label", "NOTES", "--yes", "d#1", *SESSION)[0] == 1
     assert owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[0] == 1
+    said = owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[2]
+    assert "XNAT would delete all files of the resource, d#1, d#2, d/a with it" in said
     assert set(kept(site).files) == {"d/a", "d#1", "d#2", "#"}
     assert owner("delete", "--label", "NOTES", "--yes", "d#1", "d#2", "d/", *SESSION)[0] == 0
     assert set(kept(site).files) == {"#"}
     assert owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[0] == 0
+
+
+def test_images_of_a_scan_are_not_deleted_by_the_way(site: StandIn, owner: Run, tmp_path: Path) -> None:
+    root = make(tmp_path / "r", {"1.dcm": b"x", "2.dcm": b"x"})
+    scan = ("--scan", "3", *SESSION)
+    for label, words in (("DICOM", ()), ("secondary", ("--format", "DICOM"))):
+        assert owner("put", root, "--label", label, *words, *scan)[0] == 0
+        for names in ((), ("1.dcm",)):
+            code, out, err = owner("delete", "--label", label, "--yes", *names, *scan)
+            assert (code, out) == (2, "")
+            assert f"{label} holds the DICOM images of scan 3, and {2 - len(names)} files of them" in err
+        assert len(json.loads(owner("list", "--label", label, "--json", *scan)[1])) == 2
+        assert owner("delete", "--label", label, "--force", *scan)[0] == 2
+        assert owner("delete", "--label", label, "--yes", "--force", *scan)[0] == 0
+    assert owner("list", *scan)[1] == "no resources\n"
+    assert owner("put", root, "--label", "DICOM", *SESSION)[0] == 0
+    assert owner("delete", "--label", "DICOM", "--yes", *SESSION)[0] == 0  # of the session: no scan's images
 
 
 def test_members_may_not_delete(site: StandIn, run: Run, folder: Path) -> None:

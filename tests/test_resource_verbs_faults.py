@@ -16,8 +16,8 @@ from xnat_ingest.errors import Refused, ServerSaid, Stopped, Unreachable
 from xnat_ingest.pack import TextBody
 from xnat_ingest.patience import Patience
 from xnat_ingest.resources import files as resourcefiles
+from xnat_ingest.resources import places as resourceplaces
 from xnat_ingest.resources import sending as resources
-from xnat_ingest.resources.listings import _name
 from xnat_ingest.rest import Rest
 from xnat_ingest.settings import Credentials
 
@@ -102,13 +102,17 @@ def test_what_passes(site: StandIn, send: Send, folder: Path, fault: Fault, requ
 
 
 def test_a_later_run_continues(site: StandIn, send: Send, folder: Path) -> None:
-    """What a run that ended early has left on the disk, and in no listing, is no obstacle."""
+    """What lies on the disk, and in no listing, may be anybody's: it is replaced only when that is asked for."""
     site.faults.add(Fault("disk-full", name="f3", after=10))
     with pytest.raises(ServerSaid):
         send(folder, budget=0)
     assert contents(site) == {}
     sent = send(folder)
-    assert (len(sent.sent), sent.failed, sent.different) == (6, {}, frozenset())
+    assert sent.failed
+    assert all("--overwrite replaces it" in why for why in sent.failed.values())
+    assert sent.sent | sent.failed.keys() == local(folder).keys()
+    sent = send(folder, overwrite=True)
+    assert (len(sent.sent | sent.already), sent.failed, sent.different) == (6, {}, frozenset())
     assert contents(site) == local(folder)
 
 
@@ -253,8 +257,32 @@ def test_a_signal_ends_it_and_the_same_again_continues(site: StandIn, rest: Rest
             rest, AT, "R", files, overwrite=False, patience=Patience(), progress=progress, check_stop=check_stop
         )
     assert contents(site) == {}
-    assert len(send(folder).sent) == 6
+    assert len(send(folder, overwrite=True).sent) == 6
     assert contents(site) == local(folder)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_is_on_the_disk_unlisted_is_replaced_only_after_a_lost_reply(
+    site: StandIn, send: Send, rest: Rest, folder: Path, lost: bool
+) -> None:
+    """A file that was taken out of the listing and kept; a reply lost in this call may have left it as well."""
+    site.project("DEMO").access["up"] = "delete"
+    send(folder / "f1")
+    resourceplaces.delete_files(rest, AT, "R", ["f1"], keep=True, patience=Patience())
+    (folder / "f1").write_bytes(b"new")
+    if lost:
+        site.faults.add(Fault("status", match=PUT, status=503))
+    sent = send(folder)
+    (disk,) = site.archive_root.rglob("f1")
+    if lost:
+        assert (len(sent.sent), disk.read_bytes()) == (6, b"new")
+        return
+    assert (len(sent.sent), disk.read_bytes()) == (5, bytes([1]) * 70_000)
+    assert sent.failed == {
+        "f1": "a file of this name lies on the server's disk outside of the listing; --overwrite replaces it"
+    }
+    assert send(folder, overwrite=True).sent == {"f1"}
+    assert disk.read_bytes() == b"new"
 
 
 def test_memory_holds_blocks_only(rest: Rest, folder: Path) -> None:
@@ -262,30 +290,3 @@ def test_memory_holds_blocks_only(rest: Rest, folder: Path) -> None:
     blocks = [len(block) for block in body.open(lambda _: None)]
     assert sum(blocks) == body.length
     assert max(blocks) <= resourcefiles.BLOCK
-
-
-def test_batches() -> None:
-    def file(name: str, size: int) -> resources.LocalFile:
-        return resources.LocalFile(name, name, size)
-
-    big, small = resourcefiles.BIG, resourcefiles.BIG - 1
-    files = [file("a", big), file("b", 1), file("c#", big), *(file(f"d{n}", small) for n in range(4))]
-    cut = [[one.name for one in batch] for batch in resourcefiles.batches(files)]
-    assert cut == [["a"], ["b", "c#", "d0", "d1", "d2"], ["d3"]]
-    many = [file(str(n), 0) for n in range(resourcefiles.TAR_FILES + 1)]
-    assert [len(batch) for batch in resourcefiles.batches(many)] == [resourcefiles.TAR_FILES, 1]
-
-
-@pytest.mark.parametrize(
-    ("tail", "last", "name"),
-    [
-        ("a%23b", "a#b", "a#b"),  # encoded in the address, plain in the column
-        ("a%23b", "a%23b", "a%23b"),  # not encoded
-        ("d%20e/x", "x", "d e/x"),
-        ("d e/50%25", "50%25", "d e/50%25"),
-        ("d e%20/x", "x", "d e%20/x"),  # a blank: nothing is encoded here
-        ("d/50%2525", "50%25", "d/50%25"),
-    ],
-)
-def test_names_in_listings(tail: str, last: str, name: str) -> None:
-    assert _name({"URI": f"/data/experiments/E/resources/1/files/{tail}", "Name": last}) == name

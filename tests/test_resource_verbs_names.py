@@ -1,4 +1,4 @@
-"""`xnat-ingest resource put`: each name arrives as it is, or is refused with the reason."""
+"""`xnat-ingest resource put`: each name arrives as it is, or is refused with the reason; what travels together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 
 from tests.standin import StandIn
 from tests.test_resource_verbs import SESSION, Run, contents, folder, kept, local, make, run
-from xnat_ingest.resources.files import addressable
+from xnat_ingest.resources import files as resourcefiles
+from xnat_ingest.resources.files import LocalFile, addressable
+from xnat_ingest.resources.listings import _name
 
 __all__ = ["folder", "run"]
 ODD = (
@@ -92,3 +94,30 @@ def test_an_empty_file(site: StandIn, run: Run, tmp_path: Path) -> None:
 )
 def test_what_survives_in_an_address(name: str, whole: bool) -> None:
     assert addressable(name) is whole
+
+
+def test_batches() -> None:
+    def file(name: str, size: int) -> LocalFile:
+        return LocalFile(name, name, size)
+
+    big, small = resourcefiles.BIG, resourcefiles.BIG - 1
+    files = [file("a", big), file("b", 1), file("c#", big), *(file(f"d{n}", small) for n in range(4))]
+    cut = [[one.name for one in batch] for batch in resourcefiles.batches(files)]
+    assert cut == [["a"], ["b", "c#", "d0", "d1", "d2"], ["d3"]]
+    many = [file(str(n), 0) for n in range(resourcefiles.TAR_FILES + 1)]
+    assert [len(batch) for batch in resourcefiles.batches(many)] == [resourcefiles.TAR_FILES, 1]
+
+
+@pytest.mark.parametrize(
+    ("tail", "last", "name"),
+    [
+        ("a%23b", "a#b", "a#b"),  # encoded in the address, plain in the column
+        ("a%23b", "a%23b", "a%23b"),  # not encoded
+        ("d%20e/x", "x", "d e/x"),
+        ("d e/50%25", "50%25", "d e/50%25"),
+        ("d e%20/x", "x", "d e%20/x"),  # a blank: nothing is encoded here
+        ("d/50%2525", "50%25", "d/50%25"),
+    ],
+)
+def test_names_in_listings(tail: str, last: str, name: str) -> None:
+    assert _name({"URI": f"/data/experiments/E/resources/1/files/{tail}", "Name": last}) == name

@@ -12,6 +12,7 @@ import pytest
 from tests.test_plan import dicom, plan_of, reasons
 from xnat_ingest.errors import UsageError
 from xnat_ingest.model import Plan
+from xnat_ingest.rules import make_rule, parse_rule
 
 # One session with the folders of a real head protocol.
 FOLDERS = ("Localizers_0001", "AAHead_Scout_0002", "T1-MPRAGE_0010", "T1-MPRAGE_0010/MoCoSeries", "dti, b=1000 (x)")
@@ -187,6 +188,23 @@ def test_include_rules_on_paths_and_content_add_up(tmp_path: Path) -> None:
     assert left_out(plan) == {"none"}
     assert len(unused(plan)) == 1
     assert "nowhere" in unused(plan)[0]
+
+
+@pytest.mark.parametrize("word", ["T1*", "T?_0010", "T1 T2"])
+def test_a_folder_rule_has_no_wildcards(word: str) -> None:
+    (said,) = unused(plan_of({"007/pre/T1_0010/1": dicom("1")}, exclude=[word]))
+    assert "without wildcards, and words are separated by commas" in said
+
+
+def test_other_rules_may_have_wildcards() -> None:
+    (said,) = unused(plan_of({"007/pre/T1_0010/1": dicom("1")}, exclude=["SeriesDescription=no *"]))
+    assert "wildcards" not in said
+
+
+@pytest.mark.parametrize("pattern", ["(" * 3000 + ")" * 3000, "a{99999999999}", "("])
+def test_a_pattern_that_cannot_be_used(pattern: str) -> None:
+    with pytest.raises(UsageError, match="the pattern"):
+        make_rule(parse_rule(f"SeriesDescription={pattern}"))
 
 
 def test_the_first_rule_gives_the_reason_and_overlap_makes_none_unused(tmp_path: Path) -> None:

@@ -168,6 +168,45 @@ def test_what_is_not_evaluated_here(text: str, words: str) -> None:
     assert words in found.reason
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "(a+)+b",
+        "(?:a*)*b",
+        "((a|b)c?)+$",
+        "(a|aa)+b",
+        "(loc.*){2,}x",
+        "(a?){300}",
+        "a?" * 40 + "b",
+        "(?:a|a)" * 30 + "b",
+        ".*a.*b.*c.*d",
+        "(((((a*)*)*)*)*)*",
+        "[)(|]+[(]*(\\(+)+",
+    ],
+)
+def test_patterns_that_would_never_end_are_not_tried(line: str) -> None:
+    """Python's way of trying soars where a part that may match in many ways is repeated."""
+    found = parse(contents(line))
+    assert isinstance(found, NotEvaluated)
+    assert "may take too long" in found.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ".*loc.*scout.*",
+        "^.*(scout|localizer|survey).*$",
+        "loc|scout|.*survey.*|.*topogram.*|^t1.*mpr.*|[|]a*",
+        "(?:AA)?head_?scout",
+        "t[12]{1,2}_[0-9]+",
+        "(ab){2}c",
+        r"\(a\)+\|",
+    ],
+)
+def test_patterns_of_the_common_kind_are_tried(line: str) -> None:
+    assert isinstance(parse(contents(line)), Filter)
+
+
 def test_contents_may_be_nested_or_blank_and_do_not_switch_it_off() -> None:
     """The configuration's status alone switches a filter; a project's page leaves `enabled` as it was."""
     plain = parse(contents("loc"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xnat_ingest.errors import UsageError
-from xnat_ingest.options import TABLE, Settings, env_name, flag
+from xnat_ingest.options import TABLE, OneOf, Settings, env_name, flag, help_text
 from xnat_ingest.prepare import rule_set
 from xnat_ingest.settings import Credentials, credentials, is_loopback, resolve
 
@@ -91,7 +91,7 @@ TEXTS: dict[str, dict[str, object]] = {
     "allow_empty": {"1": True, "true": True, "YES": True, "0": False, "False": False, "no": False},
     "part_size": {"1": 1, "512k": 512 * 1024, "128M": 128 * 1024**2, "2G": 2 * 1024**3},
 }
-WRONG = {"allow_empty": "on 2 y truee", "part_size": "0 -1 1.5M M 1T 1MB ² x", "workers": "0 2.5 -1"}
+WRONG = {"allow_empty": "on 2 y truee", "part_size": "0 -1 1.5M M 1T 1MB ² x", "workers": "0 2.5 -1 257 99999999"}
 WRONG |= {"timeout": "0 nan inf 1m", "layout": "flat", "log_format": "xml", "transport": "gopher"}
 
 
@@ -109,6 +109,48 @@ def test_texts_that_make_no_sense_are_refused(name: str, text: str) -> None:
         resolve("upload", {name: text}, {})
     with pytest.raises(UsageError, match=env_name(name)):
         resolve("upload", {}, {env_name(name): text})
+
+
+@pytest.mark.parametrize("name", ["project", "subject", "experiment", "user", "server", "dicom_host"])
+@pytest.mark.parametrize("text", ["M\udcfcller", "\ud800", "a\0b"])
+def test_names_are_text(name: str, text: str) -> None:
+    """Arguments that are no UTF-8 are refused before anything makes an address of them."""
+    with pytest.raises(UsageError, match="wants text in UTF-8"):
+        resolve("upload", {name: text}, {})
+    with pytest.raises(UsageError, match="wants text in UTF-8"):
+        resolve("upload", {}, {env_name(name): text})
+
+
+def test_a_user_name_of_the_environment_is_text() -> None:
+    with pytest.raises(UsageError, match="the user name"):
+        credentials(Settings(), LOGIN | {"XNAT_USER": "M\udcfcller"})
+
+
+@pytest.mark.parametrize("name", ["report", "labels", "plan", "password_file"])
+def test_files_may_have_names_that_are_no_text(name: str, tmp_path: Path) -> None:
+    """Bytes of a path are whatever they are; halves of characters and NUL are in none."""
+    assert getattr(resolve("upload", {name: "M\udcfcller"}, {}), name) == "M\udcfcller"
+    for text in ("x\0y", "\ud800"):
+        with pytest.raises(UsageError, match="wants text"):
+            resolve("upload", {"config": config_file(tmp_path, {name: text})}, {})
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_a_config_file_of_an_impossible_name(text: str) -> None:
+    with pytest.raises(UsageError, match="no file has such a name"):
+        resolve("upload", {"config": text}, {})
+
+
+def test_help_names_words_and_defaults() -> None:
+    for name, row in TABLE.items():
+        text, default = help_text(name), getattr(Settings, name)
+        if isinstance(row.parse, OneOf):
+            assert all(word in text for word in row.parse)
+            assert text.endswith(f"; default {default}")
+    assert help_text("existing").endswith(": resume, skip, overwrite, fail; default resume")
+    assert help_text("workers") == "requests in parallel; default 4"
+    assert help_text("timeout") == TABLE["timeout"].help
+    assert help_text("project") == TABLE["project"].help
 
 
 def test_rules_of_all_layers_add_up(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.trees import no_privileges, open_folder
 from xnat_ingest.errors import UsageError
 from xnat_ingest.model import SetAside, SourceFile
-from xnat_ingest.sources import open_source
+from xnat_ingest.sources import one_top_folder, open_source
 
 
 def put(path: Path, text: str = "x") -> Path:
@@ -214,3 +214,9 @@ def test_root_may_be_a_link_and_may_end_in_a_slash(tmp_path: Path) -> None:
     assert list(listed(tmp_path / "root")) == ["file", "link"]
     assert [item.path for item in open_source(f"{tmp_path}/root/").files()] == ["file", "link"]
     assert set(listed(tmp_path / "root").values()) == {""}
+
+
+def test_the_folder_that_all_lie_in() -> None:
+    """A file beside it, or no file at all, and there is none."""
+    assert one_top_folder(["study/007/a", "study/b"]) == "study"
+    assert one_top_folder(["study/007/a", "study"]) == one_top_folder(["a/b", "c/d"]) == one_top_folder([]) == ""

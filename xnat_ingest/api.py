@@ -96,6 +96,7 @@ def put_resource(
     experiment: str = "",
     scan: str = "",
     overwrite: bool = False,
+    force: bool = False,
     format: str = "",  # noqa: A002 - XNAT's own word
     content: str = "",
     tags: Sequence[str] = (),
@@ -107,7 +108,8 @@ def put_resource(
     """Stores files, or what is in folders, in a resource, and looks in its listing for all of them.
 
     paths: files keep their names, folders' files their paths below the folder; experiment: a label, or without a
-    project an accession id. Raises UsageError, Refused without the right, and what the server's trouble ends as.
+    project an accession id; force: DICOM files, too. Raises UsageError, Refused without the right, and what the
+    server's trouble ends as.
     """
     from xnat_ingest.patience import Patience
     from xnat_ingest.resources import files as resourcefiles
@@ -120,6 +122,8 @@ def put_resource(
     resourceplaces.check_label(label, new=True)
     listed = [paths] if isinstance(paths, str | Path) else paths
     found = resourcefiles.gather([str(path) for path in listed])
+    if not force:
+        resourceplaces.check_no_dicom(found, [str(path) for path in listed], place, instead="force=True")
     given = {**options, "subject": subject, "experiment": experiment}
     settings, login = _settled("resource", project, server, user, password, given)
     assert login is not None  # noqa: S101 - only a DICOM receiver does without

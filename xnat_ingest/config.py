@@ -8,7 +8,7 @@ from typing import Any
 
 from xnat_ingest.errors import UsageError
 from xnat_ingest.naming import nearest
-from xnat_ingest.options import TABLE, count, is_list, natural, seconds, size, switch, whole_number
+from xnat_ingest.options import TABLE, count, is_list, natural, seconds, size, switch, whole_number, worker_count
 from xnat_ingest.schemas import place, read_json, read_text, worst
 
 
@@ -25,7 +25,7 @@ def config_schema() -> dict[str, Any]:
             properties[name] = {"type": "array", "items": {"if": {"type": "object"}, "then": rule, "else": _WORD}}
         elif row.parse is switch:
             properties[name] = {"type": "boolean"}
-        elif row.parse in (whole_number, natural, count, size, seconds):
+        elif row.parse in (whole_number, worker_count, natural, count, size, seconds):
             properties[name] = {"type": ["integer", "number", "string"]}
         else:
             properties[name] = {"type": "string"}

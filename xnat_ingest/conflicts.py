@@ -19,9 +19,16 @@ class Draft:
     notes: tuple[Problem, ...]
 
 
-def mark_conflicts(drafts: list[Draft], *, by_study: bool) -> tuple[list[Session], list[Problem]]:
-    """The sessions, each with its conflicts, and all conflicts."""
-    across = [*_split_studies(drafts), *_label_collisions(drafts, by_study=by_study), *_subject_spellings(drafts)]
+# What makes studies and folders disagree most often.
+TOO_DEEP = (
+    "if ROOT lies a level too deep or too high, name the folder above or below, or give --layout session -S SUBJECT"
+)
+
+
+def mark_conflicts(drafts: list[Draft], *, by_study: bool, instead: str = "") -> tuple[list[Session], list[Problem]]:
+    """The sessions, each with its conflicts, and all conflicts. instead: the advice where flags have no say."""
+    found = (*_split_studies(drafts), *_label_collisions(drafts, by_study=by_study), *_subject_spellings(drafts))
+    across = [(members, _problem(kind, members, fact, instead or fix)) for members, kind, fact, fix in found]
     marked: dict[int, list[Problem]] = defaultdict(list)
     problems = [conflict for draft in drafts for conflict in draft.session.conflicts]
     for members, problem in across:
@@ -32,7 +39,8 @@ def mark_conflicts(drafts: list[Draft], *, by_study: bool) -> tuple[list[Session
     return sessions, problems
 
 
-_Conflicts = Iterable[tuple[list[Draft], Problem]]
+# Sessions, the kind of their conflict, what is wrong, and what to do.
+_Conflicts = Iterable[tuple[list[Draft], str, str, str]]
 
 
 def _grouped(drafts: list[Draft], keys: Callable[[Draft], Iterable[object]]) -> list[list[Draft]]:
@@ -46,7 +54,7 @@ def _grouped(drafts: list[Draft], keys: Callable[[Draft], Iterable[object]]) -> 
 def _split_studies(drafts: list[Draft]) -> _Conflicts:
     for group in _grouped(drafts, lambda d: {(d.session.project, i.study_uid) for i in d.session.instances}):
         fix = "put it into one folder, take sessions from the headers with --layout headers, or leave one out with "
-        yield group, _problem("split-study", group, "hold one study", f"{fix}--exclude")
+        yield group, "split-study", "hold one study", f"{fix}--exclude; {TOO_DEEP}"
 
 
 def _label_collisions(drafts: list[Draft], *, by_study: bool) -> _Conflicts:
@@ -58,7 +66,7 @@ def _label_collisions(drafts: list[Draft], *, by_study: bool) -> _Conflicts:
         fix = "tell them apart with --session-label or --labels"
         if by_study:
             fact = f"of studies {', '.join(d.session.study_uid for d in group)} {fact}"
-        yield group, _problem("label-collision", group, fact, fix)
+        yield group, "label-collision", fact, fix
 
 
 def _subject_spellings(drafts: list[Draft]) -> _Conflicts:
@@ -66,7 +74,7 @@ def _subject_spellings(drafts: list[Draft]) -> _Conflicts:
         if len({d.subject_source for d in group}) > 1:
             fact = f"reach the subject label {group[0].session.subject} by different spellings"
             fix = "rename the folders, or give --subject-label or --labels"
-            yield group, _problem("label-collision", group, fact, fix)
+            yield group, "label-collision", fact, fix
 
 
 def _problem(kind: str, group: list[Draft], fact: str, fix: str) -> Problem:

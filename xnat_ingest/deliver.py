@@ -76,6 +76,10 @@ class _Delivery:
         self.notes: list[Problem] = []
         self.archive_uri = ""
         self.row = OurRow(site, session, self.sending)
+        self._mode = site.existing
+        self._trusted = False  # whether the archive holds what this run put there undisturbed
+        self._mine: set[str] = set()  # what this run has sent: it was not there already
+        self._replaced: frozenset[str] = frozenset()  # with mode overwrite: what our row holds anew
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -93,7 +97,7 @@ class _Delivery:
 
     def _run(self) -> Verdict:
         standing = look(self.site, self.session)
-        decision = judge(self.session, standing, self.site.existing)
+        decision = judge(self.session, standing, self._mode, self._doubtful(standing))
         self.archive_uri = standing.holding.uri
         if decision.conflict:
             self.site.emit(Event("warning", {"text": decision.conflict.detail}))
@@ -103,29 +107,45 @@ class _Delivery:
         self.row.overwrite = decision.overwrite
         if not decision.lacks:
             self.sending.tell(self.session.instances)
-            return self._verdict(decision.archive, len(decision.archive.seen))
+            return self._verdict(decision.archive, self._already(decision.archive.seen))
         if self._direct and not decision.row and not standing.sessions:
             way, self._direct = self._direct, None  # once: what did not go so goes by way of the prearchive
+            self._mode = "resume"  # nothing was there to be overwritten
             way.send(decision.lacks)
-            self.sending.attempts += way.attempts
+            self.sending.attempts += way.sending.attempts
+            self._mine |= way.sending.taken
+            self._trusted = not way.sending.disturbed
             return self._run()
         self.sending.disturbed = False
         there = self.row.join(decision, standing.holding)
         seen = decision.archive.seen | there
-        if self.site.existing == "overwrite":
+        if self._mode == "overwrite":
             seen = there
         self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
         self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self.row.check)
         if not self.site.transport.names_rows and not self.row.may_edit:
-            return self._wait_for_archive(len(seen))
+            return self._wait_for_archive(self._already(seen))
         if not self.sending.uri and self.row.goes_direct:
             self.row.goes_direct = False  # the receiver archives by itself: what is left, the next look shows
             direct.finish(self.site, self.session)
             return self._run()
         if self.sending.uri:
             self._reconcile(decision.lacks)
+            if self._mode == "overwrite":  # once it is closed, a new copy cannot be told from the old one
+                self._replaced = compare(decision.lacks, self.row.built(self.sending.uri)).seen
             self._close()
-        return self._prove(decision, len(seen))
+        return self._prove(decision, self._already(seen))
+
+    def _already(self, seen: frozenset[str]) -> int:
+        return len(seen - self._mine - self.sending.taken)
+
+    def _doubtful(self, standing: Standing) -> frozenset[str]:
+        """With direct archive, an upload that was cut off is archived by the server itself, with whatever it holds of
+        the last file: copies whose length nobody else's explains are sent again."""
+        if self.site.direct is None or self._trusted:
+            return frozenset()
+        instances, holding = self.session.instances, standing.holding
+        return compare(instances, holding).verified - self.row.whole(instances, holding, in_peace=True)
 
     def _wait_for_archive(self, already: int) -> Verdict:
         """Without the right to close, or to see a row's files: until the server has archived it by itself."""
@@ -188,16 +208,18 @@ class _Delivery:
         return Verdict(word, uri, seen, counted, already, missing, failed, sent, self.problems)
 
     def _not_replaced(self, now: Comparison) -> Comparison:
-        """With --existing overwrite, what the server took none of is there, but it is the old copy."""
-        if self.site.existing != "overwrite":
+        """With --existing overwrite, what our row did not hold is there all the same, but it is the old copy."""
+        if self._mode != "overwrite":
             return now
-        old = dict.fromkeys(self.sending.untaken & now.seen, f"{NOT_TAKEN}; the copy there is the old one")
+        old = dict.fromkeys(now.seen - self._replaced, "not replaced: the copy there is the old one")
         return Comparison(now.verified - old.keys(), now.counted - old.keys(), {**now.lacking, **old}, {})
 
     def _now(self) -> Comparison:
         rest, session = self.site.rest, self.session
         if self.site.destination == "prearchive":
             now = compare(session.instances, in_row(rest, self.sending.uri) if self.sending.uri else NOWHERE)
+            if self._mode == "overwrite":
+                return now
             seen = now.verified | self.before.verified
             counted = (now.counted | self.before.counted) - seen
             there = seen | counted
@@ -229,14 +251,15 @@ class _Delivery:
     def given_up(self, error: IngestError) -> Verdict:
         """The verdict when an error ended the session: what the archive held before is still there."""
         problem = Problem(kind_of(error), f"{self.session.title}: {error}", (self.session.label,))
-        seen = self.before.seen
+        before = compare((), NOWHERE) if self._mode == "overwrite" else self.before  # old copies are not what was asked
+        seen = before.seen
         failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in seen}
         return Verdict(
             "failed",
             self.sending.uri,
-            self.before.verified,
-            self.before.counted,
-            len(seen),
+            before.verified,
+            before.counted,
+            self._already(seen),
             failed=failed | {uid: why for uid, why in self.sending.failed.items() if uid not in seen},
             problems=(*self.problems, problem),
             cause=error,

@@ -34,7 +34,7 @@ def status_of(rest: Rest, session: Session) -> str:
         return ""
     try:
         return str(json.loads(reply.text)["status"]).upper()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ServerSaid(f"GET {address} (no row in the answer)", reply.status, "") from error
 
 
@@ -47,7 +47,7 @@ class _FellBack(Exception):
 
 
 class Direct:
-    """One session's direct way. attempts: request bodies that it took."""
+    """One session's direct way. sending: what became of its parts."""
 
     def __init__(self, site: Site, session: Session, *, in_order: bool) -> None:
         assert site.direct is not None  # noqa: S101 - whoever has no such way does not come here
@@ -64,8 +64,8 @@ class Direct:
         )
 
     @property
-    def attempts(self) -> int:
-        return self._sending.attempts
+    def sending(self) -> Sending:
+        return self._sending
 
     def send(self, instances: Sequence[Instance]) -> None:
         """Sends, has the server archive what it took, and waits for that. Raises IngestError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xnat_ingest.model import Instance, Problem, Session
 from xnat_ingest.prearchive import STUCK, Row, command_for
@@ -61,10 +61,15 @@ class Decision:
     notes: tuple[Problem, ...] = ()
 
 
-def judge(session: Session, standing: Standing, mode: str = "resume") -> Decision:
+def judge(
+    session: Session, standing: Standing, mode: str = "resume", doubtful: frozenset[str] = frozenset()
+) -> Decision:
     """Archive and rows are judged together; no mode deletes anything. mode: --existing, `skip` and `fail` having been
-    settled before."""
+    settled before; doubtful: archived copies that may be cut, to be sent again."""
     archive = compare(session.instances, standing.holding)
+    if doubtful:
+        cut = dict.fromkeys(doubtful, "the archived copy may be cut: an upload was broken off")
+        archive = replace(archive, verified=archive.verified - doubtful, lacking={**archive.lacking, **cut})
     if conflict := _conflict(session, standing, archive, mode):
         return Decision(archive, conflict=conflict)
     lacks = tuple(i for i in session.instances if mode == "overwrite" or i.sop_uid in archive.lacking)

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from xnat_ingest.conflicts import Draft, mark_conflicts
+from xnat_ingest.conflicts import TOO_DEEP, Draft, mark_conflicts
 from xnat_ingest.labels import LAYOUTS, BadLabel, SheetRow, Template, legal
 from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside
-from xnat_ingest.naming import printable
+from xnat_ingest.naming import nearest, printable
 from xnat_ingest.rules import RuleSet
 
 SameBytes = Callable[[Instance, Instance], bool]
@@ -68,7 +68,8 @@ def build(
         if isinstance(item, SetAside):
             aside.append(item)
         elif len(parts := tuple(item.path.split("/"))) <= depth:
-            aside.append(SetAside(item.path, "outside-layout", f"lies above the session folders of {labelling.layout}"))
+            detail = f"lies above the session folders of {labelling.layout}; {TOO_DEEP}"
+            aside.append(SetAside(item.path, "outside-layout", detail))
         else:
             folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
     drafts = []
@@ -78,7 +79,8 @@ def build(
             drafts.append(_draft(() if labelling.by_study else above, tuple(kept), labelling, name_of))
     problems = [note for draft in drafts for note in draft.notes]
     sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study)
-    problems += conflicts + [_unused(name, near) for name, near in rules.unused().items()]
+    words = {rule.folder for rule in (*rules.include, *rules.exclude)}
+    problems += conflicts + [_unused(name, near, name in words) for name, near in rules.unused().items()]
     problems += _unused_labels(sessions, labelling)
     return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
 
@@ -121,22 +123,23 @@ def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: L
     return Draft(session, source, tuple(_about(label, n) for n in found.notes))
 
 
-def session_conflicts(folder: str, label: str, instances: tuple[Instance, ...]) -> tuple[Problem, ...]:
-    """What the instances of one session have against each other, whatever its label."""
+def session_conflicts(
+    folder: str, label: str, instances: tuple[Instance, ...], *, instead: str = ""
+) -> tuple[Problem, ...]:
+    """What the instances of one session have against each other, whatever its label. instead: see mark_conflicts."""
     conflicts = []
     studies = sorted({i.study_uid for i in instances})
     if len(studies) > 1:
-        detail = (
-            f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)}); take sessions from the "
-            "headers with --layout headers, move one study to a folder of its own, or leave it out with --exclude"
+        fact = f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)})"
+        fix = (
+            "take sessions from the headers with --layout headers, move one study to a folder of its own, or leave it "
+            f"out with --exclude; {TOO_DEEP}"
         )
-        conflicts.append(Problem("two-studies", detail, (label,)))
+        conflicts.append(Problem("two-studies", f"{fact}; {instead or fix}", (label,)))
     if twice := _stored_twice(instances):
-        detail = (
-            f"XNAT would store two instances of {printable(folder)} under one name ({twice}); upload one of their "
-            "series alone, leaving the other out with --exclude"
-        )
-        conflicts.append(Problem("name-collision", detail, (label,)))
+        fact = f"XNAT would store two instances of {printable(folder)} under one name ({twice})"
+        fix = "upload one of their series alone, leaving the other out with --exclude"
+        conflicts.append(Problem("name-collision", f"{fact}; {instead or fix}", (label,)))
     return tuple(conflicts)
 
 
@@ -217,9 +220,22 @@ def _about(label: str, problem: Problem) -> Problem:
 
 
 def _unused_labels(sessions: list[Session], labelling: Labelling) -> list[Problem]:
+    """Lines of a sheet without a session, and how many sessions are without a line: both may be mistakes."""
+    if not labelling.sheet:
+        return []
     found = {s.study_uid if labelling.by_study else printable(s.folder) for s in sessions}
-    lost = [key for key in labelling.sheet if key not in found]
-    return [Problem("label-unused", f"the label sheet names {printable(key)}, which the tree has not") for key in lost]
+    unnamed = sorted(found - labelling.sheet.keys())
+    problems = []
+    for key in labelling.sheet:
+        if key not in found:
+            near = nearest(key, unnamed)
+            hint = f"; did you mean {near}?" if near else ""
+            text = f"the label sheet names {printable(key)}, which the tree has not{hint}"
+            problems.append(Problem("label-unused", text))
+    if unnamed:
+        text = f"the label sheet does not name {len(unnamed)} of {len(found)} sessions, which get default labels"
+        problems.append(Problem("label-default", f"{text}; the first is {unnamed[0]}"))
+    return problems
 
 
 def sheet(plan: Plan) -> list[SheetRow]:
@@ -227,6 +243,8 @@ def sheet(plan: Plan) -> list[SheetRow]:
     return [SheetRow(printable(s.folder), s.study_uid, s.subject, s.label, len(s.instances)) for s in plan.sessions]
 
 
-def _unused(rule: str, near: list[str]) -> Problem:
+def _unused(rule: str, near: list[str], is_folder: bool) -> Problem:
     hint = f"; folders that differ only in case: {', '.join(map(printable, near))} (see --ignore-case)" if near else ""
+    if is_folder and set(rule) & set("*? "):
+        hint += "; a folder rule is a part of a name, without wildcards, and words are separated by commas"
     return Problem("rule-unused", f"the rule {printable(rule)} matched nothing{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 # With `headers` folders are ignored, one session per study.
 HEADER_TEMPLATES = ("{PatientID}", "{PatientID}_{StudyDate}")
 MAX_LABEL = 64
+_PLACES = ("subject", "session", "project")
 
 
 class BadLabel(Exception):
@@ -47,8 +49,13 @@ class Template:
         for name, spec, conv in fields:
             if not name.isidentifier() or spec or conv:
                 raise UsageError(f"label template {text!r}: {{{name}}} is not a folder level or a DICOM keyword")
-            if name in ("subject", "session", "project") and name not in levels:
+            if name in _PLACES and name not in levels:
                 raise UsageError(f"label template {text!r}: this layout has no {{{name}}} folder")
+            # Keywords begin with a capital: what does not was meant to be a folder level.
+            if name not in levels and (name[0].islower() or name.casefold() in levels):
+                near = naming.nearest(name, sorted(levels))
+                hint = f"; did you mean {{{near}}}?" if near else ""
+                raise UsageError(f"label template {text!r}: {{{name}}} is not a folder level or a DICOM keyword{hint}")
         names = frozenset(name for name, _, _ in fields)
         return cls(text, names & levels, names - levels)
 
@@ -71,6 +78,11 @@ def legal(label: str) -> str:
     if len(made) > MAX_LABEL:
         raise BadLabel(f"the label {made} is longer than {MAX_LABEL} characters")
     return made
+
+
+def is_project_id(text: str) -> bool:
+    """Whether a project may be called so; in an address `.` and `..` would lead elsewhere."""
+    return text.isprintable() and not set(text) & set("/?#%") and text.strip() not in ("", ".", "..")
 
 
 def require_legal(label: str, flag: str) -> None:
@@ -99,7 +111,10 @@ def read_sheet(path: str, by: str) -> Mapping[str, SheetRow]:
     rows: dict[str, SheetRow] = {}
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
+            # Spreadsheets of many countries save with semicolons; the header line tells.
+            header = stream.readline()
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=max(",;\t", key=header.count))
             wanted = {by, "subject", "session"}
             if lacking := sorted(wanted - set(reader.fieldnames or ())):
                 raise UsageError(f"label sheet {path} has no column {lacking[0]} (see plan --labels-template)")
@@ -115,15 +130,15 @@ def read_sheet(path: str, by: str) -> Mapping[str, SheetRow]:
         raise UsageError(f"cannot read label sheet {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"label sheet {path} is not a CSV file in UTF-8") from error
+    except ValueError as error:
+        raise UsageError(f"label sheet {naming.printable(path)}: no file has such a name") from error
     return rows
 
 
-def write_sheet(path: str, rows: Iterable[SheetRow]) -> None:
-    """A label sheet to be edited. Raises UsageError when it cannot be written."""
-    try:
-        with Path(path).open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(COLUMNS)
-            writer.writerows((r.folder, r.study_uid, r.subject, r.session, r.instances) for r in rows)
-    except OSError as error:
-        raise UsageError(f"cannot write label sheet {path}: {error.strerror}") from error
+def sheet_text(rows: Iterable[SheetRow]) -> str:
+    """A label sheet to be edited."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(COLUMNS)
+    writer.writerows((r.folder, r.study_uid, r.subject, r.session, r.instances) for r in rows)
+    return stream.getvalue()

@@ -24,6 +24,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def worker_count(text: str) -> int:
+    """Each is a thread with connections of its own."""
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise ValueError("wants a whole number from 1 to 256")
+    return int(text)
+
+
 def natural(text: str) -> int:
     if not text.isdecimal():
         raise ValueError("wants a whole number from 0")
@@ -71,13 +78,15 @@ def switch(text: str) -> bool:
     return text.lower() in ("1", "true", "yes")
 
 
-def one_of(*words: str) -> Parse:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"wants one of {', '.join(words)}")
-        return text
+class OneOf(tuple[str, ...]):
+    """The words that an option takes."""
 
-    return parse
+    __slots__ = ()
+
+    def __call__(self, text: str) -> str:
+        if text not in self:
+            raise ValueError(f"wants one of {', '.join(self)}")
+        return text
 
 
 def option(
@@ -137,7 +146,7 @@ class Settings:
     layout: str = option(
         "subject/session",
         "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (no matter)",
-        parse=one_of("subject/session", "project/subject/session", "session", "headers"),
+        parse=OneOf(("subject/session", "project/subject/session", "session", "headers")),
     )
     subject_label: str = option(
         DEFAULT_TEMPLATES[0], "subject label: folder names and DICOM keywords", metavar="TEMPLATE", commands=IMAGES
@@ -157,26 +166,26 @@ class Settings:
     transport: str = option(
         "archive",
         "how instances travel: archive; gradual, each in a request of its own; or cstore, to the DICOM receiver",
-        parse=one_of("archive", "gradual", "cstore"),
+        parse=OneOf(("archive", "gradual", "cstore")),
         group="delivery",
         commands=PROJECT,
     )
     archive_format: str = option(
         "auto",
         "of the archive transport: tar, or zip for a slow line; auto is tar",
-        parse=one_of("auto", "tar", "zip"),
+        parse=OneOf(("auto", "tar", "zip")),
         group="delivery",
     )
     destination: str = option(
         "archive",
         "where sessions end: archive, prearchive, or direct-archive, past the prearchive where the server lets them",
-        parse=one_of("archive", "prearchive", "direct-archive"),
+        parse=OneOf(("archive", "prearchive", "direct-archive")),
         group="delivery",
     )
     existing: str = option(
         "resume",
         "what to do with sessions that are there",
-        parse=one_of("resume", "skip", "overwrite", "fail"),
+        parse=OneOf(("resume", "skip", "overwrite", "fail")),
         group="delivery",
     )
     online: bool = option(False, "ask the server too", parse=switch, group="delivery", commands=("plan",))
@@ -192,7 +201,7 @@ class Settings:
     allow_empty: bool = option(False, "an empty tree is no failure", parse=switch, group="delivery", commands=IMAGES)
 
     workers: int = option(
-        4, "requests in parallel", short="-w", parse=whole_number, metavar="N", group=SPEED, commands=IMAGES
+        4, "requests in parallel", short="-w", parse=worker_count, metavar="N", group=SPEED, commands=IMAGES
     )
     part_size: int = option(128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED)
     timeout: float = option(
@@ -217,7 +226,7 @@ class Settings:
     route: str = option(
         "comments",
         "where objects are told project, subject and session: comments (PatientComments), study-description, or none",
-        parse=one_of("comments", "study-description", "none"),
+        parse=OneOf(("comments", "study-description", "none")),
         group=DICOM,
         commands=PROJECT,
     )
@@ -229,7 +238,7 @@ class Settings:
 
     report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT, commands=IMAGES)
     log_format: str = option(
-        "text", "text, or json: JSON lines on stderr", parse=one_of("text", "json"), group=OUTPUT, commands=IMAGES
+        "text", "text, or json: JSON lines on stderr", parse=OneOf(("text", "json")), group=OUTPUT, commands=IMAGES
     )
     verbose: int = option(0, "say more; twice: every setting, too", short="-v", parse=count, group=OUTPUT, commands=ALL)
     quiet: bool = option(False, "only the result", short="-q", parse=switch, group=OUTPUT, commands=ALL)
@@ -263,6 +272,16 @@ def is_list(name: str) -> bool:
     return name in _LISTS
 
 
+def help_text(name: str) -> str:
+    """What an option does, with its words and its default (but sizes, and off) where the table's text lacks them."""
+    row, text, default = TABLE[name], TABLE[name].help, getattr(Settings, name)
+    if isinstance(row.parse, OneOf):
+        known = all(word in text for word in row.parse)
+        return f"{text}{'' if known else ': ' + ', '.join(row.parse)}; default {default}"
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    return text if not default or row.parse is size or shown in text else f"{text}; default {shown}"
+
+
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:
     """The command's flags. Every value stays text: flags, environment and config are parsed by the same functions."""
     groups: dict[str, Any] = {}
@@ -272,9 +291,9 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
         group = groups.get(row.group) or groups.setdefault(row.group, parser.add_argument_group(row.group))
         names = [row.short, flag(name)] if row.short else [flag(name)]
         if row.parse is switch:
-            group.add_argument(*names, dest=name, action="store_const", const="true", help=row.help)
+            group.add_argument(*names, dest=name, action="store_const", const="true", help=help_text(name))
         elif row.parse is count:
-            group.add_argument(*names, dest=name, action="count", help=row.help)
+            group.add_argument(*names, dest=name, action="count", help=help_text(name))
         else:
             action = "append" if is_list(name) else "store"
-            group.add_argument(*names, dest=name, action=action, metavar=row.metavar or None, help=row.help)
+            group.add_argument(*names, dest=name, action=action, metavar=row.metavar or None, help=help_text(name))

@@ -19,7 +19,8 @@ from xnat_ingest.site import Site
 WATCH = 5.0
 NO_ROW = (
     "the DICOM receiver answered success, and the project has no row of this session: it filters, or its routing does "
-    "not read what --route says, or it sends elsewhere"
+    "not read what --route says, or it sends elsewhere (to another project, or to the unassigned rows that an "
+    "administrator sees)"
 )
 
 
@@ -33,6 +34,7 @@ class OurRow:
         self.sending = sending
         self.overwrite = False
         self.goes_direct = False
+        self._waited_for: set[str] = set()
         self.may_edit = site.projects[session.project].may_edit
 
     def join(self, decision: Decision, archive: Holding) -> frozenset[str]:
@@ -41,6 +43,10 @@ class OurRow:
         if row is None:
             self.sending.uri = ""
             return frozenset()
+        if not row.source and row.uri not in self._waited_for:
+            # A scanner, or another DICOM sender, may have made it, and may pause between two series.
+            self._waited_for.add(row.uri)
+            raise LiveRow(row.uri, "it came from a DICOM sender, which may not have ended")
         self.sending.uri = row.uri
         holding = self.built(row.uri)
         self.overwrite |= not archive.sizes.keys().isdisjoint(holding.sizes)

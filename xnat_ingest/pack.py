@@ -47,7 +47,7 @@ def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) 
     The smallest comes first: it travels alone, until its reply shows whose row it made.
     """
     total = sum(map(_member_size, instances))
-    most = part_size - len(_END)
+    most = max(1, part_size - len(_END))  # a part of one instance may be larger in any case
     target = min(most, max(total // workers, SMALLEST_PART))
     parts: list[list[Instance]] = []
     room = 0

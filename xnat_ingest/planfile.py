@@ -7,7 +7,7 @@ the files are still those is checked by size and time, one by one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -17,13 +17,16 @@ from xnat_ingest import __version__
 from xnat_ingest.conflicts import Draft, mark_conflicts
 from xnat_ingest.errors import UsageError
 from xnat_ingest.grouping import session_conflicts
-from xnat_ingest.labels import BadLabel, legal
+from xnat_ingest.labels import BadLabel, is_project_id, legal
 from xnat_ingest.model import Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.naming import printable
 from xnat_ingest.schemas import place, read_json, read_text, worst
 
 Stat = Callable[[str], tuple[int, int]]
-_FIELDS = tuple(field.name for field in fields(Instance))
+# Values of header elements that rules and labels looked at may name a patient; nothing reads them from a plan.
+_FIELDS = tuple(field.name for field in fields(Instance) if field.name != "tags")
+_NUMBERS = ("size", "mtime_ns", "pixel_bytes")
+_EDIT = "edit the plan file: change labels, or take a session or some of its instances out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class PlanFile:
     plan: Plan
 
 
-def write_plan(path: str, plan: Plan, root: str, layout: str) -> None:
-    """Raises UsageError when it cannot be written."""
+def plan_text(plan: Plan, root: str, layout: str) -> str:
+    """A plan as a file holds it, ASCII: without header values but UIDs, numbers, modalities and descriptions."""
     document = {
         "schema": 1,
         "tool": {"name": "xnat-ingest-container", "version": __version__},
@@ -47,19 +50,17 @@ def write_plan(path: str, plan: Plan, root: str, layout: str) -> None:
         "set_aside": [asdict(aside) for aside in plan.set_aside],
         "problems": [asdict(problem) for problem in plan.problems],
     }
-    try:
-        with Path(path).open("w", encoding="ascii") as stream:
-            json.dump(document, stream, indent=1)
-            stream.write("\n")
-    except OSError as error:
-        raise UsageError(f"cannot write the plan to {path}: {error.strerror}") from error
+    return json.dumps(document, indent=1) + "\n"
 
 
 def _session(session: Session) -> dict[str, Any]:
     document = {name: getattr(session, name) for name in ("project", "subject", "label", "folder", "study_uid")}
+    studies = {instance.study_uid for instance in session.instances}
+    if studies and session.study_uid not in studies:  # a filter has left another of its studies
+        document["study_uid"] = min(studies)
     # For whoever reads it; what conflicts there are is found again from what the file says then.
     document["conflicts"] = [conflict.detail for conflict in session.conflicts]
-    document["instances"] = [{n: getattr(i, n) for n in _FIELDS} | {"tags": dict(i.tags)} for i in session.instances]
+    document["instances"] = [{n: getattr(i, n) for n in _FIELDS} for i in session.instances]
     return document
 
 
@@ -68,17 +69,19 @@ def read_plan(path: str) -> PlanFile:
     document = read_json(read_text(path, "plan file"), f"plan file {path}")
     if error := worst(document, json.loads(resources.files("xnat_ingest").joinpath("plan.schema.json").read_text())):
         raise UsageError(f"plan file {path}: {place(error.absolute_path) or 'the whole'}: {error.message[:300]}")
+    _check_texts(path, document)
     sessions = [_read_session(path, entry) for entry in document["sessions"] if entry["instances"]]
     _once(path, sessions)
     drafts = [Draft(session, session.subject, ()) for session in sessions]
-    marked, problems = mark_conflicts(drafts, by_study=document.get("layout") == "headers")
+    marked, problems = mark_conflicts(drafts, by_study=document.get("layout") == "headers", instead=_EDIT)
     aside = tuple(SetAside(**entry) for entry in document["set_aside"])
-    dropped = document["files_seen"] - len(aside) - sum(len(s.instances) for s in marked)
+    files_seen = int(document["files_seen"])
+    dropped = files_seen - len(aside) - sum(len(s.instances) for s in marked)
     if dropped < 0:
         raise UsageError(f"plan file {path}: it holds more files than files_seen says; nothing may be added to a plan")
     project = marked[0].project if marked else ""
     # What was dropped by hand is no file of this plan any more.
-    plan = Plan(project, tuple(marked), aside, tuple(problems), document["files_seen"] - dropped)
+    plan = Plan(project, tuple(marked), aside, tuple(problems), files_seen - dropped)
     return PlanFile(document["root"], document.get("layout", ""), plan)
 
 
@@ -89,12 +92,50 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
                 raise BadLabel("a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")
         except BadLabel as error:
             raise UsageError(f"plan file {path}: {name} {printable(entry[name])!r}: {error}") from error
-    if not entry["project"].isprintable() or set(entry["project"]) & set("/?#%"):
+    if not is_project_id(entry["project"]):
         raise UsageError(f"plan file {path}: {printable(entry['project'])!r} cannot be a project's id")
-    instances = tuple(Instance(**{**one, "tags": one.get("tags", {})}) for one in entry["instances"])
+    # JSON knows one kind of number: 9912.0 is the whole number that a schema asks for.
+    instances = tuple(
+        Instance(**{**one, "tags": {}} | {n: int(one[n]) for n in _NUMBERS}) for one in entry["instances"]
+    )
     label, folder = entry["label"], entry["folder"]
-    conflicts = session_conflicts(folder, label, instances)
+    _check_instances(f"plan file {path}: session {label}", entry["study_uid"], instances)
+    conflicts = session_conflicts(folder, label, instances, instead=_EDIT)
     return Session(entry["project"], entry["subject"], label, entry["study_uid"], folder, instances, conflicts)
+
+
+def _check_instances(what: str, study_uid: str, instances: tuple[Instance, ...]) -> None:
+    """Raises UsageError for what no scan writes: nothing outside of ROOT is read, nothing is sent twice."""
+    found: set[str] = set()
+    for instance in instances:
+        if {"", ".", ".."} & set(instance.path.split("/")) or "\0" in instance.path:
+            raise UsageError(f"{what}: {printable(instance.path)!r} is no path below ROOT")
+        if instance.sop_uid in found:
+            raise UsageError(f"{what}: two files have the SOPInstanceUID {instance.sop_uid}; keep one of them")
+        found.add(instance.sop_uid)
+    studies = {instance.study_uid for instance in instances}
+    if study_uid not in studies:
+        raise UsageError(f"{what}: study_uid {printable(study_uid)} is not its instances', {min(studies)}")
+
+
+def _check_texts(path: str, document: dict[str, Any]) -> None:
+    """Raises UsageError for a text that no file name and no header can hold: JSON may escape halves of characters."""
+    for where, text in _texts(document):
+        try:
+            # Bytes of a file name that are no UTF-8 are surrogates of their own kind.
+            text.encode("utf-8", "surrogateescape" if where.endswith(("root", ".path")) else "strict")
+        except UnicodeEncodeError as error:
+            raise UsageError(f"plan file {path}: {where}: {printable(text)!r} is no text") from error
+    if "\0" in document["root"]:
+        raise UsageError(f"plan file {path}: root: no folder has such a name")
+
+
+def _texts(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(place, text) of what is made a name of, here or on the server."""
+    yield "root", document["root"]
+    for number, session in enumerate(document["sessions"]):
+        for at, instance in enumerate(session["instances"]):
+            yield from ((f"sessions[{number}].instances[{at}].{name}", str(value)) for name, value in instance.items())
 
 
 def _once(path: str, sessions: Iterable[Session]) -> None:

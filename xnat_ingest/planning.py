@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from xnat_ingest.errors import UsageError
 from xnat_ingest.grouping import build, sheet
-from xnat_ingest.labels import LAYOUTS, write_sheet
+from xnat_ingest.labels import LAYOUTS, is_project_id, sheet_text
 from xnat_ingest.media import hold_against_directories
-from xnat_ingest.model import Emit, Event, Plan, Problem
+from xnat_ingest.model import Emit, Event, Plan, Problem, SourceFile
 from xnat_ingest.naming import printable
 from xnat_ingest.niftifile import guidance
 from xnat_ingest.options import Settings, flag
-from xnat_ingest.planfile import read_plan, without_changed, write_plan
+from xnat_ingest.planfile import plan_text, read_plan, without_changed
 from xnat_ingest.prepare import labelling, rule_set
-from xnat_ingest.sources import Source, open_source
+from xnat_ingest.sources import FolderSource, Source, one_top_folder, open_source
 
 # What a plan file has settled already.
 _SETTLED = ("subject", "experiment", "layout", "subject_label", "session_label", "labels", "exclude", "include")
+_RULES = frozenset(("exclude", "include"))
 
 
 class Planning(Protocol):
@@ -49,8 +54,10 @@ class Planning(Protocol):
 
 def planning(root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> Planning:
     """Everything that can be wrong with the settings shows here. Raises UsageError."""
+    if "\0" in root:
+        raise UsageError("ROOT: no folder has such a name")
     if settings.plan:
-        return Reviewed(root, settings, check_stop)
+        return Reviewed(root, settings, emit, check_stop)
     if not root:
         raise UsageError("no ROOT: name the folder or archive that holds the DICOM tree")
     return Tree(root, settings, emit, check_stop)
@@ -60,9 +67,54 @@ def the_project(settings: Settings) -> str:
     """Raises UsageError when none was given, or no project can be called so."""
     if not settings.project:
         raise UsageError("no project: give -P PROJECT")
-    if not settings.project.isprintable() or set(settings.project) & set("/?#%"):
+    if not is_project_id(settings.project):
         raise UsageError(f"-P {printable(settings.project)} cannot be a project's id")
     return settings.project
+
+
+def keep(made_by: Planning, plan: Plan) -> None:
+    """Writes a plan, as what the server said has left it, where somebody wants to review it. Raises UsageError."""
+    if isinstance(made_by, Tree):
+        made_by.keep(plan)
+
+
+def _check_writable(path: str) -> None:
+    """Raises UsageError when no file can be written to the path; leaves nothing behind."""
+    target = Path(path)
+    try:
+        if target.exists() and not target.is_file():
+            raise UsageError(f"{printable(path)} is there and is no file; name a file")
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot write {printable(path)}: {getattr(error, 'strerror', 'no name of a file')}"
+        ) from error
+
+
+def _write(path: str, text: str) -> None:
+    """A file for its owner alone, complete or not at all; one that is there may be somebody's edited plan or sheet."""
+    target, data = Path(path), text.encode("utf-8")
+    try:
+        if target.exists():
+            if target.read_bytes() != data:
+                raise UsageError(
+                    f"{printable(path)} is there and holds something else; name another file, or remove it"
+                )
+            return
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"cannot write {printable(path)}: {error.strerror}") from error
 
 
 class Tree:
@@ -82,6 +134,8 @@ class Tree:
         else:
             self.project = the_project(settings)
         self._rules = rule_set(settings, len(self._labelling.levels))
+        for path in filter(None, (settings.json, settings.labels_template)):
+            _check_writable(path)
         self._keywords = self._rules.keywords | self._labelling.subject.keywords | self._labelling.session.keywords
 
     def use(self, project: str) -> None:
@@ -112,23 +166,40 @@ class Tree:
             lambda one, other: same_bytes(self.source, one, other),
             self.source.name_of,
         )
-        if text := guidance(plan, self.source):
-            plan = replace(plan, problems=(*plan.problems, Problem("nifti", text)))
-        plan = hold_against_directories(plan, self.source)
+        notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
+        if text := self._packed_with_its_folder(plan):
+            notes.append(Problem("one-top-folder", text))
+        return hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+
+    def _packed_with_its_folder(self, plan: Plan) -> str:
+        """A sentence for an archive of which all lies in one folder: a subject's, or that which was packed."""
+        if "subject" not in self._labelling.levels or isinstance(self.source, FolderSource):
+            return ""
+        top = one_top_folder(i.path for session in plan.sessions for i in session.instances)
+        return top and (
+            f"all of the archive lies in folder {printable(top)}, which is taken for the {self._labelling.levels[0]}; "
+            "if it is the folder that was packed, pack what is in it: tar czf FILE -C FOLDER ."
+        )
+
+    def keep(self, plan: Plan) -> None:
+        """Writes the files for review that were asked for. Raises UsageError."""
         if self._settings.labels_template:
-            write_sheet(self._settings.labels_template, sheet(plan))
+            _write(self._settings.labels_template, sheet_text(sheet(plan)))
         if self._settings.json:
-            write_plan(self._settings.json, plan, self._root, self._labelling.layout)
-        return plan
+            _write(self._settings.json, plan_text(plan, self._root, self._labelling.layout))
 
 
 class Reviewed:
     """The plan in a file, without what has changed since. root: where its tree lies now, "" for where it lay then."""
 
-    def __init__(self, root: str, settings: Settings, check_stop: Callable[[], None]) -> None:
-        given = [flag(name) for name in _SETTLED if settings.sources.get(name, "").startswith("flag")]
+    def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
+        # The sources of rules add up, a flag's last.
+        given = [flag(name) for name in _SETTLED if settings.sources.get(name, "").rpartition(", ")[2] == "flag"]
         if given:
             raise UsageError(f"{given[0]} has no say with --plan: what it decides stands in the plan file; edit that")
+        for name in sorted(_RULES & settings.sources.keys()):
+            text = f"{name} of {settings.sources[name]} has no say with --plan: rules are applied when a plan is made"
+            emit(Event("warning", {"text": text}))
         self._check_stop = check_stop
         found = read_plan(settings.plan)
         if found.layout not in LAYOUTS:
@@ -152,9 +223,18 @@ class Reviewed:
         return frozenset()
 
     def make(self) -> Plan:
-        for _ in self.source.files():  # what lies in archives is known only when they have been listed
+        found = set()  # what lies in archives is known only when they have been listed
+        for file in self.source.files():
             self._check_stop()
-        return without_changed(self._plan, self.source.stat)
+            if isinstance(file, SourceFile):
+                found.add(file.path)
+
+        def stat(path: str) -> tuple[int, int]:
+            if path not in found:  # a link out of ROOT, for one, leads to files that no scan would take
+                raise KeyError(path)
+            return self.source.stat(path)
+
+        return without_changed(self._plan, stat)
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:

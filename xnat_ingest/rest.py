@@ -153,7 +153,7 @@ class Rest:
         try:
             fields = dict(json.loads(reply.text)["items"][0]["data_fields"])
             fields["ID"]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise self._not_data(path, reply) from error
         return fields
 
@@ -273,7 +273,7 @@ class Rest:
             return Reply(reply.status, text, reply.headers)
         except http.HTTPError as error:
             raise self._failure(error) from error
-        except ValueError as error:  # what call.read expected is not there
+        except (ValueError, RecursionError) as error:  # what call.read expected is not there
             raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
 
     def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
@@ -287,6 +287,8 @@ class Rest:
 
     def _failure(self, error: http.HTTPError) -> IngestError:
         cause = getattr(error, "reason", None) or error
+        if isinstance(cause, http.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+            return IngestError(f"{self.server} does not speak TLS; is it to be http:// instead of https://?")
         if isinstance(cause, http.SSLError):
             return IngestError(f"the certificate of {self.server} does not verify ({cause}); see --ca-bundle")
         if isinstance(cause, http.NewConnectionError | http.ConnectTimeoutError | http.ProxyError):

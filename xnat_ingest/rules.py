@@ -249,8 +249,10 @@ def _differs_in_case(word: str, name: str) -> bool:
 def _regex(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise UsageError(f"the pattern {text!r} is not a regular expression: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"the pattern {text[:60]!r}... has too many brackets in each other") from error
 
 
 def _glob_pattern(glob: str) -> str:

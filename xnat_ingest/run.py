@@ -20,7 +20,7 @@ from xnat_ingest.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped
 from xnat_ingest.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.options import Settings
 from xnat_ingest.patience import Patience
-from xnat_ingest.planning import Planning, plan_fields, planning
+from xnat_ingest.planning import Planning, keep, plan_fields, planning
 from xnat_ingest.rest import Rest
 from xnat_ingest.serverrules import Project, SiteRules, ask, ask_site, facts
 from xnat_ingest.settings import Credentials
@@ -117,8 +117,14 @@ class Run:
             return self._sessions(rest, projects) if self.plan.sessions else []
 
     def _ask(self, rest: Rest, name: str) -> Project:
-        project = ask(rest, name, to_send=self.command == "upload" and self.settings.transport != "cstore")
+        project = ask(rest, name, to_send=self.command != "verify" and self.settings.transport != "cstore")
         self.emit(Event("project", facts(self.rules, project)))
+        if self.command == "upload" and project.prearchive_code == "0" and self.settings.destination == "archive":
+            text = (
+                f"project {project.id} keeps sessions in the prearchive until somebody has looked at them; this run "
+                "archives them (--destination prearchive leaves them there)"
+            )
+            self.emit(Event("warning", {"text": text}))
         return project
 
     @property
@@ -128,6 +134,8 @@ class Run:
 
     def _make_plan(self) -> None:
         self.plan = self.planning.make()
+        if self.rest is None or not self.plan.sessions:
+            keep(self.planning, self.plan)
         self.emit(Event("plan", plan_fields(self.plan)))
 
     def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
@@ -149,6 +157,7 @@ class Run:
             self.plan = ask_projects(site, self.plan, self._ask)
             if self._filters:
                 self.plan = set_aside_filtered(self.plan, self.rules, site.projects, self.planning.kept)
+            keep(self.planning, self.plan)
             if self.command != "verify":
                 self.plan = note_new_subjects(site, self.plan)
             if settings.existing == "skip" and self.command != "verify":

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from xnat_ingest.errors import UsageError
+from xnat_ingest.naming import printable
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -63,3 +64,5 @@ def read_text(path: str, what: str) -> str:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{what} {path} is not UTF-8 text") from error
+    except ValueError as error:
+        raise UsageError(f"{what} {printable(path)}: no file has such a name") from error

@@ -20,7 +20,7 @@ class Sending:
     """Sends instances of one session into one prearchive row.
 
     uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; untaken:
-    SOPInstanceUIDs that the server answered 200 to and took none of; disturbed: what is stored must be compared with
+    SOPInstanceUIDs that the server answered 200 to and took none of; taken: those that it seems to have taken; disturbed: what is stored must be compared with
     what was sent before the row is closed; went_direct: whether anything went past the prearchive; told:
     what receipts say happened to how many instances.
 
@@ -43,6 +43,7 @@ class Sending:
         self.uri = ""
         self.failed: dict[str, str] = {}
         self.untaken: set[str] = set()
+        self.taken: set[str] = set()
         self.attempts = 0
         self.disturbed = False
         self.went_direct = False
@@ -103,6 +104,7 @@ class Sending:
                 self.failed |= receipt.refused
                 self.told.update(receipt.notes)
                 taken = {i.sop_uid for i in receipt.instances}
+                self.taken |= taken
                 self.untaken |= {i.sop_uid for i in part.instances}
                 self.untaken -= taken | receipt.refused.keys()
             self.tell(receipt.instances, with_bytes=False)

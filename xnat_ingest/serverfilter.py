@@ -57,6 +57,8 @@ NOT_LISTED = "not-in-whitelist"
 _BLANKS = "".join(map(chr, range(33)))
 # The server shows the filter no more of a value.
 _LONGEST = 300
+# How often Python may try a pattern on a value, about: beyond that a run would seem to hang, and nothing could stop it.
+_MOST_TRIES = (_LONGEST + 1) ** 3
 _TAG = re.compile(r"(\(?)([0-9A-Za-z]{4}),([0-9A-Za-z]{4})(\)?)")
 # What Java's regular expressions and Python's have in common, of a pattern without control characters. Left out are
 # possessive quantifiers, \p{...}, \Q...\E, named and atomic groups, inline flags, classes in classes, `&&`, octal, hex
@@ -71,6 +73,13 @@ _COMMON = re.compile(
     )*+""",
     re.VERBOSE,
 )
+_PIECE = re.compile(
+    r"""(?P<open>\((?:\?(?:<?[=!]|:))?) | (?P<close>\)) | (?P<bar>\|)
+      | (?:\[\^?(?:[^\]\\]|\\.)+\] | \\. | [^*+?{])          # one character
+    """,
+    re.VERBOSE,
+)
+_QUANTIFIER = re.compile(r"(?:(?P<sign>[*+?])|\{(?P<low>[0-9]+)(?P<range>,(?P<high>[0-9]*))?\})\??")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +213,8 @@ def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
         regex = _regex(line)
         if regex is None:
             return NotEvaluated(f"its pattern {line} may mean something else in Java")
+        if _tries(regex.pattern) > _MOST_TRIES:
+            return NotEvaluated(f"its pattern {line} may take too long")
         patterns.append(Pattern(keyword, line, regex))
     return tuple(patterns)
 
@@ -227,3 +238,39 @@ def _regex(text: str) -> re.Pattern[str] | None:
             return re.compile(same, re.IGNORECASE | re.ASCII)
     except (re.error, FutureWarning, RecursionError, OverflowError):
         return None
+
+
+def _tries(pattern: str) -> int:
+    """In how many ways a pattern of the common kind can be laid over a value, at most and roughly.
+
+    Parts in a row multiply, alternatives add up, and what is repeated is raised to its repetitions: (a+)+ soars.
+    """
+    waiting: list[tuple[int, int]] = []  # of each open bracket: its alternatives so far, what stands before it
+    ways, in_row, at = 0, 1, 0
+    while piece := _PIECE.match(pattern, at):
+        at, one = piece.end(), 1
+        if piece["open"]:
+            waiting.append((ways, in_row))
+            ways, in_row = 0, 1
+            continue
+        if piece["bar"]:
+            ways, in_row = ways + in_row, 1
+            continue
+        if piece["close"]:
+            one = ways + in_row
+            ways, in_row = waiting.pop()
+        if quantifier := _QUANTIFIER.match(pattern, at):
+            at = quantifier.end()
+            low, high = _repetitions(quantifier)
+            one = (high - low + 1) * one**high
+        in_row = min(in_row * one, _MOST_TRIES + 1)
+    return ways + in_row
+
+
+def _repetitions(quantifier: re.Match[str]) -> tuple[int, int]:
+    if sign := quantifier["sign"]:
+        return int(sign == "+"), 1 if sign == "?" else _LONGEST
+    low = min(int(quantifier["low"]), _LONGEST)
+    if not quantifier["range"]:
+        return low, low
+    return low, min(int(quantifier["high"] or _LONGEST), _LONGEST)

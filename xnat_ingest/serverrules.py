@@ -100,7 +100,7 @@ def describe(rest: Rest, project: str) -> Iterator[str]:
     """What `ping` says, line by line."""
     info = rest.get("/xapi/siteConfig/buildInfo").text
     version = ""
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         version = json.loads(info).get("version", "")
     yield f"server   {rest.server}, XNAT {version or 'of unknown version'}"
     yield f"user     {rest.user}, logged in"

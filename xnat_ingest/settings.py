@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from xnat_ingest.config import parse_config, read_file
 from xnat_ingest.errors import UsageError
-from xnat_ingest.naming import nearest
+from xnat_ingest.naming import nearest, printable
 from xnat_ingest.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
 
 _HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
@@ -106,10 +106,20 @@ def _parse(name: str, raw: Any, where: str) -> Any:
         words = (word for item in items for word in (_words(item) if isinstance(item, str) else [item]))
         return tuple(words)
     text = raw if isinstance(raw, str) else json.dumps(raw)
+    _check_text(text, where, is_path=row.metavar == "FILE")
     try:
         return row.parse(text)
     except ValueError as error:
         raise UsageError(f"{where}: {text!r} is not valid; it {error}") from error
+
+
+def _check_text(text: str, where: str, *, is_path: bool = False) -> None:
+    """Bytes of an argument that are no UTF-8 come as surrogates: a file may be called so, nothing else."""
+    with suppress(UnicodeEncodeError):
+        text.encode("utf-8", "surrogateescape" if is_path else "strict")
+        if "\0" not in text:
+            return
+    raise UsageError(f"{where}: {printable(text)!r} is not valid; it wants text in UTF-8")
 
 
 def _words(text: str) -> list[str]:
@@ -133,6 +143,8 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     if Credentials(server, "", "").in_the_clear and not (settings.allow_http or http_is_warning):
         raise UsageError(f"{server} would get the password in the clear; use https://, or give --allow-http")
     user = _first(settings.user, environ, _USERS)
+    _check_text(server, "the server address")
+    _check_text(user, "the user name")
     # Verbatim: blanks and number signs may belong to a password.
     password, source = next(((environ[n], f"environment {n}") for n in _PASSWORDS if environ.get(n)), ("", ""))
     if not password and settings.password_file:

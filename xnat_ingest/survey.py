@@ -37,8 +37,12 @@ def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
                 uri = uri or row.uri
     counted -= verified
     missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
+    notes: tuple[Problem, ...] = ()
+    if not missing and archive.lacking and site.destination != "prearchive":
+        text = f"{session.title}: {len(archive.lacking)} instances lie in the prearchive ({uri}), not in the archive"
+        notes = (Problem("not-archived", text, (session.label,)),)
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
-    return Verdict(word, uri, verified, counted, missing=missing), 0
+    return Verdict(word, uri, verified, counted, missing=missing, problems=notes), 0
 
 
 def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:

@@ -47,6 +47,7 @@ def script() -> NoReturn:
     """The console script. A thread that still waits for a server after a signal must not keep the process."""
     # Until a run has its own handler: as the first process of a container, one without any ignores SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(Exit.TERMINATED)))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(int(Exit.INTERRUPTED)))
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xnat_ingest.options import Settings
     from xnat_ingest.patience import Patience
     from xnat_ingest.resources import Sent
-    from xnat_ingest.resources.files import Gathered, LocalFile
+    from xnat_ingest.resources.files import Gathered
     from xnat_ingest.resources.places import Place
     from xnat_ingest.rest import Rest
     from xnat_ingest.stop import Stop
@@ -47,6 +47,7 @@ def add_words(command: argparse.ArgumentParser) -> None:
         if name == "delete":
             action.add_argument("files", nargs="*", metavar="NAME", help="a file, or a folder with a slash behind it")
             action.add_argument("--yes", action="store_true", help="delete what is named")
+            action.add_argument("--force", action="store_true", help="delete the DICOM images of a scan, too")
             action.add_argument(
                 "--keep-files", action="store_true", help="take files out of the listing and leave them on the disk"
             )
@@ -69,7 +70,7 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest.resources.places import Place, check_label
     from xnat_ingest.rest import Rest
     from xnat_ingest.settings import credentials, resolve
-    from xnat_ingest.stop import Stop, pause_until
+    from xnat_ingest.stop import GRACE, Stop, patiently, pause_until
 
     settings = resolve("resource", given, environ)
     place = Place(settings.project, settings.subject, settings.experiment, given["scan"])
@@ -85,13 +86,15 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
     )
     catch_signals(stop)
-    with closing(rest), rest.kept_alive():
-        rest.login()
-        if found is not None:
-            return int(_put(rest, place, found, given, settings, patience, stop))
-        if action == "list":
-            return int(_list(rest, place, given))
-        return int(_delete(rest, place, given, patience))
+
+    def work() -> int:
+        with closing(rest), rest.kept_alive():
+            rest.login()
+            if found is not None:
+                return int(_put(rest, place, found, given, settings, patience, stop))
+            return int(_list(rest, place, given) if action == "list" else _delete(rest, place, given, patience))
+
+    return patiently(work, stop, GRACE)
 
 
 def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
@@ -99,10 +102,11 @@ def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
     from dataclasses import replace
 
     from xnat_ingest.resources import files as resourcefiles
+    from xnat_ingest.resources.places import check_no_dicom
 
     found = resourcefiles.gather(given["paths"])
-    if not given["force"] and (dicom := resourcefiles.dicom_among(found.files)):
-        raise UsageError(_not_here(dicom, found, given["paths"], place))
+    if not given["force"]:
+        check_no_dicom(found, given["paths"], place, instead="--force")
     name = given["archive_name"]
     if not name:
         return found
@@ -110,20 +114,6 @@ def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
         raise UsageError("--archive-name wants a name that ends with .tar, of letters, digits, _ . and -")
     packed = resourcefiles.pack(name, given["paths"][0], found.files)
     return replace(found, files=(packed,) if found.files else ())
-
-
-def _not_here(dicom: Sequence[LocalFile], found: Gathered, paths: Sequence[str], place: Place) -> str:
-    import shlex
-    from pathlib import Path
-
-    root = Path(paths[0]) if Path(paths[0]).is_dir() else Path(paths[0]).parent
-    upload = ["xnat-ingest", "upload", str(root), "-P", place.project or "PROJECT"]
-    known = place.subject and place.experiment
-    upload += ["-S", place.subject, "-E", place.experiment] if known else ["--layout", "headers"]
-    return (
-        f"{printable(dicom[0].name)} is DICOM ({len(dicom)} of {len(found.files)} files are), which XNAT keeps in the "
-        f"scans of sessions; to have it there: {printable(shlex.join(upload))}; to store it as plain files: --force"
-    )
 
 
 def _put(
@@ -232,12 +222,16 @@ def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patien
 
     label, names = given["label"], given["files"]
     parent = resourceplaces.find(rest, place)
-    known = [one.label for one in resourcelisting.resources_of(rest, parent)]
+    resources = resourcelisting.resources_of(rest, parent)
+    known = [one.label for one in resources]
     if label not in known:
         raise IngestError(f"{_absent(label, known)}: nothing was deleted")
-    if not given["yes"]:
+    images = bool(place.scan) and any(one.label == label and one.is_dicom for one in resources)
+    if not given["yes"] or (images and not given["force"]):
         held = resourcelisting.listing(rest, parent, label)
         doomed = [name for name in sorted(held) if resourceplaces.is_named(names, name)]
+        if images and not given["force"]:
+            raise UsageError(_not_images(label, place.scan, len(doomed)))
         _table([{"to be deleted": name, "size": held[name].size} for name in doomed], "no files")
         print("nothing was deleted; to delete this, add --yes", file=sys.stderr)
         return Exit.USAGE
@@ -255,6 +249,13 @@ def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patien
     if done.failed or done.absent:
         return Exit.PARTIAL if done.gone else Exit.FAILED
     return Exit.OK
+
+
+def _not_images(label: str, scan: str, number: int) -> str:
+    return (
+        f"{printable(label)} holds the DICOM images of scan {printable(scan)}, and {number} files of them would be "
+        "deleted, not only a resource beside them; nothing was deleted; if the images are to go: --yes --force"
+    )
 
 
 def _say(settings: Settings, line: str) -> None:

@@ -60,7 +60,7 @@ def _number(rest: Rest, command: Command) -> int | None:
     try:
         known: list[dict[str, Any]] = json.loads(reply.text)
         return next((int(k["id"]) for k in known if all(k.get(key) == command.get(key) for key in _KEY)), None)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ServerSaid("GET /xapi/commands (no list of commands in the answer)", reply.status, "") from error
 
 
@@ -77,7 +77,7 @@ def _state(rest: Rest, path: str, where: str) -> bool:
     try:
         state = json.loads(reply.text)
         return state["enabled-for-project"] is True if isinstance(state, dict) else state is True
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise ServerSaid(f"GET {path} (no state in the answer)", reply.status, "") from error
 
 

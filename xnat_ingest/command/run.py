@@ -118,7 +118,9 @@ class Launched:
             for name, text in files.items():
                 resources.put_text(rest, uri, REPORTS, name, text, patience=patience, query=query)
             if not resources.holds(rest, uri, REPORTS, set(files)):
-                return f"report not stored: no edit right on {self._title(self._target)}"
+                owners = " (a project's own resources can be written by its owners only)"
+                where = self._title(self._target)
+                return f"report not stored: no edit right on {where}{owners if self._target.kind == 'project' else ''}"
         except IngestError as error:
             return f"report not stored: {error}"
         return f"report: resource {REPORTS} of {self._title(self._target)}, folder {folder}"

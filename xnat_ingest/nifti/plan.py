@@ -53,7 +53,7 @@ def build(tree: Tree, wishes: Wishes) -> NiftiPlan:
     sessions = [_session(above, series, wishes, notes) for above, series in tree.sessions.items()]
     sessions, collisions = _collisions(sessions)
     own = [conflict for session in sessions for conflict in session.conflicts if conflict not in collisions]
-    notes += [*_identifying(tree), *own, *collisions]
+    notes += [*_identifying(tree), *_too_high(tree), *own, *collisions]
     return NiftiPlan(tuple(sessions), tuple(tree.aside), tuple(notes), tree.seen)
 
 
@@ -140,13 +140,25 @@ class _Typing:
     def scan(self, series: Series, number: tuple[str, bool]) -> NiftiScan:
         first = series.images[0]
         modality = self._modality(series)
-        own = self._own_words(first)
+        own = self._own_words(series)
+        if series.mixed:
+            text = (
+                f"{self._what(series)} holds images of several series ({series.mixed}), and not all of their sidecars"
+            )
+            detail = (
+                f"{text} tell whose they are; give each series a folder of its own, or --exclude what is not theirs"
+            )
+            self.conflicts.append(Problem("mixed-series", detail))
         told = next((text for said in series.said if (text := _described(said))), "")
         scan_type = entities(first.stem)[1] if first.bids else told or own
         named = [*series.images, *series.companions]
         files = tuple(self._file(found) for found in named)
         image = replace(
-            instance_of(first, {}), series_number=number[0], series_description=told or own, modality=modality
+            instance_of(first, {}),
+            series_uid=printable(series.key),
+            series_number=number[0],
+            series_description=told or own,
+            modality=modality,
         )
         instances = tuple(
             replace(image, path=file.path, size=file.size, mtime_ns=file.mtime_ns, sop_uid=printable(file.path))
@@ -162,12 +174,16 @@ class _Typing:
         return NiftiFile(file.path, file.size, file.mtime_ns, BIDS if beside else NIFTI, found.stored)
 
     @staticmethod
-    def _own_words(first: Found) -> str:
+    def _own_words(series: Series) -> str:
         """What the tree itself calls a scan: in BIDS all that its name says beyond subject and session."""
+        first = series.images[0]
         if not first.bids:
-            return printable(first.scan.rstrip("/"))
+            return printable(series.key.rstrip("/").rpartition("/")[2])
         words = first.name.stem.split("_")
         return printable("_".join(word for word in words if not word.startswith(("sub-", "ses-"))))
+
+    def _what(self, series: Series) -> str:
+        return f"scan {printable(series.key.rstrip('/'))} of {self._folder}"
 
     def _modality(self, series: Series) -> str:
         words = {word for said in series.said if (word := said.get("Modality", "").strip().upper())}
@@ -176,7 +192,7 @@ class _Typing:
             words = {self._wishes.modality}
         if not words and series.images[0].bids:
             words = {DATATYPES.get(series.images[0].inner[0], "")} - {""}
-        what = f"scan {printable(series.key.rstrip('/'))} of {self._folder}"
+        what = self._what(series)
         if len(words) > 1:
             self._conflict(f"{what} holds images of {', '.join(sorted(words))}; give each a folder of its own")
         elif not words:
@@ -230,6 +246,24 @@ def _alike(sessions: list[NiftiSession], name: Callable[[NiftiSession], str]) ->
     for session in sessions:
         groups[name(session).casefold()].append(session)
     return [members for members in groups.values() if len(members) > 1]
+
+
+def _too_high(tree: Tree) -> list[Problem]:
+    """A note where everything lies deeper than it should: another folder's name may have become the subject's."""
+    images = [image for series in tree.sessions.values() for one in series for image in one.images]
+    if tree.bids or not images:
+        return []
+    first = images[0].file.path
+    folder = printable(first.partition("/")[0])
+    if all(image.above[1:] and image.above[1].startswith("sub-") for image in images):
+        text = f"a BIDS tree seems to lie in {folder}: if so, give that folder as ROOT"
+    elif all(len(image.inner) > 2 for image in images):
+        layout = "subject/session/scan" if images[0].above else "scan"
+        text = f"every image lies deeper than {layout} ({printable(first)}): ROOT may be a level too high; if so, give "
+        text += f"{folder} as ROOT"
+    else:
+        return []
+    return [Problem("root-too-high", text)]
 
 
 def _identifying(tree: Tree) -> list[Problem]:

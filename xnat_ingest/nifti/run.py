@@ -7,6 +7,7 @@ of the scans, and count as verified when the server lists them with their size a
 from __future__ import annotations
 
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -66,8 +67,7 @@ class NiftiTree:
     kept: frozenset[str] = frozenset()
 
     def __init__(self, root: str, settings: Settings, choices: Choices, check_stop: Callable[[], None]) -> None:
-        if not Path(root).is_dir():
-            raise UsageError(f"ROOT {printable(root)} is no folder; unpack it, and name the folder")
+        _check_folder(root)
         self.root = root
         self.source: Source = FolderSource(Path(root))
         self.project = the_project(settings)
@@ -98,6 +98,18 @@ class NiftiTree:
         notes = (Problem("rule-unused", f"the rule {printable(name)} matched nothing") for name in self._rules.unused())
         self.nifti = replace(self.nifti, problems=(*self.nifti.problems, *notes))
         return self.nifti.as_plan(self.project)
+
+
+def _check_folder(root: str) -> None:
+    """Raises UsageError."""
+    try:
+        is_folder = stat.S_ISDIR(Path(root).stat().st_mode)
+    except OSError as error:
+        raise UsageError(f"cannot read ROOT {printable(root)}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"ROOT {printable(root)} is no name of a folder") from error
+    if not is_folder:
+        raise UsageError(f"ROOT {printable(root)} is no folder; unpack it, and name the folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +213,10 @@ class NiftiRun(Run):
         subject = f"/data/projects/{session.project}/subjects/{session.subject}"
         with self._creating:  # of two requests at once for one new subject, XNAT would make two
             if session.subject not in self._subjects:
-                self._put(rest, subject, {})
+                self._put(rest, subject, {}, f"subject {session.subject}")
                 self._subjects.add(session.subject)
-        return self._put(rest, f"{subject}/experiments/{session.label}", {"xsiType": look.session.xsi_type})
+        named = f"session {session.label}"
+        return self._put(rest, f"{subject}/experiments/{session.label}", {"xsiType": look.session.xsi_type}, named)
 
     def _create_scan(self, rest: Rest, session: str, scan: NiftiScan) -> None:
         query = {
@@ -212,10 +225,13 @@ class NiftiRun(Run):
             "series_description": scan.description,
             "quality": self.choices.quality,
         }
-        self._put(rest, f"{session}/scans/{scan.id}", query | ({"UID": scan.uid} if scan.uid else {}))
+        self._put(
+            rest, f"{session}/scans/{scan.id}", query | ({"UID": scan.uid} if scan.uid else {}), f"scan {scan.id}"
+        )
 
-    def _put(self, rest: Rest, path: str, query: dict[str, str]) -> str:
-        """Makes what the address names; doing it twice is doing it once. Returns what the server calls it."""
+    def _put(self, rest: Rest, path: str, query: dict[str, str], what: str) -> str:
+        """Makes what the address names; doing it twice is doing it once. Returns what the server calls it. what: for
+        messages."""
         for attempt in count(1):
             self.stop.check()
             try:
@@ -223,6 +239,10 @@ class NiftiRun(Run):
             except (ServerSaid, Unreachable) as error:
                 if error.status == 409:
                     raise SessionTrouble("other-type", f"{error}; look at it on the server") from error
+                if error.status == 500 and isinstance(error, ServerSaid) and "xsiType" in query:  # a type it has not
+                    said = error.sentence or "it answered 500"
+                    text = f"the server refuses to create {what} of type {query['xsiType']} ({said})"
+                    raise SessionTrouble("unknown-type", text) from error
                 if not is_passing(error):
                     raise
                 self.patience.wait(error, attempt)

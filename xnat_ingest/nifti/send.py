@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,9 @@ from xnat_ingest.patience import Patience
 from xnat_ingest.resources import LocalFile, send
 from xnat_ingest.rest import Rest
 from xnat_ingest.sources import Source
+
+# Files that a problem of a session names.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Sending:
 
 @dataclass(slots=True)
 class Delivery:
-    """One session's files under way. root: where the tree lies; accession: the session's id on the server."""
+    """One session's files under way. root: where the tree lies; accession: the session's id on the server; kinds:
+    of problems -> the files that have them."""
 
     how: Sending
     session: Session
@@ -39,6 +43,7 @@ class Delivery:
     source: Source
     verified: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, list[str]] = field(default_factory=dict)
     there: int = 0
     sent: int = 0
 
@@ -61,7 +66,7 @@ class Delivery:
         }
         stopped = isinstance(cause, Stopped)
         failed = self.failed if stopped else self.failed | left
-        problems = []
+        problems = [self._problem(kind, uids) for kind, uids in self.kinds.items()]
         if cause and not stopped:
             problems.append(Problem(kind_of(cause), f"{self.session.title}: {cause}", (self.session.label,)))
         verdict = Verdict(
@@ -76,12 +81,23 @@ class Delivery:
         )
         return verdict, self.sent
 
+    def _fail(self, kind: str, failed: Mapping[str, str]) -> None:
+        self.failed |= failed
+        if failed:
+            self.kinds.setdefault(kind, []).extend(failed)
+
+    def _problem(self, kind: str, uids: Sequence[str]) -> Problem:
+        """The first files by name, and the reason of the first; the report has each with its own."""
+        named = ", ".join(uids[:_NAMED]) + (f" and {len(uids) - _NAMED} more" if len(uids) > _NAMED else "")
+        return Problem(kind, f"{self.session.title}: {named}: {self.failed[uids[0]]}", (self.session.label,))
+
     def _into(self, scan: NiftiScan, label: str, files: list[NiftiFile]) -> None:
         uid_of = {file.name: printable(file.path) for file in files}
         unchanged = []
         for file in files:
             if self._changed(file):
-                self.failed[uid_of[file.name]] = "the file changed since it was read; run the same again"
+                changed = "the file changed since it was read; run the same again"
+                self._fail("source-changed", {uid_of[file.name]: changed})
             else:
                 unchanged.append(LocalFile(file.name, str(Path(self.root, file.path)), file.size))
         done = send(
@@ -98,9 +114,9 @@ class Delivery:
         self.sent += len(done.sent)
         self.there += len(done.already)
         self.verified |= {uid_of[name] for name in done.sent | done.already}
-        self.failed |= {uid_of[name]: why for name, why in done.failed.items()}
+        self._fail("server-fault", {uid_of[name]: why for name, why in sorted(done.failed.items())})
         other = "the server has other bytes under this name; run the same again with --overwrite to replace them"
-        self.failed |= {uid_of[name]: other for name in done.different}
+        self._fail("existing", {uid_of[name]: other for name in sorted(done.different)})
         self.how.emit(self._event(len(files), 0))
 
     def _changed(self, file: NiftiFile) -> bool:

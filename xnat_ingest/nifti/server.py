@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from urllib.parse import unquote
@@ -99,11 +99,12 @@ def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan]) -> Nifti
             ours[scan.key] = found.id
     taken = {*server, *ours.values(), *(scan.id for scan in session.scans if scan.numbered)}
     free = (str(number) for number in count(1) if str(number) not in taken)
+    others = [(one, server[one.id]) for one in session.scans if one.numbered and one.id in server]
+    if others := [(one, other) for one, other in others if one.key not in ours]:
+        raise SessionTrouble("other-series", _other_series(session, others))
     scans = []
     for scan in session.scans:
         wanted = ours.get(scan.key)
-        if wanted is None and scan.numbered and (other := server.get(scan.id)):
-            raise SessionTrouble("other-series", _other_series(session, scan, other))
         if wanted is None:
             wanted = scan.id if scan.numbered else next(free)
         if (there := server.get(wanted)) and there.xsi_type != scan.xsi_type:
@@ -113,11 +114,11 @@ def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan]) -> Nifti
     return replace(session, scans=tuple(scans))
 
 
-def _other_series(session: NiftiSession, scan: NiftiScan, other: ServerScan) -> str:
+def _other_series(session: NiftiSession, others: Sequence[tuple[NiftiScan, ServerScan]]) -> str:
+    listed = ", ".join(f"scan {scan.id} ({other.description!r}, not {scan.description!r})" for scan, other in others)
     return (
-        f"scan {scan.id} of {session.label} holds another series on the server ({other.description!r}, not "
-        f"{scan.description!r}), and is not written into; give another --session-label, or leave the scan out with "
-        "--exclude"
+        f"{listed} of {session.label} holds another series on the server, and is not written into; give another "
+        "--session-label, or leave out with --exclude what does not belong there"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xnat_ingest.model import Instance, SetAside, SourceFile
@@ -20,6 +20,8 @@ DATATYPES = {
     "anat": "MR", "func": "MR", "dwi": "MR", "fmap": "MR", "perf": "MR", "mrs": "MR", "pet": "PT",
     "meg": "", "eeg": "", "ieeg": "", "beh": "", "micr": "", "motion": "", "nirs": "",
 }  # fmt: skip
+# What a sidecar says of the series that its image was made of.
+IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The files of one scan. said: what the sidecars of its images say, one mapping for each image."""
+    """The files of one scan. said: what the sidecars of its images say, one mapping for each image; mixed: what its
+    images tell of several series when nothing tells which of them is whose."""
 
     key: str
     images: tuple[Found, ...]
     companions: tuple[Found, ...]
     said: tuple[Mapping[str, str], ...]
+    mixed: str = ""
 
 
 @dataclass
@@ -128,6 +132,8 @@ class _Session:
         self._images: dict[str, list[Found]] = defaultdict(list)
         self._beside: list[Found] = []
         self._said: dict[str, Mapping[str, str]] = {}
+        self._split: set[str] = set()  # folders that hold several series
+        self._series_of: dict[str, str] = {}  # by stem: the series of an image in one of them
         self._gone: dict[str, SetAside] = {}  # by stem: an image that is not sent takes its sidecars with it
 
     def add(self, found: Found) -> None:
@@ -157,15 +163,33 @@ class _Session:
             if found.name.suffix == ".json":
                 self._read_sidecar(found)
         whole = {key: images for key, all_ in self._images.items() if (images := list(self._whole(all_)))}
-        kept = {key: images for key, images_ in whole.items() if (images := list(self._judged(images_)))}
+        apart = {key: images for one in whole.items() for key, images in self._apart(*one)}
+        kept = {key: images for key, images_ in apart.items() if (images := list(self._judged(images_)))}
         companions: dict[str, list[Found]] = defaultdict(list)
         for found in self._beside:
             if (key := self._belongs_to(found, kept)) is not None:
                 companions[key].append(found)
-        return [
-            Series(key, tuple(images), tuple(companions[key]), tuple(self._said.get(i.stem, {}) for i in images))
-            for key, images in sorted(kept.items())
-        ]
+        return [self._series(key, images, companions[key]) for key, images in sorted(kept.items())]
+
+    def _series(self, key: str, images: list[Found], companions: list[Found]) -> Series:
+        said = tuple(self._said.get(found.stem, {}) for found in images)
+        return Series(key, tuple(images), tuple(companions), said, ", ".join(several(said)))
+
+    def _apart(self, key: str, images: list[Found]) -> Iterator[tuple[str, list[Found]]]:
+        """The series of one folder, each under the name of its first image, where the sidecars tell them apart."""
+        said = [self._said.get(found.stem, {}) for found in images]
+        told = [word for word in IDENTITY if all(one.get(word) for one in said)]
+        groups: dict[tuple[str, ...], list[Found]] = defaultdict(list)
+        for found, one in zip(images, said, strict=True):
+            groups[tuple(one[word] for word in told)].append(found)
+        doubtful = any(several([self._said.get(i.stem, {}) for i in group]) for group in groups.values())
+        if len(groups) == 1 or doubtful:
+            yield key, images
+            return
+        self._split.add(key)
+        for group in groups.values():
+            yield group[0].stem, group
+            self._series_of |= {found.stem: group[0].stem for found in group}
 
     def _read_sidecar(self, found: Found) -> None:
         try:
@@ -206,10 +230,11 @@ class _Session:
     def _belongs_to(self, found: Found, scans: Mapping[str, list[Found]]) -> str | None:
         """The scan that a file goes with; None when it was set aside for having none."""
         path = found.file.path
-        if found.scan in scans:
-            return found.scan
-        if found.bids and found.name.kind != "pixels" and (key := _best(found, scans)) is not None:
+        key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
+        if key in scans:
             return key
+        if found.bids and found.name.kind != "pixels" and (best := _best(found, scans)) is not None:
+            return best
         if gone := self._gone.get(found.stem):
             self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
         elif found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
@@ -217,6 +242,12 @@ class _Session:
         else:
             self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or lies beside it"))
         return None
+
+
+def several(said: Iterable[Mapping[str, str]]) -> list[str]:
+    """What sidecars tell of more than one series, as words for a message; empty when they tell of one, or of none."""
+    values = ((word, {one[word] for one in said if one.get(word)}) for word in IDENTITY)
+    return [f"{word} {', '.join(sorted(map(printable, all_)))}" for word, all_ in values if len(all_) > 1]
 
 
 def entities(stem: str) -> tuple[frozenset[str], str]:

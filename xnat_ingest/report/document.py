@@ -29,8 +29,8 @@ def check_writable(path: str) -> None:
             pass
         if target.exists() and not os.access(target, os.W_OK):
             raise UsageError(f"--report {path} must not be overwritten: no permission")
-    except OSError as error:
-        raise UsageError(f"cannot write --report {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null in it
+        raise UsageError(f"cannot write --report {printable(path)}: {getattr(error, 'strerror', error)}") from error
 
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:

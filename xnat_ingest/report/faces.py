@@ -6,17 +6,17 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
 from xnat_ingest.errors import EXIT_MEANING, Exit
-from xnat_ingest.model import Event, Outcome, Result
+from xnat_ingest.model import Event, Result
 from xnat_ingest.naming import printable
 from xnat_ingest.options import Settings
+from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import Board, Stream, amount
 
-SHOWN_PROBLEMS = 20
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
 
@@ -91,7 +91,9 @@ class JsonFace:
         fields = {"exit_code": result.exit_code, "totals": dict(result.totals), "report": report, "note": note}
         self.emit(Event("summary", fields))
         if result.exit_code:
-            self.emit(Event("exit_error", {"exit_code": result.exit_code, "text": _meaning(result.exit_code)}))
+            self.emit(
+                Event("exit_error", {"exit_code": result.exit_code, "text": EXIT_MEANING[Exit(result.exit_code)]})
+            )
         print(last_line(result), file=self._out, flush=True)
 
 
@@ -148,73 +150,6 @@ class TextFace:
         for line in result_lines(result, report, note, brief=self._brief):
             print(line, file=self._out)
         self._out.flush()
-
-
-def result_lines(result: Result, report: str = "", note: str = "", *, brief: bool = False) -> list[str]:
-    """The result for people; the last line is a contract (docs/design.md, section 3.4)."""
-    outcomes = _notable(result) if brief else result.outcomes
-    lines = [_outcome_line(outcome, result.command) for outcome in outcomes]
-    if left_out := len(result.outcomes) - len(outcomes):
-        lines.append(f"{left_out} {'more ' if outcomes else ''}sessions, each in the report")
-    shown = result.problems[:SHOWN_PROBLEMS]
-    lines += [f"{problem.kind}: {problem.detail}" for problem in shown]
-    if len(result.problems) > len(shown):
-        lines.append(f"... and {len(result.problems) - len(shown)} more problems, all in the report (--report FILE)")
-    bad = [aside for aside in result.plan.set_aside if aside.is_problem]
-    lines += [f"{a.reason}: {printable(a.path)}{f' ({a.detail})' if a.detail else ''}" for a in bad[:SHOWN_PROBLEMS]]
-    if len(bad) > SHOWN_PROBLEMS:
-        lines.append(
-            f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
-        )
-    if links := sum(aside.reason == "link" for aside in result.plan.set_aside):
-        lines.append(f"{links} symbolic links that leave ROOT or lead in circles were not followed")
-    totals = result.totals
-    if totals["counted"]:
-        lines.append(f"{totals['counted']} instances counted per series: their identity is not visible on the server")
-    if totals["unverified"] and result.command != "plan":
-        lines.append(f"{totals['unverified']} instances unverified")
-    if totals["already_there"]:
-        lines.append(f"{totals['already_there']} instances were on the server already")
-    if report:
-        lines.append(f"report: {printable(report)}")
-    if note:
-        lines.append(note)
-    if result.exit_code == Exit.USAGE and result.launch:  # part of a launch's configuration lies on the server
-        lines.append("usage or configuration; nothing was sent")
-    elif result.exit_code:
-        lines.append(_meaning(result.exit_code))
-    return [*lines, last_line(result)]
-
-
-def _notable(result: Result) -> Sequence[Outcome]:
-    """Sessions that need somebody, the first of them; all of them when they are few."""
-    if len(result.outcomes) <= SHOWN_PROBLEMS:
-        return result.outcomes
-    return [one for one in result.outcomes if one.verdict.word not in ("verified", "counted")][:SHOWN_PROBLEMS]
-
-
-def last_line(result: Result) -> str:
-    t = result.totals
-    return (
-        f"{t['planned']} planned, {t['verified']} verified, {t['missing']} missing, {t['failed']} failed, "
-        f"{t['set_aside']} set aside: exit {result.exit_code}"
-    )
-
-
-def _meaning(code: int) -> str:
-    return EXIT_MEANING[Exit(code)]
-
-
-def _outcome_line(outcome: Outcome, command: str) -> str:
-    session, verdict = outcome.session, outcome.verdict
-    number = len(session.instances)
-    scans = len({i.series_uid for i in session.instances})
-    what = f"{number} instances, {scans} scans, {amount(session.bytes)}"
-    if command == "plan" and verdict.word == "unverified":
-        there = f", {verdict.already_there} of them there already" if verdict.already_there else ""
-        return f"{session.title}  from {printable(session.folder)}  {what}{there}"
-    seen = len(verdict.verified) + len(verdict.counted)
-    return f"{session.title}  {verdict.word.upper()} {seen}/{number}  {what}  {verdict.uri}".rstrip()
 
 
 def _verdict_text(fields: Mapping[str, Any]) -> str:

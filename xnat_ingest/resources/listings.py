@@ -33,6 +33,11 @@ class Resource:
     content: str
     tags: str
 
+    @property
+    def is_dicom(self) -> bool:
+        """Of a scan: whether its images are here. XNAT archives secondary captures into a resource of their own."""
+        return "DICOM" in (self.label.upper(), self.format.upper())
+
 
 def listing(rest: Rest, parent: str, label: str) -> Listing:
     """The files of one resource by their paths in it; none when there is no such resource. parent: from `/data` on."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
 from xnat_ingest.naming import printable
 from xnat_ingest.patience import Patience, is_passing
-from xnat_ingest.resources.files import addressable
+from xnat_ingest.resources.files import Gathered, addressable, dicom_among
 from xnat_ingest.resources.listings import listing, resources_of
 from xnat_ingest.rest import Rest
 
@@ -52,15 +55,21 @@ def find(rest: Rest, place: Place) -> str:
     """The address whose resources the place means, from `/data` on, with the server's own ids. Raises Refused."""
     project = _id(rest, f"/data/projects/{place.project}", f"project {place.project}") if place.project else ""
     base = f"/data/projects/{project}" if project else "/data"
+    subject = ""
     if place.subject:
-        subject = _id(rest, f"{base}/subjects/{place.subject}", f"subject {place.subject}")
-        base += f"/subjects/{subject}"
+        what = f"subject {place.subject}"
+        if not project:
+            what += " (without -P, only a subject's id will do: to name a label, give its project with -P)"
+        subject = _id(rest, f"{base}/subjects/{place.subject}", what)
     if not place.experiment:
-        return base
+        return f"{base}/subjects/{subject}" if subject else base
     session = f"session {place.experiment}"
     if not place.project:
         session += " (without -P, only an accession id will do)"
-    address = f"/data/experiments/{_id(rest, f'{base}/experiments/{place.experiment}', session)}"
+    fields = _item(rest, f"{base}/experiments/{place.experiment}", session)
+    if subject:
+        _check_subject(rest, fields, subject, place)
+    address = f"/data/experiments/{fields['ID']}"
     if not place.scan:
         return address
     # Where no scan has this id, XNAT looks for a scan of this type.
@@ -70,14 +79,44 @@ def find(rest: Rest, place: Place) -> str:
     return f"{address}/scans/{place.scan}"
 
 
+def _check_subject(rest: Rest, session: Mapping[str, Any], subject: str, place: Place) -> None:
+    """Below a subject's address, XNAT finds the sessions of the project's other subjects, too. Raises IngestError."""
+    if (owner := str(session.get("subject_ID", ""))) == subject:
+        return
+    named = (rest.item(f"/data/subjects/{owner}") or {}).get("label", owner) if owner else "nobody that is told"
+    raise IngestError(
+        f"session {place.experiment} belongs to subject {named}, not {place.subject}; nothing was done: give the "
+        "right -S, or none"
+    )
+
+
 def _id(rest: Rest, address: str, what: str) -> str:
+    return str(_item(rest, address, what)["ID"])
+
+
+def _item(rest: Rest, address: str, what: str) -> dict[str, Any]:
     fields = rest.item(address)
     if fields is None:
         raise Refused(
             f"{what} does not exist on {rest.server}, or user {rest.user} may not see it; check the spelling, or ask "
             "the project's owner for access"
         )
-    return str(fields["ID"])
+    return fields
+
+
+def check_no_dicom(found: Gathered, paths: Sequence[str], place: Place, *, instead: str) -> None:
+    """Raises UsageError that tells how DICOM comes into the scans of a session. instead: what stores it as files."""
+    dicom = dicom_among(found.files)
+    if not dicom:
+        return
+    root = Path(paths[0]) if Path(paths[0]).is_dir() else Path(paths[0]).parent
+    upload = ["xnat-ingest", "upload", str(root), "-P", place.project or "PROJECT"]
+    known = place.subject and place.experiment
+    upload += ["-S", place.subject, "-E", place.experiment] if known else ["--layout", "headers"]
+    raise UsageError(
+        f"{printable(dicom[0].name)} is DICOM ({len(dicom)} of {len(found.files)} files are), which XNAT keeps in the "
+        f"scans of sessions; to have it there: {printable(shlex.join(upload))}; to store it as plain files: {instead}"
+    )
 
 
 def check_label(label: str, *, new: bool = False) -> None:
@@ -123,7 +162,7 @@ def delete_files(
         stem = _stem(name)
         begun = {one for one in held if one.startswith(stem)}
         if others := sorted(begun - doomed):
-            failed[name] = f"XNAT would delete {printable(others[0])} with it; name that one too, or rename it"
+            failed[name] = _too_much(stem, others)
         elif begun:
             _delete_below(rest, parent, label, stem, keep=keep, patience=patience)
             held -= begun
@@ -132,6 +171,16 @@ def delete_files(
     failed |= dict.fromkeys(left - refused, "the server says it deleted it and lists it still; run the same again")
     absent = tuple(name for name, found in wanted.items() if name and not found)
     return Deleted(tuple(sorted(doomed - left)), absent, failed)
+
+
+def _too_much(stem: str, others: Sequence[str]) -> str:
+    """Why a name cannot be deleted alone. stem: what XNAT is told of it. Naming what goes with it is consent."""
+    listed = ", ".join(map(printable, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    begins = f"whatever begins with {printable(stem)}" if stem else "all files of the resource"
+    return (
+        f"XNAT would delete {begins}, {listed} with it; name these, too, only if all of them are to go; to keep "
+        "them, put them into another resource first"
+    )
 
 
 def _delete_below(rest: Rest, parent: str, label: str, stem: str, *, keep: bool, patience: Patience) -> None:

@@ -20,6 +20,8 @@ __all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing
 ATTEMPTS = 3
 # XNAT takes the kind of an archive from its name alone; members keep their own names.
 _ARCHIVE = "files.tar"
+_UNLISTED = "a file of this name lies on the server's disk outside of the listing; --overwrite replaces it"
+_KEPT = "the server keeps another file of this name, which its listing does not show"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +100,17 @@ def send(
     parent: address of the project, subject, session or scan, from `/data` on; progress: told the bytes as they go;
     check_stop: raises to end it. One call at a time for a resource: XNAT refuses one of two that write its catalogue
     at once. Raises Refused without the right, and what the server's trouble ends as when patience is at its end; a
-    later call with the same files continues.
+    later call with the same files continues, with overwrite where that end left files on the disk that are not listed.
     """
     said = {"format": format, "content": content}
     query = {key: value for key, value in said.items() if value}
     sending = _Sending(rest, parent, label, patience, check_stop, progress or (lambda _: None))
     sending.query = query | ({"tags": ",".join(tags)} if tags else {})
-    missing, changed = sending.compare(files, overwrite=overwrite)
-    if missing or changed:
+    if lacking := sending.compare(files, overwrite=overwrite):
         create(rest, parent, label, patience=patience, query=query)
-        for batch in batches(missing):
-            sending.deliver(batch, replace=False)
-        for batch in batches(changed):
-            sending.deliver(batch, replace=True)
-        sending.verify([*missing, *changed])
+        for batch in batches(lacking):
+            sending.deliver(batch, replace=overwrite)
+        sending.verify(lacking)
     return Sent(frozenset(sending.sent), frozenset(sending.already), sending.failed, frozenset(sending.different))
 
 
@@ -140,52 +139,55 @@ class _Sending:
         self.failed: dict[str, str] = {}
         self.different: set[str] = set()
 
-    def compare(self, files: Sequence[LocalFile], *, overwrite: bool) -> tuple[list[LocalFile], list[LocalFile]]:
-        """The files that the server lacks, and those that are to replace what it has."""
+    def compare(self, files: Sequence[LocalFile], *, overwrite: bool) -> list[LocalFile]:
+        """The files that the server lacks and, with overwrite, those that are to replace what it has."""
         held = self._held()
-        missing, changed = [], []
+        lacking = []
         for file in files:
             self._check_stop()
             stored = held.get(file.name)
             if stored is None:
-                missing.append(file)
-            elif not self._other(file, stored):
+                lacking.append(file)
+            elif self._settled(file, stored, replace=overwrite):
                 self.already.add(file.name)
             elif file.name not in self.failed:
                 if overwrite:
-                    changed.append(file)
+                    lacking.append(file)
                 else:
                     self.different.add(file.name)
-        return missing, changed
+        return lacking
 
     def deliver(self, batch: Sequence[LocalFile], *, replace: bool) -> None:
         """One request, repeated with what the listing lacks until the server has everything or will not take it.
 
-        replace: the files are there, and are to be replaced.
+        replace: what is there of these names is to be replaced, in the listing or not.
         """
         left = list(batch)
-        force = replace
+        lost = kept = False
         for attempt in count(1):
             self._check_stop()
+            # On disk, there may be what a request of ours that was lost or refused has left, which no listing shows;
+            # without one, what is there is somebody's who took it out of the listing and kept it.
+            force = replace or lost
             try:
                 if self._put(left, force):
                     return
-                if force and attempt > 1:
-                    self._fail(left, "the server keeps another file of this name, which its listing does not show")
-                    return
+                kept = True
             except SourceChanged as error:
                 self.failed[error.path] = error.why
+                lost = True
             except (ServerSaid, Unreachable) as error:
                 if error.status == 413 and len(left) > 1:
-                    self._halve(left, replace=force)
+                    self._halve(left, replace=replace)
                     return
                 if not self._worth_another(error, attempt, left):
                     return
+                lost = lost or not isinstance(error, Unreachable) or error.maybe_done
             left = self._lacking(left, replace=replace)
-            if not left:
+            if kept:
+                self._fail(left, _KEPT if force else _UNLISTED)
+            if kept or not left:
                 return
-            # On disk, there may be what a request that was lost or refused has left, which no listing shows.
-            force = True
 
     def verify(self, files: Sequence[LocalFile]) -> None:
         """Sorts what was delivered into sent and failed, by what the server lists."""
@@ -244,7 +246,7 @@ class _Sending:
             if file.name in self.failed:
                 continue
             stored = held.get(file.name)
-            if stored and (not self._other(file, stored) or file.name in self.failed):
+            if stored and (self._settled(file, stored, replace=replace) or file.name in self.failed):
                 continue
             if stored and not replace:
                 self.different.add(file.name)
@@ -257,6 +259,10 @@ class _Sending:
 
     def _held(self) -> Listing:
         return listing(self._rest, self._parent, self._label)
+
+    def _settled(self, file: LocalFile, stored: Stored, *, replace: bool) -> bool:
+        """Whether nothing is to be sent. What is to be replaced is sent where no digest tells that it is the same."""
+        return not (self._other(file, stored) or (replace and not stored.digest))
 
     def _other(self, file: LocalFile, stored: Stored) -> str:
         """What tells the file from the one that is stored; "" when nothing does. A file that cannot be read fails."""

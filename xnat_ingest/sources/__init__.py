@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from xnat_ingest.errors import UsageError
@@ -11,7 +12,7 @@ from xnat_ingest.sources.folder import FolderSource
 from xnat_ingest.sources.kinds import archive_kind
 from xnat_ingest.sources.protocol import Source
 
-__all__ = ["FolderSource", "Source", "open_source"]
+__all__ = ["FolderSource", "Source", "one_top_folder", "open_source"]
 
 
 def open_source(root: str, leaf: int | None = None) -> Source:
@@ -33,3 +34,9 @@ def open_source(root: str, leaf: int | None = None) -> Source:
         raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
     except Damaged as error:
         raise UsageError(f"cannot read ROOT {root}: {error}") from error
+
+
+def one_top_folder(paths: Iterable[str]) -> str:
+    """The folder that all the paths lie in, "" when there is none: an archive is easily packed with one too many."""
+    tops = {path.partition("/")[0] if "/" in path else "" for path in paths}
+    return tops.pop() if len(tops) == 1 else ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import re
 import stat
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,11 +16,12 @@ from xnat_ingest.errors import IngestError
 from xnat_ingest.model import SetAside, SourceFile
 from xnat_ingest.sources.kinds import Kind
 from xnat_ingest.sources.protocol import Source
-from xnat_ingest.sources.views import View
 
 # Beyond this many bytes, what packs better than this is made to fill something, not to hold images.
 BOMB_SIZE = 1 << 30
 BOMB_RATIO = 200
+# A zip's directory ends in a record of this many bytes, and a comment.
+_ZIP_END = 22
 _KNOWN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -34,12 +34,18 @@ def open_archive(path: Path, kind: Kind) -> Source:
     if kind == "zip":
         return ZipSource(path)
     if kind == "tar":
+        from xnat_ingest.sources.tars import TarSource
+
         return TarSource(path)
     if kind == "tar.gz":
         from xnat_ingest.sources.stream import StreamSource
 
         return StreamSource(path)
-    raise Damaged("a gzip file that holds no tar")
+    if kind == "gzip":
+        raise Damaged("a gzip file that holds no tar")
+    if kind == "damaged gzip":
+        raise Damaged("a gzip file that is cut or damaged from its start; get it anew")
+    raise Damaged(f"packed as {kind}, which cannot be read here; repack it as tar.gz or zip")
 
 
 def unsafe(name: str) -> str:
@@ -108,7 +114,9 @@ class ZipSource(Archive):
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
+        except Exception as error:  # the library raises many types for a damaged file
+            if isinstance(error, OSError) and error.errno:
+                raise
             raise Damaged("a zip that is cut or damaged: its directory cannot be read") from error
         self._members: dict[str, zipfile.ZipInfo] = {}
 
@@ -117,6 +125,8 @@ class ZipSource(Archive):
         files = (info for info in self._zip.infolist() if not info.filename.endswith(("/", "\\")))
         entries = [(names.of(info.filename), info) for info in files]
         mtime = self._path.stat().st_mtime_ns
+        if why := self._unlisted():
+            yield SetAside(self._path.name, "truncated", why)
         for path, info in sorted(entries, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
             if aside := _judge_zip(path, info, bombs):
                 yield aside
@@ -125,13 +135,26 @@ class ZipSource(Archive):
                 yield SourceFile(path, info.file_size, mtime)
 
     def open(self, path: str) -> BinaryIO:
-        try:
+        with _damage_told():
             return cast(BinaryIO, _Unpacking(self._zip.open(self._members[path])))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise _broken() from error
 
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path].file_size, self._path.stat().st_mtime_ns
+
+    def _unlisted(self) -> str:
+        """What the zip holds beyond its directory and what that lists, "" for nothing. Of two zips in one file only
+        the last one's directory is found; and up to 65535 bytes may lie behind it, where a comment would."""
+        first = min([info.header_offset for info in self._zip.infolist()], default=self._zip.start_dir)
+        if first > 0:
+            return (
+                f"{first} bytes lie before the first member that the zip's directory lists, as when two zips are "
+                "joined: what they hold is not read; give each zip on its own"
+            )
+        with self._path.open("rb") as stream:
+            stream.seek(max(0, self._path.stat().st_size - _ZIP_END - 0xFFFF))
+            tail = stream.read()
+        behind = tail[tail.rfind(b"PK\x05\x06") + _ZIP_END + len(self._zip.comment) :]
+        return f"{len(behind)} bytes lie behind the end of the zip: what they hold is not read" if any(behind) else ""
 
 
 def _judge_zip(path: str, info: zipfile.ZipInfo, bombs: Bombs) -> SetAside | None:
@@ -141,85 +164,10 @@ def _judge_zip(path: str, info: zipfile.ZipInfo, bombs: Bombs) -> SetAside | Non
     if kind not in (0, stat.S_IFREG):
         return SetAside(path, "unsafe-name", "a link or a device, not a file")
     if info.flag_bits & 1:
-        return SetAside(path, "unreadable", "encrypted")
+        return SetAside(path, "unreadable", "encrypted; unpack it with its password first")
     if info.compress_type not in _KNOWN_PACKING:
         return SetAside(path, "unreadable", f"packed by method {info.compress_type}, which is not known here")
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.file_size, info.compress_size) else None
-
-
-class TarSource(Archive):
-    """A plain tar: each member is a piece of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._members: dict[str, tuple[int, int]] = {}
-
-    def files(self) -> Iterator[SourceFile | SetAside]:
-        mtime = self._path.stat().st_mtime_ns
-        with self._path.open("rb") as stream:
-            found = list(tar_members(stream, self._path))
-        for path, member in sorted(found, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
-            if isinstance(member, SetAside):
-                yield member
-            else:
-                self._members[path] = member
-                yield SourceFile(path, member[1], mtime)
-
-    def open(self, path: str) -> BinaryIO:
-        offset, size = self._members[path]
-        return cast(BinaryIO, Piece(self._path.open("rb"), offset, size))
-
-    def stat(self, path: str) -> tuple[int, int]:
-        return self._members[path][1], self._path.stat().st_mtime_ns
-
-
-def tar_members(stream: BinaryIO, archive: Path) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
-    """Each member's path, and where its bytes lie: (offset, size); or why it is set aside. Ends with a SetAside of
-    the archive itself when that is damaged: what follows there is lost, and nobody knows what it was."""
-    names, bombs = Names(set()), Bombs(archive.stat().st_size)
-    try:
-        with tarfile.open(fileobj=stream, mode="r:", ignore_zeros=False) as tar:
-            while (info := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined] # it would keep every one of them
-                if info.isdir():
-                    continue
-                path = names.of(info.name)
-                yield path, _judge_tar(path, info, bombs) or (info.offset_data, info.size)
-            stream.seek(tar.offset)
-            if any(stream.read(tarfile.BLOCKSIZE)) or stream.tell() == tar.offset:
-                yield archive.name, SetAside(archive.name, "truncated", "the archive has no end mark: it was cut")
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        yield archive.name, SetAside(archive.name, "truncated", f"the archive is cut or damaged: {error}")
-
-
-def _judge_tar(path: str, info: tarfile.TarInfo, bombs: Bombs) -> SetAside | None:
-    if why := unsafe(path):
-        return SetAside(path, "unsafe-name", why)
-    if not info.isreg():
-        return SetAside(path, "unsafe-name", "a link or a device, not a file")
-    if info.issparse():
-        return SetAside(path, "unreadable", "a sparse member")
-    return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.size) else None
-
-
-class Piece(View):
-    """A part of a seekable stream, as a stream of its own; closes what it is a part of."""
-
-    def __init__(self, whole: BinaryIO, offset: int, size: int) -> None:
-        super().__init__(size)
-        self._whole = whole
-        self._offset = offset
-
-    def read(self, size: int | None = -1) -> bytes:
-        self._whole.seek(self._offset + self._at)
-        data = self._whole.read(self._wanted(size))
-        self._at += len(data)
-        return data
-
-    def close(self) -> None:
-        if not self.closed:
-            self._whole.close()
-        super().close()
 
 
 class _Unpacking(io.RawIOBase):
@@ -238,21 +186,24 @@ class _Unpacking(io.RawIOBase):
         return self._member.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        try:
+        with _damage_told():
             return self._member.seek(offset, whence)
-        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise _broken() from error
 
     def read(self, size: int | None = -1) -> bytes:
-        try:
+        with _damage_told():
             return self._member.read(-1 if size is None else size)
-        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise _broken() from error
 
     def close(self) -> None:
         self._member.close()
         super().close()
 
 
-def _broken() -> OSError:
-    return OSError(5, "its archive is damaged here")
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """What a zip's damage raises, as OSError: each way of packing has errors of its own, and so have bad headers."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise OSError(5, "its archive is damaged here") from error

@@ -8,9 +8,23 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-Kind = Literal["zip", "tar", "tar.gz", "gzip"]
+Kind = Literal[
+    "zip", "tar", "tar.gz", "gzip", "damaged gzip", "split zip", "xz", "bzip2", "7z", "rar", "zstd", "lz4", "lzip"
+]
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _HEAD = 512
+# How archives begin that nothing here can read; they are told all the same, for they may hold a whole session.
+_FOREIGN: dict[bytes, Kind] = {
+    b"PK00PK\x03\x04": "split zip",
+    b"PK\x07\x08PK\x03\x04": "split zip",
+    b"\xfd7zXZ\0": "xz",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "rar",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"LZIP\x01": "lzip",
+    **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
+}
 
 
 def archive_kind(path: Path) -> Kind | None:
@@ -20,14 +34,20 @@ def archive_kind(path: Path) -> Kind | None:
 
 
 def kind_of(stream: BinaryIO) -> Kind | None:
-    """What a seekable stream, at its start, is; `gzip` is one that holds no tar."""
+    """What a seekable stream, at its start, is; `gzip` is one that holds no tar, and what is neither zip nor tar is
+    only named, not read."""
     head = stream.read(_HEAD)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: a zip without members
         return "zip"
     if head.startswith(b"\x1f\x8b\x08"):
         stream.seek(0)
-        return "tar.gz" if _is_tar(_unpacked(stream)) else "gzip"
-    return "tar" if _is_tar(head) else None
+        unpacked = _unpacked(stream)
+        if unpacked is None:
+            return "damaged gzip"
+        return "tar.gz" if _is_tar(unpacked) else "gzip"
+    if _is_tar(head):
+        return "tar"
+    return next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
 
 
 def without_suffix(name: str) -> str:
@@ -37,7 +57,10 @@ def without_suffix(name: str) -> str:
 
 
 def _is_tar(head: bytes) -> bool:
-    """By the header's checksum; a tar of nothing is all zeros, which alone proves nothing."""
+    """By its magic, which only the oldest lack, or by the header's checksum, which a damaged one lacks; a tar of
+    nothing is all zeros, which alone proves nothing."""
+    if head[257:262] == b"ustar":
+        return True
     try:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -45,8 +68,9 @@ def _is_tar(head: bytes) -> bool:
     return True
 
 
-def _unpacked(stream: BinaryIO) -> bytes:
+def _unpacked(stream: BinaryIO) -> bytes | None:
+    """The first bytes in a gzip, None when it is damaged there."""
     try:
         return gzip.GzipFile(fileobj=stream).read(_HEAD)
     except (OSError, EOFError, zlib.error):
-        return b""
+        return None

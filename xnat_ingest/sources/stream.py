@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.model import SetAside, SourceFile
-from xnat_ingest.sources.archives import Archive, tar_members
+from xnat_ingest.sources.archives import Archive
+from xnat_ingest.sources.tars import tar_members
 from xnat_ingest.sources.views import View
 
 # Bytes that a reader may go back without another pass: headers are read to and fro within much less.

@@ -1,0 +1,118 @@
+"""The result for people, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from xnat_ingest.errors import EXIT_MEANING, Exit
+from xnat_ingest.model import Outcome, Result
+from xnat_ingest.naming import printable
+from xnat_ingest.report.progress import amount
+
+SHOWN_PROBLEMS = 20
+SHOWN_INSTANCES = 3  # of each session
+EMPTY = "empty file"
+
+
+def result_lines(result: Result, report: str = "", note: str = "", *, brief: bool = False) -> list[str]:
+    """report, note: where the report is; brief: only sessions that need somebody, when there are many. The last line
+    is a contract (docs/design.md, section 3.4)."""
+    outcomes = _notable(result) if brief else result.outcomes
+    lines = [line for outcome in outcomes for line in _outcome_lines(outcome, result.command)]
+    if left_out := len(result.outcomes) - len(outcomes):
+        lines.append(f"{left_out} {'more ' if outcomes else ''}sessions, each in the report")
+    lines += [*_problem_lines(result), *_aside_lines(result), *_count_lines(result)]
+    if report:
+        lines.append(f"report: {printable(report)}")
+    if note:
+        lines.append(note)
+    if result.exit_code:
+        lines.append(_ending(result, report))
+    return [*lines, last_line(result)]
+
+
+def _problem_lines(result: Result) -> Iterator[str]:
+    shown = result.problems[:SHOWN_PROBLEMS]
+    yield from (f"{problem.kind}: {problem.detail}" for problem in shown)
+    if len(result.problems) > len(shown):
+        yield f"... and {len(result.problems) - len(shown)} more problems, all in the report (--report FILE)"
+
+
+def _aside_lines(result: Result) -> Iterator[str]:
+    """Files set aside that somebody should know of."""
+    asides = result.plan.set_aside
+    bad = [aside for aside in asides if aside.is_problem]
+    for aside in bad[:SHOWN_PROBLEMS]:
+        yield f"{aside.reason}: {printable(aside.path)}{f' ({aside.detail})' if aside.detail else ''}"
+    if len(bad) > SHOWN_PROBLEMS:
+        yield f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
+    if links := [printable(aside.path) for aside in asides if aside.reason == "link"]:
+        some = ", ".join(links[:3]) + (", ..." if len(links) > 3 else "")
+        yield (
+            f"{len(links)} symbolic links that leave ROOT or lead in circles were not followed ({some}); give what "
+            "they lead to as ROOT, too, if it is to be sent"
+        )
+    if empty := sum(aside.detail == EMPTY for aside in asides):
+        yield f"{empty} files are empty; if they were to hold images, a copy of them was broken off"
+
+
+def _count_lines(result: Result) -> Iterator[str]:
+    totals = result.totals
+    if totals["counted"]:
+        yield f"{totals['counted']} instances counted per series: their identity is not visible on the server"
+    if totals["unverified"] and result.command != "plan":
+        yield f"{totals['unverified']} instances unverified"
+    if totals["already_there"]:
+        yield f"{totals['already_there']} instances were on the server already"
+
+
+def _ending(result: Result, report: str) -> str:
+    """What the exit code means, and what to do."""
+    if result.exit_code in (Exit.INTERRUPTED, Exit.TERMINATED):
+        word = "interrupted" if result.exit_code == Exit.INTERRUPTED else "terminated"
+        kept = "" if report else " (with --report FILE there is a report, too)"
+        return f"{word}; the same command again goes on from here{kept}"
+    if result.exit_code == Exit.USAGE and result.launch:  # part of a launch's configuration lies on the server
+        return "usage or configuration; nothing was sent"
+    return EXIT_MEANING[Exit(result.exit_code)]
+
+
+def _notable(result: Result) -> Sequence[Outcome]:
+    """Sessions that need somebody, the first of them; all of them when they are few."""
+    if len(result.outcomes) <= SHOWN_PROBLEMS:
+        return result.outcomes
+    return [one for one in result.outcomes if one.verdict.word not in ("verified", "counted")][:SHOWN_PROBLEMS]
+
+
+def last_line(result: Result) -> str:
+    t = result.totals
+    return (
+        f"{t['planned']} planned, {t['verified']} verified, {t['missing']} missing, {t['failed']} failed, "
+        f"{t['set_aside']} set aside: exit {result.exit_code}"
+    )
+
+
+def _outcome_lines(outcome: Outcome, command: str) -> Iterator[str]:
+    """The session's line, and some of what is not proven of it where no problem tells already."""
+    yield _outcome_line(outcome, command)
+    verdict = outcome.verdict
+    if command == "plan" or verdict.word not in ("missing", "failed"):
+        return
+    reasons = {**verdict.missing, **verdict.failed}
+    named = [instance for instance in outcome.session.instances if instance.sop_uid in reasons]
+    for instance in named[:SHOWN_INSTANCES]:
+        yield f"  {printable(instance.path)}: {reasons[instance.sop_uid]}"
+    if len(named) > SHOWN_INSTANCES:
+        yield f"  ... and {len(named) - SHOWN_INSTANCES} more, all in the report (--report FILE)"
+
+
+def _outcome_line(outcome: Outcome, command: str) -> str:
+    session, verdict = outcome.session, outcome.verdict
+    number = len(session.instances)
+    scans = len({i.series_uid for i in session.instances})
+    what = f"{number} instances, {scans} scans, {amount(session.bytes)}"
+    if command == "plan" and verdict.word == "unverified":
+        there = f", {verdict.already_there} of them there already" if verdict.already_there else ""
+        return f"{session.title}  from {printable(session.folder)}  {what}{there}"
+    seen = len(verdict.verified) + len(verdict.counted)
+    return f"{session.title}  {verdict.word.upper()} {seen}/{number}  {what}  {verdict.uri}".rstrip()
