@@ -152,10 +152,10 @@ def test_without_digests_the_size_decides(site: StandIn, run: Run, folder: Path)
 @pytest.mark.parametrize(
     ("action", "fault"),
     [
-        ("put", Fault("delay", match="PUT /data/experiments", seconds=40)),
-        ("put", Fault("stall", match="/files/", after=50_000, seconds=40)),
-        ("list", Fault("delay", match="/resources", seconds=40)),
-        ("delete", Fault("delay", match="/resources", seconds=40)),
+        ("put", Fault("delay", match="PUT /data/experiments", seconds=60)),
+        ("put", Fault("stall", match="/files/", after=50_000, seconds=60)),
+        ("list", Fault("delay", match="/resources", seconds=60)),
+        ("delete", Fault("delay", match="/resources", seconds=60)),
     ],
 )
 def test_a_signal_ends_it_while_the_server_is_silent(
@@ -176,14 +176,19 @@ def test_a_signal_ends_it_while_the_server_is_silent(
         while not one.hits:
             threading.Event().wait(0.01)
         os.kill(os.getpid(), number)
+        if not ended.wait(10):
+            held_up.append(action)
+        site.faults.release()
 
+    held_up: list[str] = []
+    ended = threading.Event()
     sender = threading.Thread(target=send)
     sender.start()
     words = {"put": ("put", path), "list": ("list",), "delete": ("delete", "--yes")}[action]
     code, out, err = run(*words, "--label", "NOTES", *SESSION)
-    site.faults.release()
+    ended.set()
     sender.join()
-    assert (code, out) == (128 + number, "")
+    assert (held_up, code, out) == ([], 128 + number, "")
     assert "interrupted" in err or "terminated" in err
 
 

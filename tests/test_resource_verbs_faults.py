@@ -102,17 +102,13 @@ def test_what_passes(site: StandIn, send: Send, folder: Path, fault: Fault, requ
 
 
 def test_a_later_run_continues(site: StandIn, send: Send, folder: Path) -> None:
-    """What lies on the disk, and in no listing, may be anybody's: it is replaced only when that is asked for."""
+    """What a run that ended early has left on the disk, and in no listing, is no obstacle."""
     site.faults.add(Fault("disk-full", name="f3", after=10))
     with pytest.raises(ServerSaid):
         send(folder, budget=0)
     assert contents(site) == {}
     sent = send(folder)
-    assert sent.failed
-    assert all("--overwrite replaces it" in why for why in sent.failed.values())
-    assert sent.sent | sent.failed.keys() == local(folder).keys()
-    sent = send(folder, overwrite=True)
-    assert (len(sent.sent | sent.already), sent.failed, sent.different) == (6, {}, frozenset())
+    assert (len(sent.sent), sent.failed, sent.different) == (6, {}, frozenset())
     assert contents(site) == local(folder)
 
 
@@ -257,31 +253,21 @@ def test_a_signal_ends_it_and_the_same_again_continues(site: StandIn, rest: Rest
             rest, AT, "R", files, overwrite=False, patience=Patience(), progress=progress, check_stop=check_stop
         )
     assert contents(site) == {}
-    assert len(send(folder, overwrite=True).sent) == 6
+    assert len(send(folder).sent) == 6
     assert contents(site) == local(folder)
 
 
-@pytest.mark.parametrize("lost", [True, False])
-def test_what_is_on_the_disk_unlisted_is_replaced_only_after_a_lost_reply(
-    site: StandIn, send: Send, rest: Rest, folder: Path, lost: bool
+def test_what_is_on_the_disk_and_unlisted_counts_as_a_leftover(
+    site: StandIn, send: Send, rest: Rest, folder: Path
 ) -> None:
-    """A file that was taken out of the listing and kept; a reply lost in this call may have left it as well."""
+    """Nothing tells a file that was taken out of the listing and kept from what a broken-off run has left; and the
+    same command must be able to go on."""
     site.project("DEMO").access["up"] = "delete"
     send(folder / "f1")
     resourceplaces.delete_files(rest, AT, "R", ["f1"], keep=True, patience=Patience())
     (folder / "f1").write_bytes(b"new")
-    if lost:
-        site.faults.add(Fault("status", match=PUT, status=503))
-    sent = send(folder)
+    assert len(send(folder).sent) == 6
     (disk,) = site.archive_root.rglob("f1")
-    if lost:
-        assert (len(sent.sent), disk.read_bytes()) == (6, b"new")
-        return
-    assert (len(sent.sent), disk.read_bytes()) == (5, bytes([1]) * 70_000)
-    assert sent.failed == {
-        "f1": "a file of this name lies on the server's disk outside of the listing; --overwrite replaces it"
-    }
-    assert send(folder, overwrite=True).sent == {"f1"}
     assert disk.read_bytes() == b"new"
 
 

@@ -19,10 +19,10 @@ from xnat_ingest.transports import Transport
 class Sending:
     """Sends instances of one session into one prearchive row.
 
-    uri: the row, "" while no reply has named it; failed: SOPInstanceUID -> why it cannot be sent; untaken:
-    SOPInstanceUIDs that the server answered 200 to and took none of; taken: those that it seems to have taken; disturbed: what is stored must be compared with
-    what was sent before the row is closed; went_direct: whether anything went past the prearchive; told:
-    what receipts say happened to how many instances.
+    uri: the row, "" while no reply has named it; taken: SOPInstanceUIDs that the server seems to have taken; untaken:
+    those that it answered 200 to and took none of; failed: SOPInstanceUID -> why it cannot be sent; disturbed: what is
+    stored must be compared with what was sent before the row is closed; went_direct: whether anything went past the
+    prearchive; told: what receipts say happened to how many instances.
 
     direct: the address by which the server tells that; in_order: parts travel one after the other, since their files
     lie in a stream.

@@ -20,7 +20,6 @@ __all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing
 ATTEMPTS = 3
 # XNAT takes the kind of an archive from its name alone; members keep their own names.
 _ARCHIVE = "files.tar"
-_UNLISTED = "a file of this name lies on the server's disk outside of the listing; --overwrite replaces it"
 _KEPT = "the server keeps another file of this name, which its listing does not show"
 
 
@@ -166,13 +165,13 @@ class _Sending:
         lost = kept = False
         for attempt in count(1):
             self._check_stop()
-            # On disk, there may be what a request of ours that was lost or refused has left, which no listing shows;
-            # without one, what is there is somebody's who took it out of the listing and kept it.
+            # On disk, there may be what a request that was lost or refused has left, in this run or in an earlier one
+            # that was broken off: no listing shows it, and the same command must be able to go on.
             force = replace or lost
             try:
                 if self._put(left, force):
                     return
-                kept = True
+                kept, lost = force, True
             except SourceChanged as error:
                 self.failed[error.path] = error.why
                 lost = True
@@ -185,7 +184,7 @@ class _Sending:
                 lost = lost or not isinstance(error, Unreachable) or error.maybe_done
             left = self._lacking(left, replace=replace)
             if kept:
-                self._fail(left, _KEPT if force else _UNLISTED)
+                self._fail(left, _KEPT)
             if kept or not left:
                 return
 
