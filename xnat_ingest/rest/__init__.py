@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions as http
@@ -22,7 +20,8 @@ from xnat_ingest import __version__, tables
 from xnat_ingest.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.patience import LOGIN_ATTEMPTS, MOST_ATTEMPTS, Patience, is_passing
 from xnat_ingest.replies import Reply, sentence
-from xnat_ingest.settings import Credentials, is_loopback
+from xnat_ingest.rest.connections import failure, make_pool
+from xnat_ingest.settings import Credentials
 
 # XNAT asks whatever calls itself a browser for CSRF tokens and redirects it to a login page; this name does neither.
 USER_AGENT = f"xnat-ingest/{__version__}"
@@ -97,7 +96,7 @@ class Rest:
         self._cookie = ""
         self._was_in = False
         self._refusal: Refused | None = None
-        self._pool = _pool(credentials.server, ca_bundle, insecure, connections)
+        self._pool = make_pool(credentials.server, ca_bundle, insecure, connections)
 
     def close(self) -> None:
         """Ends the server session, if one was begun, and the connections."""
@@ -272,7 +271,7 @@ class Rest:
                 reply.drain_conn()
             return Reply(reply.status, text, reply.headers)
         except http.HTTPError as error:
-            raise self._failure(error) from error
+            raise failure(error, self.server) from error
         except (ValueError, RecursionError) as error:  # what call.read expected is not there
             raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
 
@@ -284,18 +283,6 @@ class Rest:
                 sent(number)
 
         return count
-
-    def _failure(self, error: http.HTTPError) -> IngestError:
-        cause = getattr(error, "reason", None) or error
-        if isinstance(cause, http.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
-            return IngestError(f"{self.server} does not speak TLS; is it to be http:// instead of https://?")
-        if isinstance(cause, http.SSLError):
-            return IngestError(f"the certificate of {self.server} does not verify ({cause}); see --ca-bundle")
-        if isinstance(cause, http.NewConnectionError | http.ConnectTimeoutError | http.ProxyError):
-            return Unreachable(f"cannot reach {self.server}: {_short(cause)}", maybe_done=False)
-        if isinstance(cause, http.TimeoutError):
-            return Unreachable(f"{self.server} did not answer in time: {_short(cause)}", timed_out=True)
-        return Unreachable(f"the connection to {self.server} broke: {_short(cause)}")
 
     def _ousted(self, said: str) -> Refused:
         return Refused(
@@ -311,27 +298,3 @@ class Rest:
 def _is_page(call: _Call, reply: Reply) -> bool:
     """XNAT's answer to a file that is there already is JSON that calls itself HTML."""
     return reply.is_page and not (call.body is not None and reply.text.lstrip().startswith("{"))
-
-
-def _short(error: BaseException) -> str:
-    """The innermost reason, without the repr of connection objects in front of it."""
-    text = str(error.__cause__ or error.__context__ or error)
-    return text.rpartition("object at 0x")[2].partition(": ")[2] or text
-
-
-def _pool(server: str, ca_bundle: str, insecure: bool, connections: int) -> urllib3.PoolManager:
-    host = urllib3.util.parse_url(server).host or ""
-    # Proxies and firewalls forget a connection that is silent for minutes, as it is while the server archives.
-    keep_alive = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    options: dict[str, Any] = {"maxsize": connections, "socket_options": keep_alive}
-    if insecure:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        options |= {"cert_reqs": "CERT_NONE"}
-    elif ca_bundle:
-        options |= {"ca_certs": ca_bundle}
-    proxy = getproxies().get(server.partition(":")[0])
-    if proxy and not is_loopback(host.strip("[]")) and not proxy_bypass(host):
-        login = urllib3.util.parse_url(proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
-    return urllib3.PoolManager(**options)
