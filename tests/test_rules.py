@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Ingest
 from tests.test_plan import dicom, plan_of, reasons
+from tests.trees import Series, make_session
 from xnat_ingest.errors import UsageError
 from xnat_ingest.model import Plan
 from xnat_ingest.rules import make_rule, parse_rule
@@ -242,3 +244,15 @@ def test_wrong_rules_are_usage_errors(rule: object, word: str) -> None:
     """The sentence says what is wrong, or what was meant."""
     with pytest.raises(UsageError, match=word):
         plan_of(TREE, exclude=[rule])
+
+
+def test_include_picks_a_session_or_a_series(tmp_path: Path, ingest: Ingest) -> None:
+    for name in ("007/pre", "007/post"):
+        make_session(tmp_path / "t" / name, [Series("T1_1"), Series("T2_2", 2)], name)
+    session = ingest("plan", tmp_path / "t", "--include", "path=007/pre/**")
+    assert [s["label"] for s in session.report["sessions"]] == ["007_pre"]
+    assert session.totals["planned"] == 5
+    series = ingest("plan", tmp_path / "t", "--include", "T2")
+    assert [s["instances"] for s in series.report["sessions"]] == [2, 2]
+    both = ingest("plan", tmp_path / "t", "--include", "path=007/pre/**", "--exclude", "T1")
+    assert both.totals["planned"] == 2

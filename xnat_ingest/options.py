@@ -158,7 +158,7 @@ class Settings:
     labels_template: str = option("", "write the labels here, to be edited", metavar="FILE", commands=("plan",))
     config: str = option("", "JSON file with any of these options, and rules", metavar="FILE", commands=ALL)
     exclude: tuple[Any, ...] = option(
-        (), "leave out: a folder name part, KEYWORD=pattern or preset:NAME", metavar="RULE", commands=IMAGES
+        (), "leave out: a folder name part, path=GLOB, KEYWORD=pattern or preset:NAME", metavar="RULE", commands=IMAGES
     )
     include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE", commands=IMAGES)
     ignore_case: bool = option(False, "folder rules ignore case", parse=switch, commands=IMAGES)

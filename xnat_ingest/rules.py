@@ -47,6 +47,8 @@ def parse_rule(text: str) -> RuleConfig:
     if text.startswith(presets.PREFIX):
         return {"preset": text.removeprefix(presets.PREFIX)}
     keyword, equals, pattern = text.partition("=")
+    if equals and keyword == "path":
+        return {"path": pattern}
     if equals and keyword.isidentifier():
         return {"tag": keyword, "matches": pattern}
     return {"folder": text}
