@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "xnat_ingest"
 # Left to right, as data goes. Inside a group a module may import only what ALLOWED says.
 GROUPS = (
-    {"errors", "naming", "model", "tables", "replies", "fileformat", "patience", "pace", "stop"},
+    {"errors", "naming", "model", "tables", "replies", "fileformat", "patience", "pace", "stop", "outfile"},
     {
         "options",
         "foreign",
@@ -66,6 +66,7 @@ ALLOWED = {
     "model": {"naming"},
     "patience": {"errors"},
     "stop": {"errors"},
+    "outfile": {"errors", "naming"},
     "config": {"options", "schemas"},
     "settings": {"config", "options"},
     "scan": {"sources"},

@@ -23,7 +23,8 @@ from xnat_ingest import __version__
 from xnat_ingest.errors import IngestError, UsageError
 from xnat_ingest.model import Event, Outcome, Problem, Result, SetAside, VerdictWord
 from xnat_ingest.options import Settings
-from xnat_ingest.report import check_writable, make_face, write
+from xnat_ingest.outfile import check_writable
+from xnat_ingest.report import make_face, write
 from xnat_ingest.report.document import document
 from xnat_ingest.report.faces import JsonFace, TextFace
 from xnat_ingest.report.progress import Board, amount
@@ -127,7 +128,7 @@ def test_a_path_that_can_hold_no_report_is_refused_beforehand(kind: str, tmp_pat
     paths = {"folder": ".", "no-folder": "none/report.json", "below-a-file": "file/report.json", "pipe": "pipe"}
     before = names(tmp_path)
     with pytest.raises(UsageError, match="--report") as caught:
-        check_writable("/dev/null" if kind == "device" else str(tmp_path / paths[kind]))
+        check_writable("/dev/null" if kind == "device" else str(tmp_path / paths[kind]), "--report")
     assert caught.value.exit_code == 2
     assert names(tmp_path) == before
 
@@ -137,11 +138,11 @@ def test_a_folder_without_permission_is_refused_beforehand() -> None:
     with open_folder() as root:
         (root / "shut").mkdir(mode=0o555)
         with no_privileges(), pytest.raises(UsageError, match="--report"):
-            check_writable(str(root / "shut/report.json"))
+            check_writable(str(root / "shut/report.json"), "--report")
         (root / "shut").rmdir()
         (root / "old.json").write_text("old")
         for name in ("old.json", "new.json"):
-            check_writable(str(root / name))
+            check_writable(str(root / name), "--report")
         assert (names(root), (root / "old.json").read_text()) == (["old.json"], "old")
 
 

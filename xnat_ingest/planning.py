@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +16,7 @@ from xnat_ingest.model import Emit, Event, Plan, Problem, SourceFile
 from xnat_ingest.naming import printable
 from xnat_ingest.niftifile import guidance
 from xnat_ingest.options import Settings, flag
+from xnat_ingest.outfile import check_writable, replacing
 from xnat_ingest.planfile import plan_text, read_plan, without_changed
 from xnat_ingest.prepare import labelling, rule_set
 from xnat_ingest.sources import FolderSource, Source, one_top_folder, open_source
@@ -78,41 +76,15 @@ def keep(made_by: Planning, plan: Plan) -> None:
         made_by.keep(plan)
 
 
-def _check_writable(path: str) -> None:
-    """Raises UsageError when no file can be written to the path; leaves nothing behind."""
+def _write(path: str, text: str) -> None:
+    """One that is there may be somebody's edited plan or sheet. Raises UsageError."""
     target = Path(path)
     try:
-        if target.exists() and not target.is_file():
-            raise UsageError(f"{printable(path)} is there and is no file; name a file")
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"cannot write {printable(path)}: {getattr(error, 'strerror', 'no name of a file')}"
-        ) from error
-
-
-def _write(path: str, text: str) -> None:
-    """A file for its owner alone, complete or not at all; one that is there may be somebody's edited plan or sheet."""
-    target, data = Path(path), text.encode("utf-8")
-    try:
-        if target.exists():
-            if target.read_bytes() != data:
-                raise UsageError(
-                    f"{printable(path)} is there and holds something else; name another file, or remove it"
-                )
-            return
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        if not target.exists():
+            with replacing(path) as stream:
+                stream.write(text)
+        elif target.read_bytes() != text.encode("utf-8"):
+            raise UsageError(f"{printable(path)} is there and holds something else; name another file, or remove it")
     except OSError as error:
         raise UsageError(f"cannot write {printable(path)}: {error.strerror}") from error
 
@@ -134,8 +106,9 @@ class Tree:
         else:
             self.project = the_project(settings)
         self._rules = rule_set(settings, len(self._labelling.levels))
-        for path in filter(None, (settings.json, settings.labels_template)):
-            _check_writable(path)
+        for name in ("json", "labels_template"):
+            if path := getattr(settings, name):
+                check_writable(path, flag(name))
         self._keywords = self._rules.keywords | self._labelling.subject.keywords | self._labelling.session.keywords
 
     def use(self, project: str) -> None:

@@ -30,6 +30,7 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest import report
     from xnat_ingest.model import Event
     from xnat_ingest.nifti.run import Choices, NiftiRun, tree_lines
+    from xnat_ingest.outfile import check_writable
     from xnat_ingest.settings import credentials, launch_of, resolve, unknown_variables
     from xnat_ingest.stop import Stop
 
@@ -42,7 +43,7 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         overwrite=given["overwrite"],
     )
     if settings.report:
-        report.check_writable(settings.report)
+        check_writable(settings.report, "--report")
     face = report.make_face(settings)
     stop = Stop()
     run = NiftiRun(given["root"], settings, choices, face.emit, stop)

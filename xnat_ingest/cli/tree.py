@@ -49,6 +49,7 @@ def tree(
 ) -> int:
     from xnat_ingest import report
     from xnat_ingest.model import Event
+    from xnat_ingest.outfile import check_writable
     from xnat_ingest.run import Run
     from xnat_ingest.settings import credentials, has_server, launch_of, unknown_variables
     from xnat_ingest.stop import Stop
@@ -56,7 +57,7 @@ def tree(
     if settings.dry_run:
         command = "plan"
     if settings.report:
-        report.check_writable(settings.report)
+        check_writable(settings.report, "--report")
     face = report.make_face(settings)
     stop = Stop()
     run = Run(command, root, settings, face.emit, stop)

@@ -6,50 +6,22 @@ Holds no header values but UIDs, modalities and series descriptions.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import defaultdict
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from xnat_ingest import __version__
-from xnat_ingest.errors import IngestError, UsageError
+from xnat_ingest.errors import IngestError
 from xnat_ingest.model import Instance, Outcome, Problem, Result
 from xnat_ingest.naming import printable
-
-
-def check_writable(path: str) -> None:
-    """Raises UsageError when no report can be written to the path; leaves nothing behind."""
-    target = Path(path)
-    try:
-        if target.exists() and not target.is_file():
-            raise UsageError(f"--report {path} is there and is no file; name a file")
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-        if target.exists() and not os.access(target, os.W_OK):
-            raise UsageError(f"--report {path} must not be overwritten: no permission")
-    except (OSError, ValueError) as error:  # ValueError: a path with a null in it
-        raise UsageError(f"cannot write --report {printable(path)}: {getattr(error, 'strerror', error)}") from error
+from xnat_ingest.outfile import replacing
 
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:
-    """The report, complete or not at all: written beside the path and renamed. Raises IngestError."""
-    target = Path(path)
+    """The report, complete or not at all. Raises IngestError."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(document(result), stream, indent=1)
-                stream.write("\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(mode)
-            Path(temporary).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        with replacing(path, mode) as stream:
+            json.dump(document(result), stream, indent=1)
+            stream.write("\n")
     except OSError as error:
         raise IngestError(f"the report could not be written to {path}: {error.strerror}") from error
 
