@@ -298,6 +298,25 @@ def test_a_stream_is_read_once_to_be_scanned_and_once_to_be_sent(
     assert [one.passes for one in made] == [2]
 
 
+def test_a_stream_is_read_once_to_be_sent_by_dicom(
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_tgz(tree, tmp_path / "x.tgz")
+    made: list[StreamSource] = []
+    init = StreamSource.__init__
+
+    def watched(self: StreamSource, path: Path) -> None:
+        init(self, path)
+        made.append(self)
+
+    monkeypatch.setattr(StreamSource, "__init__", watched)
+    with site.receive() as receiver:
+        flags = ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
+        ended = ingest("upload", tmp_path / "x.tgz", *flags, "--part-size", "30K")
+    assert (ended.code, ended.totals["verified"]) == (0, 14)
+    assert [one.passes for one in made] == [2]
+
+
 def test_each_retry_is_one_more_pass(
     tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
