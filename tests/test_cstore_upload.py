@@ -124,8 +124,15 @@ def test_routed_elsewhere(root: Path, site: StandIn, ingest: Ingest, receiver: R
     assert ended.code == 3
     assert "rerouted" in ended.kinds()
     assert ended.totals["failed"] == 14
-    assert len(receiver.received) == 2  # of each session the first part, and no more
+    assert len(receiver.received) == 6  # of each session three parts, one by one, and no more
     assert not site.rows("DEMO")
+
+
+def test_a_first_part_that_is_refused_costs_itself_alone(root: Path, site: StandIn, ingest: Ingest) -> None:
+    with site.receive(faults=ReceiverFaults(refuse_every=7, refuse_status=0xC000)) as receiver:
+        ended = ingest("upload", root, *by_dicom(receiver, "--part-size", "12K", "-w", "1"))
+    assert ended.code == 3
+    assert (ended.totals["verified"], ended.totals["failed"]) == (12, 2)
 
 
 def test_by_study_description(root: Path, site: StandIn, ingest: Ingest) -> None:

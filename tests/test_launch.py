@@ -268,6 +268,22 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
 ]
 
 
+def test_a_subjects_launch_cannot_reach_other_subjects(xnat: Xnat) -> None:
+    xnat.site.project("DEMO").subjects["S7"] = "XNAT_S00007"
+    tree(xnat.mount, "pre/x")
+    ran = xnat.launch("subject", "/archive/subjects/XNAT_S00007", layout="subject/session")
+    assert ran.code == 2
+    assert "cannot make other subjects" in ran.err
+    folder = xnat.mount.parent / "config"
+    folder.mkdir()
+    (folder / "c.json").write_text('{"subject_label": "OTHER"}')
+    xnat.site.project("DEMO").resources["XNAT-INGEST-CONFIG"] = Stored(
+        77, "XNAT-INGEST-CONFIG", folder, files={"c.json": folder / "c.json"}
+    )
+    assert xnat.launch("subject", "/archive/subjects/XNAT_S00007", config="c.json").code == 0
+    assert {session.subject for session in xnat.site.sessions("DEMO")} == {"S7"}
+
+
 @pytest.mark.parametrize(("values", "sentence"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_a_wrong_value_is_refused_and_the_report_says_so(xnat: Xnat, values: dict[str, str], sentence: str) -> None:
     tree(xnat.mount, "007/pre")

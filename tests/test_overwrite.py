@@ -117,3 +117,38 @@ def test_a_direct_upload_that_was_cut_off_is_mended(tmp_path: Path, site: StandI
     stored = [path.stat().st_size for path in site.archive_root.rglob("*.dcm")]
     assert len(stored) == 4
     assert min(stored) > 300_000
+
+
+def changed(root: Path) -> None:
+    for path in root.glob("S/E/*/*"):
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = bytes(len(dataset.PixelData))
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual", "cstore"])
+def test_old_copies_in_a_row_that_was_left_open(tmp_path: Path, site: StandIn, ingest: Ingest, transport: str) -> None:
+    root = tmp_path / "t"
+    make_session(root / "S" / "E", [Series("T1_1", 3)])
+    with site.receive() as receiver:
+        way: tuple[str, ...] = ("--transport", transport)
+        if transport == "cstore":
+            way += ("--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
+        assert ingest("upload", root, *way, "--destination", "prearchive").code == 0
+        changed(root)
+        ended = ingest("upload", root, *way, *OVERWRITE)
+    assert (ended.code, ended.totals["verified"]) == (0, 3)
+    assert old_copies(site.archive_root) == 0
+
+
+def test_by_dicom_without_edit_right_nothing_tells_old_from_new(root: Path, site: StandIn, ingest: Ingest) -> None:
+    site.project("DEMO").access["up"] = "read"
+    with site.receive() as receiver:
+        way = ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
+        ended = ingest("upload", root, *way, *OVERWRITE)
+    assert (ended.code, ended.totals["unverified"], ended.totals["verified"]) == (3, 6, 0)
+
+
+def test_a_dry_run_of_it_adds_up(root: Path, site: StandIn, ingest: Ingest) -> None:
+    ended = ingest("upload", root, *OVERWRITE, "--dry-run")
+    assert (ended.code, ended.totals["unverified"], ended.totals["verified"]) == (0, 6, 0)

@@ -11,7 +11,7 @@ from xnat_ingest.closing import Closing, LiveRow
 from xnat_ingest.errors import IngestError, SessionTrouble, Stopped, kind_of
 from xnat_ingest.existing import Decision, Standing, judge
 from xnat_ingest.model import Event, Instance, Problem, Session, Verdict, VerdictWord
-from xnat_ingest.ourrow import OurRow
+from xnat_ingest.ourrow import NO_ROW, OurRow
 from xnat_ingest.proof import NOWHERE, Comparison, compare, in_archive, in_row
 from xnat_ingest.sending import Sending
 from xnat_ingest.site import Site
@@ -109,12 +109,7 @@ class _Delivery:
             self.sending.tell(self.session.instances)
             return self._verdict(decision.archive, self._already(decision.archive.seen))
         if self._direct and not decision.row and not standing.sessions:
-            way, self._direct = self._direct, None  # once: what did not go so goes by way of the prearchive
-            self._mode = "resume"  # nothing was there to be overwritten
-            way.send(decision.lacks)
-            self.sending.attempts += way.sending.attempts
-            self._mine |= way.sending.taken
-            self._trusted = not way.sending.disturbed
+            self._go_direct(decision.lacks)
             return self._run()
         self.sending.disturbed = False
         there = self.row.join(decision, standing.holding)
@@ -128,13 +123,31 @@ class _Delivery:
         if not self.sending.uri and self.row.goes_direct:
             self.row.goes_direct = False  # the receiver archives by itself: what is left, the next look shows
             direct.finish(self.site, self.session)
+            if not standing.sessions and {i.sop_uid for i in decision.lacks} <= self.sending.taken:
+                self._mode = "resume"  # nothing was there to be overwritten
             return self._run()
+        if not self.sending.uri and not self.site.transport.names_rows and self.sending.taken:
+            raise SessionTrouble("rerouted", NO_ROW)
         if self.sending.uri:
             self._reconcile(decision.lacks)
             if self._mode == "overwrite":  # once it is closed, a new copy cannot be told from the old one
-                self._replaced = compare(decision.lacks, self.row.built(self.sending.uri)).seen
+                held = compare(decision.lacks, self.row.built(self.sending.uri)).seen
+                self._replaced = held & self.sending.taken
             self._close()
         return self._prove(decision, self._already(seen))
+
+    def _go_direct(self, lacks: tuple[Instance, ...]) -> None:
+        """Past the prearchive, once; what does not go so goes by way of it afterwards."""
+        way, self._direct = self._direct, None
+        assert way is not None  # noqa: S101 - whoever comes here has looked
+        try:
+            way.send(lacks)
+        finally:
+            self.sending.attempts += way.sending.attempts
+        self._mine |= way.sending.taken
+        if {i.sop_uid for i in lacks} <= way.sending.taken and not way.sending.uri:
+            self._mode = "resume"  # all of it is this run's: nothing that was there is left to be overwritten
+            self._trusted = not way.sending.disturbed
 
     def _already(self, seen: frozenset[str]) -> int:
         return len(seen - self._mine - self.sending.taken)
@@ -149,8 +162,15 @@ class _Delivery:
 
     def _wait_for_archive(self, already: int) -> Verdict:
         """Without the right to close, or to see a row's files: until the server has archived it by itself."""
+        never = self.sending.failed.keys() | self.sending.untaken
+        if self._mode == "overwrite":
+            why = "accepted by the DICOM receiver; without edit right a new copy cannot be told from an old one"
+            sent = {i.sop_uid: why for i in self.session.instances if i.sop_uid not in never}
+            failed = dict.fromkeys(self.sending.untaken, NOT_TAKEN) | self.sending.failed
+            word: VerdictWord = "failed" if failed else "unverified"
+            return Verdict(word, failed=failed, unverified=sent, problems=self.problems)
         deadline = time.monotonic() + ARCHIVE_LIMIT
-        while (now := self._now()).lacking and time.monotonic() < deadline:
+        while (now := self._now()).lacking.keys() - never and time.monotonic() < deadline:
             self.site.patience.pause(min(10.0, ARCHIVE_LIMIT / 10))
         verdict = self._verdict(now, already)
         if not verdict.missing:
@@ -199,7 +219,7 @@ class _Delivery:
             return self._verdict(self._not_replaced(self._now()), already)
         failed, untaken = self.sending.failed, self.sending.untaken
         lacks = {i.sop_uid for i in decision.lacks}
-        missing = dict.fromkeys(untaken, NOT_TAKEN)
+        missing = dict.fromkeys(untaken - failed.keys(), NOT_TAKEN)
         sent = {uid: "not looked for (--no-verify)" for uid in lacks if uid not in failed and uid not in untaken}
         word: VerdictWord = "failed" if failed else "missing" if missing else "unverified"
         archive = decision.archive

@@ -71,6 +71,7 @@ class Direct:
         """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
         if status_of(self._site.rest, self._session) not in ("", RECEIVING):
             _wait(self._site, self._session)  # another run's, in the middle of being archived
+            self._site.known(self._session.project, fresh=True)
             return
         try:
             self._sending.send(instances, self._fall_back)
@@ -80,7 +81,7 @@ class Direct:
         if self._sending.went_direct:
             finish(self._site, self._session)
 
-    def _fall_back(self) -> None:
+    def _fall_back(self) -> bool:
         raise _FellBack
 
 

@@ -17,6 +17,7 @@ from xnat_ingest.site import Site
 
 # A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
 WATCH = 5.0
+LOOKS = 3  # parts that may go to a DICOM receiver before a row of them must be there
 NO_ROW = (
     "the DICOM receiver answered success, and the project has no row of this session: it filters, or its routing does "
     "not read what --route says, or it sends elsewhere (to another project, or to the unassigned rows that an "
@@ -35,6 +36,7 @@ class OurRow:
         self.overwrite = False
         self.goes_direct = False
         self._waited_for: set[str] = set()
+        self._looks = 0
         self.may_edit = site.projects[session.project].may_edit
 
     def join(self, decision: Decision, archive: Holding) -> frozenset[str]:
@@ -43,7 +45,7 @@ class OurRow:
         if row is None:
             self.sending.uri = ""
             return frozenset()
-        if not row.source and row.uri not in self._waited_for:
+        if not row.source and row.status.startswith("RECEIVING") and row.uri not in self._waited_for:
             # A scanner, or another DICOM sender, may have made it, and may pause between two series.
             self._waited_for.add(row.uri)
             raise LiveRow(row.uri, "it came from a DICOM sender, which may not have ended")
@@ -52,6 +54,8 @@ class OurRow:
         self.overwrite |= not archive.sizes.keys().isdisjoint(holding.sizes)
         if row.status.startswith("RECEIVING"):
             self._watch(row, holding)
+        if self.site.existing == "overwrite":
+            return frozenset()  # what lies in it may be the old copies
         return self.whole(decision.lacks, holding, in_peace=row.status == "READY")
 
     def _watch(self, row: prearchive.Row, holding: Holding) -> None:
@@ -97,12 +101,10 @@ class OurRow:
             and (change[i.sop_uid] == 0 or usual[change[i.sop_uid]] > 2)
         )
 
-    def check(self) -> None:
-        """After the first part: whether the rest may follow it. Raises LiveRow and SessionTrouble."""
+    def check(self) -> bool:
+        """After a part: whether the rest may follow; False: the next one alone. Raises LiveRow and SessionTrouble."""
         if not self.site.transport.names_rows:
-            if self.may_edit:
-                self._find_row()
-            return
+            return not self.may_edit or self._find_row()
         uri = self.sending.uri
         row = prearchive.row(self.site.rest, uri)
         if row is None or row.timestamp != self.site.timestamp:
@@ -113,15 +115,20 @@ class OurRow:
                 f"the server put the first files into row {row.uri} (subject {row.subject}, session {row.label}), "
                 "which is not this program's; nothing was closed",
             )
+        return True
 
-    def _find_row(self) -> None:
+    def _find_row(self) -> bool:
         """The row that a DICOM receiver has made of the first files: nobody tells it, so it is looked for, before more
-        follow them to where they may not belong."""
+        follow them to where they may not belong. A part may have been filtered: then the next one is looked at."""
         rows = self.site.rows(self.session.project, fresh=True)
         self.sending.uri = next((row.uri for row in rows if row.is_ours(self.session, by_dicom=True)), "")
         self.goes_direct = not self.sending.uri and direct.is_receiving(self.site.rest, self.session)
-        if not self.sending.uri and not self.goes_direct:
+        if self.sending.uri or self.goes_direct:
+            return True
+        self._looks += 1
+        if self._looks >= LOOKS:
             raise SessionTrouble("rerouted", f"{NO_ROW}. No more of it was sent")
+        return False
 
     def refuse_broken_copies(self, lacks: tuple[Instance, ...]) -> None:
         refused = [i for i in lacks if i.sop_uid in self.sending.failed]

@@ -56,11 +56,11 @@ class Sending:
         self._check_stop = check_stop
         self._lock = threading.Lock()
 
-    def send(self, instances: Sequence[Instance], check_row: Callable[[], None]) -> None:
+    def send(self, instances: Sequence[Instance], check_row: Callable[[], bool]) -> None:
         """Sends all of them. Raises IngestError.
 
-        check_row: called once, when the first reply has named a row that nobody knew, or the first part has gone to a
-        receiver that names none; it raises when nothing more may go there.
+        check_row: called when the first reply has named a row that nobody knew, or a receiver that names none has
+        taken something: whether the rest may follow at once; it raises when nothing more may go there.
         """
         queue = self._transport.parts(instances) if instances else []
         checked = bool(self.uri)
@@ -68,9 +68,8 @@ class Sending:
         while queue and not checked:
             self._part(queue.pop(0))
             # A DICOM receiver names no row: whoever checks has to look for it.
-            if self.uri or not self._transport.names_rows:
-                check_row()
-                checked = True
+            if self.uri or (not self._transport.names_rows and self.taken):
+                checked = check_row()
             checked |= self.went_direct
         if self._in_order:
             for part in queue:

@@ -55,7 +55,8 @@ def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
     archive = decision.archive
     word: VerdictWord = "unverified" if lacks else "counted" if archive.counted else "verified"
     seen = len(archive.seen)
-    return Verdict(word, standing.holding.uri, archive.verified, archive.counted, seen, unverified=lacks), 0
+    verified, counted = archive.verified - lacks.keys(), archive.counted - lacks.keys()
+    return Verdict(word, standing.holding.uri, verified, counted, seen, unverified=lacks), 0
 
 
 def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) -> Plan:

@@ -71,11 +71,17 @@ def _labels(form: Form, target: Target) -> dict[str, str]:
                 "empty, or choose a folder layout"
             )
         return {"subject": target.subject, "experiment": target.session}
+    if form.layout == "subject/session" and target.subject:
+        raise UsageError(
+            f"launched from subject {target.subject}, what the folders are called cannot make other subjects: choose "
+            "another folder layout, or launch from the project"
+        )
     layout = "session" if form.layout == "auto" and target.kind == "subject" else form.layout
     if layout != "auto":
         given["layout"] = layout
     if layout == "session" and target.subject:
         given["subject"] = target.subject
+        given.setdefault("subject_label", "{subject}")  # a config file is not to send them to another one
     if layout == "headers" and target.subject:  # what lies at a subject is the subject's, whatever its headers say
         given.setdefault("subject_label", target.subject)
     return given
