@@ -280,11 +280,9 @@ def test_a_stream_is_read_once_for_a_scan(tree: Path, tmp_path: Path) -> None:
     assert source.passes == 1
 
 
-@pytest.mark.parametrize("flags", [(), ("--part-size", "30K"), ("--transport", "gradual")], ids=" ".join)
-def test_a_stream_is_read_once_to_be_scanned_and_once_to_be_sent(
-    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
-) -> None:
-    to_tgz(tree, tmp_path / "x.tgz")
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
+    """Every stream opened during the test, in order, so that its passes can be counted."""
     made: list[StreamSource] = []
     init = StreamSource.__init__
 
@@ -293,46 +291,38 @@ def test_a_stream_is_read_once_to_be_scanned_and_once_to_be_sent(
         made.append(self)
 
     monkeypatch.setattr(StreamSource, "__init__", watched)
+    return made
+
+
+@pytest.mark.parametrize("flags", [(), ("--part-size", "30K"), ("--transport", "gradual")], ids=" ".join)
+def test_a_stream_is_read_once_to_be_scanned_and_once_to_be_sent(
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource], flags: tuple[str, ...]
+) -> None:
+    to_tgz(tree, tmp_path / "x.tgz")
     ended = ingest("upload", tmp_path / "x.tgz", *flags)
     assert (ended.code, ended.totals["verified"]) == (0, 14)
-    assert [one.passes for one in made] == [2]
+    assert [one.passes for one in streams] == [2]
 
 
 def test_a_stream_is_read_once_to_be_sent_by_dicom(
-    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource]
 ) -> None:
     to_tgz(tree, tmp_path / "x.tgz")
-    made: list[StreamSource] = []
-    init = StreamSource.__init__
-
-    def watched(self: StreamSource, path: Path) -> None:
-        init(self, path)
-        made.append(self)
-
-    monkeypatch.setattr(StreamSource, "__init__", watched)
     with site.receive() as receiver:
         flags = ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
         ended = ingest("upload", tmp_path / "x.tgz", *flags, "--part-size", "30K")
     assert (ended.code, ended.totals["verified"]) == (0, 14)
-    assert [one.passes for one in made] == [2]
+    assert [one.passes for one in streams] == [2]
 
 
 def test_each_retry_is_one_more_pass(
-    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource]
 ) -> None:
     site.faults.add(Fault("reset", match="/data/services/import", skip=2, after=10_000))
-    made: list[StreamSource] = []
-    init = StreamSource.__init__
-
-    def watched(self: StreamSource, path: Path) -> None:
-        init(self, path)
-        made.append(self)
-
-    monkeypatch.setattr(StreamSource, "__init__", watched)
     to_tgz(tree, tmp_path / "x.tgz")
     ended = ingest("upload", tmp_path / "x.tgz", "--part-size", "30K")
     assert (ended.code, ended.totals["verified"]) == (0, 14)
-    assert 2 < made[0].passes <= 5
+    assert 2 < streams[0].passes <= 5
 
 
 def test_a_member_of_a_stream_is_sought_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

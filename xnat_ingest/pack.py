@@ -97,6 +97,15 @@ def _pieces(series: list[Instance], target: int) -> Iterator[list[Instance]]:
         yield piece
 
 
+def change_since_scan(source: Source, instance: Instance) -> str:
+    """What has become of a file since it was scanned; "" when nothing has."""
+    try:
+        now = source.stat(instance.path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
+
+
 class _PartBody:
     """What the bodies of a part share: its files, in blocks, so that memory does not grow with them."""
 
@@ -142,17 +151,9 @@ class _PartBody:
     def _check(self, instance: Instance, following: Sequence[Instance] | None = None) -> None:
         """Raises SourceChanged; before a member is sent, with all of the following that have changed, too, so that
         the part is begun afresh once and not once for each. following: None after a member was sent."""
-        if why := self._change(instance):
-            others = tuple(i.path for i in following or () if self._change(i))
+        if why := change_since_scan(self._source, instance):
+            others = tuple(i.path for i in following or () if change_since_scan(self._source, i))
             raise SourceChanged(instance.path, why, dirty=following is None, others=others)
-
-    def _change(self, instance: Instance) -> str:
-        """What has become of a file since it was scanned; "" when nothing has."""
-        try:
-            now = self._source.stat(instance.path)
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
-        return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
 
 
 class TarBody(_PartBody):

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parent.parent.parent
 HOME = ROOT / ".venv-real"
 PACKAGES = {
@@ -86,8 +84,3 @@ class Client:
 
 class DriverError(Exception):
     """A driver script ended with an exception; its traceback."""
-
-
-def lacks(what: str) -> pytest.MarkDecorator:
-    """Marks what a real server does for a client and the stand-in does not yet; once it does, the mark must go."""
-    return pytest.mark.xfail(reason=f"stand-in: {what}", raises=(AssertionError, DriverError), strict=True)

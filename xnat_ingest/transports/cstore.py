@@ -11,7 +11,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
 
 from xnat_ingest.errors import IngestError, SourceChanged, Unreachable
 from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import Part, cut_in_order, cut_into_parts
+from xnat_ingest.pack import Part, change_since_scan, cut_in_order, cut_into_parts
 from xnat_ingest.sources import Source
 from xnat_ingest.transports.association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
 from xnat_ingest.transports.dataset import (
@@ -160,7 +160,7 @@ class _UnderWay:
         before = len(self.taken) + len(self.refused)
         try:
             for instance, context in members:
-                if why := association.refused.get(context) or self._change(instance):
+                if why := association.refused.get(context) or change_since_scan(self._source, instance):
                     self.refused[instance.sop_uid] = why
                     continue
                 self._send_one(association, instance, context)
@@ -220,18 +220,10 @@ class _UnderWay:
                 yield block
         except OSError as error:
             raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
-        if why := self._change(instance):
+        if why := change_since_scan(self._source, instance):
             raise SourceChanged(instance.path, why, dirty=True)
         if size != instance.size:
             raise SourceChanged(instance.path, "the file's length is not what was scanned", dirty=True)
-
-    def _change(self, instance: Instance) -> str:
-        """What has become of a file since it was scanned; "" when nothing has."""
-        try:
-            now = self._source.stat(instance.path)
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
-        return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
 
     def _judge(self, instance: Instance, status: int, comment: str) -> None:
         meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
