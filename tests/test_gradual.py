@@ -135,12 +135,12 @@ def test_a_file_that_changes_before_its_turn_fails_alone(
     """The others are delivered, as by tar."""
     victim = tree / "S/E/T1_0001/IM000003"
 
-    def spoilt(self: object, instance: Instance) -> str:
+    def spoilt(source: object, instance: Instance) -> str:
         if victim.name in instance.path and "T1" in instance.path:
             return "the file changed since it was scanned"
         return ""
 
-    monkeypatch.setattr(pack._PartBody, "_change", spoilt)
+    monkeypatch.setattr(pack, "change_since_scan", spoilt)
     ended = ingest("upload", tree, *flags)
     assert (ended.code, ended.totals["verified"], ended.totals["failed"]) == (3, TOTAL - 1, 1)
     assert len(held(site)) == TOTAL - 1
