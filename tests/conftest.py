@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.standin import ArchivedSession, Project, StandIn, User
-from xnat_ingest import closing, ourrow, patience, prearchive
 from xnat_ingest.cli import main
+from xnat_ingest.delivery import commit, prearchive_session
+from xnat_ingest.xnat import prearchive, retry_policy
 
 PASSWORD = "pass word/with:signs%"
 LOGIN_NAMES = ("XNAT_HOST", "XNAT_USER", "XNAT_PASS", "XNAT_URL", "XNAT_SERVER", "XNAT_USERNAME", "XNAT_PASSWORD")
@@ -75,11 +76,11 @@ def hold_laws(report: dict[str, Any]) -> None:
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program's waits, shortened together: their proportions stay."""
-    monkeypatch.setattr(patience, "BASE", 0.01)
+    monkeypatch.setattr(retry_policy, "BASE", 0.01)
     monkeypatch.setattr(prearchive, "STILL", 0.6)
     monkeypatch.setattr(prearchive, "STILL_LIMIT", 6.0)
-    monkeypatch.setattr(ourrow, "WATCH", 0.15)
-    monkeypatch.setattr(closing, "WATCH", 0.15)
+    monkeypatch.setattr(prearchive_session, "WATCH", 0.15)
+    monkeypatch.setattr(commit, "WATCH", 0.15)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from tests.trees import IDENTITY, LITTLE, Memory, encode, implicit, part10
-from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import Part
-from xnat_ingest.scan import scan
-from xnat_ingest.sources import Source
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
-from xnat_ingest.transports.dataset import DEFLATED, Forward, blocks_of, skip_meta
-from xnat_ingest.transports.receiver import Receiver
+from xnat_ingest.transports.dicom_dataset import DEFLATED, Forward, blocks_of, skip_meta
+from xnat_ingest.transports.dicom_receiver import Receiver
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 TEXT = "Project:DEMO Subject:007 Session:007_pre"

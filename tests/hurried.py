@@ -11,7 +11,7 @@ import sys
 
 from urllib3.connection import HTTPConnection
 
-import xnat_ingest.run  # noqa: F401 - its modules must be there before their waits can be shortened
+import xnat_ingest.delivery.run  # noqa: F401 - its modules must be there before their waits can be shortened
 from xnat_ingest.cli import main
 
 SHORT = {"BASE": 0.01, "STILL": 1.0, "STILL_LIMIT": 15.0, "WATCH": 0.4}

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tests.conftest import Ended
 from tests.standin import ArchivedSession, StandIn
-from xnat_ingest.nifti.model import NiftiPlan, NiftiSession
-from xnat_ingest.nifti.plan import Wishes, build, template
-from xnat_ingest.nifti.tree import read_tree
-from xnat_ingest.rules import RuleConfig, RuleSet, make_rule
-from xnat_ingest.sources import FolderSource
+from xnat_ingest.commands.nifti.model import NiftiPlan, NiftiSession
+from xnat_ingest.commands.nifti.plan import Wishes, build, template
+from xnat_ingest.commands.nifti.tree import read_tree
+from xnat_ingest.inputs import FolderSource
+from xnat_ingest.planning.rules import RuleConfig, RuleSet, make_rule
 
 Said = Mapping[str, object]
 

@@ -15,8 +15,8 @@ from tests.conftest import LOGIN_NAMES, PASSWORD, hold_laws, stored
 from tests.standin import StandIn
 from tests.trees import Series, make_session
 from xnat_ingest import IngestError, UsageError, as_report, plan, put_resource, upload, verify
-from xnat_ingest.errors import Refused
-from xnat_ingest.stop import Stop
+from xnat_ingest.core.errors import Refused
+from xnat_ingest.core.stop import Stop
 
 TEXT = (Path(__file__).parent.parent / "docs" / "api.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -17,10 +17,10 @@ from tests.conftest import Ingest, stored
 from tests.standin import StandIn
 from tests.standin.fault import Fault
 from tests.trees import Series, make_session
-from xnat_ingest.model import Instance, SetAside, SourceFile
-from xnat_ingest.scan import scan
-from xnat_ingest.sources import archives, open_source
-from xnat_ingest.sources.stream import StreamSource
+from xnat_ingest.core.model import Instance, SetAside, SourceFile
+from xnat_ingest.inputs import archive_members, open_source
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.targz_archive import StreamSource
 
 Pack = Callable[[Path, Path], None]
 
@@ -198,7 +198,7 @@ def test_links_in_a_zip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["zip", "tgz"])
 def test_bombs(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What packs a thousandfold is not images; small things may pack as they like."""
-    monkeypatch.setattr(archives, "BOMB_SIZE", 1 << 20)
+    monkeypatch.setattr(archive_members, "BOMB_SIZE", 1 << 20)
     archive = tmp_path / f"x.{kind}"
     zeros = bytes(3 << 20)
     if kind == "zip":
@@ -327,10 +327,10 @@ def test_each_retry_is_one_more_pass(
 
 def test_a_member_of_a_stream_is_sought_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Backward within the backlog for nothing, beyond it by another pass."""
-    from xnat_ingest.sources import stream
+    from xnat_ingest.inputs import targz_archive
 
-    monkeypatch.setattr(stream, "BACKLOG", 1000)
-    monkeypatch.setattr(stream, "_BLOCK", 300)
+    monkeypatch.setattr(targz_archive, "BACKLOG", 1000)
+    monkeypatch.setattr(targz_archive, "_BLOCK", 300)
     data = bytes(range(256)) * 40
     archive = one_tar(tmp_path / "x.tgz", (member("a"), b"first"), (member("b"), data), mode="w:gz")
     source = open_source(str(archive))

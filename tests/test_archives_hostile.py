@@ -18,11 +18,11 @@ from tests.conftest import Ingest
 from tests.standin import StandIn
 from tests.test_archives import member, one_tar, to_tar, to_tgz, to_zip
 from tests.trees import Series, make_session
-from xnat_ingest.errors import UsageError
-from xnat_ingest.model import Instance, SetAside
-from xnat_ingest.scan import scan
-from xnat_ingest.sources import open_source
-from xnat_ingest.sources.tars import tar_members
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Instance, SetAside
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.tar_archive import tar_members
 
 PACKERS: dict[str, Callable[[Path, Path], None]] = {"tar": to_tar, "tgz": to_tgz, "zip": to_zip}
 

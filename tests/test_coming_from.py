@@ -25,9 +25,9 @@ from tests.standin.identify import Routing
 from tests.standin.receiver import Receiver
 from tests.standin.samples import Client, series
 from tests.trees import Series, make_session
-from xnat_ingest import staging
 from xnat_ingest.cli import main
-from xnat_ingest.foreign import FLAGS
+from xnat_ingest.cli.other_tools import FLAGS
+from xnat_ingest.commands.prearchive import actions as staging
 
 PATH = Path(__file__).parent.parent / "docs" / "coming-from.md"
 TEXT = PATH.read_text("utf-8")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from xnat_ingest.command.check import COMMAND_RULES, WRAPPER_RULES, check, command_schema
-from xnat_ingest.command.check_parts import CommandRule, Part, WrapperRule
-from xnat_ingest.schemas import worst
+from xnat_ingest.commands.container.lint.check import COMMAND_RULES, WRAPPER_RULES, check, command_schema
+from xnat_ingest.commands.container.lint.parts import CommandRule, Part, WrapperRule
+from xnat_ingest.core.json_documents import worst
 
 Document = dict[str, Any]
 Edits = dict[str, Any]

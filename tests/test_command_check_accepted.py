@@ -10,7 +10,7 @@ import pytest
 
 from tests.service.validate import too_long, validate
 from tests.test_command_check import BROKEN, GONE, OURS, OUTPUT, PARENT, edited, secret
-from xnat_ingest.command.check import check
+from xnat_ingest.commands.container.lint.check import check
 
 Document = dict[str, Any]
 VALUE, FILES, PROPERTY = (

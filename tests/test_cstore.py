@@ -13,10 +13,10 @@ import pytest
 from tests.dicomscp import CLASSES, SYNTAXES, Scp, Sink, parsed
 from tests.dicomscu import MR, TEXT, instances, made, plain, send, session, some, transport
 from tests.trees import BIG, IDENTITY, LITTLE, RLE, SAMPLES, Memory, encapsulated, part10
-from xnat_ingest.model import Instance
-from xnat_ingest.pack import Part
-from xnat_ingest.scan import scan
-from xnat_ingest.transports.dataset import DEFLATED
+from xnat_ingest.core.model import Instance
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.transports.bodies import Part
+from xnat_ingest.transports.dicom_dataset import DEFLATED
 
 # Declared as JPEG, which goes with explicit VR, and written in implicit VR.
 MISLEADING = "SC_rgb_jpeg.dcm"

@@ -10,10 +10,10 @@ import pytest
 
 from tests.dicomscp import Scp, make_certificates
 from tests.dicomscu import send, some, transport
-from xnat_ingest.errors import IngestError, UsageError
-from xnat_ingest.options import Settings, ae_title, port
+from xnat_ingest.core.errors import IngestError, UsageError
+from xnat_ingest.settings.options import Settings, ae_title, port
 from xnat_ingest.transports.cstore import CStore
-from xnat_ingest.transports.receiver import Receiver, receiver_of
+from xnat_ingest.transports.dicom_receiver import Receiver, receiver_of
 
 
 @pytest.fixture(scope="module")

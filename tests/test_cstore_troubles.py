@@ -11,11 +11,11 @@ import pytest
 from tests.dicomscp import ABORT, Scp, answering, parsed
 from tests.dicomscu import MR, TEXT, instances, made, send, session, some, transport
 from tests.trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, part10
-from xnat_ingest.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
-from xnat_ingest.pack import Part
+from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
 from xnat_ingest.transports import ask_receiver
+from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
-from xnat_ingest.transports.receiver import Receiver
+from xnat_ingest.transports.dicom_receiver import Receiver
 
 
 def test_answers_one_by_one() -> None:

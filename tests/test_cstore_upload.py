@@ -12,8 +12,8 @@ from tests.conftest import LOGIN_NAMES, Ingest, stored
 from tests.standin import StandIn
 from tests.standin.receiver import Receiver, ReceiverFaults
 from tests.trees import MR, PATIENT, Series, make_session
-from xnat_ingest import deliver
 from xnat_ingest.cli import main
+from xnat_ingest.delivery import deliver
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from xnat_ingest.cli import COMMANDS, main
-from xnat_ingest.errors import EXIT_MEANING, Exit
-from xnat_ingest.options import TABLE, env_name, flag
-from xnat_ingest.settings import _HOSTS, _PASSWORDS, _USERS
+from xnat_ingest.core.errors import EXIT_MEANING, Exit
+from xnat_ingest.settings.layers import _HOSTS, _PASSWORDS, _USERS
+from xnat_ingest.settings.options import TABLE, env_name, flag
 
 HOME = Path(__file__).parent.parent
 README = (HOME / "README.md").read_text("utf-8")

@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import Ended, Ingest, stored
 from tests.standin import ArchivedSession, StandIn
 from tests.trees import Series, make_series, make_session
-from xnat_ingest.existing import Standing, closes_again, judge
-from xnat_ingest.model import Instance, Session
-from xnat_ingest.proof import Holding, Known
+from xnat_ingest.core.model import Instance, Session
+from xnat_ingest.delivery.decision import Standing, closes_again, judge
+from xnat_ingest.xnat.archive import Holding, Known
 
 T1, T2 = Series("T1_0001", 4), Series("T2_0002", 3)
 OTHER_NAMES = "${SOPInstanceUID}"

@@ -15,7 +15,7 @@ from tests.conftest import PASSWORD, Ingest, stored
 from tests.standin import Fault, Row, StandIn
 from tests.standin.samples import Client
 from tests.trees import Series, make_series, make_session
-from xnat_ingest import prearchive
+from xnat_ingest.xnat import prearchive
 
 T1 = Series("T1_0001", 4)
 SR = Series("SR_0002", 2, "test-SR.dcm")

@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import PASSWORD, Ended, Ingest
 from tests.standin import Fault, StandIn
 from tests.trees import CT, PATIENT, Series, make_session
-from xnat_ingest import patience, rest
 from xnat_ingest.cli import main
+from xnat_ingest.xnat import client, retry_policy
 
 SERIES = (Series("T1_0001", 8), Series("T2_0002", 6, CT), Series("SR_0003", 2, "test-SR.dcm"))
 TOTAL = 16
@@ -224,7 +224,7 @@ def test_long_bodies_keep_the_login_alive(
     ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One body longer than the session's life: something touches the session meanwhile."""
-    monkeypatch.setattr(rest, "KEEP_ALIVE", 0.2)
+    monkeypatch.setattr(client, "KEEP_ALIVE", 0.2)
     site.settings.session_timeout = 0.8
     make_session(tmp_path / "t/S/E", SERIES)
     site.faults.add(Fault("slow", PARTS, rate=150_000))
@@ -234,7 +234,7 @@ def test_long_bodies_keep_the_login_alive(
 
 def test_server_restart(ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in flight are reset, sessions forgotten: the run goes on when the server is back."""
-    monkeypatch.setattr(patience, "BASE", 0.2)
+    monkeypatch.setattr(retry_policy, "BASE", 0.2)
     make_session(tmp_path / "t/S/E", SERIES)
     site.faults.add(Fault("slow", PARTS, rate=100_000, times=None))
     ended = during(site, PARTS, site.restart, lambda: ingest("upload", tmp_path / "t", *SMALL_PARTS), later=0.3)

@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from xnat_ingest import foreign
-from xnat_ingest.cli import COMMANDS, main, make_parser
+from xnat_ingest.cli import COMMANDS, main, make_parser, other_tools
 
 # A call of each command to which a flag is added.
 CALLS = {
@@ -37,8 +36,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return said.err.removeprefix("xnat-ingest: ").removesuffix("\n")
 
 
-@pytest.mark.parametrize("row", foreign.FLAGS, ids=lambda row: row.names[0])
-def test_a_flag_of_another_tool(capsys: pytest.CaptureFixture[str], row: foreign.Flag) -> None:
+@pytest.mark.parametrize("row", other_tools.FLAGS, ids=lambda row: row.names[0])
+def test_a_flag_of_another_tool(capsys: pytest.CaptureFixture[str], row: other_tools.Flag) -> None:
     for command in row.commands or ("upload",):
         for name in row.names:
             said = refused(capsys, *CALLS[command], *name.split("="))
@@ -47,8 +46,8 @@ def test_a_flag_of_another_tool(capsys: pytest.CaptureFixture[str], row: foreign
             assert "=" not in name or said == refused(capsys, *CALLS[command], name)
 
 
-@pytest.mark.parametrize("row", foreign.COMMANDS, ids=lambda row: row.name)
-def test_a_command_of_another_tool(capsys: pytest.CaptureFixture[str], row: foreign.Command) -> None:
+@pytest.mark.parametrize("row", other_tools.COMMANDS, ids=lambda row: row.name)
+def test_a_command_of_another_tool(capsys: pytest.CaptureFixture[str], row: other_tools.Command) -> None:
     said = refused(capsys, *row.name.split(), "P", "--all")
     assert said.startswith(f"{row.name} is another tool's command; ")
     assert f"here it is {row.here}" in said or said.endswith(f"none here: {row.why}")
@@ -92,12 +91,12 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 def test_no_flag_of_ours_is_taken_for_another_tools() -> None:
     for name, parser in parsers().items():
-        for row in foreign.FLAGS:
+        for row in other_tools.FLAGS:
             if name and name in row.commands:
                 assert not set(row.names) & set(parser._option_string_actions), name
 
 
 def test_what_is_named_instead_exists() -> None:
     own = {flag for parser in parsers().values() for flag in parser._option_string_actions}
-    for row in foreign.FLAGS:
+    for row in other_tools.FLAGS:
         assert set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", row.here)) <= own, row

@@ -10,9 +10,8 @@ import pytest
 from tests.conftest import Ended, Ingest, stored
 from tests.standin import Exchange, Fault, StandIn
 from tests.trees import CT, IDENTITY, Series, make_session, part10
-from xnat_ingest import pack
-from xnat_ingest.model import Instance
-from xnat_ingest.transports import archive
+from xnat_ingest.core.model import Instance
+from xnat_ingest.transports import archive, bodies
 
 SERIES = (Series("T1_0001", 8), Series("T2_0002", 6, CT), Series("SR_0003", 2, "test-SR.dcm"))
 TOTAL = 16
@@ -140,7 +139,7 @@ def test_a_file_that_changes_before_its_turn_fails_alone(
             return "the file changed since it was scanned"
         return ""
 
-    monkeypatch.setattr(pack, "change_since_scan", spoilt)
+    monkeypatch.setattr(bodies, "change_since_scan", spoilt)
     ended = ingest("upload", tree, *flags)
     assert (ended.code, ended.totals["verified"], ended.totals["failed"]) == (3, TOTAL - 1, 1)
     assert len(held(site)) == TOTAL - 1
@@ -173,7 +172,7 @@ def test_what_no_zip_holds_goes_as_a_tar_of_its_own(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Java reads no small zip64, so large instances travel alone, and the rest is zipped all the same."""
-    for module in (pack, archive):
+    for module in (bodies, archive):
         monkeypatch.setattr(module, "ZIP_LIMIT", 20_000)
     ended = ingest("upload", tree, "--archive-format", "zip")
     large = 6  # the CTs have 39 kB

@@ -13,8 +13,8 @@ from tests.conftest import Ended, Ingest, stored
 from tests.standin import StandIn
 from tests.test_plan import real_flags
 from tests.trees import Series, make_session, uid
-from xnat_ingest.errors import UsageError
-from xnat_ingest.labels import read_sheet
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.planning.labels import read_sheet
 
 ONE = (Series("T1_0001", 2),)
 PROJECTS = ("--layout", "project/subject/session")

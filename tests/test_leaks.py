@@ -16,10 +16,10 @@ import pytest
 from tests.conftest import PASSWORD, Ingest
 from tests.standin import Fault, StandIn
 from tests.trees import CT, Series, make_session
-from xnat_ingest import prearchive
 from xnat_ingest.cli import main
-from xnat_ingest.errors import IngestError
-from xnat_ingest.model import Plan
+from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.model import Plan
+from xnat_ingest.xnat import prearchive
 
 PERSON: dict[str, object] = {
     "PatientName": "Quixote^Zebulon^Xaver",
@@ -238,8 +238,8 @@ def test_a_bug(
 
 def test_exceptions_hold_no_credentials(site: StandIn, tree: Path) -> None:
     """What a debugger or a crash reporter would show of our own errors, causes included."""
-    from xnat_ingest.rest import Rest
-    from xnat_ingest.settings import Credentials
+    from xnat_ingest.settings.layers import Credentials
+    from xnat_ingest.xnat.client import Rest
 
     site.faults.add(Fault("status", "GET /data/projects", status=500, times=None))
     site.faults.add(Fault("reset", "GET /data/auth", times=None))

@@ -9,9 +9,9 @@ import pytest
 
 from tests.test_plan import dicom, plan_of
 from tests.test_rules import TAGGED, TREE, configured, left_out, unused
-from xnat_ingest import config
-from xnat_ingest.errors import UsageError
-from xnat_ingest.rules import MATCHERS
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.planning.rules import MATCHERS
+from xnat_ingest.settings import config_file
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_image_type_has_a_value(values: list[str], expected: set[str], tmp_path:
 
 
 def test_new_matchers_include_as_well(tmp_path: Path) -> None:
-    config = {"include": [{"image_type": ["M"]}, {"file_size": {"larger_than": "1G"}}]}
-    plan = configured(tmp_path, config, TAGGED)
+    config_file = {"include": [{"image_type": ["M"]}, {"file_size": {"larger_than": "1G"}}]}
+    plan = configured(tmp_path, config_file, TAGGED)
     assert left_out(plan) == {"sr", "none"}
     assert unused(plan) == ["the rule file_size>1G matched nothing"]
 
@@ -127,4 +127,4 @@ def test_wrong_entries_name_their_key(rule: dict[str, object], words: list[str],
 def test_every_matcher_is_in_these_tests() -> None:
     """A new matcher comes with its rows; presets have tests of their own."""
     assert set(MATCHERS) == {"folder", "path", "tag", "image_type", "series_instances", "file_size", "preset"}
-    assert set(config._MATCHERS) == set(MATCHERS)
+    assert set(config_file._MATCHERS) == set(MATCHERS)

@@ -11,10 +11,10 @@ import pytest
 
 from tests.standin.namer import make_file_name
 from tests.trees import MR, SAMPLES, encode, read
-from xnat_ingest import naming
-from xnat_ingest.model import Instance
-from xnat_ingest.scan import scan
-from xnat_ingest.sources import open_source
+from xnat_ingest.core import text as naming
+from xnat_ingest.core.model import Instance
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.dicom_headers import scan
 
 # Long.toString(Arrays.asList(first, second).hashCode() & 0xffffffffL, 36), as Java 17 prints it.
 JAVA = [

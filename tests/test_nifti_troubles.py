@@ -27,11 +27,11 @@ from tests.nifti_trees import (
 )
 from tests.standin import Fault, Scan, StandIn
 from tests.trees import Series, make_session
-from xnat_ingest.nifti import run as nifti
-from xnat_ingest.nifti import send as niftisend
-from xnat_ingest.nifti import server as niftiserver
-from xnat_ingest.nifti.model import NiftiSession
-from xnat_ingest.resources import sending as resources
+from xnat_ingest.commands.nifti import run as nifti
+from xnat_ingest.commands.nifti import send as niftisend
+from xnat_ingest.commands.nifti import server_scans as niftiserver
+from xnat_ingest.commands.nifti.model import NiftiSession
+from xnat_ingest.commands.resources import put as resources
 
 # -- what is on the server already
 

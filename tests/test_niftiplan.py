@@ -16,11 +16,11 @@ from tests.nifti_trees import (
     put,
     scan,
 )
-from xnat_ingest.errors import UsageError
-from xnat_ingest.model import Plan, SetAside
-from xnat_ingest.nifti.plan import Wishes, template
-from xnat_ingest.niftifile import guidance
-from xnat_ingest.sources import FolderSource
+from xnat_ingest.commands.nifti.plan import Wishes, template
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Plan, SetAside
+from xnat_ingest.inputs import FolderSource
+from xnat_ingest.inputs.nifti_file import guidance
 
 # -- numbers and types
 

@@ -23,9 +23,9 @@ from tests.nifti_trees import (
     scans,
 )
 from tests.trees import no_privileges, open_folder
-from xnat_ingest.model import SetAside
-from xnat_ingest.nifti.plan import Wishes, template
-from xnat_ingest.nifti.tree import BESIDE
+from xnat_ingest.commands.nifti.plan import Wishes, template
+from xnat_ingest.commands.nifti.tree import BESIDE
+from xnat_ingest.core.model import SetAside
 
 # -- layouts
 

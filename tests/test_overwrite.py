@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Ended, Ingest
 from tests.standin import Fault, StandIn
 from tests.trees import Series, make_session
-from xnat_ingest import pack
+from xnat_ingest.transports import bodies
 
 OVERWRITE = ("--existing", "overwrite")
 
@@ -67,14 +67,14 @@ def test_an_instance_that_did_not_get_there(root: Path, site: StandIn, ingest: I
 def test_a_file_that_changed_under_way(
     root: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: Callable[..., object] = pack.TarBody.open
+    opened: Callable[..., object] = bodies.TarBody.open
     gone = max(root.rglob("*"))
 
-    def spoiled(self: pack.TarBody, sent: Callable[[int], None]) -> object:
+    def spoiled(self: bodies.TarBody, sent: Callable[[int], None]) -> object:
         gone.unlink(missing_ok=True)
         return opened(self, sent)
 
-    monkeypatch.setattr(pack.TarBody, "open", spoiled)
+    monkeypatch.setattr(bodies.TarBody, "open", spoiled)
     told_as_it_is(ingest("upload", root, *OVERWRITE), old_copies(site.archive_root))
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from tests.standin import zipstream
 from tests.trees import Memory
-from xnat_ingest.errors import SourceChanged
-from xnat_ingest.model import Instance
-from xnat_ingest.pack import ZIP_MEMBERS, FileBody, Part, TarBody, ZipBody
-from xnat_ingest.sources import open_source
+from xnat_ingest.core.errors import SourceChanged
+from xnat_ingest.core.model import Instance
+from xnat_ingest.inputs import open_source
+from xnat_ingest.transports.bodies import ZIP_MEMBERS, FileBody, Part, TarBody, ZipBody
 
 Body = TarBody | ZipBody | FileBody
 Kind = type[TarBody] | type[ZipBody] | type[FileBody]

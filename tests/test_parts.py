@@ -9,8 +9,8 @@ import pytest
 
 from tests.test_pack import instance
 from tests.trees import Memory
-from xnat_ingest.model import Instance
-from xnat_ingest.pack import SMALLEST_PART, Part, TarBody, cut_into_parts
+from xnat_ingest.core.model import Instance
+from xnat_ingest.transports.bodies import SMALLEST_PART, Part, TarBody, cut_into_parts
 
 
 def check_parts(members: list[Instance], part_size: int, workers: int) -> list[Part]:

@@ -9,10 +9,10 @@ from email.utils import format_datetime
 
 import pytest
 
-from xnat_ingest import patience
-from xnat_ingest.errors import ServerSaid, Unreachable
-from xnat_ingest.pace import Pace
-from xnat_ingest.patience import Patience, is_passing
+from xnat_ingest.core.errors import ServerSaid, Unreachable
+from xnat_ingest.transports.concurrency import Pace
+from xnat_ingest.xnat import retry_policy
+from xnat_ingest.xnat.retry_policy import Patience, is_passing
 
 
 def said(status: int, retry_after: str = "") -> ServerSaid:
@@ -31,15 +31,15 @@ def test_statuses_that_would_be_the_same_again(status: int) -> None:
 
 def test_waits_grow_are_drawn_and_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Full jitter: anything between nothing and the doubled bound, never above the cap."""
-    monkeypatch.setattr(patience, "BASE", 0.5)
+    monkeypatch.setattr(retry_policy, "BASE", 0.5)
     waits: list[float] = []
     patient = Patience(1000, waits.append)
     for _ in range(100):
-        for attempt in range(1, patience.MOST_ATTEMPTS):
+        for attempt in range(1, retry_policy.MOST_ATTEMPTS):
             patient.wait(Unreachable("gone"), attempt)
-    rounds = [waits[index :: patience.MOST_ATTEMPTS - 1] for index in range(patience.MOST_ATTEMPTS - 1)]
+    rounds = [waits[index :: retry_policy.MOST_ATTEMPTS - 1] for index in range(retry_policy.MOST_ATTEMPTS - 1)]
     for index, drawn in enumerate(rounds):
-        bound = min(patience.CAP, 0.5 * 2**index)
+        bound = min(retry_policy.CAP, 0.5 * 2**index)
         assert max(drawn) <= bound
         assert max(drawn) > bound * 0.6
         assert min(drawn) < bound * 0.4
@@ -55,7 +55,7 @@ def test_budget_and_attempts_end_in_the_error_itself() -> None:
     assert caught.value is error
     assert patient.repeats == 2
     with pytest.raises(ServerSaid):
-        Patience(100, lambda seconds: None).wait(error, patience.MOST_ATTEMPTS)
+        Patience(100, lambda seconds: None).wait(error, retry_policy.MOST_ATTEMPTS)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ import pytest
 
 from tests.trees import IDENTITY, KINDS, Memory, Series, make_session, part10
 from xnat_ingest.cli import make_parser
-from xnat_ingest.errors import UsageError
-from xnat_ingest.grouping import build
-from xnat_ingest.model import Instance, Plan, Problem
-from xnat_ingest.prepare import labelling, rule_set
-from xnat_ingest.scan import same_bytes, scan
-from xnat_ingest.settings import resolve
-from xnat_ingest.sources import Source, open_source
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Instance, Plan, Problem
+from xnat_ingest.inputs import Source, open_source
+from xnat_ingest.inputs.dicom_headers import same_bytes, scan
+from xnat_ingest.planning.prepare import labelling, rule_set
+from xnat_ingest.planning.sessions import build
+from xnat_ingest.settings.layers import resolve
 
 TAGS = {"PatientID": (0x00100020, "LO"), "StudyDate": (0x00080020, "DA")}
 TAGS |= {"ImageComments": (0x00204000, "LT"), "ImageType": (0x00080008, "CS")}

@@ -74,9 +74,9 @@ def test_sessions_may_be_dropped_and_labels_changed(
 def test_headers_are_not_read_again(
     planned: Path, tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xnat_ingest import scan
+    from xnat_ingest.inputs import dicom_headers
 
-    monkeypatch.setattr(scan, "scan", lambda *_: pytest.fail("scanned"))
+    monkeypatch.setattr(dicom_headers, "scan", lambda *_: pytest.fail("scanned"))
     assert upload(ingest, tmp_path, planned)[0] == 0
 
 

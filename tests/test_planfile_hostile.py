@@ -224,9 +224,9 @@ def test_an_edited_file_is_not_replaced(root: Path, tmp_path: Path, ingest: Inge
 def test_what_cannot_be_written_shows_before_the_scan(
     root: Path, tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, flag: str, name: str
 ) -> None:
-    from xnat_ingest import scan
+    from xnat_ingest.inputs import dicom_headers
 
-    monkeypatch.setattr(scan, "scan", lambda *_: pytest.fail("scanned"))
+    monkeypatch.setattr(dicom_headers, "scan", lambda *_: pytest.fail("scanned"))
     assert ingest("plan", root, flag, str(tmp_path / name)).code == 2
 
 

@@ -13,8 +13,8 @@ from tests.conftest import PASSWORD, stored
 from tests.standin import Fault, Row, StandIn
 from tests.standin.prearchive import COLUMNS
 from tests.standin.samples import Client, series
-from xnat_ingest import staging
 from xnat_ingest.cli import main
+from xnat_ingest.commands.prearchive import actions
 
 
 class Prearchive:
@@ -51,7 +51,7 @@ class Prearchive:
 
 @pytest.fixture
 def desk(site: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Prearchive]:
-    monkeypatch.setattr(staging, "WATCH", 0.15)
+    monkeypatch.setattr(actions, "WATCH", 0.15)
     made = Prearchive(site, capsys)
     yield made
     made.client.close()
@@ -235,13 +235,13 @@ def test_delete_wants_yes(desk: Prearchive) -> None:
 def test_delete_keeps_what_has_come_since(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that was READY when it was chosen, and takes files now, is not the row that was meant."""
     row = desk.row("A")
-    real = staging.Desk.settle
+    real = actions.Desk.settle
 
-    def late(self: staging.Desk, chosen: Any) -> Any:
+    def late(self: actions.Desk, chosen: Any) -> Any:
         row.status = "RECEIVING"
         return real(self, chosen)
 
-    monkeypatch.setattr(staging.Desk, "settle", late)
+    monkeypatch.setattr(actions.Desk, "settle", late)
     code, out, _ = desk("delete", "A", "--yes")
     assert code == 5
     assert "files still come into the row" in out

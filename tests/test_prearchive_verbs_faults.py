@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import stored
 from tests.standin import Fault
 from tests.test_prearchive_verbs import Prearchive, desk, stuck
-from xnat_ingest import prearchive, staging
+from xnat_ingest.commands.prearchive import actions as staging
+from xnat_ingest.xnat import prearchive
 
 __all__ = ["desk"]
 

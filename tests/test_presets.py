@@ -10,8 +10,8 @@ import pytest
 from tests.test_plan import plan_of
 from tests.test_rules import configured, left_out, unused
 from tests.trees import IDENTITY, SAMPLES, part10
-from xnat_ingest.errors import UsageError
-from xnat_ingest.presets import PRESETS, shown
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.planning.rule_presets import PRESETS, shown
 
 IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 

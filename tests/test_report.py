@@ -20,16 +20,16 @@ from tests.test_plan import plan_source
 from tests.test_totals import E1, E2, OK, outcome, plan
 from tests.trees import PATIENT, Series, make_session, no_privileges, open_folder
 from xnat_ingest import __version__
-from xnat_ingest.errors import IngestError, UsageError
-from xnat_ingest.model import Event, Outcome, Problem, Result, SetAside, VerdictWord
-from xnat_ingest.options import Settings
-from xnat_ingest.outfile import check_writable
+from xnat_ingest.core.atomic_file import check_writable
+from xnat_ingest.core.errors import IngestError, UsageError
+from xnat_ingest.core.model import Event, Outcome, Problem, Result, SetAside, VerdictWord
+from xnat_ingest.delivery.totals import count
+from xnat_ingest.inputs import open_source
 from xnat_ingest.report import make_face, write
 from xnat_ingest.report.document import document
 from xnat_ingest.report.faces import JsonFace, TextFace
 from xnat_ingest.report.progress import Board, amount
-from xnat_ingest.sources import open_source
-from xnat_ingest.totals import count
+from xnat_ingest.settings.options import Settings
 
 BAD_NAME = os.fsdecode(b"caf\xe9\n\x1b[31m")
 KEYS = "schema tool command started finished exit_code server project destination transport totals"

@@ -19,7 +19,7 @@ from tests.standin.model import Resource
 from tests.standin.samples import Client
 from tests.trees import MR, SAMPLES
 from xnat_ingest.cli import main
-from xnat_ingest.resources import files as resourcefiles
+from xnat_ingest.commands.resources import files as resourcefiles
 
 Run = Callable[..., tuple[int, str, str]]
 SESSION = ("-P", "DEMO", "-S", "S1", "-E", "E1")
@@ -169,7 +169,7 @@ def test_a_signal_ends_it_while_the_server_is_silent(
 ) -> None:
     one = Fault(**{name: getattr(fault, name) for name in fault.__dataclass_fields__})
     site.faults.add(one)
-    monkeypatch.setattr("xnat_ingest.stop.GRACE", 0.1)
+    monkeypatch.setattr("xnat_ingest.core.stop.GRACE", 0.1)
     path = make(tmp_path / "r", {"x": bytes(300_000)}) / "x"
 
     def send() -> None:

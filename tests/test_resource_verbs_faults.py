@@ -12,14 +12,14 @@ import pytest
 from tests.conftest import PASSWORD
 from tests.standin import Fault, StandIn
 from tests.standin.samples import Client
-from xnat_ingest.errors import Refused, ServerSaid, Stopped, Unreachable
-from xnat_ingest.pack import TextBody
-from xnat_ingest.patience import Patience
-from xnat_ingest.resources import files as resourcefiles
-from xnat_ingest.resources import places as resourceplaces
-from xnat_ingest.resources import sending as resources
-from xnat_ingest.rest import Rest
-from xnat_ingest.settings import Credentials
+from xnat_ingest.commands.resources import files as resourcefiles
+from xnat_ingest.commands.resources import put as resources
+from xnat_ingest.commands.resources import target as resourceplaces
+from xnat_ingest.core.errors import Refused, ServerSaid, Stopped, Unreachable
+from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.transports.bodies import TextBody
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.retry_policy import Patience
 
 AT = "/data/experiments/XNAT_E00001"
 PUT = "PUT /data/experiments/XNAT_E00001/resources/R/files"

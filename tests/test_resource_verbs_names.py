@@ -10,9 +10,9 @@ import pytest
 
 from tests.standin import StandIn
 from tests.test_resource_verbs import SESSION, Run, contents, folder, kept, local, make, run
-from xnat_ingest.resources import files as resourcefiles
-from xnat_ingest.resources.files import LocalFile, addressable
-from xnat_ingest.resources.listings import _name
+from xnat_ingest.commands.resources import files as resourcefiles
+from xnat_ingest.commands.resources.files import LocalFile, addressable
+from xnat_ingest.commands.resources.listings import _name
 
 __all__ = ["folder", "run"]
 ODD = (

@@ -12,9 +12,9 @@ import pytest
 from tests.conftest import Ingest
 from tests.test_plan import dicom, plan_of, reasons
 from tests.trees import Series, make_session
-from xnat_ingest.errors import UsageError
-from xnat_ingest.model import Plan
-from xnat_ingest.rules import make_rule, parse_rule
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Plan
+from xnat_ingest.planning.rules import make_rule, parse_rule
 
 # One session with the folders of a real head protocol.
 FOLDERS = ("Localizers_0001", "AAHead_Scout_0002", "T1-MPRAGE_0010", "T1-MPRAGE_0010/MoCoSeries", "dti, b=1000 (x)")

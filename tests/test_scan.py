@@ -14,10 +14,10 @@ from pydicom.encaps import parse_fragments
 
 from tests import trees
 from tests.trees import IDENTITY, PIXELS, Memory, deflated, encapsulated, encode, part10, sequence
-from xnat_ingest.errors import UsageError
-from xnat_ingest.model import Instance, SetAside
-from xnat_ingest.scan import check_keywords, same_bytes, scan, uid_of
-from xnat_ingest.sources import open_source
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Instance, SetAside
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.dicom_headers import check_keywords, same_bytes, scan, uid_of
 
 LATER = 0x00200013  # after the UIDs of IDENTITY
 UNIDENTIFIED = (

@@ -15,11 +15,11 @@ from pydicom.datadict import tag_for_keyword
 from tests.standin import filters
 from tests.standin.dicomhead import read_head
 from tests.trees import IDENTITY, Memory, part10
-from xnat_ingest.model import Instance, Plan, Session
-from xnat_ingest.scan import scan
-from xnat_ingest.serverfilter import ELEMENTS, NOT_LISTED, Filter, NotEvaluated, parse
-from xnat_ingest.serverrules import Project, SiteRules
-from xnat_ingest.survey import filter_keywords, set_aside_filtered
+from xnat_ingest.core.model import Instance, Plan, Session
+from xnat_ingest.delivery.precheck import filter_keywords, set_aside_filtered
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.xnat.projects import Project, SiteRules
+from xnat_ingest.xnat.series_filter import ELEMENTS, NOT_LISTED, Filter, NotEvaluated, parse
 
 VRS = {"SeriesDescription": "LO", "Modality": "CS", "ImageType": "CS", "BurnedInAnnotation": "CS", "ProtocolName": "LO"}
 

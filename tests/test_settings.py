@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from xnat_ingest.errors import UsageError
-from xnat_ingest.options import TABLE, OneOf, Settings, env_name, flag, help_text
-from xnat_ingest.prepare import rule_set
-from xnat_ingest.settings import Credentials, credentials, is_loopback, resolve
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.planning.prepare import rule_set
+from xnat_ingest.settings.layers import Credentials, credentials, is_loopback, resolve
+from xnat_ingest.settings.options import TABLE, OneOf, Settings, env_name, flag, help_text
 
 SECRET = "s3cret #with:signs%"
 LOGIN = {"XNAT_HOST": "https://xnat.example.org", "XNAT_USER": "up", "XNAT_PASS": SECRET}
@@ -68,7 +68,7 @@ def test_flag_beats_environment_beats_config_beats_default(
 
 def test_every_option_is_a_flag_a_variable_and_a_config_key() -> None:
     """Names are derived, never listed by hand."""
-    from xnat_ingest.config import config_schema
+    from xnat_ingest.settings.config_file import config_schema
 
     assert (flag("part_size"), env_name("part_size")) == ("--part-size", "XNAT_INGEST_PART_SIZE")
     assert set(config_schema()["properties"]) == set(TABLE) - {"config"} | {"Exclude"}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.trees import no_privileges, open_folder
-from xnat_ingest.errors import UsageError
-from xnat_ingest.model import SetAside, SourceFile
-from xnat_ingest.sources import one_top_folder, open_source
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.inputs import one_top_folder, open_source
 
 
 def put(path: Path, text: str = "x") -> Path:

@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 
 from tests.dicomscp import parsed
 from tests.trees import BIG, DEFLATED, IDENTITY, LITTLE, SAMPLES, Memory, encode, implicit, part10, sequence
-from xnat_ingest.errors import SessionTrouble
-from xnat_ingest.model import Instance, Session
-from xnat_ingest.scan import scan
-from xnat_ingest.transports.dataset import (
+from xnat_ingest.core.errors import SessionTrouble
+from xnat_ingest.core.model import Instance, Session
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.transports.dicom_dataset import (
     EXPLICIT,
     IMPLICIT,
     Forward,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.test_pack import instance
-from xnat_ingest.errors import (
+from xnat_ingest.core.errors import (
     EXIT_MEANING,
     PRECEDENCE,
     Exit,
@@ -21,8 +21,8 @@ from xnat_ingest.errors import (
     Unreachable,
     UsageError,
 )
-from xnat_ingest.model import NOTES, Outcome, Plan, Problem, Session, SetAside, Verdict, VerdictWord
-from xnat_ingest.totals import check_laws, count, exit_code
+from xnat_ingest.core.model import NOTES, Outcome, Plan, Problem, Session, SetAside, Verdict, VerdictWord
+from xnat_ingest.delivery.totals import check_laws, count, exit_code
 
 NOTE_REASONS = (
     "excluded:AAHEAD", "not-dicom", "duplicate", "dicomdir", "server-filter:x", "session-exists", "link", "other-shard",

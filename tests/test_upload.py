@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Ingest, stored
 from tests.standin import StandIn
 from tests.trees import CT, KINDS, MR, SAMPLES, Series, make_series, make_session, uid
-from xnat_ingest.rest import USER_AGENT
+from xnat_ingest.xnat.client import USER_AGENT
 
 TWO_SERIES = (Series("T1_0001", 4), Series("T2_0002", 3, CT, tags={"Modality": "CT"}))
 

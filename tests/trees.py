@@ -25,7 +25,7 @@ import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
-from xnat_ingest.model import SourceFile
+from xnat_ingest.core.model import SourceFile
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 PATIENT = "Doe^Janet^Q"

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from xnat_ingest.core.about import __version__
+
 if TYPE_CHECKING:
     from xnat_ingest.api import as_report, plan, put_resource, upload, verify
-    from xnat_ingest.errors import IngestError, UsageError
-    from xnat_ingest.model import Result
+    from xnat_ingest.core.errors import IngestError, UsageError
+    from xnat_ingest.core.model import Result
 
-__version__ = "0.1.0"
-__all__ = ["IngestError", "Result", "UsageError", "as_report", "plan", "put_resource", "upload", "verify"]
-_HOMES = {"IngestError": "errors", "UsageError": "errors", "Result": "model"}
+
+__all__ = [
+    "IngestError",
+    "Result",
+    "UsageError",
+    "__version__",
+    "as_report",
+    "plan",
+    "put_resource",
+    "upload",
+    "verify",
+]
+_HOMES = {"IngestError": "core.errors", "UsageError": "core.errors", "Result": "core.model"}
 
 
 def __getattr__(name: str) -> Any:

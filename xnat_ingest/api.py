@@ -12,16 +12,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xnat_ingest.errors import UsageError
-from xnat_ingest.model import Emit, Event, Result
-from xnat_ingest.naming import nearest
-from xnat_ingest.options import TABLE, Settings
-from xnat_ingest.run import Run
-from xnat_ingest.settings import Credentials, credentials, has_server, launch_of, resolve
-from xnat_ingest.stop import Stop
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Emit, Event, Result
+from xnat_ingest.core.stop import Stop
+from xnat_ingest.core.text import nearest
+from xnat_ingest.delivery.run import Run
+from xnat_ingest.settings.layers import Credentials, credentials, has_server, launch_of, resolve
+from xnat_ingest.settings.options import TABLE, Settings
 
 if TYPE_CHECKING:
-    from xnat_ingest.resources import Sent
+    from xnat_ingest.commands.resources import Sent
 
 Option = str | int | float | bool | Path | Sequence[str | Mapping[str, Any]]
 
@@ -111,11 +111,11 @@ def put_resource(
     project an accession id; force: DICOM files, too. Raises UsageError, Refused without the right, and what the
     server's trouble ends as.
     """
-    from xnat_ingest.patience import Patience
-    from xnat_ingest.resources import files as resourcefiles
-    from xnat_ingest.resources import places as resourceplaces
-    from xnat_ingest.resources import sending as resources
-    from xnat_ingest.rest import Rest
+    from xnat_ingest.commands.resources import files as resourcefiles
+    from xnat_ingest.commands.resources import put as resources
+    from xnat_ingest.commands.resources import target as resourceplaces
+    from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.retry_policy import Patience
 
     place = resourceplaces.Place(project, subject, experiment, scan)
     place.check()

@@ -21,9 +21,9 @@ import pytest
 from tests.real.clients import NotInstalledError
 from tests.test_pack import instance
 from tests.trees import Memory
-from xnat_ingest.model import Instance
-from xnat_ingest.pack import ZIP_LIMIT, Part, TarBody, ZipBody
-from xnat_ingest.sources import open_source
+from xnat_ingest.core.model import Instance
+from xnat_ingest.inputs import open_source
+from xnat_ingest.transports.bodies import ZIP_LIMIT, Part, TarBody, ZipBody
 
 pytestmark = pytest.mark.real
 

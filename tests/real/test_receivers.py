@@ -18,13 +18,13 @@ from tests.dicomscu import TEXT, behind_meta, instances, made, plain, session
 from tests.real.receivers import Apart, Orthanc, StoreScp, apart
 from tests.test_cstore import MISLEADING
 from tests.trees import SAMPLES, Memory
-from xnat_ingest.errors import Refused, Unreachable
-from xnat_ingest.model import Instance, Receipt
-from xnat_ingest.pack import Part
-from xnat_ingest.scan import scan
+from xnat_ingest.core.errors import Refused, Unreachable
+from xnat_ingest.core.model import Instance, Receipt
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
-from xnat_ingest.transports.dataset import DEFLATED
-from xnat_ingest.transports.receiver import Receiver
+from xnat_ingest.transports.dicom_dataset import DEFLATED
+from xnat_ingest.transports.dicom_receiver import Receiver
 
 pytestmark = pytest.mark.real
 COMMENTS, STUDY_DESCRIPTION = 0x00104000, 0x00081030

@@ -13,11 +13,11 @@ from tests.conftest import PASSWORD
 from tests.real.clients import Client
 from tests.standin import StandIn
 from tests.standin.samples import Client as Raw
-from xnat_ingest.patience import Patience
-from xnat_ingest.resources import files as resourcefiles
-from xnat_ingest.resources import sending as resources
-from xnat_ingest.rest import Rest
-from xnat_ingest.settings import Credentials
+from xnat_ingest.commands.resources import files as resourcefiles
+from xnat_ingest.commands.resources import put as resources
+from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.retry_policy import Patience
 
 pytestmark = pytest.mark.real
 pytest_plugins = ("tests.real.schemas",)

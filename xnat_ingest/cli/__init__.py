@@ -10,11 +10,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from xnat_ingest import __version__
-from xnat_ingest.cli import nifti, prearchive, resource, service, tree
-from xnat_ingest.cli.ending import unheard
-from xnat_ingest.cli.words import COMMANDS, make_parser, parse
-from xnat_ingest.errors import Exit, IngestError, trace
+from xnat_ingest.cli import container, nifti, prearchive, resource, upload
+from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
+from xnat_ingest.cli.signals import unheard
+from xnat_ingest.core.about import __version__
+from xnat_ingest.core.errors import Exit, IngestError, trace
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
 
@@ -68,9 +68,9 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
     given, stray = parse(words)
     command = given.pop("command")
     if command == "command":
-        return service.command(given, stray, environ)
+        return container.command(given, stray, environ)
     if command == "presets":
-        return tree.presets(given["name"])
+        return upload.presets(given["name"])
     if command == "prearchive":
         return prearchive.prearchive(given, environ)
     if command == "resource":
@@ -78,10 +78,10 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
     if command == "nifti":
         return nifti.nifti(given, environ)
     if command == "dicomUpload":
-        return tree.drop_in(given, environ)
-    from xnat_ingest.settings import resolve
+        return upload.drop_in(given, environ)
+    from xnat_ingest.settings.layers import resolve
 
     settings = resolve(command, given, environ)
     if command == "ping":
-        return tree.ping(settings, environ)
-    return tree.tree(command, given["root"], settings, environ)
+        return upload.ping(settings, environ)
+    return upload.tree(command, given["root"], settings, environ)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from xnat_ingest.cli.ending import catch_signals, finish
-from xnat_ingest.options import add_options
+from xnat_ingest.cli.signals import catch_signals, finish
+from xnat_ingest.settings.options import add_options
 
 
 def add_words(command: argparse.ArgumentParser) -> None:
@@ -28,11 +28,11 @@ def add_words(command: argparse.ArgumentParser) -> None:
 
 def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest import report
-    from xnat_ingest.model import Event
-    from xnat_ingest.nifti.run import Choices, NiftiRun, tree_lines
-    from xnat_ingest.outfile import check_writable
-    from xnat_ingest.settings import credentials, launch_of, resolve, unknown_variables
-    from xnat_ingest.stop import Stop
+    from xnat_ingest.commands.nifti.run import Choices, NiftiRun, tree_lines
+    from xnat_ingest.core.atomic_file import check_writable
+    from xnat_ingest.core.model import Event
+    from xnat_ingest.core.stop import Stop
+    from xnat_ingest.settings.layers import credentials, launch_of, resolve, unknown_variables
 
     settings = resolve("nifti", given, environ)
     choices = Choices.of(

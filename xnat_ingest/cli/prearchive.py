@@ -11,15 +11,15 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from xnat_ingest.errors import Exit, UsageError
-from xnat_ingest.options import add_options, seconds
+from xnat_ingest.core.errors import Exit, UsageError
+from xnat_ingest.settings.options import add_options, seconds
 
 if TYPE_CHECKING:
-    from xnat_ingest.aftermath import Outcome
-    from xnat_ingest.options import Settings
-    from xnat_ingest.prearchive import Row
-    from xnat_ingest.selection import Listed, Selection
-    from xnat_ingest.staging import Desk
+    from xnat_ingest.commands.prearchive.actions import Desk
+    from xnat_ingest.commands.prearchive.outcomes import Outcome
+    from xnat_ingest.commands.prearchive.selection import Listed, Selection
+    from xnat_ingest.settings.options import Settings
+    from xnat_ingest.xnat.prearchive import Row
 
 ACTIONS = {
     "list": "the rows that you see, or a project's; for stuck ones the server's last word",
@@ -61,10 +61,10 @@ def add_words(command: argparse.ArgumentParser) -> None:
 
 
 def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
-    from xnat_ingest.patience import Patience
-    from xnat_ingest.rest import Rest
-    from xnat_ingest.settings import credentials, resolve
-    from xnat_ingest.staging import Desk
+    from xnat_ingest.commands.prearchive.actions import Desk
+    from xnat_ingest.settings.layers import credentials, resolve
+    from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.retry_policy import Patience
 
     settings = resolve("prearchive", given, environ)
     selection = _selection(given, settings.project)
@@ -93,8 +93,8 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
 
 def _selection(given: Mapping[str, Any], project: str) -> Selection:
     """What the words mean. Raises UsageError."""
-    from xnat_ingest.labels import require_legal
-    from xnat_ingest.selection import Selection
+    from xnat_ingest.commands.prearchive.selection import Selection
+    from xnat_ingest.planning.labels import require_legal
 
     action, words = given["action"], given["row"]
     for name in ("subject", "label"):
@@ -119,7 +119,7 @@ def _selection(given: Mapping[str, Any], project: str) -> Selection:
 
 
 def _statuses(given: Sequence[str]) -> frozenset[str]:
-    from xnat_ingest.selection import STATUSES
+    from xnat_ingest.commands.prearchive.selection import STATUSES
 
     words = {word.strip().upper() for text in given for word in text.split(",")}
     if unknown := sorted(words - set(STATUSES)):
@@ -128,9 +128,9 @@ def _statuses(given: Sequence[str]) -> frozenset[str]:
 
 
 def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: Settings) -> Exit:
-    from xnat_ingest.aftermath import total
-    from xnat_ingest.selection import listing, project_id, select, with_logs
-    from xnat_ingest.staging import done_before
+    from xnat_ingest.commands.prearchive.actions import done_before
+    from xnat_ingest.commands.prearchive.outcomes import total
+    from xnat_ingest.commands.prearchive.selection import listing, project_id, select, with_logs
 
     action, rest = given["action"], desk.rest
     changes = action not in _READING
@@ -158,7 +158,7 @@ def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: S
 def _outcomes(
     desk: Desk, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
 ) -> Iterator[Outcome]:
-    from xnat_ingest import staging
+    from xnat_ingest.commands.prearchive import actions as staging
 
     rows = [one.row for one in chosen]
     if given["action"] == "wait":
@@ -184,7 +184,7 @@ def _tell(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def _show(found: Sequence[Listed], *, as_json: bool = False) -> None:
-    from xnat_ingest.naming import printable
+    from xnat_ingest.core.text import printable
 
     if as_json:
         print(json.dumps([{**one.columns, "log": one.log} for one in found], indent=2))

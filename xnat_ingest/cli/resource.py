@@ -11,19 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from xnat_ingest.cli.ending import catch_signals
-from xnat_ingest.errors import Exit, IngestError, UsageError
-from xnat_ingest.naming import printable
-from xnat_ingest.options import add_options
+from xnat_ingest.cli.signals import catch_signals
+from xnat_ingest.core.errors import Exit, IngestError, UsageError
+from xnat_ingest.core.text import printable
+from xnat_ingest.settings.options import add_options
 
 if TYPE_CHECKING:
-    from xnat_ingest.options import Settings
-    from xnat_ingest.patience import Patience
-    from xnat_ingest.resources import Sent
-    from xnat_ingest.resources.files import Gathered
-    from xnat_ingest.resources.places import Place
-    from xnat_ingest.rest import Rest
-    from xnat_ingest.stop import Stop
+    from xnat_ingest.commands.resources import Sent
+    from xnat_ingest.commands.resources.files import Gathered
+    from xnat_ingest.commands.resources.target import Place
+    from xnat_ingest.core.stop import Stop
+    from xnat_ingest.settings.options import Settings
+    from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.retry_policy import Patience
 
 ACTIONS = {
     "put": "store files or folders in a resource, and look that they are there; again sends what lacks",
@@ -66,11 +66,11 @@ def _add_put_words(action: argparse.ArgumentParser) -> None:
 
 
 def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
-    from xnat_ingest.patience import Patience
-    from xnat_ingest.resources.places import Place, check_label
-    from xnat_ingest.rest import Rest
-    from xnat_ingest.settings import credentials, resolve
-    from xnat_ingest.stop import GRACE, Stop, patiently, pause_until
+    from xnat_ingest.commands.resources.target import Place, check_label
+    from xnat_ingest.core.stop import GRACE, Stop, patiently, pause_until
+    from xnat_ingest.settings.layers import credentials, resolve
+    from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.retry_policy import Patience
 
     settings = resolve("resource", given, environ)
     place = Place(settings.project, settings.subject, settings.experiment, given["scan"])
@@ -101,8 +101,8 @@ def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
     """What is to be put; asked before anything is contacted. Raises UsageError."""
     from dataclasses import replace
 
-    from xnat_ingest.resources import files as resourcefiles
-    from xnat_ingest.resources.places import check_no_dicom
+    from xnat_ingest.commands.resources import files as resourcefiles
+    from xnat_ingest.commands.resources.target import check_no_dicom
 
     found = resourcefiles.gather(given["paths"])
     if not given["force"]:
@@ -125,8 +125,8 @@ def _put(
     patience: Patience,
     stop: Stop,
 ) -> Exit:
-    from xnat_ingest.resources import places as resourceplaces
-    from xnat_ingest.resources import sending as resources
+    from xnat_ingest.commands.resources import put as resources
+    from xnat_ingest.commands.resources import target as resourceplaces
 
     for left, why in found.left.items():
         _say(settings, f"left out {printable(left)}: {why}")
@@ -182,8 +182,8 @@ def _tell(sent: Sent, found: Gathered, parent: str, given: Mapping[str, Any]) ->
 def _list(rest: Rest, place: Place, given: Mapping[str, Any]) -> Exit:
     from dataclasses import asdict
 
-    from xnat_ingest.resources import listings as resourcelisting
-    from xnat_ingest.resources import places as resourceplaces
+    from xnat_ingest.commands.resources import listings as resourcelisting
+    from xnat_ingest.commands.resources import target as resourceplaces
 
     parent = resourceplaces.find(rest, place)
     known = resourcelisting.resources_of(rest, parent)
@@ -217,8 +217,8 @@ def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
 
 
 def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patience) -> Exit:
-    from xnat_ingest.resources import listings as resourcelisting
-    from xnat_ingest.resources import places as resourceplaces
+    from xnat_ingest.commands.resources import listings as resourcelisting
+    from xnat_ingest.commands.resources import target as resourceplaces
 
     label, names = given["label"], given["files"]
     parent = resourceplaces.find(rest, place)

@@ -9,11 +9,11 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from xnat_ingest import __version__
-from xnat_ingest.errors import IngestError
-from xnat_ingest.model import Instance, Outcome, Problem, Result
-from xnat_ingest.naming import printable
-from xnat_ingest.outfile import replacing
+from xnat_ingest.core.about import __version__
+from xnat_ingest.core.atomic_file import replacing
+from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.model import Instance, Outcome, Problem, Result
+from xnat_ingest.core.text import printable
 
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
-from xnat_ingest.errors import EXIT_MEANING, Exit
-from xnat_ingest.model import Event, Result
-from xnat_ingest.naming import printable
-from xnat_ingest.options import Settings
+from xnat_ingest.core.errors import EXIT_MEANING, Exit
+from xnat_ingest.core.model import Event, Result
+from xnat_ingest.core.text import printable
 from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import Board, Stream, amount
+from xnat_ingest.settings.options import Settings
 
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}

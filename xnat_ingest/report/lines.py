@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xnat_ingest.errors import EXIT_MEANING, Exit
-from xnat_ingest.model import Outcome, Result
-from xnat_ingest.naming import printable
+from xnat_ingest.core.errors import EXIT_MEANING, Exit
+from xnat_ingest.core.model import Outcome, Result
+from xnat_ingest.core.text import printable
 from xnat_ingest.report.progress import amount
 
 SHOWN_PROBLEMS = 20

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xnat_ingest.errors import UsageError
-from xnat_ingest.rest import Rest
-from xnat_ingest.sources import Source
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.inputs import Source
 from xnat_ingest.transports.archive import ArchiveTransport
+from xnat_ingest.transports.dicom_receiver import Receiver, receiver_of
 from xnat_ingest.transports.gradual import GradualTransport
 from xnat_ingest.transports.protocol import Transport
-from xnat_ingest.transports.receiver import Receiver, receiver_of
-from xnat_ingest.transports.retry import Retrying
+from xnat_ingest.transports.retrying import Retrying
+from xnat_ingest.xnat.client import Rest
 
 __all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "ask_receiver", "receiver_of"]
 
@@ -62,8 +62,8 @@ def _gradual(way: Way) -> Transport:
 
 def ask_receiver(receiver: Receiver) -> str:
     """A sentence on a DICOM receiver's answer to C-ECHO, for who has nothing to send. Raises IngestError."""
-    from xnat_ingest.transports.association import tls_of
     from xnat_ingest.transports.cstore import echo
+    from xnat_ingest.transports.dicom_association import tls_of
 
     return echo(receiver, tls_of(receiver))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import ZIP_LIMIT, ZIP_MEMBERS, Part, TarBody, ZipBody, cut_in_order, cut_into_parts
-from xnat_ingest.rest import Rest
-from xnat_ingest.sources import Source
-from xnat_ingest.transports.importing import import_part
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.inputs import Source
+from xnat_ingest.transports.bodies import ZIP_LIMIT, ZIP_MEMBERS, Part, TarBody, ZipBody, cut_in_order, cut_into_parts
+from xnat_ingest.transports.import_service import import_part
+from xnat_ingest.xnat.client import Rest
 
 
 class ArchiveTransport:

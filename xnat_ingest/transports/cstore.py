@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
 
-from xnat_ingest.errors import IngestError, SourceChanged, Unreachable
-from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import Part, change_since_scan, cut_in_order, cut_into_parts
-from xnat_ingest.sources import Source
-from xnat_ingest.transports.association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
-from xnat_ingest.transports.dataset import (
+from xnat_ingest.core.errors import IngestError, SourceChanged, Unreachable
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.inputs import Source
+from xnat_ingest.transports.bodies import Part, change_since_scan, cut_in_order, cut_into_parts
+from xnat_ingest.transports.dicom_association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
+from xnat_ingest.transports.dicom_dataset import (
     DEFLATED,
     Forward,
     NotWalkable,
@@ -24,8 +24,8 @@ from xnat_ingest.transports.dataset import (
     even,
     skip_meta,
 )
-from xnat_ingest.transports.messages import Context
-from xnat_ingest.transports.receiver import Receiver
+from xnat_ingest.transports.dicom_messages import Context
+from xnat_ingest.transports.dicom_receiver import Receiver
 from xnat_ingest.transports.stamping import Stamp, Stamping, stamp_of
 
 # What a message or a context can carry; the scan lets through more than the standard allows.

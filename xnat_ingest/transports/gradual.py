@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import FileBody, Part
-from xnat_ingest.rest import Rest
-from xnat_ingest.sources import Source
-from xnat_ingest.transports.importing import import_part
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.inputs import Source
+from xnat_ingest.transports.bodies import FileBody, Part
+from xnat_ingest.transports.import_service import import_part
+from xnat_ingest.xnat.client import Rest
 
 
 class GradualTransport:

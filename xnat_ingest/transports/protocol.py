@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xnat_ingest.model import Instance, Receipt, Session
-from xnat_ingest.pack import Part
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.transports.bodies import Part
 
 
 class Transport(Protocol):

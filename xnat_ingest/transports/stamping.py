@@ -11,10 +11,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xnat_ingest import naming
-from xnat_ingest.errors import SessionTrouble
-from xnat_ingest.model import Session
-from xnat_ingest.transports.dataset import (
+from xnat_ingest.core import text as naming
+from xnat_ingest.core.errors import SessionTrouble
+from xnat_ingest.core.model import Session
+from xnat_ingest.transports.dicom_dataset import (
     BIG_ENDIAN,
     DEFLATED,
     Forward,

@@ -1,0 +1,106 @@
+"""`xnat-ingest command`: the container-service command shown, checked, registered, and run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from xnat_ingest.cli.signals import catch_signals, unheard
+from xnat_ingest.commands.container.form import FIELDS
+from xnat_ingest.core.errors import Exit, IngestError
+from xnat_ingest.settings.options import add_options
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(command))
+
+    def add(name: str, text: str, *, file: bool) -> Any:
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if file:
+            action.add_argument("file", nargs="?", default="", metavar="FILE", help="a command document; ours if none")
+        return action
+
+    image = {"metavar": "NAME:TAG", "default": "", "help": "the image that the command is to run, as it was pushed"}
+    show = add("show", "print the command document", file=False)
+    show.add_argument("--image", **image)
+    show.add_argument("--labels", action="store_true", help="print the labels of an image that holds it instead")
+    add("check", "find what the container service would refuse, or take and get wrong", file=True)
+    register = add("register", "put the command into a server's container service, or update it there", file=True)
+    register.add_argument("--image", **image)
+    register.add_argument("--enable-site", action="store_true", help="switch it on for the site")
+    register.add_argument(
+        "--enable-project", action="append", default=[], metavar="PROJECT", help="switch it on in a project; repeatable"
+    )
+    add_options(register, "register")
+    run = add("run", "what the command's line calls inside XNAT; values left empty are not given", file=False)
+    for name in FIELDS:
+        run.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE")
+
+
+def command(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]) -> int:
+    action = given.pop("action")
+    if action == "run":
+        return _run(given, stray, environ)
+    from xnat_ingest.commands.container import document
+
+    found = document.load(given.get("file", ""), given.get("image", ""))
+    if action == "show":
+        _show(found, labels=given["labels"])
+    elif action == "check":
+        _refuse_faults(found)
+        print(f"{found['name']} {found.get('version', '')}: the container service can take it")
+    else:
+        _refuse_faults(found)
+        _register(found, given, environ)
+    return int(Exit.OK)
+
+
+def _show(found: dict[str, Any], *, labels: bool) -> None:
+    from xnat_ingest.commands.container import document
+
+    if labels:
+        for name, value in document.labels(found).items():
+            print(f"{name}={value}")
+    else:
+        print(document.shown(found))
+
+
+def _refuse_faults(found: dict[str, Any]) -> None:
+    from xnat_ingest.commands.container.lint.check import check
+
+    if faults := check(found):
+        raise IngestError("\n  ".join((f"the command document has {len(faults)} faults:", *faults)))
+
+
+def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str, str]) -> None:
+    from xnat_ingest.commands.container.register import register
+    from xnat_ingest.settings.layers import credentials, resolve
+    from xnat_ingest.xnat.client import Rest
+
+    settings = resolve("register", given, environ)
+    login = credentials(settings, environ)
+    rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
+    with closing(rest):
+        rest.login()
+        for line in register(rest, found, site=given["enable_site"], projects=tuple(given["enable_project"])):
+            print(line)
+
+
+def _run(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]) -> int:
+    from xnat_ingest import report
+    from xnat_ingest.commands.container.form import Form
+    from xnat_ingest.commands.container.run import Launched
+    from xnat_ingest.core.stop import Stop
+
+    face = report.make_brief_face()
+    stop = Stop()
+    launched = Launched(Form.read(given, stray), environ, face.emit, stop)
+    catch_signals(stop)
+    result, note = launched.execute()
+    try:
+        face.end(result, "", note)
+    except OSError as error:
+        return max(result.exit_code, unheard(error))
+    return result.exit_code

@@ -1,0 +1,122 @@
+"""The words of the command line: commands, their flags, and what other tools call them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from xnat_ingest.cli import container, nifti, prearchive, resource, upload
+from xnat_ingest.core.about import __version__
+from xnat_ingest.core.errors import EXIT_MEANING, UsageError
+from xnat_ingest.core.text import nearest
+from xnat_ingest.settings.options import add_options
+
+COMMANDS = {
+    "plan": "what would be sent, and every conflict; opens no socket (--online asks the server too)",
+    "upload": "plan, send, close, verify, report",
+    "verify": "compare a tree with what the server holds; sends nothing",
+    "nifti": "NIfTI images and their sidecars, also in BIDS: create, send, verify, report",
+    "ping": "log in; the server's version, your right on the project, its settings that matter",
+    "presets": "the named lists of rules for --exclude and --include; with a NAME, its rules as a config file",
+    "command": "XNAT's container-service command: show, check, register (run is what its command line calls)",
+    "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
+    "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
+    "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
+}
+
+
+# Commands whose words are not those of a tree.
+WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "command": container.add_words,
+    "nifti": nifti.add_words,
+    "presets": upload.add_presets_words,
+    "prearchive": prearchive.add_words,
+    "resource": resource.add_words,
+    "dicomUpload": upload.add_drop_in_words,
+}
+
+
+class _Misread(UsageError):
+    """What argparse says, and which command's parser said it."""
+
+    def __init__(self, message: str, parser: _Parser) -> None:
+        super().__init__(f"{message} (see {parser.prog} --help)")
+        self.message = message
+        self.parser = parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors come as UsageError. The parser of the innermost command is the `parser` of what was parsed."""
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words)
+        self.set_defaults(parser=self)
+
+    def error(self, message: str) -> NoReturn:
+        raise _Misread(message, self)
+
+    def refusal(self, words: Sequence[str], message: str) -> UsageError:
+        """The error that helps most: what another tool's flag or command is called here, or what flag was meant."""
+        from xnat_ingest.cli.other_tools import command_sentence, flag_sentence
+
+        if "invalid choice" in message and (said := command_sentence(words)):
+            return UsageError(said)
+        own = self._option_string_actions
+        for word, following in zip(words, (*words[1:], ""), strict=True):
+            is_foreign = word[:1] in ("-", "+") and word.partition("=")[0] not in own
+            if is_foreign and (said := flag_sentence(word, following, self.prog.split()[1:])):
+                return UsageError(said)
+        return _Misread(message, self)
+
+    def unknown(self, words: Sequence[str], stray: Sequence[str]) -> UsageError:
+        """stray: those of the words that nothing takes."""
+        flags = (word[2:].partition("=")[0] for word in stray if word.startswith("--"))
+        known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+        near = next((close for name in flags if (close := nearest(name, known))), None)
+        hint = f" (did you mean --{near}?)" if near else ""
+        return self.refusal(words, f"unrecognized arguments: {' '.join(stray)}{hint}")
+
+
+def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The flags and positional words of a command line by name; and what no flag takes, which only `command run` may
+    have. Raises UsageError."""
+    try:
+        parsed, stray = make_parser().parse_known_args(words)
+    except _Misread as error:
+        raise error.parser.refusal(words, error.message) from None
+    given = vars(parsed)
+    parser: _Parser = given.pop("parser")
+    if stray and (given["command"], given.get("action")) != ("command", "run"):
+        raise parser.unknown(words, stray)
+    return given, stray
+
+
+def make_parser() -> argparse.ArgumentParser:
+    codes = "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_MEANING.items())
+    parser = _Parser(
+        prog="xnat-ingest",
+        description="Bring DICOM into XNAT, and prove for every instance that it is there.",
+        epilog=f"Every option is also an environment variable: XNAT_INGEST_ and the long flag, as in "
+        f"XNAT_INGEST_PART_SIZE.\nThe server and credentials also come from XNAT_HOST, XNAT_USER, XNAT_PASS.\n\n"
+        f"exit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"xnat-ingest {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name in WORDS:
+            WORDS[name](command)
+        else:
+            if name != "ping":
+                command.add_argument(
+                    "root",
+                    metavar="ROOT",
+                    nargs="?" if name == "upload" else None,  # a plan file names its own
+                    default="",
+                    help="the folder or archive (zip, tar, tar.gz) that holds the DICOM tree",
+                )
+            add_options(command, name)
+    return parser

@@ -1,0 +1,113 @@
+"""Commands on a tree: plan, upload, verify, and the original script's call; and ping."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xnat_ingest.cli.signals import catch_signals, finish
+from xnat_ingest.core.errors import Exit
+
+if TYPE_CHECKING:
+    from xnat_ingest.settings.options import Settings
+
+
+def add_drop_in_words(command: argparse.ArgumentParser) -> None:
+    for word in ("URL", "USER", "PASS", "PROJECT", "ROOTDIR"):
+        command.add_argument(word)
+    command.add_argument("--config", metavar="FILE", help='{"Exclude": [...]} or any config of this program')
+    command.add_argument("--workdir", metavar="DIR", help="the report is written here")
+
+
+def add_presets_words(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", default="", metavar="NAME")
+
+
+def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
+    """The original's arguments. The password stood in its command line, so it may here, with a warning."""
+    from xnat_ingest.settings.layers import resolve
+
+    options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
+    if given["workdir"]:
+        options["report"] = str(Path(given["workdir"], "xnat-ingest-report.json"))
+    settings = resolve("upload", options, environ)
+    print(
+        "warning dicomUpload takes the password as an argument, where other users of this machine can read it; "
+        "use `xnat-ingest upload` with XNAT_PASS",
+        file=sys.stderr,
+    )
+    return tree("upload", given["ROOTDIR"], settings, {**environ, "XNAT_PASS": given["PASS"]}, http_is_warning=True)
+
+
+def tree(
+    command: str, root: str, settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False
+) -> int:
+    from xnat_ingest import report
+    from xnat_ingest.core.atomic_file import check_writable
+    from xnat_ingest.core.model import Event
+    from xnat_ingest.core.stop import Stop
+    from xnat_ingest.delivery.run import Run
+    from xnat_ingest.settings.layers import credentials, has_server, launch_of, unknown_variables
+
+    if settings.dry_run:
+        command = "plan"
+    if settings.report:
+        check_writable(settings.report, "--report")
+    face = report.make_face(settings)
+    stop = Stop()
+    run = Run(command, root, settings, face.emit, stop)
+    launch = launch_of(environ)
+    login = None
+    blind = command == "upload" and settings.transport == "cstore" and not has_server(settings, environ)
+    if not blind and (command != "plan" or settings.online or settings.dry_run):
+        login = credentials(settings, environ, http_is_warning=http_is_warning or bool(launch))
+    for line in unknown_variables(environ):
+        face.emit(Event("warning", {"text": line}))
+    for line in settings.shown():
+        face.emit(Event("setting", {"text": line}))
+    if login:
+        for line in (f"server in use = {login.server}", f"user in use = {login.user}", "password = ***"):
+            face.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
+    if login and login.in_the_clear:
+        face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+    catch_signals(stop)
+    result = replace(run.execute(login), launch=launch)
+    return finish(result, settings, face, 0o644 if launch else 0o600)
+
+
+def ping(settings: Settings, environ: Mapping[str, str]) -> int:
+    from xnat_ingest.settings.layers import credentials, has_server
+    from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.projects import describe
+
+    if settings.transport == "cstore" and not has_server(settings, environ):
+        print(_echo(settings, ""))
+        return int(Exit.OK)
+    login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
+    rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
+    with closing(rest):
+        rest.login()
+        for line in describe(rest, settings.project):
+            print(line)
+    if settings.transport == "cstore":
+        print(_echo(settings, login.server))
+    return int(Exit.OK)
+
+
+def _echo(settings: Settings, server: str) -> str:
+    """Whether the DICOM receiver answers. Raises IngestError."""
+    from xnat_ingest.transports import ask_receiver, receiver_of
+
+    return f"dicom    {ask_receiver(receiver_of(settings, server))}"
+
+
+def presets(name: str) -> int:
+    from xnat_ingest.planning.rule_presets import shown
+
+    print(shown(name))
+    return int(Exit.OK)

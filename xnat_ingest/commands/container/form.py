@@ -1,0 +1,61 @@
+"""The values of a launch, as the container service hands them on: all text, and none of it to be relied on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.text import printable
+from xnat_ingest.settings.options import given_text, switch
+
+CONFIGS = "XNAT-INGEST-CONFIG"
+LAYOUTS = ("auto", "subject/session", "session", "headers")
+DESTINATIONS = ("auto", "archive", "prearchive")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The values of a launch, "" where none was given. input: the mounted folder; source_uri, parent_uri: addresses of
+    the mounted resource and of the object launched from; config: a file's name in the project's resource CONFIGS."""
+
+    input: str = "/input"
+    source_uri: str = ""
+    parent_uri: str = ""
+    sub_path: str = ""
+    layout: str = "auto"
+    subject_label: str = ""
+    session_label: str = ""
+    exclude: str = ""
+    config: str = ""
+    destination: str = "auto"
+    existing: str = "resume"
+    dry_run: str = "false"
+    stray: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, given: Mapping[str, str | None], stray: Sequence[str] = ()) -> Form:
+        """given: the values of the line by field; stray: its words that belong to none."""
+        values = {name: text for name, raw in given.items() if (text := given_text(raw or ""))}
+        return cls(**values, stray=tuple(stray))
+
+    def check(self) -> None:
+        """Raises UsageError: whoever launches by REST may send any text, and a quote splits a value into words."""
+        if self.stray:
+            raise UsageError(
+                f"the launch's line has words that belong to no field: {printable(' '.join(self.stray))}. A quote (') "
+                f"in a field does that: put such rules into a configuration file in the project's resource {CONFIGS}"
+            )
+        for name, known in (("layout", LAYOUTS), ("destination", DESTINATIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise UsageError(f"{name} {printable(value)!r} is not valid; it is one of {', '.join(known)}")
+
+    @property
+    def is_dry(self) -> bool:
+        try:
+            return switch(self.dry_run)
+        except ValueError as error:
+            raise UsageError(f"dry-run {self.dry_run!r} is not valid; it {error}") from error
+
+
+FIELDS = tuple(field.name for field in fields(Form) if field.name != "stray")

@@ -1,0 +1,147 @@
+"""What the container service calls: one launch, from the values of its form to a report stored on the server.
+
+Nothing in a launch can be relied on: values come from a form that a REST caller need not obey, the line is cut into
+words by the service, a field left empty arrives as "" or as its literal #key#, and a run may be started twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from xnat_ingest.commands.container.form import CONFIGS, Form
+from xnat_ingest.commands.container.target import Target, find, parent_of
+from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
+from xnat_ingest.core.text import printable
+from xnat_ingest.settings.layers import resolve
+from xnat_ingest.settings.options import Settings
+from xnat_ingest.xnat.client import Rest
+
+
+def log_in(rest: Rest) -> None:
+    """Raises Unreachable and Refused with what an administrator can do: the user of a web page can do nothing."""
+    try:
+        rest.login()
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error}. XNAT gave the container this address (XNAT_HOST); an administrator can set another one that the "
+            "container's network reaches: processingUrl in the site's settings",
+            maybe_done=False,
+        ) from error
+    except Refused as error:
+        raise Refused(
+            f"{error}. The login that XNAT gives to a container lives two days from the launch, waiting included: "
+            "launch again; what is on the server already is not sent again"
+        ) from error
+
+
+def target_of(rest: Rest, form: Form) -> Target:
+    """Where the sessions go. A launch on a bare resource names its parent, or has it in its own address."""
+    address = form.parent_uri or parent_of(form.source_uri)
+    if not address:
+        raise UsageError("nothing says where this was launched from: give --parent-uri /archive/projects/PROJECT")
+    return find(rest, address)
+
+
+def settings_of(rest: Rest, form: Form, target: Target, environ: Mapping[str, str]) -> Settings:
+    """The settings of an upload. Raises UsageError."""
+    form.check()
+    given: dict[str, Any] = {"project": target.project, "existing": form.existing, **_labels(form, target)}
+    if form.is_dry:
+        given["dry_run"] = "true"
+    if form.exclude:
+        given["exclude"] = [form.exclude]
+    if form.config:
+        given["config"] = form.config
+    if destination := _destination(form, target):
+        given["destination"] = destination
+    return resolve("upload", given, environ, _reader(rest, target.project))
+
+
+def _labels(form: Form, target: Target) -> dict[str, str]:
+    """-S, -E, the layout and the templates, from the object launched from and what the form says against it."""
+    given = {"subject_label": form.subject_label, "session_label": form.session_label}
+    given = {name: text for name, text in given.items() if text}
+    if form.layout == "auto" and target.kind == "session":
+        if given:
+            raise UsageError(
+                f"launched from a session, everything goes into session {target.session}: leave the label fields "
+                "empty, or choose a folder layout"
+            )
+        return {"subject": target.subject, "experiment": target.session}
+    if form.layout == "subject/session" and target.subject:
+        raise UsageError(
+            f"launched from subject {target.subject}, what the folders are called cannot make other subjects: choose "
+            "another folder layout, or launch from the project"
+        )
+    layout = "session" if form.layout == "auto" and target.kind == "subject" else form.layout
+    if layout != "auto":
+        given["layout"] = layout
+    if layout == "session" and target.subject:
+        given["subject"] = target.subject
+        given.setdefault("subject_label", "{subject}")  # a config file is not to send them to another one
+    if layout == "headers" and target.subject:  # what lies at a subject is the subject's, whatever its headers say
+        given.setdefault("subject_label", target.subject)
+    return given
+
+
+def _destination(form: Form, target: Target) -> str:
+    """ "" where the config file, or else the program's default, is to decide."""
+    if target.kind != "session":
+        return "" if form.destination == "auto" else form.destination
+    if form.destination == "archive" and form.layout == "auto":
+        # The launch itself is an open workflow on the session, and the archiver refuses a session that has one.
+        raise UsageError(
+            f"XNAT does not archive into session {target.session} while a command launched from it runs: choose the "
+            "destination prearchive and archive it from there, or launch from the project"
+        )
+    return "prearchive" if form.destination == "auto" else form.destination
+
+
+def _reader(rest: Rest, project: str) -> Callable[[str], str]:
+    def read(name: str) -> str:
+        if ".." in PurePosixPath(name).parts:
+            raise UsageError(f"configuration file {printable(name)!r} must be a plain file name")
+        where = f"/data/projects/{project}/resources/{CONFIGS}/files/{name.strip('/')}"
+        try:
+            return rest.get(where).text.removeprefix("\ufeff")
+        except ServerSaid as error:
+            if error.status != 404:
+                raise
+            raise UsageError(
+                f"project {project} has no file {printable(name)} in its resource {CONFIGS}; upload it there, or leave "
+                "the field empty"
+            ) from error
+
+    return read
+
+
+def root_of(form: Form) -> str:
+    """The folder to take. Raises IngestError when the mount is not what was chosen, UsageError for a wrong sub-path."""
+    mount = Path(form.input)
+    try:
+        entries = sorted(os.listdir(mount))  # noqa: PTH208 - names are all that is wanted
+    except FileNotFoundError as error:
+        raise IngestError(f"{form.input} is not there: the resource was not mounted") from error
+    except OSError as error:
+        raise IngestError(
+            f"{form.input} cannot be read ({error.strerror}): the container's user must be root or the one that Tomcat "
+            "runs as (the container user in the settings of the compute backend)"
+        ) from error
+    if form.source_uri and not entries:
+        raise IngestError(
+            f"{form.input} is empty, though {printable(form.source_uri)} was chosen: the docker host mounted another "
+            "folder than XNAT meant. An administrator must set the path translation (XNAT path prefix and compute "
+            "path prefix) in the container service's settings of the compute backend"
+        )
+    if not form.sub_path:
+        return form.input
+    folder = mount / form.sub_path.strip("/")
+    if ".." in PurePosixPath(form.sub_path).parts or not folder.resolve().is_relative_to(mount.resolve()):
+        raise UsageError(f"folder {printable(form.sub_path)!r} leads out of the resource")
+    if not folder.is_dir():
+        there = ", ".join(printable(name) for name in entries[:10])
+        raise UsageError(f"the resource has no folder {printable(form.sub_path)!r}; at its top there are: {there}")
+    return str(folder)

@@ -1,0 +1,92 @@
+"""The faults of a command document, before anybody posts it.
+
+XNAT's container service ignores members that it does not know, skips an invalid command of an image label without a
+word, and takes much that only shows at launch. So this is stricter: the shape first (command.schema.json), then what
+a schema cannot say. Adding a rule: one function in the module of its subject, one line in that module's RULES.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from xnat_ingest.commands.container.lint import command, handlers, templates, wrappers
+from xnat_ingest.commands.container.lint.parts import Part, hint
+from xnat_ingest.core.json_documents import faults, place
+from xnat_ingest.core.text import nearest, printable
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
+COMMAND_RULES = command.RULES + templates.RULES
+WRAPPER_RULES = wrappers.RULES + handlers.RULES
+
+
+def check(document: object) -> list[str]:
+    """One sentence for each fault, beginning with the place of the field; [] when the command is sound."""
+    shape = [fault for error in faults(document, command_schema()) for fault in _sentences(error)]
+    if shape or not isinstance(document, Mapping):
+        return _once(shape)
+    command = Part("", document)
+    if (command.text("type") or "docker") != "docker":
+        return []  # setup and wrapup commands have nothing but a command line, with the keys of another command
+    found = [fault for rule in COMMAND_RULES for fault in rule(command)]
+    found += [fault for wrapper in command.parts("xnat") for rule in WRAPPER_RULES for fault in rule(command, wrapper)]
+    return _once(found)
+
+
+def _once(sentences: list[str]) -> list[str]:
+    """A document's own words stand in them, and must not end a line or steer a terminal."""
+    return list(dict.fromkeys(map(printable, sentences)))
+
+
+@cache
+def command_schema() -> dict[str, Any]:
+    """The JSON schema of one command: its members, their types, and the widths of the service's columns."""
+    schema: dict[str, Any] = json.loads(
+        resources.files("xnat_ingest.commands.container").joinpath("command.schema.json").read_text("utf-8")
+    )
+    return schema
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
+    where = place(error.absolute_path)
+    found: Any = error.instance
+    if error.validator == "additionalProperties":
+        known = list(schema["properties"])
+        for member in found:
+            if member not in known:
+                fix = f"did you mean {near}?" if (near := nearest(str(member), known)) else "leave it out"
+                yield f"{_join(where, str(member))}: the service knows no such member and ignores it; {fix}"
+    elif error.validator == "required":
+        for member in schema["required"]:
+            if member not in found:
+                yield f"{_join(where, member)}: it is lacking; give {_wanted(schema['properties'][member])}"
+    elif error.validator == "enum":
+        texts = [str(value) for value in schema["enum"] if isinstance(value, str) and value]
+        wanted = f"give {schema['description']}" if "description" in schema else hint(str(found), texts)
+        yield f"{where}: {_shown(found)} is not known here; {wanted}"
+    else:
+        wanted = schema.get("description", "something else")
+        yield f"{where or 'the document'}: {_shown(found)} will not do; give {wanted}"
+
+
+def _join(where: str, member: str) -> str:
+    return f"{where}.{member}" if where else member
+
+
+def _wanted(schema: Mapping[str, Any]) -> str:
+    """What a member should be: its own words, or those of the definition that it refers to."""
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    definition = command_schema()["$defs"][name] if name else schema
+    listed = [str(value) for value in definition.get("enum", ()) if value]
+    return str(definition.get("description") or f"one of {', '.join(listed)}")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,80 @@
+"""The nouns of a NIfTI tree, as immutable data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
+
+NIFTI = "NIFTI"
+BIDS = "BIDS"
+# DICOM's word for a modality -> what XNAT's type names for it begin with.
+TYPES = {"MR": "mr", "PT": "pet", "CT": "ct", "NM": "nm"}
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiFile:
+    """A file of a scan. resource, name: where it is stored."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    resource: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiScan:
+    """key: its place below the session; id: XNAT's, the sidecar's SeriesNumber where numbered, else counted;
+    modality: "" when it cannot be told, which is a conflict; uid: SeriesInstanceUID, mostly not told."""
+
+    key: str
+    id: str
+    numbered: bool
+    modality: str
+    type: str
+    description: str
+    files: tuple[NiftiFile, ...]
+    instances: tuple[Instance, ...]
+    uid: str = ""
+
+    @property
+    def xsi_type(self) -> str:
+        return f"xnat:{TYPES[self.modality]}ScanData" if self.modality else ""
+
+    def renumbered(self, number: str) -> NiftiScan:
+        """The same scan under another id."""
+        instances = tuple(replace(instance, series_number=number) for instance in self.instances)
+        return replace(self, id=number, instances=instances)
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiSession:
+    """xsi_type: "" when it cannot be told, which is a conflict; typed: it was given, not made of the scans; named:
+    the text that the subject's label was made of."""
+
+    subject: str
+    label: str
+    folder: str
+    xsi_type: str
+    scans: tuple[NiftiScan, ...]
+    conflicts: tuple[Problem, ...] = ()
+    typed: bool = False
+    named: str = ""
+
+    def as_session(self, project: str) -> Session:
+        """As runs and reports know a session: every file is one instance."""
+        instances = tuple(instance for scan in self.scans for instance in scan.instances)
+        return Session(project, self.subject, self.label, "", self.folder, instances, self.conflicts)
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiPlan:
+    sessions: tuple[NiftiSession, ...]
+    set_aside: tuple[SetAside, ...]
+    problems: tuple[Problem, ...]
+    files_seen: int
+
+    def as_plan(self, project: str) -> Plan:
+        sessions = tuple(session.as_session(project) for session in self.sessions)
+        return Plan(project, sessions, self.set_aside, self.problems, self.files_seen)

@@ -1,0 +1,274 @@
+"""`xnat-ingest nifti`: a NIfTI tree into the archive by XNAT's REST addresses, without any DICOM.
+
+Subjects, sessions and scans are created where they lack, never changed where they are there; files go into resources
+of the scans, and count as verified when the server lists them with their size and, where it keeps digests, their MD5.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, groupby
+from pathlib import Path
+
+from xnat_ingest.commands.nifti.model import TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
+from xnat_ingest.commands.nifti.plan import Wishes, build, template
+from xnat_ingest.commands.nifti.send import Delivery, Sending
+from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of, settle_ids
+from xnat_ingest.commands.nifti.tree import read_tree
+from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable, UsageError
+from xnat_ingest.core.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
+from xnat_ingest.core.stop import Stop
+from xnat_ingest.core.text import printable
+from xnat_ingest.delivery.deliver import conflict
+from xnat_ingest.delivery.run import Run
+from xnat_ingest.inputs import FolderSource, Source
+from xnat_ingest.planning.labels import require_legal
+from xnat_ingest.planning.planner import the_project
+from xnat_ingest.planning.prepare import rule_set
+from xnat_ingest.settings.options import Settings
+from xnat_ingest.xnat.archive import Known, archived_sessions
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.projects import Project, ask, facts
+from xnat_ingest.xnat.retry_policy import is_passing
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What only this command can be told. modality, session_type: "" for what sidecars and folders say; together:
+    sidecars go into the resource of the images; overwrite: files that are there with other bytes are replaced."""
+
+    modality: str = ""
+    session_type: str = ""
+    quality: str = "usable"
+    together: bool = False
+    overwrite: bool = False
+
+    @classmethod
+    def of(cls, modality: str, session_type: str, quality: str, *, together: bool, overwrite: bool) -> Choices:
+        """From the words of the command line. Raises UsageError."""
+        word = {"PET": "PT"}.get(modality.upper(), modality.upper())
+        if word and word not in TYPES:
+            raise UsageError(f"--modality {printable(modality)}: give one of {', '.join(TYPES)}")
+        if session_type and not re.fullmatch(r"[A-Za-z]\w*:\w+", session_type, re.ASCII):
+            raise UsageError(f"--session-type {printable(session_type)}: give a type such as xnat:mrSessionData")
+        if not quality.strip() or not quality.isprintable():
+            raise UsageError("--quality: give a word such as usable, questionable or unusable")
+        return cls(word, session_type, quality, together, overwrite)
+
+
+class NiftiTree:
+    """The plan of what is found below ROOT, as runs know it, and as it is."""
+
+    kept: frozenset[str] = frozenset()
+
+    def __init__(self, root: str, settings: Settings, choices: Choices, check_stop: Callable[[], None]) -> None:
+        _check_folder(root)
+        self.root = root
+        self.source: Source = FolderSource(Path(root))
+        self.project = the_project(settings)
+        if settings.experiment:
+            require_legal(settings.subject, "-S")
+            require_legal(settings.experiment, "-E")
+        self.nifti = NiftiPlan((), (), (), 0)
+        self._check_stop = check_stop
+        self._rules = rule_set(settings, 2)
+        self._wishes = Wishes(
+            template(settings.subject_label),
+            template(settings.session_label),
+            (settings.subject, settings.experiment) if settings.experiment else None,
+            choices.modality,
+            choices.session_type,
+            choices.together,
+        )
+
+    def use(self, project: str) -> None:
+        self.project = project
+
+    def want(self, keywords: frozenset[str]) -> None:
+        """There are no headers to be read; rules see all that a sidecar says."""
+
+    def make(self) -> Plan:
+        tree = read_tree(self.source, self._rules, self._check_stop, fixed=self._wishes.fixed is not None)
+        self.nifti = build(tree, self._wishes)
+        notes = (Problem("rule-unused", f"the rule {printable(name)} matched nothing") for name in self._rules.unused())
+        self.nifti = replace(self.nifti, problems=(*self.nifti.problems, *notes))
+        return self.nifti.as_plan(self.project)
+
+
+def _check_folder(root: str) -> None:
+    """Raises UsageError."""
+    try:
+        is_folder = stat.S_ISDIR(Path(root).stat().st_mode)
+    except OSError as error:
+        raise UsageError(f"cannot read ROOT {printable(root)}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"ROOT {printable(root)} is no name of a folder") from error
+    if not is_folder:
+        raise UsageError(f"ROOT {printable(root)} is no folder; unpack it, and name the folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A session beside what the server holds of it. known: None when it has none; new_subject: nor its subject."""
+
+    session: NiftiSession
+    known: Known | None
+    new_subject: bool
+    scans: dict[str, ServerScan]
+
+    def holds(self, scan: NiftiScan, file: NiftiFile) -> bool:
+        """Whether a file of this name and size is there; its bytes are compared when it comes to sending."""
+        there = self.scans.get(scan.id)
+        return there is not None and there.files.get(place(file)) == file.size
+
+
+class NiftiRun(Run):
+    """One `nifti` on one tree; command is `plan` when nothing is to be sent."""
+
+    def __init__(self, root: str, settings: Settings, choices: Choices, emit: Emit, stop: Stop) -> None:
+        if bool(settings.subject) != bool(settings.experiment):
+            raise UsageError("-S and -E go together here: they make ROOT one session of one subject")
+        self.tree = NiftiTree(root, settings, choices, stop.check)
+        super().__init__("plan" if settings.dry_run else "nifti", root, settings, emit, stop, self.tree)
+        self.choices = choices
+        self.looks: dict[str, Look] = {}
+        self._subjects: set[str] = set()
+        self._known: list[Known] = []
+        self._creating = threading.Lock()
+
+    def _ask(self, rest: Rest, name: str) -> Project:
+        project = ask(rest, name, to_send=not self.settings.dry_run)
+        self.emit(Event("project", facts(self.rules, project)))
+        self._subjects = set(rest.rows(f"/data/projects/{project.id}/subjects", lambda row: row["label"]))
+        self._known = archived_sessions(rest, project.id)
+        return project
+
+    def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
+        for project in projects.values():
+            if not project.takes_subjects:
+                self._note_new_subjects(project)
+        work = self._judge if self.settings.dry_run else self._deliver
+        with self._pools() as (pool, _):
+            return [self._as_on_server(outcome) for outcome in self._each(pool, partial(work, rest))]
+
+    def _note_new_subjects(self, project: Project) -> None:
+        if new := [session for session in self.plan.sessions if session.subject not in self._subjects]:
+            names = ", ".join(dict.fromkeys(session.subject for session in new))
+            text = f"project {project.id} asks upload tools not to create subjects, and has not {names}"
+            note = Problem("new-subject", text, tuple(session.label for session in new))
+            self.plan = replace(self.plan, problems=(*self.plan.problems, note))
+
+    def _as_on_server(self, outcome: Outcome) -> Outcome:
+        """The outcome with the scan ids that the server has, where they are not the plan's."""
+        look = self.looks.get(outcome.session.folder)
+        return replace(outcome, session=look.session.as_session(outcome.session.project)) if look else outcome
+
+    def _result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
+        return replace(super()._result(outcomes, error), destination="archive", transport="resources")
+
+    def _look(self, rest: Rest, session: Session) -> Look:
+        """Raises SessionTrouble."""
+        mine = next(one for one in self.tree.nifti.sessions if one.folder == session.folder)
+        with self._creating:
+            subjects = set(self._subjects)
+        known = check_session(mine, self._known, subjects)
+        scans = scans_of(rest, known.accession) if known else {}
+        look = Look(settle_ids(mine, scans), known, mine.subject not in subjects, scans)
+        self.looks[session.folder] = look
+        return look
+
+    def _judge(self, rest: Rest, session: Session) -> tuple[Verdict, int]:
+        """What would be created, as far as listings tell."""
+        try:
+            look = self._look(rest, session)
+        except SessionTrouble as error:
+            return _troubled(session, error), 0
+        there = sum(look.holds(scan, file) for scan in look.session.scans for file in scan.files)
+        uri = f"/data/experiments/{look.known.accession}" if look.known else ""
+        unverified = {i.sop_uid: "only planned" for i in session.instances}
+        return Verdict("unverified", uri, already_there=there, unverified=unverified), 0
+
+    def _deliver(self, rest: Rest, session: Session) -> tuple[Verdict, int]:
+        try:
+            look = self._look(rest, session)
+            accession = self._create_session(rest, session, look)
+            sending = Sending(rest, self.patience, self.emit, self.stop.check, self.choices.overwrite)
+            delivery = Delivery(sending, session, accession, self.tree.root, self.tree.source)
+            for scan in look.session.scans:
+                if scan.id not in look.scans:
+                    self._create_scan(rest, f"/data/experiments/{accession}", scan)
+        except SessionTrouble as error:
+            return _troubled(session, error), 0
+        return delivery.send(look.session.scans)
+
+    def _create_session(self, rest: Rest, session: Session, look: Look) -> str:
+        """The accession id of the session, which is made, and its subject before it, where they lack."""
+        if look.known:
+            return look.known.accession
+        subject = f"/data/projects/{session.project}/subjects/{session.subject}"
+        with self._creating:  # of two requests at once for one new subject, XNAT would make two
+            if session.subject not in self._subjects:
+                self._put(rest, subject, {}, f"subject {session.subject}")
+                self._subjects.add(session.subject)
+        named = f"session {session.label}"
+        return self._put(rest, f"{subject}/experiments/{session.label}", {"xsiType": look.session.xsi_type}, named)
+
+    def _create_scan(self, rest: Rest, session: str, scan: NiftiScan) -> None:
+        query = {
+            "xsiType": scan.xsi_type,
+            "type": scan.type,
+            "series_description": scan.description,
+            "quality": self.choices.quality,
+        }
+        self._put(
+            rest, f"{session}/scans/{scan.id}", query | ({"UID": scan.uid} if scan.uid else {}), f"scan {scan.id}"
+        )
+
+    def _put(self, rest: Rest, path: str, query: dict[str, str], what: str) -> str:
+        """Makes what the address names; doing it twice is doing it once. Returns what the server calls it. what: for
+        messages."""
+        for attempt in count(1):
+            self.stop.check()
+            try:
+                return rest.request("PUT", path, query, accept=(200, 201)).text.strip()
+            except (ServerSaid, Unreachable) as error:
+                if error.status == 409:
+                    raise SessionTrouble("other-type", f"{error}; look at it on the server") from error
+                if error.status == 500 and isinstance(error, ServerSaid) and "xsiType" in query:  # a type it has not
+                    said = error.sentence or "it answered 500"
+                    text = f"the server refuses to create {what} of type {query['xsiType']} ({said})"
+                    raise SessionTrouble("unknown-type", text) from error
+                if not is_passing(error):
+                    raise
+                self.patience.wait(error, attempt)
+        raise AssertionError("unreachable")
+
+
+def _troubled(session: Session, error: SessionTrouble) -> Verdict:
+    return conflict(session, Problem(error.kind, f"{session.title}: {error}", (session.label,)))
+
+
+def _in_order(run: NiftiRun) -> Iterator[Look]:
+    return (look for session in run.tree.nifti.sessions if (look := run.looks.get(session.folder)))
+
+
+def tree_lines(run: NiftiRun) -> Iterator[str]:
+    """What a dry run would create, one line for each subject, session, scan and file; "+" stands before what is not
+    there yet."""
+    for subject, looks in groupby(_in_order(run), key=lambda look: look.session.subject):
+        members = list(looks)
+        yield f"{'+' if members[0].new_subject else ' '} subject {subject}"
+        for look in members:
+            session = look.session
+            kind = look.known.xsi_type if look.known else session.xsi_type
+            yield f"{' ' if look.known else '+'}   session {session.label}  {kind}"
+            for scan in session.scans:
+                there = scan.id in look.scans
+                yield f"{' ' if there else '+'}     scan {scan.id}  {scan.xsi_type}  {scan.type}  {scan.description}"
+                for file in scan.files:
+                    yield f"{' ' if look.holds(scan, file) else '+'}       {file.resource}/{file.name}"

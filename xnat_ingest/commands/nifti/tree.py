@@ -1,0 +1,286 @@
+"""Which files of a NIfTI tree make which scan of which session: layouts, sidecars, what is left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from xnat_ingest.commands.resources.files import why_not
+from xnat_ingest.core.model import Instance, SetAside, SourceFile
+from xnat_ingest.core.text import printable
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.nifti_file import Name, judge_image, read_sidecar
+from xnat_ingest.planning.rules import RuleSet
+
+# A note, not a problem: the rule that leaves such files out is that only images and their sidecars are sent.
+BESIDE = "excluded:not-nifti"
+# The folders of a BIDS session -> the modality of the images there; "": what is measured is no image.
+DATATYPES = {
+    "anat": "MR", "func": "MR", "dwi": "MR", "fmap": "MR", "perf": "MR", "mrs": "MR", "pet": "PT",
+    "meg": "", "eeg": "", "ieeg": "", "beh": "", "micr": "", "motion": "", "nirs": "",
+}  # fmt: skip
+# What a sidecar says of the series that its image was made of.
+IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file of a session. above: the folders that make its subject and session; inner: its path below them."""
+
+    file: SourceFile
+    above: tuple[str, ...]
+    inner: tuple[str, ...]
+    bids: bool
+
+    @property
+    def name(self) -> Name:
+        return Name.of(self.inner[-1])
+
+    @property
+    def stem(self) -> str:
+        """The path below the session without suffixes: an image and its sidecars share it."""
+        return "/".join((*self.inner[:-1], self.name.stem))
+
+    @property
+    def scan(self) -> str:
+        """What tells its scan from others: in BIDS the stem, else the folder below the session's, if there is one."""
+        return self.stem if self.bids or len(self.inner) == 1 else f"{self.inner[0]}/"
+
+    @property
+    def stored(self) -> str:
+        """Its name in a resource of the scan."""
+        return self.inner[-1] if self.bids else "/".join(self.inner[1:] or self.inner)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The files of one scan. said: what the sidecars of its images say, one mapping for each image; mixed: what its
+    images tell of several series when nothing tells which of them is whose."""
+
+    key: str
+    images: tuple[Found, ...]
+    companions: tuple[Found, ...]
+    said: tuple[Mapping[str, str], ...]
+    mixed: str = ""
+
+
+@dataclass
+class Tree:
+    """A tree as it was read. sessions: the folders of subject and session -> scans, in the order of their names;
+    bad_sidecars: those that hold no JSON; bids: whether it is laid out so."""
+
+    bids: bool = False
+    seen: int = 0
+    aside: list[SetAside] = field(default_factory=list)
+    sessions: dict[tuple[str, ...], list[Series]] = field(default_factory=dict)
+    bad_sidecars: list[str] = field(default_factory=list)
+
+
+def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *, fixed: bool) -> Tree:
+    """Lists the tree, reads every image's header and every sidecar. fixed: ROOT is one session; check_stop: raises to
+    end it."""
+    items = list(source.files())
+    tree = Tree(_is_bids([item.path for item in items], fixed=fixed), len(items))
+    sessions: dict[tuple[str, ...], _Session] = {}
+    for item in items:
+        check_stop()
+        if isinstance(item, SetAside):
+            tree.aside.append(replace(item, reason=BESIDE) if item.reason == "not-dicom" else item)
+        elif isinstance(found := _place(item, fixed=fixed, bids=tree.bids), SetAside):
+            tree.aside.append(found)
+        else:
+            session = sessions.setdefault(found.above, _Session(source, rules, tree))
+            session.add(found)
+    for above, session in sessions.items():
+        check_stop()
+        if series := session.scans():
+            tree.sessions[above] = series
+    return tree
+
+
+def _is_bids(paths: Sequence[str], *, fixed: bool) -> bool:
+    tops = {path.partition("/")[0] for path in paths}
+    if fixed:
+        return not tops.isdisjoint(DATATYPES)
+    return "dataset_description.json" in tops or any(top.startswith("sub-") for top in tops)
+
+
+def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
+    parts = tuple(file.path.split("/"))
+    if any(part.startswith(".") for part in parts):  # macOS leaves `._NAME` beside each file, DataLad a .git
+        return SetAside(file.path, BESIDE, "hidden")
+    depth = 0 if fixed else 2
+    if bids and not fixed:
+        if not parts[0].startswith("sub-"):
+            return SetAside(file.path, BESIDE, "belongs to no subject of the BIDS tree")
+        depth = 2 if len(parts) > 2 and parts[1].startswith("ses-") else 1
+    if len(parts) <= depth:
+        if Name.of(parts[-1]).kind == "image":
+            return SetAside(file.path, "outside-layout", "lies above the session folders of subject/session")
+        return SetAside(file.path, BESIDE)
+    return Found(file, parts[:depth], parts[depth:], bids)
+
+
+class _Session:
+    """The files of one session on their way into scans."""
+
+    def __init__(self, source: Source, rules: RuleSet, tree: Tree) -> None:
+        self._source = source
+        self._rules = rules
+        self._tree = tree
+        self._images: dict[str, list[Found]] = defaultdict(list)
+        self._beside: list[Found] = []
+        self._said: dict[str, Mapping[str, str]] = {}
+        self._split: set[str] = set()  # folders that hold several series
+        self._series_of: dict[str, str] = {}  # by stem: the series of an image in one of them
+        self._gone: dict[str, SetAside] = {}  # by stem: an image that is not sent takes its sidecars with it
+
+    def add(self, found: Found) -> None:
+        name = found.name
+        self._rules.depth = len(found.above)  # in a BIDS tree, not every subject has session folders
+        reason = self._rules.skip(found.file.path)
+        if reason:
+            self._leave(found, SetAside(found.file.path, reason))
+        elif name.kind == "other" or (name.kind == "table" and not found.bids):
+            self._leave(found, SetAside(found.file.path, BESIDE))
+        elif found.file.size == 0:
+            self._leave(found, SetAside(found.file.path, "empty", "a placeholder: it holds no bytes"))
+        elif why := why_not(found.stored):
+            self._leave(found, SetAside(found.file.path, "illegal-name", why))
+        elif name.kind == "image":
+            self._images[found.scan].append(found)
+        else:
+            self._beside.append(found)
+
+    def _leave(self, found: Found, aside: SetAside) -> None:
+        self._tree.aside.append(aside)
+        if found.name.kind == "image":
+            self._gone[found.stem] = aside
+
+    def scans(self) -> list[Series]:
+        for found in self._beside:
+            if found.name.suffix == ".json":
+                self._read_sidecar(found)
+        whole = {key: images for key, all_ in self._images.items() if (images := list(self._whole(all_)))}
+        apart = {key: images for one in whole.items() for key, images in self._apart(*one)}
+        kept = {key: images for key, images_ in apart.items() if (images := list(self._judged(images_)))}
+        companions: dict[str, list[Found]] = defaultdict(list)
+        for found in self._beside:
+            if (key := self._belongs_to(found, kept)) is not None:
+                companions[key].append(found)
+        return [self._series(key, images, companions[key]) for key, images in sorted(kept.items())]
+
+    def _series(self, key: str, images: list[Found], companions: list[Found]) -> Series:
+        said = tuple(self._said.get(found.stem, {}) for found in images)
+        return Series(key, tuple(images), tuple(companions), said, ", ".join(several(said)))
+
+    def _apart(self, key: str, images: list[Found]) -> Iterator[tuple[str, list[Found]]]:
+        """The series of one folder, each under the name of its first image, where the sidecars tell them apart."""
+        said = [self._said.get(found.stem, {}) for found in images]
+        told = [word for word in IDENTITY if all(one.get(word) for one in said)]
+        groups: dict[tuple[str, ...], list[Found]] = defaultdict(list)
+        for found, one in zip(images, said, strict=True):
+            groups[tuple(one[word] for word in told)].append(found)
+        doubtful = any(several([self._said.get(i.stem, {}) for i in group]) for group in groups.values())
+        if len(groups) == 1 or doubtful:
+            yield key, images
+            return
+        self._split.add(key)
+        for group in groups.values():
+            yield group[0].stem, group
+            self._series_of |= {found.stem: group[0].stem for found in group}
+
+    def _read_sidecar(self, found: Found) -> None:
+        try:
+            with self._source.open(found.file.path) as stream:
+                said = read_sidecar(stream, found.file.size, found.name)
+        except OSError:
+            said = None
+        if said is None:
+            self._tree.bad_sidecars.append(found.file.path)
+        else:
+            self._said[found.stem] = said
+
+    def _whole(self, images: list[Found]) -> Iterator[Found]:
+        voxels = {found.stem for found in self._beside if found.name.kind == "pixels"}
+        for found in images:
+            path, name = found.file.path, found.name
+            try:
+                with self._source.open(path) as stream:
+                    aside = judge_image(stream, path, found.file.size, name)
+            except OSError as error:
+                aside = SetAside(path, "unreadable", error.strerror or "cannot be read")
+            if not aside and name.suffix == ".hdr" and found.stem not in voxels:
+                aside = SetAside(path, "truncated", "a header without its voxels: there is no .img beside it")
+            if aside:
+                self._leave(found, aside)
+            else:
+                yield found
+
+    def _judged(self, images: list[Found]) -> Iterator[Found]:
+        """The images that rules on content let pass: what such a rule asks, the sidecar must say."""
+        for found in images:
+            self._rules.depth = len(found.above)
+            if reason := self._rules.judge(instance_of(found, self._said.get(found.stem, {})), len(images)):
+                self._leave(found, SetAside(found.file.path, reason))
+            else:
+                yield found
+
+    def _belongs_to(self, found: Found, scans: Mapping[str, list[Found]]) -> str | None:
+        """The scan that a file goes with; None when it was set aside for having none."""
+        path = found.file.path
+        key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
+        if key in scans:
+            return key
+        if found.bids and found.name.kind != "pixels" and (best := _best(found, scans)) is not None:
+            return best
+        if gone := self._gone.get(found.stem):
+            self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
+        elif found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
+            self._tree.aside.append(SetAside(path, BESIDE, "describes no single image"))
+        else:
+            self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or lies beside it"))
+        return None
+
+
+def several(said: Iterable[Mapping[str, str]]) -> list[str]:
+    """What sidecars tell of more than one series, as words for a message; empty when they tell of one, or of none."""
+    values = ((word, {one[word] for one in said if one.get(word)}) for word in IDENTITY)
+    return [f"{word} {', '.join(sorted(map(printable, all_)))}" for word, all_ in values if len(all_) > 1]
+
+
+def entities(stem: str) -> tuple[frozenset[str], str]:
+    """The `key-value` pairs of a BIDS name, and its suffix."""
+    *pairs, suffix = stem.rpartition("/")[2].split("_")
+    return frozenset(pairs), suffix
+
+
+def _best(found: Found, scans: Mapping[str, list[Found]]) -> str | None:
+    """The first scan of the same folder whose name holds all that the file's name says (events of a run, recordings
+    made with it); such a file speaks of each echo and part of the run, and is stored with the first."""
+    folder, own = found.inner[:-1], entities(found.stem)[0]
+    if not folder:
+        return None
+    told = (key for key in sorted(scans) if scans[key][0].inner[:-1] == folder)
+    return next((key for key in told if own <= entities(key)[0]), None)
+
+
+def instance_of(found: Found, said: Mapping[str, str]) -> Instance:
+    """An image as rules and reports know it. One file is one instance: its path is what tells it from others."""
+    return Instance(
+        path=found.file.path,
+        size=found.file.size,
+        mtime_ns=found.file.mtime_ns,
+        sop_class="",
+        sop_uid=printable(found.file.path),
+        study_uid="",
+        series_uid=printable(found.scan),
+        series_number=said.get("SeriesNumber", ""),
+        instance_number="",
+        modality=said.get("Modality", ""),
+        series_description=said.get("SeriesDescription", ""),
+        transfer_syntax="",
+        pixel_bytes=0,
+        tags=said,
+    )

@@ -1,0 +1,287 @@
+"""Files beside DICOM: into a resource, and the listing that shows that they are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from xnat_ingest.commands.resources.files import FilesBody, LocalFile, batches, digest_of
+from xnat_ingest.commands.resources.listings import Listing, Stored, listing
+from xnat_ingest.core.errors import Refused, ServerSaid, SourceChanged, Unreachable
+from xnat_ingest.transports.bodies import TextBody
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.retry_policy import MOST_ATTEMPTS, Patience, is_passing
+
+__all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing", "put_text", "send"]
+
+# The catalog of a resource is one file: of two writers at once, one is refused (500) and has to come again.
+ATTEMPTS = 3
+# XNAT takes the kind of an archive from its name alone; members keep their own names.
+_ARCHIVE = "files.tar"
+_KEPT = "the server keeps another file of this name, which its listing does not show"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of the files, by name. different: there with other content, and not overwritten; failed: with the
+    reason; sent and already were seen in the server's listing."""
+
+    sent: frozenset[str] = frozenset()
+    already: frozenset[str] = frozenset()
+    failed: dict[str, str] = field(default_factory=dict)
+    different: frozenset[str] = frozenset()
+
+
+def put_text(
+    rest: Rest, parent: str, label: str, name: str, text: str, *, patience: Patience, query: Mapping[str, str]
+) -> None:
+    """Stores a file of this run's own, so that overwriting it can only complete what was begun.
+
+    parent: address of the project, subject or session, from `/data` on; name: may have folders. Raises IngestError;
+    returns also when the server, which answers 200 to a user without the right, has stored nothing: see holds.
+    """
+    path = f"{parent}/resources/{label}/files/{name}"
+    wanted = {"inbody": "true", **query}
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            rest.request("PUT", path, wanted, body=TextBody(text, "application/octet-stream"), accept=(200, 201))
+            return
+        except (ServerSaid, Unreachable) as error:
+            if attempt == ATTEMPTS or 0 < error.status < 500:
+                raise
+            patience.wait(error, attempt)
+            wanted["overwrite"] = "true"
+
+
+def holds(rest: Rest, parent: str, label: str, names: set[str]) -> bool:
+    """Whether all of these files, folders included, are in the resource's listing."""
+    return names <= listing(rest, parent, label).keys()
+
+
+def create(rest: Rest, parent: str, label: str, *, patience: Patience, query: Mapping[str, str] | None = None) -> None:
+    """Makes the resource if it is not there: two first files at once would make two of one label.
+
+    Raises Refused for a user without the right, whom XNAT would answer 200 to every file and store none.
+    """
+    for attempt in count(1):
+        try:
+            rest.request("PUT", f"{parent}/resources/{label}", query, accept=(200, 201, 409))
+            return
+        except (ServerSaid, Unreachable) as error:
+            if error.status == 403:
+                raise Refused(
+                    f"user {rest.user} may not put files into {parent}; ask the project's owner for the right (a "
+                    "project's own resources can be written by its owners only)"
+                ) from error
+            if not is_passing(error):
+                raise
+            patience.wait(error, attempt)
+
+
+def send(
+    rest: Rest,
+    parent: str,
+    label: str,
+    files: Sequence[LocalFile],
+    *,
+    overwrite: bool,
+    patience: Patience,
+    format: str = "",  # noqa: A002 - XNAT's own word
+    content: str = "",
+    tags: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+    check_stop: Callable[[], None],
+) -> Sent:
+    """Puts what is missing or, with overwrite, different; looks in the listing for all of it.
+
+    parent: address of the project, subject, session or scan, from `/data` on; progress: told the bytes as they go;
+    check_stop: raises to end it. One call at a time for a resource: XNAT refuses one of two that write its catalogue
+    at once. Raises Refused without the right, and what the server's trouble ends as when patience is at its end; a
+    later call with the same files continues, with overwrite where that end left files on the disk that are not listed.
+    """
+    said = {"format": format, "content": content}
+    query = {key: value for key, value in said.items() if value}
+    sending = _Sending(rest, parent, label, patience, check_stop, progress or (lambda _: None))
+    sending.query = query | ({"tags": ",".join(tags)} if tags else {})
+    if lacking := sending.compare(files, overwrite=overwrite):
+        create(rest, parent, label, patience=patience, query=query)
+        for batch in batches(lacking):
+            sending.deliver(batch, replace=overwrite)
+        sending.verify(lacking)
+    return Sent(frozenset(sending.sent), frozenset(sending.already), sending.failed, frozenset(sending.different))
+
+
+class _Sending:
+    """Some files under way into one resource, one request after the other."""
+
+    def __init__(
+        self,
+        rest: Rest,
+        parent: str,
+        label: str,
+        patience: Patience,
+        check_stop: Callable[[], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._rest = rest
+        self._parent = parent
+        self._label = label
+        self._patience = patience
+        self._check_stop = check_stop
+        self._progress = progress
+        self._digests: dict[str, str] = {}
+        self.query: dict[str, str] = {}
+        self.sent: set[str] = set()
+        self.already: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.different: set[str] = set()
+
+    def compare(self, files: Sequence[LocalFile], *, overwrite: bool) -> list[LocalFile]:
+        """The files that the server lacks and, with overwrite, those that are to replace what it has."""
+        held = self._held()
+        lacking = []
+        for file in files:
+            self._check_stop()
+            stored = held.get(file.name)
+            if stored is None:
+                lacking.append(file)
+            elif self._settled(file, stored, replace=overwrite):
+                self.already.add(file.name)
+            elif file.name not in self.failed:
+                if overwrite:
+                    lacking.append(file)
+                else:
+                    self.different.add(file.name)
+        return lacking
+
+    def deliver(self, batch: Sequence[LocalFile], *, replace: bool) -> None:
+        """One request, repeated with what the listing lacks until the server has everything or will not take it.
+
+        replace: what is there of these names is to be replaced, in the listing or not.
+        """
+        left = list(batch)
+        lost = kept = False
+        for attempt in count(1):
+            self._check_stop()
+            # On disk, there may be what a request that was lost or refused has left, in this run or in an earlier one
+            # that was broken off: no listing shows it, and the same command must be able to go on.
+            force = replace or lost
+            try:
+                if self._put(left, force):
+                    return
+                kept, lost = force, True
+            except SourceChanged as error:
+                self.failed[error.path] = error.why
+                lost = True
+            except (ServerSaid, Unreachable) as error:
+                if error.status == 413 and len(left) > 1:
+                    self._halve(left, replace=replace)
+                    return
+                if not self._worth_another(error, attempt, left):
+                    return
+                lost = lost or not isinstance(error, Unreachable) or error.maybe_done
+            left = self._lacking(left, replace=replace)
+            if kept:
+                self._fail(left, _KEPT)
+            if kept or not left:
+                return
+
+    def verify(self, files: Sequence[LocalFile]) -> None:
+        """Sorts what was delivered into sent and failed, by what the server lists."""
+        held = self._held()
+        for file in files:
+            if file.name in self.failed or file.name in self.different:
+                continue
+            stored = held.get(file.name)
+            why = self._other(file, stored) if stored else "the server took it and does not list it; run the same again"
+            if why:
+                self.failed[file.name] = why
+            else:
+                self.sent.add(file.name)
+
+    def _put(self, files: Sequence[LocalFile], force: bool) -> bool:
+        """Whether the server says that it has stored all: where it has a file already, it tells its name, with 200."""
+        body = FilesBody(files, self._digests)
+        name = body.single.name if body.single else _ARCHIVE
+        query = {"inbody": "true", **self.query}
+        if not body.single:
+            query["extract"] = "true"
+        if force:
+            query["overwrite"] = "true"
+        path = f"{self._parent}/resources/{self._label}/files/{name}"
+        reply = self._rest.request("PUT", path, query, body=body, sent=self._told, accept=(200, 201))
+        return not _duplicates(reply.text)
+
+    def _told(self, number: int) -> None:
+        self._check_stop()
+        self._progress(number)
+
+    def _halve(self, files: Sequence[LocalFile], *, replace: bool) -> None:
+        """For a proxy in front of the server that takes no bodies of this size."""
+        middle = len(files) // 2
+        for half in (files[:middle], files[middle:]):
+            self.deliver(half, replace=replace)
+
+    def _worth_another(self, error: ServerSaid | Unreachable, attempt: int, left: Sequence[LocalFile]) -> bool:
+        """Waits before another attempt. False: the server will not take these files; raises when it takes none."""
+        if is_passing(error):
+            self._patience.wait(error, attempt, MOST_ATTEMPTS)
+            return True
+        if error.status < 400 or error.status in (401, 403):
+            raise error
+        if error.status < 500 or attempt == ATTEMPTS:
+            self._fail(left, str(error))
+            return False
+        self._patience.wait(error, attempt)
+        return True
+
+    def _lacking(self, files: Sequence[LocalFile], *, replace: bool) -> list[LocalFile]:
+        """Those of the files that are still to be sent, as the server lists them now."""
+        held = self._held()
+        lacking = []
+        for file in files:
+            if file.name in self.failed:
+                continue
+            stored = held.get(file.name)
+            if stored and (self._settled(file, stored, replace=replace) or file.name in self.failed):
+                continue
+            if stored and not replace:
+                self.different.add(file.name)
+            else:
+                lacking.append(file)
+        return lacking
+
+    def _fail(self, files: Sequence[LocalFile], why: str) -> None:
+        self.failed |= dict.fromkeys((file.name for file in files), why)
+
+    def _held(self) -> Listing:
+        return listing(self._rest, self._parent, self._label)
+
+    def _settled(self, file: LocalFile, stored: Stored, *, replace: bool) -> bool:
+        """Whether nothing is to be sent. What is to be replaced is sent where no digest tells that it is the same."""
+        return not (self._other(file, stored) or (replace and not stored.digest))
+
+    def _other(self, file: LocalFile, stored: Stored) -> str:
+        """What tells the file from the one that is stored; "" when nothing does. A file that cannot be read fails."""
+        if stored.size != file.size:
+            return f"the server has {stored.size} bytes of {file.size}; run the same again with --overwrite"
+        if not stored.digest:
+            return ""
+        if file.name not in self._digests:
+            try:
+                self._digests[file.name] = digest_of(file)
+            except SourceChanged as error:
+                self.failed[file.name] = error.why
+                return error.why
+        same = self._digests[file.name] == stored.digest
+        return "" if same else "the server has other bytes (by MD5); run the same again with --overwrite"
+
+
+def _duplicates(text: str) -> bool:
+    """Whether an answer names files that were there, and so were not stored."""
+    try:
+        return bool(json.loads(text)["duplicates"])
+    except (ValueError, KeyError, TypeError):
+        return bool(text.strip())

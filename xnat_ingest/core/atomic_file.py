@@ -1,0 +1,45 @@
+"""Files that we write: complete or not at all, for their owner alone, their path tried before anything else is done."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.text import printable
+
+
+def check_writable(path: str, what: str) -> None:
+    """Raises UsageError when no file can be written to the path; leaves nothing behind. what: names it."""
+    target = Path(path)
+    try:
+        if target.exists() and not target.is_file():
+            raise UsageError(f"{what} {printable(path)} is there and is no file; name a file")
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+        if target.exists() and not os.access(target, os.W_OK):
+            raise UsageError(f"{what} {printable(path)} must not be overwritten: no permission")
+    except (OSError, ValueError) as error:  # ValueError: a path with a null in it
+        raise UsageError(f"cannot write {what} {printable(path)}: {getattr(error, 'strerror', error)}") from error
+
+
+@contextmanager
+def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
+    """A stream beside the path, which takes its place when all of it is on the disk. Raises OSError."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise

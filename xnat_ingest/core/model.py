@@ -1,0 +1,201 @@
+"""The nouns of this program, as immutable data. Words: docs/design.md, section 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xnat_ingest.core import text as naming
+
+VerdictWord = Literal["verified", "counted", "missing", "conflict", "failed", "unverified", "skipped"]
+
+# Reasons for setting a file aside that do not spoil a run (exit 0); all others are problems (exit 3).
+NOTES = frozenset(
+    {
+        "excluded",
+        "not-dicom",
+        "nested-archive",
+        "duplicate",
+        "dicomdir",
+        "server-filter",
+        "session-exists",
+        "link",
+        "other-shard",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file below ROOT. path: relative, '/'-separated, undecodable bytes as surrogates; size in bytes."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file that was seen and is not sent, with exactly one reason."""
+
+    path: str
+    reason: str
+    detail: str = ""
+
+    @property
+    def is_problem(self) -> bool:
+        return self.reason.partition(":")[0] not in NOTES
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One DICOM object in one file.
+
+    size: bytes of the file; pixel_bytes: bytes its pixel data takes in the file, 0 when there is none or when the
+    data set is deflated; series_number, instance_number: as written, "" when absent; tags: the values of the
+    keywords that rules and label templates asked for.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    sop_class: str
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+    series_number: str
+    instance_number: str
+    modality: str
+    series_description: str
+    transfer_syntax: str
+    pixel_bytes: int
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The file name that XNAT's default template gives this instance: the identity that listings show."""
+        hashed = naming.uid_hash(self.sop_class, self.sop_uid)
+        return naming.stored_name(self.study_uid, self.series_number, self.instance_number, hashed)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that the report names beside single files. kind: docs/design.md 3.4; sessions: labels."""
+
+    kind: str
+    detail: str
+    sessions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One imaging study under one project, subject and label. folder: where it lies below ROOT."""
+
+    project: str
+    subject: str
+    label: str
+    study_uid: str
+    folder: str
+    instances: tuple[Instance, ...]
+    conflicts: tuple[Problem, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return sum(i.size for i in self.instances)
+
+    @property
+    def title(self) -> str:
+        return f"{self.project}/{self.subject}/{self.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    project: str
+    sessions: tuple[Session, ...]
+    set_aside: tuple[SetAside, ...]
+    problems: tuple[Problem, ...]
+    files_seen: int
+
+    @property
+    def planned(self) -> int:
+        return sum(len(s.instances) for s in self.sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a transport claims about one part. Proves nothing: a verdict comes from what the server lists.
+
+    uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read, and
+    then instances, those that were taken, is empty, too; refused: instances that the server will not take,
+    SOPInstanceUID -> why; attempts: request bodies; disturbed: something was repeated, so what is stored must be
+    compared before it is closed; notes: what was noticed -> in how many instances, never a value from a header.
+    """
+
+    uris: tuple[str, ...]
+    instances: tuple[Instance, ...]
+    bytes: int
+    refused: Mapping[str, str] = field(default_factory=dict)
+    attempts: int = 1
+    disturbed: bool = False
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the server was seen to hold of one session.
+
+    verified, counted, already_there: instances; missing, failed, unverified: instance -> why, by SOPInstanceUID;
+    cause: the error that ended a failed session.
+    """
+
+    word: VerdictWord
+    uri: str = ""
+    verified: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
+    already_there: int = 0
+    missing: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    unverified: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    cause: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One session's end: its plan, its verdict, what it took. seconds: wall time; attempts: part bodies sent."""
+
+    session: Session
+    verdict: Verdict
+    seconds: float = 0.0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole run, for its report. started, finished: ISO 8601 with zone; totals: docs/design.md 3.4; launch: what
+    XNAT's container service says of it, empty elsewhere."""
+
+    command: str
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    problems: tuple[Problem, ...]
+    totals: Mapping[str, float]
+    exit_code: int
+    started: str
+    finished: str
+    server: str = ""
+    destination: str = ""
+    transport: str = ""
+    launch: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for whoever shows or logs it. name: docs/design.md, events; fields: JSON values."""
+
+    name: str
+    fields: Mapping[str, object]
+
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,60 @@
+"""How a run is ended from outside: a flag that a signal sets, and waits that look at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+from xnat_ingest.core.errors import Stopped
+
+# How long what is under way may take to end after a signal, in seconds: `docker stop` kills after 10.
+GRACE = 4.0
+T = TypeVar("T")
+
+
+class Stop:
+    """Set by a signal; asked for by everything that can take long."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def check(self) -> None:
+        if self.signum:
+            raise Stopped(self.signum)
+
+
+def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
+    """A wait that a signal ends. seconds: how long at most."""
+
+    def pause(seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+            check_stop()
+
+    return pause
+
+
+def patiently(work: Callable[[], T], stop: Stop, grace: float) -> T:
+    """Does the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="run")
+    future = pool.submit(work)
+    try:
+        await_all([future], stop, grace)
+        if not future.done():
+            raise Stopped(stop.signum)
+        return future.result()
+    finally:
+        pool.shutdown(wait=not stop.signum)
+
+
+def await_all(futures: Sequence[Future[Any]], stop: Stop, grace: float) -> None:
+    """Waits for all of them; after a signal only for grace seconds, since one may hang in a silent request."""
+    pending = set(futures)
+    deadline = 0.0
+    while pending and not (deadline and time.monotonic() > deadline):
+        pending = wait(pending, timeout=0.2).not_done
+        if stop.signum and not deadline:
+            deadline = time.monotonic() + grace

@@ -1,0 +1,207 @@
+"""What is already on the server decides what is sent: the table of docs/guarantees.md as one pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from xnat_ingest.core.model import Instance, Problem, Session
+from xnat_ingest.xnat.archive import NOWHERE, Comparison, Holding, Known, compare
+from xnat_ingest.xnat.prearchive import STUCK, Row, command_for
+
+# What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
+PASSED = (
+    "Session processing may already be in progress",
+    "Duplicate archive attempt",
+    "Session already exists with matching files",
+    "Session already exists with the same resources",
+    "non-DICOM (or non-parsable DICOM) files",  # somebody's file was still on its way
+)
+# The modalities that make a session what it is: a row without them would give a merge another type.
+LEADING = {
+    "xnat:mrSessionData": ("MR",),
+    "xnat:petSessionData": ("PT",),
+    "xnat:ctSessionData": ("CT",),
+    "xnat:petmrSessionData": ("PT", "MR"),
+    "xnat:usSessionData": ("US",),
+    "xnat:xaSessionData": ("XA",),
+    "xnat:crSessionData": ("CR",),
+    "xnat:dxSessionData": ("DX",),
+    "xnat:nmSessionData": ("NM",),
+    "xnat:mgSessionData": ("MG",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was found about one session. sessions: archived ones with its label or its study; holding: the files of
+    the archived one with its label; rows: prearchive rows with its label or study; log: the server's last word on a
+    row that is stuck; custom_names: the site is known to name files in its own way; splits_petmr: the project keeps
+    PET and MR apart; by_dicom: the session goes to a DICOM receiver."""
+
+    sessions: Sequence[Known] = ()
+    holding: Holding = NOWHERE
+    rows: Sequence[Row] = ()
+    log: str = ""
+    custom_names: bool = False
+    splits_petmr: bool = False
+    by_dicom: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """conflict: why nothing is sent; lacks: what is to be sent, but for what our row holds; row: ours, to be joined
+    and closed; overwrite: a closing must replace files that the archive has."""
+
+    archive: Comparison
+    lacks: tuple[Instance, ...] = ()
+    conflict: Problem | None = None
+    row: Row | None = None
+    overwrite: bool = False
+    notes: tuple[Problem, ...] = ()
+
+
+def judge(
+    session: Session, standing: Standing, mode: str = "resume", doubtful: frozenset[str] = frozenset()
+) -> Decision:
+    """Archive and rows are judged together; no mode deletes anything. mode: --existing, `skip` and `fail` having been
+    settled before; doubtful: archived copies that may be cut, to be sent again."""
+    archive = compare(session.instances, standing.holding)
+    if doubtful:
+        cut = dict.fromkeys(doubtful, "the archived copy may be cut: an upload was broken off")
+        archive = replace(archive, verified=archive.verified - doubtful, lacking={**archive.lacking, **cut})
+    if conflict := _conflict(session, standing, archive, mode):
+        return Decision(archive, conflict=conflict)
+    lacks = tuple(i for i in session.instances if mode == "overwrite" or i.sop_uid in archive.lacking)
+    if not lacks:
+        return Decision(archive, notes=tuple(_stale(session, row) for row in standing.rows))
+    row, conflict = _our_row(session, standing)
+    company, strangers = _company(session, standing, archive, lacks)
+    if strangers:
+        conflict = conflict or _problem(
+            session,
+            "sent-by-another-tool",
+            f"the archived session would change its type without its {strangers} instances, which lie there under "
+            "names that do not tell them; send all of it again with --existing overwrite",
+        )
+    overwrite = bool(company) or (mode == "overwrite" and bool(standing.holding.sizes))
+    overwrite |= bool(archive.other_names) or any(i.name in standing.holding.sizes for i in lacks)
+    return Decision(archive, (*lacks, *company), conflict, row, overwrite)
+
+
+def closes_again(log: str) -> bool:
+    """Whether a row that is stuck with this log may simply be closed once more."""
+    return any(text in log for text in PASSED)
+
+
+def _company(
+    session: Session, standing: Standing, archive: Comparison, lacks: Sequence[Instance]
+) -> tuple[tuple[Instance, ...], str]:
+    """Archived instances to send along, so that the row's modalities give the session the type that it has; and a
+    modality of which none can go, since sent under its own name it would be there twice."""
+    there = archive.seen if standing.custom_names else archive.verified
+    ours = next((k for k in standing.sessions if k.label.casefold() == session.label.casefold()), None)
+    found: list[Instance] = []
+    for modality in LEADING.get(ours.xsi_type, ()) if ours else ():
+        if any(i.modality == modality for i in lacks):
+            continue
+        archived = [i for i in session.instances if i.modality == modality and i.sop_uid in archive.seen]
+        if friend := next((i for i in archived if i.sop_uid in there), None):
+            found.append(friend)
+        elif archived:
+            return (), modality
+    return tuple(found), ""
+
+
+def _conflict(session: Session, standing: Standing, archive: Comparison, mode: str) -> Problem | None:
+    modalities = {i.modality for i in session.instances}
+    if standing.splits_petmr and {"PT", "MR"} <= modalities:
+        return _problem(
+            session,
+            "petmr-split",
+            "it holds PET and MR, which this project keeps in two sessions; upload each with -S, -E and --include "
+            "Modality=... under a label of its own",
+        )
+    for known in standing.sessions:
+        if problem := _against(session, known, archive, mode):
+            return problem
+    if mode == "overwrite" or not archive.other_names or standing.custom_names:
+        return None
+    numbers = "; ".join(f"{uid}: {there} of {planned}" for uid, (there, planned) in archive.other_names.items())
+    return _problem(
+        session,
+        "sent-by-another-tool",
+        f"the archived session has series under file names that do not tell instances, in other numbers ({numbers}); "
+        "send all of it again with --existing overwrite, or leave them out with --exclude SeriesInstanceUID=...",
+    )
+
+
+def _against(session: Session, known: Known, archive: Comparison, mode: str) -> Problem | None:
+    """What an archived session with the same label or study has against this one."""
+    other_label = _problem(
+        session,
+        "other-label",
+        f"session {known.label} of subject {known.subject} is archived already, with its study or, but for the case of "
+        "letters, its label; upload it under that label (-S and -E), or remove that session in XNAT first",
+    )
+    if known.label.casefold() != session.label.casefold():
+        return other_label
+    if known.subject.casefold() != session.subject.casefold():
+        return _problem(
+            session,
+            "other-subject",
+            f"the label {known.label} already belongs to subject {known.subject}; "
+            "give another label (--session-label, or -S and -E)",
+        )
+    if known.label != session.label:
+        return other_label
+    # An anonymised session has another study UID and our names all the same: the server made them on receipt.
+    all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
+    if known.study_uid and known.study_uid != session.study_uid and not all_there:
+        return _problem(
+            session,
+            "other-study",
+            f"the archived session {known.label} holds another study; "
+            "give another label (--session-label, or -S and -E)",
+        )
+    return None
+
+
+def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem | None]:
+    for row in standing.rows:
+        where = f"the prearchive row {row.uri}"
+        if not row.is_ours(session, by_dicom=standing.by_dicom):
+            return None, _problem(
+                session,
+                "foreign-row",
+                f"{where} (subject {row.subject}, session {row.label}, status {row.status}) was not made by this "
+                f"program for this session; {_ways(row)}",
+            )
+        if row.status in STUCK and not closes_again(standing.log):
+            said = f" ({standing.log})" if standing.log else ""
+            return None, _problem(
+                session,
+                "stale-row",
+                f"{where} is in status {row.status}{said}; {_ways(row)}",
+            )
+    if len(standing.rows) > 1:
+        ways = "; ".join(command_for(row.uri, "delete") for row in standing.rows)
+        return None, _problem(
+            session, "stale-row", f"several prearchive rows hold this session; delete all but one: {ways}"
+        )
+    return (standing.rows[0] if standing.rows else None), None
+
+
+def _ways(row: Row) -> str:
+    archive, delete = command_for(row.uri, "archive"), command_for(row.uri, "delete")
+    return f"archive it ({archive}) or delete it ({delete}), then run again"
+
+
+def _stale(session: Session, row: Row) -> Problem:
+    way = command_for(row.uri, "delete")
+    text = f"the archive holds everything; the prearchive row {row.uri} is left over; delete it: {way}"
+    return _problem(session, "stale-row", text)
+
+
+def _problem(session: Session, kind: str, detail: str) -> Problem:
+    return Problem(kind, f"{session.title}: {detail}", (session.label,))

@@ -1,0 +1,293 @@
+"""One session's way to the server: ask, send what lacks, close once, look what is there (docs/design.md, section 4)."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+
+from xnat_ingest.core.errors import IngestError, SessionTrouble, Stopped, kind_of
+from xnat_ingest.core.model import Event, Instance, Problem, Session, Verdict, VerdictWord
+from xnat_ingest.delivery import direct_archive
+from xnat_ingest.delivery.commit import Closing, LiveRow
+from xnat_ingest.delivery.context import Site
+from xnat_ingest.delivery.decision import Decision, Standing, judge
+from xnat_ingest.delivery.prearchive_session import NO_ROW, OurRow
+from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.xnat import prearchive
+from xnat_ingest.xnat.archive import NOWHERE, Comparison, compare, in_archive, in_row
+
+# Seconds; a server takes a session to be complete when nothing has come for 5 minutes, and looks once a minute.
+ARCHIVE_LIMIT = 600.0
+NOT_TAKEN = "the server answered success and took none of the files sent with it"
+# Rounds of waiting for a busy row, and of comparing and sending again before a closing.
+ROUNDS = 3
+
+
+def look(site: Site, session: Session) -> Standing:
+    """What the server holds of a session, archive and prearchive; waits while the server works on a row of it."""
+    label, study = session.label.casefold(), session.study_uid
+    fresh = False
+    for _ in range(ROUNDS):
+        rows = [
+            row
+            for row in site.rows(session.project, fresh=fresh)
+            if row.label.casefold() == label or row.study_uid == study
+        ]
+        busy = [row for row in rows if row.is_busy]
+        if not busy:
+            break
+        for row in busy:
+            prearchive.settle(site.rest, row.uri, site.patience.pause)
+        site.patience.pause(prearchive.STILL / 20)
+        fresh = True
+    else:
+        text = f"the server is still busy with row {busy[0].uri} ({busy[0].status}); run again later"
+        raise SessionTrouble("live-row", text)
+    # A row that went may just have become an archived session.
+    known = site.known(session.project, fresh=fresh)
+    sessions = [k for k in known if k.label.casefold() == label or k.study_uid == study]
+    ours = next((k for k in sessions if k.label.casefold() == label), None)
+    holding = in_archive(site.rest, ours.accession) if ours else NOWHERE
+    log = next((prearchive.last_log(site.rest, row.uri) for row in rows if row.status in prearchive.STUCK), "")
+    project = site.projects[session.project]
+    by_dicom = not site.transport.names_rows
+    return Standing(sessions, holding, rows, log, project.custom_names, project.splits_petmr, by_dicom)
+
+
+def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
+    """The session's verdict and the number of request bodies it took. Raises Stopped, and nothing else of ours."""
+    delivery = _Delivery(site, session)
+    try:
+        return delivery.run(), delivery.sending.attempts
+    except Stopped:
+        raise
+    except IngestError as error:
+        return delivery.given_up(error), delivery.sending.attempts
+
+
+class _Delivery:
+    def __init__(self, site: Site, session: Session) -> None:
+        self.site = site
+        self.session = session
+        in_order = any(site.in_order(i.path) for i in session.instances[:1])
+        self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop, in_order=in_order)
+        self._direct = direct_archive.Direct(site, session, in_order=in_order) if site.direct else None
+        self.before = compare((), NOWHERE)  # what the archive held when we came
+        self.notes: list[Problem] = []
+        self.archive_uri = ""
+        self.row = OurRow(site, session, self.sending)
+        self._mode = site.existing
+        self._trusted = False  # whether the archive holds what this run put there undisturbed
+        self._mine: set[str] = set()  # what this run has sent: it was not there already
+        self._replaced: frozenset[str] = frozenset()  # with mode overwrite: what our row holds anew
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        title, label = self.session.title, (self.session.label,)
+        told = (f"{title}: {what}, {number} instances" for what, number in self.sending.told.items())
+        return (*self.notes, *(Problem("receiver-note", text, label) for text in told))
+
+    def run(self) -> Verdict:
+        deadline = time.monotonic() + prearchive.STILL_LIMIT
+        while True:
+            try:
+                return self._run()
+            except LiveRow as live:
+                self._wait_for_others(live, last=time.monotonic() > deadline)
+
+    def _run(self) -> Verdict:
+        standing = look(self.site, self.session)
+        decision = judge(self.session, standing, self._mode, self._doubtful(standing))
+        self.archive_uri = standing.holding.uri
+        if decision.conflict:
+            self.site.emit(Event("warning", {"text": decision.conflict.detail}))
+            return conflict(self.session, decision.conflict)
+        self.before = decision.archive
+        self.notes += decision.notes
+        self.row.overwrite = decision.overwrite
+        if not decision.lacks:
+            self.sending.tell(self.session.instances)
+            return self._verdict(decision.archive, self._already(decision.archive.seen))
+        if self._direct and not decision.row and not standing.sessions:
+            self._go_direct(decision.lacks)
+            return self._run()
+        self.sending.disturbed = False
+        there = self.row.join(decision, standing.holding)
+        seen = decision.archive.seen | there
+        if self._mode == "overwrite":
+            seen = there
+        self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
+        self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self.row.check)
+        if not self.site.transport.names_rows and not self.row.may_edit:
+            return self._wait_for_archive(self._already(seen))
+        if not self.sending.uri and self.row.goes_direct:
+            self.row.goes_direct = False  # the receiver archives by itself: what is left, the next look shows
+            direct_archive.finish(self.site, self.session)
+            if not standing.sessions and {i.sop_uid for i in decision.lacks} <= self.sending.taken:
+                self._mode = "resume"  # nothing was there to be overwritten
+            return self._run()
+        if not self.sending.uri and not self.site.transport.names_rows and self.sending.taken:
+            raise SessionTrouble("rerouted", NO_ROW)
+        if self.sending.uri:
+            self._reconcile(decision.lacks)
+            if self._mode == "overwrite":  # once it is closed, a new copy cannot be told from the old one
+                held = compare(decision.lacks, self.row.built(self.sending.uri)).seen
+                self._replaced = held & self.sending.taken
+            self._close()
+        return self._prove(decision, self._already(seen))
+
+    def _go_direct(self, lacks: tuple[Instance, ...]) -> None:
+        """Past the prearchive, once; what does not go so goes by way of it afterwards."""
+        way, self._direct = self._direct, None
+        assert way is not None  # noqa: S101 - whoever comes here has looked
+        try:
+            way.send(lacks)
+        finally:
+            self.sending.attempts += way.sending.attempts
+        self._mine |= way.sending.taken
+        if {i.sop_uid for i in lacks} <= way.sending.taken and not way.sending.uri:
+            self._mode = "resume"  # all of it is this run's: nothing that was there is left to be overwritten
+            self._trusted = not way.sending.disturbed
+
+    def _already(self, seen: frozenset[str]) -> int:
+        return len(seen - self._mine - self.sending.taken)
+
+    def _doubtful(self, standing: Standing) -> frozenset[str]:
+        """With direct archive, an upload that was cut off is archived by the server itself, with whatever it holds of
+        the last file: copies whose length nobody else's explains are sent again."""
+        if self.site.direct is None or self._trusted:
+            return frozenset()
+        instances, holding = self.session.instances, standing.holding
+        return compare(instances, holding).verified - self.row.whole(instances, holding, in_peace=True)
+
+    def _wait_for_archive(self, already: int) -> Verdict:
+        """Without the right to close, or to see a row's files: until the server has archived it by itself."""
+        never = self.sending.failed.keys() | self.sending.untaken
+        if self._mode == "overwrite":
+            why = "accepted by the DICOM receiver; without edit right a new copy cannot be told from an old one"
+            sent = {i.sop_uid: why for i in self.session.instances if i.sop_uid not in never}
+            failed = dict.fromkeys(self.sending.untaken, NOT_TAKEN) | self.sending.failed
+            word: VerdictWord = "failed" if failed else "unverified"
+            return Verdict(word, failed=failed, unverified=sent, problems=self.problems)
+        deadline = time.monotonic() + ARCHIVE_LIMIT
+        while (now := self._now()).lacking.keys() - never and time.monotonic() < deadline:
+            self.site.patience.pause(min(10.0, ARCHIVE_LIMIT / 10))
+        verdict = self._verdict(now, already)
+        if not verdict.missing:
+            return verdict
+        why = "accepted by the DICOM receiver, and not in the archive yet; more is not to be seen without edit right"
+        return replace(verdict, word="unverified", missing={}, unverified=dict.fromkeys(verdict.missing, why))
+
+    def _wait_for_others(self, live: LiveRow, *, last: bool) -> None:
+        text = f"row {live.uri}: {live.sign}"
+        self.site.emit(Event("warning", {"text": f"{self.session.title}: {text}; waiting until it stands still"}))
+        if last or not prearchive.wait_until_still(self.site.rest, live.uri, self.site.patience.pause):
+            raise SessionTrouble("live-row", f"{text}; nothing was closed. Run again when that has ended")
+        # Whoever waited with us is not to come back in the same moment.
+        self.site.patience.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
+        note = Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,))
+        if note not in self.notes:
+            self.notes.append(note)
+        self.site.known(self.session.project, fresh=True)
+        self.site.rows(self.session.project, fresh=True)
+
+    def _reconcile(self, lacks: tuple[Instance, ...]) -> None:
+        """After any disturbance: list what is stored, and send again what is not there whole, before closing."""
+        for _ in range(ROUNDS):
+            if not (self.sending.disturbed and self.sending.uri):
+                break
+            self.sending.disturbed = False
+            wanted = tuple(i for i in lacks if i.sop_uid not in self.sending.failed)
+            whole = self.row.whole(wanted, self.row.built(self.sending.uri), in_peace=False)
+            self.sending.send([i for i in wanted if i.sop_uid not in whole], self.row.check)
+        if self.sending.disturbed:
+            text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
+            raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
+        self.row.refuse_broken_copies(lacks)
+
+    def _close(self) -> None:
+        Closing(
+            self.site,
+            self.session,
+            self.sending.uri,
+            overwrite=self.row.overwrite,
+            is_archived=bool(self.archive_uri),
+        ).close()
+
+    def _prove(self, decision: Decision, already: int) -> Verdict:
+        if self.site.verify:
+            return self._verdict(self._not_replaced(self._now()), already)
+        failed, untaken = self.sending.failed, self.sending.untaken
+        lacks = {i.sop_uid for i in decision.lacks}
+        missing = dict.fromkeys(untaken - failed.keys(), NOT_TAKEN)
+        sent = {uid: "not looked for (--no-verify)" for uid in lacks if uid not in failed and uid not in untaken}
+        word: VerdictWord = "failed" if failed else "missing" if missing else "unverified"
+        archive = decision.archive
+        seen, counted = archive.verified - lacks, archive.counted - lacks
+        uri = self.sending.uri or self.archive_uri
+        return Verdict(word, uri, seen, counted, already, missing, failed, sent, self.problems)
+
+    def _not_replaced(self, now: Comparison) -> Comparison:
+        """With --existing overwrite, what our row did not hold is there all the same, but it is the old copy."""
+        if self._mode != "overwrite":
+            return now
+        old = dict.fromkeys(now.seen - self._replaced, "not replaced: the copy there is the old one")
+        return Comparison(now.verified - old.keys(), now.counted - old.keys(), {**now.lacking, **old}, {})
+
+    def _now(self) -> Comparison:
+        rest, session = self.site.rest, self.session
+        if self.site.destination == "prearchive":
+            now = compare(session.instances, in_row(rest, self.sending.uri) if self.sending.uri else NOWHERE)
+            if self._mode == "overwrite":
+                return now
+            seen = now.verified | self.before.verified
+            counted = (now.counted | self.before.counted) - seen
+            there = seen | counted
+            return Comparison(seen, counted, {u: why for u, why in now.lacking.items() if u not in there}, {})
+        path = f"/data/projects/{session.project}/subjects/{session.subject}/experiments/{session.label}"
+        item = rest.item(path)
+        if item is None:
+            return compare(session.instances, NOWHERE)
+        holding = in_archive(rest, str(item["ID"]))
+        self.archive_uri = holding.uri
+        return compare(session.instances, holding)
+
+    def _verdict(self, now: Comparison, already: int) -> Verdict:
+        seen = now.seen
+        missing = {uid: why for uid, why in now.lacking.items() if uid not in self.sending.failed}
+        failed = {uid: why for uid, why in self.sending.failed.items() if uid not in seen}
+        word: VerdictWord = "verified"
+        if failed:
+            word = "failed"
+        elif missing:
+            word = "missing"
+        elif now.counted:
+            word = "counted"
+        uri = self.archive_uri
+        if self.site.destination == "prearchive" and self.sending.uri:
+            uri = self.sending.uri
+        return Verdict(word, uri, now.verified, now.counted, already, missing, failed, problems=self.problems)
+
+    def given_up(self, error: IngestError) -> Verdict:
+        """The verdict when an error ended the session: what the archive held before is still there."""
+        problem = Problem(kind_of(error), f"{self.session.title}: {error}", (self.session.label,))
+        before = compare((), NOWHERE) if self._mode == "overwrite" else self.before  # old copies are not what was asked
+        seen = before.seen
+        failed = {i.sop_uid: str(error) for i in self.session.instances if i.sop_uid not in seen}
+        return Verdict(
+            "failed",
+            self.sending.uri,
+            before.verified,
+            before.counted,
+            self._already(seen),
+            failed=failed | {uid: why for uid, why in self.sending.failed.items() if uid not in seen},
+            problems=(*self.problems, problem),
+            cause=error,
+        )
+
+
+def conflict(session: Session, *problems: Problem) -> Verdict:
+    """The verdict of a session of which nothing is sent."""
+    why = problems[0].kind
+    return Verdict("conflict", failed={i.sop_uid: why for i in session.instances}, problems=problems)

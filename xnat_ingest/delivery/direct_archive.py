@@ -1,0 +1,115 @@
+"""Straight into the archive, past the prearchive, as far as the server lets a session.
+
+XNAT falls back to the prearchive without a word, file by file: where the session's folder is there already, where its
+row no longer receives, where PET and MR are to be separated. And what it has received so, it cannot list. So nothing
+is proven here: what this leaves undone, the ordinary way finds and finishes afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from xnat_ingest.core.errors import ServerSaid, SessionTrouble
+from xnat_ingest.core.model import Event, Instance, Session
+from xnat_ingest.delivery.context import Site
+from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
+from xnat_ingest.xnat.prearchive import SETTLE_LIMIT
+
+# The server completes such a session by itself, too, when nothing has come for some minutes.
+RECEIVING = "RECEIVING"
+
+
+def address_of(session: Session) -> str:
+    return f"/xapi/direct-archive/{session.project}/{session.study_uid}/{session.label}"
+
+
+def status_of(rest: Rest, session: Session) -> str:
+    """The status of the session's row on its way into the archive, "" when there is none."""
+    address = address_of(session)
+    reply = rest.request("GET", address, accept=(200, 404))
+    if reply.status == 404:
+        return ""
+    try:
+        return str(json.loads(reply.text)["status"]).upper()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ServerSaid(f"GET {address} (no row in the answer)", reply.status, "") from error
+
+
+def is_receiving(rest: Rest, session: Session) -> bool:
+    return status_of(rest, session) == RECEIVING
+
+
+class _FellBack(Exception):
+    """The first files went into the prearchive: no more are to follow them this way."""
+
+
+class Direct:
+    """One session's direct way. sending: what became of its parts."""
+
+    def __init__(self, site: Site, session: Session, *, in_order: bool) -> None:
+        assert site.direct is not None  # noqa: S101 - whoever has no such way does not come here
+        self._site = site
+        self._session = session
+        self._sending = Sending(
+            session,
+            site.direct,
+            site.parts,
+            site.emit,
+            site.check_stop,
+            direct=address_of(session),
+            in_order=in_order,
+        )
+
+    @property
+    def sending(self) -> Sending:
+        return self._sending
+
+    def send(self, instances: Sequence[Instance]) -> None:
+        """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
+        if status_of(self._site.rest, self._session) not in ("", RECEIVING):
+            _wait(self._site, self._session)  # another run's, in the middle of being archived
+            self._site.known(self._session.project, fresh=True)
+            return
+        try:
+            self._sending.send(instances, self._fall_back)
+        except _FellBack:
+            text = f"{self._session.title}: the server takes it by way of the prearchive, not directly"
+            self._site.emit(Event("warning", {"text": text}))
+        if self._sending.went_direct:
+            finish(self._site, self._session)
+
+    def _fall_back(self) -> bool:
+        raise _FellBack
+
+
+def finish(site: Site, session: Session) -> None:
+    """Has the server archive what it took, and waits until it has. Raises IngestError.
+
+    Without the right to ask for it, or with a file still under way, the server does it when nothing more comes.
+    """
+    site.check_stop()
+    try:
+        site.rest.request("POST", address_of(session), accept=(200, 404), timeout=CLOSING_TIMEOUT)
+    except ServerSaid as error:
+        if error.status < 500:
+            raise
+        site.emit(Event("warning", {"text": f"{session.title}: {error}; waiting for the server"}))
+    _wait(site, session)
+    site.known(session.project, fresh=True)
+
+
+def _wait(site: Site, session: Session) -> None:
+    """Until the row is gone: into the archive, or, when that failed, into the prearchive."""
+    deadline = time.monotonic() + SETTLE_LIMIT
+    wait = 0.2
+    while (status := status_of(site.rest, session)) and status != "ERROR":
+        if time.monotonic() > deadline:
+            raise SessionTrouble(
+                "server-fault",
+                f"the server is still busy archiving {address_of(session)} ({status}); run again later",
+            )
+        site.patience.pause(wait)
+        wait = min(wait * 1.5, 5.0)

@@ -1,0 +1,229 @@
+"""What is asked of the server before or instead of sending: projects, existing sessions, `verify`, `plan --online`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from xnat_ingest.core.errors import Refused
+from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside, Verdict, VerdictWord
+from xnat_ingest.core.text import printable
+from xnat_ingest.delivery.context import Site
+from xnat_ingest.delivery.decision import judge
+from xnat_ingest.delivery.deliver import conflict, look
+from xnat_ingest.planning.conflicts import Draft, mark_conflicts
+from xnat_ingest.xnat.archive import NOWHERE, compare, in_archive, in_row
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.projects import Project, SiteRules
+from xnat_ingest.xnat.series_filter import Filter, NotEvaluated
+from xnat_ingest.xnat.tables import Row
+
+
+def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
+    """The session against the archive and against prearchive rows of it that are ready to be listed."""
+    label = session.label.casefold()
+    known = next((k for k in site.known(session.project) if k.label.casefold() == label), None)
+    mine = known is not None and known.subject.casefold() == session.subject.casefold()
+    holding = in_archive(site.rest, known.accession) if known and mine else NOWHERE
+    archive = compare(session.instances, holding)
+    verified, counted, uri = archive.verified, archive.counted, holding.uri
+    if archive.lacking:
+        for row in site.rows(session.project, fresh=True):
+            if row.belongs_to(session) and row.status == "READY":
+                there = compare(session.instances, in_row(site.rest, row.uri))
+                verified |= there.verified
+                counted |= there.counted
+                uri = uri or row.uri
+    counted -= verified
+    missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
+    notes: tuple[Problem, ...] = ()
+    if not missing and archive.lacking and site.destination != "prearchive":
+        text = f"{session.title}: {len(archive.lacking)} instances lie in the prearchive ({uri}), not in the archive"
+        notes = (Problem("not-archived", text, (session.label,)),)
+    word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
+    return Verdict(word, uri, verified, counted, missing=missing, problems=notes), 0
+
+
+def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
+    """What an upload would find: a conflict, or how much is there already."""
+    standing = look(site, session)
+    decision = judge(session, standing, site.existing)
+    if decision.conflict:
+        return conflict(session, decision.conflict), 0
+    lacks = {i.sop_uid: "only planned" for i in decision.lacks}
+    archive = decision.archive
+    word: VerdictWord = "unverified" if lacks else "counted" if archive.counted else "verified"
+    seen = len(archive.seen)
+    verified, counted = archive.verified - lacks.keys(), archive.counted - lacks.keys()
+    return Verdict(word, standing.holding.uri, verified, counted, seen, unverified=lacks), 0
+
+
+def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) -> Plan:
+    """The plan with every session under its project's canonical id, what the projects hold being known. A project
+    that must not be used puts its sessions in conflict; the others go on."""
+    canonical: dict[str, str] = {}
+    refused: dict[str, Refused] = {}
+    for name in dict.fromkeys(session.project for session in plan.sessions):
+        try:
+            project = site.projects.get(name) or ask(site.rest, name)
+        except Refused as error:
+            refused[name] = error
+            continue
+        canonical[name] = project.id
+        site.projects[project.id] = project
+    if not canonical and refused:
+        raise next(iter(refused.values()))
+    sessions = []
+    for session in plan.sessions:
+        if refusal := refused.get(session.project):
+            problem = Problem("refused", f"{session.title}: {refusal}", (session.label,))
+            sessions.append(replace(session, conflicts=(*session.conflicts, problem)))
+        else:
+            sessions.append(replace(session, project=canonical[session.project]))
+    return _merged(replace(plan, sessions=tuple(sessions)), several_names=len(canonical) > len(site.projects))
+
+
+def _merged(plan: Plan, *, several_names: bool) -> Plan:
+    """The plan with the conflicts that show only when an alias and an id turn out to be one project."""
+    if not several_names:
+        return plan
+    drafts = [Draft(session, session.subject, ()) for session in plan.sessions]
+    sessions, conflicts = mark_conflicts(drafts, by_study=False)
+    new = tuple(problem for problem in conflicts if problem not in plan.problems)
+    clean = tuple(replace(s, conflicts=tuple(dict.fromkeys(s.conflicts))) for s in sessions)
+    return replace(plan, sessions=clean, problems=(*plan.problems, *new))
+
+
+def find_existing(site: Site, plan: Plan) -> list[Session]:
+    """Sessions that are archived under the same subject and label, whatever they hold."""
+    found = []
+    for session in plan.sessions:
+        if session.conflicts:
+            continue
+        for known in site.known(session.project):
+            same_label = known.label.casefold() == session.label.casefold()
+            if same_label and known.subject.casefold() == session.subject.casefold():
+                found.append(session)
+    return found
+
+
+def set_aside_existing(site: Site, plan: Plan) -> Plan:
+    """`--existing skip`: the files of archived sessions are set aside; the sessions stay, empty."""
+    skipped = {id(session) for session in find_existing(site, plan)}
+    gone = [instance for session in plan.sessions if id(session) in skipped for instance in session.instances]
+    aside = tuple(SetAside(instance.path, "session-exists") for instance in gone)
+    sessions = (replace(s, instances=()) if id(s) in skipped else s for s in plan.sessions)
+    return replace(plan, sessions=tuple(sessions), set_aside=(*plan.set_aside, *aside))
+
+
+def filter_keywords(rules: SiteRules, projects: Iterable[Project]) -> frozenset[str]:
+    """The elements that a scan must keep for the filters known before it. projects: none where folders name them."""
+    filters = [rules.filter, *(project.filter for project in projects)]
+    return frozenset[str]().union(*(one.keywords for one in filters if isinstance(one, Filter)))
+
+
+def set_aside_filtered(plan: Plan, rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]) -> Plan:
+    """What the series import filters would drop is set aside; sessions stay, empty ones too. Those in conflict are
+    left alone. projects: by id; kept: the elements that the scan kept for the filters."""
+    filtering = _Filtering(rules, projects, kept)
+    sessions = [s if s.conflicts else replace(s, instances=filtering.passed(s)) for s in plan.sessions]
+    return replace(
+        plan,
+        sessions=tuple(sessions),
+        set_aside=(*plan.set_aside, *filtering.aside),
+        problems=(*plan.problems, *filtering.problems()),
+    )
+
+
+class _Filtering:
+    """What the filters of a site and its projects do to a plan, and what is to be said of it."""
+
+    def __init__(self, rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]) -> None:
+        self.rules = rules
+        self.projects = projects
+        self.kept = kept
+        self.aside: list[SetAside] = []
+        self._dropped: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self._unsure: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+    def passed(self, session: Session) -> tuple[Instance, ...]:
+        if filters := list(self._filters(session)):
+            return tuple(i for i in session.instances if not self._drops(i, filters, session.label))
+        return session.instances
+
+    def _filters(self, session: Session) -> Iterable[tuple[str, Filter]]:
+        """As the server asks them, the site's first; each with its name."""
+        project = self.projects.get(session.project)
+        named = [("the site's", self.rules.filter)]
+        if project:
+            named.append((f"project {project.id}'s", project.filter))
+        for whose, found in named:
+            if isinstance(found, Filter) and not found.keywords <= self.kept:
+                lacking = ", ".join(sorted(found.keywords - self.kept))
+                found = NotEvaluated(f"it looks at {lacking}, which was not read")  # noqa: PLW2901
+            if isinstance(found, NotEvaluated):
+                self._unsure[whose, found.reason][session.label] += len(session.instances)
+            elif found:
+                yield f"{whose} series import filter ({found.mode})", found
+
+    def _drops(self, instance: Instance, filters: list[tuple[str, Filter]], label: str) -> bool:
+        for whose, one in filters:
+            verdict = one.drops(instance)
+            if isinstance(verdict, str):
+                self.aside.append(SetAside(instance.path, f"server-filter:{verdict}", f"{whose} drops it"))
+                self._dropped[whose, verdict][label] += 1
+                return True
+            if verdict:
+                self._unsure[whose, verdict.reason][label] += 1
+        return False
+
+    def problems(self) -> Iterable[Problem]:
+        for (whose, rule), labels in self._dropped.items():
+            yield Problem(
+                "server-filter",
+                f"{whose} would drop {labels.total()} instances by {printable(rule)}; they are set aside "
+                "(--ignore-server-filter sends them)",
+                tuple(labels),
+            )
+        for (whose, reason), labels in self._unsure.items():
+            name = whose if "filter" in whose else f"{whose} series import filter"
+            yield Problem(
+                "filter-not-evaluated",
+                f"{name} was not evaluated for {labels.total()} instances, since {printable(reason)}; what it drops "
+                "will be missing",
+                tuple(labels),
+            )
+
+
+def note_new_subjects(site: Site, plan: Plan) -> Plan:
+    """A note on subjects that are new to a project which asks upload tools not to bring any. XNAT takes them."""
+    notes = []
+    for project in site.projects.values():
+        if project.takes_subjects:
+            continue
+        known = set(site.rest.rows(f"/data/projects/{project.id}/subjects", _label, columns="label"))
+        new = [s for s in plan.sessions if s.project == project.id and s.subject.casefold() not in known]
+        if new:
+            names = ", ".join(dict.fromkeys(session.subject for session in new))
+            text = f"project {project.id} asks upload tools not to create subjects, and has not {names}"
+            notes.append(Problem("new-subject", text, tuple(session.label for session in new)))
+    return replace(plan, problems=(*plan.problems, *notes))
+
+
+def _label(row: Row) -> str:
+    return row["label"].casefold()
+
+
+def refuse_existing(found: list[Session]) -> Callable[[Site, Session], tuple[Verdict, int]]:
+    """`--existing fail`: what is done with each session when some are archived already: nothing is sent."""
+    existing = {id(session) for session in found}
+
+    def refuse(_site: Site, session: Session) -> tuple[Verdict, int]:
+        if id(session) in existing:
+            text = f"{session.title}: it is archived already, and --existing fail stops the run then"
+            return conflict(session, Problem("existing", text, (session.label,))), 0
+        why = "not sent: --existing fail found archived sessions"
+        return Verdict("unverified", unverified={i.sop_uid: why for i in session.instances}), 0
+
+    return refuse

@@ -1,0 +1,162 @@
+"""The parts of one session under way: who may go first, what a reply says, what is left out."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+
+from xnat_ingest.core.errors import SessionTrouble, SourceChanged
+from xnat_ingest.core.model import Emit, Event, Instance, Session
+from xnat_ingest.core.text import printable
+from xnat_ingest.transports import Transport
+from xnat_ingest.transports.bodies import Part
+from xnat_ingest.xnat.prearchive import command_for
+
+
+class Sending:
+    """Sends instances of one session into one prearchive row.
+
+    uri: the row, "" while no reply has named it; taken: SOPInstanceUIDs that the server seems to have taken; untaken:
+    those that it answered 200 to and took none of; failed: SOPInstanceUID -> why it cannot be sent; disturbed: what is
+    stored must be compared with what was sent before the row is closed; went_direct: whether anything went past the
+    prearchive; told: what receipts say happened to how many instances.
+
+    direct: the address by which the server tells that; in_order: parts travel one after the other, since their files
+    lie in a stream.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        transport: Transport,
+        pool: ThreadPoolExecutor,
+        emit: Emit,
+        check_stop: Callable[[], None],
+        *,
+        direct: str = "",
+        in_order: bool = False,
+    ) -> None:
+        self.session = session
+        self.uri = ""
+        self.failed: dict[str, str] = {}
+        self.untaken: set[str] = set()
+        self.taken: set[str] = set()
+        self.attempts = 0
+        self.disturbed = False
+        self.went_direct = False
+        self.told: Counter[str] = Counter()
+        self._direct = direct
+        self._in_order = in_order
+        self._transport = transport
+        self._pool = pool
+        self._emit = emit
+        self._check_stop = check_stop
+        self._lock = threading.Lock()
+
+    def send(self, instances: Sequence[Instance], check_row: Callable[[], bool]) -> None:
+        """Sends all of them. Raises IngestError.
+
+        check_row: called when the first reply has named a row that nobody knew, or a receiver that names none has
+        taken something: whether the rest may follow at once; it raises when nothing more may go there.
+        """
+        queue = self._transport.parts(instances) if instances else []
+        checked = bool(self.uri)
+        # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.
+        while queue and not checked:
+            self._part(queue.pop(0))
+            # A DICOM receiver names no row: whoever checks has to look for it.
+            if self.uri or (not self._transport.names_rows and self.taken):
+                checked = check_row()
+            checked |= self.went_direct
+        if self._in_order:
+            for part in queue:
+                self._part(part)
+        else:
+            self._join([self._pool.submit(self._part, part) for part in queue])
+
+    def _join(self, futures: list[Future[None]]) -> None:
+        """Waits for all parts; the first error stops those that have not begun, and is raised when none runs."""
+        wait(futures, return_when="FIRST_EXCEPTION")
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        for future in futures:
+            if not future.cancelled() and (error := future.exception()):
+                raise error
+
+    def _part(self, part: Part) -> None:
+        """Sends a part, without the files in it that turn out to have changed."""
+        while part.instances:
+            self._check_stop()
+            try:
+                receipt = self._transport.send(self.session, part, self._sent)
+            except SourceChanged as error:
+                part = self._without(part, error)
+                continue
+            self._judge(receipt.uris)
+            with self._lock:
+                self.attempts += receipt.attempts
+                self.disturbed |= receipt.disturbed
+                self.failed |= receipt.refused
+                self.told.update(receipt.notes)
+                taken = {i.sop_uid for i in receipt.instances}
+                self.taken |= taken
+                self.untaken |= {i.sop_uid for i in part.instances}
+                self.untaken -= taken | receipt.refused.keys()
+            self.tell(receipt.instances, with_bytes=False)
+            return
+
+    def _without(self, part: Part, error: SourceChanged) -> Part:
+        if error.dirty and self._direct:
+            raise SessionTrouble(
+                "source-changed",
+                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, which it archives by "
+                "itself: run again with --existing overwrite",
+            )
+        if error.dirty:
+            way = command_for(self.uri, "delete") if self.uri else "xnat-ingest prearchive list shows it"
+            raise SessionTrouble(
+                "source-changed",
+                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so the prearchive row "
+                f"{self.uri or 'of this session'} is not closed: delete it ({way}), then run again",
+            )
+        gone = {error.path, *error.others}
+        with self._lock:
+            self.attempts += 1
+            self.disturbed = True  # the body was cut between two members
+            self.failed |= {i.sop_uid: error.why for i in part.instances if i.path in gone}
+        return replace(part, instances=tuple(i for i in part.instances if i.path not in gone))
+
+    def _judge(self, uris: tuple[str, ...]) -> None:
+        """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
+        if self._direct in uris:
+            self.went_direct = True
+            uris = tuple(uri for uri in uris if uri != self._direct)
+        if not uris:
+            return
+        ours = f"/data/prearchive/projects/{self.session.project}/"
+        strange = [uri for uri in uris if not uri.startswith(ours)]
+        with self._lock:
+            self.uri = self.uri or ("" if strange else uris[0])
+            if not strange and set(uris) == {self.uri}:
+                return
+        expected = self.uri or f"project {self.session.project}"
+        found = ", ".join((strange or uris)[:3])[:300]
+        raise SessionTrouble(
+            "rerouted",
+            f"the server put files into {found} instead of {expected}; nothing was closed. Check the project and your "
+            "right on it, and move or delete that row in XNAT",
+        )
+
+    def _sent(self, number: int) -> None:
+        self._check_stop()
+        self._emit(Event("progress", {"session": self.session.title, "bytes": number, "instances": 0}))
+
+    def tell(self, instances: Iterable[Instance], *, with_bytes: bool = True) -> None:
+        """Progress: these instances are done; with_bytes when they did not travel just now."""
+        members = list(instances)
+        size = sum(i.size for i in members) if with_bytes else 0
+        self._emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))

@@ -1,0 +1,43 @@
+"""Where files come from: folders and archives, names and bytes, opened again at will. Nothing here knows DICOM."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.inputs.archive_kinds import archive_kind
+from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.folder import FolderSource
+from xnat_ingest.inputs.open_archive import open_archive
+from xnat_ingest.inputs.source import Source
+
+__all__ = ["FolderSource", "Source", "one_top_folder", "open_source"]
+
+
+def open_source(root: str, leaf: int | None = None) -> Source:
+    """The source that ROOT names. leaf: see FolderSource. Raises UsageError with what to give instead."""
+    if not root.strip():
+        raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
+    path = Path(root)
+    try:
+        mode = path.resolve().stat().st_mode
+        if stat.S_ISDIR(mode):
+            return FolderSource(path, leaf)
+        kind = archive_kind(path) if stat.S_ISREG(mode) else None
+        if kind is None:
+            raise UsageError(
+                f"ROOT {root} is neither a folder nor an archive (zip, tar, tar.gz); name what holds the DICOM tree"
+            )
+        return open_archive(path, kind)
+    except OSError as error:
+        raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
+    except Damaged as error:
+        raise UsageError(f"cannot read ROOT {root}: {error}") from error
+
+
+def one_top_folder(paths: Iterable[str]) -> str:
+    """The folder that all the paths lie in, "" when there is none: an archive is easily packed with one too many."""
+    tops = {path.partition("/")[0] if "/" in path else "" for path in paths}
+    return tops.pop() if len(tops) == 1 else ""

@@ -1,0 +1,274 @@
+"""Reads headers, never pixels: a file becomes an Instance, or is set aside with the reason.
+
+A file is judged by its content alone; names and suffixes mean nothing (4 in 10 real files have no usable one).
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import logging
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from sys import intern
+from typing import BinaryIO, cast
+
+import pydicom
+import pydicom.uid
+from pydicom.datadict import keyword_dict, tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Instance, SetAside, SourceFile
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.archive_kinds import kind_of
+from xnat_ingest.inputs.dicom_file import UNDEFINED, Watched, measure_pixels, sniff
+
+_SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
+_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
+_SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
+_MODALITY, _SERIES_DESCRIPTION = 0x00080060, 0x0008103E
+_ROWS, _PIXEL_URL = 0x00280010, 0x00287FE0
+_MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+_BASE_TAGS = (
+    _SOP_CLASS,
+    _SOP_UID,
+    _STUDY_UID,
+    _SERIES_UID,
+    _SERIES_NUMBER,
+    _INSTANCE_NUMBER,
+    _MODALITY,
+    _SERIES_DESCRIPTION,
+    _ROWS,
+    _PIXEL_URL,
+)
+_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_NO_TAGS: Mapping[str, str] = {}
+# More than the standard allows: a scanner's or an anonymiser's odd UID is still one that XNAT takes.
+_UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+# A file that breaks a rule of the standard is still somebody's data: read it as leniently as the library can.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+
+
+def scan(
+    source: Source, skip: Callable[[str], str | None], keywords: Iterable[str] = ()
+) -> Iterator[Instance | SetAside]:
+    """Every file of the source, as an Instance or set aside.
+
+    skip: path -> reason to set it aside unread, or None; keywords: DICOM keywords to keep in Instance.tags.
+    """
+    wanted = {keyword: _tag(keyword) for keyword in keywords}
+    for found in source.files():
+        if isinstance(found, SetAside):
+            yield found
+        elif reason := skip(found.path):
+            yield SetAside(found.path, reason)
+        else:
+            yield _judge(source, found, wanted)
+
+
+def check_keywords(keywords: Iterable[str]) -> None:
+    """Raises UsageError for a word that is no DICOM keyword, naming the nearest one."""
+    for keyword in keywords:
+        if tag_for_keyword(keyword) is None:
+            known = {word.lower(): word for word in keyword_dict}
+            near = difflib.get_close_matches(keyword.lower(), known, n=1)
+            hint = f"; did you mean {known[near[0]]}?" if near else ""
+            raise UsageError(f"{keyword} is not a DICOM keyword{hint}")
+
+
+def uid_of(name: str) -> str:
+    """The UID that a keyword such as SecondaryCaptureImageStorage stands for; a UID as it is. Raises UsageError."""
+    if not name.isidentifier():
+        return name
+    known = [word for word in vars(pydicom.uid) if isinstance(getattr(pydicom.uid, word), pydicom.uid.UID)]
+    if name in known:
+        return str(getattr(pydicom.uid, name))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{name} is neither a UID nor the keyword of one{hint}")
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword  # check_keywords came first  # noqa: S101
+    return tag
+
+
+def _judge(source: Source, file: SourceFile, wanted: dict[str, int]) -> Instance | SetAside:
+    if file.size == 0:
+        return SetAside(file.path, "not-dicom", "empty file")
+    try:
+        with source.open(file.path) as stream:
+            return _Header(file, stream, wanted).judge()
+    except OSError as error:
+        return SetAside(file.path, "unreadable", error.strerror or "cannot be read")
+
+
+class _Header:
+    """One file's header: how far it reads, whether the file is whole, what it says."""
+
+    def __init__(self, file: SourceFile, stream: BinaryIO, wanted: dict[str, int]) -> None:
+        self.file = file
+        self.stream = Watched(stream)
+        self.wanted = wanted
+        self.end = 0  # where the last element's value ends, by its own length
+        self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
+        self.saw_elements = False
+        self.saw_uid = False
+
+    def judge(self) -> Instance | SetAside:
+        kind = sniff(self.stream)
+        self.stream.seek(0)
+        if kind == "other":
+            archive = kind_of(cast(BinaryIO, self.stream))
+            return self._aside("nested-archive", f"a {archive} file") if archive else self._aside("not-dicom")
+        try:
+            return self._instance(self._read(), kind)
+        except Exception as error:  # the library raises many types for a damaged file
+            if isinstance(error, OSError) and error.errno:
+                raise
+            return self._damaged(error, kind)
+
+    def _damaged(self, error: Exception, kind: str) -> SetAside:
+        # The library wraps what it meets in a sequence into an OSError of its own.
+        if isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError):
+            return self._aside("unreadable", "sequences nested too deeply")
+        if kind == "bare" and not self.saw_uid:
+            return self._aside("not-dicom")
+        cut = isinstance(error, EOFError | struct.error) or "No tag to read" in str(error) or "incomplete" in str(error)
+        return self._aside("truncated" if cut else "unreadable", "the header cannot be read to its end")
+
+    def _read(self) -> pydicom.FileDataset:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            tags: list[BaseTag | int] = [*_BASE_TAGS, *self.wanted.values()]
+            stream = cast(BinaryIO, self.stream)
+            dataset = read_partial(stream, self._stop_at, force=True, specific_tags=tags)
+        if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
+            raise EOFError
+        return dataset
+
+    def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Called by the library at each element, its value next: notes where it ends, stops at pixel data."""
+        self.saw_elements = True
+        self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
+        if tag in _PIXEL_TAGS:
+            self.pixels = (vr, length)
+            return True
+        # For a deflated file the library reads from a stream of its own, where these positions mean nothing.
+        self.end = self.stream.tell() + length if length != UNDEFINED else 0
+        return False
+
+    def _instance(self, dataset: pydicom.FileDataset, kind: str) -> Instance | SetAside:
+        syntax = _raw(dataset.file_meta, _TRANSFER_SYNTAX)
+        sop_class, sop_uid = _raw(dataset, _SOP_CLASS), _raw(dataset, _SOP_UID)
+        if _MEDIA_DIRECTORY in (sop_class, _raw(dataset.file_meta, _MEDIA_SOP_CLASS)):
+            return self._aside("dicomdir")
+        deflated = syntax == _DEFLATED
+        size = self.file.size
+        pixel_bytes, whole = 0, True
+        if not deflated and self.pixels:
+            little_endian = dataset.original_encoding[1] is not False
+            pixel_bytes, whole = measure_pixels(self.stream, self.pixels, size, little_endian)
+        elif not deflated:
+            whole = self.saw_elements and max(self.end, self.stream.tell()) <= size and not self.stream.cut
+            whole = whole and (_ROWS not in dataset or _PIXEL_URL in dataset)  # an image without pixels lost them
+        study_uid, series_uid = _raw(dataset, _STUDY_UID), _raw(dataset, _SERIES_UID)
+        uids = {"SOPClassUID": sop_class, "SOPInstanceUID": sop_uid}
+        uids |= {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+        lacking = [name for name, uid in uids.items() if not _UID.fullmatch(uid)]
+        if kind == "bare" and len(lacking) == len(uids) and not _raw(dataset, _MODALITY):
+            return self._aside("not-dicom")
+        if not whole:
+            return self._aside("truncated", "the file ends before its data does")
+        if lacking:
+            return self._aside("no-uid", f"no valid {', '.join(lacking)}")
+        return Instance(
+            path=self.file.path,
+            size=size,
+            mtime_ns=self.file.mtime_ns,
+            sop_class=intern(sop_class),
+            sop_uid=sop_uid,
+            study_uid=intern(study_uid),
+            series_uid=intern(series_uid),
+            series_number=intern(_raw(dataset, _SERIES_NUMBER)),
+            instance_number=intern(_raw(dataset, _INSTANCE_NUMBER)),
+            modality=intern(_raw(dataset, _MODALITY)),
+            series_description=intern(_text(dataset, _SERIES_DESCRIPTION)),
+            transfer_syntax=intern(syntax),
+            pixel_bytes=pixel_bytes,
+            tags=self._tags(dataset),
+        )
+
+    def _tags(self, dataset: Dataset) -> Mapping[str, str]:
+        if not self.wanted:
+            return _NO_TAGS  # one for all: memory must not grow by a dict per file
+        return {keyword: intern(_text(dataset, tag)) for keyword, tag in self.wanted.items()}
+
+    def _aside(self, reason: str, detail: str = "") -> SetAside:
+        return SetAside(self.file.path, reason, detail)
+
+
+def _raw(dataset: Dataset, tag: int) -> str:
+    """First value of a string element as written, trimmed; "" when absent. No conversion, so it cannot fail."""
+    if tag not in dataset:
+        return ""
+    value = dataset.get_item(tag).value
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
+    return text.split("\\", 1)[0].strip(" \0\t\r\n")
+
+
+def _text(dataset: Dataset, tag: int) -> str:
+    """An element's value as text, in the file's character set, several values joined by a backslash."""
+    if tag not in dataset:
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = dataset[tag].value
+    except Exception:  # noqa: BLE001 - a value that breaks its VR is still text to a rule
+        value = dataset.get_item(tag).value
+    if value is None or isinstance(value, Sequence):
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("latin-1").strip(" \0")
+    if isinstance(value, MultiValue):
+        return "\\".join(str(v).strip() for v in value)
+    return str(value).strip()
+
+
+def referenced_files(source: Source, path: str) -> list[str] | None:
+    """The files that a DICOMDIR names, relative to its folder, '/'-separated; None when it cannot be read."""
+    try:
+        with source.open(path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            directory = pydicom.dcmread(stream, force=True)
+            records = directory.get("DirectoryRecordSequence") or []
+            found = (record.get("ReferencedFileID") for record in records)
+            return ["/".join([name] if isinstance(name, str) else map(str, name)) for name in found if name]
+    except Exception:  # noqa: BLE001 - the library raises many types for a damaged file
+        return None
+
+
+def same_bytes(source: Source, first: Instance, second: Instance) -> bool:
+    """Whether two files hold the same bytes. Raises OSError."""
+    if first.size != second.size:
+        return False
+    with source.open(first.path) as one, source.open(second.path) as other:
+        while True:
+            block = one.read(io.DEFAULT_BUFFER_SIZE * 16)
+            if block != other.read(io.DEFAULT_BUFFER_SIZE * 16):
+                return False
+            if not block:
+                return True

@@ -1,0 +1,126 @@
+"""A directory tree, with archives in it that stand for session folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.inputs.archive_kinds import archive_kind, without_suffix
+from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.open_archive import open_archive
+from xnat_ingest.inputs.source import Source
+
+
+class FolderSource:
+    """A directory tree. Links that stay below ROOT are followed, others are set aside.
+
+    leaf: of how many names the path of an archive is that stands for a session folder (2: `007/pre.zip`); its members
+    are files below it. 0: any archive; None: no archive does.
+    """
+
+    def __init__(self, root: Path, leaf: int | None = None) -> None:
+        self._root = os.path.realpath(root)
+        self._leaf = leaf
+        self._archives: dict[str, Source] = {}
+
+    def open(self, path: str) -> BinaryIO:
+        archive, member = self._archive_of(path)
+        return archive.open(member) if archive else Path(self._root, path).open("rb")
+
+    def stat(self, path: str) -> tuple[int, int]:
+        archive, member = self._archive_of(path)
+        if archive:
+            return archive.stat(member)
+        found = Path(self._root, path).stat()
+        return found.st_size, found.st_mtime_ns
+
+    def in_order(self, path: str) -> bool:
+        archive, member = self._archive_of(path)
+        return archive is not None and archive.in_order(member)
+
+    def name_of(self, folder: str) -> str:
+        name = folder.rpartition("/")[2]
+        return without_suffix(name) if folder in self._archives else name
+
+    def _archive_of(self, path: str) -> tuple[Source | None, str]:
+        """The archive that a file lies in, and its path there."""
+        at = path.find("/") if self._archives else -1
+        while at >= 0:
+            if archive := self._archives.get(path[:at]):
+                return archive, path[at + 1 :]
+            at = path.find("/", at + 1)
+        return None, path
+
+    def files(self) -> Iterator[SourceFile | SetAside]:
+        # What is still to be visited, the next one last: folders can be nested deeper than calls can.
+        todo = self._entries("")
+        followed: set[str] = set()
+        while todo:
+            found = todo.pop()
+            if isinstance(found, SetAside):
+                yield found
+                continue
+            entry, path = found
+            try:
+                if entry.is_symlink() and (obstacle := self._judge_link(entry, path, followed)):
+                    yield obstacle
+                elif entry.is_dir():
+                    todo += self._entries(path)
+                elif entry.is_file():
+                    yield from self._file(entry, path)
+                else:  # a pipe or device would block or never end when read
+                    yield SetAside(path, "not-dicom", "not a regular file")
+            except OSError as error:
+                yield SetAside(path, "unreadable", _why(error))
+
+    def _file(self, entry: os.DirEntry[str], path: str) -> Iterator[SourceFile | SetAside]:
+        """A file, or the members of the archive that it is."""
+        if self._leaf == 0 or path.count("/") + 1 == self._leaf:
+            kind = archive_kind(Path(entry.path))
+            if kind and kind != "gzip":
+                try:
+                    archive = open_archive(Path(entry.path), kind)
+                except Damaged as error:
+                    yield SetAside(path, "unreadable", str(error))
+                    return
+                self._archives[path] = archive
+                for found in archive.files():
+                    own = found.path == entry.name and isinstance(found, SetAside)  # it speaks of the archive itself
+                    yield replace(found, path=path if own else f"{path}/{found.path}")
+                return
+        status = entry.stat()
+        yield SourceFile(path, status.st_size, status.st_mtime_ns)
+
+    def _entries(self, folder: str) -> list[tuple[os.DirEntry[str], str] | SetAside]:
+        """A folder's entries and their paths, the first in order last."""
+        try:
+            with os.scandir(os.path.join(self._root, folder)) as listing:  # noqa: PTH118 - a Path per file is slow
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name), reverse=True)
+        except OSError as error:
+            return [SetAside(folder or ".", "unreadable", _why(error))]
+        return [(entry, f"{folder}/{entry.name}" if folder else entry.name) for entry in entries]
+
+    def _judge_link(self, entry: os.DirEntry[str], path: str, followed: set[str]) -> SetAside | None:
+        """Why a link is not followed. Each folder is reached by one link at most, so that links cannot lead in
+        circles or multiply what they share."""
+        real = os.path.realpath(entry.path)
+        if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
+            return SetAside(path, "link", "points outside ROOT")
+        if not os.path.lexists(real):
+            return SetAside(path, "unreadable", "a link to nothing")
+        if entry.is_dir():
+            here = os.path.realpath(os.path.dirname(entry.path))  # noqa: PTH120
+            if here == real or here.startswith(real.rstrip("/") + "/"):
+                return SetAside(path, "link", "points to a folder that it lies in")
+            if real in followed:
+                return SetAside(path, "link", "points to a folder that another link has led to")
+            followed.add(real)
+        return None
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,150 @@
+"""The outside of NIfTI files: names that belong together, what is a whole image, what a sidecar says."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, cast
+
+from xnat_ingest.core.model import Plan, SetAside
+from xnat_ingest.core.text import printable
+from xnat_ingest.inputs import Source
+
+Kind = Literal["image", "pixels", "sidecar", "table", "other"]
+_KINDS: dict[str, Kind] = {
+    ".nii": "image",
+    ".hdr": "image",  # of a pair: the header alone, its voxels in .img
+    ".img": "pixels",
+    ".json": "sidecar",
+    ".bval": "sidecar",
+    ".bvec": "sidecar",
+    ".tsv": "table",
+}
+# Sidecars are small; what is larger is none, and is sent without being read.
+_LONGEST_SIDECAR = 4 * 1024**2
+_BLOCK = 1024**2
+# Keys that converters write into a sidecar unless they are told to leave identifying values out.
+IDENTIFYING = frozenset({"PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A file's name in its parts. suffix: in lower case, without .gz; zipped: whether .gz stands behind it."""
+
+    stem: str
+    suffix: str
+    zipped: bool
+
+    @classmethod
+    def of(cls, name: str) -> Name:
+        zipped = name.lower().endswith(".gz")
+        stem, dot, suffix = (name[:-3] if zipped else name).rpartition(".")
+        return cls(stem, f".{suffix.lower()}", zipped) if dot and stem else cls(name, "", zipped)
+
+    @property
+    def kind(self) -> Kind:
+        return _KINDS.get(self.suffix, "other")
+
+
+def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside | None:
+    """Why a file with an image's name is not sent; None for an image that is whole. Raises OSError."""
+    zipped = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    if zipped != name.zipped:
+        detail = "gzipped, though its name does not end so" if zipped else "not gzipped, though its name ends so"
+        return SetAside(path, "bad-nifti", f"{detail}; rename it")
+    unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if zipped else stream
+    try:
+        wanted = _wanted_size(unpacked.read(540), name.suffix == ".hdr")
+        if wanted is None:
+            return SetAside(path, "bad-nifti", "no NIfTI header: neither 348 nor 540 bytes long, or without its mark")
+        whole = _holds(unpacked, stream, size, wanted) if zipped else size >= wanted
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        whole = False
+    return None if whole else SetAside(path, "truncated", "the file ends before its voxels do, or is damaged")
+
+
+def _wanted_size(head: bytes, header_alone: bool) -> int | None:
+    """Bytes that an image takes with all of its voxels, unpacked; None when this is no NIfTI header."""
+    for order in "<>":
+        if len(head) >= 348 and struct.unpack_from(f"{order}l", head)[0] == 348 and head[344:348] in _MARKS_1:
+            dim, bits = struct.unpack_from(f"{order}8h", head, 40), struct.unpack_from(f"{order}h", head, 72)[0]
+            offset = struct.unpack_from(f"{order}f", head, 108)[0]
+            length = 348
+        elif len(head) >= 540 and struct.unpack_from(f"{order}l", head)[0] == 540 and head[4:12] in _MARKS_2:
+            dim, bits = struct.unpack_from(f"{order}8q", head, 16), struct.unpack_from(f"{order}h", head, 14)[0]
+            offset = struct.unpack_from(f"{order}q", head, 168)[0]
+            length = 540
+        else:
+            continue
+        sides = dim[1 : dim[0] + 1]
+        if not 1 <= dim[0] <= 7 or bits < 1 or min(sides) < 0 or not 0 <= offset < 2**62:
+            return None
+        return length if header_alone else int(offset) + (math.prod(sides) * bits + 7) // 8
+    return None
+
+
+# Voxels in the same file (n+), or in one beside it (ni); of version 2 with the line ends that tell broken transfers.
+_MARKS_1 = (b"n+1\0", b"ni1\0")
+_MARKS_2 = (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
+
+
+def _holds(unpacked: BinaryIO, stream: BinaryIO, size: int, wanted: int) -> bool:
+    """Whether a gzipped image unpacks to so many bytes. Its last four bytes say so of the last member, which nearly
+    always is the only one; only where they say otherwise is all of it unpacked."""
+    at = stream.tell()
+    stream.seek(max(0, size - 4))
+    told = stream.read(4)
+    stream.seek(at)
+    if len(told) == 4 and int.from_bytes(told, "little") == wanted % 2**32:
+        return True
+    number = unpacked.tell()
+    while block := unpacked.read(_BLOCK):
+        number += len(block)
+    return number >= wanted
+
+
+def read_sidecar(stream: BinaryIO, size: int, name: Name) -> Mapping[str, str] | None:
+    """The values of a JSON sidecar as text, as DICOM writes them (several with backslashes); None when it is none.
+    Raises OSError."""
+    if size > _LONGEST_SIDECAR:
+        return None
+    unpacked = gzip.GzipFile(fileobj=stream) if name.zipped else stream
+    try:
+        found = json.loads(unpacked.read(_LONGEST_SIDECAR))
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError):
+        return None
+    return {key: _text(value) for key, value in found.items()} if isinstance(found, dict) else None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "\\".join(map(_text, value))
+    return "" if value is None or isinstance(value, dict) else str(value)
+
+
+def guidance(plan: Plan, source: Source) -> str:
+    """For `upload`, which takes DICOM: what to do with a tree that holds NIfTI and no DICOM; "" for any other."""
+    if plan.planned:
+        return ""
+    images = [aside.path for aside in plan.set_aside if Name.of(aside.path.rpartition("/")[2]).kind == "image"]
+    whole = next((path for path in images[:20] if _is_image(source, path)), "")
+    if not whole:
+        return ""
+    return (
+        f"there is no DICOM here but NIfTI, {len(images)} images ({printable(whole)} is one): "
+        "give the same ROOT to `xnat-ingest nifti`"
+    )
+
+
+def _is_image(source: Source, path: str) -> bool:
+    try:
+        with source.open(path) as stream:
+            return judge_image(stream, path, source.stat(path)[0], Name.of(path.rpartition("/")[2])) is None
+    except OSError:
+        return False

@@ -1,0 +1,27 @@
+"""One way to open every kind of archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xnat_ingest.inputs.archive_kinds import Kind
+from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.tar_archive import TarSource
+from xnat_ingest.inputs.targz_archive import StreamSource
+from xnat_ingest.inputs.zip_archive import ZipSource
+
+
+def open_archive(path: Path, kind: Kind) -> Source:
+    """Raises Damaged, and OSError."""
+    if kind == "zip":
+        return ZipSource(path)
+    if kind == "tar":
+        return TarSource(path)
+    if kind == "tar.gz":
+        return StreamSource(path)
+    if kind == "gzip":
+        raise Damaged("a gzip file that holds no tar")
+    if kind == "damaged gzip":
+        raise Damaged("a gzip file that is cut or damaged from its start; get it anew")
+    raise Damaged(f"packed as {kind}, which cannot be read here; repack it as tar.gz or zip")

@@ -1,0 +1,139 @@
+"""A compressed tar: a stream, in which only reading on is cheap.
+
+Members are listed, read and sent in archive order, so that each of these takes one pass; going back takes another.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.inputs.archive_members import Archive
+from xnat_ingest.inputs.tar_archive import tar_members
+from xnat_ingest.inputs.views import View
+
+# Bytes that a reader may go back without another pass: headers are read to and fro within much less.
+BACKLOG = 1 << 20
+_BLOCK = 1 << 18
+
+
+class _Pass(View):
+    """One reading of the unpacked stream; may be sought: forward by reading, backward within the backlog, or by
+    beginning anew."""
+
+    def __init__(self, source: StreamSource) -> None:
+        super().__init__(sys.maxsize)  # nobody knows where it ends before it has been there
+        self._source = source
+        self._begin()
+
+    def _begin(self) -> None:
+        self._source.passes += 1
+        self._gzip = gzip.open(self._source.path, "rb")  # noqa: SIM115 - closed with this
+        self._past = b""
+        self._end = 0  # of what was read so far; the backlog is the last of it
+
+    def read(self, size: int | None = -1) -> bytes:
+        size = self._wanted(size)
+        if self._at < self._end - len(self._past):
+            self._gzip.close()
+            self._begin()
+        while self._end < self._at + size and self._more():
+            pass
+        start = self._at - (self._end - len(self._past))
+        data = self._past[max(start, 0) : max(start, 0) + size] if start <= len(self._past) else b""
+        self._at += len(data)
+        return data
+
+    def _more(self) -> bool:
+        """Reads a block on; keeps what may be wanted again, and what has been sought but not read yet."""
+        try:
+            block = self._gzip.read(_BLOCK)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise OSError(5, "its archive is cut or damaged here") from error
+        self._end += len(block)
+        wanted = max(BACKLOG, self._end - self._at)
+        self._past = (self._past + block)[-wanted:] if len(self._past) + len(block) > wanted else self._past + block
+        return bool(block)
+
+    def close(self) -> None:
+        self._gzip.close()
+        super().close()
+
+
+class StreamSource(Archive):
+    """A tar.gz. passes: how often it has been read from its start."""
+
+    is_stream = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.passes = 0
+        self._members: dict[str, tuple[int, int]] = {}
+        self._idle: list[_Pass] = []
+        self._lock = threading.Lock()
+
+    def files(self) -> Iterator[SourceFile | SetAside]:
+        """In archive order: whoever opens a file while it is listed reads it in the same pass."""
+        mtime = self.path.stat().st_mtime_ns
+        reading = _Pass(self)
+        for path, member in tar_members(cast(BinaryIO, reading), self.path):
+            if isinstance(member, SetAside):
+                yield member
+                continue
+            self._members[path] = member
+            self.put_back(reading)
+            yield SourceFile(path, member[1], mtime)
+            with self._lock:
+                self._idle.remove(reading)
+        reading.close()
+
+    def open(self, path: str) -> BinaryIO:
+        offset, size = self._members[path]
+        return cast(BinaryIO, _Member(self, offset, size))
+
+    def stat(self, path: str) -> tuple[int, int]:
+        return self._members[path][1], self.path.stat().st_mtime_ns
+
+    def nearest(self, offset: int) -> _Pass:
+        """The reading that has come nearest to the offset without passing it, taken out of the idle ones."""
+        with self._lock:
+            before = [one for one in self._idle if one.tell() <= offset]
+            if before:
+                found = max(before, key=lambda one: one.tell())
+                self._idle.remove(found)
+                return found
+            for old in self._idle:  # all have passed it: nobody needs them to go on
+                old.close()
+            self._idle.clear()
+        return _Pass(self)
+
+    def put_back(self, reading: _Pass) -> None:
+        with self._lock:
+            self._idle.append(reading)
+
+
+class _Member(View):
+    """One member; holds a reading of the stream until it is closed."""
+
+    def __init__(self, source: StreamSource, offset: int, size: int) -> None:
+        super().__init__(size)
+        self._source = source
+        self._offset = offset
+        self._reading = source.nearest(offset)
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reading.seek(self._offset + self._at)
+        data = self._reading.read(self._wanted(size))
+        self._at += len(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.put_back(self._reading)
+        super().close()

@@ -1,0 +1,231 @@
+"""How a run comes to its plan: by scanning ROOT, or from a plan file that somebody has reviewed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from xnat_ingest.core.atomic_file import check_writable, replacing
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Emit, Event, Plan, Problem, SourceFile
+from xnat_ingest.core.text import printable
+from xnat_ingest.inputs import FolderSource, Source, one_top_folder, open_source
+from xnat_ingest.inputs.dicomdir import hold_against_directories
+from xnat_ingest.inputs.nifti_file import guidance
+from xnat_ingest.planning.labels import LAYOUTS, is_project_id, sheet_text
+from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
+from xnat_ingest.planning.prepare import labelling, rule_set
+from xnat_ingest.planning.sessions import build, sheet
+from xnat_ingest.settings.options import Settings, flag
+
+# What a plan file has settled already.
+_SETTLED = ("subject", "experiment", "layout", "subject_label", "session_label", "labels", "exclude", "include")
+_RULES = frozenset(("exclude", "include"))
+
+
+class Planning(Protocol):
+    """project: the one project of all sessions, "" where folders or the plan file name it."""
+
+    source: Source
+    project: str
+
+    def use(self, project: str) -> None:
+        """The canonical id of the project, as the server has told it."""
+        ...
+
+    def want(self, keywords: frozenset[str]) -> None:
+        """DICOM keywords to be read beside those that rules and labels need."""
+        ...
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The keywords whose values the plan's instances have."""
+        ...
+
+    def make(self) -> Plan:
+        """The plan; may take long. Raises Stopped."""
+        ...
+
+
+def planning(root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> Planning:
+    """Everything that can be wrong with the settings shows here. Raises UsageError."""
+    if "\0" in root:
+        raise UsageError("ROOT: no folder has such a name")
+    if settings.plan:
+        return Reviewed(root, settings, emit, check_stop)
+    if not root:
+        raise UsageError("no ROOT: name the folder or archive that holds the DICOM tree")
+    return Tree(root, settings, emit, check_stop)
+
+
+def the_project(settings: Settings) -> str:
+    """Raises UsageError when none was given, or no project can be called so."""
+    if not settings.project:
+        raise UsageError("no project: give -P PROJECT")
+    if not is_project_id(settings.project):
+        raise UsageError(f"-P {printable(settings.project)} cannot be a project's id")
+    return settings.project
+
+
+def keep(made_by: Planning, plan: Plan) -> None:
+    """Writes a plan, as what the server said has left it, where somebody wants to review it. Raises UsageError."""
+    if isinstance(made_by, Tree):
+        made_by.keep(plan)
+
+
+def _write(path: str, text: str) -> None:
+    """One that is there may be somebody's edited plan or sheet. Raises UsageError."""
+    target = Path(path)
+    try:
+        if not target.exists():
+            with replacing(path) as stream:
+                stream.write(text)
+        elif target.read_bytes() != text.encode("utf-8"):
+            raise UsageError(f"{printable(path)} is there and holds something else; name another file, or remove it")
+    except OSError as error:
+        raise UsageError(f"cannot write {printable(path)}: {error.strerror}") from error
+
+
+class Tree:
+    """The plan of what is found below ROOT."""
+
+    def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
+        self._root = root
+        self._settings = settings
+        self._emit = emit
+        self._check_stop = check_stop
+        self._labelling = labelling(settings)
+        self.source = open_source(root, None if self._labelling.fixed else len(self._labelling.levels))
+        if "project" in self._labelling.levels:
+            if settings.project:
+                emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
+            self.project = ""
+        else:
+            self.project = the_project(settings)
+        self._rules = rule_set(settings, len(self._labelling.levels))
+        for name in ("json", "labels_template"):
+            if path := getattr(settings, name):
+                check_writable(path, flag(name))
+        self._keywords = self._rules.keywords | self._labelling.subject.keywords | self._labelling.session.keywords
+
+    def use(self, project: str) -> None:
+        self.project = project
+        self._labelling = replace(self._labelling, project=project)
+
+    def want(self, keywords: frozenset[str]) -> None:
+        self._keywords |= keywords
+
+    @property
+    def kept(self) -> frozenset[str]:
+        return self._keywords
+
+    def make(self) -> Plan:
+        from xnat_ingest.inputs.dicom_headers import same_bytes, scan  # pydicom is not loaded for what ends before this
+
+        self._emit(Event("scanning", {}))
+
+        def skip(path: str) -> str | None:
+            self._check_stop()
+            return self._rules.skip(path)
+
+        found = scan(self.source, skip, self._keywords)
+        plan = build(
+            found,
+            self._rules,
+            self._labelling,
+            lambda one, other: same_bytes(self.source, one, other),
+            self.source.name_of,
+        )
+        notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
+        if text := self._packed_with_its_folder(plan):
+            notes.append(Problem("one-top-folder", text))
+        return hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+
+    def _packed_with_its_folder(self, plan: Plan) -> str:
+        """A sentence for an archive of which all lies in one folder: a subject's, or that which was packed."""
+        if "subject" not in self._labelling.levels or isinstance(self.source, FolderSource):
+            return ""
+        top = one_top_folder(i.path for session in plan.sessions for i in session.instances)
+        return top and (
+            f"all of the archive lies in folder {printable(top)}, which is taken for the {self._labelling.levels[0]}; "
+            "if it is the folder that was packed, pack what is in it: tar czf FILE -C FOLDER ."
+        )
+
+    def keep(self, plan: Plan) -> None:
+        """Writes the files for review that were asked for. Raises UsageError."""
+        if self._settings.labels_template:
+            _write(self._settings.labels_template, sheet_text(sheet(plan)))
+        if self._settings.json:
+            _write(self._settings.json, plan_text(plan, self._root, self._labelling.layout))
+
+
+class Reviewed:
+    """The plan in a file, without what has changed since. root: where its tree lies now, "" for where it lay then."""
+
+    def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
+        # The sources of rules add up, a flag's last.
+        given = [flag(name) for name in _SETTLED if settings.sources.get(name, "").rpartition(", ")[2] == "flag"]
+        if given:
+            raise UsageError(f"{given[0]} has no say with --plan: what it decides stands in the plan file; edit that")
+        for name in sorted(_RULES & settings.sources.keys()):
+            text = f"{name} of {settings.sources[name]} has no say with --plan: rules are applied when a plan is made"
+            emit(Event("warning", {"text": text}))
+        self._check_stop = check_stop
+        found = read_plan(settings.plan)
+        if found.layout not in LAYOUTS:
+            raise UsageError(f"plan file {settings.plan}: layout {found.layout!r} is not known")
+        strange = [s.title for s in found.plan.sessions if settings.project not in ("", s.project)]
+        if strange:
+            raise UsageError(f"-P {settings.project} is not the project of {strange[0]} in plan file {settings.plan}")
+        levels = None if found.layout == "fixed" else len(LAYOUTS[found.layout])
+        self.source = open_source(root or found.root, levels)
+        self.project = ""
+        self._plan = found.plan
+
+    def use(self, project: str) -> None:
+        """Each session has its own."""
+
+    def want(self, keywords: frozenset[str]) -> None:
+        """Headers are not read again."""
+
+    @property
+    def kept(self) -> frozenset[str]:
+        return frozenset()
+
+    def make(self) -> Plan:
+        found = set()  # what lies in archives is known only when they have been listed
+        for file in self.source.files():
+            self._check_stop()
+            if isinstance(file, SourceFile):
+                found.add(file.path)
+
+        def stat(path: str) -> tuple[int, int]:
+            if path not in found:  # a link out of ROOT, for one, leads to files that no scan would take
+                raise KeyError(path)
+            return self.source.stat(path)
+
+        return without_changed(self._plan, stat)
+
+
+def plan_fields(plan: Plan) -> dict[str, object]:
+    """What a face needs to tell of a plan."""
+    reasons = Counter(aside.reason for aside in plan.set_aside)
+    return {
+        "sessions": [
+            {
+                "session": s.title,
+                "folder": printable(s.folder),
+                "instances": len(s.instances),
+                "bytes": s.bytes,
+                "scans": len({i.series_uid for i in s.instances}),
+            }
+            for s in plan.sessions
+        ],
+        "instances": plan.planned,
+        "bytes": sum(s.bytes for s in plan.sessions),
+        "set_aside": dict(sorted(reasons.items())),
+        "problems": [problem.detail for problem in plan.problems],
+    }

@@ -1,0 +1,74 @@
+"""Settings made into what a run works with: rules, labels. Raises UsageError before anything is contacted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, read_sheet, require_legal
+from xnat_ingest.planning.rules import Rule, RuleSet, make_rule, parse_rule
+from xnat_ingest.planning.sessions import Labelling
+from xnat_ingest.settings.options import DEFAULT_TEMPLATES, Settings
+
+
+def labelling(settings: Settings) -> Labelling:
+    """How sessions get their labels, from -S, -E, the layout and the templates."""
+    subject, label, layout = settings.subject, settings.experiment, settings.layout
+    fixed = None
+    if label:
+        if not subject:
+            raise UsageError("-E names one session of one subject: give -S SUBJECT too")
+        require_legal(subject, "-S")
+        require_legal(label, "-E")
+        layout, fixed = "fixed", (subject, label)
+    elif subject:
+        if layout != "session":
+            raise UsageError("-S alone goes with --layout session; give -E LABEL to make ROOT one session")
+        require_legal(subject, "-S")
+    if layout == "session" and not subject and settings.subject_label == "{subject}":
+        raise UsageError("--layout session has no subject folders: give -S SUBJECT, or --subject-label with a keyword")
+    levels = frozenset(LAYOUTS[layout]) | ({"subject"} if subject else frozenset())
+    subject_template, session_template = (Template.parse(text, levels) for text in _templates(settings, layout))
+    _check_keywords(subject_template.keywords | session_template.keywords)
+    sheet = read_sheet(settings.labels, "study_uid" if layout == "headers" else "folder") if settings.labels else {}
+    return Labelling(settings.project, layout, subject_template, session_template, subject, fixed, sheet)
+
+
+def _templates(settings: Settings, layout: str) -> tuple[str, str]:
+    """The texts of the subject's and the session's template; for ROOT as one session they have no say."""
+    given = settings.subject_label, settings.session_label
+    if layout == "fixed":
+        return "", ""
+    if layout != "headers":
+        return given
+    subject, session = (
+        of_headers if text == default else text
+        for text, default, of_headers in zip(given, DEFAULT_TEMPLATES, HEADER_TEMPLATES, strict=True)
+    )
+    return subject, session
+
+
+def rule_set(settings: Settings, depth: int) -> RuleSet:
+    """The exclusion and inclusion rules, in the order given."""
+    exclude = [_rule(entry, settings.ignore_case) for entry in settings.exclude]
+    include = [_rule(entry, settings.ignore_case) for entry in settings.include]
+    rules = RuleSet(exclude, include, depth)
+    _check_keywords(rules.keywords)
+    return rules
+
+
+def _check_keywords(keywords: frozenset[str]) -> None:
+    if keywords:
+        from xnat_ingest.inputs.dicom_headers import check_keywords  # pydicom is not loaded where nothing needs it
+
+        check_keywords(keywords)
+
+
+def _rule(entry: str | Mapping[str, Any], ignore_case: bool) -> Rule:
+    config: Mapping[str, Any] = parse_rule(entry) if isinstance(entry, str) else entry
+    if str(config.get("tag", "")).endswith("UID") and "in" in config:
+        from xnat_ingest.inputs.dicom_headers import uid_of
+
+        config = {**config, "in": [uid_of(value) for value in config["in"]]}
+    return make_rule(config, ignore_case)

@@ -1,0 +1,264 @@
+"""Exclusion and inclusion: each rule is one matcher; which files it matched decides what is set aside.
+
+A rule on paths is asked before a file is read, a rule on content after it. Adding a matcher: one factory below, one
+line in MATCHERS, one branch in rules.schema.json, one row in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Instance
+from xnat_ingest.planning import rule_presets
+from xnat_ingest.settings.options import natural, size
+
+RuleConfig = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file lies. path: relative to ROOT; below: names of the folders below the session folder."""
+
+    path: str
+    below: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """name: how reports call it. Exactly one of on_path and on_content is set.
+
+    on_content gets an instance and the number of instances in its series.
+    """
+
+    name: str
+    on_path: Callable[[Place], bool] | None = None
+    on_content: Callable[[Instance, int], bool] | None = None
+    keywords: frozenset[str] = frozenset()
+    folder: str = ""
+
+
+def parse_rule(text: str) -> RuleConfig:
+    """A rule as the command line gives it: a bare word is a folder rule, KEYWORD=pattern a tag rule, preset:NAME a
+    preset."""
+    if text.startswith(rule_presets.PREFIX):
+        return {"preset": text.removeprefix(rule_presets.PREFIX)}
+    keyword, equals, pattern = text.partition("=")
+    if equals and keyword == "path":
+        return {"path": pattern}
+    if equals and keyword.isidentifier():
+        return {"tag": keyword, "matches": pattern}
+    return {"folder": text}
+
+
+def folder_rule(config: RuleConfig, ignore_case: bool) -> Rule:
+    """Matches when the name of any folder below the session folder contains the text."""
+    word = str(config["folder"])
+    fold = str.casefold if ignore_case else str
+
+    def matches(place: Place) -> bool:
+        return any(fold(word) in fold(name) for name in place.below)
+
+    return Rule(word, on_path=matches, folder=word)
+
+
+def path_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches a glob against the path relative to ROOT: `*` stays in one folder, `**` crosses folders."""
+    glob = str(config["path"])
+    pattern = re.compile(_glob_pattern(glob))
+    return Rule(f"path={glob}", on_path=lambda place: pattern.fullmatch(place.path) is not None)
+
+
+def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches the value of a DICOM element by a regular expression (found anywhere) or a list of values.
+
+    An element that is absent counts as the empty text.
+    """
+    keyword = str(config["tag"])
+    keywords = frozenset({keyword})
+    if "matches" in config:
+        pattern = _regex(str(config["matches"]))
+        return Rule(
+            f"{keyword}={config['matches']}",
+            on_content=lambda instance, _: pattern.search(instance.tags.get(keyword, "")) is not None,
+            keywords=keywords,
+        )
+    listed = config["in"]
+    assert isinstance(listed, list)  # noqa: S101 - the schema says so
+    values = frozenset(str(value) for value in listed)
+
+    def is_listed(instance: Instance, _: int) -> bool:
+        text = instance.tags.get(keyword, "")
+        return text in values or not values.isdisjoint(text.split("\\"))
+
+    return Rule(f"{keyword} in {','.join(map(str, listed))}", on_content=is_listed, keywords=keywords)
+
+
+def image_type_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches when ImageType has any of the values: in any position, with the case of the letters that DICOM fixes."""
+    listed = config["image_type"]
+    assert isinstance(listed, list)  # noqa: S101 - the schema says so
+    return Rule(
+        f"image_type={','.join(listed)}",
+        on_content=lambda instance, _: not set(listed).isdisjoint(instance.tags.get("ImageType", "").split("\\")),
+        keywords=frozenset({"ImageType"}),
+    )
+
+
+def series_instances_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches every instance of a series that has fewer instances than one number, or more than another."""
+    outside = _Outside.of(config, "series_instances", ("fewer_than", "more_than"), natural)
+    return Rule(outside.name, on_content=lambda _, in_series: outside.has(in_series))
+
+
+def file_size_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
+    """Matches files that are smaller than one size, or larger than another; K, M and G are powers of 1024."""
+    outside = _Outside.of(config, "file_size", ("smaller_than", "larger_than"), size)
+    return Rule(outside.name, on_content=lambda instance, _: outside.has(instance.size))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What lies below one limit or above another; None: no limit."""
+
+    name: str
+    below: int | None
+    above: int | None
+
+    @classmethod
+    def of(cls, config: RuleConfig, matcher: str, words: tuple[str, str], parse: Callable[[str], int]) -> _Outside:
+        """The limits that an entry gives under these two words. Raises UsageError."""
+        limits = config[matcher]
+        assert isinstance(limits, dict)  # noqa: S101 - the schema says so
+        found: list[int | None] = []
+        for word in words:
+            try:
+                found.append(parse(str(limits[word])) if word in limits else None)
+            except ValueError as error:
+                raise UsageError(f"{matcher}: {word}: {limits[word]!r} is not valid; it {error}") from error
+        below, above = found
+        if below is not None and above is not None and below > above:
+            low, high = (f"{word} {limits[word]}" for word in words)
+            raise UsageError(f"{matcher}: {low}, or {high}, is everything")
+        parts = [f"{sign}{limits[word]}" for sign, word in zip("<>", words, strict=True) if word in limits]
+        return cls(matcher + " or ".join(parts), below, above)
+
+    def has(self, number: int) -> bool:
+        return (self.below is not None and number < self.below) or (self.above is not None and number > self.above)
+
+
+def preset_rule(config: RuleConfig, ignore_case: bool) -> Rule:
+    """Matches what any rule of a preset matches; one rule with one name, so that reports stay short."""
+    name = str(config["preset"])
+    parts = [make_rule(part, ignore_case) for part in rule_presets.find(name).rules]
+    return Rule(
+        rule_presets.PREFIX + name,
+        on_content=lambda instance, in_series: any(
+            part.on_content(instance, in_series) for part in parts if part.on_content
+        ),
+        keywords=frozenset().union(*(part.keywords for part in parts)),
+    )
+
+
+MATCHERS: dict[str, Callable[[RuleConfig, bool], Rule]] = {
+    "folder": folder_rule,
+    "path": path_rule,
+    "tag": tag_rule,
+    "image_type": image_type_rule,
+    "series_instances": series_instances_rule,
+    "file_size": file_size_rule,
+    "preset": preset_rule,
+}
+
+
+def make_rule(config: RuleConfig, ignore_case: bool = False) -> Rule:
+    """The rule that one schema-checked entry describes. Raises UsageError."""
+    matcher = next(name for name in MATCHERS if name in config)
+    return MATCHERS[matcher](config, ignore_case)
+
+
+@dataclass
+class RuleSet:
+    """All rules of a run, in order, and what they matched. First `include`: what no include rule matches is left
+    out; then `exclude`: what any matches is left out. depth: number of path parts above the files of a session."""
+
+    exclude: Sequence[Rule]
+    include: Sequence[Rule] = ()
+    depth: int = 2
+    hits: Counter[str] = field(default_factory=Counter)
+    folders: set[str] = field(default_factory=set)
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        return frozenset().union(*(rule.keywords for rule in (*self.exclude, *self.include)))
+
+    def skip(self, path: str) -> str | None:
+        """The reason to set a file aside by its path alone, or None."""
+        *parents, _name = path.split("/")
+        place = Place(path, tuple(parents[self.depth :]))
+        self.folders.update(place.below)
+        excluded = self._first(r for r in self.exclude if r.on_path and self._hit(r, r.on_path(place)))
+        # Content include rules may still take what no path rule takes.
+        includes = [rule for rule in self.include if rule.on_path]
+        if includes and len(includes) == len(self.include) and not self._any(includes, place):
+            return "excluded:not-included"
+        return excluded
+
+    def judge(self, instance: Instance, in_series: int) -> str | None:
+        """The reason to set a scanned instance aside, or None."""
+        if any(rule.on_content for rule in self.include) and not self._included(instance, in_series):
+            return "excluded:not-included"
+        return self._first(
+            rule for rule in self.exclude if rule.on_content and self._hit(rule, rule.on_content(instance, in_series))
+        )
+
+    def unused(self) -> dict[str, list[str]]:
+        """Rules that matched nothing -> folder names that would have matched in another case."""
+        return {
+            rule.name: sorted(name for name in self.folders if _differs_in_case(rule.folder, name))
+            for rule in (*self.include, *self.exclude)
+            if not self.hits[rule.name]
+        }
+
+    def _included(self, instance: Instance, in_series: int) -> bool:
+        *parents, _name = instance.path.split("/")
+        place = Place(instance.path, tuple(parents[self.depth :]))
+        return self._any([rule for rule in self.include if rule.on_path], place) or any(
+            self._hit(rule, rule.on_content(instance, in_series)) for rule in self.include if rule.on_content
+        )
+
+    def _any(self, rules: list[Rule], place: Place) -> bool:
+        return sum(self._hit(rule, rule.on_path(place)) for rule in rules if rule.on_path) > 0
+
+    def _hit(self, rule: Rule, matched: bool) -> bool:
+        self.hits[rule.name] += matched
+        return matched
+
+    @staticmethod
+    def _first(matched: Iterable[Rule]) -> str | None:
+        """All rules are asked, so that one which another overlaps is not called unused."""
+        names = [rule.name for rule in matched]
+        return f"excluded:{names[0]}" if names else None
+
+
+def _differs_in_case(word: str, name: str) -> bool:
+    return bool(word) and word not in name and word.casefold() in name.casefold()
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError) as error:
+        raise UsageError(f"the pattern {text!r} is not a regular expression: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"the pattern {text[:60]!r}... has too many brackets in each other") from error
+
+
+def _glob_pattern(glob: str) -> str:
+    """The regular expression of a glob; `**/` also stands for no folder at all."""
+    parts = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?)", glob)
+    known = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "(?s:" + "".join(known.get(part, re.escape(part)) for part in parts) + ")"

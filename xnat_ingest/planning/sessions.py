@@ -1,0 +1,250 @@
+"""Groups instances into sessions and finds every conflict before a byte is sent."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
+from xnat_ingest.core.text import nearest, printable
+from xnat_ingest.planning.conflicts import TOO_DEEP, Draft, mark_conflicts
+from xnat_ingest.planning.labels import LAYOUTS, BadLabel, SheetRow, Template, legal
+from xnat_ingest.planning.rules import RuleSet
+
+SameBytes = Callable[[Instance, Instance], bool]
+# A folder's path -> what it is called: an archive that stands for a folder, without its suffix.
+NameOf = Callable[[str], str]
+
+
+def last_name(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
+    one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study."""
+
+    project: str
+    layout: str
+    subject: Template
+    session: Template
+    subject_given: str = ""
+    fixed: tuple[str, str] | None = None
+    sheet: Mapping[str, SheetRow] = field(default_factory=dict)
+
+    @property
+    def by_study(self) -> bool:
+        return self.layout == "headers"
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        return LAYOUTS[self.layout]
+
+    def folders(self, parts: tuple[str, ...], name_of: NameOf) -> dict[str, str]:
+        """Placeholder -> folder name."""
+        names = (name_of("/".join(parts[: depth + 1])) for depth in range(len(parts)))
+        named = dict(zip(self.levels, names, strict=True))
+        if self.subject_given:
+            named["subject"] = self.subject_given
+        return named
+
+
+def build(
+    found: Iterable[Instance | SetAside],
+    rules: RuleSet,
+    labelling: Labelling,
+    same_bytes: SameBytes,
+    name_of: NameOf = last_name,
+) -> Plan:
+    """The plan for everything a scan found. same_bytes may raise OSError: the second file is then unreadable."""
+    depth = len(labelling.levels)
+    aside: list[SetAside] = []
+    folders: dict[tuple[str, ...], list[Instance]] = defaultdict(list)
+    seen = 0
+    for seen, item in enumerate(found, 1):  # noqa: B007 - the last number is the count
+        if isinstance(item, SetAside):
+            aside.append(item)
+        elif len(parts := tuple(item.path.split("/"))) <= depth:
+            detail = f"lies above the session folders of {labelling.layout}; {TOO_DEEP}"
+            aside.append(SetAside(item.path, "outside-layout", detail))
+        else:
+            folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
+    drafts = []
+    for above, instances in folders.items():
+        kept = _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside)
+        if kept:
+            drafts.append(_draft(() if labelling.by_study else above, tuple(kept), labelling, name_of))
+    problems = [note for draft in drafts for note in draft.notes]
+    sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study)
+    words = {rule.folder for rule in (*rules.include, *rules.exclude)}
+    problems += conflicts + [_unused(name, near, name in words) for name, near in rules.unused().items()]
+    problems += _unused_labels(sessions, labelling)
+    return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
+
+
+def _apply_rules(instances: list[Instance], rules: RuleSet, aside: list[SetAside]) -> list[Instance]:
+    in_series = Counter({i.sop_uid: i.series_uid for i in instances}.values())
+    kept = []
+    for instance in instances:
+        if reason := rules.judge(instance, in_series[instance.series_uid]):
+            aside.append(SetAside(instance.path, reason))
+        else:
+            kept.append(instance)
+    return kept
+
+
+def _drop_duplicates(instances: list[Instance], same_bytes: SameBytes, aside: list[SetAside]) -> list[Instance]:
+    first: dict[str, Instance] = {}
+    for instance in instances:
+        other = first.setdefault(instance.sop_uid, instance)
+        if other is instance:
+            continue
+        try:
+            same = same_bytes(other, instance)
+        except OSError as error:
+            aside.append(SetAside(instance.path, "unreadable", error.strerror or "cannot be read"))
+            continue
+        reason = "duplicate" if same else "conflicting-duplicate"
+        aside.append(SetAside(instance.path, reason, f"same SOPInstanceUID as {printable(other.path)}"))
+    return list(first.values())
+
+
+def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: Labelling, name_of: NameOf) -> Draft:
+    folder = "/".join(parts) or (_common_folder(instances) if labelling.by_study else ".")
+    studies = sorted({i.study_uid for i in instances})
+    found = _Labels(labelling, labelling.folders(parts, name_of), folder, instances)
+    source, subject, label = found.make(labelling.sheet.get(studies[0] if labelling.by_study else printable(folder)))
+    conflicts = (*(_about(label, c) for c in found.conflicts), *session_conflicts(folder, label, instances))
+    project = found.folders.get("project", labelling.project)
+    session = Session(project, subject, label, studies[0], folder, instances, conflicts)
+    return Draft(session, source, tuple(_about(label, n) for n in found.notes))
+
+
+def session_conflicts(
+    folder: str, label: str, instances: tuple[Instance, ...], *, instead: str = ""
+) -> tuple[Problem, ...]:
+    """What the instances of one session have against each other, whatever its label. instead: see mark_conflicts."""
+    conflicts = []
+    studies = sorted({i.study_uid for i in instances})
+    if len(studies) > 1:
+        fact = f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)})"
+        fix = (
+            "take sessions from the headers with --layout headers, move one study to a folder of its own, or leave it "
+            f"out with --exclude; {TOO_DEEP}"
+        )
+        conflicts.append(Problem("two-studies", f"{fact}; {instead or fix}", (label,)))
+    if twice := _stored_twice(instances):
+        fact = f"XNAT would store two instances of {printable(folder)} under one name ({twice})"
+        fix = "upload one of their series alone, leaving the other out with --exclude"
+        conflicts.append(Problem("name-collision", f"{fact}; {instead or fix}", (label,)))
+    return tuple(conflicts)
+
+
+def _common_folder(instances: tuple[Instance, ...]) -> str:
+    first, *others = ({i.path.rpartition("/")[0] for i in instances}) or {""}
+    common = first.split("/")
+    for other in others:
+        same = zip(common, other.split("/"), strict=False)
+        common = [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], same)]
+    return "/".join(common) or "."
+
+
+class _Labels:
+    """The labels of one session, and what is wrong with them."""
+
+    def __init__(
+        self, labelling: Labelling, folders: dict[str, str], folder: str, instances: tuple[Instance, ...]
+    ) -> None:
+        self.labelling = labelling
+        self.folders = folders
+        self.folder = printable(folder)
+        self.instances = instances
+        self.conflicts: list[Problem] = []
+        self.notes: list[Problem] = []
+
+    def make(self, given: SheetRow | None) -> tuple[str, str, str]:
+        """(what the subject label was made of, subject label, session label)."""
+        if self.labelling.fixed:
+            subject, label = self.labelling.fixed
+            return subject, subject, label
+        source, subject = self._label("subject", given.subject if given else "", self.labelling.subject)
+        _, label = self._label("session", given.session if given else "", self.labelling.session)
+        return source, subject, label
+
+    def _fill(self, template: Template) -> str:
+        if len(values := {template.values(i) for i in self.instances}) > 1:
+            self.conflicts.append(
+                Problem(
+                    "ambiguous-label",
+                    f"the files of {self.folder} give {len(values)} different labels by {template.text}; use a "
+                    "template that is the same for the whole session, or give its labels with --labels",
+                )
+            )
+        return template.fill(self.folders, self.instances[0])
+
+    def _label(self, what: str, given: str, template: Template) -> tuple[str, str]:
+        """(what the label was made of, the label)."""
+        text = given
+        try:
+            text = given or self._fill(template)
+            return text, self._legal(what, text)
+        except BadLabel as error:
+            detail = f"{what} label of {self.folder}: {error}; give another with --{what}-label or --labels"
+            self.conflicts.append(Problem("illegal-label", detail))
+            return text, printable(text)
+
+    def _legal(self, what: str, text: str) -> str:
+        label = legal(text)
+        if label != text:
+            detail = f"{what} label of {self.folder}: {printable(text)!r} is sent as {label}"
+            self.notes.append(Problem("illegal-label", detail))
+        return label
+
+
+def _stored_twice(instances: tuple[Instance, ...]) -> str:
+    """A name that two instances share, "" when there is none. Numbers, not names, are kept: sessions can be large."""
+    seen: set[int] = set()
+    for instance in instances:
+        if (number := hash(instance.name)) in seen:
+            names = Counter(i.name for i in instances)
+            return next((name for name, times in names.items() if times > 1), "")
+        seen.add(number)
+    return ""
+
+
+def _about(label: str, problem: Problem) -> Problem:
+    return replace(problem, sessions=(label,))
+
+
+def _unused_labels(sessions: list[Session], labelling: Labelling) -> list[Problem]:
+    """Lines of a sheet without a session, and how many sessions are without a line: both may be mistakes."""
+    if not labelling.sheet:
+        return []
+    found = {s.study_uid if labelling.by_study else printable(s.folder) for s in sessions}
+    unnamed = sorted(found - labelling.sheet.keys())
+    problems = []
+    for key in labelling.sheet:
+        if key not in found:
+            near = nearest(key, unnamed)
+            hint = f"; did you mean {near}?" if near else ""
+            text = f"the label sheet names {printable(key)}, which the tree has not{hint}"
+            problems.append(Problem("label-unused", text))
+    if unnamed:
+        text = f"the label sheet does not name {len(unnamed)} of {len(found)} sessions, which get default labels"
+        problems.append(Problem("label-default", f"{text}; the first is {unnamed[0]}"))
+    return problems
+
+
+def sheet(plan: Plan) -> list[SheetRow]:
+    """The plan's labels as a sheet to be edited and given back with --labels."""
+    return [SheetRow(printable(s.folder), s.study_uid, s.subject, s.label, len(s.instances)) for s in plan.sessions]
+
+
+def _unused(rule: str, near: list[str], is_folder: bool) -> Problem:
+    hint = f"; folders that differ only in case: {', '.join(map(printable, near))} (see --ignore-case)" if near else ""
+    if is_folder and set(rule) & set("*? "):
+        hint += "; a folder rule is a part of a name, without wildcards, and words are separated by commas"
+    return Problem("rule-unused", f"the rule {printable(rule)} matched nothing{hint}")

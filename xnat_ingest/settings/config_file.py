@@ -1,0 +1,86 @@
+"""The config file: JSON whose keys are the long flags with underscores, checked against a schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.json_documents import place, read_json, read_text, worst
+from xnat_ingest.core.text import nearest
+from xnat_ingest.settings.options import (
+    TABLE,
+    count,
+    is_list,
+    natural,
+    seconds,
+    size,
+    switch,
+    whole_number,
+    worker_count,
+)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a config file: the options that belong to a tree, and the rules."""
+    from importlib import resources
+
+    rule = json.loads(resources.files("xnat_ingest.settings").joinpath("rules.schema.json").read_text("utf-8"))
+    properties: dict[str, Any] = {}
+    for name, row in TABLE.items():
+        if name == "config":
+            continue
+        if is_list(name):
+            properties[name] = {"type": "array", "items": {"if": {"type": "object"}, "then": rule, "else": _WORD}}
+        elif row.parse is switch:
+            properties[name] = {"type": "boolean"}
+        elif row.parse in (whole_number, worker_count, natural, count, size, seconds):
+            properties[name] = {"type": ["integer", "number", "string"]}
+        else:
+            properties[name] = {"type": "string"}
+    properties["Exclude"] = {"type": "array", "items": _WORD}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+_WORD = {"type": "string", "minLength": 1}
+
+
+def read_file(path: str) -> str:
+    return read_text(path, "config file")
+
+
+def parse_config(text: str, path: str) -> dict[str, Any]:
+    """A config file's options. The original tool's `Exclude` list becomes folder rules. Raises UsageError."""
+    config = read_json(text, f"config file {path}")
+    _check_config(path, config)
+    if "Exclude" in config:
+        if "exclude" in config:
+            raise UsageError(f"config file {path} has both Exclude and exclude; keep one of them")
+        config["exclude"] = [{"folder": word} for word in config.pop("Exclude")]
+    return dict(config)
+
+
+def _check_config(path: str, config: object) -> None:
+    error = worst(config, config_schema())
+    if error is None:
+        return
+    where = place(error.absolute_path)
+    schema: Any = error.schema
+    instance: Any = error.instance
+    known = list(schema.get("properties", ())) if isinstance(schema, Mapping) else []
+    unknown = [key for key in instance if key not in known] if error.validator == "additionalProperties" else []
+    if unknown:
+        near = nearest(unknown[0], known)
+        hint = f"; did you mean {near}?" if near else f"; known keys: {', '.join(known)}"
+        raise UsageError(f"config file {path}: {where + ': ' if where else ''}unknown key {unknown[0]!r}{hint}")
+    if error.validator == "anyOf" and isinstance(instance, Mapping):
+        near = next((n for key in instance if (n := nearest(str(key), _MATCHERS))), None)
+        hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(_MATCHERS)}"
+        raise UsageError(f"config file {path}: {where}: {json.dumps(instance)} is no rule; {hint}")
+    if error.validator == "oneOf":
+        raise UsageError(f"config file {path}: {where}: a tag rule has either matches or in")
+    raise UsageError(f"config file {path}: {where or 'the whole'}: {error.message}")
+
+
+_MATCHERS = ("folder", "path", "tag", "image_type", "series_instances", "file_size", "preset")

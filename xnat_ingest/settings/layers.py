@@ -1,0 +1,217 @@
+"""Settles every setting before anything is contacted: options from their layers, the server, the credentials.
+
+Precedence: flag > environment > config file > default; `exclude` and `include` add up over all of them, so that a
+rule a site wrote down is never dropped by one more on the command line.
+"""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import json
+import netrc
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.text import nearest, printable
+from xnat_ingest.settings.config_file import parse_config, read_file
+from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
+
+_HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
+_USERS = ("XNAT_USER", "XNAT_USERNAME")
+_PASSWORDS = ("XNAT_PASS", "XNAT_PASSWORD")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """server: address without trailing slash; source: where the password came from. The password is never shown."""
+
+    server: str
+    user: str
+    password: str = field(repr=False)
+    source: str = ""
+
+    @property
+    def in_the_clear(self) -> bool:
+        """Whether the password would travel unencrypted beyond this machine."""
+        parts = urlsplit(self.server)
+        return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def resolve(
+    command: str, given: Mapping[str, Any], environ: Mapping[str, str], read: Callable[[str], str] = read_file
+) -> Settings:
+    """The settings of a run. given: parsed flags, None where absent; read: a config's name -> its text.
+
+    Raises UsageError.
+    """
+    names = [name for name, row in TABLE.items() if command in row.commands]
+    flags = {name: given[name] for name in names if given.get(name) is not None}
+    env = {name: text for name in names if (text := from_environment(environ, env_name(name)))}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    path = flags.get("config") or env.get("config")
+    layers: list[tuple[str, Mapping[str, Any]]] = [("environment", env), ("flag", flags)]
+    if path:
+        layers.insert(0, (f"config {path}", parse_config(read(str(path)), str(path))))
+    for source, layer in layers:
+        for name, raw in layer.items():
+            if name not in names:
+                continue  # one config file may serve several commands
+            where = (
+                env_name(name) if source == "environment" else flag(name) if source == "flag" else f"{name} in {path}"
+            )
+            value = _parse(name, raw, where)
+            values[name] = (*values.get(name, ()), *value) if is_list(name) else value
+            sources[name] = source if name not in sources or not is_list(name) else f"{sources[name]}, {source}"
+    if server := values.get("server"):
+        _check_server(server)  # before anything shows the settings: a password in an address is refused, not shown
+    return Settings(**values, sources=sources)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like an option of ours and is none."""
+    known = [env_name(name) for name in TABLE]
+    lines = []
+    for name in environ:
+        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(f"{ENV_PREFIX}TEST_"):
+            near = nearest(name, known)
+            lines.append(f"{name} is no setting of this program{f'; did you mean {near}?' if near else ''}")
+    return lines
+
+
+def from_environment(environ: Mapping[str, str], name: str) -> str:
+    """A variable's value, "" for one that is not given."""
+    return given_text(environ.get(name, ""))
+
+
+def launch_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """What XNAT's container service says of the launch, for the report; empty outside of it. Both may be ""."""
+    if "XNAT_WORKFLOW_ID" not in environ:
+        return {}
+    return {"workflow_id": environ["XNAT_WORKFLOW_ID"], "event_id": environ.get("XNAT_EVENT_ID", "")}
+
+
+def _parse(name: str, raw: Any, where: str) -> Any:
+    row = TABLE[name]
+    if is_list(name):
+        items = raw if isinstance(raw, list) else [raw]
+        words = (word for item in items for word in (_words(item) if isinstance(item, str) else [item]))
+        return tuple(words)
+    text = raw if isinstance(raw, str) else json.dumps(raw)
+    _check_text(text, where, is_path=row.metavar == "FILE")
+    try:
+        return row.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {text!r} is not valid; it {error}") from error
+
+
+def _check_text(text: str, where: str, *, is_path: bool = False) -> None:
+    """Bytes of an argument that are no UTF-8 come as surrogates: a file may be called so, nothing else."""
+    with suppress(UnicodeEncodeError):
+        text.encode("utf-8", "surrogateescape" if is_path else "strict")
+        if "\0" not in text:
+            return
+    raise UsageError(f"{where}: {printable(text)!r} is not valid; it wants text in UTF-8")
+
+
+def _words(text: str) -> list[str]:
+    """Comma-separated folder words; a tag rule keeps its commas, since a pattern may hold them."""
+    keyword, equals, _ = text.partition("=")
+    if equals and keyword.isidentifier():
+        return [text]
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False) -> Credentials:
+    """Server, user and password from the first place that has them. Raises UsageError.
+
+    http_is_warning: inside the container service and under dicomUpload the address is not the user's choice.
+    """
+    server = _first(settings.server, environ, _HOSTS)
+    if not server:
+        raise UsageError("no server: give --server URL, or set XNAT_HOST")
+    server = server.rstrip("/")
+    parts = _check_server(server)
+    if Credentials(server, "", "").in_the_clear and not (settings.allow_http or http_is_warning):
+        raise UsageError(f"{server} would get the password in the clear; use https://, or give --allow-http")
+    user = _first(settings.user, environ, _USERS)
+    _check_text(server, "the server address")
+    _check_text(user, "the user name")
+    # Verbatim: blanks and number signs may belong to a password.
+    password, source = next(((environ[n], f"environment {n}") for n in _PASSWORDS if environ.get(n)), ("", ""))
+    if not password and settings.password_file:
+        password, source = _read_password(settings.password_file), f"file {settings.password_file}"
+    if not (user and password):
+        user, password, source = _from_netrc(parts, user, password, source)
+    if not user:
+        raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
+    if not password and sys.stdin and sys.stdin.isatty():
+        with suppress(EOFError):  # Ctrl-D: no password
+            password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
+    if not password:
+        raise UsageError("no password: set XNAT_PASS, give --password-file FILE, or add the server to ~/.netrc")
+    return Credentials(server, user, password, source)
+
+
+def has_server(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether anything names an XNAT server: a DICOM receiver does without."""
+    return bool(_first(settings.server, environ, _HOSTS))
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _first(given: str, environ: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return given or next((text for name in names if (text := from_environment(environ, name))), "")
+
+
+def _check_server(server: str) -> SplitResult:
+    try:
+        parts = urlsplit(server)
+        valid = parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0)
+        valid = valid and bool(re.fullmatch(r"[^\s/\\]+", parts.hostname or ""))
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError("the server address must look like https://xnat.example.org (with http:// or https://)")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("the server address holds a user name or password; give them by XNAT_USER and XNAT_PASS")
+    if parts.query or parts.fragment:
+        raise UsageError("the server address must not have a ? or # part")
+    return parts
+
+
+def _read_password(path: str) -> str:
+    try:
+        first = Path(path).read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read password file {path}: {getattr(error, 'strerror', 'not text')}") from error
+    if not first:
+        raise UsageError(f"password file {path} has no first line")
+    return first
+
+
+def _from_netrc(parts: SplitResult, user: str, password: str, source: str) -> tuple[str, str, str]:
+    """Completes user and password from ~/.netrc, by host:port or host; an entry for another user is not used."""
+    try:
+        known = netrc.netrc()
+    except FileNotFoundError:
+        return user, password, source
+    except (OSError, netrc.NetrcParseError, RuntimeError) as error:
+        raise UsageError(f"cannot use ~/.netrc: {getattr(error, 'msg', 'not readable')}") from error
+    found = next((known.hosts[name] for name in (parts.netloc, parts.hostname or "") if name in known.hosts), None)
+    if found is None or (user and found[0] != user):
+        return user, password, source
+    return found[0], password or found[2] or "", source if password else "~/.netrc"

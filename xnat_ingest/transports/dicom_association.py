@@ -1,0 +1,284 @@
+"""One DICOM association: negotiated in pynetdicom's terms, its messages written straight to the socket.
+
+pynetdicom's own requestor puts all fragments of an object into a queue before the first has left (so that it holds
+every object in memory), and logs why a connection fails instead of telling. So its PDUs and status tables are used, and
+the moving of bytes is done here, where a slow network slows the reading of the file.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_RELEASE_RQ
+from pynetdicom.pdu_primitives import A_RELEASE
+
+from xnat_ingest.core.errors import IngestError, Refused, Unreachable, UsageError
+from xnat_ingest.core.text import printable
+from xnat_ingest.transports.dicom_dataset import IMPLICIT
+from xnat_ingest.transports.dicom_messages import (
+    ANSWERED,
+    COMMAND,
+    COMMENT,
+    DATA_PDU,
+    LARGEST,
+    LAST,
+    STATUS,
+    VERIFICATION,
+    Context,
+    association_request,
+    echo_command,
+    fields_of,
+    fragments,
+    refusal,
+    short,
+    store_command,
+    values_of,
+)
+from xnat_ingest.transports.dicom_receiver import Receiver
+
+MOST_CONTEXTS = 128  # their ids are the odd numbers of one byte
+ECHO: Context = (VERIFICATION, IMPLICIT)
+_AC, _RJ, _RELEASE, _RELEASED, _ABORT = 2, 3, 5, 6, 7
+_CALLING_UNKNOWN, _CALLED_UNKNOWN = (1, 3), (1, 7)
+
+
+class Lost(Unreachable):
+    """The association ended before its time."""
+
+
+class Aborted(Lost):
+    """The receiver ended it, and said so."""
+
+
+def tls_of(receiver: Receiver) -> ssl.SSLContext | None:
+    """What TLS needs, None without it. Raises UsageError for files that do not do."""
+    if not receiver.has_tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=receiver.ca or None)
+        if receiver.cert:
+            # A key with a passphrase is an error: OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(receiver.cert, receiver.key or None, password=lambda: "")
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--dicom-tls-ca, -cert and -key must be PEM files without passphrase: {reason}") from error
+    return context
+
+
+class Association:
+    """An association with contexts for some kinds of objects. Making one opens it; raises IngestError.
+
+    refused: the contexts that the receiver does not accept, and why.
+    """
+
+    def __init__(self, receiver: Receiver, tls: ssl.SSLContext | None, contexts: Sequence[Context]) -> None:
+        self.refused: dict[Context, str] = {}
+        self._receiver = receiver
+        self._ids: dict[Context, int] = {}
+        self._message = 0
+        self._room = LARGEST
+        self._socket = self._connect(tls)
+        try:
+            self._negotiate(contexts)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def store(self, context: Context, sop_uid: str, blocks: Iterable[bytes]) -> tuple[int, str]:
+        """Sends one object; (status, the receiver's comment). What blocks raises leaves the message unfinished: the
+        association can only be aborted then."""
+        context_id, room = self._ids[context], self._room
+        self._message = self._message % 0xFFFF + 1
+        command = store_command(self._message, context[0], sop_uid)
+        ready = fragments(context_id, COMMAND | LAST, command, room)
+        held = bytearray()
+        for block in blocks:
+            held += block
+            if len(held) > room:  # one byte at least is kept, for the fragment that says that it is the last
+                whole = (len(held) - 1) // room * room
+                self._write(ready + fragments(context_id, 0, bytes(held[:whole]), room))
+                ready = b""
+                del held[:whole]
+        self._write(ready + fragments(context_id, LAST, bytes(held), room))
+        return self._answer()
+
+    def echo(self) -> int:
+        """The status of a C-ECHO."""
+        self._message += 1
+        self._write(fragments(self._ids[ECHO], COMMAND | LAST, echo_command(self._message), self._room))
+        return self._answer()[0]
+
+    def release(self) -> None:
+        """Ends the association; all is answered by now, so that nothing is lost if this fails."""
+        with suppress(Lost):
+            self._write(A_RELEASE_RQ(A_RELEASE()).encode())
+            while self._read()[0] != _RELEASED:
+                pass
+        self._socket.close()
+
+    def abort(self) -> None:
+        pdu = A_ABORT_RQ()
+        pdu.source, pdu.reason_diagnostic = 0, 0
+        with suppress(OSError):
+            self._socket.settimeout(1.0)
+            self._socket.sendall(pdu.encode())
+        self._socket.close()
+
+    def _connect(self, tls: ssl.SSLContext | None) -> socket.socket:
+        to = self._receiver
+        try:
+            plain = socket.create_connection((to.host, to.port), to.timeout)
+        except (OSError, UnicodeError) as error:
+            raise Unreachable(
+                f"no DICOM receiver at {to.title} ({getattr(error, 'strerror', None) or error}); check --dicom-host "
+                "and --dicom-port, and that XNAT's receiver is enabled",
+                maybe_done=False,
+            ) from error
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is None:
+            return plain
+        try:
+            return tls.wrap_socket(plain, server_hostname=to.host)
+        except ssl.SSLCertVerificationError as error:
+            plain.close()
+            said = error.verify_message
+            raise IngestError(f"the certificate of {to.title} does not verify ({said}); see --dicom-tls-ca") from error
+        except OSError as error:
+            plain.close()
+            raise self._no_tls(error) from error
+
+    def _no_tls(self, error: OSError) -> IngestError:
+        text = f"{self._receiver.title} does not begin TLS ({getattr(error, 'reason', None) or error})"
+        if isinstance(error, ssl.SSLError):
+            return IngestError(f"{text}; it may speak plain DICOM, or want --dicom-tls-cert")
+        return Unreachable(text, maybe_done=False)
+
+    def _negotiate(self, contexts: Sequence[Context]) -> None:
+        try:
+            self._write(association_request(self._receiver, contexts))
+            kind, body = self._read()
+        except Lost as error:
+            if isinstance(error.__cause__, ssl.SSLError):  # with TLS 1.3 a client's certificate is judged this late
+                raise self._no_tls(error.__cause__) from error
+            raise Unreachable(f"{error} instead of accepting an association", maybe_done=False) from error
+        if kind == _RJ:
+            raise self._rejected(body)
+        if kind != _AC:
+            raise IngestError(f"{self._receiver.title} answers with something else than an association")
+        reply = A_ASSOCIATE_AC()
+        try:
+            reply.decode(body)
+            accepted = reply.to_primitive()
+        except (ValueError, TypeError, LookupError, AssertionError, struct.error) as error:
+            raise IngestError(f"{self._receiver.title} accepts an association in a way that cannot be read") from error
+        limit = accepted.maximum_length_received or LARGEST
+        self._room = max(min(limit, LARGEST) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
+        results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
+        for number, context in enumerate(contexts):
+            result = results.get(2 * number + 1)
+            if result is not None and result.result == 0 and context[1] in result.transfer_syntax:
+                self._ids[context] = 2 * number + 1
+            else:
+                reason = result.result if result is not None and result.result is not None else 0
+                self.refused[context] = refusal(context, reason)
+
+    def _rejected(self, body: bytes) -> IngestError:
+        reply = A_ASSOCIATE_RJ()
+        reply.decode(body)
+        to = self._receiver
+        try:
+            why = reply.reason_str
+        except ValueError:
+            why = f"source {reply.source}, reason {reply.reason_diagnostic}"
+        text = f"{to.title} rejects the association ({why})"
+        cause = (reply.source, reply.reason_diagnostic)
+        if cause == _CALLED_UNKNOWN:
+            return Refused(f"{text}; give the receiver's own AE title with -aec (XNAT's administrators see it)")
+        if cause == _CALLING_UNKNOWN:
+            return Refused(f"{text}; it knows no sender {to.calling}: have it allowed there, or give another with -aet")
+        if reply.result == 2 or reply.source == 3:
+            return Unreachable(text, maybe_done=False)
+        return Refused(f"{text}; its administrators can tell whom it accepts")
+
+    def _answer(self) -> tuple[int, str]:
+        body = bytearray()
+        self._acknowledge_at_once()
+        while True:
+            kind, pdu = self._read()
+            if kind != DATA_PDU:
+                self._lose("answers out of turn")
+            for control, value in values_of(pdu):
+                body += value if control & COMMAND else b""
+                if control & COMMAND and control & LAST:
+                    return self._status(fields_of(bytes(body)))
+
+    def _status(self, fields: dict[int, bytes]) -> tuple[int, str]:
+        if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
+            self._lose("answers another message than was sent")
+        comment = fields.get(COMMENT, b"").decode("latin-1").strip(" \0")
+        return struct.unpack("<H", fields[STATUS])[0], printable(comment)
+
+    def _acknowledge_at_once(self) -> None:
+        """DCMTK writes an answer in two pieces and holds the second back until the first is acknowledged, with which a
+        kernel takes its time: 40 ms for each object."""
+        if hasattr(socket, "TCP_QUICKACK"):  # Linux; it holds for the next packets only
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            if not isinstance(error, TimeoutError):
+                self._read_last_words()
+            self._lose(error)
+
+    def _read_last_words(self) -> None:
+        """A receiver that aborts does not read on: its abort can still be there, where only answers are expected."""
+        self._socket.settimeout(0.2)
+        with suppress(OSError):
+            if self._socket.recv(1) == bytes([_ABORT]):
+                self._socket.close()
+                raise Aborted(f"{self._receiver.title} aborts the association")
+
+    def _read(self) -> tuple[int, bytes]:
+        """The next PDU: its type, its bytes."""
+        header = self._receive(6)
+        kind, _, length = struct.unpack(">BBL", header)
+        if kind not in range(1, 8) or length > 4 * LARGEST:
+            self._lose("does not speak DICOM, or speaks it over TLS (--dicom-tls-ca)")
+        body = header + self._receive(length)
+        if kind == _ABORT:
+            self._socket.close()
+            raise Aborted(f"{self._receiver.title} aborts the association")
+        if kind == _RELEASE:
+            with suppress(OSError):
+                self._socket.sendall(A_RELEASE_RP(A_RELEASE()).encode())
+            self._lose("releases the association")
+        return kind, body
+
+    def _receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            try:
+                more = self._socket.recv(size - len(data))
+            except OSError as error:
+                self._lose(error)
+            if not more:
+                self._lose("closes the connection")
+            data += more
+        return data
+
+    def _lose(self, why: OSError | str) -> NoReturn:
+        self._socket.close()
+        if isinstance(why, str):
+            raise Lost(f"{self._receiver.title} {why}")
+        if isinstance(why, TimeoutError):
+            text = f"{self._receiver.title} makes no progress for {self._receiver.timeout:g} s"
+            raise Lost(text, timed_out=True) from why
+        raise Lost(f"{self._receiver.title} breaks the connection ({why.strerror or why})") from why

@@ -1,0 +1,215 @@
+"""A transport that repeats another one's parts where that is safe and useful: docs/guarantees.md has the table.
+
+Sending a part again is always safe: the stored name of an instance depends on the instance alone, so what is there
+already is overwritten by itself. Only parts are repeated here; a closing never is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.transports.bodies import Part
+from xnat_ingest.transports.concurrency import Pace
+from xnat_ingest.transports.protocol import Transport
+from xnat_ingest.xnat.retry_policy import Patience, is_passing
+
+_UNREADABLE = re.compile(r"unable to read DICOM object (.+)")
+# 400s that say that two requests met, not that this one is wrong.
+_RACES = ("Concurrent file sends of the same data is not supported",)
+
+
+@dataclass(slots=True)
+class _History:
+    """What has happened to one part. blamed: the member that the server said it could not read."""
+
+    blamed: str = ""
+    failures: int = 0
+    resets: int = 0
+    attempts: int = 0
+
+
+class Retrying:
+    """Wraps a transport. ask: raises when the server is gone, or the login; settle: waits until the server has done
+    with a request whose reply was given up on; last_resort: the way on which a part is tried once more before it is
+    given up."""
+
+    def __init__(
+        self,
+        inner: Transport,
+        ask: Callable[[], object],
+        patience: Patience,
+        pace: Pace,
+        settle: Callable[[Session], None],
+        last_resort: Transport | None = None,
+    ) -> None:
+        self._inner = inner
+        self._ask = ask
+        self._patience = patience
+        self._pace = pace
+        self._settle = settle
+        self._last_resort = last_resort
+        self._limit = 0  # the smallest part that was ever too large, in bytes; 0 while none was
+
+    @property
+    def names_rows(self) -> bool:
+        return self._inner.names_rows
+
+    def parts(self, instances: Sequence[Instance]) -> list[Part]:
+        return self._inner.parts(instances)
+
+    def check(self) -> str:
+        return self._inner.check()
+
+    def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
+        return self._send(session, part, sent, _History())
+
+    def _send(self, session: Session, part: Part, sent: Callable[[int], None], history: _History) -> Receipt:
+        while True:
+            if self._limit and part.bytes >= self._limit and len(part.instances) > 1:
+                return self._send_pieces(session, _halves(part), sent, history)
+            history.attempts += 1
+            try:
+                with self._pace.slot():
+                    receipt = self._inner.send(session, part, sent)
+                self._pace.good()
+                disturbed = receipt.disturbed or history.failures > 0
+                return replace(receipt, attempts=history.attempts, disturbed=disturbed)
+            except (ServerSaid, Unreachable) as error:
+                history.failures += 1
+                try:
+                    pieces = self._remedy(session, part, error, history)
+                except (_RefusedAlone, Unreachable) as given_up:
+                    if _may_go_otherwise(given_up, error) and (last := self._otherwise(session, part, sent, history)):
+                        return last
+                    if isinstance(given_up, Unreachable):
+                        raise
+                    refused = {part.instances[0].sop_uid: str(given_up)}
+                    return Receipt((), (), 0, refused, history.attempts, disturbed=True)
+            if pieces:
+                return self._send_pieces(session, pieces, sent, history)
+
+    def _remedy(
+        self, session: Session, part: Part, error: ServerSaid | Unreachable, history: _History
+    ) -> list[Part] | None:
+        """Waits for another attempt at the part (None), or cuts it (pieces), or raises."""
+        if isinstance(error, ServerSaid) and error.status == 413:
+            # Halving ends by itself, so it takes nothing from the budget; parts to come are cut beforehand.
+            self._limit = min(self._limit or part.bytes, part.bytes)
+            if len(part.instances) == 1:
+                raise _RefusedAlone(
+                    f"{part.bytes} bytes in one request are more than the server, or a proxy in front of it, takes; "
+                    "its administrator must raise that limit",
+                    is_too_large=True,
+                )
+            return _halves(part)
+        if isinstance(error, ServerSaid) and error.status == 400:
+            return self._after_400(part, error, history)
+        if not is_passing(error):
+            raise error
+        self._pace.bad()
+        self._patience.wait(error, history.failures)
+        if isinstance(error, ServerSaid):
+            if error.status == 504:
+                self._settle(session)
+            return None
+        if error.maybe_done:
+            history.resets += 1
+            self._ask()  # a broken login shows here, not under the next body
+            if error.timed_out:
+                self._settle(session)
+            if history.resets >= 2 and len(part.instances) > 1:
+                return _halves(part)
+        return None
+
+    def _after_400(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
+        """The server blames one member, whatever its trouble is: once more, then that member alone."""
+        if any(race in error.sentence for race in _RACES):
+            self._patience.wait(error, history.failures)
+            return None
+        blame = _UNREADABLE.search(error.sentence)
+        # A part of one leaves no doubt; what came by an address of its own is blamed by that.
+        alone = len(part.instances) == 1
+        culprit = next((i for i in part.instances if blame and (alone or i.name == blame[1].strip())), None)
+        if culprit is None or (history.blamed and history.blamed != culprit.name):
+            raise error
+        if not history.blamed:
+            history.blamed = culprit.name
+            self._patience.wait(error, history.failures)
+            return None
+        if alone:
+            raise _RefusedAlone(f"the server refuses this file alone, too ({error.sentence})")
+        self._patience.spend(error)
+        others = tuple(i for i in part.instances if i is not culprit)
+        return [Part(others), Part((culprit,))]
+
+    def _send_pieces(
+        self, session: Session, pieces: list[Part], sent: Callable[[int], None], history: _History
+    ) -> Receipt:
+        """The pieces one after the other; a second member to be blamed means that the trouble is the server's."""
+        return _joined([self._send(session, piece, sent, _History(history.blamed)) for piece in pieces], history)
+
+    def _otherwise(
+        self, session: Session, part: Part, sent: Callable[[int], None], history: _History
+    ) -> Receipt | None:
+        """The part by the last resort, once; None when there is none, or it does not get all of it through.
+
+        Whoever lets plain requests pass and breaks archives off (a filter that looks into bodies) may take files.
+        """
+        if self._last_resort is None:
+            return None
+        receipts: list[Receipt] = []
+        try:
+            self._ask()  # a server that is gone is not asked once for each file
+            for piece in self._last_resort.parts(part.instances):
+                history.attempts += 1
+                with self._pace.slot():
+                    receipts.append(replace(self._last_resort.send(session, piece, sent), attempts=0))
+        except (ServerSaid, Unreachable):
+            return None
+        return _joined(receipts, history)
+
+
+def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid | Unreachable) -> bool:
+    """Whether the last resort may help: what was refused alone, but not for its size, and what was reset each time.
+
+    given_up: what the error led to; another one than the error itself came from asking whether the server lives.
+    """
+    if isinstance(given_up, _RefusedAlone):
+        return not given_up.is_too_large
+    return given_up is error and given_up.maybe_done and not given_up.timed_out
+
+
+def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
+    """What became of a part in pieces. history: of the part as a whole."""
+    refused: dict[str, str] = {}
+    notes: Counter[str] = Counter()
+    for receipt in receipts:
+        refused |= receipt.refused
+        notes.update(receipt.notes)
+    return Receipt(
+        tuple(dict.fromkeys(uri for receipt in receipts for uri in receipt.uris)),
+        tuple(instance for receipt in receipts for instance in receipt.instances),
+        sum(receipt.bytes for receipt in receipts),
+        refused,
+        history.attempts + sum(receipt.attempts for receipt in receipts),
+        disturbed=True,
+        notes=notes,
+    )
+
+
+class _RefusedAlone(IngestError):
+    """A part of one instance that will never be taken."""
+
+    def __init__(self, message: str, *, is_too_large: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_large = is_too_large
+
+
+def _halves(part: Part) -> list[Part]:
+    middle = len(part.instances) // 2
+    return [Part(part.instances[:middle]), Part(part.instances[middle:])]

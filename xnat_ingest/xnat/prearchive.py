@@ -1,0 +1,175 @@
+"""XNAT's staging area: its rows, what they hold, and the one closing request after all parts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from xnat_ingest.core.errors import ServerSaid
+from xnat_ingest.core.model import Session
+from xnat_ingest.core.text import printable
+from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
+from xnat_ingest.xnat.replies import sentence
+
+OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
+STUCK = frozenset({"CONFLICT", "ERROR"})
+# Under this name the server keeps rows that belong to no project; in listings their project is empty.
+UNASSIGNED = "Unassigned"
+# How long the server may work on a row before we give up on it; how long a row that somebody else sends into must
+# stand still, and how long we wait for that. Seconds. The server refreshes a row's time only every 15 s.
+SETTLE_LIMIT = 900.0
+STILL = 20.0
+STILL_LIMIT = 300.0
+
+Pause = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A session in the prearchive, as the listing shows it. touched: when a file last came, in the server's words."""
+
+    project: str
+    timestamp: str
+    folder: str
+    label: str
+    subject: str
+    study_uid: str
+    status: str
+    source: str
+    prevent_anon: bool
+    prevent_auto_commit: bool
+    touched: str
+
+    @property
+    def uri(self) -> str:
+        return f"/data/prearchive/projects/{self.project}/{self.timestamp}/{self.folder}"
+
+    @property
+    def is_busy(self) -> bool:
+        """The server works on it: files sent to it now can be lost."""
+        return self.status not in OPEN and self.status not in STUCK
+
+    def is_ours(self, session: Session, *, by_dicom: bool = False) -> bool:
+        """Made by an upload of this session that left anonymisation to the server and closing to us; by_dicom: or by
+        a DICOM receiver, which says nothing of either."""
+        uploaded = self.source == "uploader" and self.prevent_auto_commit
+        received = by_dicom and not self.source
+        return self.belongs_to(session) and not self.prevent_anon and (uploaded or received)
+
+    def belongs_to(self, session: Session) -> bool:
+        return (
+            self.label == session.label
+            and self.subject.casefold() == session.subject.casefold()
+            and self.study_uid == session.study_uid
+        )
+
+
+def rows(rest: Rest, project: str) -> list[Row]:
+    """The project's rows. Users with access to all data see unassigned rows in every listing: those are left out."""
+    return [row for row in rest.rows(f"/data/prearchive/projects/{project}", as_row) if row.project == project]
+
+
+def row(rest: Rest, uri: str) -> Row | None:
+    """One row now, or None when it is gone. format=json answers even before the session document exists."""
+    return next(iter(rest.rows(uri, as_row)), None)
+
+
+def as_row(entry: Mapping[str, str]) -> Row:
+    """An entry of a listing."""
+    return Row(
+        project=entry.get("project", "") or UNASSIGNED,
+        timestamp=entry.get("timestamp", ""),
+        folder=entry.get("folderName", ""),
+        label=entry.get("name", ""),
+        subject=entry.get("subject", ""),
+        study_uid=entry.get("tag", ""),
+        status=entry.get("status", "").upper(),
+        source=entry.get("SOURCE", ""),
+        prevent_anon=entry.get("prevent_anon", "").lower() == "true",
+        prevent_auto_commit=entry.get("prevent_auto_commit", "").lower() == "true",
+        touched=entry.get("lastmod", ""),
+    )
+
+
+def command_for(uri: str, action: str) -> str:
+    """What to type for an action on a row, for the sentence that advises it."""
+    project, timestamp, folder = uri.split("/")[-3:]
+    sure = ["--yes"] if action == "delete" else []
+    return printable(shlex.join(["xnat-ingest", "prearchive", action, "-P", project, timestamp, folder, *sure]))
+
+
+def build(rest: Rest, uri: str) -> None:
+    """Has the server read what the row holds, so that it can be listed; leaves it READY."""
+    rest.request("POST", uri, {"action": "build"}, timeout=CLOSING_TIMEOUT)
+
+
+def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
+    """Closes the row into the archive; the archived session's URI, or "" when the row was left in the prearchive.
+
+    Archived is answered by 301 without Location; AA goes here, since at import the project's own code replaces it.
+    """
+    query = {"action": "commit", "AA": "true", "SOURCE": "uploader"}
+    if overwrite_files:
+        query["overwrite_files"] = "true"
+    reply = rest.request("POST", uri, query, accept=(200, 301), timeout=CLOSING_TIMEOUT)
+    if reply.status == 301 and reply.headers.get("Location"):
+        raise ServerSaid(f"POST {uri}", 301, "redirected elsewhere: is a proxy in the way?")
+    return reply.text.strip() if reply.status == 301 else ""
+
+
+def files(rest: Rest, uri: str) -> Iterator[tuple[str, int, str]]:
+    """(name, bytes, scan id) of every DICOM file in a row that is built."""
+    for scan in rest.rows(f"{uri}/scans", lambda row: row["ID"]):
+        for name, size in rest.rows(f"{uri}/scans/{scan}/resources/DICOM/files", _file):
+            yield name, size, scan
+
+
+def _file(entry: dict[str, str]) -> tuple[str, int]:
+    return unquote(entry["Name"]), int(entry.get("Size") or 0)
+
+
+def scan_uids(rest: Rest, uri: str) -> dict[str, str]:
+    """Scan id -> SeriesInstanceUID, from the session document of a row that is built; the listings lack them."""
+    document = rest.request("GET", uri, {"format": "xml"}, accept=(200, 404)).text
+    scans = re.findall(r"<xnat:scan\b([^>]*)>", document)
+    attributes = (dict(re.findall(r'(\w+)="([^"]*)"', scan)) for scan in scans)
+    return {found.get("ID", ""): found.get("UID", "") for found in attributes}
+
+
+def last_log(rest: Rest, uri: str) -> str:
+    """The server's last word on a row; "" when it has none. A single log is bare text, whatever was asked for."""
+    try:
+        return sentence(rest.get(f"{uri}/logs/last").text)
+    except ServerSaid:
+        return ""
+
+
+def settle(rest: Rest, uri: str, pause: Pause, limit: float | None = None) -> Row | None:
+    """Waits until the server has done with a row; the row then, None when it is gone.
+
+    limit: seconds, SETTLE_LIMIT unless given.
+    """
+    deadline = time.monotonic() + (SETTLE_LIMIT if limit is None else limit)
+    wait = 0.2
+    while (found := row(rest, uri)) and found.is_busy and time.monotonic() < deadline:
+        pause(wait)
+        wait = min(wait * 1.5, 5.0)
+    return found
+
+
+def wait_until_still(rest: Rest, uri: str, pause: Pause) -> bool:
+    """Waits until nobody has sent into a row for STILL seconds, or it is gone. False when STILL_LIMIT came first."""
+    deadline = time.monotonic() + STILL_LIMIT
+    last, since = row(rest, uri), time.monotonic()
+    while last is not None and time.monotonic() < deadline:
+        if time.monotonic() - since >= STILL:
+            return True
+        pause(STILL / 20)
+        now = row(rest, uri)
+        if now != last:
+            last, since = now, time.monotonic()
+    return last is None

@@ -1,0 +1,192 @@
+"""The project as the server knows it: its real id, the user's right on it, the settings that matter to an upload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from xnat_ingest.core.errors import Refused
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.replies import Reply
+from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse
+
+DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+# What a plain user may not read is not known, which is no fault.
+_UNREADABLE = (400, 403, 500)
+PREARCHIVE_CODES = {
+    "0": "sessions stay in the prearchive unless told otherwise",
+    "4": "sessions are archived by themselves",
+    "5": "sessions are archived by themselves and overwrite",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """What holds for every project. filter: None when there is none that is switched on; anonymises: on receipt;
+    None: this user may not know."""
+
+    filter: Filter | NotEvaluated | None = None
+    anonymises: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """id: the canonical one (an alias would look like rerouting later); prearchive_code: "0", "4" or "5";
+    splits_petmr: PET and MR go into two sessions; custom_names: files are not named by XNAT's default template;
+    filter: the project's own, None when there is none that is switched on; anonymises: at archiving, None: this user
+    may not know; takes_subjects: uploads may bring subjects that the project has not."""
+
+    id: str
+    prearchive_code: str
+    may_edit: bool
+    splits_petmr: bool = False
+    custom_names: bool = False
+    filter: Filter | NotEvaluated | None = None
+    anonymises: bool | None = None
+    takes_subjects: bool = True
+
+
+def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
+    """The project, as this user may use it. Raises Refused when it does not exist or must not be written to."""
+    fields = rest.item(f"/data/projects/{project}")
+    if fields is None:
+        raise Refused(
+            f"project {project} does not exist on {rest.server}, or user {rest.user} may not see it; "
+            "check the spelling (XNAT wants the project's id, not its title) and ask its owner for access"
+        )
+    canonical = str(fields.get("ID") or project)
+    may_edit = _may_edit(rest, canonical)
+    if to_send and not may_edit:
+        raise Refused(
+            f"user {rest.user} may read project {canonical} but not add sessions; ask its owner for member rights"
+        )
+    code = rest.get(f"/data/projects/{canonical}/prearchive_code").text.strip()
+    own = f"/data/projects/{canonical}/config"
+    return Project(
+        canonical,
+        code,
+        may_edit,
+        _splits_petmr(rest, canonical),
+        _custom_names(rest),
+        _filter(rest, own),
+        _is_on(rest, f"{own}/anon/projects/{canonical}"),
+        # A word to upload tools: XNAT itself creates whatever subject is sent.
+        _contents(rest, f"{own}/applet/allow-create-subject").text.strip().lower() != "false",
+    )
+
+
+def ask_site(rest: Rest) -> SiteRules:
+    """What the site does with every file, in two requests. Asked once in a run."""
+    return SiteRules(_filter(rest, "/data/config"), _is_on(rest, "/data/config/anon/script"))
+
+
+def facts(site: SiteRules, project: Project) -> dict[str, object]:
+    """The settings that matter to an upload, for the log."""
+    return {
+        "project": project.id,
+        "prearchive_code": project.prearchive_code,
+        "site_filter": _filter_text(site.filter),
+        "project_filter": _filter_text(project.filter),
+        "splits_petmr": project.splits_petmr,
+        "site_anonymises": _known(site.anonymises),
+        "project_anonymises": _known(project.anonymises),
+        "takes_subjects": project.takes_subjects,
+    }
+
+
+def describe(rest: Rest, project: str) -> Iterator[str]:
+    """What `ping` says, line by line."""
+    info = rest.get("/xapi/siteConfig/buildInfo").text
+    version = ""
+    with suppress(ValueError, AttributeError, RecursionError):
+        version = json.loads(info).get("version", "")
+    yield f"server   {rest.server}, XNAT {version or 'of unknown version'}"
+    yield f"user     {rest.user}, logged in"
+    if not project:
+        return
+    found = ask(rest, project, to_send=False)
+    yield f"project  {found.id}, {'may add sessions' if found.may_edit else 'may only read'}"
+    yield f"archive  code {found.prearchive_code}: {PREARCHIVE_CODES.get(found.prearchive_code, 'unknown')}"
+    site = ask_site(rest)
+    yield f"filter   the site's series import filter is {_filter_text(site.filter)}"
+    yield f"filter   the project's series import filter is {_filter_text(found.filter)}"
+    yield f"PET/MR   {'is split into a PET and an MR session' if found.splits_petmr else 'stays in one session'}"
+    yield f"anonym.  by the site on receipt: {_known(site.anonymises)}; by the project at archiving: " + _known(
+        found.anonymises
+    )
+    asks = "may be created by an upload" if found.takes_subjects else "should be there before an upload"
+    yield f"subjects {asks}"
+    if not found.may_edit:
+        raise Refused(f"user {rest.user} may not add sessions to project {found.id}; ask its owner for member rights")
+
+
+def _may_edit(rest: Rest, project: str) -> bool:
+    """Whether the user may add sessions: the import service would not refuse, closing would, after all the sending.
+
+    XNAT checks this very right before it looks for a prearchive row, so a row that cannot exist tells (403 or an
+    empty table) and changes nothing.
+    """
+    nowhere = f"/data/prearchive/projects/{project}/19000101_000000000/none"
+    return rest.request("GET", nowhere, {"format": "json"}, accept=(200, 403)).status == 200
+
+
+def _splits_petmr(rest: Rest, project: str) -> bool:
+    """The project's own word, or else the site's."""
+    path = f"/data/projects/{project}/config/separatePETMR/config"
+    own = rest.request("GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404))
+    word = own.text.strip() if own.status == 200 else ""
+    return (word or _preference(rest, "sitewidePetMr")) == "separate"
+
+
+def _custom_names(rest: Rest) -> bool:
+    """Whether the site is known to name files in its own way; most users may not ask, and then it is not known."""
+    template = _preference(rest, "dicomFileNameTemplate").removesuffix(".dcm")
+    return template not in ("", DEFAULT_TEMPLATE)
+
+
+def _preference(rest: Rest, name: str) -> str:
+    """A site preference as bare text, "" when this user may not read it."""
+    reply = rest.request("GET", f"/xapi/siteConfig/{name}", accept=(200, 400, 403, 404, 500))
+    return reply.text.strip().strip('"') if reply.status == 200 else ""
+
+
+def _contents(rest: Rest, path: str) -> Reply:
+    """A configuration's bare contents; 204 or 404 where there is none, or where it is switched off."""
+    return rest.request(
+        "GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404, *_UNREADABLE)
+    )
+
+
+def _filter(rest: Rest, config: str) -> Filter | NotEvaluated | None:
+    reply = _contents(rest, f"{config}/seriesImportFilter/config")
+    if reply.status in (204, 404):
+        return None
+    if reply.status != 200:
+        return NotEvaluated(f"the server does not show it to user {rest.user}")
+    return parse(reply.text)
+
+
+def _is_on(rest: Rest, path: str) -> bool | None:
+    """Whether a configuration is there and switched on; its contents are not asked for."""
+    query = {"format": "json", "meta": "true", "accept-not-found": "true"}
+    reply = rest.request("GET", path, query, accept=(200, 204, 404, *_UNREADABLE))
+    if reply.status in (204, 404):
+        return False
+    try:
+        return bool(json.loads(reply.text)["ResultSet"]["Result"][0]["status"] == "enabled")
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _filter_text(found: Filter | NotEvaluated | None) -> str:
+    if found is None:
+        return "off"
+    if isinstance(found, NotEvaluated):
+        return f"not evaluated here: {found.reason}"
+    return f"on: it drops series without a word ({found.mode}, {len(found.patterns)} patterns)"
+
+
+def _known(state: bool | None) -> str:
+    return {True: "yes", False: "no", None: "unknown"}[state]

@@ -1,0 +1,276 @@
+"""XNAT's series import filter, evaluated as the server does on receipt. What is not certain is not told."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+
+from xnat_ingest.core.model import Instance
+
+# The elements that can be looked at here: short text whatever file they stand in. The server reads others in its own
+# way (numbers, bytes), and refuses every file where a filter names a sequence.
+ELEMENTS = {
+    "AccessionNumber": "00080050",
+    "AngioFlag": "00180025",
+    "BodyPartExamined": "00180015",
+    "BurnedInAnnotation": "00280301",
+    "ContrastBolusAgent": "00180010",
+    "ConversionType": "00080064",
+    "ImageType": "00080008",
+    "InstitutionName": "00080080",
+    "Laterality": "00200060",
+    "Manufacturer": "00080070",
+    "ManufacturerModelName": "00081090",
+    "MRAcquisitionType": "00180023",
+    "Modality": "00080060",
+    "PatientPosition": "00185100",
+    "PerformedProcedureStepDescription": "00400254",
+    "PhotometricInterpretation": "00280004",
+    "PresentationIntentType": "00080068",
+    "ProtocolName": "00181030",
+    "QualityControlImage": "00280300",
+    "SOPClassUID": "00080016",
+    "ScanOptions": "00180022",
+    "ScanningSequence": "00180020",
+    "SequenceName": "00180024",
+    "SequenceVariant": "00180021",
+    "SeriesDescription": "0008103E",
+    "SeriesInstanceUID": "0020000E",
+    "SeriesNumber": "00200011",
+    "StationName": "00081010",
+    "StudyDescription": "00081030",
+    "StudyID": "00200010",
+}
+_KEYWORDS = {tag: keyword for keyword, tag in ELEMENTS.items()}
+# What an instance has without being asked for, what filters look at most among it.
+_FIELDS = {
+    "Modality": "modality",
+    "SOPClassUID": "sop_class",
+    "SeriesDescription": "series_description",
+    "SeriesInstanceUID": "series_uid",
+}
+NOT_LISTED = "not-in-whitelist"
+# Java trims what is not above a blank; Python's strip would take more.
+_BLANKS = "".join(map(chr, range(33)))
+# The server shows the filter no more of a value.
+_LONGEST = 300
+# How often Python may try a pattern on a value, about: beyond that a run would seem to hang, and nothing could stop it.
+_MOST_TRIES = (_LONGEST + 1) ** 3
+_TAG = re.compile(r"(\(?)([0-9A-Za-z]{4}),([0-9A-Za-z]{4})(\)?)")
+# What Java's regular expressions and Python's have in common, of a pattern without control characters. Left out are
+# possessive quantifiers, \p{...}, \Q...\E, named and atomic groups, inline flags, classes in classes, `&&`, octal, hex
+# and Unicode escapes, references to groups, and \B (which of the two differ on the empty text).
+_COMMON = re.compile(
+    r"""(?:
+        (?:[*+?]|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})\??(?![*+?{])       # quantifier
+      | \((?:\?(?:[:=!]|<[=!])|(?!\?)) | \)                         # group, look-around
+      | \\[dDwWsSb] | \\[ -/:-@\[-`{-~]                             # class of characters, quoted character
+      | \[\^?(?:[^\[\]\\&^]|\\[dDwWsS]|\\[ -/:-@\[-`{-~])+\]        # class in brackets
+      | [.^$|] | [^\\\[(){*+?.^$|]                                  # the rest stands for itself
+    )*+""",
+    re.VERBOSE,
+)
+_PIECE = re.compile(
+    r"""(?P<open>\((?:\?(?:<?[=!]|:))?) | (?P<close>\)) | (?P<bar>\|)
+      | (?:\[\^?(?:[^\]\\]|\\.)+\] | \\. | [^*+?{])          # one character
+    """,
+    re.VERBOSE,
+)
+_QUANTIFIER = re.compile(r"(?:(?P<sign>[*+?])|\{(?P<low>[0-9]+)(?P<range>,(?P<high>[0-9]*))?\})\??")
+
+
+@dataclass(frozen=True, slots=True)
+class NotEvaluated:
+    """What cannot be told here. reason: why, as the end of a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One line of a filter, about one element."""
+
+    keyword: str
+    text: str
+    regex: re.Pattern[str]
+
+    @property
+    def rule(self) -> str:
+        return self.text if self.keyword == "SeriesDescription" else f"{self.keyword}={self.text}"
+
+    def matches(self, value: str | None) -> bool:
+        """value: None for an element that the file has not: then nothing but !EXISTS matches."""
+        if value is None:
+            return self.text == "!EXISTS"
+        return self.text == "EXISTS" or self.regex.search(value) is not None
+
+    def can_judge(self, value: str | None) -> bool:
+        """Whether Java would say the same: its `.` and `$` know more line ends, its \\b more letters."""
+        if not value:
+            return True
+        return len(value) <= _LONGEST and value.isprintable() and (value.isascii() or r"\b" not in self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A whitelist takes what any pattern matches, a blacklist drops it; without patterns, one drops all, the other
+    nothing."""
+
+    whitelist: bool
+    patterns: tuple[Pattern, ...]
+
+    @property
+    def mode(self) -> str:
+        return "whitelist" if self.whitelist else "blacklist"
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """The elements that Instance.tags must have been asked for."""
+        return frozenset(pattern.keyword for pattern in self.patterns) - _FIELDS.keys()
+
+    def drops(self, instance: Instance) -> str | NotEvaluated | None:
+        """The rule by which the server drops the instance, None when it takes it."""
+        keywords = tuple(dict.fromkeys(pattern.keyword for pattern in self.patterns))
+        return _decide(self, tuple((keyword, _value(instance, keyword)) for keyword in keywords))
+
+
+def _value(instance: Instance, keyword: str) -> str | None:
+    """None for an element that the file is known not to have."""
+    field = _FIELDS.get(keyword)
+    return str(getattr(instance, field)) if field else instance.tags.get(keyword)
+
+
+@lru_cache(maxsize=4096)
+def _decide(chosen: Filter, values: tuple[tuple[str, str | None], ...]) -> str | NotEvaluated | None:
+    unsure = ""
+    for keyword, value in values:
+        patterns = [pattern for pattern in chosen.patterns if pattern.keyword == keyword]
+        found = [_first(patterns, reading) for reading in _readings(value)]
+        if all(isinstance(first, Pattern) for first in found):
+            assert isinstance(found[0], Pattern)  # noqa: S101 - just looked
+            return None if chosen.whitelist else found[0].rule
+        if any(found):
+            unsure = unsure or keyword
+    if unsure:
+        return NotEvaluated(f"some values of {unsure} can be read in two ways")
+    return NOT_LISTED if chosen.whitelist else None
+
+
+def _first(patterns: list[Pattern], value: str | None) -> Pattern | NotEvaluated | None:
+    """The first pattern that certainly matches, None when certainly none does."""
+    certain = [pattern for pattern in patterns if pattern.can_judge(value)]
+    found = next((pattern for pattern in certain if pattern.matches(value)), None)
+    return found if found or len(certain) == len(patterns) else NotEvaluated("")
+
+
+def _readings(value: str | None) -> tuple[str | None, ...]:
+    """What the server may see. A scan reads an absent element and an empty one alike, and trims each of several
+    values where the server trims the ends of all, so that a padded `DERIVED ` keeps its blank."""
+    if value == "":
+        return None, ""
+    if value and "\\" in value:
+        *padded, last = (part + " " * (len(part) % 2) for part in value.split("\\"))
+        return value, "\\".join((*padded, last.rstrip()))
+    return (value,)
+
+
+def parse(contents: str) -> Filter | NotEvaluated:
+    """The filter that a configuration's contents describe. The configuration's status alone says whether it is
+    switched on: the word `enabled` in the contents has no say."""
+    try:
+        found = json.loads(contents) if contents.strip(_BLANKS) else {"mode": "blacklist", "list": ""}
+        nested = found.get("contents", found.get("content"))
+    except (ValueError, AttributeError, RecursionError):
+        return NotEvaluated("its contents are not a JSON object")
+    if isinstance(nested, str):
+        return parse(nested)
+    mode, listing = found.get("mode"), found.get("list")
+    if mode == "modalityMap":
+        return NotEvaluated("its mode is modalityMap, which is written in JavaScript")
+    if mode not in ("blacklist", "whitelist") or not isinstance(listing, str):
+        return NotEvaluated("it has no mode or no list that is known here")
+    patterns = _patterns(listing)
+    return patterns if isinstance(patterns, NotEvaluated) else Filter(mode == "whitelist", patterns)
+
+
+def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
+    """The lines, about SeriesDescription until one in brackets names another element."""
+    keyword = "SeriesDescription"
+    patterns = []
+    # A backslash and an n anywhere make these the line ends, the only ones.
+    for raw in listing.split("\\n" if "\\n" in listing else "\n"):
+        line = raw.strip(_BLANKS)
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            keyword = _element(line[1:-1])
+            if keyword not in ELEMENTS:
+                return NotEvaluated(f"it looks at {line}, which is not evaluated here")
+            continue
+        regex = _regex(line)
+        if regex is None:
+            return NotEvaluated(f"its pattern {line} may mean something else in Java")
+        if _tries(regex.pattern) > _MOST_TRIES:
+            return NotEvaluated(f"its pattern {line} may take too long")
+        patterns.append(Pattern(keyword, line, regex))
+    return tuple(patterns)
+
+
+def _element(name: str) -> str:
+    """The keyword of an element given as keyword, `gggg,eeee` or `(gggg,eeee)`; any other text as it is."""
+    tag = _TAG.fullmatch(name)
+    if tag and bool(tag[1]) == bool(tag[4]):
+        return _KEYWORDS.get((tag[2] + tag[3]).upper(), name)
+    return name
+
+
+def _regex(text: str) -> re.Pattern[str] | None:
+    """The pattern as Java compiles it: without regard to the case of ASCII letters; None when it may differ."""
+    same = text.removeprefix("(?i)")  # says what holds anyway
+    if not same.isprintable() or not _COMMON.fullmatch(same):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return re.compile(same, re.IGNORECASE | re.ASCII)
+    except (re.error, FutureWarning, RecursionError, OverflowError):
+        return None
+
+
+def _tries(pattern: str) -> int:
+    """In how many ways a pattern of the common kind can be laid over a value, at most and roughly.
+
+    Parts in a row multiply, alternatives add up, and what is repeated is raised to its repetitions: (a+)+ soars.
+    """
+    waiting: list[tuple[int, int]] = []  # of each open bracket: its alternatives so far, what stands before it
+    ways, in_row, at = 0, 1, 0
+    while piece := _PIECE.match(pattern, at):
+        at, one = piece.end(), 1
+        if piece["open"]:
+            waiting.append((ways, in_row))
+            ways, in_row = 0, 1
+            continue
+        if piece["bar"]:
+            ways, in_row = ways + in_row, 1
+            continue
+        if piece["close"]:
+            one = ways + in_row
+            ways, in_row = waiting.pop()
+        if quantifier := _QUANTIFIER.match(pattern, at):
+            at = quantifier.end()
+            low, high = _repetitions(quantifier)
+            one = (high - low + 1) * one**high
+        in_row = min(in_row * one, _MOST_TRIES + 1)
+    return ways + in_row
+
+
+def _repetitions(quantifier: re.Match[str]) -> tuple[int, int]:
+    if sign := quantifier["sign"]:
+        return int(sign == "+"), 1 if sign == "?" else _LONGEST
+    low = min(int(quantifier["low"]), _LONGEST)
+    if not quantifier["range"]:
+        return low, low
+    return low, min(int(quantifier["high"] or _LONGEST), _LONGEST)
