@@ -19,7 +19,7 @@ demo: $(READY)
 
 # Lint, types, tests.
 test: check
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto
 
 # Real clients (xnatpy, pyxnat, xnatctl), each in an environment of its own, against the stand-in; then the image.
 test-real: $(READY) image-test

@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.dicom_trees import make_demo
 from tests.standin import Project, StandIn, User
-from tests.trees import make_demo
 
 HOME = Path("demo")
 

@@ -26,7 +26,7 @@ from pynetdicom.pdu_primitives import MaximumLengthNotification
 from pynetdicom.sop_class import _STORAGE_CLASSES
 from pynetdicom.transport import ThreadedAssociationServer
 
-from tests.trees import part10
+from tests.dicom_trees import part10
 
 VERIFICATION = "1.2.840.10008.1.1"
 CLASSES = tuple(str(uid) for uid in _STORAGE_CLASSES.values())

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Any, cast
 
-from tests.trees import IDENTITY, LITTLE, Memory, encode, implicit, part10
+from tests.dicom_trees import IDENTITY, LITTLE, Memory, encode, implicit, part10
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_headers import scan

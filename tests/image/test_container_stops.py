@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import PASSWORD, hold_laws
+from tests.contract.test_signals import until, whole
+from tests.dicom_trees import Series, make_session
 from tests.image.containers import Running, start
 from tests.image.engine import Engine
 from tests.standin import Fault, StandIn
-from tests.test_stops import until, whole
-from tests.trees import Series, make_session
 
 pytestmark = pytest.mark.real
 

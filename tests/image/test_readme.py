@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import hold_laws
+from tests.dicom_trees import Series, make_session
 from tests.image.containers import Ended, run
 from tests.image.engine import ROOT, Engine
 from tests.standin import Project, StandIn, User
-from tests.trees import Series, make_session
 from xnat_ingest import __version__
 
 pytestmark = pytest.mark.real

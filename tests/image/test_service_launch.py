@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import PASSWORD, stored
+from tests.contract.test_launch import COMMAND, Xnat
+from tests.dicom_trees import Series, make_session
 from tests.image.containers import Ended, Options, run, start
 from tests.image.engine import Engine
 from tests.service.form import form, post
 from tests.service.resolve import Launch, resolve
 from tests.standin import Fault, StandIn
 from tests.standin.tokens import Token
-from tests.test_launch import COMMAND, Xnat
-from tests.trees import Series, make_session
 
 pytestmark = pytest.mark.real
 

@@ -23,14 +23,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.contract_table import STAMPED, Elements, held
+from tests.contract.table import STAMPED, Elements, held
+from tests.contract.test_archives import to_tgz, to_zip
+from tests.dicom_trees import Series, make_session
 from tests.real.clients import PACKAGES, ROOT, RUNNING, Client, install
 from tests.real.compare_xnatctl import PASSWORD, Outcome, Trouble, _site
 from tests.real.compare_xnatctl import SERIES as PLAIN
 from tests.standin import StandIn
 from tests.standin.contexts import XNAT_SYNTAXES
-from tests.test_archives import to_tgz, to_zip
-from tests.trees import Series, make_session
 
 PLACE = {"PatientComments": "Project:DEMO Subject:007 Session:007_pre"}
 JPEG = (

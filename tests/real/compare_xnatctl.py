@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.dicom_trees import Series, make_session
 from tests.real.clients import PACKAGES, ROOT, RUNNING, Client, install
 from tests.real.holdings import PREAMBLE, held
 from tests.standin import Project, StandIn, User
-from tests.trees import Series, make_session
 
 SERIES = (Series("T1-MPRAGE_0001", 12), Series("ep2d_bold_0002", 12))
 IMPORT = "^POST /data/services/import"

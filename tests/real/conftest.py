@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PASSWORD
+from tests.dicom_trees import Series, make_session
 from tests.real.clients import Client, install
 from tests.standin import StandIn
-from tests.trees import Series, make_session
 
 SERIES = (Series("T1-MPRAGE_0001", 3), Series("ep2d_bold_0002", 4, "MR_small_RLE.dcm"))
 

@@ -18,9 +18,9 @@ from typing import IO
 
 import pytest
 
+from tests.dicom_trees import Memory
 from tests.real.clients import NotInstalledError
-from tests.test_pack import instance
-from tests.trees import Memory
+from tests.unit.test_bodies import instance
 from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs import open_source
 from xnat_ingest.transports.bodies import ZIP_LIMIT, Part, TarBody, ZipBody

@@ -13,11 +13,11 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from tests.contract.test_cstore import MISLEADING
+from tests.dicom_trees import SAMPLES, Memory
 from tests.dicomscp import CLASSES, make_certificates
 from tests.dicomscu import TEXT, behind_meta, instances, made, plain, session
 from tests.real.receivers import Apart, Orthanc, StoreScp, apart
-from tests.test_cstore import MISLEADING
-from tests.trees import SAMPLES, Memory
 from xnat_ingest.core.errors import Refused, Unreachable
 from xnat_ingest.core.model import Instance, Receipt
 from xnat_ingest.inputs.dicom_headers import scan

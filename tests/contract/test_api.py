@@ -1,0 +1,142 @@
+"""The verbs as Python functions: each example of docs/api.md is run, and what they raise."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import xnat_ingest
+from tests.conftest import LOGIN_NAMES, PASSWORD, hold_laws, stored
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+from xnat_ingest import IngestError, UsageError, as_report, plan, put_resource, upload, verify
+from xnat_ingest.core.errors import Refused
+from xnat_ingest.core.stop import Stop
+
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text("utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_session(tmp_path / "study" / "007" / "pre", [Series("T1_1"), Series("Localizers_2", 2)])
+    return tmp_path / "study"
+
+
+def test_the_examples(
+    root: Path, tmp_path: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they stand, one after the other, with the folder and the project filled in."""
+    site.project("DEMO").access["up"] = "delete"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.pdf").write_bytes(b"%PDF")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "one.csv").write_text("1,2")
+    assert len(EXAMPLES) == 5
+    names: dict[str, Any] = {}
+    for example in EXAMPLES:
+        exec(example.replace("/data/study", str(root)).replace("MYPROJECT", "DEMO"), names)
+    out = capsys.readouterr().out
+    assert "DEMO/007/007_pre verified 3" in out
+    assert "['notes.pdf', 'one.csv'] []" in out or "['notes.pdf', 'tables/one.csv'] []" in out
+    assert (tmp_path / "report.json").exists()
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 5
+
+
+def test_arguments_beat_the_environment(root: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LOGIN_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    result = upload(root, "DEMO", server=site.url, user="up", password=PASSWORD)
+    assert result.exit_code == 0
+    report = as_report(result)
+    hold_laws(report)
+    assert PASSWORD not in str(report)
+    assert verify(root, "DEMO", server=site.url, user="up", password=PASSWORD).exit_code == 0
+
+
+def test_plan_opens_no_socket(root: Path, site: StandIn) -> None:
+    assert plan(root, "DEMO").totals["planned"] == 5
+    assert not site.requests
+    assert plan(root, "DEMO", online=True).exit_code == 0
+    assert site.requests
+
+
+def test_options_of_every_kind(root: Path, site: StandIn) -> None:
+    result = upload(
+        root,
+        "DEMO",
+        exclude=["T1", {"tag": "Modality", "in": ["SR"]}],
+        part_size="20K",
+        timeout=30.0,
+        ignore_case=True,
+        layout="subject/session",
+        destination="prearchive",
+    )
+    assert result.exit_code == 0
+    assert [row.status for row in site.rows("DEMO")] == ["READY"]
+
+
+def test_trouble_is_in_the_result_and_misuse_is_raised(root: Path, site: StandIn) -> None:
+    assert upload(root, "HIDDEN").exit_code == 6
+    assert upload(root, "DEMO", password="wrong").exit_code == 6
+    with pytest.raises(UsageError, match="exlude is no option of upload; did you mean exclude"):
+        upload(root, "DEMO", exlude=["x"])
+    with pytest.raises(UsageError, match="no project"):
+        upload(root)
+    with pytest.raises(IngestError, match="cannot read ROOT"):
+        plan(root / "absent", "DEMO")
+    with pytest.raises(UsageError, match="workers"):
+        upload(root, "DEMO", workers=0)
+
+
+def test_stop(root: Path, site: StandIn) -> None:
+    from tests.standin.fault import Fault
+
+    site.faults.add(Fault("stall", match="/data/services/import", seconds=30))
+    stop = Stop()
+    threading.Timer(0.5, setattr, (stop, "signum", signal.SIGTERM)).start()
+    result = upload(root, "DEMO", stop=stop)
+    site.faults.release()
+    assert result.exit_code == 143
+
+
+def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
+    assert upload(root, "DEMO").exit_code == 0
+    (tmp_path / "a.txt").write_text("one")
+    sent = put_resource(tmp_path / "a.txt", "NOTES", "DEMO", subject="007", experiment="007_pre", tags=["x"])
+    assert sent.sent == {"a.txt"}
+    assert put_resource([tmp_path / "a.txt"], "NOTES", "DEMO", subject="007", experiment="007_pre").already == {"a.txt"}
+    (tmp_path / "a.txt").write_text("two")
+    assert put_resource(tmp_path / "a.txt", "NOTES", "DEMO", experiment="007_pre").different == {"a.txt"}
+    assert put_resource(tmp_path / "a.txt", "NOTES", "DEMO", experiment="007_pre", overwrite=True).sent == {"a.txt"}
+    with pytest.raises(Refused):
+        put_resource(tmp_path / "a.txt", "NOTES", "READONLY")
+    other = tmp_path / "other"
+    make_session(other / "008" / "pre", [Series("T1_1")], "other")
+    assert upload(other, "DEMO").exit_code == 0
+    with pytest.raises(IngestError, match="session 007_pre belongs to subject 007, not 008"):
+        put_resource(tmp_path / "a.txt", "NOTES", "DEMO", subject="008", experiment="007_pre")
+    with pytest.raises(UsageError, match=r"is DICOM \(5 of 5 files are\).*: force=True"):
+        put_resource(root, "IMAGES", "DEMO", experiment="007_pre")
+    assert len(put_resource(root, "IMAGES", "DEMO", experiment="007_pre", force=True).sent) == 5
+    with pytest.raises(UsageError, match="whose resource"):
+        put_resource(tmp_path / "a.txt", "NOTES")
+
+
+def test_the_package_loads_nothing_until_it_is_asked() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import xnat_ingest, sys; print('urllib3' in sys.modules); xnat_ingest.upload; print('urllib3' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["False", "True"]
+    assert set(xnat_ingest.__all__) <= set(dir(xnat_ingest)) | set(xnat_ingest.__all__)
+    with pytest.raises(AttributeError):
+        _ = xnat_ingest.nothing

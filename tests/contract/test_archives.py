@@ -1,0 +1,370 @@
+"""Archives as ROOT and as session folders: the same plan as of the folder, nothing unpacked, nothing hostile taken."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tests.conftest import Ingest, stored
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+from tests.standin.fault import Fault
+from xnat_ingest.core.model import Instance, SetAside, SourceFile
+from xnat_ingest.inputs import archive_members, open_source
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.targz_archive import StreamSource
+
+Pack = Callable[[Path, Path], None]
+
+
+def to_zip(folder: Path, archive: Path, packing: int = zipfile.ZIP_DEFLATED) -> None:
+    with zipfile.ZipFile(archive, "w", packing) as packed:
+        for path in sorted(folder.rglob("*")):
+            packed.write(path, path.relative_to(folder))
+
+
+def to_tar(folder: Path, archive: Path, mode: Literal["w", "w:gz"] = "w") -> None:
+    with tarfile.open(archive, mode) as packed:
+        for path in sorted(folder.iterdir()):
+            packed.add(path, path.name)
+
+
+def to_tgz(folder: Path, archive: Path) -> None:
+    to_tar(folder, archive, "w:gz")
+
+
+PACKERS: dict[str, Pack] = {
+    "study.zip": to_zip,
+    "stored.zip": lambda folder, archive: to_zip(folder, archive, zipfile.ZIP_STORED),
+    "study.tar": to_tar,
+    "study.tar.gz": to_tgz,
+    "study.tgz": to_tgz,
+    "no suffix": to_zip,
+    "wrong.tar": to_tgz,
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for name in ("007/pre", "008/pre"):
+        make_session(
+            root / name, [Series("T1_1"), Series("Localizers_2", 2), Series("RLE_3", 2, "MR_small_RLE.dcm")], name
+        )
+        (root / name / "notes.txt").write_text("no DICOM")
+    return root
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_an_archive_as_root_gives_what_the_folder_gives(tree: Path, tmp_path: Path, ingest: Ingest, name: str) -> None:
+    archive = tmp_path / name
+    PACKERS[name](tree, archive)
+    of_folder, of_archive = ingest("plan", tree), ingest("plan", archive)
+    assert of_archive.code == of_folder.code == 0
+    assert of_archive.report["sessions"] == of_folder.report["sessions"]
+    assert sorted(a["path"] for a in of_archive.report["set_aside"]) == ["007/pre/notes.txt", "008/pre/notes.txt"]
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_an_archive_as_root_is_uploaded(tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str) -> None:
+    archive = tmp_path / name
+    PACKERS[name](tree, archive)
+    before = sorted(tmp_path.iterdir())
+    ended = ingest("upload", archive, "--exclude", "Localizers")
+    assert ended.code == 0, ended.out
+    assert ended.totals["verified"] == 10
+    sent = sorted(path.read_bytes()[132:] for path in stored(site, "DEMO", "007", "007_pre").files.values())
+    own = sorted(p.read_bytes()[132:] for p in tree.glob("007/pre/*/*") if "Localizers" not in str(p))
+    assert [len(one) for one in sent] == [len(one) for one in own]
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "report.json"])
+    again = ingest("upload", archive, "--exclude", "Localizers")
+    assert (again.code, again.totals["bytes_sent"]) == (0, 0)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tgz", ".ZIP", ""])
+def test_an_archive_as_a_session_folder(tree: Path, site: StandIn, ingest: Ingest, suffix: str) -> None:
+    pack = to_zip if suffix.lower() in (".zip", "") else to_tar if suffix == ".tar" else to_tgz
+    (folder := tree / "007" / "pre").rename(moved := tree.parent / "moved")
+    pack(moved, Path(f"{folder}{suffix}"))
+    ended = ingest("upload", tree)
+    assert ended.code == 0, ended.out
+    assert [s["label"] for s in ended.report["sessions"]] == ["007_pre", "008_pre"]
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
+    assert f"007/pre{suffix}/notes.txt" in [aside["path"] for aside in ended.report["set_aside"]]
+
+
+def test_a_folder_and_an_archive_of_one_name_collide(tree: Path, ingest: Ingest) -> None:
+    to_zip(tree / "008" / "pre", tree / "007" / "pre.zip")
+    ended = ingest("plan", tree)
+    assert ended.code == 3
+    assert "label-collision" in ended.kinds()
+
+
+def test_an_archive_packed_with_its_folder_is_told(tree: Path, ingest: Ingest) -> None:
+    to_tgz(tree.parent, tree.parent.parent / "study.tgz")
+    told = ingest(
+        "plan", tree.parent.parent / "study.tgz", "--session-label", "{subject}_{session}_{StudyDate}"
+    ).kinds()
+    assert "one-top-folder" in told
+    to_tgz(tree, tree.parent.parent / "study2.tgz")
+    assert "one-top-folder" not in ingest("plan", tree.parent.parent / "study2.tgz").kinds()
+
+
+def test_an_archive_elsewhere_is_set_aside(tree: Path, ingest: Ingest) -> None:
+    to_zip(tree / "008", tree / "007" / "pre" / "more.zip")
+    (tree / "007" / "pre" / "one.dcm.gz").write_bytes(gzip.compress(b"x"))
+    to_tar(tree / "008", tree / "top.tar")
+    asides = {aside["path"]: aside["reason"] for aside in ingest("plan", tree).report["set_aside"]}
+    assert asides["007/pre/more.zip"] == asides["007/pre/one.dcm.gz"] == asides["top.tar"] == "nested-archive"
+
+
+@pytest.mark.parametrize("name", ["study.zip", "study.tar", "study.tgz"])
+def test_an_archive_in_an_archive_is_set_aside(tree: Path, tmp_path: Path, ingest: Ingest, name: str) -> None:
+    to_zip(tree / "008", tree / "007" / "pre" / "more.zip")
+    PACKERS.get(name, to_tgz)(tree, tmp_path / name)
+    asides = {aside["path"]: aside["reason"] for aside in ingest("plan", tmp_path / name).report["set_aside"]}
+    assert asides["007/pre/more.zip"] == "nested-archive"
+
+
+def test_with_headers_any_archive_is_a_folder(tree: Path, ingest: Ingest) -> None:
+    to_zip(tree / "007", tree.parent / "a.zip")
+    (tree.parent / "drop").mkdir()
+    (tree.parent / "a.zip").rename(tree.parent / "drop" / "a.zip")
+    ended = ingest("plan", tree.parent / "drop", "--layout", "headers")
+    assert ended.totals["planned"] == 7
+
+
+def one_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: Literal["w", "w:gz"] = "w") -> Path:
+    with tarfile.open(path, mode) as packed:
+        for info, data in members:
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = target
+    return info
+
+
+HOSTILE = ["../evil", "a/../../evil", "/etc/passwd", "C:\\evil", "..\\evil", "a//../b"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
+def test_hostile_names_are_no_paths(tmp_path: Path, name: str, kind: str) -> None:
+    archive = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr(zipfile.ZipInfo(name), "x")
+    else:
+        one_tar(archive, (member(name), b"x"), mode="w:gz" if kind == "tgz" else "w")
+    (found,) = open_source(str(archive)).files()
+    assert isinstance(found, SetAside)
+    assert found.reason == "unsafe-name"
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, mode: Literal["w", "w:gz"]) -> None:
+    archive = one_tar(tmp_path / "x", (member("a", kind, "/etc/passwd"), b""), (member("b"), b"x"), mode=mode)
+    first, second = open_source(str(archive)).files()
+    assert isinstance(first, SetAside)
+    assert first.reason == "unsafe-name"
+    assert isinstance(second, SourceFile)
+
+
+def test_links_in_a_zip(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("a")
+    info.create_system = 3
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr(info, "/etc/passwd")
+    (found,) = open_source(str(tmp_path / "x.zip")).files()
+    assert isinstance(found, SetAside)
+    assert found.reason == "unsafe-name"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_bombs(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What packs a thousandfold is not images; small things may pack as they like."""
+    monkeypatch.setattr(archive_members, "BOMB_SIZE", 1 << 20)
+    archive = tmp_path / f"x.{kind}"
+    zeros = bytes(3 << 20)
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("small", zeros[: 1 << 19])
+            packed.writestr("zeros", zeros)
+    else:
+        one_tar(archive, (member("small"), zeros[: 1 << 19]), (member("zeros"), zeros), mode="w:gz")
+    found = {one.path: one for one in open_source(str(archive)).files()}
+    assert isinstance(found["small"], SourceFile)
+    bomb = found["zeros"]
+    assert isinstance(bomb, SetAside)
+    assert bomb.reason == "too-large"
+
+
+def test_two_members_of_one_name_are_both_there(tmp_path: Path) -> None:
+    archive = one_tar(tmp_path / "x.tar", (member("a"), b"one"), (member("./a"), b"two"))
+    source = open_source(str(archive))
+    found = [one.path for one in source.files()]
+    assert found == ["a", "a#2"]
+    assert [source.open(path).read() for path in found] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("name", ["study.zip", "study.tar", "study.tgz"])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_cut_archive_is_told(tree: Path, tmp_path: Path, ingest: Ingest, name: str, share: float) -> None:
+    whole = tmp_path / "whole"
+    PACKERS.get(name, to_tgz)(tree, whole)
+    data = whole.read_bytes().rstrip(b"\0")  # a tar's end mark and filling are zeros
+    (tmp_path / name).write_bytes(data[: int(len(data) * share)])
+    ended = ingest("plan", tmp_path / name)
+    if name == "study.zip":  # its directory is at its end
+        assert ended.code == 2
+        assert "cut or damaged" in ended.err
+    else:
+        assert ended.code == 3
+        assert name in [aside["path"] for aside in ended.report["set_aside"] if aside["reason"] == "truncated"]
+
+
+def test_a_cut_archive_as_a_session_folder(tree: Path, tmp_path: Path, ingest: Ingest) -> None:
+    to_tgz(tree / "008", tmp_path / "whole")
+    (tree / "007" / "cut.tgz").write_bytes((tmp_path / "whole").read_bytes()[:5000])
+    (tree / "007" / "cut.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    asides = {aside["path"]: aside["reason"] for aside in ingest("plan", tree).report["set_aside"]}
+    assert asides["007/cut.tgz"] == "truncated"
+    assert asides["007/cut.zip"] == "unreadable"
+
+
+def test_a_damaged_member_fails_alone(tree: Path, tmp_path: Path, ingest: Ingest) -> None:
+    to_zip(tree, tmp_path / "x.zip", zipfile.ZIP_STORED)
+    with zipfile.ZipFile(tmp_path / "x.zip") as packed:
+        info = next(i for i in packed.infolist() if "T1_1" in i.filename and not i.is_dir())
+    with (tmp_path / "x.zip").open("r+b") as raw:
+        raw.seek(info.header_offset + 30 + len(info.filename) + info.file_size - 100)
+        raw.write(b"damage")
+    ended = ingest("upload", tmp_path / "x.zip")
+    assert ended.code == 3
+    assert ended.totals["failed"] + ended.totals["verified"] == ended.totals["planned"]
+    assert info.filename in str(ended.report["sessions"])
+
+
+def test_an_encrypted_member_is_unreadable(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr("a", "x")
+    raw = bytearray((tmp_path / "x.zip").read_bytes())
+    raw[6] |= 1
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "x.zip").write_bytes(raw)
+    (found,) = open_source(str(tmp_path / "x.zip")).files()
+    assert found == SetAside("a", "unreadable", "encrypted; unpack it with its password first")
+
+
+def test_a_stream_is_read_once_for_a_scan(tree: Path, tmp_path: Path) -> None:
+    to_tgz(tree, tmp_path / "x.tgz")
+    source = open_source(str(tmp_path / "x.tgz"))
+    assert isinstance(source, StreamSource)
+    found = list(scan(source, lambda _: None))
+    assert sum(isinstance(one, Instance) for one in found) == 14
+    assert source.passes == 1
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
+    """Every stream opened during the test, in order, so that its passes can be counted."""
+    made: list[StreamSource] = []
+    init = StreamSource.__init__
+
+    def watched(self: StreamSource, path: Path) -> None:
+        init(self, path)
+        made.append(self)
+
+    monkeypatch.setattr(StreamSource, "__init__", watched)
+    return made
+
+
+@pytest.mark.parametrize("flags", [(), ("--part-size", "30K"), ("--transport", "gradual")], ids=" ".join)
+def test_a_stream_is_read_once_to_be_scanned_and_once_to_be_sent(
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource], flags: tuple[str, ...]
+) -> None:
+    to_tgz(tree, tmp_path / "x.tgz")
+    ended = ingest("upload", tmp_path / "x.tgz", *flags)
+    assert (ended.code, ended.totals["verified"]) == (0, 14)
+    assert [one.passes for one in streams] == [2]
+
+
+def test_a_stream_is_read_once_to_be_sent_by_dicom(
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource]
+) -> None:
+    to_tgz(tree, tmp_path / "x.tgz")
+    with site.receive() as receiver:
+        flags = ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
+        ended = ingest("upload", tmp_path / "x.tgz", *flags, "--part-size", "30K")
+    assert (ended.code, ended.totals["verified"]) == (0, 14)
+    assert [one.passes for one in streams] == [2]
+
+
+def test_each_retry_is_one_more_pass(
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource]
+) -> None:
+    site.faults.add(Fault("reset", match="/data/services/import", skip=2, after=10_000))
+    to_tgz(tree, tmp_path / "x.tgz")
+    ended = ingest("upload", tmp_path / "x.tgz", "--part-size", "30K")
+    assert (ended.code, ended.totals["verified"]) == (0, 14)
+    assert 2 < streams[0].passes <= 5
+
+
+def test_a_member_of_a_stream_is_sought_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backward within the backlog for nothing, beyond it by another pass."""
+    from xnat_ingest.inputs import targz_archive
+
+    monkeypatch.setattr(targz_archive, "BACKLOG", 1000)
+    monkeypatch.setattr(targz_archive, "_BLOCK", 300)
+    data = bytes(range(256)) * 40
+    archive = one_tar(tmp_path / "x.tgz", (member("a"), b"first"), (member("b"), data), mode="w:gz")
+    source = open_source(str(archive))
+    assert isinstance(source, StreamSource)
+    list(source.files())
+    with source.open("b") as opened:
+        passes = source.passes
+        assert opened.read(500) == data[:500]
+        opened.seek(10)
+        assert opened.read(5) == data[10:15]
+        assert source.passes == passes
+        opened.seek(9000)
+        assert opened.read() == data[9000:]
+        opened.seek(3)
+        assert opened.read(4) == data[3:7]
+        assert source.passes == passes + 1
+    with source.open("a") as opened:
+        assert opened.read() == b"first"
+
+
+def test_a_file_that_is_no_archive_is_no_root(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "x.zip").write_text("not a zip")
+    (tmp_path / "y.gz").write_bytes(gzip.compress(b"no tar"))
+    for name in ("x.zip", "y.gz"):
+        ended = ingest("plan", tmp_path / name)
+        assert ended.code == 2
+    assert "cannot read ROOT" in ended.err
+
+
+def test_an_archive_that_changes_is_noticed(tree: Path, tmp_path: Path, site: StandIn) -> None:
+    to_tar(tree, tmp_path / "x.tar")
+    source = open_source(str(tmp_path / "x.tar"))
+    instance = next(one for one in scan(source, lambda _: None) if isinstance(one, Instance))
+    assert source.stat(instance.path) == (instance.size, instance.mtime_ns)
+    with (tmp_path / "x.tar").open("ab") as archive:
+        archive.write(b"more")
+    assert source.stat(instance.path) != (instance.size, instance.mtime_ns)

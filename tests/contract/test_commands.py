@@ -1,0 +1,93 @@
+"""The other commands: ping, and the drop-in for the original script."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PASSWORD, Ingest
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+from xnat_ingest.cli import main
+
+SERIES = (Series("T1_0001", 3), Series("Localizers_0002", 2))
+
+
+def test_ping_tells_right_and_settings(site: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    site.project("DEMO").series_filter = {"enabled": True, "mode": "blacklist", "list": "x"}
+    assert main(["ping", "-P", "DEMO"]) == 0
+    said = capsys.readouterr().out
+    assert "XNAT 1.8.10" in said
+    assert "DEMO, may add sessions" in said
+    assert "code 4" in said
+    assert "the project's series import filter is on" in said
+
+
+@pytest.mark.parametrize("project", ["READONLY", "HIDDEN", "NOPE"])
+def test_ping_without_right(site: StandIn, project: str) -> None:
+    assert main(["ping", "-P", project]) == 6
+
+
+def test_ping_needs_no_project(site: StandIn) -> None:
+    assert main(["ping"]) == 0
+
+
+@pytest.mark.parametrize("words", [["dicomUpload"], ["python", "/src/dicomUpload.py"], ["/src/dicomUpload.py"]])
+def test_drop_in(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """The original's arguments, also in the words of the old docker line; it takes a password, and warns."""
+    for name in ("XNAT_HOST", "XNAT_USER", "XNAT_PASS"):
+        monkeypatch.delenv(name)
+    make_session(tmp_path / "dicom/007/pre", SERIES)
+    config = tmp_path / "Exclusions.json"
+    config.write_text(json.dumps({"Exclude": ["Localizers", "AAHEAD"]}))
+    work = tmp_path / "work"
+    work.mkdir()
+    arguments = [site.url, "up", PASSWORD, "DEMO", str(tmp_path / "dicom"), "--config", str(config)]
+    assert main([*words, *arguments, "--workdir", str(work)]) == 0
+    assert [(s.subject, s.label, len(s.files)) for s in site.sessions("DEMO")] == [("007", "007_pre", 3)]
+    report = json.loads((work / "xnat-ingest-report.json").read_text())
+    assert (report["exit_code"], report["totals"]["excluded"]) == (0, 2)
+
+
+def test_variable_that_is_no_setting_is_told(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_session(tmp_path / "t/S/E", SERIES)
+    monkeypatch.setenv("XNAT_INGEST_WORKER", "3")
+    assert "did you mean XNAT_INGEST_WORKERS?" in ingest("upload", tmp_path / "t").err
+
+
+def test_administrator_learns_of_the_sites_own_names_and_petmr(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read site preferences: a short series under the site's own names is finished, PET/MR is kept apart."""
+    site.user("up").all_data = True
+    site.settings.file_name_template = "${SOPInstanceUID}"
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 3),), "study")
+    assert ingest("upload", tmp_path / "t").session("S_E")["verdict"] == "counted"
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 5),), "study")
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.totals["counted"], ended.session("S_E")["verdict"]) == (0, 5, "counted")
+    assert [len(session.files) for session in site.sessions("DEMO")] == [5]
+    site.settings.site_petmr = "separate"
+    both = (Series("MR_0001", 2), Series("PT_0002", 2, tags={"Modality": "PT"}))
+    make_session(tmp_path / "u/S/F", both)
+    ended = ingest("upload", tmp_path / "u")
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["petmr-split"], 0)
+
+
+def test_result_that_cannot_be_printed_is_no_bug(tmp_path: Path) -> None:
+    """A full disk behind stdout: one sentence, exit 1, and no plea to report a bug."""
+    make_session(tmp_path / "t/S/E", SERIES)
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "xnat_ingest", "plan", str(tmp_path / "t"), "-P", "DEMO"]
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert "could not be printed" in ended.stderr
+    assert "bug" not in ended.stderr

@@ -1,0 +1,267 @@
+"""What receivers, networks and files do to C-STORE, and what is told of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+
+from tests.dicom_trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, part10
+from tests.dicomscp import ABORT, Scp, answering, parsed
+from tests.dicomscu import MR, TEXT, instances, made, send, session, some, transport
+from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
+from xnat_ingest.transports import ask_receiver
+from xnat_ingest.transports.bodies import Part
+from xnat_ingest.transports.cstore import CStore
+from xnat_ingest.transports.dicom_receiver import Receiver
+
+
+def test_answers_one_by_one() -> None:
+    """Warnings are successes with a note; what is refused is refused alone."""
+    answers = {1: 0xB000, 2: 0xB007, 3: 0xC000, 4: 0xA900, 5: 0x0122, 6: 0x0107, 7: 0xB000, 8: 0x1234}
+    source = some(10)
+    with Scp(answer=lambda number, uid: answers.get(number, 0), comment="no such project") as scp:
+        receipt = send(source, scp.port)
+    assert [i.sop_uid for i in receipt.instances] == [f"1.2.3.{n}" for n in (1, 2, 6, 7, 9, 10)]
+    assert receipt.notes == {
+        "accepted with status 0xB000 (Coercion of Data Elements)": 2,
+        "accepted with status 0xB007 (Data Set Does Not Match SOP Class)": 1,
+        "accepted with status 0x0107 (Attribute List Error)": 1,
+    }
+    assert set(receipt.refused) == {f"1.2.3.{n}" for n in (3, 4, 5, 8)}
+    assert receipt.refused["1.2.3.3"].endswith("status 0xC000 (Cannot Understand): no such project")
+    assert receipt.refused["1.2.3.8"].endswith("status 0x1234 (no standard one): no such project")
+    assert (scp.associations, scp.endings.count("released")) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0213])
+def test_a_receiver_out_of_resources_is_to_be_asked_later(status: int) -> None:
+    with (
+        Scp(answer=lambda number, uid: status if number == 2 else 0) as scp,
+        pytest.raises(Unreachable, match=f"0x{status:04X}") as caught,
+    ):
+        send(some(3), scp.port)
+    assert not caught.value.maybe_done
+    assert caught.value.exit_code == Exit.TEMPORARY
+    assert len(scp.got) == 2
+
+
+def test_contexts_that_are_not_accepted() -> None:
+    source = Memory(
+        {"a": made(1), "b": made(2, sop_class="1.2.3.4.5.6"), "c": (SAMPLES / "MR_small_RLE.dcm").read_bytes()}
+    )
+    rle = next(i for i in instances(source) if i.path == "c")
+    with Scp(syntaxes=[LITTLE]) as scp:
+        receipt = send(source, scp.port)
+    assert [i.path for i in receipt.instances] == ["a"]
+    assert receipt.refused == {
+        "1.2.3.2": "the receiver does not take this kind of object: 1.2.3.4.5.6 in Explicit VR Little Endian "
+        f"(1.2.3.4.5.6, {LITTLE})",
+        rle.sop_uid: f"the receiver does not take this transfer syntax: MR Image Storage in RLE Lossless ({MR}, {RLE})",
+    }
+
+
+def test_uids_that_no_message_can_carry() -> None:
+    long = "1." + "2" * 70
+    source = Memory(
+        {"a": made(1), "b": made(2, sop_class=long), "c": part10({**IDENTITY, 0x00080018: ("UI", long.encode())})}
+    )
+    with Scp() as scp:
+        receipt = send(source, scp.port)
+    assert [i.path for i in receipt.instances] == ["a"]
+    assert set(receipt.refused) == {"1.2.3.2", long}
+    assert all("64 characters" in why for why in receipt.refused.values())
+
+
+@pytest.mark.parametrize("with_abort", [False, True])
+def test_a_lost_association_is_rebuilt_and_the_rest_sent(with_abort: bool) -> None:
+    """It breaks in the middle of an object, twice."""
+    source = some(6, size=50_000)
+    with Scp(break_after=80_000, breaks=2, with_abort=with_abort) as scp:
+        receipt = send(source, scp.port)
+    assert len(receipt.instances) == 6
+    assert receipt.disturbed
+    assert {one.sop_uid for one in scp.got} == {f"1.2.3.{n}" for n in range(1, 7)}
+    assert all(parsed(one.data, one.syntax).PatientComments == TEXT for one in scp.got)
+    assert scp.associations == 3
+
+
+def test_an_abort_is_survived_by_what_is_left() -> None:
+    with Scp(answer=lambda number, uid: ABORT if number == 3 else 0) as scp:
+        receipt = send(some(5), scp.port)
+    assert (len(receipt.instances), receipt.refused, receipt.disturbed) == (5, {}, True)
+    assert [one.number for one in scp.got] == [1, 1, 1, 2, 2, 2]
+
+
+def test_an_instance_that_always_brings_an_abort_is_refused_alone() -> None:
+    with Scp(answer=lambda number, uid: ABORT if uid == "1.2.3.3" else 0) as scp:
+        receipt = send(some(5), scp.port)
+    assert len(receipt.instances) == 4
+    assert receipt.refused == {
+        "1.2.3.3": f"XNAT@127.0.0.1:{scp.port} aborts the association whenever it gets this instance"
+    }
+
+
+def test_a_receiver_that_aborts_always_is_in_trouble_itself() -> None:
+    with Scp(answer=lambda number, uid: ABORT) as scp, pytest.raises(Unreachable, match="aborts") as caught:
+        send(some(5), scp.port)
+    assert caught.value.maybe_done
+    assert len(scp.got) == 3
+
+
+def test_a_connection_that_breaks_without_progress() -> None:
+    with Scp(break_after=1000, breaks=9) as scp, pytest.raises(Unreachable, match=r"breaks|closes"):
+        send(some(2, size=50_000), scp.port)
+    assert scp.associations == 1
+
+
+def test_a_wrong_called_title() -> None:
+    with Scp(title="ARCHIVE") as scp, pytest.raises(Refused, match=r"Called AE title not recognised.*-aec"):
+        send(some(1), scp.port)
+    with Scp(title="ARCHIVE") as scp:
+        assert send(some(1), scp.port, called="ARCHIVE").instances
+
+
+def test_a_sender_that_is_not_known() -> None:
+    with Scp(callers=["MODALITY"]) as scp:
+        with pytest.raises(Refused, match=r"Calling AE title not recognised.*XNAT_INGEST.*-aet"):
+            send(some(1), scp.port)
+        assert send(some(1), scp.port, calling="MODALITY").instances
+
+
+@pytest.mark.parametrize(
+    ("result", "source", "reason", "kind", "text"),
+    [
+        (1, 1, 1, Refused, "No reason given"),
+        (2, 3, 1, Unreachable, "Temporary congestion"),
+        (2, 3, 2, Unreachable, "Local limit exceeded"),
+        (1, 2, 2, Refused, "Protocol version"),
+        (1, 9, 9, Refused, "source 9, reason 9"),
+    ],
+)
+def test_rejections(result: int, source: int, reason: int, kind: type[IngestError], text: str) -> None:
+    reply = bytes([3, 0, 0, 0, 0, 4, 0, result, source, reason])
+    with answering(reply) as port, pytest.raises(kind, match=text) as caught:
+        send(some(1), port)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak DICOM"),
+        (b"\x15\x03\x03\0\x02\x02\x0a", "over TLS"),
+        (b"", "closes the connection|breaks the connection"),
+        (b"\x07\0\0\0\0\x04\0\0\0\0", "aborts"),
+        (b"\x05\0\0\0\0\x04\0\0\0\0", "releases"),
+        (b"\x04\0\0\0\0\x04\0\0\0\0", "something else"),
+        (b"\x02\0\0\0\0\x04\0\0\0\0", "no C-ECHO"),
+        (b"\x02\0\0\0\0\x4c" + bytes(68) + b"\x50\0\0\x04\x51\0\0\x01", "cannot be read"),
+        (b"\x02\0\0\0\0\x50\0\0", "closes the connection"),
+    ],
+)
+def test_what_is_no_dicom_receiver(reply: bytes, text: str) -> None:
+    with answering(reply) as port, pytest.raises(IngestError, match=text):
+        transport(some(0), port).check()
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(Unreachable, match="--dicom-port") as caught:
+        send(some(1), port)
+    assert not caught.value.maybe_done
+    with pytest.raises(Unreachable, match="--dicom-host"):
+        CStore(Receiver("no.such.host.invalid", 1), some(0), 1, 1).check()
+
+
+def test_a_receiver_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Unreachable, match=r"no progress for 0\.1 s"):
+        transport(some(0), server.getsockname()[1], timeout=0.1).check()
+
+
+def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> None:
+    """It may still be at work, so whoever repeats the part is to wait for it."""
+    done = threading.Event()
+    with Scp(answer=lambda number, uid: 0 if number < 3 else int(done.wait(5))) as scp:
+        with pytest.raises(Unreachable, match="no progress") as caught:
+            send(some(4), scp.port, timeout=0.3)
+        done.set()
+    assert caught.value.timed_out
+    assert scp.associations == 1
+
+
+def test_echo() -> None:
+    with Scp(classes=[]) as scp:
+        said = transport(some(0), scp.port).check()
+        assert said == ask_receiver(Receiver("127.0.0.1", scp.port))
+    assert said == f"XNAT@127.0.0.1:{scp.port} answers C-ECHO from XNAT_INGEST (DICOM without TLS)"
+    assert "released" in scp.endings
+
+
+def test_a_file_that_changed_before_is_refused_alone() -> None:
+    source = some(3)
+    members = instances(source)
+    source.contents["0001"] += b"more"
+    del source.contents["0002"]
+    with Scp() as scp:
+        receipt = transport(source, scp.port).send(session(members), Part(members), lambda _: None)
+    assert [i.path for i in receipt.instances] == ["0003"]
+    assert "changed since" in receipt.refused["1.2.3.1"]
+    assert "No such file" in receipt.refused["1.2.3.2"]
+
+
+def test_a_file_that_changes_on_the_way_is_never_finished() -> None:
+    """Its last fragment is not sent, so that the receiver has no whole object of two halves."""
+    source = some(2, size=600_000)
+    members = instances(source)
+
+    def sent(number: int) -> None:
+        source.contents["0001"] = source.contents["0001"] + b"more"
+
+    with Scp() as scp, pytest.raises(SourceChanged, match="changed since") as caught:
+        transport(source, scp.port).send(session(members), Part(members), sent)
+    assert caught.value.dirty
+    assert scp.got == []
+
+
+def test_a_stop_aborts_the_association() -> None:
+    class StopError(Exception):
+        pass
+
+    told: list[int] = []
+
+    def sent(number: int) -> None:
+        told.append(number)
+        if len(told) > 2:
+            raise StopError
+
+    source = some(1, size=5_000_000)
+    members = instances(source)
+    with Scp() as scp, pytest.raises(StopError):
+        transport(source, scp.port).send(session(members), Part(members), sent)
+    assert scp.got == []
+    assert "aborted" in scp.endings
+
+
+def test_what_cannot_be_stamped_is_refused_alone() -> None:
+    """A data set that no reader would get through either, found on the way."""
+    broken = made(2).replace(encode({0x0020000D: IDENTITY[0x0020000D]}), b"\x08\0\x20\0\x01\x02\x03\x04")
+    source = some(3)
+    members = instances(source)
+    source.contents["0002"] = broken
+    members = tuple(replace(i, size=len(source.contents[i.path])) for i in members)
+    with Scp() as scp:
+        receipt = transport(source, scp.port).send(session(members), Part(members), lambda _: None)
+        assert [i.path for i in receipt.instances] == ["0001", "0003"]
+        assert "value representation" in receipt.refused["1.2.3.2"]
+        assert "--route none" in receipt.refused["1.2.3.2"]
+        assert [one.sop_uid for one in scp.got] == ["1.2.3.1", "1.2.3.3"]
+
+
+def test_labels_that_cannot_be_told() -> None:
+    members = instances(some(1))
+    with pytest.raises(SessionTrouble):
+        transport(some(1), 1).send(replace(session(members), label="a b"), Part(members), lambda _: None)

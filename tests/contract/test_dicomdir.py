@@ -1,0 +1,77 @@
+"""DICOMDIR media: the directory is held against the tree, and never sent."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ingest
+from tests.contract.test_archives import to_tgz, to_zip
+from tests.dicom_trees import SAMPLES, Series, make_session
+
+MEDIA = SAMPLES / "dicomdirtests"
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """A medium as it is: every file that its directory names is there."""
+    root = tmp_path / "media"
+    shutil.copytree(MEDIA, root, ignore=shutil.ignore_patterns("DICOMDIR-*", "TINY_ALPHA", "*.txt"))
+    return root
+
+
+def kinds(ingest: Ingest, root: Path) -> dict[str, str]:
+    ended = ingest("plan", root, "--layout", "headers")
+    return {p["kind"]: p["detail"] for p in ended.report["problems"] if p["kind"].startswith("dicomdir")}
+
+
+def test_a_whole_medium(media: Path, ingest: Ingest) -> None:
+    assert kinds(ingest, media) == {}
+    asides = ingest("plan", media, "--layout", "headers").report["set_aside"]
+    assert [aside["reason"] for aside in asides if aside["path"] == "DICOMDIR"] == ["dicomdir"]
+
+
+def test_a_file_that_is_absent(media: Path, ingest: Ingest) -> None:
+    lost = next(path for path in sorted(media.rglob("*")) if path.is_file() and path.name != "DICOMDIR")
+    lost.unlink()
+    found = kinds(ingest, media)
+    assert (
+        found["dicomdir-absent"] == f"DICOMDIR names 1 files that are not there: {lost.relative_to(media).as_posix()}"
+    )
+
+
+def test_a_file_that_is_not_named(media: Path, ingest: Ingest) -> None:
+    make_session(media / "EXTRA", [Series("T1_1", 1)])
+    assert (
+        "1 DICOM files beside DICOMDIR are not named in it: EXTRA/T1_1/"
+        in kinds(ingest, media)["dicomdir-unreferenced"]
+    )
+
+
+def test_names_in_small_letters(media: Path, ingest: Ingest) -> None:
+    """A medium is written in capitals, copies of it are often not."""
+    for path in sorted(media.rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.lower()))
+    assert kinds(ingest, media) == {}
+
+
+def test_a_medium_below_root(media: Path, ingest: Ingest) -> None:
+    (media.parent / "disks").mkdir()
+    media.rename(media.parent / "disks" / "one")
+    assert kinds(ingest, media.parent / "disks") == {}
+
+
+def test_a_medium_in_an_archive(media: Path, tmp_path: Path, ingest: Ingest) -> None:
+    for name, pack in (("m.zip", to_zip), ("m.tgz", to_tgz)):
+        pack(media, tmp_path / name)
+        assert kinds(ingest, tmp_path / name) == {}
+
+
+def test_a_damaged_directory(media: Path, ingest: Ingest) -> None:
+    whole = (media / "DICOMDIR").read_bytes()
+    (media / "DICOMDIR").write_bytes(whole[:600])
+    found = ingest("plan", media, "--layout", "headers")
+    told = {p["kind"] for p in found.report["problems"]} | {a["reason"] for a in found.report["set_aside"]}
+    assert told & {"dicomdir-unreadable", "truncated", "dicomdir-unreferenced"}

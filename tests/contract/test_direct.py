@@ -1,0 +1,92 @@
+"""Destination direct-archive: past the prearchive where the server lets a session, and finished where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ingest, stored
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+from tests.standin.fault import Fault
+
+DIRECT = ("--destination", "direct-archive")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("007/pre", "008/pre"):
+        make_session(tmp_path / "tree" / name, [Series("T1_1", 4), Series("T2_2", 3)], name)
+    return tmp_path / "tree"
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+def test_straight_into_the_archive(root: Path, site: StandIn, ingest: Ingest, transport: str) -> None:
+    ended = ingest("upload", root, *DIRECT, "--transport", transport, "--part-size", "30K")
+    assert ended.code == 0, ended.out
+    assert ended.totals["verified"] == 14
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
+    assert not site.rows("DEMO")
+    assert not site.direct.rows()
+    assert not [one for one in site.requests if one.query.get("action") == "commit"]
+    assert (again := ingest("upload", root, *DIRECT)).code == 0
+    assert again.totals["bytes_sent"] == 0
+
+
+def test_what_fell_back_is_finished_through_the_prearchive(root: Path, site: StandIn, ingest: Ingest) -> None:
+    """The session's folder is in the archive already, whatever made it: every file goes into the prearchive."""
+    (site.archive_root / "DEMO" / "arc001" / "007_pre").mkdir(parents=True)
+    ended = ingest("upload", root, *DIRECT)
+    assert ended.code == 0, ended.out
+    assert "by way of the prearchive, not directly" in ended.err
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
+
+
+def test_a_session_that_is_there_is_merged_into(root: Path, site: StandIn, ingest: Ingest) -> None:
+    assert ingest("upload", root, "--exclude", "T2").code == 0
+    ended = ingest("upload", root, *DIRECT)
+    assert ended.code == 0
+    assert ended.totals["already_there"] == 8
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
+
+
+def test_archiving_that_fails_leaves_it_in_the_prearchive(root: Path, site: StandIn, ingest: Ingest) -> None:
+    site.faults.add(Fault("archive-fails", match="007_pre", status=409, message="Duplicate archive attempt. x"))
+    ended = ingest("upload", root, *DIRECT)
+    assert ended.code in (0, 3), ended.out
+    assert ended.session("008_pre")["verdict"] == "verified"
+    assert ingest("upload", root, *DIRECT).totals["verified"] >= 7
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("reset", match="/data/services/import", after=20_000),
+        Fault("reset-reply", match="/data/services/import"),
+        Fault("status", match="/data/services/import", status=503),
+        Fault("lose", name=""),
+        Fault("reset-reply", match="/xapi/direct-archive"),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.match}",
+)
+def test_under_troubles(root: Path, site: StandIn, ingest: Ingest, fault: Fault) -> None:
+    site.faults.add(fault)
+    ended = ingest("upload", root, *DIRECT, "--part-size", "30K")
+    if ended.code:
+        assert ended.code == 3
+        ended = ingest("upload", root, *DIRECT)
+    assert ended.code == 0, ended.out
+    for subject in ("007", "008"):
+        assert len(stored(site, "DEMO", subject, f"{subject}_pre").files) == 7
+
+
+def test_a_run_that_was_cut_off_is_taken_up(root: Path, site: StandIn, ingest: Ingest) -> None:
+    """What the server holds of it cannot be listed: all is sent again, each file over itself."""
+    site.faults.add(Fault("status", match="/data/services/import", status=500, skip=1, times=None))
+    assert ingest("upload", root, *DIRECT, "--part-size", "30K", "--retry-budget", "0").code != 0
+    site.faults.clear()
+    ended = ingest("upload", root, *DIRECT)
+    assert ended.code == 0, ended.out
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
+    assert not site.direct.rows()

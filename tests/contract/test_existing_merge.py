@@ -1,0 +1,162 @@
+"""Merges keep the session's type; rows that another run is sending into are left alone until it has ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ingest, stored
+from tests.contract.test_existing_rows import MODES, OTHER_NAMES, OURS, PART, SR, T1, Other, whole
+from tests.dicom_trees import CT, Series, make_series, make_session
+from tests.standin import Fault, StandIn
+from tests.standin.samples import PARAMS, TAR, tar
+
+PET = Series("PET_0001", 3, CT, tags={"Modality": "PT"})
+
+
+@pytest.fixture
+def other(site: StandIn) -> Iterator[Other]:
+    sender = Other(site)
+    yield sender
+    sender.client.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "xsi_type"),
+    [(T1, SR, "xnat:mrSessionData"), (PET, Series("CT_0002", 2, CT), "xnat:petSessionData")],
+    ids=["SR to MR", "CT to PET"],
+)
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+def test_merge_keeps_the_type_of_the_session(
+    ingest: Ingest, site: StandIn, tmp_path: Path, first: Series, second: Series, xsi_type: str, mode: str
+) -> None:
+    """A series that alone would make another type of session takes an instance of the leading modality along."""
+    folder = tmp_path / "t/S/E"
+    paths = make_series(folder, first, "study", 1)
+    assert ingest("upload", tmp_path / "t").code == 0
+    more = make_series(folder, second, "study", 2)
+    ended = ingest("upload", tmp_path / "t", "--existing", mode)
+    assert ended.code == 0, ended.report["problems"]
+    assert stored(site, "DEMO", "S", "S_E").xsi_type == xsi_type
+    whole(site, paths + more)
+    company = paths if mode == "overwrite" else paths[:1]
+    assert ended.totals["bytes_sent"] == sum(path.stat().st_size for path in [*company, *more])
+
+
+def test_merge_into_a_session_under_other_names_keeps_its_type_or_is_refused(
+    ingest: Ingest, site: StandIn, tmp_path: Path
+) -> None:
+    """Where no instance of the leading modality can go along, nothing is sent; no row is left in CONFLICT."""
+    template = site.settings.file_name_template
+    site.settings.file_name_template = OTHER_NAMES
+    folder = tmp_path / "t/S/E"
+    paths = make_series(folder, T1, "study", 1)
+    assert ingest("upload", tmp_path / "t").code == 0
+    site.settings.file_name_template = template
+    more = make_series(folder, SR, "study", 2)
+    ended = ingest("upload", tmp_path / "t")
+    assert site.rows("DEMO") == [], ended.out
+    assert stored(site, "DEMO", "S", "S_E").xsi_type == "xnat:mrSessionData"
+    if ended.code:
+        assert (ended.session("S_E")["verdict"], ended.totals["bytes_sent"]) == ("conflict", 0)
+    else:
+        whole(site, paths + more)
+
+
+def test_pet_and_mr_where_the_project_separates_them(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """One session with both is a conflict on such a project, in every mode, and goes in elsewhere."""
+    site.project("DEMO").petmr = "separate"
+    make_session(tmp_path / "t/S/E", (T1, PET))
+    for mode in MODES:
+        ended = ingest("upload", tmp_path / "t", "--existing", mode)
+        assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["petmr-split"], 0)
+    site.project("DEMO").petmr = "petmr"
+    assert ingest("upload", tmp_path / "t").code == 0
+    assert stored(site, "DEMO", "S", "S_E").xsi_type == "xnat:petmrSessionData"
+
+
+def test_session_label_in_another_case(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """Labels that differ only in case are one: what lacks goes into the session that is there, or nothing is sent."""
+    make_session(tmp_path / "old", (T1,), "study")
+    assert ingest("upload", tmp_path / "old", "-S", "S", "-E", "s_e").code == 0
+    make_session(tmp_path / "t/S/E", (T1, Series("T2_0002", 2)), "study")
+    ingest("upload", tmp_path / "t")
+    assert [session.label for session in site.sessions("DEMO")] == ["s_e"]
+    assert site.rows("DEMO") == []
+
+
+# -- another run in the same row
+
+
+def test_row_somebody_is_sending_into(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
+    """Its list grows: we wait until nothing comes any more, compare afresh, and finish."""
+    tree = make_session(tmp_path / "t/S/E", (Series("T1_0001", 12),), "study")
+    row = other.send(tree[:1])
+
+    def trickle() -> None:
+        for path in tree[1:9]:
+            other.send([path])
+            row.lastmod = time.time()
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    ended = ingest("upload", tmp_path / "t")
+    thread.join()
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (0, 12, ["live-row"]), ended.err
+    whole(site, tree)
+
+
+def test_row_somebody_is_sending_one_long_file_into(
+    ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
+) -> None:
+    """No new name appears while a long file travels: that it grows is a sign of life, too."""
+    long = Series("T1_0001", 3, tags={"EncapsulatedDocument": bytes(1_200_000)})
+    tree = make_session(tmp_path / "t/S/E", (long,), "study")
+    row = other.send(tree[:1])
+    body = tar({path.name: path.read_bytes() for path in tree[1:]})
+    headers = TAR | {"Content-Length": str(len(body))}
+
+    def slowly() -> Iterator[bytes]:
+        for start in range(0, len(body), 60_000):
+            yield body[start : start + 60_000]
+            time.sleep(0.04)
+
+    query = "&".join(f"{key}={value}" for key, value in (PARAMS | OURS).items())
+    replies = []
+    thread = threading.Thread(
+        target=lambda: replies.append(other.client("POST", f"/data/services/import?{query}", slowly(), headers))
+    )
+    thread.start()
+    while len(row.files) < 2:
+        time.sleep(0.01)
+    ended = ingest("upload", tmp_path / "t")
+    thread.join()
+    assert [reply.status for reply in replies] == [200]
+    assert "live-row" in ended.kinds(), ended.err
+    if ended.code:
+        assert [one.url for one in site.rows("DEMO")] == [row.url]
+        assert ingest("upload", tmp_path / "t").code == 0
+    whole(site, tree)
+
+
+def test_first_part_lands_in_another_runs_row(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
+    """The row has another run's timestamp: nothing more is sent until it stands still; then we finish the job."""
+    tree = make_session(tmp_path / "t/S/E", (Series("T1_0001", 6), Series("T2_0002", 6)), "study")
+    held = site.faults.add(Fault("delay", PART, seconds=0.5))
+
+    def get_in_first() -> None:
+        while not held.hits:
+            time.sleep(0.01)
+        other.send(tree[:2])
+
+    thread = threading.Thread(target=get_in_first)
+    thread.start()
+    ended = ingest("upload", tmp_path / "t", "--part-size", "40K")
+    thread.join()
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (0, 12, ["live-row"]), ended.err
+    whole(site, tree)

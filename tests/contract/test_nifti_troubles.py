@@ -1,0 +1,279 @@
+"""`xnat-ingest nifti` where something is there already, or goes wrong."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ingest, stored
+from tests.dicom_trees import Series, make_session
+from tests.nifti_trees import (
+    held,
+    image,
+    make_bids,
+    make_subjects,
+    mr,
+    numbers,
+    put,
+    scan,
+    writes,
+)
+from tests.standin import Fault, Scan, StandIn
+from xnat_ingest.commands.nifti import run as nifti
+from xnat_ingest.commands.nifti import send as niftisend
+from xnat_ingest.commands.nifti import server_scans as niftiserver
+from xnat_ingest.commands.nifti.model import NiftiSession
+from xnat_ingest.commands.resources import put as resources
+
+# -- what is on the server already
+
+
+def test_beside_the_dicom_of_the_same_series(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    """The scan that the images were made of: same number, same words."""
+    series = [Series("T1-MPRAGE_0002", 3, number=2), Series("other_0005", 2, number=5)]
+    make_session(tmp_path / "dicom" / "007" / "pre", series)
+    assert ingest("upload", tmp_path / "dicom").code == 0
+    session = stored(site, "DEMO", "007", "007_pre")
+    dicom = set(session.files)
+    scan(tmp_path / "nifti" / "007" / "pre" / "T1" / "t1", mr(2, "T1_MPRAGE"))
+    ended = ingest("nifti", tmp_path / "nifti")
+    assert ended.code == 0, ended.out
+    assert {"2/NIFTI/t1.nii.gz", "2/BIDS/t1.json"} <= set(held(session))
+    assert set(session.files) == dicom
+    assert set(session.scans) == {"2", "5"}
+
+
+def test_a_number_of_another_series_is_a_conflict(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    """The sidecar says that it is scan 2, and scan 2 is something else: the session or the numbering is wrong."""
+    make_session(tmp_path / "dicom" / "007" / "pre", [Series("localizer_0002", 3, number=2)])
+    assert ingest("upload", tmp_path / "dicom").code == 0
+    since = len(site.requests)
+    ended = ingest("nifti", make_subjects(tmp_path / "nifti", ("007", "008")))
+    assert (ended.code, ended.kinds()) == (3, ["other-series"])
+    assert ended.session("007_pre")["verdict"] == "conflict"
+    assert "scan 2 ('localizer', not 'T1 MPRAGE') of 007_pre" in ended.out
+    assert ended.session("008_pre")["verdict"] == "verified"
+    assert not any("007" in path for path in writes(site, since))
+
+
+def test_all_numbers_of_other_series_are_told_at_once(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    assert ingest("nifti", root).code == 0
+    for one in stored(site, "DEMO", "007", "007_pre").scans.values():
+        one.series_description = "other"
+    scan(root / "007" / "pre" / "T2" / "t2", mr(9, "T2"))
+    problem = ingest("nifti", root).report["problems"][0]
+    assert problem["kind"] == "other-series"
+    assert "scan 5 ('other', not 'DTI 64'), scan 2 ('other', not 'T1 MPRAGE') of 007_pre" in problem["detail"]
+
+
+def test_a_number_that_was_counted_gives_way(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    make_session(tmp_path / "dicom" / "sub-1", [Series("localizer_0001", 3, number=1)])
+    assert ingest("upload", tmp_path / "dicom" / "sub-1", "-S", "sub-1", "-E", "sub-1").code == 0
+    scan(tmp_path / "bids" / "sub-1" / "anat" / "sub-1_T1w")
+    for there in (0, 1):
+        ended = ingest("nifti", tmp_path / "bids")
+        assert (ended.code, ended.totals["already_there"]) == (0, there)
+        assert ended.session("sub-1")["scans"][0]["id"] == "2"
+    found = [name for name in held(stored(site, "DEMO", "sub-1", "sub-1")) if "/DICOM/" not in name]
+    assert found == ["2/NIFTI/sub-1_T1w.nii.gz"]
+
+
+def test_two_uids_are_two_series(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    scan(tmp_path / "study" / "007" / "pre" / "T1" / "t1", mr(2, "T1", SeriesInstanceUID="1.2.3"))
+    assert ingest("nifti", tmp_path / "study").code == 0
+    assert stored(site, "DEMO", "007", "007_pre").scans["2"].series_uid == "1.2.3"
+    put(tmp_path / "study" / "007" / "pre" / "T1" / "t1.json", json.dumps(mr(2, "T1", SeriesInstanceUID="1.2.4")))
+    assert ingest("nifti", tmp_path / "study", "--overwrite").kinds() == ["other-series"]
+
+
+def test_another_type_of_scan(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    assert ingest("nifti", root).code == 0
+    stored(site, "DEMO", "007", "007_pre").scans["2"].xsi_type = "xnat:ctScanData"
+    ended = ingest("nifti", root)
+    assert (ended.code, ended.kinds()) == (3, ["other-type"])
+    assert "xnat:ctScanData" in ended.out
+    assert "xnat:mrScanData" in ended.out
+
+
+def test_another_type_of_session(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    assert ingest("nifti", root, "--modality", "CT").code == 0
+    ended = ingest("nifti", root)
+    assert (ended.code, ended.kinds()) == (3, ["other-type"])
+    assert "xnat:ctSessionData" in ended.out
+    assert "xnat:mrSessionData" in ended.out
+
+
+def test_a_type_that_changes_meanwhile(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    site.faults.add(Fault("status", match="/scans/5", status=409, message="Specified xsiType differs"))
+    ended = ingest("nifti", make_subjects(tmp_path / "study", ("007",)))
+    assert (ended.code, ended.kinds()) == (3, ["other-type"])
+    assert held(stored(site, "DEMO", "007", "007_pre")) == {}
+
+
+@pytest.mark.parametrize("what", ["session", "scan"])
+def test_a_type_that_the_server_has_not(site: StandIn, ingest: Ingest, tmp_path: Path, what: str) -> None:
+    """No trouble of the server's that a later run would not have."""
+    flags = ("--session-type", "foo:bar") if what == "session" else ()
+    site.faults.add(Fault("status", match="/scans/5", status=500, message="no such type", times=None))
+    ended = ingest("nifti", make_subjects(tmp_path / "study"), *flags)
+    assert (ended.code, set(ended.kinds())) == (3, {"unknown-type"})
+    wanted = {"session": "session 007_pre of type foo:bar", "scan": "scan 5 of type xnat:mrScanData"}[what]
+    assert f"the server refuses to create {wanted} (" in ended.report["problems"][0]["detail"]
+
+
+@pytest.mark.parametrize(("flags", "kind"), [
+    (("--subject-label", "X", "--session-label", "{subject}_{session}"), "other-subject"),
+    (("--subject-label", "Abc"), "other-subject"),
+    (("--session-label", "SAME"), "other-label"),
+])  # fmt: skip
+def test_labels_that_are_another_session_s(
+    site: StandIn, ingest: Ingest, tmp_path: Path, flags: tuple[str, ...], kind: str
+) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    assert ingest("nifti", root).code == 0
+    site.projects["DEMO"].subjects["ABC"] = "XNAT_S99999"
+    assert ingest("nifti", root, "--session-label", "same").code == 0
+    count = len(site.sessions("DEMO"))
+    ended = ingest("nifti", root, *flags)
+    assert (ended.code, ended.kinds()) == (3, [kind])
+    assert len(site.sessions("DEMO")) == count
+
+
+# -- troubles
+
+
+def test_a_conflict_in_the_tree_stops_its_session_alone(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    scan(root / "009" / "pre" / "x" / "x")
+    ended = ingest("nifti", root)
+    assert (ended.code, ended.kinds()) == (3, ["unknown-type"])
+    assert [session.label for session in site.sessions("DEMO")] == ["007_pre"]
+    assert "009" not in site.projects["DEMO"].subjects
+
+
+def test_a_bad_image_makes_the_run_partial(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    put(root / "007" / "pre" / "T1" / "cut.nii.gz", gzip.compress(image())[:-9])
+    ended = ingest("nifti", root)
+    assert (ended.code, numbers(ended)) == (3, (6, 6, 0, 0))
+    assert "truncated: 007/pre/T1/cut.nii.gz" in ended.out
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("reset-reply", match="/subjects/007"),
+        Fault("status", match="/experiments/007_pre", status=503),
+        Fault("status", match="/scans/5", status=502, work=True),
+        Fault("reset", match="/files/", after=10),
+        Fault("reset-reply", match="/files/"),
+        Fault("status", match="/files/", status=500),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.match}",
+)
+def test_what_passes_is_repeated(site: StandIn, ingest: Ingest, tmp_path: Path, fault: Fault) -> None:
+    site.faults.add(fault)
+    ended = ingest("nifti", make_subjects(tmp_path / "study", ("007",)))
+    assert (ended.code, numbers(ended)) == (0, (6, 6, 0, 0)), ended.out + ended.err
+    assert fault.hits == 1
+    assert list(site.projects["DEMO"].subjects) == ["007"]
+
+
+def test_a_run_that_ends_early_is_continued(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    site.faults.add(Fault("status", match="/files/", status=503, times=None, skip=2))
+    ended = ingest("nifti", root, "--retry-budget", "1")
+    assert (ended.code, ended.kinds()) == (5, ["server-fault"])
+    assert (ended.totals["verified"], ended.totals["failed"]) == (4, 2)
+    site.faults.clear()
+    ended = ingest("nifti", root)
+    assert (ended.code, ended.totals["verified"]) == (0, 6)
+    assert len(held(stored(site, "DEMO", "007", "007_pre"))) == 6
+
+
+def test_a_signal_ends_the_run_in_order(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+
+    def send_one(*given: Any, **more: Any) -> resources.Sent:
+        resources.send(*given, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:  # until the main thread has seen it
+            more["check_stop"]()
+            threading.Event().wait(0.01)
+
+    monkeypatch.setattr(niftisend, "send", send_one)
+    ended = ingest("nifti", root)
+    assert (ended.code, ended.totals["unverified"]) == (143, 6)
+    monkeypatch.undo()
+
+
+def test_one_request_makes_the_subject_of_many_sessions(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    """Of two at once, XNAT would make two."""
+    for number in range(6):
+        scan(tmp_path / "study" / "007" / f"v{number}" / "T1" / "t1", mr(1, "T1"))
+    assert ingest("nifti", tmp_path / "study", "-w", "6").code == 0
+    assert sum(path.endswith("/subjects/007") for path in writes(site)) == 1
+    assert len(site.sessions("DEMO")) == 6
+
+
+def test_a_file_that_changes_is_not_sent(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    path = root / "007" / "pre" / "T1" / "t1.json"
+
+    def settle(*given: Any) -> NiftiSession:
+        os.utime(path, ns=(1, 1))
+        return niftiserver.settle_ids(*given)
+
+    monkeypatch.setattr(nifti, "settle_ids", settle)
+    ended = ingest("nifti", root)
+    assert (ended.code, numbers(ended)) == (3, (6, 5, 1, 0))
+    assert "changed" in ended.session("007_pre")["unproven"][0]["why"]
+    assert "2/BIDS/t1.json" not in held(stored(site, "DEMO", "007", "007_pre"))
+
+
+def test_a_file_that_the_server_loses_is_not_verified(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    site.faults.add(Fault("cut", name="dti.nii.gz", keep=20, times=None))
+    ended = ingest("nifti", make_subjects(tmp_path / "study", ("007",)))
+    assert (ended.code, numbers(ended)) == (3, (6, 5, 1, 0))
+    assert [one["path"] for one in ended.session("007_pre")["unproven"]] == ["007/pre/DTI/dti.nii.gz"]
+
+
+def test_a_scan_that_a_broken_run_has_left_empty(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    root = make_bids(tmp_path / "bids")
+    site.faults.add(Fault("status", match="/files/", status=503, times=None))
+    assert ingest("nifti", root, "--retry-budget", "0", "--exclude", "dwi").code == 5
+    assert set(stored(site, "DEMO", "sub-01", "sub-01_ses-pre").scans) == {"1", "2"}
+    site.faults.clear()
+    assert ingest("nifti", root).code == 0
+    scans: dict[str, Scan] = stored(site, "DEMO", "sub-01", "sub-01_ses-pre").scans
+    assert set(scans) == {"1", "2"}
+
+
+def test_a_site_that_keeps_no_digests(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    """Then the size has to do."""
+    site.settings.checksums = False
+    root = make_subjects(tmp_path / "study", ("007",))
+    assert numbers(ingest("nifti", root)) == (6, 6, 0, 0)
+    image = root / "007" / "pre" / "T1" / "t1.nii.gz"
+    scan(image.parent / "other")
+    (image.parent / "other.nii.gz").replace(image)
+    assert numbers(ingest("nifti", root, "--overwrite")) == (6, 6, 0, 0)
+    digest = hashlib.md5(image.read_bytes()).hexdigest()
+    assert held(stored(site, "DEMO", "007", "007_pre"))["2/NIFTI/t1.nii.gz"] == digest
+    put(root / "007" / "pre" / "DTI" / "dti.bval", "0 10000\n")
+    assert numbers(ingest("nifti", root)) == (6, 5, 1, 5)

@@ -1,0 +1,202 @@
+"""A plan written, reviewed and executed: what may be edited, what is refused, what has changed since."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ingest, stored
+from tests.contract.test_archives import PACKERS
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+from xnat_ingest.cli import main
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("007/pre", "008/pre"):
+        make_session(tmp_path / "tree" / name, [Series("T1_1"), Series("SR_2", 1, "test-SR.dcm")], name)
+    (tmp_path / "tree" / "007" / "pre" / "notes.txt").write_text("no DICOM")
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def planned(root: Path, tmp_path: Path, ingest: Ingest) -> Path:
+    path = tmp_path / "plan.json"
+    assert ingest("plan", root, "--json", str(path)).code == 0
+    return path
+
+
+def edit(path: Path, change: Callable[[Document], object]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def upload(ingest: Ingest, tmp_path: Path, planned: Path, *words: str) -> tuple[int, Document]:
+    report = tmp_path / "executed.json"
+    report.unlink(missing_ok=True)
+    code = main(["upload", *words, "--plan", str(planned), "--report", str(report)])
+    return code, json.loads(report.read_text()) if report.exists() else {}
+
+
+def test_a_plan_is_executed_as_it_is(planned: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    code, report = upload(ingest, tmp_path, planned)
+    assert code == 0
+    assert report["totals"]["verified"] == 8
+    assert report["totals"]["files_seen"] == 9
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 4
+    again, second = upload(ingest, tmp_path, planned)
+    assert (again, second["totals"]["bytes_sent"]) == (0, 0)
+
+
+def test_sessions_may_be_dropped_and_labels_changed(
+    planned: Path, tmp_path: Path, site: StandIn, ingest: Ingest
+) -> None:
+    def change(document: Document) -> None:
+        del document["sessions"][1]
+        document["sessions"][0] |= {"subject": "S7", "label": "S7_MR1"}
+
+    edit(planned, change)
+    code, report = upload(ingest, tmp_path, planned)
+    assert code == 0
+    assert [s.label for s in site.sessions("DEMO")] == ["S7_MR1"]
+    assert report["totals"]["files_seen"] == 5  # what was dropped by hand is no file of this plan
+
+
+def test_headers_are_not_read_again(
+    planned: Path, tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xnat_ingest.inputs import dicom_headers
+
+    monkeypatch.setattr(dicom_headers, "scan", lambda *_: pytest.fail("scanned"))
+    assert upload(ingest, tmp_path, planned)[0] == 0
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "size": lambda path: path.write_bytes(path.read_bytes() + b"\0\0"),
+    "time": lambda path: os.utime(path, ns=(1, 1)),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_file_that_changed_since_is_refused(
+    planned: Path, root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str
+) -> None:
+    changed = min((root / "007" / "pre" / "T1_1").iterdir())
+    CHANGES[name](changed)
+    code, report = upload(ingest, tmp_path, planned)
+    assert code == 3
+    (aside,) = (one for one in report["set_aside"] if one["reason"] == "source-changed")
+    assert aside["path"] == changed.relative_to(root).as_posix()
+    assert report["totals"]["verified"] == 7
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 3
+
+
+def test_conflicts_are_found_again_after_editing(planned: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    edit(planned, lambda document: document["sessions"][1].update(label="007_PRE"))
+    code, report = upload(ingest, tmp_path, planned)
+    assert code == 3
+    assert {s["verdict"] for s in report["sessions"]} == {"conflict"}
+    assert not site.sessions("DEMO")
+
+
+def test_editing_solves_a_conflict(root: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    make_session(root / "009" / "pre", [Series("T1_1")], "009/pre")
+    path = tmp_path / "plan.json"
+    ended = ingest("plan", root, "--json", str(path), "--session-label", "same")
+    assert ended.code == 3
+    document = json.loads(path.read_text())
+    assert all(session["conflicts"] for session in document["sessions"])
+
+    def change(document: Document) -> None:
+        for number, session in enumerate(document["sessions"]):
+            session["label"] = f"MR{number}"
+
+    edit(path, change)
+    assert upload(ingest, tmp_path, path)[0] == 0
+    assert len(site.sessions("DEMO")) == 3
+
+
+REFUSED: dict[str, tuple[Callable[[Document], object], str]] = {
+    "label": (lambda d: d["sessions"][0].update(label="a b"), "label 'a b': a label has 1 to 64"),
+    "empty label": (lambda d: d["sessions"][0].update(label=""), "the label is empty"),
+    "project": (lambda d: d["sessions"][0].update(project="a/b"), "cannot be a project's id"),
+    "unknown key": (lambda d: d.update(sesions=[]), "sesions"),
+    "lacking": (lambda d: d["sessions"][0]["instances"][0].pop("size"), "sessions[0].instances[0]"),
+    "type": (lambda d: d["sessions"][0]["instances"][0].update(size="1"), "sessions[0].instances[0].size"),
+    "uid": (lambda d: d["sessions"][0]["instances"][0].update(sop_uid="../x"), "sop_uid"),
+    "twice": (lambda d: d["sessions"].append({**d["sessions"][0], "label": "other"}), "is in it twice"),
+    "added": (lambda d: d.update(files_seen=3), "nothing may be added"),
+    "schema": (lambda d: d.update(schema=2), "schema"),
+    "layout": (lambda d: d.update(layout="sideways"), "layout 'sideways' is not known"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_plan_can_say(
+    planned: Path, tmp_path: Path, site: StandIn, ingest: Ingest, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    change, sentence = REFUSED[name]
+    edit(planned, change)
+    code, report = upload(ingest, tmp_path, planned)
+    assert (code, report) == (2, {})
+    assert sentence in capsys.readouterr().err
+    assert not site.requests
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--exclude", "T1"], "--exclude has no say with --plan"),
+        (["--layout", "headers"], "--layout has no say"),
+        (["-P", "MANUAL"], "-P MANUAL is not the project of DEMO/007/007_pre"),
+    ],
+)
+def test_what_the_plan_has_settled(
+    planned: Path, tmp_path: Path, ingest: Ingest, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    code, _ = upload(ingest, tmp_path, planned, *words)
+    assert code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_root_may_have_moved(planned: Path, root: Path, tmp_path: Path, ingest: Ingest) -> None:
+    root.rename(tmp_path / "elsewhere")
+    assert upload(ingest, tmp_path, planned)[0] == 2
+    assert upload(ingest, tmp_path, planned, str(tmp_path / "elsewhere"))[0] == 0
+
+
+def test_without_root_and_plan(ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upload", "-P", "DEMO"]) == 2
+    assert "no ROOT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["study.zip", "study.tar", "study.tar.gz"])
+def test_a_plan_of_an_archive(root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str) -> None:
+    PACKERS[name](root, tmp_path / name)
+    path = tmp_path / "plan.json"
+    assert ingest("plan", tmp_path / name, "--json", str(path)).code == 0
+    code, report = upload(ingest, tmp_path, path)
+    assert (code, report["totals"]["verified"]) == (0, 8)
+
+
+def test_a_dry_run_of_a_plan(planned: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    code, report = upload(ingest, tmp_path, planned, "--dry-run")
+    assert code == 0
+    assert report["command"] == "plan"
+    assert not site.sessions("DEMO")
+
+
+def test_a_plan_that_cannot_be_written(root: Path, tmp_path: Path, ingest: Ingest) -> None:
+    ended = ingest("plan", root, "--json", str(tmp_path / "absent" / "plan.json"))
+    assert ended.code == 2
+    assert "cannot write" in ended.err

@@ -1,0 +1,252 @@
+"""`xnat-ingest prearchive` under trouble: locked rows, lost replies, archiving that goes on, waiting, Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.conftest import stored
+from tests.contract.test_prearchive_verbs import Prearchive, desk, stuck
+from tests.standin import Fault
+from xnat_ingest.commands.prearchive import actions as staging
+from xnat_ingest.xnat import prearchive
+
+__all__ = ["desk"]
+
+ARCHIVE = "services/archive"
+Soon = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def soon() -> Iterator[Soon]:
+    """Runs something a moment after the test's command has begun."""
+    timers = []
+
+    def start(action: Callable[[], object]) -> None:
+        timers.append(threading.Timer(0.3, action))
+        timers[-1].start()
+
+    yield start
+    for timer in timers:
+        timer.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "asked"),
+    [
+        (Fault("slow-archive", ARCHIVE, seconds=0.3), 1),
+        (Fault("timeout", ARCHIVE, seconds=0.4), 1),
+        (Fault("reset-reply", ARCHIVE), 1),
+        (Fault("status", ARCHIVE, status=502, work=True), 1),
+        (Fault("status", ARCHIVE, status=504), 2),
+        (Fault("status", ARCHIVE, status=503), 2),
+        (Fault("reset", ARCHIVE), 2),
+        (Fault("status", ARCHIVE, status=403, message="Operation already in progress on this prearchive entry."), 2),
+    ],
+    ids=lambda value: value.kind + str(value.status) if isinstance(value, Fault) else "",
+)
+def test_archiving_is_followed_and_never_repeated_blindly(desk: Prearchive, fault: Fault, asked: int) -> None:
+    desk.row("A", (1, 2))
+    desk.site.faults.add(fault)
+    code, out, err = desk("archive", "A")
+    assert code == 0, out + err
+    assert fault.hits == 1
+    assert "2 files in the row, 0 in the archive before, 2 now" in out
+    assert len(stored(desk.site, "DEMO", "S", "A").files) == 2
+    assert desk.posts(ARCHIVE) == asked
+
+
+def test_a_row_that_archives_by_itself_is_answered_with_a_redirection(desk: Prearchive) -> None:
+    desk.row("A")
+    assert desk("archive", "A")[0] == 0
+    assert [r.status for r in desk.site.requests if ARCHIVE in r.path] == [303]
+    desk.row("B", project="MANUAL")
+    assert desk("archive", "B")[0] == 0
+    assert [r.status for r in desk.site.requests if ARCHIVE in r.path] == [303, 200]
+
+
+@pytest.mark.parametrize(("status", "word"), [(409, "conflict"), (500, "error")])
+def test_a_lost_reply_of_an_archiving_that_failed(desk: Prearchive, status: int, word: str) -> None:
+    row = desk.row("A")
+    desk.site.faults.add(Fault("reset-reply", ARCHIVE))
+    desk.site.faults.add(Fault("archive-fails", ARCHIVE, status=status, message="no room"))
+    code, out, _ = desk("archive", "A")
+    assert (code, out.split()[0]) == (3, word)
+    assert "log says: no room" in out
+    assert (desk.posts(ARCHIVE), row.status) == (1, word.upper())
+
+
+def test_a_server_that_stays_in_trouble(desk: Prearchive) -> None:
+    row = desk.row("A")
+    desk.site.faults.add(Fault("status", ARCHIVE, status=503, times=None))
+    code, out, _ = desk("archive", "A")
+    assert code == 5
+    assert "the row stands as before, run the same again later" in out
+    assert (desk.posts(ARCHIVE), row.status) == (3, "READY")
+
+
+def test_an_old_conflict_is_not_taken_for_the_servers_answer(desk: Prearchive) -> None:
+    stuck(desk.row("A"), log="an old story")
+    desk.site.faults.add(Fault("status", ARCHIVE, status=503, times=None))
+    code, out, _ = desk("archive", "A")
+    assert (code, out.split()[0]) == (5, "failed")
+    assert "an old story" not in out
+
+
+def test_a_server_that_begins_after_the_proxy_gave_up(
+    desk: Prearchive, soon: Soon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row still looks untouched when the answer comes; it is watched before anything is asked again."""
+    monkeypatch.setattr(staging, "WATCH", 5.0)
+    row = desk.row("A")
+    desk.site.faults.add(Fault("status", ARCHIVE, status=504))
+    soon(lambda: desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False))
+    assert desk("archive", "A")[0] == 0
+    assert desk.posts(ARCHIVE) == 1
+
+
+def test_an_answer_that_is_not_true(desk: Prearchive) -> None:
+    """A proxy's 200, and XNAT's own to the move of a row that has just been locked."""
+    desk.row("A")
+    desk.site.faults.add(Fault("empty", "action=move"))
+    code, out, _ = desk("move", "A", "--to-project", "MANUAL")
+    assert code == 5
+    assert "answered success, but the row stands in status READY" in out
+    desk.site.faults.add(Fault("empty", "DELETE .*prearchive"))
+    assert desk("delete", "A", "--yes")[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("action", "match", "status"),
+    [
+        ("delete --yes", "DELETE .*prearchive", "READY"),
+        ("move --to-project MANUAL", "action=move", "READY"),
+        ("rebuild", "action=build", "CONFLICT"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["reset-reply", "reset", "locked"])
+def test_other_actions_are_looked_at_too(desk: Prearchive, action: str, match: str, status: str, kind: str) -> None:
+    desk.row("A").status = status
+    fault = desk.site.faults.add(Fault(kind, match))
+    code, out, err = desk(*action.split(), "A")
+    assert code == 0, out + err
+    assert fault.hits == 1
+    worked = [r for r in desk.site.requests if r.method in ("POST", "DELETE") and r.status in (200, 301)]
+    # The request whose reply was lost did the work, and is not among those that were answered.
+    assert sum("prearchive" in r.path for r in worked) == (kind != "reset-reply")
+
+
+@pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
+def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, soon: Soon) -> None:
+    row = desk.row("A")
+    row.status = "_BUILDING"
+    soon(lambda: setattr(row, "status", "READY"))
+    code, out, err = desk(*action.split(), "A")
+    assert code == 0, out + err
+    assert "waiting for the server, at most 900 s; the row is _BUILDING" in err
+
+
+@pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL", "wait"])
+def test_a_row_that_stays_locked(desk: Prearchive, action: str) -> None:
+    row = desk.row("A")
+    row.status = "_ARCHIVING"
+    code, out, err = desk(*action.split(), "A", "--limit", "0.1", "-q")
+    assert (code, err) == (5, "")
+    assert out.startswith("busy      DEMO")
+    assert "run the same again later" in out
+    assert desk.posts(r"services/archive|DELETE \S+prearchive|action") == 0
+
+
+def test_a_row_that_another_archives_meanwhile(desk: Prearchive, soon: Soon) -> None:
+    row = desk.row("A")
+    row.status = "QUEUED_ARCHIVING"
+    soon(lambda: desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False))
+    code, out, _ = desk("archive", "A")
+    assert code == 0
+    assert out.endswith("subject S, session A: 2 files\n")
+    assert desk.posts(ARCHIVE) == 0
+
+
+@pytest.mark.parametrize("action", ["archive", "rebuild", "move --to-project MANUAL"])
+def test_a_row_that_another_deletes_meanwhile(desk: Prearchive, action: str, soon: Soon) -> None:
+    row = desk.row("A")
+    row.status = "DELETING"
+    soon(lambda: desk.site.prearchive.forget(row))
+    code, out, _ = desk(*action.split(), "A")
+    assert (code, out.split()[0]) == (1, "gone")
+
+
+def test_wait_until_all_is_done(desk: Prearchive, soon: Soon) -> None:
+    rows = [desk.row("A"), desk.row("B", built=False), desk.row("C")]
+    rows[0].status = "ARCHIVING"
+
+    def end() -> None:
+        desk.site.archiver.archive(rows[0], desk.site.user("up"), {}, override=False, overwrite=False)
+        desk.site.prearchive.build(rows[1])
+
+    soon(end)
+    code, out, err = desk("wait", "-P", "DEMO", "--all")
+    assert code == 0
+    assert sorted(line.split()[0] for line in out.splitlines()) == ["archived", "ready", "ready"]
+    assert "waiting for 2 rows" in err
+    assert desk("wait", "-P", "DEMO", "A")[:2] == (
+        0,
+        "archived  DEMO A: no row waits, and the archive has session A already\n",
+    )
+    assert desk("wait", "-P", "MANUAL", "A")[0] == 1
+
+
+def test_wait_ends_as_the_rows_do(desk: Prearchive, soon: Soon) -> None:
+    desk.row("A")
+    late = desk.row("B", built=False)
+    code, out, _ = desk("wait", "--all", "--limit", "0.1")
+    assert code == 5
+    assert f"xnat-ingest prearchive rebuild -P DEMO {late.timestamp} B" in out
+    stuck(late)
+    code, out, _ = desk("wait", "--all")
+    assert code == 3
+    assert "log says: Session already exists" in out
+    late.status = "DELETING"
+    soon(lambda: desk.site.prearchive.forget(late))
+    code, out, _ = desk("wait", "B")
+    assert (code, out.split()[0]) == (3, "gone")
+
+
+def test_who_may_only_read_may_wait(desk: Prearchive) -> None:
+    desk.row("A").project = "READONLY"
+    assert desk("wait", "-P", "READONLY", "A")[0] == 0
+    assert desk("wait", "-P", "HIDDEN", "A")[0] == 6
+
+
+def test_ctrl_c_says_how_to_go_on(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = desk.row("A")
+    desk.row("B")
+    first = prearchive.settle
+    seen = []
+
+    def settle(rest: object, uri: str, *rest_of: object) -> object:
+        seen.append(uri)
+        if uri.endswith("/B"):
+            raise KeyboardInterrupt
+        return first(rest, uri, *rest_of)  # type: ignore[arg-type]  # what came is passed on
+
+    monkeypatch.setattr(prearchive, "settle", settle)
+    code, out, err = desk("archive", "-P", "DEMO", "--all")
+    assert code == 130
+    assert out.startswith(f"archived  DEMO {row.timestamp} A")
+    assert "the same command goes on" in err
+    monkeypatch.setattr(prearchive, "settle", first)
+    assert desk("archive", "-P", "DEMO", "--all")[0] == 0
+    assert len(desk.site.sessions("DEMO")) == 2
+
+
+def test_a_lost_login_ends_all(desk: Prearchive) -> None:
+    desk.row("A")
+    desk.row("B")
+    desk.site.faults.add(Fault("status", ARCHIVE, status=401, times=None))
+    code, _, err = desk("archive", "-P", "DEMO", "--all")
+    assert code == 6
+    assert "no longer accepts user up" in err
+    assert desk.posts(ARCHIVE) <= 2

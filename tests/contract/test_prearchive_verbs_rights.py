@@ -1,0 +1,78 @@
+"""`xnat-ingest prearchive`: moving, and what a user without the right is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.test_prearchive_verbs import Prearchive, desk
+from tests.standin import Fault, User
+
+__all__ = ["desk"]
+
+
+def test_move_is_seen_in_the_target(desk: Prearchive) -> None:
+    row = desk.row("A")
+    code, out, _ = desk("move", "-P", "DEMO", "A", "--to-project", "MANUAL")
+    assert (code, row.project) == (0, "MANUAL")
+    assert "it is in project MANUAL, READY" in out
+    assert desk("move", "-P", "DEMO", "A", "--to-project", "MANUAL")[0] == 0, "an interrupted run is told"
+    assert desk("move", "A", "--to-project", "MANUAL")[0] == 0
+    assert desk("move", "A", "--to-project", "demo-alias")[0] == 0
+    assert (row.project, desk.posts("action.*move")) == ("DEMO", 2)
+
+
+def test_move_onto_a_row_of_the_same_name(desk: Prearchive) -> None:
+    row, other = desk.row("A"), desk.row("A", project="MANUAL")
+    other.timestamp = row.timestamp
+    code, out, _ = desk("move", "-P", "DEMO", "A", "--to-project", "MANUAL")
+    assert code == 1
+    assert "has a row" in out
+    assert row.project == "DEMO"
+
+
+@pytest.mark.parametrize("target", ["READONLY", "HIDDEN", "NOWHERE"])
+def test_move_where_the_user_may_not(desk: Prearchive, target: str) -> None:
+    row = desk.row("A")
+    code, _, err = desk("move", "A", "--to-project", target)
+    assert (code, row.project) == (6, "DEMO")
+    assert f"project {target}" in err
+    assert "owner" in err
+
+
+@pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project DEMO"])
+def test_who_may_only_read(desk: Prearchive, action: str) -> None:
+    row = desk.row("A")
+    row.project = "READONLY"
+    assert desk("list", "-P", "READONLY")[1].count("READY") == 1
+    code, _, err = desk(*action.split(), "-P", "READONLY", "A")
+    assert code == 6
+    assert "may read project READONLY but not add sessions" in err
+    assert desk.posts(r"services/archive|DELETE \S+prearchive|action") == 0
+
+
+def test_a_right_that_is_lost_under_way(desk: Prearchive) -> None:
+    desk.row("A")
+    desk.site.faults.add(Fault("status", "services/archive", status=403, message="denied"))
+    code, out, _ = desk("archive", "A")
+    assert code == 6
+    assert out.startswith("refused   DEMO")
+    assert "ask its owner for member rights" in out
+    assert desk.posts("services/archive") == 1
+
+
+def test_unassigned_rows_are_moved_first(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = desk.row("A", project="NOPE")
+    assert row.key[0] == "Unassigned"
+    assert "no rows" in desk("list", "-P", "Unassigned")[1]
+    desk.site.users["boss"] = User("boss", "pw", all_data=True)
+    monkeypatch.setenv("XNAT_USER", "boss")
+    monkeypatch.setenv("XNAT_PASS", "pw")
+    assert desk("list")[1].split()[7:11] == ["Unassigned", "S", "A", "READY"]
+    assert desk("list", "-P", "unassigned")[1].split()[7] == "Unassigned"
+    assert desk("list", "-P", "DEMO")[1] == "no rows\n"
+    code, out, _ = desk("archive", "A")
+    assert code == 1
+    assert f"move it first: xnat-ingest prearchive move -P Unassigned {row.timestamp} A --to-project PROJECT" in out
+    assert desk("move", "-P", "Unassigned", row.timestamp, "A", "--to-project", "DEMO")[0] == 0
+    assert row.project == "DEMO"
+    assert desk("archive", "A")[0] == 0

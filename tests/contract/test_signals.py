@@ -1,0 +1,231 @@
+"""Runs that are stopped, killed, or meet each other: what is on the server, what the report says, what a rerun does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import hold_laws
+from tests.dicom_trees import CT, Series, make_session
+from tests.killing import drive
+from tests.standin import Fault, StandIn
+
+SERIES = (Series("T1_0001", 8), Series("CT_0002", 5, CT), Series("SR_0003", 2, "test-SR.dcm"))
+PARTS = "POST /data/services/import"
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+class Runs:
+    """The program as processes of their own, with reports."""
+
+    def __init__(self, site: StandIn, tree: Path) -> None:
+        self.site = site
+        self.tree = tree
+        self._all: list[subprocess.Popen[str]] = []
+
+    def start(self, name: str, *flags: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.short_waits",
+            "upload",
+            str(self.tree),
+            "-P",
+            "DEMO",
+            "--part-size",
+            "40K",
+        ]
+        command += ["--report", str(self.report_of(name)), *flags]
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._all.append(process)
+        return process
+
+    def report_of(self, name: str) -> Path:
+        return self.tree.parent / f"{name}.json"
+
+    def end(self, name: str, process: subprocess.Popen[str], seconds: float = 30.0) -> dict[str, Any]:
+        """The report of a run that ended by itself; its laws hold and its code is the process's."""
+        out, err = process.communicate(timeout=seconds)
+        report: dict[str, Any] = json.loads(self.report_of(name).read_text())
+        hold_laws(report)
+        assert report["exit_code"] == process.returncode, err
+        assert out.splitlines()[-1].endswith(f"exit {process.returncode}")
+        return report
+
+    def clean_up(self) -> None:
+        for process in self._all:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def runs(site: StandIn, tmp_path: Path) -> Iterator[Runs]:
+    made = Runs(site, tmp_path / "tree")
+    yield made
+    made.clean_up()
+
+
+def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
+
+
+def whole(site: StandIn, tree: Path) -> None:
+    """Every instance exactly once, as in its file; nothing else on the disk, no row left."""
+    sources = sorted(path.read_bytes()[132:] for path in tree.rglob("IM*"))
+    kept = sorted(path.read_bytes()[132:] for path in site.archive_root.rglob("*.dcm"))
+    assert len(kept) == len(sources)
+    assert kept == sources
+    assert site.rows("DEMO") == []
+
+
+def finishes(runs: Runs) -> None:
+    """The same command once more."""
+    runs.site.faults.clear()
+    report = runs.end("again", runs.start("again"))
+    assert report["exit_code"] == 0
+    assert report["totals"]["verified"] == report["totals"]["planned"]
+    whole(runs.site, runs.tree)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_while_parts_travel(runs: Runs, site: StandIn, number: signal.Signals) -> None:
+    """The run ends soon, with its report and its code, and closes nothing; the same command then finishes."""
+    for name in ("a", "b", "c"):
+        make_session(runs.tree / "S" / name, SERIES)
+    site.faults.add(Fault("slow", PARTS, rate=60_000, times=None))
+    process = runs.start("first", "-w", "2")
+    until(lambda: any(row.files for row in site.rows("DEMO")))
+    process.send_signal(number)
+    begun = time.monotonic()
+    report = runs.end("first", process)
+    assert time.monotonic() - begun < 5
+    assert process.returncode == 128 + number
+    assert report["totals"]["planned"] == 45
+    assert report["totals"]["verified"] == 0
+    assert {session["verdict"] for session in report["sessions"]} <= {"unverified", "failed"}
+    assert site.sessions("DEMO") == []
+    finishes(runs)
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_while_closing(runs: Runs, site: StandIn, number: signal.Signals, sessions: int) -> None:
+    """The server goes on archiving whatever we do; the run ends with its report and the signal's code."""
+    for name in ("a", "b", "c")[:sessions]:
+        make_session(runs.tree / "S" / name, SERIES)
+    site.faults.add(Fault("slow-archive", seconds=0.8, times=None))
+    process = runs.start("first", "-w", "1")
+    until(lambda: any(row.status == "_ARCHIVING" for row in site.rows("DEMO")))
+    process.send_signal(number)
+    report = runs.end("first", process)
+    assert process.returncode == 128 + number
+    assert report["totals"]["planned"] == 15 * sessions
+    assert report["totals"]["unverified"] >= 15 * (sessions - 1)
+    until(lambda: not any(row.status == "_ARCHIVING" for row in site.rows("DEMO")))
+    finishes(runs)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_second_signal_ends_at_once(runs: Runs, site: StandIn, number: signal.Signals) -> None:
+    """Whoever asks twice does not wait for the server."""
+    make_session(runs.tree / "S/a", SERIES)
+    site.faults.add(Fault("slow-archive", seconds=60))
+    process = runs.start("first")
+    until(lambda: any(row.status == "_ARCHIVING" for row in site.rows("DEMO")))
+    process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.4)
+    process.send_signal(number)
+    assert process.wait(2) == 128 + number
+    site.faults.release()
+    until(lambda: site.rows("DEMO") == [])
+    finishes(runs)
+
+
+def test_signal_while_the_tree_is_read(runs: Runs, site: StandIn) -> None:
+    """Before anything is planned there is a report, too: nothing was sent."""
+    (path,) = make_session(runs.tree / "S/a", (Series("T1_0001", 1),))
+    for number in range(4000):
+        (path.parent / f"copy{number}").hardlink_to(path)
+    process = runs.start("first", "--log-format", "json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"scanning"' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    report = runs.end("first", process)
+    assert process.returncode == 143
+    assert (report["totals"]["bytes_sent"], report["totals"]["verified"]) == (0, 0)
+    assert site.rows("DEMO") == []
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """SIGTERM and SIGKILL by turns, each followed by a rerun: at the end nothing lacks, nothing is there twice."""
+    seed = time.time_ns()
+    figures = drive(8, tmp_path, seed=seed, seconds=9)
+    assert figures.clean, f"seed {seed}: {figures}"
+    assert figures.kills.total() >= 3
+
+
+# -- two at once
+
+
+def told(site: StandIn, *reports: dict[str, Any]) -> None:
+    """No row is left that no report names, and who did not finish says why."""
+    text = json.dumps(reports)
+    for row in site.rows("DEMO"):
+        assert row.url in text
+    for report in reports:
+        kinds = {problem["kind"] for problem in report["problems"]}
+        assert report["exit_code"] == 0 or kinds & {"live-row", "server-fault"}, kinds
+        assert report["exit_code"] in (0, 3, 5)
+    sent = [report["totals"]["bytes_sent"] for report in reports]
+    loser = reports[sent.index(min(sent))]
+    there = loser["totals"]["already_there"] > 0
+    assert there or any(problem["kind"] == "live-row" for report in reports for problem in report["problems"]), [
+        (r["exit_code"], r["totals"], r["problems"]) for r in reports
+    ]
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_two_runs_started_together(runs: Runs, site: StandIn, attempt: int) -> None:
+    """No damage: every instance is there exactly once; the one that came second says so."""
+    for name in ("a", "b"):
+        make_session(runs.tree / "S" / name, SERIES)
+    site.faults.add(Fault("slow", PARTS, rate=400_000, times=None))
+    site.faults.add(Fault("slow-archive", seconds=0.2, times=None))
+    started = {name: runs.start(name) for name in ("one", "two")}
+    reports = [runs.end(name, process) for name, process in started.items()]
+    told(site, *reports)
+    assert 0 in [report["exit_code"] for report in reports], [report["problems"] for report in reports]
+    finishes(runs)
+
+
+@pytest.mark.parametrize("moment", ["sending", "archiving"])
+def test_run_started_in_the_middle_of_another(runs: Runs, site: StandIn, moment: str) -> None:
+    """The first one is not disturbed so that it fails; the second one waits, or says that it came second."""
+    for name in ("a", "b"):
+        make_session(runs.tree / "S" / name, SERIES)
+    site.faults.add(Fault("slow", PARTS, rate=120_000, times=None))
+    site.faults.add(Fault("slow-archive", seconds=0.8, times=None))
+    first = runs.start("one")
+    if moment == "sending":
+        until(lambda: any(row.files for row in site.rows("DEMO")))
+    else:
+        until(lambda: any(row.status == "_ARCHIVING" for row in site.rows("DEMO")))
+    second = runs.start("two")
+    reports = [runs.end("one", first), runs.end("two", second)]
+    told(site, *reports)
+    assert 0 in [report["exit_code"] for report in reports], [report["problems"] for report in reports]
+    finishes(runs)

@@ -1,0 +1,279 @@
+"""Which files of a NIfTI tree make which scan, and what is left out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.dicom_trees import no_privileges, open_folder
+from tests.nifti_trees import (
+    PLAIN,
+    image,
+    kinds,
+    make_bids,
+    make_subjects,
+    mr,
+    only,
+    planned,
+    put,
+    reasons,
+    scan,
+    scans,
+)
+from xnat_ingest.commands.nifti.plan import Wishes, template
+from xnat_ingest.commands.nifti.tree import BESIDE
+from xnat_ingest.core.model import SetAside
+
+# -- layouts
+
+
+def test_a_tree_by_subject_session_and_scan(tmp_path: Path) -> None:
+    plan = planned(make_subjects(tmp_path, ("007",)))
+    session = only(plan)
+    assert (session.subject, session.label, session.folder, session.conflicts) == ("007", "007_pre", "007/pre", ())
+    assert session.xsi_type == "xnat:mrSessionData"
+    assert scans(session) == {
+        "5": (
+            "xnat:mrScanData",
+            "DTI 64",
+            "DTI 64",
+            ["NIFTI/dti.nii.gz", "BIDS/dti.bval", "BIDS/dti.bvec", "BIDS/dti.json"],
+        ),
+        "2": ("xnat:mrScanData", "T1 MPRAGE", "T1 MPRAGE", ["NIFTI/t1.nii.gz", "BIDS/t1.json"]),
+    }
+    assert plan.set_aside == ()
+
+
+def test_a_bids_tree(tmp_path: Path) -> None:
+    plan = planned(make_bids(tmp_path))
+    first, second = plan.sessions
+    assert (first.subject, first.label) == ("sub-01", "sub-01_ses-pre")
+    assert (second.subject, second.label) == ("sub-02", "sub-02")
+    assert scans(first) == {
+        "1": (
+            "xnat:mrScanData",
+            "T1w",
+            "T1 MPRAGE",
+            ["NIFTI/sub-01_ses-pre_T1w.nii.gz", "BIDS/sub-01_ses-pre_T1w.json"],
+        ),
+        "2": (
+            "xnat:mrScanData",
+            "bold",
+            "task-rest_bold",
+            [
+                "NIFTI/sub-01_ses-pre_task-rest_bold.nii.gz",
+                "BIDS/sub-01_ses-pre_task-rest_bold.json",
+                "BIDS/sub-01_ses-pre_task-rest_events.tsv",
+            ],
+        ),
+    }
+    assert scans(second)["1"][1:3] == ("dwi", "dwi")
+    assert set(reasons(plan).values()) == {BESIDE}
+    assert "derivatives/mask.nii.gz" in reasons(plan)
+    assert "sub-01/ses-pre/sub-01_ses-pre_scans.tsv" in reasons(plan)
+
+
+def test_a_bids_tree_is_known_by_its_folders_alone(tmp_path: Path) -> None:
+    scan(tmp_path / "sub-1" / "pet" / "sub-1_pet")
+    session = only(planned(tmp_path))
+    assert (session.label, session.xsi_type, session.scans[0].xsi_type) == (
+        "sub-1",
+        "xnat:petSessionData",
+        "xnat:petScanData",
+    )
+
+
+def test_root_as_one_session(tmp_path: Path) -> None:
+    scan(tmp_path / "T1" / "a", mr(1, "T1"))
+    fixed = Wishes(template("{subject}"), template("{session}"), ("S1", "E1"))
+    session = only(planned(tmp_path, fixed))
+    assert (session.subject, session.label, len(session.scans)) == ("S1", "E1", 1)
+
+
+def test_root_as_one_bids_session(tmp_path: Path) -> None:
+    scan(tmp_path / "anat" / "sub-1_T1w")
+    scan(tmp_path / "anat" / "sub-1_T2w")
+    fixed = Wishes(template("{subject}"), template("{session}"), ("S1", "E1"))
+    assert [one.type for one in only(planned(tmp_path, fixed)).scans] == ["T1w", "T2w"]
+
+
+def test_images_that_lie_in_the_session_folder(tmp_path: Path) -> None:
+    """Each is a scan of its own; one above the session folders is a problem."""
+    scan(tmp_path / "a" / "pre" / "x", mr(3, "X"))
+    scan(tmp_path / "a" / "pre" / "y", mr(4, "Y"))
+    scan(tmp_path / "a" / "z")
+    plan = planned(tmp_path)
+    assert set(scans(only(plan))) == {"3", "4"}
+    assert reasons(plan) == {"a/z.nii.gz": "outside-layout"}
+    assert plan.set_aside[0].is_problem
+
+
+def test_deeper_folders_are_part_of_the_scan(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "pre" / "T1" / "echo1" / "i.nii", image())
+    put(tmp_path / "a" / "pre" / "T1" / "echo2" / "i.nii", image())
+    session = only(planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="MR")))
+    assert scans(session)["1"][3] == ["NIFTI/echo1/i.nii", "NIFTI/echo2/i.nii"]
+
+
+# -- what is an image
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_images(tmp_path: Path, version: int, order: str, zipped: bool) -> None:
+    content = image(version=version, order=order)
+    put(tmp_path / "a" / "b" / "c" / ("i.nii.gz" if zipped else "i.NII"), gzip.compress(content) if zipped else content)
+    assert planned(tmp_path).as_plan("P").planned == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("i.nii", b"", "empty"),
+        ("i.nii.gz", b"", "empty"),
+        ("i.nii", b"no image at all", "bad-nifti"),
+        ("i.nii", image()[:348].replace(b"n+1", b"xyz") + bytes(200), "bad-nifti"),
+        ("i.nii.gz", gzip.compress(b"text" * 300), "bad-nifti"),
+        ("i.nii.gz", image(), "bad-nifti"),
+        ("i.nii", gzip.compress(image()), "bad-nifti"),
+        ("i.nii", image()[:-1], "truncated"),
+        ("i.nii.gz", gzip.compress(image())[:-9], "truncated"),
+        ("i.nii.gz", gzip.compress(image())[:40], "truncated"),
+        ("i.nii.gz", gzip.compress(image()[:-1]), "truncated"),
+        ("i.nii.gz", gzip.compress(image())[:120] + b"\0" * 99, "truncated"),
+        ("i.hdr", image(mark="ni"), "truncated"),
+    ],
+)
+def test_what_is_no_whole_image(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    """Its sidecars go with it, and it is a problem: whoever named it so believes that it is an image."""
+    put(tmp_path / "a" / "b" / "c" / name, content)
+    put(tmp_path / "a" / "b" / "c" / "i.json", "{}")
+    plan = planned(tmp_path)
+    assert reasons(plan) == {f"a/b/c/{name}": reason, "a/b/c/i.json": reason}
+    assert all(aside.is_problem for aside in plan.set_aside)
+    assert plan.sessions == ()
+
+
+def test_an_image_gzipped_in_pieces(tmp_path: Path) -> None:
+    """The last four bytes then speak of the last piece alone."""
+    content = image()
+    put(tmp_path / "a" / "b" / "c" / "i.nii.gz", gzip.compress(content[:400]) + gzip.compress(content[400:]))
+    assert planned(tmp_path).as_plan("P").planned == 1
+
+
+def test_a_header_and_its_voxels(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "b" / "c" / "i.hdr", image(mark="ni"))
+    put(tmp_path / "a" / "b" / "c" / "i.img", bytes(96))
+    session = only(planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="CT")))
+    assert scans(session)["1"][3] == ["NIFTI/i.hdr", "NIFTI/i.img"]
+
+
+def test_an_unreadable_image() -> None:
+    with open_folder() as root:
+        scan(root / "a" / "b" / "c" / "i")
+        (root / "a" / "b" / "c" / "i.nii.gz").chmod(0)
+        with no_privileges():
+            assert reasons(planned(root)) == {"a/b/c/i.nii.gz": "unreadable"}
+
+
+# -- what lies beside
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    make_subjects(tmp_path, ("007",))
+    put(tmp_path / "README", "x")
+    put(tmp_path / "007" / "pre" / "T1" / "._t1.nii.gz", "x")
+    put(tmp_path / "007" / "pre" / "T1" / "log.txt", "x")
+    put(tmp_path / "007" / "pre" / ".git" / "t1.nii.gz", "x")
+    put(tmp_path / "007" / "pre" / "lost.json", "{}")
+    put(tmp_path / "007" / "pre" / "log" / "run.json", "{}")
+    put(tmp_path / "007" / "pre" / "T1" / "more.bval", "")
+    assert reasons(planned(tmp_path)) == {
+        "README": BESIDE,
+        "007/pre/T1/._t1.nii.gz": BESIDE,
+        "007/pre/T1/log.txt": BESIDE,
+        "007/pre/.git/t1.nii.gz": BESIDE,
+        "007/pre/lost.json": "no-image",
+        "007/pre/log/run.json": "no-image",
+        "007/pre/T1/more.bval": "empty",
+    }
+    assert not SetAside("README", BESIDE).is_problem
+
+
+def test_gzipped_sidecars(tmp_path: Path) -> None:
+    scan(tmp_path / "a" / "b" / "c" / "i", diffusion=True)
+    put(tmp_path / "a" / "b" / "c" / "i.json.gz", gzip.compress(json.dumps(mr(9, "X")).encode()))
+    assert scans(only(planned(tmp_path)))["9"][3] == [
+        "NIFTI/i.nii.gz",
+        "BIDS/i.bval",
+        "BIDS/i.bvec",
+        "BIDS/i.json.gz",
+    ]
+
+
+def test_one_resource(tmp_path: Path) -> None:
+    session = only(planned(make_subjects(tmp_path, ("1",)), Wishes(PLAIN.subject, PLAIN.session, together=True)))
+    assert {file.resource for one in session.scans for file in one.files} == {"NIFTI"}
+
+
+def test_a_sidecar_that_is_no_json_is_sent_and_told(tmp_path: Path) -> None:
+    scan(tmp_path / "a" / "b" / "c" / "i")
+    put(tmp_path / "a" / "b" / "c" / "i.json", "{")
+    plan = planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="MR"))
+    assert scans(only(plan))["1"][3] == ["NIFTI/i.nii.gz", "BIDS/i.json"]
+    assert kinds(plan) == ["bad-sidecar"]
+
+
+def test_sidecars_that_name_the_patient_are_told_without_the_name(tmp_path: Path) -> None:
+    scan(tmp_path / "a" / "b" / "c" / "i", mr(1, "X", PatientName="Doe^Janet"))
+    (problem,) = planned(tmp_path).problems
+    assert problem.kind == "identifying-sidecar"
+    assert "PatientName" in problem.detail
+    assert "Doe" not in problem.detail
+
+
+def test_events_of_two_echoes_go_with_the_first(tmp_path: Path) -> None:
+    for echo in (1, 2):
+        scan(tmp_path / "sub-1" / "func" / f"sub-1_task-x_echo-{echo}_bold")
+    put(tmp_path / "sub-1" / "func" / "sub-1_task-x_events.tsv", "onset\n")
+    put(tmp_path / "sub-1" / "func" / "sub-1_task-y_events.tsv", "onset\n")
+    plan = planned(tmp_path)
+    assert [len(one.files) for one in only(plan).scans] == [2, 1]
+    assert reasons(plan) == {"sub-1/func/sub-1_task-y_events.tsv": BESIDE}
+
+
+def test_a_name_that_the_server_would_not_keep(tmp_path: Path) -> None:
+    scan(tmp_path / "a" / "b" / "c" / "i\n")
+    assert reasons(planned(tmp_path)) == {"a/b/c/i\n.nii.gz": "illegal-name"}
+
+
+# -- rules
+
+
+def test_rules(tmp_path: Path) -> None:
+    make_subjects(tmp_path, ("007",))
+    plan = planned(tmp_path, PLAIN, {"folder": "DTI"})
+    assert set(scans(only(plan))) == {"2"}
+    assert set(reasons(plan).values()) == {"excluded:DTI"}
+    assert len(plan.set_aside) == 4
+    plan = planned(tmp_path, PLAIN, {"path": "**/*.nii.gz"})
+    assert plan.sessions == ()
+    assert set(reasons(plan).values()) == {"excluded:path=**/*.nii.gz"}
+    plan = planned(tmp_path, PLAIN, include=({"folder": "T1"},))
+    assert set(scans(only(plan))) == {"2"}
+
+
+def test_rules_on_content_ask_the_sidecar(tmp_path: Path) -> None:
+    plan = planned(make_subjects(tmp_path, ("007",)), PLAIN, {"tag": "SeriesDescription", "matches": "DTI"})
+    assert set(scans(only(plan))) == {"2"}
+    assert set(reasons(plan).values()) == {"excluded:SeriesDescription=DTI"}
+
+
+def test_folder_rules_mean_folders_below_the_session(tmp_path: Path) -> None:
+    """In BIDS, a subject may have session folders or none."""
+    plan = planned(make_bids(tmp_path), PLAIN, {"folder": "pre"}, {"folder": "dwi"})
+    assert [one.label for one in plan.sessions] == ["sub-01_ses-pre"]
