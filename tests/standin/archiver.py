@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.standin.anonymize import anonymize
 from tests.standin.builder import build, session_modality
-from tests.standin.model import ArchivedSession, Project, Row, Scan, User
+from tests.standin.model import DICOM, SECONDARY, ArchivedSession, Project, Row, Scan, Secondary, User
 
 if TYPE_CHECKING:
     from tests.standin.server import StandIn
@@ -201,26 +201,32 @@ class Archiver:
         kept = session.scans.get(scan.id)
         if kept is None:
             kept = Scan(scan.id, scan.series_uid, scan.series_description, scan.modality, scan.xsi_type)
-        folder = session.directory / "SCANS" / scan.id / "DICOM"
-        by_uid = {uid: name for name, uid in kept.uids.items()}
-        for name, path in scan.files.items():
-            uid = scan.uids.get(name, "")
-            twin = by_uid.get(uid)
-            if twin and twin != name:  # the same object under another name replaces its catalogue entry
-                kept.files.pop(twin).unlink(missing_ok=True)
-                kept.uids.pop(twin)
-                kept.digests.pop(twin, None)
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            _move(path, folder / name)
-            kept.files[name], kept.uids[name] = folder / name, uid
-            kept.digests.pop(name, None)
-        if not kept.resource_id:
-            kept.resource_id = self._site.numbers.next("resource")
+        for label, part in scan.catalogues.items():
+            into = kept.labelled(label)
+            assert into is not None
+            _merge_files(session.directory / "SCANS" / scan.id / label, part, into)
+            if not into.resource_id:
+                into.resource_id = self._site.numbers.next("resource")
+            if resource := kept.resources.get(label):
+                resource.version += 1
         kept.series_uid = kept.series_uid or scan.series_uid
         kept.series_description = kept.series_description or scan.series_description
-        if dicom := kept.resources.get("DICOM"):
-            dicom.version += 1
         session.scans[scan.id] = kept
+
+
+def _merge_files(folder: Path, part: Scan | Secondary, kept: Scan | Secondary) -> None:
+    by_uid = {uid: name for name, uid in kept.uids.items()}
+    for name, path in part.files.items():
+        uid = part.uids.get(name, "")
+        twin = by_uid.get(uid)
+        if twin and twin != name:  # the same object under another name replaces its catalogue entry
+            kept.files.pop(twin).unlink(missing_ok=True)
+            kept.uids.pop(twin)
+            kept.digests.pop(twin, None)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _move(path, folder / name)
+        kept.files[name], kept.uids[name] = folder / name, uid
+        kept.digests.pop(name, None)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -231,38 +237,55 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _copies(row: Row) -> list[Scan]:
-    return [
-        Scan(s.id, s.series_uid, s.series_description, s.modality, s.xsi_type, dict(s.files), dict(s.uids))
-        for s in (row.built or {}).values()
-    ]
+    return [scan.copy() for scan in (row.built or {}).values()]
 
 
 def _validate(row: Row, scans: list[Scan]) -> None:
-    """Files the session document does not know, and one object stored twice, stop an archiving without override."""
-    known = {path for scan in scans for path in scan.files.values()}
+    """Files the session document does not know, and one object stored twice, stop an archiving without override.
+
+    Codes 20 and 22 of PrearcSessionArchiver.validateDicomFiles: warnings by name, refusals in effect.
+    """
     for scan in scans:
-        name, path = next(iter(scan.files.items()))
-        folder = path.parents[name.count("/")]
-        strange = [path for path in folder.iterdir() if path.is_file() and path not in known]
-        if strange:
-            raise ArchiveFailedError(400, f"Scan {scan.id} has {len(strange)} non-DICOM (or non-parsable DICOM) files")
-        twice = [uid for uid, count in Counter(scan.uids.values()).items() if count > 1]
-        if twice:
-            raise ArchiveFailedError(
-                400, f"Scan {scan.id} DICOM catalog contains duplicated SOP instance UIDs: {', '.join(twice)}"
-            )
+        for label, part in scan.catalogues.items():
+            if strange := _strangers(row, scan, label, part):
+                raise ArchiveFailedError(
+                    400, f"Scan {scan.id} has {strange} non-{label} (or non-parsable {label}) files"
+                )
+            twice = [uid for uid, count in Counter(part.uids.values()).items() if count > 1]
+            if twice:
+                raise ArchiveFailedError(
+                    400, f"Scan {scan.id} {label} catalog contains duplicated SOP instance UIDs: {', '.join(twice)}"
+                )
+
+
+def _strangers(row: Row, scan: Scan, label: str, part: Scan | Secondary) -> int:
+    """How many files lie beside a catalogue and are not in it.
+
+    The catalogue lies in the folder that its files have in common: the label's, or the scan's where nothing is
+    catalogued under DICOM but something was left there, or that of all scans for a scattered series.
+    """
+    folder = row.directory / "SCANS"
+    if not scan.scattered:
+        folder /= scan.id
+        if not (label == SECONDARY and DICOM not in scan.catalogues):
+            folder /= label
+    known = set(part.files.values())
+    return sum(path.is_file() and path not in known for path in folder.rglob("*"))
 
 
 def _collisions(existing: ArchivedSession, scans: list[Scan]) -> None:
     """Equal names on disk, or else equal objects under other names, in scans of one number."""
-    for scan in scans:
-        kept = existing.scans.get(scan.id)
-        if kept and kept.files.keys() & scan.files.keys():
-            raise ArchiveFailedError(409, MATCHING_FILES)
-    for scan in scans:
-        kept = existing.scans.get(scan.id)
-        if kept and set(kept.uids.values()) & set(scan.uids.values()):
-            raise ArchiveFailedError(409, SAME_RESOURCES)
+    pairs = [
+        (kept.catalogues[label], part)
+        for scan in scans
+        if (kept := existing.scans.get(scan.id))
+        for label, part in scan.catalogues.items()
+        if label in kept.catalogues
+    ]
+    if any(kept.files.keys() & part.files.keys() for kept, part in pairs):
+        raise ArchiveFailedError(409, MATCHING_FILES)
+    if any(set(kept.uids.values()) & set(part.uids.values()) for kept, part in pairs):
+        raise ArchiveFailedError(409, SAME_RESOURCES)
 
 
 def _renumber(existing: ArchivedSession, scans: list[Scan]) -> None:

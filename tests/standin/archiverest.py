@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.standin.columns import ROOTS, SHORTCUTS, column, columns_of, is_a, matches, root_of
-from tests.standin.model import ArchivedSession, Details, Project, Scan
+from tests.standin.model import DICOM, SECONDARY, ArchivedSession, Details, Project, Scan
 from tests.standin.projectrest import NOT_FOUND, visible_project
 from tests.standin.tables import Reply, RestError, Value, item, items, table
 
@@ -129,7 +129,9 @@ def _experiment_table(
 ) -> Reply:
     """Columns and filters are shortcuts or XML paths; the most special type among them limits the list to it.
 
-    The key of that type comes along under its own name, and unknown shortcuts give no column.
+    The key of that type comes along under its own name, and unknown shortcuts give no column. Sessions of a type that
+    is not set up on the site are archived all the same and appear in no listing (QueryOrganizer joins the rows with the
+    types that the user's groups may read).
     """
     root = root_of(root, request.query)
     asked = columns_of(request, "ID project date xsiType label insert_date")
@@ -140,6 +142,8 @@ def _experiment_table(
     rows = []
     for session in sessions:
         row = _experiment_row(site, session)
+        if session.xsi_type not in site.settings.set_up_types:
+            continue
         if is_a(session.xsi_type, root) and matches(row, request.query):
             row[key] = session.accession
             rows.append(row)
@@ -200,17 +204,19 @@ def _scan_item(session: ArchivedSession, scan: Scan) -> dict[str, Any]:
         "frames": len(scan.files),
         **scan.fields,
     }
-    if not scan.resource_id:
-        return item(scan.xsi_type, fields, {})
-    catalog: dict[str, Value] = {
-        "label": "DICOM",
-        "format": "DICOM",
-        "content": "RAW",
-        "file_count": len(scan.files),
-        "xnat_abstractresource_id": scan.resource_id,
-        "URI": f"SCANS/{scan.id}/DICOM/scan_{scan.id}_catalog.xml",
-    }
-    return item(scan.xsi_type, fields, {"file": [item("xnat:resourceCatalog", catalog, {})]})
+    kept = [(label, one) for label in (DICOM, SECONDARY) if (one := scan.labelled(label)) and one.resource_id]
+    catalogs: list[dict[str, Value]] = [
+        {
+            "label": label,
+            "format": "DICOM",
+            "content": "RAW" if label == DICOM else label,
+            "file_count": len(one.files),
+            "xnat_abstractresource_id": one.resource_id,
+            "URI": f"SCANS/{scan.id}/{label}/scan_{scan.id}{'' if label == DICOM else '_' + label}_catalog.xml",
+        }
+        for label, one in kept
+    ]
+    return item(scan.xsi_type, fields, {"file": [item("xnat:resourceCatalog", one, {}) for one in catalogs]})
 
 
 def scans(site: StandIn, request: Request, found: dict[str, str]) -> Reply:

@@ -1,8 +1,15 @@
-"""Building a session: which scans the received files make, and what types they and the session have."""
+"""Building a session: which scans the received files make, and what types they and the session have.
+
+A scan is a series (DICOMSessionBuilder): its id is the series number, or ``<number>-<MODALITY><k>`` for each of several
+series of one number, counted in the order of their UIDs. CatalogBuilder moves the files to the folder of that id, and
+those of SOP classes that are not primary (SOPModel) to its resource ``secondary``. It never replaces a file: where one
+of the same name lies, the newcomer stays where it is, which only the server's log tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +17,9 @@ from typing import TYPE_CHECKING
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from tests.standin.dicomhead import NotDicomError, head_of
-from tests.standin.model import Row, Scan
+from tests.standin.model import DICOM, SECONDARY, Row, Scan
 from tests.standin.namer import value_of
+from tests.standin.primary import PRIMARY
 
 if TYPE_CHECKING:
     from tests.standin.server import StandIn
@@ -37,6 +45,10 @@ SCAN_TYPES = {
     "SR": "xnat:srScanData",
     "SEG": "xnat:segScanData",
 }
+
+
+_LAST_TAG = 0x0054FFFF
+"""About how far the builder reads; what cannot be read so far is in no scan."""
 
 
 class BuildError(Exception):
@@ -65,7 +77,7 @@ def facts_of(site: StandIn, path: Path) -> Facts | None:
         known = site.facts.get(path)
         if known and (known.size, known.mtime) == (state.st_size, state.st_mtime_ns):
             return known
-        data = head_of(path).data
+        data = head_of(path, _LAST_TAG).data
     except (NotDicomError, OSError):
         return None
 
@@ -88,38 +100,71 @@ def facts_of(site: StandIn, path: Path) -> Facts | None:
 
 
 def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
-    """The scans of a row by id, the session's type, and its study UID as the stored files have it.
-
-    A scan is a series: two series that share a number share a directory, but the second one becomes ``N-MR1``.
-    """
-    scans: dict[tuple[str, str], Scan] = {}
-    study = row.study_uid
-    taken: set[str] = set()
-    for folder in sorted(row.directory.glob("SCANS/*")):
-        for path in sorted(path for path in folder.glob("DICOM/**/*") if path.is_file()):
-            facts = facts_of(site, path)
-            if facts is None or not facts.sop_uid:
-                continue
-            key = (folder.name, facts.series_uid)
-            if key not in scans:
-                scans[key] = _scan(folder.name, facts, taken)
-                taken.add(scans[key].id)
-            study = facts.study_uid or study
-            name = path.relative_to(folder / "DICOM").as_posix()
-            scans[key].files[name] = path
-            scans[key].uids[name] = facts.sop_uid
-    if not scans:
+    """The scans of a row by id, the session's type, and its study UID as the stored files have it."""
+    found: dict[tuple[str, str], dict[Path, Facts]] = {}
+    for path in sorted(row.directory.glob("SCANS/**/*")):
+        facts = facts_of(site, path) if path.is_file() else None
+        if facts is not None and facts.sop_uid:
+            found.setdefault((_number(facts), facts.series_uid), {})[path] = facts
+    if not found:
         raise BuildError("no DICOM files found in " + row.folder)
+    ids = _ids({series: {facts.modality for facts in files.values()} for series, files in found.items()})
+    scans: dict[str, Scan] = {}
+    study = row.study_uid
+    for series, files in sorted(found.items(), key=lambda one: _in_order(one[0])):
+        facts = next(iter(files.values()))
+        study = facts.study_uid or study
+        kind = scan_type(facts.modality, facts.sop_class)
+        scans[ids[series]] = Scan(ids[series], series[1], facts.description, facts.modality, kind)
+        _catalogue(site, row, scans[ids[series]], files)
     petmr = site.petmr_setting(row.project)
-    kind = session_type((scan.modality for scan in scans.values()), petmr)
-    return {scan.id: scan for scan in scans.values()}, kind, study
+    return scans, session_type((scan.modality for scan in scans.values()), petmr), study
 
 
-def _scan(directory: str, facts: Facts, taken: set[str]) -> Scan:
-    name, number = directory, 1
-    while name in taken:
-        name, number = f"{directory}-{facts.modality or 'OT'}{number}", number + 1
-    return Scan(name, facts.series_uid, facts.description, facts.modality, scan_type(facts.modality, facts.sop_class))
+def _number(facts: Facts) -> str:
+    return facts.series_number or re.sub(r"\W", "_", facts.series_uid, flags=re.ASCII) or "NA"
+
+
+def _in_order(series: tuple[str, str]) -> tuple[float, str, str]:
+    """By number as far as numbers are numbers, then by UID."""
+    number, uid = series
+    return float(number) if number.isdigit() else float("inf"), number, uid
+
+
+def _ids(modalities: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], str]:
+    """The scan id of each series."""
+    ids: dict[tuple[str, str], str] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for number, uid in sorted(modalities):
+        if sum(other == number for other, _ in modalities) == 1:
+            ids[number, uid] = number
+            continue
+        lead = next((one for one in LEADING if one in modalities[number, uid]), "OT")
+        counts[number, lead] = counts.get((number, lead), 0) + 1
+        ids[number, uid] = f"{number}-{lead}{counts[number, lead]}"
+    return ids
+
+
+def _catalogue(site: StandIn, row: Row, scan: Scan, files: Mapping[Path, Facts]) -> None:
+    """Move the files of a scan to their places and list them. Files in folders of several scans are left alone."""
+    scans = row.directory / "SCANS"
+    folders = {path.relative_to(scans).parts[0] for path in files}
+    scan.scattered = len(folders) > 1
+    for path, facts in files.items():
+        parts = path.relative_to(scans).parts
+        name = "/".join(parts if scan.scattered else parts[2:])
+        primary = facts.sop_class in PRIMARY or not site.settings.separate_secondary
+        part = scan if primary else scan.secondary
+        target = path
+        if not scan.scattered and not (primary and parts[1] == SECONDARY):
+            target = scans / scan.id / (DICOM if primary else SECONDARY) / name
+        if target != path and target.exists():
+            continue  # a line in the log, nothing else: the file lies there, in no catalogue
+        if target != path:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+            site.facts[target] = site.facts.pop(path)
+        part.files[name], part.uids[name] = target, facts.sop_uid
 
 
 def scan_type(modality: str, sop_class: str) -> str:

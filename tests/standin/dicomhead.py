@@ -65,6 +65,17 @@ class Header:
         return {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk"}.get(named, "latin-1")
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How a data set is written."""
+
+    explicit: bool = True
+    little: bool = True
+    deflated: bool = False
+    guessed: bool = False
+    """From the bytes, for want of file meta information."""
+
+
 @dataclass
 class Head:
     """What was parsed, and every byte read so far (with a clean preamble), ready to be written."""
@@ -72,6 +83,16 @@ class Head:
     data: Header
     meta: Header
     raw: bytes
+    begin: int = 0
+    """Where the data set begins in ``raw``."""
+    parsed: bytes = b""
+    """The data set's parsed part as bytes of its encoding, inflated where the object is deflated."""
+    encoding: Encoding = Encoding()
+
+    @property
+    def bare(self) -> bool:
+        """Whether the object came without file meta information; what ``meta`` holds is made up then."""
+        return self.encoding.guessed
 
     @property
     def transfer_syntax(self) -> str:
@@ -100,6 +121,11 @@ class _Reader:
         data = self.peek(size)
         self._at += len(data)
         return data
+
+    @property
+    def taken(self) -> bytes:
+        """What was read, without what was only looked at."""
+        return bytes(self.seen[: self._at])
 
     def exactly(self, size: int) -> bytes:
         data = self.read(size)
@@ -184,14 +210,23 @@ def read_head(source: Source, stop_after: int = STUDY_COMMENTS) -> Head:
     stream = _Reader(source)
     if stream.peek(132)[128:] == b"DICM":
         stream.exactly(132)
-        meta = _meta(stream)
-        data = _data_set(stream, meta, stop_after)
-        return Head(data, meta, bytes(128) + bytes(stream.seen[128:]))
+        head = _with_meta(stream, stop_after)
+        head.raw = bytes(128) + bytes(stream.seen[128:])
+        return head
     start = stream.peek(8)
     if start[:4] == b"\2\0\0\0":
-        meta = _meta(stream)
-        return Head(_data_set(stream, meta, stop_after), meta, bytes(128) + b"DICM" + bytes(stream.seen))
+        head = _with_meta(stream, stop_after)
+        head.raw = bytes(128) + b"DICM" + bytes(stream.seen)
+        head.begin += 132
+        return head
     return _bare(stream, start, stop_after)
+
+
+def _with_meta(stream: _Reader, stop_after: int) -> Head:
+    meta = _meta(stream)
+    begin = len(stream.taken)
+    data, parsed, encoding = _data_set(stream, meta, stop_after)
+    return Head(data, meta, b"", begin, parsed, encoding)
 
 
 def _meta(stream: _Reader) -> Header:
@@ -215,7 +250,9 @@ def _bare(stream: _Reader, start: bytes, stop_after: int) -> Head:
     version = b"\2\0\1\0OB\0\0\2\0\0\0\0\1"
     group = b"\2\0\0\0UL\4\0" + struct.pack("<I", len(version + elements)) + version + elements
     meta = Header(values={0x00020010: ("UI", syntax.encode())})
-    return Head(data, meta, bytes(128) + b"DICM" + group + bytes(stream.seen))
+    begin = bytes(128) + b"DICM" + group
+    encoding = Encoding(explicit, little, guessed=True)
+    return Head(data, meta, begin + bytes(stream.seen), len(begin), stream.taken, encoding)
 
 
 def _uid(element: int, value: str) -> bytes:
@@ -223,14 +260,19 @@ def _uid(element: int, value: str) -> bytes:
     return struct.pack("<HH2sH", 2, element, b"UI", len(raw)) + raw
 
 
-def _data_set(stream: _Reader, meta: Header, stop_after: int) -> Header:
+def _data_set(stream: _Reader, meta: Header, stop_after: int) -> tuple[Header, bytes, Encoding]:
     syntax = meta.text("TransferSyntaxUID") or EXPLICIT_LITTLE
     if syntax == DeflatedExplicitVRLittleEndian:
-        return _Elements(_Reader(_Inflated(stream)), explicit=True, little=True).read_until(stop_after)
+        inflated = _Reader(_Inflated(stream))
+        header = _Elements(inflated, explicit=True, little=True).read_until(stop_after)
+        return header, inflated.taken, Encoding(deflated=True)
     start = stream.peek(6)
     # some files say explicit and are not; the first element tells
     explicit = syntax != ImplicitVRLittleEndian and start[4:6].isalpha() and start[4:6].isupper()
-    return _Elements(stream, explicit=explicit, little=syntax != ExplicitVRBigEndian).read_until(stop_after)
+    before = len(stream.taken)
+    little = syntax != ExplicitVRBigEndian
+    header = _Elements(stream, explicit=explicit, little=little).read_until(stop_after)
+    return header, stream.taken[before:], Encoding(explicit, little)
 
 
 def head_of(path: Path, stop_after: int = STUDY_COMMENTS) -> Head:

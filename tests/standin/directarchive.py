@@ -150,7 +150,8 @@ class DirectArchive:
         site.faults.during("move", row)
         scans = row.built or {}
         for scan in scans.values():
-            scan.resource_id = site.numbers.next("resource")
+            for kept in scan.catalogues.values():
+                kept.resource_id = site.numbers.next("resource")
         with site.lock:
             # labels are taken as they are here, where the prearchive's archiver cleans them
             subject = project.subject(row.subject) or create_subject(site, project, row.subject)
@@ -178,7 +179,7 @@ class DirectArchive:
         moved = Row(**values)
         moved.status = "ERROR" if error is not None and row.built is not None else "RECEIVING"
         for scan in (moved.built or {}).values():
-            scan.files = {name: directory / path.relative_to(row.directory) for name, path in scan.files.items()}
+            scan.moved(row.directory, directory)
         if error is not None:
             moved.log(f"Attempt to direct-archive failed\n{error}")
         # where refused files have made a row of this session, that one is kept, and the moved files are nobody's

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tests.standin.archiverest import find_session
-from tests.standin.holders import DICOM, Holder, holders, of_scan
-from tests.standin.model import Resource
+from tests.standin.holders import Holder, holders, of_scan
+from tests.standin.model import DICOM, SECONDARY, Resource
 from tests.standin.resourcerest import file_path
 from tests.standin.tables import Reply, RestError, Value, table, words
 
@@ -108,7 +108,7 @@ def _rows(site: StandIn, request: Request, kept: list[_Kept], folder: str) -> It
         base = at.inside if len(kept) == 1 else at.base
         for name, path in _below(request, one, folder):
             said = one.said.get(name, {})
-            dicom = DICOM if one.label == DICOM and name not in one.said else ""
+            dicom = DICOM if one.label in (DICOM, SECONDARY) and name not in one.said else ""
             yield {
                 "Name": path.name,
                 "Size": path.stat().st_size if path.exists() else 0,

@@ -45,7 +45,8 @@ def read_object(source: Source, params: Mapping[str, str], stop_after: int) -> H
     if title := params.get("Sender-AE-Title"):
         elements.append((0x16, "AE", title))
     meta = Header(values={_TRANSFER_SYNTAX: ("UI", syntax.encode())})
-    return Head(head.data, meta, _file_begin(elements) + head.raw[len(begin) :])
+    made = _file_begin(elements)
+    return Head(head.data, meta, made + head.raw[len(begin) :], len(made), head.parsed, head.encoding)
 
 
 def _file_begin(elements: list[tuple[int, str, str]]) -> bytes:

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.standin.archiverest import find_session, subject_label
-from tests.standin.model import ArchivedSession, Details, Project, Resource, Scan
+from tests.standin.model import DICOM, SECONDARY, ArchivedSession, Details, Project, Resource, Scan
 from tests.standin.tables import RestError
 
 if TYPE_CHECKING:
     from tests.standin.body import Request
     from tests.standin.server import StandIn
-
-DICOM = "DICOM"
 
 
 @dataclass(frozen=True)
@@ -39,17 +37,20 @@ class Holder:
     scan: Scan | None = None
 
     def all(self) -> list[Resource]:
-        """Its resources; a scan's DICOM first."""
-        self.dicom()
+        """Its resources; of a scan, those of archiving first."""
+        self.built()
         return list(self.own.values())
 
-    def dicom(self) -> None:
-        """Make what archiving left in a scan one of its resources, with the same catalogue."""
-        scan = self.scan
-        if scan and scan.resource_id and DICOM not in self.own:
-            made = Resource(scan.resource_id, DICOM, self.folder / DICOM, DICOM, "RAW")
-            made.files, made.digests = scan.files, scan.digests
-            self.own[DICOM] = made
+    def built(self) -> None:
+        """Make what archiving left in a scan its resources, with the same catalogues."""
+        if self.scan is None:
+            return
+        for label, content in ((DICOM, "RAW"), (SECONDARY, SECONDARY)):
+            kept = self.scan.labelled(label)
+            if kept is not None and kept.resource_id and label not in self.own:
+                made = Resource(kept.resource_id, label, self.folder / label, DICOM, content)
+                made.files, made.digests = kept.files, kept.digests
+                self.own[label] = made
 
     def find(self, name: str) -> Resource | None:
         """By label or by number."""
@@ -61,19 +62,27 @@ class Holder:
             found = self.find(label)
             if found is None:
                 found = Resource(site.numbers.next("resource"), label, self.folder / label)
-                if self.scan is not None and label == DICOM:
-                    self.scan.resource_id = found.id
-                    found.files, found.digests = self.scan.files, self.scan.digests
+                kept = self.scan.labelled(label) if self.scan is not None else None
+                if kept is not None:
+                    kept.resource_id = found.id
+                    found.files, found.digests = kept.files, kept.digests
                 self.own[label] = found
             return found
 
     def drop(self, site: StandIn, resource: Resource) -> None:
         with site.lock:
             self.own.pop(resource.label, None)
-            if self.scan is not None and resource.label == DICOM:
-                self.scan.resource_id = 0
-                for kept in (self.scan.files, self.scan.uids, self.scan.digests):
-                    kept.clear()
+            kept = self.scan.labelled(resource.label) if self.scan is not None else None
+            if kept is not None:
+                kept.resource_id = 0
+                for listing in (kept.files, kept.uids, kept.digests):
+                    listing.clear()
+
+    def forget(self, resource: Resource, name: str) -> None:
+        """An entry has left a catalogue: the scan forgets whose object it was."""
+        kept = self.scan.labelled(resource.label) if self.scan is not None else None
+        if kept is not None:
+            kept.uids.pop(name, None)
 
 
 def of_project(site: StandIn, project: Project) -> Holder:

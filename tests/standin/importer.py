@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from tests.standin.gradual import read_object
 from tests.standin.identify import NO_ROUTING, Routing
 from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
 from tests.standin.namer import below, file_name_chars, make_file_name, scan_directory, valid_name, value_of
+from tests.standin.receipt import received, torn
 from tests.standin.tables import RestError
 from tests.standin.tarstream import Source
 
@@ -102,7 +104,8 @@ def _forget(site: StandIn, row: Row) -> None:
 
 def _read(site: StandIn, project: Project | None, params: Mapping[str, str], source: Source, routing: Routing) -> Head:
     stop = max(STUDY_COMMENTS, filters.last_tag(site.settings.site_filter), identify.last_tag(site, routing))
-    return read_object(source, params, max(stop, filters.last_tag(project.series_filter) if project else 0))
+    stop = max(stop, filters.last_tag(project.series_filter) if project else 0)
+    return received(site, read_object(source, params, stop))
 
 
 def _accepted(site: StandIn, project: Project | None, header: Header) -> bool:
@@ -130,7 +133,7 @@ def _wanted(site: StandIn, project: Project | None, header: Header, params: Mapp
         source=params.get("SOURCE", ""),
         visit=params.get("VISIT", ""),
         protocol=params.get("SUBTYPE", ""),
-        scan_date=_date(value_of(header, "StudyDate")),
+        scan_date=_date(_study_date(header)),
         scan_time=_time(value_of(header, "StudyTime")),
     )
 
@@ -143,6 +146,14 @@ def _auto_archive(project: Project | None, header: Header) -> str | None:
     if asked is not None:
         return "AutoArchive" if asked else "Manual"
     return AUTO_ARCHIVE_NAMES.get(project.code)
+
+
+def _study_date(header: Header) -> str | None:
+    """The date as it stands there; one that does not begin with a year makes the whole object unreadable."""
+    value = value_of(header, "StudyDate")
+    if value is not None and re.match(r"[0-9]{4}", value) is None:
+        raise ValueError("StudyDate")
+    return value
 
 
 def _date(value: str | None) -> str:
@@ -179,6 +190,8 @@ def _write(site: StandIn, row: Row, target: Path, head: Head, source: Source) ->
     site.faults.after_file(target)
     if row.prevent_anon or not site.settings.site_anonymization or not target.exists():
         return False
+    if torn(site, head):
+        raise AnonymizationError("the stored object is of two encodings")
     return anonymize(site.settings.site_script, target)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 UNASSIGNED = "Unassigned"
 
+DICOM, SECONDARY = "DICOM", "secondary"
+"""The labels under which a build catalogues what was received."""
+
 AUTO_ARCHIVE_NAMES = {0: "Manual", 4: "AutoArchive", 5: "AutoArchiveOverwrite"}
 
 
@@ -100,8 +103,18 @@ class User:
 
 
 @dataclass
+class Secondary:
+    """The files of a scan whose SOP class is no primary one: a resource of their own beside DICOM."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    uids: dict[str, str] = field(default_factory=dict)
+    resource_id: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Scan:
-    """One series of a session. ``files`` are the catalogued ones; the disk may hold more."""
+    """One series of a session. ``files`` are the catalogued ones of DICOM; the disk may hold more."""
 
     id: str
     series_uid: str
@@ -117,7 +130,50 @@ class Scan:
     digests: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
-    """By label; DICOM is among them only when it was written to, and then shares ``files`` and ``digests``."""
+    """By label; DICOM and secondary are among them only when they were asked for, and then share their catalogues."""
+    secondary: Secondary = field(default_factory=Secondary)
+    scattered: bool = False
+    """Whether its files lie in the folders of several scans: such a row is not archived."""
+
+    @property
+    def catalogues(self) -> dict[str, Scan | Secondary]:
+        """What a build or the archive has in the scan, by label: DICOM, secondary or both."""
+        return {label: one for label, one in ((DICOM, self), (SECONDARY, self.secondary)) if one.files}
+
+    @property
+    def every_file(self) -> dict[str, Path]:
+        """The catalogued files of both labels by name; of equal names, the one in DICOM."""
+        return self.secondary.files | self.files
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the catalogued files of both labels are."""
+        return [*self.files.values(), *self.secondary.files.values()]
+
+    def labelled(self, label: str) -> Scan | Secondary | None:
+        """The catalogue of a label that a build makes, empty or not."""
+        kept: dict[str, Scan | Secondary] = {DICOM: self, SECONDARY: self.secondary}
+        return kept.get(label)
+
+    def moved(self, old: Path, new: Path) -> None:
+        """Its files are below another folder now."""
+        for one in self.catalogues.values():
+            one.files = {name: new / path.relative_to(old) for name, path in one.files.items()}
+
+    def copy(self) -> Scan:
+        """The scan with catalogues of its own and no resources yet."""
+        second = Secondary(dict(self.secondary.files), dict(self.secondary.uids))
+        return Scan(
+            self.id,
+            self.series_uid,
+            self.series_description,
+            self.modality,
+            self.xsi_type,
+            dict(self.files),
+            dict(self.uids),
+            secondary=second,
+            scattered=self.scattered,
+        )
 
 
 @dataclass
@@ -153,8 +209,8 @@ class Row:
     @property
     def files(self) -> dict[str, Path]:
         """Every file on disk by name; scans share no names in ordinary use, the last one wins otherwise."""
-        found = (path for path in sorted(self.directory.glob("SCANS/*/DICOM/**/*")) if path.is_file())
-        return {"/".join(path.relative_to(self.directory).parts[3:]): path for path in found}
+        found = (path for label in (SECONDARY, DICOM) for path in sorted(self.directory.glob(f"SCANS/*/{label}/**/*")))
+        return {"/".join(path.relative_to(self.directory).parts[3:]): path for path in found if path.is_file()}
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -192,8 +248,8 @@ class ArchivedSession:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The catalogued DICOM files of all scans by name."""
-        return {name: path for scan in self.scans.values() for name, path in scan.files.items()}
+        """The catalogued DICOM files of all scans by name, those of ``secondary`` among them."""
+        return {name: path for scan in self.scans.values() for name, path in scan.every_file.items()}
 
     @property
     def uri(self) -> str:
@@ -231,6 +287,15 @@ class Settings:
     """Seconds between a file's last byte and the writing of its resource's catalogue: time for another to be first."""
     container_service: bool = True
     """Whether the container service is installed."""
+    separate_secondary: bool = True
+    """separateSecondaryDicomOnArchive: a build moves what is no primary image to the resource ``secondary``."""
+    set_up_types: tuple[str, ...] = tuple(f"xnat:{one}SessionData" for one in ("cr", "ct", "mr", "pet", "petmr"))
+    """Session types that are set up on the site; sessions of every other type are in no listing."""
+
+    def at_least(self, version: str) -> bool:
+        """Whether the server is of this version or a later one."""
+        mine, wanted = ([int(part) for part in one.split(".")[:2]] for one in (self.version, version))
+        return mine >= wanted
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def _part(site: StandIn, row: Row, kind: str) -> Row:
     )
     scans = [scan for scan in (row.built or {}).values() if (scan.modality == "MR") == (kind == "MR")]
     for scan in scans:
-        for path in scan.files.values():
+        for path in scan.paths:
             target = part.directory / path.relative_to(row.directory)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)

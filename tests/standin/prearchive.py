@@ -163,7 +163,7 @@ class Prearchive:
             _remove_empty(row.directory.parent, self._site.prearchive_root)
             if row.built is not None:
                 for scan in row.built.values():
-                    scan.files = {n: target / p.relative_to(row.directory) for n, p in scan.files.items()}
+                    scan.moved(row.directory, target)
             row.project, row.directory, row.status = project, target, "READY" if row.built else "RECEIVING"
 
     # -- the background task

@@ -201,15 +201,19 @@ def scans(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     return table(["ID", "xsiType", "series_description"], rows, total=False, query=request.query)
 
 
-def _stats(scan: Scan) -> dict[str, Value]:
-    present = [path for path in scan.files.values() if path.exists()]
-    return {"label": "DICOM", "file_count": len(present), "file_size": sum(p.stat().st_size for p in present)}
+def _stats(scan: Scan) -> list[dict[str, Value]]:
+    """The labels that a scan has, with counts and live sizes."""
+    rows: list[dict[str, Value]] = []
+    for label, one in scan.catalogues.items():
+        present = [path for path in one.files.values() if path.exists()]
+        rows.append({"label": label, "file_count": len(present), "file_size": sum(p.stat().st_size for p in present)})
+    return rows
 
 
 def resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """Every scan's resource with its file count, in one table."""
+    """Every scan's resources with their file counts, in one table."""
     built = _built(site, request, found)
-    rows = [_stats(one) | {"category": "scans", "cat_id": one.id} for one in built.values()]
+    rows = [line | {"category": "scans", "cat_id": one.id} for one in built.values() for line in _stats(one)]
     return table(["category", "cat_id", "label", "file_count", "file_size"], rows, total=False, query=request.query)
 
 
@@ -221,24 +225,25 @@ def _scan(site: StandIn, request: Request, found: dict[str, str]) -> Scan:
 
 
 def scan_resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    rows = [_stats(_scan(site, request, found))]
+    """The labels that the scan has: DICOM, secondary or both."""
+    rows = _stats(_scan(site, request, found))
     return table(["label", "file_count", "file_size"], rows, total=False, query=request.query)
 
 
 def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """The catalogued files: what came after the build is not listed."""
-    scan = _scan(site, request, found)
-    if found["resource"] != "DICOM":
+    """The catalogued files of a label that the scan has: what came after the build is not listed."""
+    kept = _scan(site, request, found).catalogues.get(found["resource"])
+    if kept is None:
         raise RestError(404)
     if rest := found.get("rest"):
-        path = scan.files.get(rest)
+        path = kept.files.get(rest)
         if path is None or not path.exists():
             return Reply()
         return Reply(content_type="application/octet-stream", file=path)
     base = request.path.removeprefix(site.settings.context_path).rstrip("/")
     rows: list[dict[str, Value]] = [
         {"Name": path.name, "Size": path.stat().st_size, "URI": f"{base}/{name}"}
-        for name, path in scan.files.items()
+        for name, path in kept.files.items()
         if path.exists()
     ]
     return table(["Name", "Size", "URI"], rows, total=False, query=request.query)

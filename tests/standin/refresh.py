@@ -78,5 +78,4 @@ def _delete(at: Holder, resource: Resource) -> None:
         del resource.files[name]
         resource.digests.pop(name, None)
         resource.said.pop(name, None)
-        if at.scan is not None and resource.files is at.scan.files:
-            at.scan.uids.pop(name, None)
+        at.forget(resource, name)

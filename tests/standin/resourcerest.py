@@ -170,8 +170,7 @@ def _forget(at: Holder, resource: Resource, name: str, *, keep: bool) -> None:
     path = resource.files.pop(name)
     resource.digests.pop(name, None)
     resource.said.pop(name, None)
-    if at.scan is not None and resource.files is at.scan.files:
-        at.scan.uids.pop(name, None)
+    at.forget(resource, name)
     if not keep:
         path.unlink(missing_ok=True)
 

@@ -147,6 +147,9 @@ def validate(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
             same = kept.series_uid == scan.series_uid
             tail = "UID and number." if same else "number, but a different UID."
             note(16 if same else 17, "CONFLICT", f"Session already contains a scan ({kept.id}) with the same {tail}")
-            if kept.files.keys() & scan.files.keys():
+            if any(
+                label in kept.catalogues and kept.catalogues[label].files.keys() & one.files.keys()
+                for label, one in scan.catalogues.items()
+            ):
                 note(14, "CONFLICT", "Session already exists with matching files.")
     return table(["code", "type", "message"], notices, total=False)

@@ -52,7 +52,10 @@ def test_labels_are_cleaned_and_subjects_found_in_any_case(site: StandIn, client
 def test_two_series_of_one_number_become_two_scans(site: StandIn, client: Client) -> None:
     archive(client, {"a": dicom(1), "b": dicom(1, series=2, SeriesNumber=1)})
     found = the(site.archived("DEMO", "S1", "E1"))
-    assert {key: scan.series_uid for key, scan in found.scans.items()} == {"1": STUDY + ".1", "1-MR1": STUDY + ".2"}
+    assert {key: scan.series_uid for key, scan in found.scans.items()} == {
+        "1-MR1": STUDY + ".1",
+        "1-MR2": STUDY + ".2",
+    }
 
 
 def test_merging_new_files_and_series(site: StandIn, client: Client) -> None:
