@@ -26,6 +26,7 @@ KINDS = {
     "poison": "refuse the instance: 400 ``unable to read DICOM object NAME``",
     "lose": "accept the instance and do not keep it",
     "cut": "keep only ``keep`` bytes of the stored file (negative: all but so many)",
+    "flip": "change one byte of the stored file, the one that is ``keep`` (negative: from its end; 0: the last one)",
     "disk-full": "no space left after ``after`` bytes of the file; the partial file stays",
 }
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.standin.body import Request
     from tests.standin.server import StandIn
 
-_FILE_KINDS = ("poison", "lose", "cut", "disk-full")
+_FILE_KINDS = ("poison", "lose", "cut", "flip", "disk-full")
 _ROW_KINDS = {
     "build": (("slow-build",), "build-fails"),
     "archive": (("slow-archive",), "archive-fails"),
@@ -214,12 +214,18 @@ class Faults:
             yield block
 
     def after_file(self, target: Path) -> None:
-        """The file is complete: lose it or cut it."""
+        """The file is complete: lose it, cut it or change a byte of it."""
         if self._take(("lose",), self._now.line, target.name):
             target.unlink()
         elif fault := self._take(("cut",), self._now.line, target.name):
             size = target.stat().st_size
             os.truncate(target, max(0, fault.keep if fault.keep >= 0 else size + fault.keep))
+        elif fault := self._take(("flip",), self._now.line, target.name):
+            with target.open("r+b") as stored:
+                at = stored.seek(fault.keep or -1, os.SEEK_SET if fault.keep > 0 else os.SEEK_END)
+                byte = stored.read(1)[0]
+                stored.seek(at)
+                stored.write(bytes([byte ^ 0xFF]))
 
     # -- closing
 
