@@ -108,7 +108,7 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
             found.setdefault((_number(facts), facts.series_uid), {})[path] = facts
     if not found:
         raise BuildError("no DICOM files found in " + row.folder)
-    ids = _ids({series: {facts.modality for facts in files.values()} for series, files in found.items()})
+    ids = _ids(site, {series: {facts.modality for facts in files.values()} for series, files in found.items()})
     scans: dict[str, Scan] = {}
     study = row.study_uid
     for series, files in sorted(found.items(), key=lambda one: _in_order(one[0])):
@@ -131,12 +131,15 @@ def _in_order(series: tuple[str, str]) -> tuple[float, str, str]:
     return float(number) if number.isdigit() else float("inf"), number, uid
 
 
-def _ids(modalities: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], str]:
+def _ids(site: StandIn, modalities: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], str]:
     """The scan id of each series."""
     ids: dict[tuple[str, str], str] = {}
     counts: dict[tuple[str, str], int] = {}
     for number, uid in sorted(modalities):
         if sum(other == number for other, _ in modalities) == 1:
+            ids[number, uid] = number
+            continue
+        if not site.settings.reality.numbers and number not in ids.values():
             ids[number, uid] = number
             continue
         lead = next((one for one in LEADING if one in modalities[number, uid]), "OT")
@@ -150,10 +153,11 @@ def _catalogue(site: StandIn, row: Row, scan: Scan, files: Mapping[Path, Facts])
     scans = row.directory / "SCANS"
     folders = {path.relative_to(scans).parts[0] for path in files}
     scan.scattered = len(folders) > 1
+    separates = site.settings.separate_secondary and site.settings.reality.secondary
     for path, facts in files.items():
         parts = path.relative_to(scans).parts
         name = "/".join(parts if scan.scattered else parts[2:])
-        primary = facts.sop_class in PRIMARY or not site.settings.separate_secondary
+        primary = facts.sop_class in PRIMARY or not separates
         part = scan if primary else scan.secondary
         target = path
         if not scan.scattered and not (primary and parts[1] == SECONDARY):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,38 @@ class ArchivedSession:
 
 
 @dataclass
+class Reality:
+    """Behaviours of the real server, each on or off.
+
+    One that the program does not live with yet is off here, and STANDIN_REALITY in the environment turns it on: names
+    with commas between them, or ``all``. Once the program's tests pass with it, it is on for good and leaves this list.
+    """
+
+    deflated: bool = False
+    """A deflated object loses its pixels on receipt, or is refused from 1.10 on."""
+    bare: bool = False
+    """A data set without meta information is taken to be explicit little endian up to 1.9."""
+    secondary: bool = False
+    """A build moves what is no primary image to the resource ``secondary``."""
+    numbers: bool = False
+    """Each of several series of one number gets an id of its own from the first build on."""
+    unlisted: bool = False
+    """Sessions of types that are not set up on the site appear in no listing."""
+
+    @classmethod
+    def here(cls) -> Reality:
+        """As the environment says."""
+        asked = os.environ.get("STANDIN_REALITY", "").split(",")
+        known = [one.name for one in fields(cls)]
+        return cls(**{name: True for name in known if name in asked or "all" in asked})
+
+    @classmethod
+    def full(cls) -> Reality:
+        """Everything as it is."""
+        return cls(**{one.name: True for one in fields(cls)})
+
+
+@dataclass
 class Settings:
     """Site settings a test may change while the server runs."""
 
@@ -287,6 +320,7 @@ class Settings:
     """Seconds between a file's last byte and the writing of its resource's catalogue: time for another to be first."""
     container_service: bool = True
     """Whether the container service is installed."""
+    reality: Reality = field(default_factory=Reality.here)
     separate_secondary: bool = True
     """separateSecondaryDicomOnArchive: a build moves what is no primary image to the resource ``secondary``."""
     set_up_types: tuple[str, ...] = tuple(f"xnat:{one}SessionData" for one in ("cr", "ct", "mr", "pet", "petmr"))
