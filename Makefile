@@ -11,34 +11,64 @@ DOCKER ?= docker
 BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: demo test test-real image image-test check clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-real test-lowest check fmt coverage measure lock dist image image-test clean
 
-# The main job on real DICOM files, against a stand-in server on this machine; then again, sending nothing.
-demo: $(READY)
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(READY) ## upload real DICOM files to a stand-in server on this machine, twice
 	$(RUN) -m tests.demo
 
-# Lint, types, tests.
-test: check
+test: check ## lint, types, unit and contract tests
 	$(RUN) -m pytest --numprocesses auto
 
-# Real clients (xnatpy, pyxnat, xnatctl), each in an environment of its own, against the stand-in; then the image.
-test-real: $(READY) image-test
+test-real: $(READY) image-test ## real clients, receivers and archive readers, then the image (Debian, root)
 	$(RUN) -m pytest -m real tests/real
 
+test-lowest: ## unit tests with the lowest library versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv-lowest
+	for name in dev lowest; do .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --no-deps -r requirements-$$name.txt || exit; done
+	.venv-lowest/bin/python -m pytest tests/unit
+
+check: $(READY) ## lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+fmt: $(READY) ## format the code and mend what the linter can mend
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+coverage: $(READY) ## which lines the tests reach
+	$(VENV)/bin/coverage run --parallel-mode --source xnat_ingest -m pytest
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report --show-missing --skip-covered
+
+measure: $(READY) ## how large functions and modules are, and how many modules each imports
+	$(RUN) -m tests.measure
+
+lock: $(READY) ## resolve all requirements anew, with hashes
+	for name in requirements requirements-lowest requirements-build requirements-dev; do \
+		$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+			$$([ $$name != requirements-lowest ] || echo --resolution lowest-direct) \
+			$$([ -f $$name.in ] && echo $$name.in || echo pyproject.toml) --output-file $$name.txt || exit; \
+	done
+
+dist: $(READY) ## a wheel and a source archive in dist/
+	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 # The image, labelled from command.json, and the same without the label that old containerds refuse (over 4096 bytes).
-image: $(READY)
+image: $(READY) ## build the image with its labels
 	@set --; $(RUN) -m xnat_ingest command show --image $(IMAGE) --labels > $(VENV)/labels || exit; \
 	while IFS= read -r label; do set -- "$$@" --label "$$label"; done < $(VENV)/labels; \
 	$(BUILD) --tag $(IMAGE)-unlabelled . && $(BUILD) "$$@" --tag $(IMAGE) .
 
-# The image in a real engine; as root on Debian it makes both engine and base where none can be had.
-image-test: $(READY)
+# As root on Debian it makes both engine and base where none can be had.
+image-test: $(READY) ## the image in a real engine
 	$(RUN) -m pytest -m real tests/image
-
-check: $(READY)
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 
 $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -48,6 +78,6 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-clean:
-	rm -rf $(VENV) .venv-real demo dist .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove everything that was made here
+	rm -rf $(VENV) .venv-real .venv-lowest demo dist .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

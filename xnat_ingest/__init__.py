@@ -8,14 +8,26 @@ from xnat_ingest.core.about import __version__
 
 if TYPE_CHECKING:
     from xnat_ingest.api import as_report, plan, put_resource, upload, verify
-    from xnat_ingest.core.errors import IngestError, UsageError
-    from xnat_ingest.core.model import Result
-
+    from xnat_ingest.core.errors import Exit, IngestError, Refused, ServerSaid, Unreachable, UsageError
+    from xnat_ingest.core.model import Event, Outcome, Plan, Problem, Result, Session, SetAside, Verdict
+    from xnat_ingest.core.stop import Stop
 
 __all__ = [
+    "Event",
+    "Exit",
     "IngestError",
+    "Outcome",
+    "Plan",
+    "Problem",
+    "Refused",
     "Result",
+    "ServerSaid",
+    "Session",
+    "SetAside",
+    "Stop",
+    "Unreachable",
     "UsageError",
+    "Verdict",
     "__version__",
     "as_report",
     "plan",
@@ -23,13 +35,19 @@ __all__ = [
     "upload",
     "verify",
 ]
-_HOMES = {"IngestError": "core.errors", "UsageError": "core.errors", "Result": "core.model"}
+_HOMES = {
+    "api": ("as_report", "plan", "put_resource", "upload", "verify"),
+    "core.errors": ("Exit", "IngestError", "Refused", "ServerSaid", "Unreachable", "UsageError"),
+    "core.model": ("Event", "Outcome", "Plan", "Problem", "Result", "Session", "SetAside", "Verdict"),
+    "core.stop": ("Stop",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Loaded when asked for: `xnat-ingest --help` answers at once."""
-    if name not in __all__:
+    """Loads a name when it is asked for, so that `xnat-ingest --help` answers at once."""
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)

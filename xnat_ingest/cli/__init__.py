@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from xnat_ingest.cli import container, nifti, prearchive, resource, upload
+from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import unheard
-from xnat_ingest.core.about import __version__
-from xnat_ingest.core.errors import Exit, IngestError, trace
+from xnat_ingest.core.errors import Exit, IngestError
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
 
@@ -38,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError as error:
         return unheard(error)
     except Exception as error:
-        print(trace(error), file=sys.stderr)
-        print(f"xnat-ingest {__version__}: this is a bug; please report it with the lines above", file=sys.stderr)
+        print(bug_report(error, words), file=sys.stderr)
         return int(Exit.BUG)
 
 

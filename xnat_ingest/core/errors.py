@@ -13,9 +13,12 @@ IngestError                  1   failed, cause not below
 
 from __future__ import annotations
 
+import re
 import signal
 import traceback
+from collections.abc import Iterator
 from enum import IntEnum
+from pathlib import PurePath
 
 
 class Exit(IntEnum):
@@ -132,14 +135,22 @@ class SessionTrouble(IngestError):
 
 
 def trace(error: BaseException) -> str:
-    """Where a bug struck, for its report: frames and types, no message, which may hold a value from a header."""
+    """Where a bug struck, for its report: frames and types. No message, which may hold a value from a header, and no
+    path above the package a frame is in, which may hold a user's name."""
     chain: list[BaseException] = []
     step: BaseException | None = error
     while step is not None and step not in chain:
         chain.append(step)
         step = step.__cause__ or step.__context__
-    parts = ("".join(traceback.format_tb(one.__traceback__)) + type(one).__name__ for one in reversed(chain))
-    return "\n".join(parts)
+    return "\n".join("".join(_frames(one)) + type(one).__name__ for one in reversed(chain))
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    for frame in traceback.extract_tb(error.__traceback__):
+        place = re.split(r"[/\\](?:site-packages|python3\.\d+)[/\\]|[/\\](?=xnat_ingest[/\\])", frame.filename)[-1]
+        if place == frame.filename:
+            place = PurePath(place).name
+        yield f"  {place}:{frame.lineno} {frame.name}: {frame.line}\n"
 
 
 def kind_of(error: IngestError) -> str:

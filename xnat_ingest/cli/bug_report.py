@@ -1,0 +1,42 @@
+"""What an unexpected error prints: a block to paste into a report, without values, paths or secrets."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+
+from xnat_ingest.core.about import __version__
+from xnat_ingest.core.errors import trace
+
+LIBRARIES = ("pydicom", "pynetdicom", "urllib3", "jsonschema")
+
+
+def bug_report(error: Exception, words: Sequence[str]) -> str:
+    """words: the command line without the program's name."""
+    return "\n".join(
+        (
+            "xnat-ingest met an error that it does not know. This is a bug in xnat-ingest, not in your data.",
+            "Please report it on the project's issue page, with the lines between the rules. They hold no values from",
+            "headers, no paths of yours and no passwords. Never attach patient data.",
+            "-" * 72,
+            f"xnat-ingest {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+            ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
+            f"command: xnat-ingest {' '.join(_without_values(words))}",
+            trace(error),
+            "-" * 72,
+        )
+    )
+
+
+def _without_values(words: Sequence[str]) -> list[str]:
+    """The command and the flags; whatever stands beside them may be a path, a label or a password."""
+    shown = [word.partition("=")[0] if word.startswith("--") else word[:2] for word in words[1:] if word[:1] == "-"]
+    return [word for word in words[:1] if word.isidentifier()] + shown
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
