@@ -12,10 +12,12 @@ from urllib.parse import unquote
 from xnat_ingest.core.model import Instance
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.prearchive import StoredFile
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _DICOM = ("dicom", "secondary")
-_SCAN = re.compile(r"/scans/([^/]+)/")
+# An address below a session's: /scans/SCAN/resources/RESOURCE/files/NAME, the name with the folders it lies in.
+_PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/[^/]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,17 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The DICOM files of one session on the server. sizes: name -> bytes; series: SeriesInstanceUID -> files."""
+    """The DICOM files of one session on the server. sizes: name -> bytes; series: SeriesInstanceUID -> files; folders:
+    name -> address of the folder it lies in, below uri."""
 
     uri: str
     sizes: Mapping[str, int]
     series: Mapping[str, int] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+    def address_of(self, name: str) -> str:
+        """Where the bytes of a file are to be had."""
+        return f"{self.uri}{self.folders[name]}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +86,34 @@ def in_archive(rest: Rest, accession: str) -> Holding:
     """What an archived session holds: one request for all files, one for the scans' UIDs."""
     uri = f"/data/experiments/{accession}"
     uid_of_scan = dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
+    return _holding(uri, rest.rows(f"{uri}/scans/ALL/files", _file), uid_of_scan)
+
+
+def _holding(uri: str, files: Iterable[StoredFile], uid_of_scan: Mapping[str, str]) -> Holding:
     sizes: dict[str, int] = {}
+    folders: dict[str, str] = {}
     series: Counter[str] = Counter()
-    for name, size, scan in rest.rows(f"{uri}/scans/ALL/files", _file):
+    for name, size, scan, folder in files:
         if name:
             sizes[name] = size
+            folders[name] = folder
             series[uid_of_scan.get(scan, "")] += 1
-    return Holding(uri, sizes, series)
+    return Holding(uri, sizes, series, folders)
 
 
-def _file(row: Mapping[str, str]) -> tuple[str, int, str]:
-    """(name, bytes, scan id) of a file; the name is "" for what is no DICOM, such as snapshots."""
+def _file(row: Mapping[str, str]) -> StoredFile:
+    """A file of a listing; the name is "" for what is no DICOM, such as snapshots."""
     if row.get("file_format", "").upper() != "DICOM" and row.get("collection", "").lower() not in _DICOM:
-        return "", 0, ""
-    scan = _SCAN.search(row.get("URI", ""))
-    return unquote(row["Name"]), int(row.get("Size") or 0), intern(unquote(scan[1]) if scan else "")
+        return "", 0, "", ""
+    place = _PLACE.search(unquote(row.get("URI", "")))
+    folder, scan = (intern(place[1]), intern(place[2])) if place else ("", "")
+    return unquote(row["Name"]), int(row.get("Size") or 0), scan, folder
 
 
 def in_row(rest: Rest, uri: str) -> Holding:
     """What a built prearchive row holds; its session document knows the scans' UIDs."""
     uid_of_scan = prearchive.scan_uids(rest, uri)
-    sizes: dict[str, int] = {}
-    series: Counter[str] = Counter()
-    for name, size, scan in prearchive.files(rest, uri):
-        sizes[name] = size
-        series[uid_of_scan.get(scan, "")] += 1
-    return Holding(uri, sizes, series)
+    return _holding(uri, prearchive.files(rest, uri), uid_of_scan)
 
 
 def least_size(instance: Instance) -> int:

@@ -26,6 +26,8 @@ STILL = 20.0
 STILL_LIMIT = 300.0
 
 Pause = Callable[[float], None]
+# A file's name, its bytes, its scan's id, and the address of the folder it lies in, below the session's.
+StoredFile = tuple[str, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,12 @@ def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
     return reply.text.strip() if reply.status == 301 else ""
 
 
-def files(rest: Rest, uri: str) -> Iterator[tuple[str, int, str]]:
-    """(name, bytes, scan id) of every DICOM file in a row that is built."""
+def files(rest: Rest, uri: str) -> Iterator[StoredFile]:
+    """Every DICOM file in a row that is built."""
     for scan in rest.rows(f"{uri}/scans", lambda row: row["ID"]):
-        for name, size in rest.rows(f"{uri}/scans/{scan}/resources/DICOM/files", _file):
-            yield name, size, scan
+        folder = f"/scans/{scan}/resources/DICOM/files"
+        for name, size in rest.rows(f"{uri}{folder}", _file):
+            yield name, size, scan, folder
 
 
 def _file(entry: dict[str, str]) -> tuple[str, int]:
