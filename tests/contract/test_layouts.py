@@ -14,12 +14,12 @@ from tests.dicom_trees import Series, make_session, uid
 from tests.standin import StandIn
 from tests.unit.test_plan import real_flags
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.planning.labels import read_sheet
+from xnat_ingest.planning.label_sheet import read_sheet
 
 ONE = (Series("T1_0001", 2),)
 PROJECTS = ("--layout", "project/subject/session")
 HEADERS = ("--layout", "headers")
-COLUMNS = ["folder", "study_uid", "subject", "session", "instances"]
+COLUMNS = ["folder", "study_uid", "subject", "session", "instances", "date", "modality", "description"]
 
 
 def verdicts(ended: Ended) -> dict[str, str]:
@@ -160,7 +160,7 @@ def test_empty_patient_id(ingest: Ingest, site: StandIn, tmp_path: Path, value: 
     assert "PatientID is empty" in ended.out
     sheet = tmp_path / "sheet.csv"
     write(sheet, [["", uid("a"), "P1", "P1_x", ""]])
-    assert ingest("upload", tmp_path / "t", *HEADERS, "--labels", str(sheet)).code == 0
+    assert ingest("upload", tmp_path / "t", *HEADERS, "--labels", str(sheet), "--labels-partial").code == 0
     assert labels(site) == ["P1/P1_x", "P2/P2_20240131"]
 
 
@@ -192,10 +192,11 @@ def test_round_trip(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -
     assert ingest("plan", tree, "--labels-template", str(sheet)).code == 0
     header, *rows = read(sheet)
     assert header == COLUMNS
-    assert rows == [
-        ["007/pre", uid("pre"), "007", "007_pre", "2"],
-        ["008/post", uid("post"), "008", "008_post", "2"],
+    assert [row[:5] for row in rows] == [
+        ["007/pre", uid("pre"), "'007", "007_pre", "2"],
+        ["008/post", uid("post"), "'008", "008_post", "2"],
     ]
+    assert [row[5:] for row in rows] == [["20040826", "MR", "T1"]] * 2
     same = ingest("plan", tree, "--labels", str(sheet))
     assert (same.code, sorted(verdicts(same))) == (0, ["DEMO/007/007_pre", "DEMO/008/008_post"])
     rows[0][2:4] = ["sub-7", "MR_7"]
@@ -217,14 +218,29 @@ def test_sheet_as_a_spreadsheet_saves_it(ingest: Ingest, site: StandIn, tree: Pa
 
 
 def test_session_that_the_sheet_does_not_name(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:
-    """It gets its labels from the templates; a line without a session in the tree is reported and does no harm."""
+    """It is in conflict; a line without a session ends with 3, too. --labels-partial lifts both, with a note."""
     sheet = tmp_path / "sheet.csv"
     write(sheet, [["007/pre", "", "sub-7", "MR_7", ""], ["008/psot", "", "x", "y", ""]])
     ended = ingest("upload", tree, "--labels", str(sheet))
-    assert (ended.code, ended.kinds()) == (0, ["label-unused", "label-default"])
-    assert "008/psot, which the tree has not; did you mean 008/post?" in ended.out
-    assert "does not name 1 of 2 sessions" in ended.out
+    assert (ended.code, sorted(ended.kinds())) == (3, ["label-default", "label-unused"])
+    assert verdicts(ended) == {"DEMO/sub-7/MR_7": "verified", "DEMO/008/008_post": "conflict"}
+    assert "lists 008/psot (line 3), but there is no such session (did you mean 008/post?)" in ended.out
+    assert "folder 008/post cannot be found in the label sheet (1 of 2 sessions)" in ended.out
+    assert labels(site) == ["sub-7/MR_7"]
+    ended = ingest("upload", tree, "--labels", str(sheet), "--labels-partial")
+    assert (ended.code, ended.kinds()) == (0, ["label-default", "label-unused"])
     assert labels(site) == ["008/008_post", "sub-7/MR_7"]
+
+
+def test_line_without_a_session_alone(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:
+    """Every session is named and sent, and yet a line is left over: that is no success."""
+    sheet = tmp_path / "sheet.csv"
+    rows = [["007/pre", "", "A", "A_1"], ["008/post", "", "B", "B_1"], ["009/pre", "", "C", "C_1"]]
+    write(sheet, rows)
+    ended = ingest("upload", tree, "--labels", str(sheet))
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (3, 4, ["label-unused"])
+    ended = ingest("upload", tree, "--labels", str(sheet), "--exclude", "path=008/**", "--labels-partial")
+    assert ended.code == 0
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
@@ -282,11 +298,28 @@ def test_root_a_level_too_deep_or_too_high(ingest: Ingest, tmp_path: Path, seeds
         ("subject,session\nx,y\n", "no column folder"),
         ("", "no column"),
         ("folder,subject,session\n007/pre,a,b\n007/pre,c,d\n", "line 3: folder 007/pre is there twice"),
-        ("folder,subject,session\n,a,b\n", "line 2: folder  is empty"),
-        (b"folder,subject,session\n007/pre,caf\xe9,b\n", "is not a CSV file in UTF-8"),
+        ("folder,subject,session\n,a,b\n", "line 2: folder is empty; nothing says which session"),
+        (
+            b"folder,subject,session\n007/pre,caf\x81,b\n",
+            "is neither UTF-8 nor Windows-1252 text; save it as CSV UTF-8",
+        ),
+        (b"PK\x03\x04rest", "is a workbook, not a CSV file; save it as CSV UTF-8"),
+        ("folder,subject,session\n007/pre,a,b\n".encode("utf-16-le"), "is not text in UTF-8; save it as CSV UTF-8"),
+        ("folder,subject,subject,session\n007/pre,a,b,c\n", "has two columns subject"),
         (None, "cannot read label sheet"),
     ],
-    ids=["no session", "no folder", "empty", "duplicate", "blank folder", "latin-1", "absent"],
+    ids=[
+        "no session",
+        "no folder",
+        "empty",
+        "duplicate",
+        "blank folder",
+        "odd bytes",
+        "workbook",
+        "no mark",
+        "twice",
+        "absent",
+    ],
 )
 def test_sheet_that_cannot_be_used(
     ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path, text: str | bytes | None, says: str
@@ -303,7 +336,7 @@ def test_sheet_that_cannot_be_used(
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_sheet_of_an_impossible_name(path: str) -> None:
-    with pytest.raises(UsageError, match="no file has such a name"):
+    with pytest.raises(UsageError, match="not a valid file name"):
         read_sheet(path, "folder")
 
 

@@ -81,11 +81,15 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that the report names beside single files. kind: docs/design.md 3.4; sessions: labels."""
+    """Something that the report names beside single files.
+
+    kind: docs/design.md 3.4; sessions: labels; spoils: whether exit 0 is out of reach, where no session is to blame.
+    """
 
     kind: str
     detail: str
     sessions: tuple[str, ...] = ()
+    spoils: bool = False
 
 
 @dataclass(frozen=True, slots=True)

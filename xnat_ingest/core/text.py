@@ -50,6 +50,34 @@ def legal_label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
+# What spreadsheets run as a formula, and what they make a number or a date of: 007, 1E5, 3-4, 3/4, 1.2.03.
+_FORMULA = re.compile(r"[=+\-@\t\r']")
+_CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
+
+
+def spreadsheet_cell(text: str) -> str:
+    """A text as a cell that no spreadsheet runs or changes: an apostrophe in front of what it would."""
+    return f"'{text}" if _FORMULA.match(text) or _CHANGED.fullmatch(text) else text
+
+
+def from_cell(cell: str) -> str:
+    """The text that a cell holds: without blanks around it, the apostrophe of spreadsheet_cell, or ="..." ."""
+    text = cell.strip(" \t\r\n\xa0")
+    if text.startswith('="') and text.endswith('"') and len(text) > 2:
+        return text[2:-1].replace('""', '"').strip()
+    return text.removeprefix("'").strip(" ")
+
+
+def without_zeros(text: str) -> str:
+    """The text without zeros that lead a number in it, as a spreadsheet writes it."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
+
+
+def is_rewritten(text: str) -> bool:
+    """Whether a text looks like what a spreadsheet shows of a long number or of 1E5: 1.23E+05."""
+    return re.fullmatch(r"\d([.,]\d+)?E\+\d+", text) is not None
+
+
 def printable(text: str) -> str:
     """A file name as it may stand in a terminal, a log or a report: one line, valid Unicode, no escapes run.
 

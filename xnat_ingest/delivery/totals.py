@@ -43,6 +43,8 @@ def exit_code(
     codes = {Exit.OK}
     if any(aside.is_problem for aside in plan.set_aside) or any(s.conflicts for s in plan.sessions):
         codes.add(Exit.PARTIAL)
+    if any(problem.spoils for problem in plan.problems):
+        codes.add(Exit.PARTIAL)
     exists = any(aside.reason == "session-exists" for aside in plan.set_aside)
     if not plan.planned and not exists and not allow_empty:
         codes.add(Exit.NOTHING)

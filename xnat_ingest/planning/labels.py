@@ -1,13 +1,9 @@
-"""Where a file belongs: layouts of a tree, templates that make XNAT labels, sheets (CSV) that give them."""
+"""Where a file belongs: layouts of a tree, and templates that make XNAT labels."""
 
 from __future__ import annotations
 
-import csv
-import io
 import string
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from xnat_ingest.core import text as naming
 from xnat_ingest.core.errors import UsageError
@@ -89,56 +85,3 @@ def require_legal(label: str, flag: str) -> None:
     """Raises UsageError when a label given on the command line is not legal: those are taken verbatim or not."""
     if not naming.LABEL.fullmatch(label):
         raise UsageError(f"{flag} {naming.printable(label)!r}: a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")
-
-
-@dataclass(frozen=True, slots=True)
-class SheetRow:
-    """A line of a label sheet: a session by its folder and study, and the labels it is to have; "" where the
-    templates decide."""
-
-    folder: str
-    study_uid: str
-    subject: str
-    session: str
-    instances: int = 0
-
-
-COLUMNS = ("folder", "study_uid", "subject", "session", "instances")
-
-
-def read_sheet(path: str, by: str) -> Mapping[str, SheetRow]:
-    """A label sheet's rows by `folder` or `study_uid`. Raises UsageError naming the line."""
-    rows: dict[str, SheetRow] = {}
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            # Spreadsheets of many countries save with semicolons; the header line tells.
-            header = stream.readline()
-            stream.seek(0)
-            reader = csv.DictReader(stream, delimiter=max(",;\t", key=header.count))
-            wanted = {by, "subject", "session"}
-            if lacking := sorted(wanted - set(reader.fieldnames or ())):
-                raise UsageError(f"label sheet {path} has no column {lacking[0]} (see plan --labels-template)")
-            for entry in reader:
-                folder, study_uid, subject, session = ((entry.get(c) or "").strip() for c in COLUMNS[:4])
-                row = SheetRow(folder, study_uid, subject, session)
-                key = getattr(row, by)
-                if not key or key in rows:
-                    fault = "is there twice" if key else "is empty"
-                    raise UsageError(f"label sheet {path}, line {reader.line_num}: {by} {key} {fault}")
-                rows[key] = row
-    except OSError as error:
-        raise UsageError(f"cannot read label sheet {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"label sheet {path} is not a CSV file in UTF-8") from error
-    except ValueError as error:
-        raise UsageError(f"label sheet {naming.printable(path)}: no file has such a name") from error
-    return rows
-
-
-def sheet_text(rows: Iterable[SheetRow]) -> str:
-    """A label sheet to be edited."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(COLUMNS)
-    writer.writerows((r.folder, r.study_uid, r.subject, r.session, r.instances) for r in rows)
-    return stream.getvalue()

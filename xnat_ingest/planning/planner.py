@@ -15,14 +15,18 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import FolderSource, Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import hold_against_directories
 from xnat_ingest.inputs.nifti_file import guidance
-from xnat_ingest.planning.labels import LAYOUTS, is_project_id, sheet_text
+from xnat_ingest.planning.label_sheet import sheet_text
+from xnat_ingest.planning.labels import LAYOUTS, is_project_id
 from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
 from xnat_ingest.planning.prepare import labelling, rule_set
 from xnat_ingest.planning.sessions import build, sheet
 from xnat_ingest.settings.options import Settings, flag
 
 # What a plan file has settled already.
-_SETTLED = ("subject", "experiment", "layout", "subject_label", "session_label", "labels", "exclude", "include")
+_SETTLED = (
+    *("subject", "experiment", "layout", "subject_label", "session_label", "labels", "labels_partial"),
+    *("exclude", "include"),
+)
 _RULES = frozenset(("exclude", "include"))
 
 
@@ -110,6 +114,8 @@ class Tree:
             if path := getattr(settings, name):
                 check_writable(path, flag(name))
         self._keywords = self._rules.keywords | self._labelling.subject.keywords | self._labelling.session.keywords
+        if settings.labels_template:
+            self._keywords |= {"StudyDate", "StudyDescription"}
 
     def use(self, project: str) -> None:
         self.project = project

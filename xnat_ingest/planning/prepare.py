@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, read_sheet, require_legal
+from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, read_sheet
+from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, require_legal
 from xnat_ingest.planning.rules import Rule, RuleSet, make_rule, parse_rule
 from xnat_ingest.planning.sessions import Labelling
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES, Settings
@@ -31,8 +32,26 @@ def labelling(settings: Settings) -> Labelling:
     levels = frozenset(LAYOUTS[layout]) | ({"subject"} if subject else frozenset())
     subject_template, session_template = (Template.parse(text, levels) for text in _templates(settings, layout))
     _check_keywords(subject_template.keywords | session_template.keywords)
-    sheet = read_sheet(settings.labels, "study_uid" if layout == "headers" else "folder") if settings.labels else {}
-    return Labelling(settings.project, layout, subject_template, session_template, subject, fixed, sheet)
+    return Labelling(
+        settings.project,
+        layout,
+        subject_template,
+        session_template,
+        subject,
+        fixed,
+        _sheet(settings, layout),
+        labels_partial=settings.labels_partial,
+    )
+
+
+def _sheet(settings: Settings, layout: str) -> Sheet:
+    if not settings.labels:
+        return NO_SHEET
+    if layout == "fixed":
+        raise UsageError(
+            "--labels cannot be combined with -S and -E, which name the one session; leave one of them out"
+        )
+    return read_sheet(settings.labels, "study_uid" if layout == "headers" else "folder")
 
 
 def _templates(settings: Settings, layout: str) -> tuple[str, str]:

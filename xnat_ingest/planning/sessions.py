@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
-from xnat_ingest.core.text import nearest, printable
+from xnat_ingest.core.text import is_rewritten, printable, without_zeros
 from xnat_ingest.planning.conflicts import TOO_DEEP, Draft, mark_conflicts
-from xnat_ingest.planning.labels import LAYOUTS, BadLabel, SheetRow, Template, legal
+from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, SheetRow
+from xnat_ingest.planning.labels import LAYOUTS, BadLabel, Template, legal
 from xnat_ingest.planning.rules import RuleSet
+from xnat_ingest.planning.sheet_conflicts import sheet_conflicts, sheet_notes
 
 SameBytes = Callable[[Instance, Instance], bool]
 # A folder's path -> what it is called: an archive that stands for a folder, without its suffix.
@@ -25,7 +28,8 @@ def last_name(folder: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Labelling:
     """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
-    one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study."""
+    one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study;
+    labels_partial: the sheet need not name every session."""
 
     project: str
     layout: str
@@ -33,7 +37,8 @@ class Labelling:
     session: Template
     subject_given: str = ""
     fixed: tuple[str, str] | None = None
-    sheet: Mapping[str, SheetRow] = field(default_factory=dict)
+    sheet: Sheet = NO_SHEET
+    labels_partial: bool = False
 
     @property
     def by_study(self) -> bool:
@@ -72,16 +77,20 @@ def build(
             aside.append(SetAside(item.path, "outside-layout", detail))
         else:
             folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
-    drafts = []
+    groups = []
     for above, instances in folders.items():
-        kept = _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside)
-        if kept:
-            drafts.append(_draft(() if labelling.by_study else above, tuple(kept), labelling, name_of))
+        if kept := _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside):
+            groups.append(_Group.of(() if labelling.by_study else above, tuple(kept)))
+    rows, unused = labelling.sheet.matched([(g.folder, g.study_uid) for g in groups], by_study=labelling.by_study)
+    drafts = [_draft(group, labelling, name_of, rows.get(index)) for index, group in enumerate(groups)]
     problems = [note for draft in drafts for note in draft.notes]
-    sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study)
+    also = sheet_conflicts(drafts, labelling.sheet, partial=labelling.labels_partial)
+    sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study, also=also)
     words = {rule.folder for rule in (*rules.include, *rules.exclude)}
     problems += conflicts + [_unused(name, near, name in words) for name, near in rules.unused().items()]
-    problems += _unused_labels(sessions, labelling)
+    if labelling.sheet:
+        left_out = {"/".join(item.path.split("/")[:depth]) for item in aside}
+        problems += sheet_notes(labelling.sheet, drafts, unused, left_out, partial=labelling.labels_partial)
     return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
 
 
@@ -112,15 +121,29 @@ def _drop_duplicates(instances: list[Instance], same_bytes: SameBytes, aside: li
     return list(first.values())
 
 
-def _draft(parts: tuple[str, ...], instances: tuple[Instance, ...], labelling: Labelling, name_of: NameOf) -> Draft:
-    folder = "/".join(parts) or (_common_folder(instances) if labelling.by_study else ".")
-    studies = sorted({i.study_uid for i in instances})
-    found = _Labels(labelling, labelling.folders(parts, name_of), folder, instances)
-    source, subject, label = found.make(labelling.sheet.get(studies[0] if labelling.by_study else printable(folder)))
-    conflicts = (*(_about(label, c) for c in found.conflicts), *session_conflicts(folder, label, instances))
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Instances that make one session. parts: the folders above its files that the layout names."""
+
+    parts: tuple[str, ...]
+    folder: str
+    study_uid: str
+    instances: tuple[Instance, ...]
+
+    @classmethod
+    def of(cls, parts: tuple[str, ...], instances: tuple[Instance, ...]) -> _Group:
+        folder = "/".join(parts) or _common_folder(instances)
+        return cls(parts, folder, min(i.study_uid for i in instances), instances)
+
+
+def _draft(group: _Group, labelling: Labelling, name_of: NameOf, row: SheetRow | None) -> Draft:
+    found = _Labels(labelling, labelling.folders(group.parts, name_of), group.folder, group.instances)
+    source, subject, label = found.make(row)
+    own = session_conflicts(group.folder, label, group.instances)
+    conflicts = (*(_about(label, c) for c in found.conflicts), *own)
     project = found.folders.get("project", labelling.project)
-    session = Session(project, subject, label, studies[0], folder, instances, conflicts)
-    return Draft(session, source, tuple(_about(label, n) for n in found.notes))
+    session = Session(project, subject, label, group.study_uid, group.folder, group.instances, conflicts)
+    return Draft(session, source, tuple(_about(label, n) for n in found.notes), row, tuple(found.changed))
 
 
 def session_conflicts(
@@ -164,15 +187,29 @@ class _Labels:
         self.instances = instances
         self.conflicts: list[Problem] = []
         self.notes: list[Problem] = []
+        self.changed: list[str] = []
 
     def make(self, given: SheetRow | None) -> tuple[str, str, str]:
         """(what the subject label was made of, subject label, session label)."""
         if self.labelling.fixed:
             subject, label = self.labelling.fixed
             return subject, subject, label
+        for what, template in (("subject", self.labelling.subject), ("session", self.labelling.session)):
+            if given and what not in given.as_written and self._is_changed(getattr(given, what), what, template):
+                self.changed.append(getattr(given, what))
         source, subject = self._label("subject", given.subject if given else "", self.labelling.subject)
         _, label = self._label("session", given.session if given else "", self.labelling.session)
         return source, subject, label
+
+    def _is_changed(self, text: str, what: str, template: Template) -> bool:
+        """Whether a label of the sheet looks like what a spreadsheet makes of the folder's name or the template's."""
+        if not text:
+            return False
+        known = {self.folders[what]} if what in self.folders else set[str]()
+        with suppress(BadLabel):
+            known.add(template.fill(self.folders, self.instances[0]))
+        shortened = any(text != one and without_zeros(text) == without_zeros(one) for one in known)
+        return text not in known and (shortened or is_rewritten(text))
 
     def _fill(self, template: Template) -> str:
         if len(values := {template.values(i) for i in self.instances}) > 1:
@@ -219,28 +256,27 @@ def _about(label: str, problem: Problem) -> Problem:
     return replace(problem, sessions=(label,))
 
 
-def _unused_labels(sessions: list[Session], labelling: Labelling) -> list[Problem]:
-    """Lines of a sheet without a session, and how many sessions are without a line: both may be mistakes."""
-    if not labelling.sheet:
-        return []
-    found = {s.study_uid if labelling.by_study else printable(s.folder) for s in sessions}
-    unnamed = sorted(found - labelling.sheet.keys())
-    problems = []
-    for key in labelling.sheet:
-        if key not in found:
-            near = nearest(key, unnamed)
-            hint = f"; did you mean {near}?" if near else ""
-            text = f"the label sheet names {printable(key)}, which the tree has not{hint}"
-            problems.append(Problem("label-unused", text))
-    if unnamed:
-        text = f"the label sheet does not name {len(unnamed)} of {len(found)} sessions, which get default labels"
-        problems.append(Problem("label-default", f"{text}; the first is {unnamed[0]}"))
-    return problems
-
-
 def sheet(plan: Plan) -> list[SheetRow]:
-    """The plan's labels as a sheet to be edited and given back with --labels."""
-    return [SheetRow(printable(s.folder), s.study_uid, s.subject, s.label, len(s.instances)) for s in plan.sessions]
+    """The plan's labels as a sheet to be edited and given back with --labels. The instances' tags are to hold
+    StudyDate and StudyDescription."""
+    return [
+        SheetRow(
+            printable(session.folder),
+            session.study_uid,
+            session.subject,
+            session.label,
+            len(session.instances),
+            _first(i.tags.get("StudyDate", "") for i in session.instances),
+            " ".join(sorted({i.modality for i in session.instances} - {""})),
+            _first(i.tags.get("StudyDescription", "") for i in session.instances)
+            or _first(i.series_description for i in session.instances),
+        )
+        for session in plan.sessions
+    ]
+
+
+def _first(texts: Iterable[str]) -> str:
+    return printable(next(filter(None, texts), ""))
 
 
 def _unused(rule: str, near: list[str], is_folder: bool) -> Problem:

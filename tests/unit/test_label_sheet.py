@@ -1,0 +1,180 @@
+"""Label sheets: what spreadsheets do to them, which session a line is for, and what is a conflict."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Plan
+from xnat_ingest.core.text import from_cell, is_rewritten, spreadsheet_cell, without_zeros
+from xnat_ingest.planning.label_sheet import COLUMNS, SheetRow, read_sheet, sheet_text
+from xnat_ingest.planning.sessions import sheet
+
+TREE = {"007/pre/1": dicom("1"), "007/post/1": dicom("2"), "008/pre/1": dicom("3")}
+HEAD = "folder,study_uid,subject,session\n"
+FULL = HEAD + "007/pre,,A,A1\n007/post,,A,A2\n008/pre,,B,B1\n"
+
+
+def plan_by(tmp_path: Path, data: str | bytes, files: Mapping[str, bytes] = TREE, **options: object) -> Plan:
+    path = tmp_path / "sheet.csv"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return plan_of(files, labels=str(path), **options)
+
+
+def kinds(plan: Plan) -> list[tuple[str, bool]]:
+    return [(problem.kind, problem.spoils) for problem in plan.problems]
+
+
+ALL = ["A/A2", "A/A1", "B/B1"]
+SAVED = {
+    "utf-8": FULL.encode(),
+    "utf-8 with mark": FULL.encode("utf-8-sig"),
+    "utf-16": FULL.encode("utf-16"),
+    "utf-16 big endian": b"\xfe\xff" + FULL.encode("utf-16-be"),
+    "semicolons": FULL.replace(",", ";").encode(),
+    "sep line": b"sep=;\r\n" + FULL.replace(",", ";").encode(),
+    "quoted sep line": b'"sep=|"\r\n' + FULL.replace(",", "|").encode(),
+    "tabs": FULL.replace(",", "\t").encode("utf-16"),
+    "blank rows": (FULL.replace("\n", "\n,,,\n") + "\n , , ,\n").encode(),
+    "capitals": FULL.replace("folder", " Folder").replace("subject", "SUBJECT ").encode(),
+    "formula text": FULL.replace("A,A1", '"=""A""",A1').encode(),
+    "carriage returns": FULL.replace("\n", "\r").encode(),
+    "apostrophes": FULL.replace("A,A1", "'A,'A1").replace("007/pre", "'007/pre").encode(),
+}
+
+
+@pytest.mark.parametrize("form", SAVED)
+def test_sheet_survives_a_spreadsheet(tmp_path: Path, form: str) -> None:
+    """Encodings, separators, blank rows and quotes of the spreadsheets in use."""
+    plan = plan_by(tmp_path, SAVED[form])
+    assert sorted(titles(plan)) == sorted(ALL)
+    assert kinds(plan) == []
+
+
+def test_windows_letters_are_read_and_said(tmp_path: Path) -> None:
+    files = {"Müller/pre/1": dicom("1")}
+    plan = plan_by(tmp_path, (HEAD + "Müller/pre,,A,A1\n").encode("cp1252"), files)
+    assert (titles(plan), kinds(plan)) == (["A/A1"], [("label-sheet", False)])
+    assert "was read as Windows-1252" in plan.problems[0].detail
+
+
+def test_session_is_found_by_its_study_where_the_folder_was_changed(tmp_path: Path) -> None:
+    """A spreadsheet makes a date of a folder's name; the UID it leaves alone."""
+    files = {"1/2/1": dicom("1"), "007/pre/1": dicom("2")}
+    rows = "01. Feb,1.2.1,A,A1\n007/pre,,B,B1\n"
+    plan = plan_by(tmp_path, HEAD + rows, files)
+    assert sorted(titles(plan)) == ["A/A1", "B/B1"]
+    assert kinds(plan) == []
+    plan = plan_by(tmp_path, "study_uid,subject,session\n1.2.1,A,A1\n1.2.2,B,B1\n", files)
+    assert sorted(titles(plan)) == ["A/A1", "B/B1"]
+
+
+def test_accents_are_compared_in_one_form(tmp_path: Path) -> None:
+    """A file system writes the accent apart, a spreadsheet with its letter."""
+    plan = plan_by(tmp_path, HEAD + "Ren\u00e9/pre,,A,A1\n", {"Rene\u0301/pre/1": dicom("1")})
+    assert (titles(plan), kinds(plan)) == (["A/A1"], [])
+
+
+def test_unnamed_session_is_a_conflict(tmp_path: Path) -> None:
+    plan = plan_by(tmp_path, HEAD + "007/pre,,A,A1\n007/post,,A,A2\n")
+    assert conflicts(plan) == [("008/pre", "label-default")]
+    check_advice(plan.problems[0], "008/pre")
+    plan = plan_by(tmp_path, HEAD + "007/pre,,A,A1\n007/post,,A,A2\n", labels_partial="true")
+    assert (conflicts(plan), kinds(plan)) == ([], [("label-default", False)])
+
+
+def test_line_without_a_session_spoils(tmp_path: Path) -> None:
+    """But not one of which a rule of the user's leaves everything out."""
+    plan = plan_by(tmp_path, FULL + "009/pre,,C,C1\n")
+    assert (conflicts(plan), kinds(plan)) == ([], [("label-unused", True)])
+    assert "lists 009/pre (line 5), but there is no such session" in plan.problems[0].detail
+    plan = plan_by(tmp_path, FULL + "009/pre,,C,C1\n", labels_partial="true")
+    assert kinds(plan) == [("label-unused", False)]
+    plan = plan_by(tmp_path, FULL, exclude=["path=008/**"])
+    assert kinds(plan) == [("label-unused", False)]
+
+
+def test_lines_that_were_sorted_apart(tmp_path: Path) -> None:
+    """One column sorted without the others: folder and study contradict each other."""
+    rows = "007/pre,1.2.2,A,A1\n007/post,1.2.1,A,A2\n008/pre,1.2.3,B,B1\n"
+    plan = plan_by(tmp_path, HEAD + rows)
+    assert sorted(conflicts(plan)) == [("007/post", "label-study"), ("007/pre", "label-study")]
+    assert "line 2" in plan.problems[0].detail
+
+
+@pytest.mark.parametrize(
+    ("subject", "session", "changed"),
+    [
+        ("7", "A1", True), ("007", "A1", False), ("A", "7_pre", True), ("0007", "A1", True), ("'7", "A1", False),
+        ('"=""7"""', "A1", False), ("17", "A1", False), ("1.23E+11", "A1", True), ("sub-7", "A1", False),
+        ("A", "2.E5", False),
+    ],
+)  # fmt: skip
+def test_label_that_lost_its_zeros(tmp_path: Path, subject: str, session: str, changed: bool) -> None:
+    """7 for folder 007 is what a spreadsheet leaves of it; an apostrophe says that it is meant."""
+    files = {"007/pre/1": dicom("1")}
+    plan = plan_by(tmp_path, f"{HEAD}007/pre,,{subject},{session}\n", files)
+    assert conflicts(plan) == ([("007/pre", "label-changed")] if changed else [])
+
+
+def test_label_of_the_headers_that_lost_its_zeros(tmp_path: Path) -> None:
+    files = {"x/1": dicom("1", PatientID="0042", StudyDate="20240131")}
+    plan = plan_by(tmp_path, f"{HEAD},1.2.1,42,\n", files, layout="headers")
+    assert [kind for _, kind in conflicts(plan)] == ["label-changed"]
+
+
+CELLS = ["=1+1", "+x", "-x", "@x", "\tx", "'x", "007", "1E5", "3/4", "1-2", "123456789012345", "1.2.03"]
+
+
+@pytest.mark.parametrize("text", CELLS)
+def test_cells_are_harmless_and_read_back(text: str) -> None:
+    """No cell begins as a formula or as what a spreadsheet makes a number or a date of."""
+    assert spreadsheet_cell(text) == f"'{text}"
+    assert from_cell(spreadsheet_cell(text)) == text
+
+
+@pytest.mark.parametrize("text", ["007_pre", "7", "1.2.840.10008.1", "a=b", "x-1", "", "1/2/pre"])
+def test_plain_cells_stay(text: str) -> None:
+    assert spreadsheet_cell(text) == text == from_cell(text)
+
+
+def test_numbers_of_a_spreadsheet() -> None:
+    assert (without_zeros("007_010"), without_zeros("0"), without_zeros("100")) == ("7_10", "0", "100")
+    assert [is_rewritten(text) for text in ("1.2E+11", "1,2E+11", "1E+05", "1E5", "12E+5")] == [True] * 3 + [False] * 2
+
+
+def test_template_of_a_hostile_tree_round_trips(tmp_path: Path) -> None:
+    """What folders and headers say stands in no cell as a formula, and the sheet finds its sessions again."""
+    names = ["=cmd()", "+1", "-2", "@x", "'q", "007"]
+    files = {f"{name}/{name}/1": dicom(str(n), StudyDate="20240131") for n, name in enumerate(names)}
+    plan = plan_of(files)
+    text = sheet_text(sheet(plan))
+    cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells)
+    again = plan_by(tmp_path, text, files)
+    assert (titles(again), [k for k, _ in kinds(again) if k != "illegal-label"]) == (titles(plan), [])
+
+
+def test_template_tells_sessions_apart() -> None:
+    """Date, modality, description, and the description of the first series where the study has none."""
+    row = SheetRow("a/x", "1.2.840.1", "a", "a_x", 3, "20240131", "MR", "=brain")
+    head, line = csv.reader(io.StringIO(sheet_text([row])))
+    assert tuple(head) == COLUMNS
+    assert line == ["a/x", "1.2.840.1", "a", "a_x", "3", "20240131", "MR", "'=brain"]
+
+
+def test_sheet_without_an_end() -> None:
+    """A device is not read until the memory is full."""
+    with pytest.raises(UsageError, match="larger than 64 MB"):
+        read_sheet("/dev/zero")
+
+
+def test_sheet_and_root_as_one_session(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be combined"):
+        plan_by(tmp_path, FULL, subject="S", experiment="E")
