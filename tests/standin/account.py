@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from tests.standin import filters
+from tests.standin.anonymize import as_text
 from tests.standin.model import Project, User
-from tests.standin.tables import Reply, RestError, as_json, page, text
+from tests.standin.tables import Reply, RestError, as_json, page, text, words
 
 if TYPE_CHECKING:
     from tests.standin.body import Request
@@ -121,12 +123,16 @@ def _build(site: StandIn) -> dict[str, str]:
 
 def site_config(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
     """Site preferences; for administrators."""
-    return as_json(_preferences(site, request))
+    if not request.user.all_data:
+        raise RestError(403, "Access is denied")
+    return as_json(_preferences(site))
 
 
 def site_preference(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """One site preference; a text comes bare although typed as JSON."""
-    preferences = _preferences(site, request)
+    """One site preference; a text comes bare although typed as JSON. Most are for administrators."""
+    if not request.user.all_data and (found["property"] not in OPEN or request.user.guest):
+        raise RestError(403, "Access is denied")
+    preferences = _preferences(site)
     if found["property"] not in preferences:
         raise RestError(404, f"No site configuration property named {found['property']}")
     value = preferences[found["property"]]
@@ -135,10 +141,19 @@ def site_preference(site: StandIn, request: Request, found: dict[str, str]) -> R
     return as_json(value)
 
 
-def _preferences(site: StandIn, request: Request) -> dict[str, object]:
-    if not request.user.all_data:
-        raise RestError(403, "Access is denied")
+OPEN = frozenset(
+    words(
+        "dicomFileNameTemplate sitewidePetMr enableSitewideAnonymizationScript sitewideAnonymizationScript "
+        "enableSitewideSeriesImportFilter sitewideSeriesImportFilter sitewideSeriesImportFilterMode failMergeOn "
+        "sessionXmlRebuilderInterval sessionXmlRebuilderRepeat scanTypeMapping"
+    )
+)
+"""The preferences that any authenticated user may read, one by one."""
+
+
+def _preferences(site: StandIn) -> dict[str, object]:
     settings = site.settings
+    site_filter = settings.site_filter or {}
     return {
         "siteId": settings.site_id,
         "dicomFileNameTemplate": settings.file_name_template,
@@ -148,5 +163,15 @@ def _preferences(site: StandIn, request: Request) -> dict[str, object]:
         "enableSitewideAnonymizationScript": settings.site_anonymization,
         "preventCrossModalityMerge": settings.prevent_cross_modality_merge,
         "sitewidePetMr": settings.site_petmr or "",
+        "sitewideAnonymizationScript": as_text(settings.site_script),
+        "enableSitewideSeriesImportFilter": filters.enabled(settings.site_filter),
+        "sitewideSeriesImportFilter": site_filter.get("list", ""),
+        "sitewideSeriesImportFilterMode": site_filter.get("mode", "blacklist"),
+        "failMergeOn": settings.fail_merge_on,
+        "sessionXmlRebuilderRepeat": 60000,
+        "scanTypeMapping": True,
+        "separateSecondaryDicomOnArchive": settings.separate_secondary,
+        "requireLogin": settings.require_login,
+        "requireChangeJustification": settings.require_justification,
         "checksums": settings.checksums,
     }

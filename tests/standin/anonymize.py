@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from tests.standin.namer import value_of
@@ -39,6 +40,20 @@ def anonymize(script: str, path: Path) -> bool:
         _replace_uids(data)
     data.save_as(path)
     return False
+
+
+def as_text(script: str) -> str:
+    """The script in DicomEdit's words, as the site's configuration shows it."""
+    lines = ['version "6.1"']
+    for word in script.split():
+        if word == "name":
+            lines += ['(0010,0010) := "Anonymous"', '(0012,0062) := "YES"']
+        elif word == "uids":
+            lines += [f"{tag} := hashUID[{tag}]" for tag in ("(0020,000D)", "(0020,000E)", "(0008,0018)")]
+        elif word.startswith("reject:"):
+            keyword, _, value = word.removeprefix("reject:").partition("=")
+            lines.append(f'({tag_for_keyword(keyword):08X}) = "{value}" ? reject')
+    return "\n".join(lines)
 
 
 def _replace_uids(data: Dataset) -> None:

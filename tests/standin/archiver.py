@@ -5,7 +5,6 @@ Order of the checks and their texts as in PrearcSessionArchiver and MergeSession
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 from collections import Counter
@@ -37,9 +36,12 @@ class ArchiveFailedError(Exception):
         self.reason = reason
 
 
+_REPLACED = " `~@#$%^&*()+=[]{}|\\/?:;\"',.<>"
+
+
 def clean_value(label: str) -> str:
-    """What labels become on archiving."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", label.strip())
+    """What labels become on archiving: these marks are replaced, letters of any alphabet stay."""
+    return "".join("_" if one in _REPLACED else one for one in label.strip())
 
 
 def create_subject(site: StandIn, project: Project, label: str) -> str:
@@ -100,6 +102,7 @@ class Archiver:
             self._site.prearchive.set_status(row, "ERROR", override=True)
             raise ArchiveFailedError(500, str(error)) from error
         self._site.prearchive.forget(row)
+        self._site.faults.swept(row)
         return session.uri
 
     def _run(self, row: Row, user: User, params: Mapping[str, str], override: bool, overwrite: bool) -> ArchivedSession:
@@ -118,36 +121,48 @@ class Archiver:
                     f"Session processing may already be in progress: {self._site.busy[existing.accession]}."
                     "  Concurrent modification is discouraged.",
                 )
-            subject = self._subject(project, params.get("subject") or params.get("SUBJECT_ID") or row.subject)
+            home, subject = self._subject(project, params.get("subject") or params.get("SUBJECT_ID") or row.subject)
             scans = _copies(row)
             if not self._site.may(user, project, "edit"):
                 raise ArchiveFailedError(403, "Invalid permissions")
             if existing:
-                self._compare(row, existing, subject, scans, override)
+                self._compare(row, existing, home, subject, scans, override)
             if not override:
                 _validate(row, scans)
-            if existing and not (override or overwrite):
-                _collisions(existing, scans)
+            if not (override or overwrite):
+                folder = existing.directory if existing else self._site.archive_root / project.id / "arc001" / label
+                _collisions(folder, existing, scans)
             self._site.faults.during("move", row)
             if not row.prevent_anon and project.anon_script is not None:
                 scans = self._anonymize(row, project.anon_script)
-            return self._commit(row, project, subject, label, existing, scans, user)
+            session = self._commit(row, project, subject, label, existing, scans, user)
+            session.subject_project = home.id
+            return session
 
-    def _subject(self, project: Project, label: str | None) -> str:
-        """The stored spelling when the subject is known in another case, else a new subject."""
+    def _subject(self, project: Project, label: str | None) -> tuple[Project, str]:
+        """The subject and its project: known by label in any case, or by accession id in any project, else a new one.
+
+        A label that looks like an accession id may so find a subject of another project (retrieveMatchingSubject).
+        """
         if not label:
             raise ArchiveFailedError(400, "Unable to identify subject.")
         wanted = clean_value(label)
         with self._site.lock:
             known = project.subject(wanted)
-            if known is None:
-                known = create_subject(self._site, project, wanted)
-            return known
+            if known is not None:
+                return project, known
+            for other in self._site.projects.values():
+                for name, accession in other.subjects.items():
+                    if accession == wanted:
+                        return other, name
+            return project, create_subject(self._site, project, wanted)
 
-    def _compare(self, row: Row, existing: ArchivedSession, subject: str, scans: list[Scan], override: bool) -> None:
+    def _compare(
+        self, row: Row, existing: ArchivedSession, home: Project, subject: str, scans: list[Scan], override: bool
+    ) -> None:
         if self._site.settings.prevent_cross_modality_merge and existing.xsi_type != row.xsi_type:
             raise ArchiveFailedError(409, MODALITY)
-        if existing.subject != subject:
+        if (existing.subject_project or existing.project, existing.subject) != (home.id, subject):
             raise ArchiveFailedError(409, f"{SUBJECT}: {existing.label} Already Exists for another Subject")
         differ = existing.study_uid and row.study_uid and existing.study_uid != row.study_uid
         if differ and not override and not self._site.settings.allow_uid_change:
@@ -204,7 +219,10 @@ class Archiver:
         for label, part in scan.catalogues.items():
             into = kept.labelled(label)
             assert into is not None
+            grown = bool(into.files)
             _merge_files(session.directory / "SCANS" / scan.id / label, part, into)
+            if grown:
+                into.sizes.update({name: path.stat().st_size for name, path in into.files.items() if path.exists()})
             if not into.resource_id:
                 into.resource_id = self._site.numbers.next("resource")
             if resource := kept.resources.get(label):
@@ -273,8 +291,17 @@ def _strangers(row: Row, scan: Scan, label: str, part: Scan | Secondary) -> int:
     return sum(path.is_file() and path not in known for path in folder.rglob("*"))
 
 
-def _collisions(existing: ArchivedSession, scans: list[Scan]) -> None:
-    """Equal names on disk, or else equal objects under other names, in scans of one number."""
+def _collisions(folder: Path, existing: ArchivedSession | None, scans: list[Scan]) -> None:
+    """Equal names on disk, or else equal objects under other names, in scans of one number.
+
+    The disk is asked, whether there is a session or not: what a deleted one left is in the way of a new one.
+    """
+    for scan in scans:
+        for label, part in scan.catalogues.items():
+            if any((folder / "SCANS" / scan.id / label / name).exists() for name in part.files):
+                raise ArchiveFailedError(409, MATCHING_FILES)
+    if existing is None:
+        return
     pairs = [
         (kept.catalogues[label], part)
         for scan in scans
@@ -282,8 +309,6 @@ def _collisions(existing: ArchivedSession, scans: list[Scan]) -> None:
         for label, part in scan.catalogues.items()
         if label in kept.catalogues
     ]
-    if any(kept.files.keys() & part.files.keys() for kept, part in pairs):
-        raise ArchiveFailedError(409, MATCHING_FILES)
     if any(set(kept.uids.values()) & set(part.uids.values()) for kept, part in pairs):
         raise ArchiveFailedError(409, SAME_RESOURCES)
 

@@ -58,7 +58,7 @@ def subject(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     told = dict(kept.fields)
     demographics = {"gender": told.pop("gender", None)}
     children = {
-        "experiments/experiment": [_item(one, project) for one in project.sessions.values() if one.subject == label],
+        "experiments/experiment": [_item(site, one) for one in project.sessions.values() if one.subject == label],
         "demographics": [item("xnat:demographicData", demographics, {})] if demographics["gender"] else [],
     }
     return items(request.query, item("xnat:subjectData", fields | told, children))
@@ -83,7 +83,6 @@ def subject_label(project: Project, name: str) -> str | None:
 
 
 def _experiment_row(site: StandIn, session: ArchivedSession) -> dict[str, Value]:
-    project = site.projects[session.project]
     return {
         "ID": session.accession,
         "project": session.project,
@@ -92,7 +91,7 @@ def _experiment_row(site: StandIn, session: ArchivedSession) -> dict[str, Value]
         "label": session.label,
         "insert_date": _stamp(session.inserted),
         "insert_user": session.insert_user,
-        "subject_ID": project.subjects[session.subject],
+        "subject_ID": site.subject_id(session),
         "subject_label": session.subject,
         "subject_project": session.project,
         "session_ID": session.accession,
@@ -106,9 +105,9 @@ def _experiment_row(site: StandIn, session: ArchivedSession) -> dict[str, Value]
 
 
 def experiments(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """A project's or a subject's experiments."""
+    """A project's or a subject's experiments. Those shared into it have their home's label, and its id as project."""
     project = visible_project(site, request, found["project"], f"Unable to identify project {found['project']}")
-    sessions = list(project.sessions.values())
+    sessions = list(project.sessions.values()) + [site.home(project, label) for label in project.shared]
     if "subject" in found:
         label = subject_label(project, found["subject"])
         if label is None:
@@ -164,21 +163,25 @@ def find_session(site: StandIn, request: Request, found: dict[str, str], message
         for session in list(one.sessions.values()):
             if session.accession == name or (project and session.label == name):
                 return session
+        for label in one.shared:
+            session = site.home(one, label)
+            if session.accession == name or (project and label == name):
+                return session
     raise RestError(404, message)
 
 
 def experiment(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     session = find_session(site, request, found)
-    return items(request.query, _item(session, site.projects[session.project]))
+    return items(request.query, _item(site, session))
 
 
-def _item(session: ArchivedSession, project: Project) -> dict[str, Any]:
+def _item(site: StandIn, session: ArchivedSession) -> dict[str, Any]:
     fields: dict[str, Value] = {
         "ID": session.accession,
         "id": session.accession,
         "project": session.project,
         "label": session.label,
-        "subject_ID": project.subjects[session.subject],
+        "subject_ID": site.subject_id(session),
         "UID": session.study_uid,
         "modality": session.modality,
         "date": session.date,

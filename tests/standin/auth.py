@@ -9,9 +9,9 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 
+from tests.standin.balancer import cookie, node_cookie
 from tests.standin.model import User
 from tests.standin.tables import Reply
 from tests.standin.tokens import is_alias
@@ -27,11 +27,16 @@ _BROWSER = re.compile(r".*(MSIE|Mozilla|AppleWebKit|Opera)")
 """The default interactive agents: they are sent to the login page instead of getting a 401."""
 
 
+NEW_PASSWORD = "/app/template/XDATScreen_UpdateUser.vm"
+INACTIVE = "/app/template/InactiveAccount.vm"
+
+
 @dataclass
 class HttpSession:
     id: str
     user: User
     by_token: bool = False
+    node: int = 0
     used: float = field(default_factory=time.monotonic)
 
 
@@ -50,20 +55,35 @@ class Gate:
         if session is None:
             given = request.headers.get("Authorization")
             if given is None:
-                return self._stranger(request)
+                if self._site.settings.require_login:
+                    return self._stranger(request)
+                self._admit_guest(request)
+                return None
             user, by_token = self._by_credentials(given)
             if user is None:
                 return self.refuse("Login attempt failed. Please try again.")
-            session = self._create(user, by_token=by_token)
+            session = self._create(user, request, by_token=by_token)
             if session is None:
                 return self.refuse("Maximum sessions of 1000 for this principal exceeded")
             request.session_id = session.id
-        if not session.user.enabled:
-            return self.refuse("User account disabled.")
         session.used = time.monotonic()
         request.user = session.user
         request.session_id = session.id
+        return self._elsewhere(request)
+
+    def _elsewhere(self, request: Request) -> Reply | None:
+        """Who is logged in and may do nothing is sent to a page for people (XnatExpiredPasswordFilter)."""
+        path = request.path.removeprefix(self._site.settings.context_path)
+        for sent, page in ((not request.user.enabled, INACTIVE), (request.user.password_expired, NEW_PASSWORD)):
+            if sent and path != page:
+                return Reply(302, headers=[("Location", self._site.url + page)])
         return None
+
+    def _admit_guest(self, request: Request) -> None:
+        """An open site asks nobody who they are: the request is the guest's, with a session of its own."""
+        session = self._create(request.user, request)
+        if session is not None:
+            request.session_id = session.id
 
     def refuse(self, message: str) -> Reply:
         """401 with the page of Tomcat itself: no XNAT page is mapped to it."""
@@ -89,6 +109,8 @@ class Gate:
         found = cookie(request, "JSESSIONID")
         with self._lock:
             session = self._sessions.get(found or "")
+            if session and session.node != request.node:
+                return None  # another server's session
             if session and time.monotonic() - session.used > self._site.settings.session_timeout:
                 del self._sessions[session.id]
                 return None
@@ -116,18 +138,18 @@ class Gate:
         with self._lock:
             if user.failed_logins >= self._site.settings.max_failed_logins:
                 return None
-            if not user.enabled or not secrets.compare_digest(user.password.encode(), password.encode()):
+            if not secrets.compare_digest(user.password.encode(), password.encode()):
                 user.failed_logins += 1
                 return None
             user.failed_logins = 0
             return user
 
-    def _create(self, user: User, *, by_token: bool = False) -> HttpSession | None:
+    def _create(self, user: User, request: Request, *, by_token: bool = False) -> HttpSession | None:
         with self._lock:
             mine = [one for one in self._sessions.values() if one.user is user]
             if len(mine) >= self._site.settings.max_sessions:
                 return None
-            session = HttpSession(secrets.token_hex(16).upper(), user, by_token)
+            session = HttpSession(secrets.token_hex(16).upper(), user, by_token, request.node)
             self._sessions[session.id] = session
             self.created += 1
             return session
@@ -136,7 +158,7 @@ class Gate:
         """Give the request a session of its own, as ``services/auth`` does."""
         session = self._by_cookie(request)
         if session is None or session.user is not user:
-            session = self._create(user)
+            session = self._create(user, request)
         if session is None:
             return False
         request.user, request.session_id = user, session.id
@@ -171,19 +193,7 @@ class Gate:
         path = self._site.settings.context_path or "/"
         timeout = int(self._site.settings.session_timeout * 1000)
         expires = f'SESSION_EXPIRATION_TIME="{int(time.time() * 1000)},{timeout}"; Version=1; Path={path}'
-        found = [("Set-Cookie", expires)]
+        found = [("Set-Cookie", expires), *node_cookie(self._site, request)]
         if request.session_id and cookie(request, "JSESSIONID") != request.session_id:
             found.append(("Set-Cookie", f"JSESSIONID={request.session_id}; Path={path}; HttpOnly"))
         return found
-
-
-def cookie(request: Request, name: str) -> str | None:
-    """A cookie of the request; malformed headers have none."""
-    for line in request.headers.get_all("Cookie") or ():
-        try:
-            found: SimpleCookie = SimpleCookie(line)
-        except CookieError:
-            continue
-        if name in found:
-            return str(found[name].value)
-    return None

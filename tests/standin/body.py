@@ -124,6 +124,8 @@ class Request:
         self.handler = handler
         self.user = User("guest")
         self.session_id: str | None = None
+        self.node = 0
+        """Which of the site's servers answers."""
 
     def true(self, name: str) -> bool:
         """XNAT's boolean parameters: present, and neither ``false`` nor ``0``."""

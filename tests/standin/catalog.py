@@ -92,6 +92,7 @@ class Catalog:
             for added, digest in self._added.items():
                 resource.files[added] = resource.directory / added
                 resource.digests[added] = digest if self._site.settings.checksums else ""
+                resource.sizes.pop(added, None)
                 resource.said[added] = resource.said.get(added, {}) | said
             resource.version += bool(self._added)
             if self._added:

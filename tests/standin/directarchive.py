@@ -109,7 +109,7 @@ class DirectArchive:
         with self._lock:
             if row.open_files:
                 raise RestError(
-                    400,
+                    500,
                     f"Refusing to trigger archive on DirectArchiveSession id={row.id} because it is still receiving "
                     "new files or doesn't have an id",
                 )

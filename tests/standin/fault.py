@@ -27,6 +27,7 @@ KINDS = {
     "lose": "accept the instance and do not keep it",
     "cut": "keep only ``keep`` bytes of the stored file (negative: all but so many)",
     "flip": "change one byte of the stored file, the one that is ``keep`` (negative: from its end; 0: the last one)",
+    "swept": "archiving takes the timestamp's folder away with what others have just put there",
     "disk-full": "no space left after ``after`` bytes of the file; the partial file stays",
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +121,7 @@ class Faults:
         query = "&".join(f"{key}={value}" for key, value in request.pairs)
         line = f"{request.method} {path}" + (f"?{query}" if query else "")
         self._now.line = line
-        kinds = [kind for kind in KINDS if kind not in (*_FILE_KINDS, "timeout", "too-large")]
+        kinds = [kind for kind in KINDS if kind not in (*_FILE_KINDS, "swept", "timeout", "too-large")]
         kinds = [kind for kind in kinds if not any(kind in (*slow, bad) for slow, bad in _ROW_KINDS.values())]
         self._now.struck = [found for kind in kinds if (found := self._take((kind,), line))]
         large = self._large(request, line)
@@ -239,6 +240,11 @@ class Faults:
             if what == "build":
                 raise BuildError(fault.message)
             raise ArchiveFailedError(fault.status, fault.message)
+
+    def swept(self, row: Row) -> None:
+        """A row is archived: its timestamp's folder, which looked empty a moment ago, goes with all that is in it."""
+        if self._take(("swept",), self._now.line or f"TIMER {row.url}"):
+            shutil.rmtree(row.directory.parent, ignore_errors=True)
 
     def timeout(self, message: str, work: Callable[[], object]) -> None:
         """Give up waiting for the archive, which goes on."""

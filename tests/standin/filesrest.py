@@ -32,7 +32,7 @@ def resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     """The resources of one object; those of a session's scans with ``all=true``."""
     rows: list[dict[str, Value]] = []
     for at, one in _kept(site, request, found):
-        present = [path for path in one.files.values() if path.exists()]
+        sizes = [size for name, path in one.files.items() if (size := size_of(one, name, path)) is not None]
         rows.append(
             {
                 "xnat_abstractresource_id": one.id,
@@ -41,8 +41,8 @@ def resources(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
                 "category": at.category,
                 "cat_id": "" if request.true("all") and at.scan is None else at.cat_id,
                 "cat_desc": at.cat_desc,
-                "file_count": len(present),
-                "file_size": sum(path.stat().st_size for path in present),
+                "file_count": len(sizes),
+                "file_size": sum(sizes),
                 "tags": ",".join(one.tags),
                 "content": one.content,
                 "format": one.format,
@@ -111,7 +111,7 @@ def _rows(site: StandIn, request: Request, kept: list[_Kept], folder: str) -> It
             dicom = DICOM if one.label in (DICOM, SECONDARY) and name not in one.said else ""
             yield {
                 "Name": path.name,
-                "Size": path.stat().st_size if path.exists() else 0,
+                "Size": size_of(one, name, path),
                 # XNAT encodes what an address cannot carry and leaves the rest as it is
                 "URI": f"{base}/resources/{one.id}/files/" + quote(name, safe="/!$&'()*+,;=:@~"),
                 "collection": one.label,
@@ -121,6 +121,16 @@ def _rows(site: StandIn, request: Request, kept: list[_Kept], folder: str) -> It
                 "cat_ID": one.id,
                 "digest": digest_of(one, name, path) if site.settings.checksums else "",
             }
+
+
+def size_of(resource: Resource, name: str, path: Path) -> int | None:
+    """The size that the catalogue has, else that of the file; None where neither is there.
+
+    An entry whose file has vanished stays, so a listing is no look at the disk (CatalogUtils.getEntryDetails).
+    """
+    if name in resource.sizes:
+        return resource.sizes[name]
+    return path.stat().st_size if path.exists() else None
 
 
 def digest_of(resource: Resource, name: str, path: Path) -> str:

@@ -49,7 +49,7 @@ class Holder:
             kept = self.scan.labelled(label)
             if kept is not None and kept.resource_id and label not in self.own:
                 made = Resource(kept.resource_id, label, self.folder / label, DICOM, content)
-                made.files, made.digests = kept.files, kept.digests
+                made.files, made.digests, made.sizes = kept.files, kept.digests, kept.sizes
                 self.own[label] = made
 
     def find(self, name: str) -> Resource | None:
@@ -65,7 +65,7 @@ class Holder:
                 kept = self.scan.labelled(label) if self.scan is not None else None
                 if kept is not None:
                     kept.resource_id = found.id
-                    found.files, found.digests = kept.files, kept.digests
+                    found.files, found.digests, found.sizes = kept.files, kept.digests, kept.sizes
                 self.own[label] = found
             return found
 
@@ -75,7 +75,7 @@ class Holder:
             kept = self.scan.labelled(resource.label) if self.scan is not None else None
             if kept is not None:
                 kept.resource_id = 0
-                for listing in (kept.files, kept.uids, kept.digests):
+                for listing in (kept.files, kept.uids, kept.digests, kept.sizes):
                     listing.clear()
 
     def forget(self, resource: Resource, name: str) -> None:
@@ -146,7 +146,7 @@ def holders(site: StandIn, request: Request, found: dict[str, str]) -> list[Hold
         inside = "/data"
         if "project" in found and "subject" in found:
             project = site.projects[session.project]
-            inside += f"/projects/{project.id}/subjects/{project.subjects[session.subject]}"
+            inside += f"/projects/{project.id}/subjects/{site.subject_id(session)}"
         if "scan" in found:
             return [of_scan(site, session, one, inside) for one in selected(session, found["scan"])]
         return [of_session(site, session, inside)]

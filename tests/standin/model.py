@@ -41,6 +41,8 @@ class Resource:
     files: dict[str, Path] = field(default_factory=dict)
     """Path below the resource -> where it is."""
     digests: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """What the catalogue says of sizes: nothing at first, after a refresh or a merge what was true then."""
     said: dict[str, dict[str, str]] = field(default_factory=dict)
     """Path -> what its last write said of it: format, content, tags, description."""
     version: int = 0
@@ -60,7 +62,10 @@ class Details:
 
 @dataclass
 class Project:
-    """A project; ``access`` maps a login to "none", "read", "edit" (member) or "delete" (owner)."""
+    """A project; ``access`` maps a login to "none", "read", "edit" (member) or "delete" (owner).
+
+    Read access for ``guest`` makes it a public one.
+    """
 
     id: str
     code: int = 4
@@ -77,6 +82,8 @@ class Project:
     """Subject label -> accession id, in order of creation."""
     sessions: dict[str, ArchivedSession] = field(default_factory=dict)
     """Session label -> archived session."""
+    shared: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Label here -> (home project, label there) of the sessions that are shared into this project."""
     details: dict[str, Details] = field(default_factory=dict)
     """Subject accession id -> what was written to the subject."""
     resources: dict[str, Resource] = field(default_factory=dict)
@@ -101,6 +108,13 @@ class User:
     last_name: str = ""
     failed_logins: int = 0
     container_manager: bool = False
+    password_expired: bool = False
+    """A local password older than the site allows: logging in works, and leads to the page for a new one only."""
+
+    @property
+    def guest(self) -> bool:
+        """Whether this is nobody: what an open site takes a request for that says not who asks."""
+        return self.name == "guest"
 
 
 @dataclass
@@ -111,6 +125,7 @@ class Secondary:
     uids: dict[str, str] = field(default_factory=dict)
     resource_id: int = 0
     digests: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,6 +147,7 @@ class Scan:
     fields: dict[str, str] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
     """By label; DICOM and secondary are among them only when they were asked for, and then share their catalogues."""
+    sizes: dict[str, int] = field(default_factory=dict)
     secondary: Secondary = field(default_factory=Secondary)
     scattered: bool = False
     """Whether its files lie in the folders of several scans: such a row is not archived."""
@@ -246,6 +262,8 @@ class ArchivedSession:
     insert_user: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
+    subject_project: str = ""
+    """The project of its subject, where that is another one."""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -310,6 +328,7 @@ class Settings:
     prevent_cross_modality_merge: bool = True
     allow_uid_change: bool = False
     restrict_user_list: bool = True
+    fail_merge_on: str = "false"
     checksums: bool = True
     read_timeout: float = 20.0
     """Tomcat's connectionTimeout: how long one read from a silent client may take."""
@@ -321,6 +340,12 @@ class Settings:
     container_service: bool = True
     """Whether the container service is installed."""
     reality: Reality = field(default_factory=Reality.here)
+    require_login: bool = True
+    """False: an open site, where a request without a login is the user ``guest``."""
+    nodes: int = 1
+    """How many servers are behind the balancer; they share database and storage, not HTTP sessions."""
+    require_justification: bool = False
+    """requireChangeJustification: changes of objects and resources need ``event_reason``; imports do not."""
     separate_secondary: bool = True
     """separateSecondaryDicomOnArchive: a build moves what is no primary image to the resource ``secondary``."""
     set_up_types: tuple[str, ...] = tuple(f"xnat:{one}SessionData" for one in ("cr", "ct", "mr", "pet", "petmr"))

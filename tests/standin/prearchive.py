@@ -76,6 +76,16 @@ class Prearchive:
             return wanted, True
 
     def _add(self, row: Row) -> None:
+        """A row is unique by timestamp, project and folder.
+
+        The database says so for rows of a project, which fails the object; rows without one are counted by hand, and
+        get a number behind their names.
+        """
+        if row.project is not None:
+            if self.find(*row.key) is not None:
+                raise ValueError("duplicate key value violates unique constraint")
+            self._rows.append(row)
+            return
         base_folder, base_label = row.folder, row.label
         for attempt in range(1, 4):
             if self.find(*row.key) is None:

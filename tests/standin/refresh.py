@@ -28,6 +28,7 @@ def refresh(site: StandIn, request: Request, uri: str, options: set[str]) -> Non
     """All resources below an address, those of a session's scans too; editors only.
 
     ``append`` takes in what is on disk, ``delete`` drops entries without a file, ``checksum`` reads the files anew.
+    Sizes are in the catalogue afterwards.
     """
     for at, resource in _below(site, request, uri):
         with site.lock:
@@ -39,6 +40,8 @@ def refresh(site: StandIn, request: Request, uri: str, options: set[str]) -> Non
                 resource.digests.clear()
             for name, path in resource.files.items():
                 digest_of(resource, name, path)
+                if path.exists():
+                    resource.sizes[name] = path.stat().st_size
             resource.version += 1
 
 
@@ -77,5 +80,6 @@ def _delete(at: Holder, resource: Resource) -> None:
     for name in [name for name, path in resource.files.items() if not path.exists()]:
         del resource.files[name]
         resource.digests.pop(name, None)
+        resource.sizes.pop(name, None)
         resource.said.pop(name, None)
         at.forget(resource, name)

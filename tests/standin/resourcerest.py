@@ -169,6 +169,7 @@ def delete_files(site: StandIn, request: Request, found: dict[str, str]) -> Repl
 def _forget(at: Holder, resource: Resource, name: str, *, keep: bool) -> None:
     path = resource.files.pop(name)
     resource.digests.pop(name, None)
+    resource.sizes.pop(name, None)
     resource.said.pop(name, None)
     at.forget(resource, name)
     if not keep:

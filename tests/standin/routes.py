@@ -146,6 +146,19 @@ def _compiled() -> list[tuple[frozenset[str], re.Pattern[str], Resource]]:
 
 
 _ROUTES = _compiled()
+_CHANGES = {
+    writerest.put_subject,
+    writerest.delete_subject,
+    writerest.put_experiment,
+    writerest.delete_experiment,
+    writerest.put_scan,
+    writerest.delete_scan,
+    writerest.refresh_catalog,
+    resourcerest.create,
+    resourcerest.delete,
+    resourcerest.put_files,
+    resourcerest.delete_files,
+}
 _XAPI: list[tuple[str, Resource]] = [
     (r"/users/username", account.username),
     (r"/users/projects", account.editable_projects),
@@ -187,9 +200,23 @@ def _rest(site: StandIn, request: Request, path: str) -> Reply:
             continue
         method = "GET" if request.method == "HEAD" else request.method
         if method in methods:
+            _justified(site, request, resource)
             return resource(site, request, {k: v for k, v in match.groupdict().items() if v})
         known = True
     raise RestError(405 if known else 404)
+
+
+def _justified(site: StandIn, request: Request, resource: Resource) -> None:
+    """Where the site asks for reasons, a change of an object without one is an error of the server."""
+    asks = site.settings.require_justification and request.method != "GET" and resource in _CHANGES
+    if not asks or request.query.get("event_reason", "").strip():
+        return
+    if resource is writerest.refresh_catalog:
+        raise RestError(
+            400,
+            "No justification was provided for the refresh action, but is required by the system configuration.",
+        )
+    raise RestError(500, "Justification required.")
 
 
 def _xapi(site: StandIn, request: Request, path: str) -> Reply:

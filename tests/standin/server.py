@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.standin import account
 from tests.standin.archiver import Archiver
 from tests.standin.auth import Gate
+from tests.standin.balancer import choose_node
 from tests.standin.body import Request
 from tests.standin.builder import Facts
 from tests.standin.closing import rebuild_idle
@@ -145,6 +146,7 @@ class StandIn:
 
     def answer(self, request: Request) -> Reply:
         """One request: proxy, login, route, error page."""
+        choose_node(self, request)
         reply = self.faults.arrived(request)
         if reply is not None:
             return reply
@@ -183,8 +185,14 @@ class StandIn:
         return found if found and self.may(user, found, "read") else None
 
     def petmr_setting(self, project: str | None) -> str | None:
+        """``pet``, ``petmr`` or ``separate``, whatever case and blanks the setting has."""
         found = self.projects.get(project or "")
-        return (found.petmr if found else None) or self.settings.site_petmr
+        setting = (found.petmr if found else None) or self.settings.site_petmr
+        return setting.strip().lower() if setting else None
+
+    def subject_id(self, session: ArchivedSession) -> str:
+        """The accession id of a session's subject."""
+        return self.projects[session.subject_project or session.project].subjects[session.subject]
 
     # -- what tests look at
 
@@ -196,6 +204,15 @@ class StandIn:
     @property
     def port(self) -> int:
         return self._port
+
+    def share(self, session: ArchivedSession, project: str, label: str | None = None) -> None:
+        """Share a session into another project, under a label of its own there or the same one."""
+        self.projects[project].shared[label or session.label] = (session.project, session.label)
+
+    def home(self, project: Project, label: str) -> ArchivedSession:
+        """The session that is shared into a project under this label."""
+        home, there = project.shared[label]
+        return self.projects[home].sessions[there]
 
     def project(self, name: str) -> Project:
         return self.projects[name]

@@ -138,7 +138,7 @@ def test_no_order_while_a_file_is_written(site: StandIn, client: Client) -> None
     client.send(series([1]), **DIRECT)
     site.direct.rows()[0].open_files.add("1x.dcm")
     reply = client("POST", URI)
-    assert (reply.status, "Refusing to trigger archive" in reply.text) == (400, True)
+    assert (reply.status, "Refusing to trigger archive" in reply.text) == (500, True)
     assert site.direct.rows()[0].status == "RECEIVING"
 
 

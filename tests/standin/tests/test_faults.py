@@ -356,6 +356,38 @@ def test_anonymisation_at_archiving(site: StandIn, client: Client) -> None:
     assert site.rows("DEMO")[0].status == "ERROR"
 
 
+@pytest.mark.parametrize(("keep", "at"), [(0, -1), (-100, -100), (200, 200)])
+def test_a_byte_is_stored_wrong(site: StandIn, client: Client, keep: int, at: int) -> None:
+    fault = site.faults.add(Fault("flip", name="2.dcm", keep=keep))
+    uri = client.send(series([1, 2]), rename="false").text.strip()
+    assert client("POST", uri, action="build").status == 200
+    wrong = bytearray(dicom(2))
+    wrong[at] ^= 0xFF
+    base = uri + "/scans/1/resources/DICOM/files/"
+    assert client("GET", base + "1.dcm").data == dicom(1)
+    assert client("GET", base + "2.dcm").data == bytes(wrong)
+    assert fault.hits == 1
+
+
+def test_the_end_of_the_pixels_is_missing(site: StandIn, client: Client) -> None:
+    site.faults.add(Fault("cut", keep=-10))
+    uri = client.send(series([1]), rename="false").text.strip()
+    assert client("POST", uri, action="commit", AA="true").status == 301
+    stored = client("GET", "/data/experiments/XNAT_E00001/scans/1/resources/DICOM/files/1.dcm")
+    assert stored.data == dicom(1)[:-10]
+
+
+def test_archiving_may_take_a_shared_timestamp_away(site: StandIn, client: Client) -> None:
+    """One timestamp for several sessions: the folder that looked empty is deleted with what came meanwhile."""
+    stamp = {"PREARC_TIMESTAMP": "20240101_101010000"}
+    first = client.send(series([1]), **stamp).text.strip()
+    client.send(series([1], study="1.2.9"), EXPT_LABEL="E2", **stamp)
+    site.faults.add(Fault("swept"))
+    assert client("POST", first, action="commit", AA="true").status == 301
+    (row,) = site.rows("DEMO")
+    assert (row.label, row.files) == ("E2", {})
+
+
 def test_faults_by_command_line_and_environment(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.standin", "--root", str(tmp_path), "--project", '{"id": "DEMO", "code": 0}']
     command += ["--fault", '{"kind": "status", "match": "data/auth", "status": 503}', "--settings", '{"version": "9"}']

@@ -74,7 +74,8 @@ def test_failed_logins_lock_the_account(site: StandIn) -> None:
 
 def test_a_disabled_user_is_refused_even_with_a_session(site: StandIn, client: Client) -> None:
     site.user("uploader").enabled = False
-    assert client("GET", "/data/auth").status == 401
+    sent = client("GET", "/data/auth")
+    assert (sent.status, sent.headers["Location"]) == (302, site.url + "/app/template/InactiveAccount.vm")
 
 
 def test_an_unauthenticated_large_upload_loses_its_connection(site: StandIn) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from pydicom import uid
 
-from tests.standin import Fault, StandIn
+from tests.standin import StandIn
 from tests.standin.fixtures import client, site
 from tests.standin.samples import Client, dicom
 
@@ -80,21 +80,3 @@ def test_what_is_not_there(client: Client) -> None:
     for path in ("DICOM/files/x.dcm", "DICOM/files/c.dcm", "secondary/files/a.dcm", "OTHER/files/a.dcm"):
         refused = client("GET", base + path)
         assert (refused.status, refused.reason) == (404, "Unable to find file.")
-
-
-@pytest.mark.parametrize("archived", [False, True])
-@pytest.mark.parametrize(("keep", "at"), [(0, -1), (-100, -100), (200, 200)])
-def test_a_byte_may_be_stored_wrong(site: StandIn, client: Client, archived: bool, keep: int, at: int) -> None:
-    fault = site.faults.add(Fault("flip", name="b.dcm", keep=keep))
-    base = stored(client, archived=archived) + "/scans/1/resources/DICOM/files/"
-    wrong = bytearray(SENT["b.dcm"])
-    wrong[at] ^= 0xFF
-    assert client("GET", base + "a.dcm").data == SENT["a.dcm"]
-    assert client("GET", base + "b.dcm").data == bytes(wrong)
-    assert fault.hits == 1
-
-
-def test_the_end_of_the_pixels_may_be_missing(site: StandIn, client: Client) -> None:
-    site.faults.add(Fault("cut", name="a.dcm", keep=-10))
-    base = stored(client, archived=True) + "/scans/1/resources/DICOM/files/"
-    assert client("GET", base + "a.dcm").data == SENT["a.dcm"][:-10]
