@@ -16,7 +16,7 @@ from tests.standin.gradual import read_object
 from tests.standin.identify import NO_ROUTING, Routing
 from tests.standin.model import AUTO_ARCHIVE_NAMES, Project, Row, User
 from tests.standin.namer import below, file_name_chars, make_file_name, scan_directory, valid_name, value_of
-from tests.standin.receipt import received, torn
+from tests.standin.receipt import pre_compress, received, torn
 from tests.standin.tables import RestError
 from tests.standin.tarstream import Source
 
@@ -188,6 +188,8 @@ def _write(site: StandIn, row: Row, target: Path, head: Head, source: Source) ->
         for block in site.faults.stored(target, _blocks(head, source)):
             out.write(block)
     site.faults.after_file(target)
+    if target.exists():
+        pre_compress(site, target)
     if row.prevent_anon or not site.settings.site_anonymization or not target.exists():
         return False
     if torn(site, head):

@@ -344,6 +344,9 @@ class Settings:
     """False: an open site, where a request without a login is the user ``guest``."""
     nodes: int = 1
     """How many servers are behind the balancer; they share database and storage, not HTTP sessions."""
+    pre_compression: int | None = None
+    """enableNativeDicomPreCompression (1.10): uncompressed files of so many bytes become JPEG 2000; XNAT's own limit is
+    2,000,000,000. None: off, as on a new site."""
     require_justification: bool = False
     """requireChangeJustification: changes of objects and resources need ``event_reason``; imports do not."""
     separate_secondary: bool = True

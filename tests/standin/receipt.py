@@ -16,12 +16,16 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pydicom
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
+from pydicom.uid import JPEG2000Lossless
 
 from tests.standin.dicomhead import EXPLICIT_LITTLE, Head, NotDicomError
 
@@ -48,6 +52,25 @@ def torn(site: StandIn, head: Head) -> bool:
     """Whether the stored object is of two encodings, which no strict reader can read, the anonymiser included."""
     plain = head.encoding.explicit and head.encoding.little
     return head.bare and not plain and site.settings.reality.bare and not site.settings.at_least("1.10")
+
+
+def pre_compress(site: StandIn, path: Path) -> None:
+    """What 1.10 may do to a large file once it is stored: its pixels become JPEG 2000, and fewer bytes.
+
+    The codestream here is none that could be decoded: what a client can notice is the syntax and the size.
+    """
+    limit = site.settings.pre_compression
+    if limit is None or not site.settings.at_least("1.10") or path.stat().st_size < limit:
+        return
+    data = pydicom.dcmread(path)
+    if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
+        return
+    shrunk = b"\xff\x4f\xff\x51" + data.PixelData[: len(data.PixelData) // 2 & ~1] + b"\xff\xd9"
+    data.PixelData = encapsulate([shrunk])
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    data.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    data.save_as(path)
 
 
 def _deflated(data: bytes) -> bytes:

@@ -174,3 +174,18 @@ def test_study_dates_that_pass(site: StandIn, client: Client, date: str) -> None
     content = dicom(1, StudyDate="20200102").replace(b"DA\x08\x0020200102", b"DA\x0a\0" + date.ljust(10).encode())
     assert client.send({"1.dcm": content}).status == 200
     assert len(site.rows("DEMO")) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "limit", "shrinks"),
+    [("1.10.0", 500, True), ("1.10.0", None, False), ("1.10.0", 2_000_000_000, False), ("1.9.3", 500, False)],
+)
+def test_later_servers_may_compress_large_files(
+    site: StandIn, client: Client, version: str, limit: int | None, shrinks: bool
+) -> None:
+    site.settings.version, site.settings.pre_compression = version, limit
+    assert client.send({"1.dcm": dicom(1)}).status == 200
+    raw, data = stored(site)
+    syntax = uid.JPEG2000Lossless if shrinks else uid.ExplicitVRLittleEndian
+    assert data.file_meta.TransferSyntaxUID == syntax
+    assert (len(raw) < len(dicom(1))) == shrinks
