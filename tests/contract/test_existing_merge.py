@@ -115,7 +115,7 @@ def test_row_somebody_is_sending_one_long_file_into(
     ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
 ) -> None:
     """No new name appears while a long file travels: that it grows is a sign of life, too."""
-    long = Series("T1_0001", 3, tags={"EncapsulatedDocument": bytes(1_200_000)})
+    long = Series("T1_0001", 3, tags={"PixelData": bytes(1_200_000)})
     tree = make_session(tmp_path / "t/S/E", (long,), "study")
     row = other.send(tree[:1])
     body = tar({path.name: path.read_bytes() for path in tree[1:]})

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import PASSWORD, Ingest
 from tests.dicom_trees import Series, make_series, make_session
 from tests.standin import StandIn
+from tests.standin.model import DEFAULT_TEMPLATE
 
 ONE = (Series("T1_0001", 3),)
 
@@ -179,6 +180,7 @@ def test_conflicts_with_the_server(ingest: Ingest, site: StandIn, tmp_path: Path
         site.settings.file_name_template = "${SOPInstanceUID}"
     where = ["--destination", "prearchive"] if kind == "foreign-row" else []
     assert ingest("upload", first, "-S", labels[0], "-E", labels[1], *where).code in (0, 3)
+    site.settings.file_name_template = DEFAULT_TEMPLATE  # which every user may read, and name files by
     if kind == "foreign-row":
         site.rows("DEMO")[0].source = "somebody"
     before = {path: path.read_bytes() for path in site.root.rglob("*.dcm")}

@@ -291,6 +291,8 @@ class Reality:
     """A build moves what is no primary image to the resource ``secondary``."""
     numbers: bool = False
     """Each of several series of one number gets an id of its own from the first build on."""
+    ids: bool = False
+    """A scan's id is the series number as it stands, else the UID with underscores, and no matter for its folder."""
     unlisted: bool = False
     """Sessions of types that are not set up on the site appear in no listing."""
 
