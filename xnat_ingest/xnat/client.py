@@ -19,8 +19,9 @@ from urllib3 import exceptions as http
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.xnat import tables
+from xnat_ingest.xnat import login, tables
 from xnat_ingest.xnat.connections import failure, make_pool
+from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.replies import Reply, sentence
 from xnat_ingest.xnat.retry_policy import LOGIN_ATTEMPTS, MOST_ATTEMPTS, Patience, is_passing
 
@@ -31,6 +32,9 @@ CLOSING_TIMEOUT = 660.0
 # Seconds; a server session lives 15 minutes without requests by default, and sites shorten that.
 KEEP_ALIVE = 60.0
 T = TypeVar("T")
+# What an open site answers to a lost session, where a user with rights would be answered otherwise.
+_NOT_FOR_GUESTS = (403, 404)
+_GUEST = "guest"
 _CHUNK = 64 * 1024
 
 
@@ -94,27 +98,29 @@ class Rest:
         self._patience = patience or Patience()
         self._lock = threading.Lock()  # held while logging in
         self._counting = threading.Lock()
-        self._cookie = ""
-        self._was_in = False
+        self._cookies = Cookies()
+        self.logins = 0
+        self._has_guests: bool | None = None
         self._refusal: Refused | None = None
         self._pool = make_pool(credentials.server, ca_bundle, insecure, connections)
 
     def close(self) -> None:
         """Ends the server session, if one was begun, and the connections."""
-        if self._cookie:
+        if self._cookies.session:
             with suppress(IngestError):  # a session left behind ends by itself
-                self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 3.0)))
+                self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 3.0)), self._cookies)
         self._pool.clear()
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
-        """Keeps the server's session from expiring while long bodies travel, which alone do not touch it."""
+        """Keeps the server's session from expiring while long bodies travel, which alone do not touch it; a session
+        that is lost all the same is begun anew before the next request meets it."""
         ended = threading.Event()
 
         def touch() -> None:
             while not ended.wait(KEEP_ALIVE):
                 with suppress(IngestError):
-                    self._once(_Call("GET", "/data/auth", timeout=self._timeout))
+                    self.mend_login()
 
         thread = threading.Thread(target=touch, name="keep-alive", daemon=True)
         thread.start()
@@ -126,7 +132,21 @@ class Rest:
     def login(self) -> None:
         """Begins a session, if there is none. Raises Refused, once and for all: wrong credentials tried again lock
         the account out."""
-        self._renew("")
+        self._renew(None)
+
+    def mend_login(self) -> bool:
+        """Asks the server whom it takes us for, and logs in again when the session is lost; whether it was.
+
+        A site that lets guests in answers 200 to a lost session, as the user `guest`.
+        """
+        cookies = self._cookies
+        if not cookies.session:
+            return False
+        reply = self._once(_Call("GET", "/data/auth", timeout=self._timeout), cookies)
+        if reply.status != 401 and not self._is_guest(reply):
+            return False
+        self._renew(cookies)
+        return True
 
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
@@ -190,60 +210,88 @@ class Rest:
 
     def _signed(self, call: _Call, accept: tuple[int, ...]) -> Reply:
         """One request under the login, which is renewed once when it has expired."""
-        if not self._cookie:
+        if not self._cookies.session:
             self.login()
-        cookie = self._cookie
-        reply = self._once(call)
-        if reply.status == 401 or (call.repeatable and _is_page(call, reply)):
-            self._renew(cookie)
-            reply = self._once(call)
+        cookies = self._cookies
+        reply = self._once(call, cookies)
+        if self._is_lost(call, reply, cookies):
+            self._renew(cookies)
+            cookies = self._cookies
+            reply = self._once(call, cookies)
+            if reply.status in _NOT_FOR_GUESTS and self._is_lost(call, reply, cookies):
+                raise login.only_guest(self.server)
         if reply.status in accept and not _is_page(call, reply):
             return reply
         if reply.status == 401:
             raise self._ousted("")
+        if reply.status in login.REDIRECTS and reply.headers.get("Location"):
+            raise login.redirected(reply, self.server, self.user, call.path)
         action = f"{call.method} {call.path}"
         if reply.status == 200:
             raise ServerSaid(f"{action} (a web page instead of an answer)", reply.status, sentence(reply.text))
         raise ServerSaid(action, reply.status, sentence(reply.text), reply.headers.get("Retry-After", ""))
 
-    def _renew(self, cookie: str) -> None:
-        """A new session, begun by the first of all threads that saw this cookie expire."""
+    def _is_lost(self, call: _Call, reply: Reply, cookies: Cookies) -> bool:
+        """Whether an answer may be what it is because the session is gone; to a guest, much is refused or not there."""
+        if reply.status == 401 or (call.repeatable and _is_page(call, reply)):
+            return True
+        if reply.status not in _NOT_FOR_GUESTS or not self._lets_guests_in():
+            return False
+        with suppress(IngestError):
+            return self._is_guest(self._once(_Call("GET", "/data/auth", timeout=self._timeout), cookies))
+        return False
+
+    def _lets_guests_in(self) -> bool:
+        """Whether the site answers without a login; asked once, by the first answer that makes it matter."""
+        if self._has_guests is None:
+            with suppress(IngestError):
+                nobody = self._once(_Call("GET", "/data/auth", timeout=self._timeout), Cookies())
+                self._has_guests = bool(login.user_of(nobody))
+        return self._has_guests is not False
+
+    def _is_guest(self, reply: Reply) -> bool:
+        return login.user_of(reply).casefold() == _GUEST != self.user.casefold()
+
+    def _renew(self, lost: Cookies | None) -> None:
+        """A new session, begun by the first of all threads that saw this one expire; None: there was none yet."""
         with self._lock:
-            if self._cookie == cookie:
+            if self._cookies is lost or (lost is None and not self._cookies.session):
                 self._repeat(self._login, repeatable=True, most=LOGIN_ATTEMPTS)
 
     def _login(self) -> Reply:
         if self._refusal:
             raise self._refusal
-        self._cookie = ""
+        cookies = Cookies()
         basic = b64encode(f"{self.user}:{self._credentials.password}".encode()).decode()
-        reply = self._once(_Call("POST", "/data/JSESSION", timeout=self._timeout), {"Authorization": f"Basic {basic}"})
+        call = _Call("POST", "/data/JSESSION", timeout=self._timeout)
+        reply = self._once(call, cookies, {"Authorization": f"Basic {basic}"})
         if reply.status in (401, 403):
-            said = sentence(reply.text)
             self._refusal = (
-                self._ousted(said)
-                if self._was_in
-                else Refused(
-                    f"{self.server} does not accept user {self.user} with this password{f' ({said})' if said else ''}"
-                )
+                self._ousted(sentence(reply.text))
+                if self.logins
+                else login.refused(reply, self.server, self.user, self._credentials.password)
             )
             raise self._refusal
-        if reply.status in (301, 302, 303, 307, 308):
-            target = reply.headers.get("Location", "").split("?")[0]
-            raise IngestError(f"{self.server} redirects to {target}; give the address that it redirects to")
+        if reply.status in login.REDIRECTS:
+            error = login.redirected(reply, self.server, self.user, call.path)
+            self._refusal = error if isinstance(error, Refused) else None
+            raise error
         if reply.status not in (200, 404):
             said = sentence(reply.text)
             raise ServerSaid(f"login at {self.server}", reply.status, said, reply.headers.get("Retry-After", ""))
+        if reply.is_page and login.is_sign_on_page(reply.text):
+            raise login.single_sign_on(self.server, "a page of its own")
         if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
             raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
-        self._cookie = reply.text.strip()
-        self._was_in = True
+        cookies.session = cookies.session or reply.text.strip()
+        self._cookies = cookies
+        self.logins += 1
         return reply
 
-    def _once(self, call: _Call, extra: Mapping[str, str] | None = None) -> Reply:
+    def _once(self, call: _Call, cookies: Cookies, extra: Mapping[str, str] | None = None) -> Reply:
         headers = {"User-Agent": USER_AGENT, **(extra or {})}
-        if self._cookie:
-            headers["Cookie"] = f"JSESSIONID={self._cookie}"
+        if cookie := cookies.header():
+            headers["Cookie"] = cookie
         stream = None
         if call.body is not None:
             headers["Content-Type"] = call.body.content_type
@@ -264,6 +312,8 @@ class Rest:
                 retries=False,  # its own would send an opened body again as an empty one and call that success
                 timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
             )
+            # Only an answer to a login begins a session of ours.
+            cookies.take(reply.headers.getlist("Set-Cookie"), with_session=bool(extra))
             page = reply.headers.get("Content-Type", "").startswith("text/html")
             if call.read is None or reply.status != 200 or page:
                 return Reply(reply.status, reply.data.decode("utf-8", "replace"), reply.headers)
@@ -286,11 +336,7 @@ class Rest:
         return count
 
     def _ousted(self, said: str) -> Refused:
-        return Refused(
-            f"{self.server} no longer accepts user {self.user}{f' ({said})' if said else ''}; run the same again with "
-            "a valid login (one that XNAT gives to a container lives two days from the launch): what is on the server "
-            "is not sent again"
-        )
+        return login.ousted(self.server, self.user, said)
 
     def _not_data(self, path: str, reply: Reply) -> IngestError:
         return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))

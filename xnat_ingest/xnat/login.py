@@ -1,0 +1,89 @@
+"""What an answer says about a login: expired, disabled, handed to a single sign-on, or plainly refused."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urljoin, urlsplit
+
+from xnat_ingest.core.errors import IngestError, Refused
+from xnat_ingest.xnat.replies import Reply, sentence
+
+REDIRECTS = (301, 302, 303, 307, 308)
+# Where XNAT sends a login that it knows and does not let in.
+_NEW_PASSWORD = "XDATScreen_UpdateUser.vm"  # noqa: S105 - a page
+_INACTIVE = "InactiveAccount.vm"
+_SIGN_ON = re.compile(r"saml|oidc|openid|oauth|shibboleth|adfs|/sso|/cas/|/auth/realms/", re.IGNORECASE)
+_NAMED = re.compile(r"User '([^']{1,256})' is logged in")
+
+
+def user_of(reply: Reply) -> str:
+    """Whom `GET /data/auth` says is logged in; "" where it says nothing of the kind."""
+    found = _NAMED.search(reply.text[:1000]) if reply.status == 200 else None
+    return found[1] if found else ""
+
+
+def redirected(reply: Reply, server: str, user: str, path: str) -> IngestError:
+    """What a redirection of a request for path means, and what to do about it."""
+    there = urljoin(f"{server}/", reply.headers.get("Location", ""))
+    target, ours = urlsplit(there), urlsplit(server)
+    shown = f"{target.scheme}://{target.netloc}{target.path}"[:300]
+    if target.path.endswith(_NEW_PASSWORD):
+        return Refused(
+            f"the password of user {user} on {server} has expired; log in there with a browser, choose a new one, and "
+            "run again with that"
+        )
+    if target.path.endswith(_INACTIVE):
+        return Refused(f"the account of user {user} on {server} is disabled; ask the site's administrator to enable it")
+    if target.path.endswith(path):  # the same place under another address
+        return IngestError(f"{server} redirects to {shown}; give the address that it redirects to")
+    if target.netloc != ours.netloc or _SIGN_ON.search(target.path):
+        return single_sign_on(server, shown)
+    return IngestError(f"{server} redirects to {shown}; give the address that it redirects to")
+
+
+def single_sign_on(server: str, shown: str) -> Refused:
+    return Refused(
+        f"{server} sends logins to {shown}, a single sign-on that needs a browser. Use an alias token instead: log in "
+        "to XNAT with a browser, click on your name at the top, open Manage Alias Tokens, and give the alias as user "
+        "name and the secret as password"
+    )
+
+
+def is_sign_on_page(page: str) -> bool:
+    """Whether a web page is the form by which a single sign-on sends a browser on."""
+    return "SAMLRequest" in page or "openid-connect" in page
+
+
+def refused(reply: Reply, server: str, user: str, password: str) -> Refused:
+    """A first login that was answered by 401 or 403."""
+    said = sentence(reply.text)
+    if "password has expired" in said:
+        return Refused(
+            f"the password of user {user} on {server} has expired; log in there with a browser, choose a new one, and "
+            "run again with that"
+        )
+    if "disabled" in said.lower():
+        return Refused(
+            f"the account of user {user} on {server} is disabled ({said}); ask the site's administrator to enable it"
+        )
+    hint = ""
+    if password != password.strip():
+        ending = "line break" if {"\n", "\r"} & set(password) else "blank"
+        hint = f". The password as it was given begins or ends with a {ending}: is that a part of it?"
+    return Refused(f"{server} does not accept user {user} with this password{f' ({said})' if said else ''}{hint}")
+
+
+def ousted(server: str, user: str, said: str) -> Refused:
+    """A login that was good before."""
+    return Refused(
+        f"{server} no longer accepts user {user}{f' ({said})' if said else ''}; run the same again with "
+        "a valid login (one that XNAT gives to a container lives two days from the launch): what is on the server "
+        "is not sent again"
+    )
+
+
+def only_guest(server: str) -> Refused:
+    return Refused(
+        f"{server} takes us for a guest in spite of the login: does a proxy in front of it drop the Authorization "
+        "header? Ask the site's administrator"
+    )
