@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "xnat_ingest"
 ROOMS: tuple[set[str], ...] = (
     {"core"},
     {"settings", "inputs"},
+    {"deidentify"},
     {"planning", "xnat", "report"},
     {"transports"},
     {"delivery"},

@@ -1,0 +1,214 @@
+"""The table of the standard, profiles made from it, and what is wrong with a profile."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.deidentify.confidentiality import OPTIONS, attributes, settled
+from xnat_ingest.deidentify.profile import READY, load, parse
+from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
+
+# A few rows of PS3.15, Table E.1-1, as printed there.
+ROWS = {
+    "PatientName": "Z",
+    "PatientID": "Z/D",
+    "PatientBirthDate": "Z",
+    "StudyDate": "Z",
+    "SeriesDate": "X/D",
+    "AcquisitionDateTime": "X/Z/D",
+    "AccessionNumber": "Z",
+    "StudyInstanceUID": "U",
+    "ReferencedImageSequence": "X/Z/U*",
+    "InstitutionName": "X/Z/D",
+    "StationName": "X/Z/D",
+    "PatientComments": "X",
+    "ContentSequence": "D",
+    "EncapsulatedDocument": "D",
+    "DigitalSignaturesSequence": "X",
+    "IconImageSequence": "X",
+    "StructureSetLabel": "D",
+}
+
+
+def rows() -> dict[str, str]:
+    return {a.key: a.basic for a in attributes()}
+
+
+def action(profile: Any, keyword: str) -> str:
+    tag = tag_of(keyword)
+    assert tag is not None
+    return str(profile.action(tag, vr_of(tag)))
+
+
+def made(**keys: Any) -> Any:
+    return parse(json.dumps({"base": "basic"} | keys), "test.json")
+
+
+def test_table_has_every_row() -> None:
+    found = Counter(rows().values())
+    assert len(rows()) == len(attributes()) == 621
+    assert found == {"X": 384, "D": 92, "U": 54, "Z": 42, "X/D": 22, "X/Z": 11, "X/Z/D": 8, "Z/D": 6, "X/Z/U*": 2}
+
+
+@pytest.mark.parametrize(
+    ("column", "kept", "cleaned"),
+    [
+        ("private", 0, 1),
+        ("uids", 59, 0),
+        ("device", 46, 11),
+        ("institution", 10, 0),
+        ("patient", 9, 4),
+        ("full-dates", 165, 0),
+        ("modified-dates", 0, 165),
+        ("descriptors", 0, 125),
+        ("content", 0, 3),
+        ("graphics", 0, 4),
+    ],
+)
+def test_options_of_the_table(column: str, kept: int, cleaned: int) -> None:
+    found = Counter(a.options[column] for a in attributes() if column in a.options)
+    assert (found["K"], found["C"]) == (kept, cleaned)
+
+
+@pytest.mark.parametrize("keyword", ROWS)
+def test_rows_of_the_table(keyword: str) -> None:
+    assert rows()[f"{tag_of(keyword):08X}"] == ROWS[keyword]
+
+
+@pytest.mark.parametrize(
+    ("choice", "is_sequence", "one"),
+    [
+        ("X", False, "X"), ("X/Z", False, "Z"), ("X/D", False, "D"), ("X/Z/D", False, "D"), ("Z/D", False, "D"),
+        ("X/Z/D", True, "Z"), ("X/D", True, "D"), ("X/Z/U*", True, "R"),
+    ],
+)  # fmt: skip
+def test_choices_are_settled_so_that_any_object_stays_valid(choice: str, is_sequence: bool, one: str) -> None:
+    assert settled(choice, is_sequence=is_sequence) == one
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ready_profiles_load_and_say_what_they_are_for(name: str) -> None:
+    profile = load(name)
+    assert profile.needs_key
+    assert len(profile.sha256) == 64
+    assert profile.codes[0] == ("113100", "Basic Application Confidentiality Profile")
+
+
+def test_basic_is_the_table_and_nothing_more() -> None:
+    profile = load("basic")
+    by_key = {a.key: a for a in attributes()}
+    for key, attribute in by_key.items():
+        if key != "private" and "x" not in key:
+            vr = vr_of(int(key, 16))
+            assert profile.action(int(key, 16), vr) == settled(attribute.basic, is_sequence=vr == "SQ"), key
+    assert profile.private == {}
+    assert profile.codes == (("113100", "Basic Application Confidentiality Profile"),)
+
+
+@pytest.mark.parametrize(
+    ("profile", "keyword", "expected"),
+    [
+        ("basic", "SeriesDescription", "X"),
+        ("basic", "EchoTime", "K"),
+        ("basic", "EvaluatorName", "Z"),  # a person that no row names
+        ("research-mr", "SeriesDescription", "C"),
+        ("research-mr", "PatientAge", "K"),
+        ("research-mr", "StudyDate", "C"),
+        ("research-mr", "PatientBirthDate", "Z"),
+        ("research-mr", "ProtocolName", "C"),
+        ("research-mr", "DeviceSerialNumber", "X"),
+        ("research-mr", "StationName", "X"),
+        ("research-mr", "InstitutionName", "D"),
+        ("dates-kept", "StudyDate", "K"),
+        ("dates-kept", "PatientBirthDate", "Z"),
+    ],
+)
+def test_what_ready_profiles_do(profile: str, keyword: str, expected: str) -> None:
+    assert action(load(profile), keyword) == expected
+
+
+def test_what_the_dictionary_does_not_know_is_removed() -> None:
+    assert load("basic").action(0x00109999, "LO") == "X"
+    assert load("basic").action(0x60020010, "US") == "X"
+    assert load("basic").action(0x50101234, "US") == "X"
+
+
+def test_private_elements_by_creator() -> None:
+    profile = load("research-mr")
+    assert profile.private_action("SIEMENS CSA HEADER", 0x00291010) == "K"
+    assert profile.private_action("SIEMENS CSA HEADER", 0x00291130) == "X"
+    assert profile.private_action("SIEMENS MR HEADER", 0x0019100C) == "K"
+    assert profile.private_action("SIEMENS MR HEADER", 0x0021100C) == "X"
+    assert profile.private_action("ACME", 0x0019100C) == "X"
+    everything = made(rules=[{"creator": "acme", "action": "K"}])
+    assert everything.private_action("ACME", 0x00131055) == "K"
+    assert everything.codes == ()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_by_its_name_in_the_standard(name: str) -> None:
+    profile = made(options=[f"{name.title()} Option"])
+    assert len(profile.codes) == 2
+
+
+def test_keys_stand_for_options() -> None:
+    assert action(made(uids="keep"), "StudyInstanceUID") == "K"
+    assert not made(uids="keep").needs_key
+    assert made(uids="keep", dates="shift").needs_key
+    assert made(dates="shift").codes[1][0] == "113107"
+    assert made(options=["retain uids"]).uids == "keep"
+
+
+def test_rules_have_the_last_word() -> None:
+    rules = [
+        {"keyword": "EchoTime", "action": "X"},
+        {"tag": "(0008,1030)", "action": "K"},
+        {"vr": "CS", "action": "Z"},
+        {"keyword": "ClinicalTrialProtocolID", "set": "TRIAL {session}"},
+    ]
+    profile = made(rules=rules)
+    assert action(profile, "EchoTime") == "X"
+    assert action(profile, "StudyDescription") == "K"
+    assert action(profile, "PatientSex") == "Z"
+    assert profile.written[0x00120020] == "TRIAL {session}"
+    assert profile.codes == ()  # more is kept than the profile lets: no code may say that it was followed
+    assert made(rules=rules[:1]).codes
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"date": "shift"}, "unknown key 'date'; did you mean dates?"),
+        ({"dates": "move"}, "dates: 'move' is not one of"),
+        ({"options": ["retain safe privat"]}, "did you mean retain safe private?"),
+        ({"options": ["clean graphics"]}, "cannot be done here"),
+        ({"rules": [{"keyword": "PatientsName", "action": "X"}]}, "did you mean PatientName?"),
+        ({"rules": [{"keyword": "PatientName", "actoin": "X"}]}, "did you mean action?"),
+        ({"rules": [{"keyword": "PatientName"}]}, "a rule has one of keyword, tag, creator, vr"),
+        ({"rules": [{"keyword": "PatientName", "tag": "00100010", "action": "X"}]}, "a rule has one of"),
+        ({"rules": [{"tag": "0009,1001", "action": "X"}]}, "is no tag of a standard element"),
+        ({"rules": [{"keyword": "PatientSex", "group": "0009", "action": "X"}]}, "belong to a creator's"),
+        ({"rules": [{"keyword": "StudyInstanceUID", "action": "X"}]}, "the program's own affair"),
+        ({"rules": [{"keyword": "EchoTime", "set": "{patient}"}]}, "{patient} is no place"),
+        ({"rules": [{"keyword": "Rows", "set": "1"}]}, "only text can be set"),
+        ({"patient_id": "Mü"}, "printable ASCII"),
+        ({"dates": "keep", "options": ["Retain Longitudinal Temporal Information With Modified Dates"]}, "contradict"),
+        ({"burned_in": [{"modality": "US"}]}, "burned_in"),
+    ],
+)
+def test_faults_of_a_profile_are_named(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=r"profile test\.json") as caught:
+        made(**keys)
+    assert message in str(caught.value)
+
+
+def test_a_name_that_is_no_profile() -> None:
+    with pytest.raises(UsageError, match="did you mean research-mr"):
+        load("research-mri")
+    with pytest.raises(UsageError, match=r"cannot read profile \./none\.json"):
+        load("./none.json")

@@ -1,0 +1,152 @@
+"""What the search before the sending takes for the patient, and what it lets pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, Tokens
+
+PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
+
+
+def tokens(
+    kind: str, value: str, tag: int = PATIENT_NAME, encoding: str = "utf-8", sets: bytes = b"ISO_IR 192"
+) -> Tokens:
+    return Tokens([(tag, kind, value.encode(encoding))], sets)
+
+
+def found(kind: str, value: str, text: str) -> bool:
+    """By both ways of looking, which must agree on plain text."""
+    search = tokens(kind, value)
+    in_text = search.in_text(text) is not None
+    in_bytes = bool(list(search.in_bytes(b"\0\1" + text.encode() + b"\2")))
+    assert in_text == in_bytes or not text.isascii()
+    return in_text or in_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Quasten^Hannelore", "hannelore quasten"),
+        ("Quasten^Hannelore", "QUASTEN, H."),
+        ("Quasten^Hannelore", "scan_of_quasten2"),
+        ("Quasten^Hannelore", "xxquastenxx"),  # six letters count inside a word, too
+        ("Kranz^Anna", "Anna was here"),
+        ("Müllerlein^Jörg", "Muellerlein"),
+        ("Müllerlein^Jörg", "mullerlein"),
+        ("Müllerlein^Jörg", "MÜLLERLEIN"),
+        ("Mullerlein^Jorg", "Müllerlein"),
+        ("Søndergård^Ea", "SONDERGARD"),
+        ("Li^Wei", "wei li"),
+        ("Li^Wei", "Li, Wei"),
+        ("Li^Wei", "liwei_01"),
+        ("Long^Peterle", "Long Peterle"),
+        ("Yamadazz^Tarou=山田^太郎", "for 山田 today"),
+        ("Doctor^Quasten", "quasten"),
+    ],
+)
+def test_names_in_all_orders_and_without_accents(name: str, text: str) -> None:
+    assert found(NAME, name, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Kranz^Anna", "Susanna"),  # four letters are a part of too many words
+        ("Li^Wei", "live weight limit"),
+        ("Long^Field", "long field map"),
+        ("Brain^Test", "brain test t2"),
+        ("Siemens^Service", "SIEMENS"),
+        ("Quasten^Hannelore", "Quaste"),
+        ("A^B", "A B"),
+        ("", "anything"),
+    ],
+)
+def test_what_is_no_sign_of_a_name(name: str, text: str) -> None:
+    assert not found(NAME, name, text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("PX4711-0815", "id px4711-0815"),
+        ("PX4711-0815", "PX47110815"),
+        ("AB12", "sub-AB12_x"),
+        ("0012345", "12345"),
+        ("12345", "no. 12345;"),
+        ("A1234\\B5678", "B5678"),
+        ("12345678", "912345678"),  # eight characters are no chance
+    ],
+)
+def test_identifiers(value: str, text: str) -> None:
+    assert found(ID, value, text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("12345", "123456"), ("AB12", "AB123"), ("1234", "1234"), ("X1", "X1"), ("00000", "00000")]
+)
+def test_identifiers_that_tell_nothing(value: str, text: str) -> None:
+    assert not found(ID, value, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["19530407", "1953-04-07", "1953.04.07", "1953/04/07", "07.04.1953", "7.4.1953", "04/07/1953", "4/7/1953",
+     "07041953", "7 Apr 1953", "07-Apr-1953", "07APR1953", "April 7, 1953", "7. april 1953", "04071953"],
+)  # fmt: skip
+def test_birth_dates_in_their_usual_spellings(text: str) -> None:
+    assert found(BIRTH, "19530407", f"born {text}, here")
+
+
+@pytest.mark.parametrize("text", ["19530408", "119530407", "195304071", "1953", "04-1953"])
+def test_what_is_another_date(text: str) -> None:
+    assert not found(BIRTH, "19530407", text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (ADDRESS, "Lindenallee 17b\r\n12345 Musterstadt", "lives at lindenallee 17B"),
+        (ADDRESS, "Lindenallee 17b, 12345 Musterstadt", "12345 musterstadt"),
+        (PHONE, "+49 30 5550199", "tel +49 30 5550199"),
+        (PHONE, "(030) 555-0199", "0305550199"),
+        (PHONE, "(030) 555-0199", "305550199"),
+    ],
+)
+def test_addresses_and_telephone_numbers(kind: str, value: str, text: str) -> None:
+    assert found(kind, value, text)
+
+
+def test_names_in_wide_characters_and_other_character_sets() -> None:
+    assert list(tokens(NAME, "Quasten^Hans").in_bytes(b"\1" + "Quasten".encode("utf-16-le")))
+    assert list(tokens(NAME, "Quasten^Hans").in_bytes(b"\1" + "Quasten".encode("utf-16-be")))
+    latin = tokens(NAME, "Käßler^Hans", encoding="latin-1", sets=b"ISO_IR 100")
+    assert list(latin.in_bytes("Käßler".encode("latin-1")))
+    assert list(latin.in_bytes("KÄSSLER".encode()))
+    cyrillic = tokens(NAME, "Иванович^Пётр", encoding="iso8859-5", sets=b"ISO_IR 144")
+    assert list(cyrillic.in_bytes("иванович".encode("iso8859-5")))
+    assert list(cyrillic.in_bytes("ИВАНОВИЧ".encode()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tag", "value", "weak"),
+    [
+        (NAME, PATIENT_NAME, "Li^Wei", "PatientName"),
+        (NAME, PATIENT_NAME, "Brain^Hannelore", "PatientName"),
+        (ID, PATIENT_ID, "12", "PatientID"),
+        (ID, PATIENT_ID, "ANONYMOUS", "PatientID"),
+        (BIRTH, BIRTH_DATE, "1953", "PatientBirthDate"),
+        (PHONE, TELEPHONE, "110", "PatientTelephoneNumbers"),
+        (ADDRESS, STREET, "Ulm", "PatientAddress"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_said(kind: str, tag: int, value: str, weak: str) -> None:
+    said = tokens(kind, value, tag).weak
+    assert [keyword for keyword, _ in said] == [weak]
+    assert not any(value in why for _, why in said)
+
+
+def test_strong_tokens_are_not_called_weak() -> None:
+    assert tokens(NAME, "Quasten^Hannelore").weak == ()
+    assert tokens(ID, "PX4711").weak == ()
+    assert tokens(BIRTH, "19530417").weak == ()

@@ -1,0 +1,285 @@
+"""What was removed of a patient, as tokens to be searched for in what leaves.
+
+Names are searched part by part, so in any order, with and without accents; identifiers, the birth date in its usual
+spellings, addresses and telephone numbers as a whole. What is too short or too common to tell anything is not searched
+alone, and is named as such.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+from xnat_ingest.inputs.dicom_dictionary import decoded, dictionary_words, name_of
+
+# Letters of a name, and characters of an identifier, that can be told from chance.
+SHORTEST_NAME = 4
+SHORTEST_ID = 4
+SHORTEST_NUMBER = 5
+SHORTEST_ADDRESS = 6
+SHORTEST_PHONE = 6
+# From here on a token is found inside a longer word, too.
+_LONG_NAME, _LONG_ID = 6, 8
+# Words that stand in headers whatever the patient is called, beside those of DICOM's own dictionary.
+_COMMON = frozenset(
+    """
+    anon anonymized anonymised anonymous deidentified removed unknown none null test dummy demo patient subject phantom
+    sample volunteer control healthy research clinical study series scan image hospital clinic radiology university
+    siemens philips general electric medical systems toshiba canon hitachi bruker united imaging healthcare fujifilm
+    head neck brain chest thorax abdomen pelvis spine cervical thoracic lumbar knee shoulder wrist hand foot ankle elbow
+    heart liver kidney prostate breast skull orbit face axial sagittal coronal oblique tra sag cor left right mprage
+    flair space trufi haste localizer scout survey loc calibration field map dwi diffusion perfusion bold rest task
+    contrast gadolinium native with without plus pre post early late dynamic angio male female adult child infant
+    doctor operator technician technologist admin administrator service user guest default system
+    """.split()  # noqa: SIM905 - as a list it would be 130 lines
+)
+_PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
+_SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+
+# Elements whose removed values are searched for, by what they are; names are found by their VR.
+NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "telephone number"
+SOURCES: dict[int, str] = {
+    0x00080050: ID,  # AccessionNumber
+    0x00100020: ID,  # PatientID
+    0x00100030: BIRTH,
+    0x00101000: ID,  # OtherPatientIDs
+    0x00101040: ADDRESS,
+    0x00101050: ID,  # InsurancePlanIdentification
+    0x00101090: ID,  # MedicalRecordLocator
+    0x00102154: PHONE,
+    0x00102155: ADDRESS,  # PatientTelecomInformation
+    0x00120040: ID,  # ClinicalTrialSubjectID
+    0x00120042: ID,  # ClinicalTrialSubjectReadingID
+    0x00200010: ID,  # StudyID
+    0x00380010: ID,  # AdmissionID
+    0x00380060: ID,  # ServiceEpisodeID
+    0x00401001: ID,  # RequestedProcedureID
+    0x00401102: ADDRESS,
+    0x00401103: PHONE,
+    0x00402016: ID,  # PlacerOrderNumberImagingServiceRequest
+    0x00402017: ID,  # FillerOrderNumberImagingServiceRequest
+    0x0040050A: ID,  # SpecimenAccessionNumber
+    0x00400551: ID,  # SpecimenIdentifier
+}
+Source = tuple[int, str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Something to be searched for. tag: of the element that it stood in; kind: a word of SOURCES; text: folded;
+    bounded: it counts where it is no part of a longer word or number."""
+
+    tag: int
+    kind: str
+    text: str
+    bounded: bool
+
+    @property
+    def keyword(self) -> str:
+        return name_of(self.tag)
+
+    def stands_alone(self, before: str, after: str) -> bool:
+        """Whether what is around a place lets the token count there."""
+        if not self.bounded:
+            return True
+        part = str.isdigit if self.kind == BIRTH else str.isalpha if self.kind == NAME else str.isalnum
+        return not (part(before[-1:]) or part(after[:1]))
+
+
+def fold(text: str) -> str:
+    """The text in lower case and without accents."""
+    if text.isascii():
+        return text.lower()
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in plain if not unicodedata.combining(c)).translate(_PLAIN)
+
+
+def _plain(text: str) -> set[str]:
+    """A text without accents, in both ways in which umlauts are written then."""
+    return {fold(text)} if text.isascii() else {fold(text), fold(text.lower().translate(_UMLAUTS))}
+
+
+class Tokens:
+    """The tokens of one patient. weak: (keyword, why) of what cannot be searched for."""
+
+    def __init__(self, sources: Iterable[Source], character_sets: bytes) -> None:
+        found: dict[str, Token] = {}
+        weak: dict[tuple[str, str], None] = {}
+        self._needles: dict[bytes, Token] = {}
+        for tag, kind, raw in sources:
+            text = decoded(raw, character_sets)
+            for item in _MAKERS[kind](text):
+                if isinstance(item, _Weak):
+                    weak[name_of(tag), item.why] = None
+                    continue
+                for form in _plain(item.text):
+                    token = found.setdefault(form, Token(tag, kind, form, item.bounded))
+                for needle in _spelled(item.text, character_sets):
+                    self._needles.setdefault(needle, token)
+        self._tokens = tuple(found.values())
+        self.weak = tuple(weak)
+
+    def in_text(self, text: str) -> Token | None:
+        """The first token in a text, None when there is none."""
+        forms = _plain(text)
+        for token in self._tokens:
+            for one in forms:
+                if any(token.stands_alone(one[:at], one[at + len(token.text) :]) for at in _places(one, token.text)):
+                    return token
+        return None
+
+    def in_bytes(self, data: bytes) -> Iterator[tuple[Token, int, int]]:
+        """(token, start, end) of every place in encoded elements, whatever they are."""
+        low = data.lower()
+        for needle, token in self._needles.items():
+            for at in _places(low, needle):
+                end = at + len(needle)
+                if token.stands_alone(low[max(0, at - 1) : at].decode("latin-1"), low[end : end + 1].decode("latin-1")):
+                    yield token, at, end
+
+
+@lru_cache(maxsize=1024)
+def tokens_of(sources: tuple[Source, ...], character_sets: bytes) -> Tokens:
+    """All files of a session say much the same of their patient."""
+    return Tokens(sources, character_sets)
+
+
+def _places(text: str | bytes, word: str | bytes) -> Iterator[int]:
+    at = text.find(word)  # type: ignore[arg-type]
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class _Strong:
+    text: str
+    bounded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Weak:
+    why: str
+
+
+_Found = Iterator[_Strong | _Weak]
+
+
+def _spelled(text: str, character_sets: bytes) -> set[bytes]:
+    """A token in bytes: with and without accents, in the encodings that occur; ASCII letters in lower case."""
+    forms = {text, text.lower(), text.casefold(), text.upper(), *_plain(text)}
+    needles = set()
+    for form in forms:
+        for encoding in ("utf-8", "latin-1", *_codec(character_sets)):
+            try:
+                needles.add(form.encode(encoding).lower())
+            except (UnicodeEncodeError, LookupError):
+                continue
+        needles.add(form.encode("utf-16-le", "surrogatepass")[:-1].lower())
+    return {needle for needle in needles if len(needle) >= SHORTEST_ID}
+
+
+def _codec(character_sets: bytes) -> Sequence[str]:
+    known = {b"ISO_IR 192": "utf-8", b"ISO_IR 101": "iso8859-2", b"ISO_IR 144": "iso8859-5", b"ISO_IR 126": "iso8859-7"}
+    known |= {b"ISO_IR 138": "iso8859-8", b"ISO_IR 148": "iso8859-9", b"ISO_IR 13": "shift_jis", b"GB18030": "gb18030"}
+    known |= {b"ISO 2022 IR 87": "iso2022_jp", b"ISO 2022 IR 149": "euc_kr", b"GBK": "gbk", b"ISO_IR 127": "iso8859-6"}
+    names = [name.strip() for name in character_sets.strip(b" \0").split(b"\\")]
+    return [known[name] for name in names if name in known]
+
+
+def _is_common(word: str) -> bool:
+    plain = fold(word)
+    return plain in _COMMON or plain in dictionary_words() or len(set(plain)) == 1
+
+
+def _names(text: str) -> _Found:
+    """Of every person in a PN value, and every way in which the name is written."""
+    for person in re.split(r"[=\\]", text):
+        parts = [part for part in re.split(r"[\s^,._;/()-]+", person.strip()) if part]
+        alone = {part for part in parts if _tells(part)}
+        yield from (_Strong(part, bounded=part.isascii() and len(part) < _LONG_NAME) for part in parts if part in alone)
+        weak = [part for part in parts if part not in alone]
+        pairs = [pair for pair in combinations(parts, 2) if not alone.issuperset(pair)]
+        for one, other in pairs:
+            if len(one + other) > SHORTEST_NAME and not (_is_common(one) and _is_common(other)):
+                yield from (_Strong(a + by + b) for a, b in ((one, other), (other, one)) for by in _SEPARATORS)
+        if weak:
+            yield _Weak("a part of the name is too short or too common a word to be searched for alone")
+
+
+def _tells(part: str) -> bool:
+    # A syllable of Chinese or Korean says as much as a word of letters.
+    return (len(part) >= SHORTEST_NAME or (not part.isascii() and len(part) > 1)) and not _is_common(part)
+
+
+def _ids(text: str) -> _Found:
+    for one in text.split("\\"):
+        value = one.strip(" \0")
+        if not value:
+            continue
+        squeezed = re.sub(r"[^0-9A-Za-z]", "", value)
+        shortest = SHORTEST_NUMBER if squeezed.isdecimal() else SHORTEST_ID
+        if len(squeezed) < shortest:
+            yield _Weak("too short to be searched for")
+        elif _is_common(value):
+            yield _Weak("too common a word to be searched for")
+        else:
+            shorter = squeezed.lstrip("0")
+            forms = {value, squeezed, shorter if len(shorter) >= max(shortest, SHORTEST_NUMBER) else value}
+            yield from (_Strong(form, bounded=len(form) < _LONG_ID) for form in sorted(forms))
+
+
+def _birth(text: str) -> _Found:
+    digits = re.sub(r"\D", "", text)[:8]
+    if len(digits) < 8:
+        if digits:
+            yield _Weak("no whole date that could be searched for")
+        return
+    year, month, day = digits[:4], digits[4:6], digits[6:]
+    numbers = {(year, month, day), (day, month, year), (month, day, year)}
+    numbers |= {(day.lstrip("0"), month.lstrip("0"), year), (month.lstrip("0"), day.lstrip("0"), year)}
+    yield from (_Strong(by.join(parts)) for parts in sorted(numbers) for by in ("-", ".", "/", " "))
+    yield from (_Strong(text) for text in sorted({digits, day + month + year, month + day + year}))
+    if 1 <= int(month) <= len(_MONTHS):
+        name = _MONTHS[int(month) - 1]
+        for word in (name, name[:3]):
+            for number in sorted({day, day.lstrip("0")}):
+                yield from (_Strong(number + by + word + by + year) for by in ("", "-", " "))
+                yield _Strong(f"{number}. {word} {year}")
+                yield from (_Strong(f"{word} {number}{by}{year}") for by in (", ", " "))
+
+
+def _address(text: str) -> _Found:
+    pieces = [piece.strip() for piece in re.split(r"[\r\n\\,;^]+", text) if piece.strip()]
+    for piece in pieces:
+        if len(piece) >= SHORTEST_ADDRESS and not _is_common(piece):
+            yield _Strong(piece)
+        else:
+            yield _Weak("a part of the address is too short to be searched for")
+
+
+def _phone(text: str) -> _Found:
+    for one in text.split("\\"):
+        digits = re.sub(r"\D", "", one)
+        if len(digits) >= SHORTEST_PHONE:
+            yield from (_Strong(form) for form in sorted({one.strip(" \0"), digits, digits.lstrip("0")}))
+        elif digits:
+            yield _Weak("too short to be searched for")
+
+
+_MAKERS: dict[str, Callable[[str], _Found]] = {
+    NAME: _names,
+    ID: _ids,
+    BIRTH: _birth,
+    ADDRESS: _address,
+    PHONE: _phone,
+}
