@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Sequence
 from typing import Any, cast
 
-from tests.dicom_trees import IDENTITY, LITTLE, Memory, encode, implicit, part10
+from tests.dicom_trees import DEFLATED, IDENTITY, LITTLE, Memory, encode, implicit, part10
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.dicom_dataset import Forward, blocks_of, skip_meta
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
-from xnat_ingest.transports.dicom_dataset import DEFLATED, Forward, blocks_of, skip_meta
 from xnat_ingest.transports.dicom_receiver import Receiver
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -54,12 +55,12 @@ def send(source: Source, port: int, **more: Any) -> Receipt:
 
 def behind_meta(raw: bytes) -> bytes:
     """A file's data set."""
-    start = Forward(blocks_of(io.BytesIO(raw), lambda _: None))
+    start = Forward(blocks_of(io.BytesIO(raw)))
     skip_meta(start)
     return b"".join(start.rest())
 
 
 def plain(source: Memory, instance: Instance) -> bytes:
-    """What of a file is to arrive: its data set, with a null if it is deflated and its length odd."""
+    """What of a file is to arrive: its data set, inflated."""
     data = behind_meta(source.contents[instance.path])
-    return data + b"\0" * (len(data) % 2 * (instance.transfer_syntax in DEFLATED))
+    return zlib.decompressobj(wbits=-15).decompress(data) if instance.transfer_syntax == DEFLATED else data

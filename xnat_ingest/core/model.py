@@ -8,8 +8,16 @@ from typing import Literal
 
 from xnat_ingest.core import text as naming
 
+# What is done to a file on its way out: nothing; its data set is inflated; preamble and meta information are added.
+Form = Literal["file", "inflated", "headed"]
 VerdictWord = Literal["verified", "counted", "missing", "conflict", "failed", "unverified", "skipped"]
 
+# The three transfer syntaxes whose whole data set is a deflate stream (PS3.5, A.5) -> what its inflated data set is.
+INFLATED = {
+    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
+    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
+}
 # Reasons for setting a file aside that do not spoil a run (exit 0); all others are problems (exit 3).
 NOTES = frozenset(
     {
@@ -52,9 +60,10 @@ class SetAside:
 class Instance:
     """One DICOM object in one file.
 
-    size: bytes of the file; pixel_bytes: bytes its pixel data takes in the file, 0 when there is none or when the
-    data set is deflated; series_number, instance_number: as written, "" when absent; tags: the values of the
-    keywords that rules and label templates asked for.
+    size: bytes of the file; transfer_syntax: the file's, or the one that it is encoded in where it names none;
+    pixel_bytes: bytes of pixel data in what is sent, 0 when there is none; series_number, instance_number: as written,
+    "" when absent; tags: the values of the keywords that rules and label templates asked for; form: see Form;
+    sent_size: bytes that are sent, 0 where that is the file's size.
     """
 
     path: str
@@ -71,6 +80,18 @@ class Instance:
     transfer_syntax: str
     pixel_bytes: int
     tags: Mapping[str, str]
+    form: Form = "file"
+    sent_size: int = 0
+
+    @property
+    def length(self) -> int:
+        """Bytes that are sent."""
+        return self.sent_size or self.size
+
+    @property
+    def sent_syntax(self) -> str:
+        """The transfer syntax of what is sent."""
+        return INFLATED.get(self.transfer_syntax, self.transfer_syntax)
 
     @property
     def name(self) -> str:
@@ -106,7 +127,7 @@ class Session:
 
     @property
     def bytes(self) -> int:
-        return sum(i.size for i in self.instances)
+        return sum(i.length for i in self.instances)
 
     @property
     def title(self) -> str:

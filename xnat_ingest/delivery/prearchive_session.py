@@ -92,7 +92,7 @@ class OurRow:
         """
         found = compare(instances, holding)
         sound = found.verified
-        change = {i.sop_uid: holding.sizes[i.name] - i.size for i in instances if i.sop_uid in sound}
+        change = {i.sop_uid: holding.sizes[i.name] - i.length for i in instances if i.sop_uid in sound}
         usual = Counter(change.values())
         return (found.counted if in_peace else frozenset()) | frozenset(
             i.sop_uid

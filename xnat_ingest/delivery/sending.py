@@ -158,5 +158,5 @@ class Sending:
     def tell(self, instances: Iterable[Instance], *, with_bytes: bool = True) -> None:
         """Progress: these instances are done; with_bytes when they did not travel just now."""
         members = list(instances)
-        size = sum(i.size for i in members) if with_bytes else 0
+        size = sum(i.length for i in members) if with_bytes else 0
         self._emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))

@@ -6,6 +6,8 @@ import struct
 from typing import BinaryIO
 
 UNDEFINED = 0xFFFFFFFF
+# Enough of a file to see its transfer syntax: only the preamble and two UIDs come before it.
+START = 512
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
@@ -25,9 +27,9 @@ class Watched:
         return data
 
 
-def sniff(stream: Watched) -> str:
-    """'part10' with the DICM mark, 'bare' when the first element looks like DICOM without it, else 'other'."""
-    start = stream.read(132)
+def sniff(start: bytes) -> str:
+    """What a file's first START bytes look like: 'part10' with the DICM mark, 'bare' when the first element looks like
+    DICOM without it, else 'other'."""
     if start[128:132] == b"DICM":
         return "part10"
     if len(start) < 8:

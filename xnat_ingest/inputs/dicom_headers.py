@@ -25,10 +25,13 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Instance, SetAside, SourceFile
+from xnat_ingest.core.model import INFLATED, Form, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.archive_kinds import kind_of
-from xnat_ingest.inputs.dicom_file import UNDEFINED, Watched, measure_pixels, sniff
+from xnat_ingest.inputs.deflated_header import PIXEL_TAGS, survey
+from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, Forward, NotWalkable, blocks_of, skip_meta
+from xnat_ingest.inputs.dicom_file import START, UNDEFINED, Watched, measure_pixels, sniff
+from xnat_ingest.inputs.outgoing import file_head
 
 _SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
@@ -48,9 +51,10 @@ _BASE_TAGS = (
     _ROWS,
     _PIXEL_URL,
 )
-_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_CHARACTER_SET = 0x00080005
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+# Of how many bytes a block is where no more than meta information is looked for.
+_LITTLE = 4096
 _NO_TAGS: Mapping[str, str] = {}
 # More than the standard allows: a scanner's or an anonymiser's odd UID is still one that XNAT takes.
 _UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -122,19 +126,28 @@ class _Header:
         self.file = file
         self.stream = Watched(stream)
         self.wanted = wanted
+        self.form: Form = "file"
+        self.data_bytes = 0  # of the data set as it is sent, where that is not as it lies in the file
         self.end = 0  # where the last element's value ends, by its own length
         self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
+        self.inflated_pixels: int | None = None  # bytes of the pixel data in a deflate stream
+        self.is_explicit = True
         self.saw_elements = False
         self.saw_uid = False
 
     def judge(self) -> Instance | SetAside:
-        kind = sniff(self.stream)
+        start = self.stream.read(START)
         self.stream.seek(0)
+        kind = sniff(start)
         if kind == "other":
             archive = kind_of(cast(BinaryIO, self.stream))
             return self._aside("nested-archive", f"a {archive} file") if archive else self._aside("not-dicom")
         try:
-            return self._instance(self._read(), kind)
+            if any(uid.encode() in start for uid in INFLATED) and self._names_deflated():
+                return self._instance(self._read_inflated(), kind)
+            return self._instance(self._read(cast(BinaryIO, self.stream)), kind)
+        except NotWalkable as error:
+            return self._aside("truncated", f"the data set {error}")
         except Exception as error:  # the library raises many types for a damaged file
             if isinstance(error, OSError) and error.errno:
                 raise
@@ -149,11 +162,25 @@ class _Header:
         cut = isinstance(error, EOFError | struct.error) or "No tag to read" in str(error) or "incomplete" in str(error)
         return self._aside("truncated" if cut else "unreadable", "the header cannot be read to its end")
 
-    def _read(self) -> pydicom.FileDataset:
+    def _names_deflated(self) -> bool:
+        syntax = skip_meta(Forward(blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
+        self.stream.seek(0)
+        return syntax in INFLATED
+
+    def _read_inflated(self) -> pydicom.FileDataset:
+        """What of a deflated data set was asked for. Reads it to its end: how long it is must be known."""
+        packed = Forward(blocks_of(cast(BinaryIO, self.stream)))
+        syntax = skip_meta(packed)
+        found = survey(packed.rest(), {_CHARACTER_SET, *_BASE_TAGS, *self.wanted.values()})
+        dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+        self.form, self.data_bytes, self.inflated_pixels = "inflated", found.length, found.pixel_bytes
+        return dataset
+
+    def _read(self, stream: BinaryIO) -> pydicom.FileDataset:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             tags: list[BaseTag | int] = [*_BASE_TAGS, *self.wanted.values()]
-            stream = cast(BinaryIO, self.stream)
             dataset = read_partial(stream, self._stop_at, force=True, specific_tags=tags)
         if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
             raise EOFError
@@ -161,27 +188,30 @@ class _Header:
 
     def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         """Called by the library at each element, its value next: notes where it ends, stops at pixel data."""
+        self.is_explicit = vr is not None  # the library's first call is a guess
         self.saw_elements = True
         self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
-        if tag in _PIXEL_TAGS:
+        if tag in PIXEL_TAGS:
             self.pixels = (vr, length)
             return True
-        # For a deflated file the library reads from a stream of its own, where these positions mean nothing.
+        # Of a deflated file the library sees another stream, where these positions mean nothing.
         self.end = self.stream.tell() + length if length != UNDEFINED else 0
         return False
 
     def _instance(self, dataset: pydicom.FileDataset, kind: str) -> Instance | SetAside:
-        syntax = _raw(dataset.file_meta, _TRANSFER_SYNTAX)
+        syntax = self._syntax(dataset, kind)
         sop_class, sop_uid = _raw(dataset, _SOP_CLASS), _raw(dataset, _SOP_UID)
         if _MEDIA_DIRECTORY in (sop_class, _raw(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
-        deflated = syntax == _DEFLATED
         size = self.file.size
         pixel_bytes, whole = 0, True
-        if not deflated and self.pixels:
+        if self.form == "inflated":
+            pixel_bytes = self.inflated_pixels or 0
+            whole = self.inflated_pixels is not None or _ROWS not in dataset or _PIXEL_URL in dataset
+        elif self.pixels:
             little_endian = dataset.original_encoding[1] is not False
             pixel_bytes, whole = measure_pixels(self.stream, self.pixels, size, little_endian)
-        elif not deflated:
+        else:
             whole = self.saw_elements and max(self.end, self.stream.tell()) <= size and not self.stream.cut
             whole = whole and (_ROWS not in dataset or _PIXEL_URL in dataset)  # an image without pixels lost them
         study_uid, series_uid = _raw(dataset, _STUDY_UID), _raw(dataset, _SERIES_UID)
@@ -194,6 +224,8 @@ class _Header:
             return self._aside("truncated", "the file ends before its data does")
         if lacking:
             return self._aside("no-uid", f"no valid {', '.join(lacking)}")
+        sent_syntax = INFLATED.get(syntax, syntax)
+        head = 0 if self.form == "file" else len(file_head(sop_class, sop_uid, sent_syntax))
         return Instance(
             path=self.file.path,
             size=size,
@@ -209,7 +241,27 @@ class _Header:
             transfer_syntax=intern(syntax),
             pixel_bytes=pixel_bytes,
             tags=self._tags(dataset),
+            form=self.form,
+            sent_size=head and head + self.data_bytes,
         )
+
+    def _syntax(self, dataset: pydicom.FileDataset, kind: str) -> str:
+        """The file's transfer syntax; where it names none, or not the one that it is in, that which it is in."""
+        named = _raw(dataset.file_meta, _TRANSFER_SYNTAX)
+        if self.form == "inflated":
+            return named
+        little_endian = dataset.original_encoding[1] is not False
+        actual = IMPLICIT if not self.is_explicit else EXPLICIT if little_endian else BIG_ENDIAN
+        is_wrong = not named or (named in (IMPLICIT, EXPLICIT) and named != actual)
+        if kind == "bare" or is_wrong:
+            self.form = "headed"
+            before = self.stream.tell()
+            self.stream.seek(0)
+            source = Forward(blocks_of(cast(BinaryIO, self.stream), _LITTLE))
+            skip_meta(source)
+            self.data_bytes = self.file.size - source.taken
+            self.stream.seek(before)
+        return actual if is_wrong else named
 
     def _tags(self, dataset: Dataset) -> Mapping[str, str]:
         if not self.wanted:

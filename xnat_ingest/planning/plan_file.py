@@ -16,7 +16,7 @@ from typing import Any
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import place, read_json, read_text, worst
-from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
+from xnat_ingest.core.model import INFLATED, Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.core.text import printable
 from xnat_ingest.planning.conflicts import Draft, mark_conflicts
 from xnat_ingest.planning.labels import BadLabel, is_project_id, legal
@@ -25,7 +25,7 @@ from xnat_ingest.planning.sessions import session_conflicts
 Stat = Callable[[str], tuple[int, int]]
 # Values of header elements that rules and labels looked at may name a patient; nothing reads them from a plan.
 _FIELDS = tuple(field.name for field in fields(Instance) if field.name != "tags")
-_NUMBERS = ("size", "mtime_ns", "pixel_bytes")
+_NUMBERS = ("size", "mtime_ns", "pixel_bytes", "sent_size")
 _EDIT = "edit the plan file: change labels, or take a session or some of its instances out"
 
 
@@ -98,7 +98,7 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
         raise UsageError(f"plan file {path}: {printable(entry['project'])!r} cannot be a project's id")
     # JSON knows one kind of number: 9912.0 is the whole number that a schema asks for.
     instances = tuple(
-        Instance(**{**one, "tags": {}} | {n: int(one[n]) for n in _NUMBERS}) for one in entry["instances"]
+        Instance(**{**one, "tags": {}} | {n: int(one.get(n, 0)) for n in _NUMBERS}) for one in entry["instances"]
     )
     label, folder = entry["label"], entry["folder"]
     _check_instances(f"plan file {path}: session {label}", entry["study_uid"], instances)
@@ -112,6 +112,8 @@ def _check_instances(what: str, study_uid: str, instances: tuple[Instance, ...])
     for instance in instances:
         if {"", ".", ".."} & set(instance.path.split("/")) or "\0" in instance.path:
             raise UsageError(f"{what}: {printable(instance.path)!r} is no path below ROOT")
+        if (instance.form == "inflated") != (instance.transfer_syntax in INFLATED) or not instance.transfer_syntax:
+            raise UsageError(f"{what}: {printable(instance.path)} was planned by another version; plan again")
         if instance.sop_uid in found:
             raise UsageError(f"{what}: two files have the SOPInstanceUID {instance.sop_uid}; keep one of them")
         found.add(instance.sop_uid)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.archive import ArchiveTransport
 from xnat_ingest.transports.dicom_receiver import Receiver, receiver_of
 from xnat_ingest.transports.gradual import GradualTransport
@@ -21,7 +22,7 @@ __all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "ask_receiv
 class Way:
     """What a transport is made of. timestamp: this run's own PREARC_TIMESTAMP; archive_format: auto is tar, since
     whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
-    prearchive; counted: told the bytes that C-STORE sends."""
+    prearchive; counted: told the bytes that C-STORE sends; rewrite: what changes objects on their way out."""
 
     rest: Rest | None
     source: Source
@@ -32,6 +33,7 @@ class Way:
     receiver: Receiver | None = None
     direct: bool = False
     counted: Callable[[int], None] = lambda _: None
+    rewrite: Rewrite | None = None
 
 
 def _c_store(way: Way) -> Transport:
@@ -39,7 +41,7 @@ def _c_store(way: Way) -> Transport:
 
     if way.receiver is None:
         raise UsageError("C-STORE needs a DICOM receiver: give --dicom-host HOST")
-    return CStore(way.receiver, way.source, way.part_size, way.workers, way.counted)
+    return CStore(way.receiver, way.source, way.part_size, way.workers, way.counted, rewrite=way.rewrite)
 
 
 def _archive(way: Way) -> Transport:
@@ -52,12 +54,13 @@ def _archive(way: Way) -> Transport:
         way.workers,
         zipped=way.archive_format == "zip",
         direct=way.direct,
+        rewrite=way.rewrite,
     )
 
 
 def _gradual(way: Way) -> Transport:
     assert way.rest is not None  # noqa: S101 - only C-STORE does without
-    return GradualTransport(way.rest, way.source, way.timestamp, direct=way.direct)
+    return GradualTransport(way.rest, way.source, way.timestamp, direct=way.direct, rewrite=way.rewrite)
 
 
 def ask_receiver(receiver: Receiver) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.bodies import ZIP_LIMIT, ZIP_MEMBERS, Part, TarBody, ZipBody, cut_in_order, cut_into_parts
 from xnat_ingest.transports.import_service import import_part
 from xnat_ingest.xnat.client import Rest
@@ -26,6 +27,7 @@ class ArchiveTransport:
         *,
         zipped: bool = False,
         direct: bool = False,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self._rest = rest
         self._source = source
@@ -34,6 +36,7 @@ class ArchiveTransport:
         self._workers = workers
         self._zipped = zipped
         self._direct = direct
+        self._rewrite = rewrite
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         in_order = any(self._source.in_order(i.path) for i in instances[:1])
@@ -54,7 +57,7 @@ class ArchiveTransport:
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
         # A part above the limit is one large instance.
         pack = ZipBody if self._zipped and part.bytes <= ZIP_LIMIT else TarBody
-        body = pack(self._source, part)
+        body = pack(self._source, part, self._rewrite)
         return import_part(
             self._rest,
             session,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from typing import BinaryIO
 
 from xnat_ingest.core.errors import SourceChanged
 from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
 
-BLOCK = 256 * 1024
 # Below this, one more request costs more than it gains.
 SMALLEST_PART = 16 * 1024**2
 # What a zip may hold, in bytes: Java reads no entry whose sizes are told in 64 bits unless it is above 4 GiB, and
@@ -37,7 +38,7 @@ class Part:
 
     @property
     def bytes(self) -> int:
-        return sum(i.size for i in self.instances)
+        return sum(i.length for i in self.instances)
 
 
 def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) -> list[Part]:
@@ -106,11 +107,30 @@ def change_since_scan(source: Source, instance: Instance) -> str:
     return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
 
 
-class _PartBody:
-    """What the bodies of a part share: its files, in blocks, so that memory does not grow with them."""
+def checked(blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
+    """The blocks of what is sent of an instance. Raises SourceChanged, before a byte too many, when they are not as
+    many as the plan has counted."""
+    left = instance.length
+    try:
+        for block in blocks:
+            left -= len(block)
+            if left < 0:
+                raise SourceChanged(instance.path, "the file became longer while it was sent", dirty=True)
+            yield block
+    except OSError as error:
+        raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
+    except NotWalkable as error:
+        raise SourceChanged(instance.path, f"the file changed: its data set {error}", dirty=True) from error
+    if left:
+        raise SourceChanged(instance.path, "the file became shorter while it was sent", dirty=True)
 
-    def __init__(self, source: Source, part: Part) -> None:
+
+class _PartBody:
+    """What the bodies of a part share: its instances, in blocks, so that memory does not grow with them."""
+
+    def __init__(self, source: Source, part: Part, rewrite: Rewrite | None = None) -> None:
         self._source = source
+        self._rewrite = rewrite
         self.part = part
 
     def _files(self, sent: Callable[[int], None]) -> Iterator[tuple[Instance, Iterator[bytes]]]:
@@ -121,32 +141,20 @@ class _PartBody:
         """
         for number, instance in enumerate(self.part.instances):
             self._check(instance, self.part.instances[number + 1 :])
-            with self._opened(instance) as stream:
-                yield instance, self._payload(stream, instance, sent)
+            with ExitStack() as opened:
+                yield instance, self._payload(self._opened(instance, opened), instance, sent)
             self._check(instance)
 
-    def _payload(self, stream: BinaryIO, instance: Instance, sent: Callable[[int], None]) -> Iterator[bytes]:
-        left = instance.size
-        while left:
-            block = self._block(stream, instance, left)
-            left -= len(block)
+    def _payload(self, blocks: Iterator[bytes], instance: Instance, sent: Callable[[int], None]) -> Iterator[bytes]:
+        for block in checked(blocks, instance):
             sent(len(block))
             yield block
 
-    def _opened(self, instance: Instance) -> BinaryIO:
+    def _opened(self, instance: Instance, opened: ExitStack) -> Iterator[bytes]:
         try:
-            return self._source.open(instance.path)
+            return opened.enter_context(Outgoing(self._source, instance, self._rewrite).open())
         except OSError as error:
             raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=False) from error
-
-    def _block(self, stream: BinaryIO, instance: Instance, left: int) -> bytes:
-        try:
-            block = stream.read(min(BLOCK, left))
-        except OSError as error:
-            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
-        if not block:
-            raise SourceChanged(instance.path, "the file became shorter while it was sent", dirty=True)
-        return block
 
     def _check(self, instance: Instance, following: Sequence[Instance] | None = None) -> None:
         """Raises SourceChanged; before a member is sent, with all of the following that have changed, too, so that
@@ -165,8 +173,8 @@ class TarBody(_PartBody):
 
     content_type = "application/x-tar"
 
-    def __init__(self, source: Source, part: Part) -> None:
-        super().__init__(source, part)
+    def __init__(self, source: Source, part: Part, rewrite: Rewrite | None = None) -> None:
+        super().__init__(source, part, rewrite)
         self.length = len(_END) + sum(map(_member_size, part.instances))
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
@@ -174,7 +182,7 @@ class TarBody(_PartBody):
         for instance, blocks in self._files(sent):
             yield _header(instance)
             yield from blocks
-            yield bytes(_padding(instance.size))
+            yield bytes(_padding(instance.length))
         yield _END
 
 
@@ -189,7 +197,7 @@ class ZipBody(_PartBody):
     length = None
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
-        """The body from its start. sent: told the bytes that are taken from files, not the fewer ones that travel."""
+        """The body from its start. sent: told the bytes that are packed, not the fewer ones that travel."""
         out = _Outlet()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=ZIP_LEVEL) as archive:
             for instance, blocks in self._files(sent):
@@ -202,12 +210,12 @@ class ZipBody(_PartBody):
 
 
 class FileBody(_PartBody):
-    """The file of a part's only instance, as it is."""
+    """A part's only instance, with nothing around it."""
 
     content_type = "application/dicom"
 
-    def __init__(self, source: Source, part: Part) -> None:
-        super().__init__(source, part)
+    def __init__(self, source: Source, part: Part, rewrite: Rewrite | None = None) -> None:
+        super().__init__(source, part, rewrite)
         self.length = part.bytes
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
@@ -244,15 +252,15 @@ def _encodable(name: str) -> str:
 
 def _header(instance: Instance) -> bytes:
     info = tarfile.TarInfo(instance.name)
-    info.size = instance.size
+    info.size = instance.length
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "backslashreplace")
 
 
 def _member_size(instance: Instance) -> int:
     """Bytes of a member in the body. A name beyond what a plain header holds takes a PAX header and its block."""
-    plain = len(instance.name) <= tarfile.LENGTH_NAME and instance.name.isascii() and instance.size < 8**11
+    plain = len(instance.name) <= tarfile.LENGTH_NAME and instance.name.isascii() and instance.length < 8**11
     header = tarfile.BLOCKSIZE if plain else len(_header(instance))
-    return header + instance.size + _padding(instance.size)
+    return header + instance.length + _padding(instance.length)
 
 
 def _padding(size: int) -> int:

@@ -6,24 +6,17 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
 
 from xnat_ingest.core.errors import IngestError, SourceChanged, Unreachable
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
-from xnat_ingest.transports.bodies import Part, change_since_scan, cut_in_order, cut_into_parts
+from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable, contradiction, skip_meta
+from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
+from xnat_ingest.transports.bodies import Part, change_since_scan, checked, cut_in_order, cut_into_parts
 from xnat_ingest.transports.dicom_association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
-from xnat_ingest.transports.dicom_dataset import (
-    DEFLATED,
-    Forward,
-    NotWalkable,
-    actual_syntax,
-    blocks_of,
-    contradiction,
-    even,
-    skip_meta,
-)
 from xnat_ingest.transports.dicom_messages import Context
 from xnat_ingest.transports.dicom_receiver import Receiver
 from xnat_ingest.transports.stamping import Stamp, Stamping, stamp_of
@@ -48,7 +41,10 @@ class CStore:
         part_size: int,
         workers: int,
         counted: Callable[[int], None] = lambda _: None,
+        *,
+        rewrite: Rewrite | None = None,
     ) -> None:
+        self._rewrite = rewrite
         self._receiver = receiver
         self._tls = tls_of(receiver)
         self._source = source
@@ -75,7 +71,7 @@ class CStore:
             self._counted(number)
             sent(number)
 
-        return _UnderWay(self._source, self._open, stamp, part, both).send()
+        return _UnderWay(self._source, self._open, stamp, part, both, self._rewrite).send()
 
     def check(self) -> str:
         return echo(self._receiver, self._tls)
@@ -112,7 +108,9 @@ class _UnderWay:
         stamp: Stamp | None,
         part: Part,
         sent: Callable[[int], None],
+        rewrite: Rewrite | None,
     ) -> None:
+        self._rewrite = rewrite
         self.taken: dict[str, Instance] = {}
         self.refused: dict[str, str] = {}
         self.notes: Counter[str] = Counter()
@@ -134,21 +132,12 @@ class _UnderWay:
             members = [(i, contexts[i.sop_uid]) for i in left if contexts[i.sop_uid] in batch]
             self._over_one_association(batch, members)
         taken = tuple(self.taken.values())
-        size = sum(i.size for i in taken)
+        size = sum(i.length for i in taken)
         return Receipt((), taken, size, self.refused, disturbed=self.disturbed, notes=self.notes)
 
     def _context(self, instance: Instance) -> Context | None:
         """SOP class and transfer syntax; None when the instance is refused for them."""
-        syntax = instance.transfer_syntax
-        if not syntax:
-            try:
-                with self._source.open(instance.path) as stream:
-                    start = Forward(blocks_of(stream, lambda _: None))
-                    skip_meta(start)
-                    syntax = actual_syntax(start)
-            except (OSError, NotWalkable) as error:
-                self.refused[instance.sop_uid] = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-                return None
+        syntax = instance.sent_syntax
         if not all(map(_UID.fullmatch, (instance.sop_class, instance.sop_uid, syntax))):
             self.refused[instance.sop_uid] = "has a UID that C-STORE cannot carry (64 characters at most)"
             return None
@@ -192,38 +181,31 @@ class _UnderWay:
 
     def _send_one(self, association: Association, instance: Instance, context: Context) -> None:
         stamping = Stamping(self._stamp, context[1]) if self._stamp else None
-        try:
-            stream = self._source.open(instance.path)
-        except OSError as error:
-            self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
-            return
-        with stream:
-            start = Forward(self._checked(blocks_of(stream, self._sent), instance))
+        with ExitStack() as opened:
+            try:
+                blocks = opened.enter_context(Outgoing(self._source, instance, self._rewrite).open())
+            except OSError as error:
+                self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
+                return
+            start = Forward(self._payload(blocks, instance))
             skip_meta(start)
             if why := contradiction(start, context[1]):
                 self.refused[instance.sop_uid] = f"its data set {why}: no receiver could read it"
                 return
-            blocks = stamping.blocks(start) if stamping else start.rest()
-            if context[1] in DEFLATED:
-                blocks = even(blocks)
-            status, comment = association.store(context, instance.sop_uid, blocks)
+            status, comment = association.store(
+                context, instance.sop_uid, stamping.blocks(start) if stamping else start.rest()
+            )
         self._judge(instance, status, comment)
         if instance.sop_uid in self.taken and stamping and stamping.replaced and self._stamp:
             self.notes[f"{self._stamp.keyword} replaced"] += 1
 
-    def _checked(self, blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
-        """A file's blocks. Raises SourceChanged before the last is sent when it is not what the scan saw."""
-        size = 0
-        try:
-            for block in blocks:
-                size += len(block)
-                yield block
-        except OSError as error:
-            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
+    def _payload(self, blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
+        """What is sent of an instance. Raises SourceChanged before its end when it is not what the scan saw."""
+        for block in checked(blocks, instance):
+            self._sent(len(block))
+            yield block
         if why := change_since_scan(self._source, instance):
             raise SourceChanged(instance.path, why, dirty=True)
-        if size != instance.size:
-            raise SourceChanged(instance.path, "the file's length is not what was scanned", dirty=True)
 
     def _judge(self, instance: Instance, status: int, comment: str) -> None:
         meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
@@ -244,7 +226,7 @@ def _cut_by_contexts(part: Part) -> Iterator[Part]:
     piece: list[Instance] = []
     contexts: set[Context] = set()
     for instance in part.instances:
-        context = (instance.sop_class, instance.transfer_syntax)
+        context = (instance.sop_class, instance.sent_syntax)
         if len(contexts | {context}) > MOST_CONTEXTS:
             yield Part(tuple(piece))
             piece, contexts = [], set()

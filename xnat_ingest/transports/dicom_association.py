@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import A_RELEASE
 
 from xnat_ingest.core.errors import IngestError, Refused, Unreachable, UsageError
 from xnat_ingest.core.text import printable
-from xnat_ingest.transports.dicom_dataset import IMPLICIT
+from xnat_ingest.inputs.dicom_dataset import IMPLICIT
 from xnat_ingest.transports.dicom_messages import (
     ANSWERED,
     COMMAND,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.bodies import FileBody, Part
 from xnat_ingest.transports.import_service import import_part
 from xnat_ingest.xnat.client import Rest
@@ -18,11 +19,14 @@ class GradualTransport:
 
     names_rows = True
 
-    def __init__(self, rest: Rest, source: Source, timestamp: str, *, direct: bool = False) -> None:
+    def __init__(
+        self, rest: Rest, source: Source, timestamp: str, *, direct: bool = False, rewrite: Rewrite | None = None
+    ) -> None:
         self._rest = rest
         self._source = source
         self._timestamp = timestamp
         self._direct = direct
+        self._rewrite = rewrite
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         """One instance each, series by series; those in a stream as they lie there."""
@@ -36,7 +40,7 @@ class GradualTransport:
             self._rest,
             session,
             part,
-            FileBody(self._source, part),
+            FileBody(self._source, part, self._rewrite),
             sent,
             handler="gradual-DICOM",
             timestamp=self._timestamp,

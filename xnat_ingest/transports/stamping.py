@@ -14,15 +14,11 @@ from dataclasses import dataclass
 from xnat_ingest.core import text as naming
 from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Session
-from xnat_ingest.transports.dicom_dataset import (
+from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
-    DEFLATED,
     Forward,
-    NotInflatable,
     NotWalkable,
     copy_value,
-    deflated,
-    inflated,
     is_explicit,
     read_head,
 )
@@ -83,16 +79,10 @@ class Stamping:
     def __init__(self, stamp: Stamp, syntax: str) -> None:
         self.replaced = False
         self._stamp = stamp
-        self._deflated = syntax in DEFLATED
         self._order = ">" if syntax == BIG_ENDIAN else "<"
 
     def blocks(self, source: Forward) -> Iterator[bytes]:
         """The bytes to send; the source stands at the data set. Raises NotWalkable."""
-        if self._deflated:
-            return deflated(self._walk(Forward(inflated(source.rest()))))
-        return self._walk(source)
-
-    def _walk(self, source: Forward) -> Iterator[bytes]:
         explicit = is_explicit(source)
         mine = self._stamp.encoded(explicit, self._order)
         placed = dropping = False
@@ -114,8 +104,6 @@ class Stamping:
                 if head.tag >= _PIXELS:
                     break
                 yield from value
-        except NotInflatable:
-            raise
         except NotWalkable:
             if dropping or not placed:
                 raise

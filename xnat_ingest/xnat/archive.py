@@ -14,7 +14,6 @@ from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import Rest
 from xnat_ingest.xnat.prearchive import StoredFile
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _DICOM = ("dicom", "secondary")
 # An address below a session's: /scans/SCAN/resources/RESOURCE/files/NAME, the name with the folders it lies in.
 _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/[^/]+$")
@@ -119,12 +118,10 @@ def in_row(rest: Rest, uri: str) -> Holding:
 def least_size(instance: Instance) -> int:
     """The fewest bytes that a whole copy of the instance can take on the server.
 
-    Anonymisation and re-encoding change headers and decompression enlarges, but nothing shrinks pixels. Where pixels
-    cannot be measured (none, or a deflated data set), half of the source must be there.
+    Anonymisation and re-encoding change headers and decompression enlarges, but nothing shrinks pixels. Where there
+    are none, half of what was sent must be there.
     """
-    if instance.pixel_bytes and instance.transfer_syntax != DEFLATED:
-        return instance.pixel_bytes
-    return instance.size // 2
+    return instance.pixel_bytes or instance.length // 2
 
 
 def compare(instances: Iterable[Instance], holding: Holding) -> Comparison:

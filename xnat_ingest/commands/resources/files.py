@@ -16,7 +16,7 @@ from xnat_ingest.core.errors import SourceChanged, UsageError
 from xnat_ingest.core.model import SetAside
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import FolderSource
-from xnat_ingest.inputs.dicom_file import Watched, sniff
+from xnat_ingest.inputs.dicom_file import START, sniff
 
 BLOCK = 256 * 1024
 # XNAT reads and writes the whole catalogue of a resource for every request, so small files travel together in a tar;
@@ -130,7 +130,7 @@ def dicom_among(files: Sequence[LocalFile]) -> list[LocalFile]:
     for file in files:
         try:
             with Path(file.path).open("rb") as stream:
-                if sniff(Watched(stream)) == "part10":
+                if sniff(stream.read(START)) == "part10":
                     found.append(file)
         except OSError:
             continue  # told when it is sent

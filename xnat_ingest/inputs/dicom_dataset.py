@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,10 +13,10 @@ IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 # A vendor's, implicit VR with pixels the other way round.
 IMPLICIT_VENDOR = "1.2.840.113619.5.2"
-# The three transfer syntaxes whose whole data set is a deflate stream.
-DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 _ITEM_GROUP = 0xFFFE
 _DELIMITERS = frozenset({0xE00D, 0xE0DD})
+_TRANSFER_SYNTAX = 0x00020010
+_LONGEST_UID = 128
 UNDEFINED = 0xFFFFFFFF
 # Value representations with a 16-bit length; all others, those to come included, have a 32-bit one (PS3.5, 7.1.2).
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -31,9 +31,13 @@ class NotInflatable(NotWalkable):
 
 
 class Forward:
-    """Blocks of bytes as a stream that can be looked at before it is taken. It never goes back, so any source does."""
+    """Blocks of bytes as a stream that can be looked at before it is taken. It never goes back, so any source does.
+
+    taken: how many bytes were taken, but for those of `rest`.
+    """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
+        self.taken = 0
         self._blocks = iter(blocks)
         self._held = b""
         self._at = 0  # what is before this place in the held bytes is taken
@@ -48,6 +52,7 @@ class Forward:
         """The next few bytes; fewer at the end."""
         data = self.peek(size)
         self._at += len(data)
+        self.taken += len(data)
         return data
 
     def copy(self, size: int) -> Iterator[bytes]:
@@ -67,24 +72,29 @@ class Forward:
         yield from self._blocks
 
 
-def blocks_of(stream: BinaryIO, note: Callable[[int], None]) -> Iterator[bytes]:
-    """A file in blocks. note: told the bytes of each; may raise to end it."""
-    while block := stream.read(BLOCK):
-        note(len(block))
+def blocks_of(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
+    """A file in blocks of this many bytes."""
+    while block := stream.read(size):
         yield block
 
 
-def skip_meta(source: Forward) -> None:
-    """Goes past preamble and file meta information: what follows is the data set.
+def skip_meta(source: Forward) -> str:
+    """Goes past preamble and file meta information: what follows is the data set. Returns the transfer syntax that it
+    names, "" when it names none.
 
     The meta elements are passed one by one, since their group length is wrong in some files and absent in others.
     """
     if source.peek(132)[128:] == b"DICM":
         source.take(132)
+    syntax = ""
     while source.peek(2) == b"\x02\x00":
         head = read_head(source, is_explicit(source), "<")
+        if head.tag == _TRANSFER_SYNTAX and head.length <= _LONGEST_UID:
+            syntax = source.take(head.length).decode("latin-1").strip(" \0")
+            continue
         for _ in source.copy(head.length):
             pass
+    return syntax
 
 
 def is_explicit(source: Forward) -> bool:
@@ -93,20 +103,13 @@ def is_explicit(source: Forward) -> bool:
     return len(vr) == 2 and vr.isalpha() and vr.isupper()
 
 
-def actual_syntax(source: Forward) -> str:
-    """The transfer syntax of a data set whose file names none, by its first element: group 8 in either byte order."""
-    if source.peek(1) == b"\0":
-        return BIG_ENDIAN
-    return EXPLICIT if is_explicit(source) else IMPLICIT
-
-
 def contradiction(source: Forward, syntax: str) -> str:
-    """How a data set is not encoded in its file's transfer syntax; "" when it is, or is deflated.
+    """How a data set is not encoded in its file's transfer syntax; "" when it is.
 
     Receivers go by the transfer syntax: some answer nothing at all, and wait, when it is wrong.
     """
     implicit = syntax in (IMPLICIT, IMPLICIT_VENDOR)
-    if syntax in DEFLATED or is_explicit(source) != implicit:
+    if is_explicit(source) != implicit:
         return ""
     names = ("explicit", "implicit") if implicit else ("implicit", "explicit")
     return "is encoded in {} VR, and its file says {}".format(*names)
@@ -176,22 +179,3 @@ def inflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
         raise NotInflatable("is not deflated as it says") from error
     if not engine.eof:
         raise NotInflatable("ends before its deflate stream does")
-
-
-def deflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """A raw deflate stream."""
-    engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    for block in blocks:
-        if packed := engine.compress(block):
-            yield packed
-    yield engine.flush()
-
-
-def even(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """What a deflate stream needs in a message: a null behind it when its length is odd (PS3.5, A.5)."""
-    total = 0
-    for block in blocks:
-        total += len(block)
-        yield block
-    if total % 2:
-        yield b"\0"
