@@ -141,7 +141,7 @@ def _experiment_table(
     rows = []
     for session in sessions:
         row = _experiment_row(site, session)
-        if site.settings.reality.unlisted and session.xsi_type not in site.settings.set_up_types:
+        if session.xsi_type not in site.settings.set_up_types:
             continue
         if is_a(session.xsi_type, root) and matches(row, request.query):
             row[key] = session.accession

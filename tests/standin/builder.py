@@ -109,7 +109,7 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
             found.setdefault((_number(site, facts, folder), facts.series_uid), {})[path] = facts
     if not found:
         raise BuildError("no DICOM files found in " + row.folder)
-    ids = _ids(site, {series: {facts.modality for facts in files.values()} for series, files in found.items()})
+    ids = _ids({series: {facts.modality for facts in files.values()} for series, files in found.items()})
     scans: dict[str, Scan] = {}
     study = row.study_uid
     for series, files in sorted(found.items(), key=lambda one: _in_order(one[0])):
@@ -137,15 +137,12 @@ def _in_order(series: tuple[str, str]) -> tuple[float, str, str]:
     return float(number) if number.isdigit() else float("inf"), number, uid
 
 
-def _ids(site: StandIn, modalities: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], str]:
+def _ids(modalities: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], str]:
     """The scan id of each series."""
     ids: dict[tuple[str, str], str] = {}
     counts: dict[tuple[str, str], int] = {}
     for number, uid in sorted(modalities):
         if sum(other == number for other, _ in modalities) == 1:
-            ids[number, uid] = number
-            continue
-        if not site.settings.reality.numbers and number not in ids.values():
             ids[number, uid] = number
             continue
         lead = next((one for one in LEADING if one in modalities[number, uid]), "OT")

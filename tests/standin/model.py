@@ -289,12 +289,8 @@ class Reality:
     """A data set without meta information is taken to be explicit little endian up to 1.9."""
     secondary: bool = False
     """A build moves what is no primary image to the resource ``secondary``."""
-    numbers: bool = False
-    """Each of several series of one number gets an id of its own from the first build on."""
     ids: bool = False
     """A scan's id is the series number as it stands, else the UID with underscores, and no matter for its folder."""
-    unlisted: bool = False
-    """Sessions of types that are not set up on the site appear in no listing."""
 
     @classmethod
     def here(cls) -> Reality:
