@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from xnat_ingest.core.errors import IngestError
 
@@ -26,21 +26,28 @@ def unsafe(name: str) -> str:
     return "" if all(parts) and "\0" not in name else "an empty name"
 
 
-@dataclass(slots=True)
 class Names:
     """Members' names as paths of a source: cleaned, and each once."""
 
-    taken: set[str]
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}  # path -> the last number that was put behind it
 
     def of(self, name: str) -> str:
         """Separators as everywhere; a second member of the same name gets a number, so that neither hides the other."""
         path = re.sub(r"/(?:\./)*/*", "/", name.replace("\\", "/").removeprefix("./"))
-        unique, number = path, 1
-        while unique in self.taken:
+        unique, number = path, self._last.get(path, 1)
+        while unique in self._last:
             number += 1
             unique = f"{path}#{number}"
-        self.taken.add(unique)
+        self._last[path] = number
+        self._last.setdefault(unique, 1)
         return unique
+
+
+def all_told(faults: Sequence[str]) -> str:
+    """The first of several sentences, and how many more there are: one damage can have many traces."""
+    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    return faults[0] + more
 
 
 class Bombs:

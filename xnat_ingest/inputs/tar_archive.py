@@ -13,7 +13,9 @@ from xnat_ingest.inputs.views import View
 
 # A tar's header is one block, and the long names before it; more than this at once is made to fill memory.
 _LONGEST_HEADER = 1 << 20
+_LARGEST_OCTAL = 8**11
 _BLOCK = 1 << 18
+_GET_ANEW = "get the archive anew"
 
 
 class TarSource(Archive):
@@ -45,7 +47,7 @@ class TarSource(Archive):
 def tar_members(stream: BinaryIO, archive: Path) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
     """Each member's path, and where its bytes lie: (offset, size); or why it is set aside. Ends with a SetAside of
     the archive itself when that is damaged: what follows there is lost, and nobody knows what it was."""
-    names, bombs = Names(set()), Bombs(archive.stat().st_size)
+    names, bombs = Names(), Bombs(archive.stat().st_size)
     try:
         with tarfile.open(fileobj=cast(BinaryIO, _Headers(stream)), mode="r:", ignore_zeros=False) as tar:
             behind = 0
@@ -54,10 +56,10 @@ def tar_members(stream: BinaryIO, archive: Path) -> Iterator[tuple[str, tuple[in
                 if info.size < 0 or tar.offset <= behind:
                     raise tarfile.ReadError("a member of negative size")  # the library would go in circles
                 behind = tar.offset
-                if info.isdir():
+                if info.isdir() and not info.size:
                     continue
                 path = names.of(info.name)
-                yield path, _judge_tar(path, info, bombs) or (info.offset_data, info.size)
+                yield path, _judge_tar(path, info, bombs, stream) or (info.offset_data, info.size)
             if why := _behind_last(stream, tar.offset):
                 yield archive.name, SetAside(archive.name, "truncated", why)
     except Exception as error:  # noqa: BLE001 - the library raises many types for a damaged file
@@ -97,14 +99,29 @@ class _Headers:
         return self._stream.read(size)
 
 
-def _judge_tar(path: str, info: tarfile.TarInfo, bombs: Bombs) -> SetAside | None:
+def _judge_tar(path: str, info: tarfile.TarInfo, bombs: Bombs, stream: BinaryIO) -> SetAside | None:
     if why := unsafe(path):
         return SetAside(path, "unsafe-name", why)
+    if info.isdir():
+        return SetAside(path, "unreadable", f"a folder that claims {info.size} bytes of its own; {_GET_ANEW}")
     if not info.isreg():
         return SetAside(path, "unsafe-name", "a link or a device, not a file")
     if info.issparse():
         return SetAside(path, "unreadable", "a sparse member")
+    if any(key == "size" or key.startswith("GNU.sparse.") for key in info.pax_headers) and _lies(info, stream):
+        return SetAside(path, "unreadable", f"its header and the extended one before it tell two sizes; {_GET_ANEW}")
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.size) else None
+
+
+def _lies(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
+    """Whether a member's own header has another size than the extended header before it, which the library takes.
+    A size that the own header's octal digits cannot hold stands in the extended one alone."""
+    at = stream.tell()
+    stream.seek(info.offset_data - tarfile.BLOCKSIZE)
+    field = stream.read(tarfile.BLOCKSIZE)[124:136]
+    stream.seek(at)
+    own = tarfile.nti(field)  # type: ignore[attr-defined]
+    return bool(own != info.size) and info.size < _LARGEST_OCTAL
 
 
 class Piece(View):

@@ -25,24 +25,25 @@ _BLOCK = 1 << 18
 
 class _Pass(View):
     """One reading of the unpacked stream; may be sought: forward by reading, backward within the backlog, or by
-    beginning anew."""
+    beginning anew. Holds a handle and the backlog from its first byte until it is released."""
 
     def __init__(self, source: StreamSource) -> None:
         super().__init__(sys.maxsize)  # nobody knows where it ends before it has been there
-        self._source = source
-        self._begin()
-
-    def _begin(self) -> None:
-        self._source.passes += 1
-        self._gzip = gzip.open(self._source.path, "rb")  # noqa: SIM115 - closed with this
+        self.source = source
+        self._gzip: gzip.GzipFile | None = None
         self._past = b""
         self._end = 0  # of what was read so far; the backlog is the last of it
+
+    def _begin(self) -> gzip.GzipFile:
+        self.release()
+        self.source.passes += 1
+        self._gzip = gzip.open(self.source.path, "rb")  # noqa: SIM115 - closed when released
+        return self._gzip
 
     def read(self, size: int | None = -1) -> bytes:
         size = self._wanted(size)
         if self._at < self._end - len(self._past):
-            self._gzip.close()
-            self._begin()
+            self.release()
         while self._end < self._at + size and self._more():
             pass
         start = self._at - (self._end - len(self._past))
@@ -53,7 +54,7 @@ class _Pass(View):
     def _more(self) -> bool:
         """Reads a block on; keeps what may be wanted again, and what has been sought but not read yet."""
         try:
-            block = self._gzip.read(_BLOCK)
+            block = (self._gzip or self._begin()).read(_BLOCK)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise OSError(5, "its archive is cut or damaged here") from error
         self._end += len(block)
@@ -61,9 +62,57 @@ class _Pass(View):
         self._past = (self._past + block)[-wanted:] if len(self._past) + len(block) > wanted else self._past + block
         return bool(block)
 
+    def release(self) -> None:
+        """Gives up handle and backlog; a later read begins anew."""
+        if self._gzip:
+            self._gzip.close()
+        self._gzip, self._past, self._end = None, b"", 0
+
     def close(self) -> None:
-        self._gzip.close()
+        self.release()
         super().close()
+
+
+class _Idle:
+    """Readings that nobody uses just now, of all streams of a run, the last one put here last."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._all: list[_Pass] = []
+        self._lock = threading.Lock()
+
+    def put(self, reading: _Pass) -> None:
+        with self._lock:
+            self._all.append(reading)
+            too_many = self._all[: -self._most]
+            del self._all[: -self._most]
+        for old in too_many:
+            old.release()
+
+    def take(self, reading: _Pass) -> None:
+        """Out again, if it still is here."""
+        with self._lock:
+            if reading in self._all:
+                self._all.remove(reading)
+
+    def nearest(self, source: StreamSource, offset: int) -> _Pass | None:
+        """The reading of the source that has come nearest to the offset without passing it, taken out. Those that
+        have all passed it are released: nobody needs them to go on."""
+        with self._lock:
+            own = [one for one in self._all if one.source is source]
+            before = [one for one in own if one.tell() <= offset]
+            gone = [max(before, key=lambda one: one.tell())] if before else own
+            self._all = [one for one in self._all if one not in gone]
+        if before:
+            return gone[0]
+        for old in gone:
+            old.release()
+        return None
+
+
+# A run may begin many streams that it does not read to their ends, as where rules leave their last members out.
+MOST_IDLE = 32
+_IDLE = _Idle(MOST_IDLE)
 
 
 class StreamSource(Archive):
@@ -75,23 +124,25 @@ class StreamSource(Archive):
         self.path = path
         self.passes = 0
         self._members: dict[str, tuple[int, int]] = {}
-        self._idle: list[_Pass] = []
-        self._lock = threading.Lock()
+        self._end = sys.maxsize  # of the last member, when they are known
 
     def files(self) -> Iterator[SourceFile | SetAside]:
         """In archive order: whoever opens a file while it is listed reads it in the same pass."""
         mtime = self.path.stat().st_mtime_ns
         reading = _Pass(self)
-        for path, member in tar_members(cast(BinaryIO, reading), self.path):
-            if isinstance(member, SetAside):
-                yield member
-                continue
-            self._members[path] = member
-            self.put_back(reading)
-            yield SourceFile(path, member[1], mtime)
-            with self._lock:
-                self._idle.remove(reading)
-        reading.close()
+        try:
+            for path, member in tar_members(cast(BinaryIO, reading), self.path):
+                if isinstance(member, SetAside):
+                    yield member
+                    continue
+                self._members[path] = member
+                _IDLE.put(reading)
+                yield SourceFile(path, member[1], mtime)
+                _IDLE.take(reading)
+        finally:
+            _IDLE.take(reading)
+            reading.close()
+        self._end = max((offset + size for offset, size in self._members.values()), default=0)
 
     def open(self, path: str) -> BinaryIO:
         offset, size = self._members[path]
@@ -101,21 +152,15 @@ class StreamSource(Archive):
         return self._members[path][1], self.path.stat().st_mtime_ns
 
     def nearest(self, offset: int) -> _Pass:
-        """The reading that has come nearest to the offset without passing it, taken out of the idle ones."""
-        with self._lock:
-            before = [one for one in self._idle if one.tell() <= offset]
-            if before:
-                found = max(before, key=lambda one: one.tell())
-                self._idle.remove(found)
-                return found
-            for old in self._idle:  # all have passed it: nobody needs them to go on
-                old.close()
-            self._idle.clear()
-        return _Pass(self)
+        """A reading that has not passed the offset, for one user at a time."""
+        return _IDLE.nearest(self, offset) or _Pass(self)
 
     def put_back(self, reading: _Pass) -> None:
-        with self._lock:
-            self._idle.append(reading)
+        """For the next user; one that has read all members is of no more use."""
+        if reading.tell() >= self._end:
+            reading.release()
+        else:
+            _IDLE.put(reading)
 
 
 class _Member(View):

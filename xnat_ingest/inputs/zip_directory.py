@@ -1,0 +1,290 @@
+"""A zip's directory, held against the members that it lists: what one of the two does not know is told, never lost.
+
+A zip says everything twice, in its directory at the end and in a header before each member, and readers believe the
+directory alone. One flipped bit there hides members from them.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from xnat_ingest.core.text import printable
+from xnat_ingest.inputs.archive_members import Damaged
+
+# Signature, version, flags, method, time, date, CRC, packed size, size, length of name, length of extra fields.
+_HEADER = struct.Struct("<4s5H3L2H")
+_HEADER_MARK = b"PK\x03\x04"
+_BEHIND_MARK = b"PK\x07\x08"
+_ENTRY_SIZE = 46
+_END = struct.Struct("<4s4H2LH")
+_END_MARK = b"PK\x05\x06"
+_END_64_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_LONGEST_COMMENT = 0xFFFF
+_ELSEWHERE = 0xFFFFFFFF  # the number stands in 64 bits in an extra field
+_COUNT_MODULUS = 1 << 16  # writers that know no 64-bit records let the count wrap
+_ZIP64 = 0x0001
+_ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x0008, 0x0800
+_PATCHED = 0x0020
+_KNOWN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_NO_ANSWER = "get the zip anew"
+
+
+@dataclass(frozen=True, slots=True)
+class ZipMember:
+    """A member as the directory lists it. start: where its packed bytes lie; unix_mode: 0 when it was not made on
+    Unix; fault: why its bytes are not to be had, "" when they are."""
+
+    name: str
+    start: int
+    packed: int
+    size: int
+    crc: int
+    method: int
+    unix_mode: int
+    fault: str
+
+    @property
+    def is_folder(self) -> bool:
+        return self.name.endswith(("/", "\\"))
+
+
+@dataclass(frozen=True, slots=True)
+class ZipDirectory:
+    """faults: what is wrong with the zip as a whole, a sentence each."""
+
+    members: tuple[ZipMember, ...]
+    faults: tuple[str, ...]
+
+
+def read_directory(stream: BinaryIO, size: int) -> ZipDirectory:
+    """stream: a whole zip of so many bytes. Raises Damaged, and OSError."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            entries, start = archive.infolist(), archive.start_dir
+            comment = archive.comment
+    except Exception as error:  # the library raises many types for a damaged file
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise Damaged("a zip that is cut or damaged: its directory cannot be read") from error
+    walk = _Walk(stream, start)
+    members = tuple(walk.members(entries))
+    faults = [*walk.faults, *_end_faults(stream, size, entries, start, comment)]
+    return ZipDirectory(members, tuple(faults))
+
+
+class _Walk:
+    """The zip from front to back: each member where the one before it ended, and nothing between them."""
+
+    def __init__(self, stream: BinaryIO, directory: int) -> None:
+        self._stream = stream
+        self._directory = directory
+        self._at = 0
+        self.faults: list[str] = []
+
+    def members(self, entries: Sequence[zipfile.ZipInfo]) -> Iterator[ZipMember]:
+        """In the order in which they lie."""
+        for entry in sorted(entries, key=lambda one: one.header_offset):
+            yield self._member(entry)
+        self._gap(self._directory)
+        if self._at > self._directory:
+            self.faults.append(f"the last member reaches into the directory; {_NO_ANSWER}")
+
+    def _member(self, entry: zipfile.ZipInfo) -> ZipMember:
+        offset = entry.header_offset
+        self._gap(offset)
+        local = _Local.read(self._stream, offset)
+        start = local.start if local else offset
+        fault = _own_fault(entry)
+        if offset < self._at:
+            fault = f"its bytes are another member's, too; {_NO_ANSWER}"
+        elif local is None:
+            fault = f"no member begins where the zip's directory says; {_NO_ANSWER}"
+        elif differing := local.differs(entry):
+            fault = f"the zip's directory and the member's own header name another {differing}; {_NO_ANSWER}"
+        end = start + entry.compress_size
+        if local and local.sizes_behind and not fault:
+            behind = self._sizes_behind(entry, end)
+            if behind == 0 and not local.has_sizes(entry):
+                fault = f"the sizes behind its data are not those of the zip's directory; {_NO_ANSWER}"
+            end += behind
+        self._at = max(self._at, end)
+        mode = entry.external_attr >> 16 if entry.create_system == 3 else 0  # 3: made on Unix
+        return ZipMember(
+            name=entry.filename,
+            start=start,
+            packed=entry.compress_size,
+            size=entry.file_size,
+            crc=entry.CRC,
+            method=entry.compress_type,
+            unix_mode=mode,
+            fault=fault,
+        )
+
+    def _gap(self, until: int) -> None:
+        """Notes what lies between what was read so far and the next thing that is known."""
+        if until <= self._at:
+            return
+        if self._at == 0:
+            self.faults.append(
+                f"{until} bytes lie before the first member that the zip's directory lists, as when two zips are "
+                "joined: what they hold is not read; give each zip on its own"
+            )
+            return
+        lost = _Local.read(self._stream, self._at)
+        what = f"a member named {printable(lost.text)} among them" if lost else "and nobody knows what they are"
+        self.faults.append(
+            f"{until - self._at} bytes at byte {self._at} are of no member that the zip's directory lists, {what}; "
+            f"{_NO_ANSWER}"
+        )
+
+    def _sizes_behind(self, entry: zipfile.ZipInfo, end: int) -> int:
+        """Bytes of the record behind a member's data that repeats its checksum and sizes; 0 when none is there."""
+        self._stream.seek(end)
+        found = self._stream.read(24)
+        for form in ("<3L", "<L2Q"):
+            try:
+                record = struct.pack(form, entry.CRC, entry.compress_size, entry.file_size)
+            except struct.error:  # too large for 32 bits
+                continue
+            for mark in (_BEHIND_MARK, b""):
+                if found.startswith(mark + record):
+                    return len(mark + record)
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """A member's own header. start: of the data behind it."""
+
+    name: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    start: int
+
+    @classmethod
+    def read(cls, stream: BinaryIO, offset: int) -> _Local | None:
+        stream.seek(offset)
+        head = stream.read(_HEADER.size)
+        if len(head) < _HEADER.size or not head.startswith(_HEADER_MARK):
+            return None
+        _, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _HEADER.unpack(head)
+        rest = stream.read(name_length + extra_length)
+        if len(rest) < name_length + extra_length:
+            return None
+        if _ELSEWHERE in (packed, size):
+            size, packed = _sizes_64(rest[name_length:], size, packed)
+        return cls(rest[:name_length], flags, method, crc, packed, size, offset + len(head) + len(rest))
+
+    @property
+    def text(self) -> str:
+        return self.name.decode("utf-8", "replace")
+
+    @property
+    def sizes_behind(self) -> bool:
+        return bool(self.flags & _SIZES_BEHIND)
+
+    def has_sizes(self, entry: zipfile.ZipInfo) -> bool:
+        return (self.crc, self.packed, self.size) == (entry.CRC, entry.compress_size, entry.file_size)
+
+    def differs(self, entry: zipfile.ZipInfo) -> str:
+        """What the directory says otherwise, "" for nothing. What stands behind the data may be 0 here."""
+        unknown = (0, _ELSEWHERE) if self.sizes_behind else ()
+        utf8 = entry.flag_bits & _UTF8
+        if self.name != entry.orig_filename.encode("utf-8" if utf8 else "cp437"):
+            return "name"
+        if not self.name.isascii() and (self.flags ^ entry.flag_bits) & _UTF8:
+            return "way to write the name"
+        if self.method != entry.compress_type:
+            return "way of packing"
+        if (self.flags ^ entry.flag_bits) & _ENCRYPTED:
+            return "encryption"
+        if self.crc != entry.CRC and self.crc not in unknown:
+            return "checksum"
+        sizes = ((self.packed, entry.compress_size), (self.size, entry.file_size))
+        return "size" if any(own != listed and own not in unknown for own, listed in sizes) else ""
+
+
+def _sizes_64(extra: bytes, size: int, packed: int) -> tuple[int, int]:
+    """The sizes that stand in 64 bits, (size, packed); those that do not stay as they are."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == _ZIP64:
+            numbers = list(struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4))
+            size = numbers.pop(0) if size == _ELSEWHERE and numbers else size
+            packed = numbers.pop(0) if packed == _ELSEWHERE and numbers else packed
+            return size, packed
+        at += 4 + length
+    return size, packed
+
+
+def _own_fault(entry: zipfile.ZipInfo) -> str:
+    """What is wrong with an entry of the directory by itself, "" for nothing."""
+    if entry.flag_bits & _ENCRYPTED:
+        return "encrypted; unpack it with its password first"
+    if entry.compress_type not in _KNOWN_PACKING or entry.flag_bits & _PATCHED:
+        return f"packed by method {entry.compress_type}, which is not known here"
+    if entry.volume not in (0, 0xFFFF):
+        return "it lies in another file of a split zip; join them first"
+    if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
+        return f"stored as it is, and yet of two sizes; {_NO_ANSWER}"
+    if entry.file_size == 0 and entry.CRC:
+        return f"empty by its size, but with a checksum of something; {_NO_ANSWER}"
+    if entry.filename.endswith(("/", "\\")) and entry.file_size:
+        return f"named like a folder, but it holds {entry.file_size} bytes; unpack the zip, and name the folder instead"
+    return ""
+
+
+def _end_faults(
+    stream: BinaryIO, size: int, entries: Sequence[zipfile.ZipInfo], start: int, comment: bytes
+) -> Iterator[str]:
+    """What the record at the zip's end has against its directory, and what lies behind it."""
+    at = max(0, size - _END.size - _LONGEST_COMMENT)
+    stream.seek(at)
+    tail = stream.read()
+    found = tail.rfind(_END_MARK)
+    if found < 0 or len(tail) - found < _END.size:
+        yield f"the record at the zip's end cannot be read; {_NO_ANSWER}"
+        return
+    _, disk, first_disk, here, count, length, offset, _ = _END.unpack_from(tail, found)
+    modulus = _COUNT_MODULUS
+    if numbers := _end_64(stream, at + found):
+        disk, first_disk, here, count, length, offset = numbers
+        modulus = 0
+    if (count - len(entries)) % modulus if modulus else count != len(entries):
+        yield f"the zip's directory lists {len(entries)} members, and should list {count}; {_NO_ANSWER}"
+    elif here != count or disk != first_disk:
+        yield "the zip is one part of several; join them first"
+    listed = sum(_ENTRY_SIZE + len(_raw_name(one)) + len(one.extra) + len(one.comment) for one in entries)
+    if listed != length:
+        yield f"the zip's directory takes {listed} bytes, and should take {length}; {_NO_ANSWER}"
+    if offset != start:
+        yield f"the zip's directory lies at byte {start}, and should lie at {offset}; {_NO_ANSWER}"
+    behind = tail[found + _END.size + len(comment) :]
+    if any(behind):
+        yield f"{len(behind)} bytes lie behind the end of the zip: what they hold is not read"
+
+
+def _end_64(stream: BinaryIO, end: int) -> tuple[int, int, int, int, int, int] | None:
+    """The numbers of the end record in 64 bits: (disk, disk of the directory, members here, members, bytes and place
+    of the directory); None when there is no such record. end: where the plain one begins."""
+    if end < _END_64_LOCATOR.size + _END_64.size:
+        return None
+    stream.seek(end - _END_64_LOCATOR.size - _END_64.size)
+    both = stream.read(_END_64.size + _END_64_LOCATOR.size)
+    if both[_END_64.size :][:4] != b"PK\x06\x07" or both[:4] != b"PK\x06\x06":
+        return None
+    _, _, _, _, disk, first_disk, here, count, length, offset = _END_64.unpack_from(both)
+    return disk, first_disk, here, count, length, offset
+
+
+def _raw_name(entry: zipfile.ZipInfo) -> bytes:
+    return entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
