@@ -35,7 +35,7 @@ def main() -> int:
         environ = {**os.environ, "XNAT_HOST": site.url, "XNAT_USER": "demo", "XNAT_PASS": password}
         for run, title in enumerate(("The upload", "The same command again: nothing is sent twice"), 1):
             words = ["upload", str(HOME / "dicom"), "-P", "DEMO", "--config", str(config)]
-            words += ["--report", str(HOME / f"report-{run}.json")]
+            words += ["--report", str(HOME / f"report-{run}.json"), "--html", str(HOME / f"report-{run}.html")]
             print(f"== {title}\n$ xnat-ingest {' '.join(words)}", flush=True)
             code = subprocess.run([sys.executable, "-m", "xnat_ingest", *words], env=environ).returncode
             print(flush=True)

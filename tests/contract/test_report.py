@@ -52,7 +52,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_document_has_the_keys_of_the_contract() -> None:
-    """Added to, never changed: `folder` and `unproven` are this program's own."""
+    """Added to, never changed: `began`, `folder` and `unproven` are this program's own."""
     problem = Problem("stale-row", "a row is left", ("e2",))
     verdict = replace(outcome(E2, "missing").verdict, problems=(problem,), uri="/prearchive/x")
     made = document(result_of(OK, Outcome(E2, verdict, 1.23456, 2), code=3, problems=(problem,)))
@@ -60,7 +60,7 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert (made["schema"], made["tool"]) == (1, {"name": "xnat-ingest-container", "version": __version__})
     assert set(made["totals"]) == set(f"{TOTALS} {TRAFFIC}".split())
     first, second = made["sessions"]
-    assert set(first) == {*SESSION.split(), "folder", "unproven"}
+    assert set(first) == {*SESSION.split(), "began", "folder", "unproven"}
     assert [set(scan) for scan in first["scans"]] == [set(SCAN.split())]
     assert made["set_aside"][0] == {"path": "aside0", "reason": "not-dicom", "detail": ""}
     assert made["problems"] == [{"kind": "stale-row", "detail": "a row is left", "sessions": ["e2"]}]

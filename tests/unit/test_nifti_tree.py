@@ -126,7 +126,10 @@ def test_deeper_folders_are_part_of_the_scan(tmp_path: Path) -> None:
 @pytest.mark.parametrize("zipped", [False, True])
 def test_images(tmp_path: Path, version: int, order: str, zipped: bool) -> None:
     content = image(version=version, order=order)
-    put(tmp_path / "a" / "b" / "c" / ("i.nii.gz" if zipped else "i.NII"), gzip.compress(content, mtime=0) if zipped else content)
+    put(
+        tmp_path / "a" / "b" / "c" / ("i.nii.gz" if zipped else "i.NII"),
+        gzip.compress(content, mtime=0) if zipped else content,
+    )
     assert planned(tmp_path).as_plan("P").planned == 1
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from xnat_ingest.cli import container, nifti, prearchive, resource, upload
+from xnat_ingest.cli import container, nifti, prearchive, reports, resource, upload
 from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import unheard
@@ -74,6 +74,8 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
         return prearchive.prearchive(given, environ)
     if command == "resource":
         return resource.resource(given, environ)
+    if command == "report":
+        return reports.reports(given)
     if command == "nifti":
         return nifti.nifti(given, environ)
     if command == "dicomUpload":

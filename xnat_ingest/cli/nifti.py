@@ -42,8 +42,9 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         together=given["one_resource"],
         overwrite=given["overwrite"],
     )
-    if settings.report:
-        check_writable(settings.report, "--report")
+    for name in ("report", "html", "junit"):
+        if path := getattr(settings, name):
+            check_writable(path, f"--{name}")
     face = report.make_face(settings)
     stop = Stop()
     run = NiftiRun(given["root"], settings, choices, face.emit, stop)
@@ -60,4 +61,4 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     if settings.dry_run:
         for line in tree_lines(run):
             print(line)
-    return finish(result, settings, face, 0o644 if launch else 0o600)
+    return finish(result, settings, face, 0o644 if launch else 0o600, environ)

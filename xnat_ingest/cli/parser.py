@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from xnat_ingest.cli import container, nifti, prearchive, resource, upload
+from xnat_ingest.cli import container, nifti, prearchive, reports, resource, upload
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import EXIT_MEANING, UsageError
 from xnat_ingest.core.text import nearest
@@ -22,6 +22,7 @@ COMMANDS = {
     "command": "XNAT's container-service command: show, check, register (run is what its command line calls)",
     "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
     "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
+    "report": "a saved report as a page for people (show)",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
 
@@ -32,6 +33,7 @@ WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "nifti": nifti.add_words,
     "presets": upload.add_presets_words,
     "prearchive": prearchive.add_words,
+    "report": reports.add_words,
     "resource": resource.add_words,
     "dicomUpload": upload.add_drop_in_words,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,8 +15,12 @@ from xnat_ingest.core.errors import Exit, IngestError
 if TYPE_CHECKING:
     from xnat_ingest.core.model import Result
     from xnat_ingest.core.stop import Stop
+    from xnat_ingest.inputs import Source
     from xnat_ingest.report import Face
     from xnat_ingest.settings.options import Settings
+
+# Sessions whose series are drawn on the page: a contact sheet of thousands helps nobody.
+MOST_SHEETS = 100
 
 
 def catch_signals(stop: Stop) -> None:
@@ -37,21 +42,71 @@ def unheard(error: OSError) -> int:
     return int(Exit.FAILED)
 
 
-def finish(result: Result, settings: Settings, face: Face, mode: int) -> int:
-    """Writes the report file and tells the result. mode: the report's permissions. Returns the exit code."""
-    from xnat_ingest import report
+def finish(
+    result: Result,
+    settings: Settings,
+    face: Face,
+    mode: int,
+    environ: Mapping[str, str],
+    source: Source | None = None,
+) -> int:
+    """Writes the report in its forms and tells the result.
 
-    written = ""
+    mode: the files' permissions.
+    source: where the pictures of the page are drawn from; without one there are none.
+    Returns the exit code.
+    """
+    written = []
+    for path, write in _files(result, settings, mode, source):
+        try:
+            write()
+            written.append(path)
+        except IngestError as error:
+            # The last line tells the code that the process ends with, and no file that is not there.
+            print(f"xnat-ingest: {error}", file=sys.stderr)
+            result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
     try:
-        if settings.report:
-            report.write(settings.report, result, mode=mode)
-            written = settings.report
-    except IngestError as error:
-        # The last line tells the code that the process ends with, and no report that is not there.
-        print(f"xnat-ingest: {error}", file=sys.stderr)
-        result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
-    try:
-        face.end(result, written)
+        if environ.get("GITHUB_ACTIONS") == "true":
+            _tell_github(result, environ)
+        face.end(result, ", ".join(written))
     except OSError as error:
         return max(result.exit_code, unheard(error))
     return result.exit_code
+
+
+def _files(
+    result: Result, settings: Settings, mode: int, source: Source | None
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each file that was asked for, and how it is written."""
+    from xnat_ingest import report
+
+    if settings.report:
+        yield settings.report, lambda: report.write(settings.report, result, mode=mode)
+    if settings.html:
+        from xnat_ingest.report.html import write_html
+
+        pictures = _pictures(result, source) if source and not settings.no_thumbnails else {}
+        yield settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
+    if settings.junit:
+        from xnat_ingest.report.junit import write_junit
+
+        yield settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
+
+
+def _pictures(result: Result, source: Source) -> Mapping[str, str]:
+    from xnat_ingest.inputs.thumbnail import thumbnails
+
+    sessions = result.plan.sessions[:MOST_SHEETS]
+    return thumbnails(source, (instance for session in sessions for instance in session.instances))
+
+
+def _tell_github(result: Result, environ: Mapping[str, str]) -> None:
+    """Annotations and the step's summary. Raises OSError."""
+    from xnat_ingest import report
+    from xnat_ingest.report.github import workflow_commands, write_summary
+
+    document = report.document(result)
+    for line in workflow_commands(document):
+        print(line)
+    if path := environ.get("GITHUB_STEP_SUMMARY"):
+        write_summary(path, document)

@@ -56,8 +56,9 @@ def tree(
 
     if settings.dry_run:
         command = "plan"
-    if settings.report:
-        check_writable(settings.report, "--report")
+    for name in ("report", "html", "junit"):
+        if path := getattr(settings, name):
+            check_writable(path, f"--{name}")
     face = report.make_face(settings)
     stop = Stop()
     run = Run(command, root, settings, face.emit, stop)
@@ -77,7 +78,7 @@ def tree(
         face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
-    return finish(result, settings, face, 0o644 if launch else 0o600)
+    return finish(result, settings, face, 0o644 if launch else 0o600, environ, run.planning.source)
 
 
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:

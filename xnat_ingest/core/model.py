@@ -34,6 +34,11 @@ NOTES = frozenset(
 )
 
 
+def is_note(reason: str) -> bool:
+    """Whether files set aside for this reason leave the run a success."""
+    return reason.partition(":")[0] in NOTES
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file below ROOT. path: relative, '/'-separated, undecodable bytes as surrogates; size in bytes."""
@@ -53,7 +58,7 @@ class SetAside:
 
     @property
     def is_problem(self) -> bool:
-        return self.reason.partition(":")[0] not in NOTES
+        return not is_note(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +193,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One session's end: its plan, its verdict, what it took. seconds: wall time; attempts: part bodies sent."""
+    """One session's end: its plan, its verdict, what it took.
+
+    began: seconds after the run began; seconds: wall time; attempts: part bodies sent.
+    """
 
     session: Session
     verdict: Verdict
     seconds: float = 0.0
     attempts: int = 0
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ class Run:
             problem = Problem("bug", f"{session.title}: {type(error).__name__}", (session.label,))
             failed = {i.sop_uid: "a bug in this program" for i in session.instances}
             verdict = Verdict("failed", failed=failed, problems=(problem,), cause=error)
-        return self._done(Outcome(session, verdict, time.monotonic() - begun, attempts))
+        return self._done(Outcome(session, verdict, time.monotonic() - begun, attempts, begun - self._clock))
 
     def _done(self, outcome: Outcome) -> Outcome:
         session, verdict = outcome.session, outcome.verdict

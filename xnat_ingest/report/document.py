@@ -67,6 +67,7 @@ def _session(outcome: Outcome, command: str) -> dict[str, Any]:
         "missing": sorted(verdict.missing),
         "unproven": [] if command == "plan" else _unproven(outcome),
         "problems": [_problem(problem) for problem in verdict.problems],
+        "began": round(outcome.began, 3),
         "seconds": round(outcome.seconds, 3),
     }
 

@@ -238,6 +238,15 @@ class Settings:
     dicom_tls_key: str = option("", "its key, PEM", metavar="FILE", group=DICOM, commands=PROJECT)
 
     report: str = option("", "write the report here, JSON", metavar="FILE", group=OUTPUT, commands=IMAGES)
+    html: str = option(
+        "", "write the report here as a page for people, HTML", metavar="FILE", group=OUTPUT, commands=IMAGES
+    )
+    no_thumbnails: bool = option(
+        False, "draw no pictures of series on the page", parse=switch, group=OUTPUT, commands=IMAGES
+    )
+    junit: str = option(
+        "", "write the report here as JUnit XML, for CI systems", metavar="FILE", group=OUTPUT, commands=IMAGES
+    )
     log_format: str = option(
         "text", "text, or json: JSON lines on stderr", parse=OneOf(("text", "json")), group=OUTPUT, commands=IMAGES
     )

@@ -1,0 +1,72 @@
+"""The report as JUnit XML, which CI systems show: a test case for each session, and one for the files set aside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from xnat_ingest.core.atomic_file import replacing
+from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.model import is_note
+from xnat_ingest.report.html import needs_care
+
+# Instances of one session that are named; the JSON report has them all.
+SHOWN = 20
+# What XML 1.0 cannot hold at all.
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write_junit(path: str, report: Mapping[str, Any], *, mode: int = 0o600) -> None:
+    """The file, complete or not at all. report: as the JSON file. Raises IngestError."""
+    try:
+        with replacing(path, mode) as stream:
+            stream.write('<?xml version="1.0" encoding="UTF-8"?>\n')
+            stream.write(ET.tostring(_suite(report), encoding="unicode"))
+            stream.write("\n")
+    except OSError as error:
+        raise IngestError(f"the JUnit file could not be written to {path}: {error.strerror}") from error
+
+
+def _suite(report: Mapping[str, Any]) -> ET.Element:
+    cases = [_session(one, report["command"]) for one in report["sessions"]]
+    aside = [one for one in report["set_aside"] if not is_note(one["reason"])]
+    cases.append(_case(report["project"], "files set aside", 0.0))
+    if aside:
+        text = "\n".join(f"{one['path']}: {one['reason']} {one['detail']}".rstrip() for one in aside[:SHOWN])
+        _fail(cases[-1], f"{len(aside)} files have a problem", text)
+    failures = sum(case.find("failure") is not None for case in cases)
+    numbers = {"tests": str(len(cases)), "failures": str(failures), "time": str(report["totals"].get("seconds", 0))}
+    suite = ET.Element("testsuite", {"name": f"xnat-ingest {report['command']}", **numbers})
+    suite.extend(cases)
+    suites = ET.Element("testsuites", numbers)
+    suites.append(suite)
+    return suites
+
+
+def _session(session: Mapping[str, Any], command: str) -> ET.Element:
+    case = _case(f"{session['project']}.{session['subject']}", session["label"], session["seconds"])
+    if needs_care(session, command):
+        problems = [one["detail"] for one in session["problems"]]
+        instances = [f"{one['path']}: {one['state']}, {one['why']}" for one in session["unproven"][:SHOWN]]
+        _fail(
+            case,
+            f"{session['verdict']}: {len(session['unproven'])} instances are not proven",
+            "\n".join(problems + instances),
+        )
+    elif session["verdict"] == "skipped":
+        ET.SubElement(case, "skipped")
+    return case
+
+
+def _case(classname: str, name: str, seconds: float) -> ET.Element:
+    return ET.Element("testcase", {"classname": _xml(classname), "name": _xml(name), "time": str(seconds)})
+
+
+def _fail(case: ET.Element, message: str, text: str) -> None:
+    ET.SubElement(case, "failure", {"message": _xml(message)}).text = _xml(text)
+
+
+def _xml(text: str) -> str:
+    return _ILLEGAL.sub("?", text)
