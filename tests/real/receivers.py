@@ -25,7 +25,13 @@ from typing import Any, TypeVar
 
 from tests.real.clients import NotInstalledError
 
-PACKAGES = {"Orthanc": "orthanc", "storescp": "dcmtk"}
+PACKAGES = {
+    "Orthanc": "orthanc",
+    "storescp": "dcmtk",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "npm": "npm",
+}
 STARTING = 20.0
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -33,7 +39,7 @@ T = TypeVar("T")
 
 
 def program(name: str) -> str:
-    """Where a receiver is; root installs what is not there."""
+    """Where a program of Debian's is; root installs what is not there."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     if not shutil.which(name, path=path) and os.geteuid() == 0:
         for words in (["update", "-q"], ["install", "-qy", "--no-install-recommends", PACKAGES[name]]):

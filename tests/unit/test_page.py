@@ -120,7 +120,7 @@ def test_what_is_wrong_comes_first_with_what_to_do() -> None:
     made = report(session(verdict="conflict", unproven=10, problems=[problem]), session("007_post"), code=3)
     made["problems"].append(remark)
     shown = seen(made)
-    assert "10 of 20 instances are on the server; 1 of 2 sessions need somebody" in shown
+    assert "10 of 20 instances are on the server; 1 of 2 sessions need attention" in shown
     order = ["What is wrong", "two-studies", "Split the folder", "Remarks", "rule-unused", "Timeline", "Sessions"]
     assert [shown.index(word) for word in order] == sorted(shown.index(word) for word in order)
 
@@ -231,7 +231,7 @@ def test_annotations_are_one_line_each() -> None:
     assert lines == ["::error title=a%2Cb%3Ac conflict::two%0A::error::studies 100%25%0D"]
 
 
-def test_the_steps_summary_begins_with_what_needs_somebody(tmp_path: Path) -> None:
+def test_the_steps_summary_begins_with_what_needs_attention(tmp_path: Path) -> None:
     path = tmp_path / "summary.md"
     path.write_text("before\n")
     write_summary(str(path), report(session("fine"), session("b|<b>*", "missing", 2), code=3))

@@ -98,7 +98,7 @@ class JsonFace:
 
 
 class TextFace:
-    """Lines for people; on a terminal, one live line per session in flight. brief: only what needs somebody, and a
+    """Lines for people; on a terminal, one live line per session in flight. brief: only what needs attention, and a
     sign of life now and then."""
 
     def __init__(self, log: Stream, out: TextIO, verbosity: int = 0, *, brief: bool = False) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xnat_ingest.report.html import needs_care
+from xnat_ingest.report.html import needs_attention
 
 # GitHub shows ten annotations of each kind in a step.
 SHOWN = 10
@@ -14,8 +14,8 @@ SHOWN_SESSIONS = 200
 
 
 def workflow_commands(report: Mapping[str, Any]) -> Iterator[str]:
-    """Workflow commands, one for each session that needs somebody and for each problem of no session."""
-    care = [one for one in report["sessions"] if needs_care(one, report["command"])]
+    """Workflow commands, one for each session that needs attention and for each problem of no session."""
+    care = [one for one in report["sessions"] if needs_attention(one, report["command"])]
     for session in care[:SHOWN]:
         why = "; ".join(one["detail"] for one in session["problems"]) or f"{len(session['unproven'])} not proven"
         yield f"::error title={_property(session['label'])} {session['verdict']}::{_data(why)}"
@@ -40,7 +40,7 @@ def _summary(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "| session | subject | verdict | instances | not proven |"
     yield "|---|---|---|---:|---:|"
-    ordered = sorted(report["sessions"], key=lambda one: not needs_care(one, report["command"]))
+    ordered = sorted(report["sessions"], key=lambda one: not needs_attention(one, report["command"]))
     for one in ordered[:SHOWN_SESSIONS]:
         cells = (one["label"], one["subject"], one["verdict"], str(one["instances"]), str(len(one["unproven"])))
         yield f"| {' | '.join(map(_cell, cells))} |"

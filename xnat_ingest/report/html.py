@@ -88,17 +88,17 @@ def _tone(report: Report) -> str:
 
 def _headline(report: Report) -> str:
     totals, command = report["totals"], report["command"]
-    care = sum(needs_care(one, command) for one in report["sessions"])
+    care = sum(needs_attention(one, command) for one in report["sessions"])
     if command == "plan":
         return f"{totals['planned']} instances in {len(report['sessions'])} sessions would be sent"
     seen = totals["verified"] + totals["counted"]
     if report["exit_code"] == Exit.OK:
         return f"All {seen} instances are on the server" if totals["planned"] else "Nothing was to be sent"
-    where = f"; {care} of {len(report['sessions'])} sessions need somebody" if care else ""
+    where = f"; {care} of {len(report['sessions'])} sessions need attention" if care else ""
     return f"{seen} of {totals['planned']} instances are on the server{where}"
 
 
-def needs_care(session: Report, command: str) -> bool:
+def needs_attention(session: Report, command: str) -> bool:
     """Whether somebody has to do something about this session."""
     fine = ("verified", "counted", "skipped", *(("unverified",) if command == "plan" else ()))
     return session["verdict"] not in fine
@@ -135,8 +135,8 @@ def _link(server: str, path: str, text: str) -> str:
 
 
 def _wrong(report: Report) -> str:
-    """What needs somebody, grouped by its kind, and then remarks on sessions that are fine."""
-    care = {one["label"] for one in report["sessions"] if needs_care(one, report["command"])}
+    """What needs attention, grouped by its kind, and then remarks on sessions that are fine."""
+    care = {one["label"] for one in report["sessions"] if needs_attention(one, report["command"])}
     serious = [p for p in report["problems"] if care.intersection(p["sessions"]) or p["kind"] in RUN_KINDS]
     wrong = "".join((*_problem_cards(serious), *_reason_cards(report["set_aside"])))
     remarks = "".join(_problem_cards([one for one in report["problems"] if one not in serious]))
@@ -231,7 +231,7 @@ def _session(at: int, session: Report, server: str) -> str:
     seen = counts["verified"] + counts["counted"]
     word, label = session["verdict"], session["label"]
     title = f"{session['subject']} / {label}"
-    care = int(needs_care(session, "plan" if not session["unproven"] and word == "unverified" else ""))
+    care = int(needs_attention(session, "plan" if not session["unproven"] and word == "unverified" else ""))
     link = f"<p>{_link(server, session['uri'], 'Open in XNAT')}</p>" if session["uri"] and server else ""
     problems = "".join(f"<li>{escape(one['detail'])}</li>" for one in session["problems"])
     return (

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.core.errors import IngestError
 from xnat_ingest.core.model import is_note
-from xnat_ingest.report.html import needs_care
+from xnat_ingest.report.html import needs_attention
 
 # Instances of one session that are named; the JSON report has them all.
 SHOWN = 20
@@ -47,7 +47,7 @@ def _suite(report: Mapping[str, Any]) -> ET.Element:
 
 def _session(session: Mapping[str, Any], command: str) -> ET.Element:
     case = _case(f"{session['project']}.{session['subject']}", session["label"], session["seconds"])
-    if needs_care(session, command):
+    if needs_attention(session, command):
         problems = [one["detail"] for one in session["problems"]]
         instances = [f"{one['path']}: {one['state']}, {one['why']}" for one in session["unproven"][:SHOWN]]
         _fail(

@@ -78,7 +78,7 @@ def _ending(result: Result, report: str) -> str:
 
 
 def _notable(result: Result) -> Sequence[Outcome]:
-    """Sessions that need somebody, the first of them; all of them when they are few."""
+    """Sessions that need attention, the first of them; all of them when they are few."""
     if len(result.outcomes) <= SHOWN_PROBLEMS:
         return result.outcomes
     return [one for one in result.outcomes if one.verdict.word not in ("verified", "counted")][:SHOWN_PROBLEMS]
