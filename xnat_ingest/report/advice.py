@@ -73,6 +73,11 @@ PROBLEMS: dict[str, Advice] = {
         "Rename a folder, or give the labels one by one in a sheet: plan --labels-template, then upload --labels.",
     ),
     "label-default": Advice("The label sheet does not name these sessions."),
+    "label-sheet": Advice(
+        "The label sheet does not fit the tree: it leaves a session unnamed, names one that is not there, or changes a "
+        "label without a word.",
+        "Mend the sheet. plan --labels-template writes a fresh one. --labels-partial takes a sheet that names some.",
+    ),
     "label-unused": Advice("The label sheet has a line that no session in the tree matches."),
     "live-row": Advice(
         "Somebody else is sending into the same session right now.", "Wait until that has ended, then run again."
