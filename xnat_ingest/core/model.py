@@ -68,7 +68,8 @@ class Instance:
     size: bytes of the file; transfer_syntax: the file's, or the one that it is encoded in where it names none;
     pixel_bytes: bytes of pixel data in what is sent, 0 when there is none; series_number, instance_number: as written,
     "" when absent; tags: the values of the keywords that rules and label templates asked for; form: see Form;
-    sent_size: bytes that are sent, 0 where that is the file's size.
+    sent_size: bytes that are sent, 0 where that is the file's size; sent_tags: as tags, of what is sent, None where
+    nothing changes there.
     """
 
     path: str
@@ -87,6 +88,12 @@ class Instance:
     tags: Mapping[str, str]
     form: Form = "file"
     sent_size: int = 0
+    sent_tags: Mapping[str, str] | None = None
+
+    @property
+    def leaving(self) -> Mapping[str, str]:
+        """The values that leave of what tags holds: labels and the server's filters see no others."""
+        return self.tags if self.sent_tags is None else self.sent_tags
 
     @property
     def length(self) -> int:
@@ -208,7 +215,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Result:
     """A whole run, for its report. started, finished: ISO 8601 with zone; totals: docs/design.md 3.4; launch: what
-    XNAT's container service says of it, empty elsewhere."""
+    XNAT's container service says of it, empty elsewhere; deidentification: what was done to headers, no values."""
 
     command: str
     plan: Plan
@@ -222,6 +229,7 @@ class Result:
     destination: str = ""
     transport: str = ""
     launch: Mapping[str, str] = field(default_factory=dict)
+    deidentification: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ class NotRewritable(Exception):
     """The object cannot be rewritten safely; the text says why, and completes a sentence that begins with it."""
 
 
+class EndsEarly(NotRewritable):
+    """The data ends before its elements do: there may be more to come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How a data set is encoded. order: < or >, as struct writes it."""
@@ -69,7 +73,7 @@ class Reader:
         The VR of one that names none, or UN, is the dictionary's; "" for a private one. Raises NotRewritable.
         """
         if at + 8 > end:
-            raise NotRewritable("ends inside an element")
+            raise self.cut(end)
         if explicit:
             group, number, name, length = self._explicit.unpack_from(self.data, at)
             tag = group << 16 | number
@@ -80,7 +84,7 @@ class Reader:
             if name not in _LONG:
                 raise NotRewritable("has an element of a value representation that the standard does not know")
             if at + 12 > end:
-                raise NotRewritable("ends inside an element")
+                raise self.cut(end)
             length = self._long.unpack_from(self.data, at + 8)[0]
             return tag, _NAMES[name], at + 12, self._within(at + 12, length, end)
         group, number, length = self._implicit.unpack_from(self.data, at)
@@ -89,11 +93,16 @@ class Reader:
             return tag, "", at + 8, length
         return tag, "" if group & 1 else vr_of(tag), at + 8, self._within(at + 8, length, end)
 
-    @staticmethod
-    def _within(start: int, length: int, end: int) -> int:
+    def _within(self, start: int, length: int, end: int) -> int:
         if length != UNDEFINED and start + length > end:
-            raise NotRewritable("has an element that is longer than what holds it")
+            raise self.cut(end)
         return length
+
+    def cut(self, end: int) -> NotRewritable:
+        """What to raise when something is longer than the place that ends there."""
+        if end == len(self.data):
+            return EndsEarly("ends inside an element")
+        return NotRewritable("has an element that is longer than what holds it")
 
     def fragments_end(self, at: int, end: int) -> int:
         """Where encapsulated pixels end, their delimiter included: items whose bytes are no elements."""
@@ -101,6 +110,8 @@ class Reader:
             tag, _, start, size = self.head(at, end, explicit=False)
             if tag == SEQUENCE_END:
                 return start
-            if tag != ITEM or size == UNDEFINED or start + size > end:
+            if tag != ITEM or size == UNDEFINED:
                 raise NotRewritable("has encapsulated data that is not built of fragments")
+            if start + size > end:
+                raise self.cut(end)
             at = start + size

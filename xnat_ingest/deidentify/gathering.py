@@ -21,6 +21,7 @@ CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID = 0x00080005, 0x00080008, 0x00080
 MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME = 0x00080060, 0x00280301, 0x00100020, 0x00100010
 BIRTH_DATE, STUDY_UID, STUDY_DATE = 0x00100030, 0x0020000D, 0x00080020
 SAMPLES, PHOTOMETRIC, PLANAR, FRAMES = 0x00280002, 0x00280004, 0x00280006, 0x00280008
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 ROWS, COLUMNS, BITS = 0x00280010, 0x00280011, 0x00280100
 _FACTS = frozenset(
     {CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID, MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME, BIRTH_DATE}
@@ -31,12 +32,13 @@ _FACTS = frozenset(
 @dataclass(slots=True)
 class Facts:
     """What a header says. values: outermost elements, as encoded; sources: what may name the patient, at any depth;
-    end: where its last element ends."""
+    end: where its last element ends, or its pixels begin."""
 
     order: str
     values: dict[int, bytes] = field(default_factory=dict)
     sources: dict[Source, None] = field(default_factory=dict)
     end: int = 0
+    pixels: bool = False
 
     def text(self, tag: int) -> str:
         return self.values.get(tag, b"").decode("latin-1").strip(" \0")
@@ -67,6 +69,7 @@ class _Look:
         self._head = reader.head
         self._data = reader.data
         self._fragments_end = reader.fragments_end
+        self._cut = reader.cut
         self._facts = facts
 
     def elements(self, at: int, end: int, explicit: bool, depth: int, *, ends: bool = True) -> int:
@@ -78,6 +81,9 @@ class _Look:
             if not depth and self._data[at : at + 4] == bytes(4) and not any(self._data[at:end]):
                 return at  # zeros behind the last element
             tag, vr, start, length = self._head(at, end, explicit)
+            if tag in PIXELS and not depth:
+                self._facts.pixels = True
+                return at
             if tag >> 16 == 0xFFFE:
                 if ends or tag != ITEM_END:
                     raise NotRewritable("has a delimiter where there is nothing to end")
@@ -114,8 +120,8 @@ class _Look:
                 raise NotRewritable("has a sequence that is not built of items")
             if size == UNDEFINED:
                 at = self.elements(start, last, explicit, depth + 1, ends=False)
-            elif start + size <= last:
-                at = self.elements(start, start + size, explicit, depth + 1)
             else:
-                raise NotRewritable("has an item that is longer than its sequence")
+                if start + size > last:
+                    raise self._cut(last)
+                at = self.elements(start, start + size, explicit, depth + 1)
         return at

@@ -81,13 +81,16 @@ class _Level:
 class Rewriting:
     """The rewriting of one data set in memory. Raises NotRewritable when it is made, and on the way."""
 
-    def __init__(self, data: bytes, encoding: Encoding, profile: Profile, key: Key | None) -> None:
+    def __init__(
+        self, data: bytes, encoding: Encoding, profile: Profile, key: Key | None, facts: Facts | None = None
+    ) -> None:
+        """facts: of these data, if they are known."""
         self._reader = Reader(data, encoding)
         self._data = data
         self._encoding = encoding
         self._profile = profile
         self._key = key
-        self.facts: Facts = gather(self._reader, 0, len(data))
+        self.facts = facts or gather(self._reader, 0, len(data))
         self._sets = self.facts.values.get(CHARACTER_SETS, b"")
         self.tokens: Tokens = tokens_of(tuple(s for s in self.facts.sources if not self._leaves(s[0])), self._sets)
         self._days = key.days(self.facts.patient) if key and profile.dates == "shift" else 0
@@ -269,6 +272,10 @@ class Rewriting:
             new.append(self._key.uid(plain) if plain and not plain.startswith(_STANDARD_UIDS) else plain)
         self._actions.append(("U", tag))
         return b"\\".join(new)
+
+    def text(self, value: bytes) -> str:
+        """A value in the object's character sets."""
+        return decoded(value, self._sets).strip(" \0")
 
     def residue(self, data: bytes) -> Residue | None:
         """The first token of the patient in a rewritten data set, None when there is none."""

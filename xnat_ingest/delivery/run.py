@@ -31,6 +31,7 @@ from xnat_ingest.delivery.precheck import (
     verify_only,
 )
 from xnat_ingest.delivery.setup import blind_transport, check_receiver, make_site
+from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.planning.planner import Planning, keep, plan_fields, planning
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.settings.options import Settings
@@ -132,8 +133,16 @@ class Run:
         """Whether the server's filters have a say in what is planned; `verify` looks for all there is."""
         return self.command != "verify" and not self.settings.ignore_server_filter
 
+    @property
+    def _rewrite(self) -> Rewrite | None:
+        return self.planning.deidentifier.rewrite if self.planning.deidentifier else None
+
     def _make_plan(self) -> None:
         self.plan = self.planning.make()
+        if self.planning.deidentifier and self.settings.crosswalk:
+            from xnat_ingest.deidentify.setup import write_crosswalk
+
+            write_crosswalk(self.settings.crosswalk, self.planning.deidentifier, self.plan)
         if self.rest is None or not self.plan.sessions:
             keep(self.planning, self.plan)
         self.emit(Event("plan", plan_fields(self.plan)))
@@ -145,6 +154,7 @@ class Run:
                 rest,
                 settings,
                 self.planning.source,
+                self._rewrite,
                 self.patience,
                 parts,
                 self.emit,
@@ -169,7 +179,7 @@ class Run:
 
     def _blind(self) -> list[Outcome]:
         """C-STORE without a server to ask."""
-        transport = blind_transport(self.settings, self.planning.source, self.patience, self._count)
+        transport = blind_transport(self.settings, self.planning.source, self._rewrite, self.patience, self._count)
         self._make_plan()
         with self._pools() as (pool, parts):
             return self._each(pool, lambda s: send_blind(s, transport, parts, self.emit, self.stop.check))
@@ -274,6 +284,11 @@ class Run:
             "retries": self.patience.repeats,
             "seconds": round(time.monotonic() - self._clock, 3),
         }
+        made: dict[str, object] = {}
+        if self.planning.deidentifier:
+            from xnat_ingest.deidentify.setup import summary
+
+            made = summary(self.planning.deidentifier, plan)
         found = [problem for outcome in outcomes for problem in outcome.verdict.problems]
         if error:
             found.append(Problem("run-failed", _said(error)))
@@ -289,6 +304,7 @@ class Run:
             rest.server if rest else "",
             settings.destination,
             settings.transport,
+            deidentification=made,
         )
 
 

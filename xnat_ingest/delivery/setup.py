@@ -9,6 +9,7 @@ from dataclasses import replace
 from xnat_ingest.core.model import Emit, Session
 from xnat_ingest.delivery.context import Site
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.transports import TRANSPORTS, Retrying, Transport, Way, receiver_of
 from xnat_ingest.transports.concurrency import Pace
@@ -22,6 +23,7 @@ def make_site(
     rest: Rest,
     settings: Settings,
     source: Source,
+    rewrite: Rewrite | None,
     patience: Patience,
     parts: ThreadPoolExecutor,
     emit: Emit,
@@ -34,7 +36,7 @@ def make_site(
 ) -> Site:
     """timestamp: the run's own PREARC_TIMESTAMP; sends: the command is upload; counted: told the bytes that go
     otherwise than by rest."""
-    way = _way(settings, source, rest, timestamp, counted)
+    way = _way(settings, source, rewrite, rest, timestamp, counted)
     pace = Pace(settings.workers)
 
     def settle(session: Session) -> None:
@@ -75,14 +77,21 @@ def check_receiver(settings: Settings) -> None:
 
 
 def blind_transport(
-    settings: Settings, source: Source, patience: Patience, counted: Callable[[int], None]
+    settings: Settings, source: Source, rewrite: Rewrite | None, patience: Patience, counted: Callable[[int], None]
 ) -> Transport:
     """To a DICOM receiver, without a server beside it."""
-    inner = TRANSPORTS["cstore"](_way(settings, source, None, "", counted))
+    inner = TRANSPORTS["cstore"](_way(settings, source, rewrite, None, "", counted))
     return Retrying(inner, lambda: None, patience, Pace(settings.workers), lambda _: None)
 
 
-def _way(settings: Settings, source: Source, rest: Rest | None, timestamp: str, counted: Callable[[int], None]) -> Way:
+def _way(
+    settings: Settings,
+    source: Source,
+    rewrite: Rewrite | None,
+    rest: Rest | None,
+    timestamp: str,
+    counted: Callable[[int], None],
+) -> Way:
     by_dicom = settings.transport == "cstore"
     return Way(
         rest,
@@ -93,4 +102,5 @@ def _way(settings: Settings, source: Source, rest: Rest | None, timestamp: str, 
         settings.archive_format,
         receiver_of(settings, rest.server if rest else "") if by_dicom else None,
         counted=counted,
+        rewrite=rewrite,
     )

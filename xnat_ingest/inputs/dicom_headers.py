@@ -33,6 +33,7 @@ from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, For
 from xnat_ingest.inputs.dicom_file import START, UNDEFINED, Watched, measure_pixels, sniff
 from xnat_ingest.inputs.outgoing import file_head
 
+_CHARACTER_SETS = 0x00080005
 _SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
@@ -298,6 +299,16 @@ def _text(dataset: Dataset, tag: int) -> str:
     if isinstance(value, MultiValue):
         return "\\".join(str(v).strip() for v in value)
     return str(value).strip()
+
+
+def header_values(head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
+    """The values of DICOM keywords in a Part 10 object in memory, of which nothing but the pixels may be missing."""
+    wanted = {keyword: _tag(keyword) for keyword in keywords}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tags: list[BaseTag | int] = [_CHARACTER_SETS, *wanted.values()]
+        dataset = read_partial(io.BytesIO(head), force=True, specific_tags=tags)
+    return {keyword: intern(_text(dataset, tag)) for keyword, tag in wanted.items()}
 
 
 def referenced_files(source: Source, path: str) -> list[str] | None:

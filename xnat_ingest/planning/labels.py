@@ -56,12 +56,14 @@ class Template:
         return cls(text, names & levels, names - levels)
 
     def values(self, instance: Instance) -> tuple[str, ...]:
-        return tuple(instance.tags[keyword] for keyword in sorted(self.keywords))
+        return tuple(instance.leaving[keyword] for keyword in sorted(self.keywords))
 
     def fill(self, folders: dict[str, str], instance: Instance) -> str:
         """The label as the template says, legal or not. Raises BadLabel when a header value in it is empty."""
-        tags = {keyword: instance.tags[keyword].strip() for keyword in self.keywords}
+        tags = {keyword: instance.leaving[keyword].strip() for keyword in self.keywords}
         if empty := sorted(keyword for keyword, value in tags.items() if not value):
+            if instance.tags[empty[0]].strip():
+                raise BadLabel(f"{empty[0]} is removed by --deidentify, and a label may use only what leaves")
             raise BadLabel(f"{empty[0]} is empty in the headers")
         return self.text.format_map(folders | tags)
 

@@ -24,21 +24,23 @@ from xnat_ingest.planning.sessions import session_conflicts
 
 Stat = Callable[[str], tuple[int, int]]
 # Values of header elements that rules and labels looked at may name a patient; nothing reads them from a plan.
-_FIELDS = tuple(field.name for field in fields(Instance) if field.name != "tags")
+_FIELDS = tuple(field.name for field in fields(Instance) if field.name not in ("tags", "sent_tags"))
 _NUMBERS = ("size", "mtime_ns", "pixel_bytes", "sent_size")
 _EDIT = "edit the plan file: change labels, or take a session or some of its instances out"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan that was written. root: ROOT of then, absolute."""
+    """A plan that was written. root: ROOT of then, absolute; deidentified: fingerprint of what headers were rewritten
+    by, "" when they were not."""
 
     root: str
     layout: str
     plan: Plan
+    deidentified: str = ""
 
 
-def plan_text(plan: Plan, root: str, layout: str) -> str:
+def plan_text(plan: Plan, root: str, layout: str, deidentified: str = "") -> str:
     """A plan as a file holds it, ASCII: without header values but UIDs, numbers, modalities and descriptions."""
     document = {
         "schema": 1,
@@ -49,6 +51,7 @@ def plan_text(plan: Plan, root: str, layout: str) -> str:
         "sessions": [_session(session) for session in plan.sessions],
         "set_aside": [asdict(aside) for aside in plan.set_aside],
         "problems": [asdict(problem) for problem in plan.problems],
+        **({"deidentified": deidentified} if deidentified else {}),
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -84,7 +87,7 @@ def read_plan(path: str) -> PlanFile:
     project = marked[0].project if marked else ""
     # What was dropped by hand is no file of this plan any more.
     plan = Plan(project, tuple(marked), aside, tuple(problems), files_seen - dropped)
-    return PlanFile(document["root"], document.get("layout", ""), plan)
+    return PlanFile(document["root"], document.get("layout", ""), plan, document.get("deidentified", ""))
 
 
 def _read_session(path: str, entry: dict[str, Any]) -> Session:

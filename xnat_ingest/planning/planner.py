@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Emit, Event, Plan, Problem, SourceFile
+from xnat_ingest.core.model import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import FolderSource, Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import hold_against_directories
@@ -22,6 +22,9 @@ from xnat_ingest.planning.prepare import labelling, rule_set
 from xnat_ingest.planning.sessions import build, sheet
 from xnat_ingest.settings.options import Settings, flag
 
+if TYPE_CHECKING:
+    from xnat_ingest.deidentify.objects import Deidentifier
+
 # What a plan file has settled already.
 _SETTLED = (
     *("subject", "experiment", "layout", "subject_label", "session_label", "labels", "labels_partial"),
@@ -31,10 +34,14 @@ _RULES = frozenset(("exclude", "include"))
 
 
 class Planning(Protocol):
-    """project: the one project of all sessions, "" where folders or the plan file name it."""
+    """project: the one project of all sessions, "" where folders or the plan file name it; deidentifier: what rewrites
+    headers on their way out, if anything does."""
 
     source: Source
     project: str
+
+    @property
+    def deidentifier(self) -> Deidentifier | None: ...
 
     def use(self, project: str) -> None:
         """The canonical id of the project, as the server has told it."""
@@ -63,6 +70,14 @@ def planning(root: str, settings: Settings, emit: Emit, check_stop: Callable[[],
     if not root:
         raise UsageError("no ROOT: name the folder or archive that holds the DICOM tree")
     return Tree(root, settings, emit, check_stop)
+
+
+def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
+    if not (settings.deidentify or settings.deid_key_file or settings.crosswalk):
+        return None
+    from xnat_ingest.deidentify.setup import deidentifier_of  # pydicom is not loaded where nothing needs it
+
+    return deidentifier_of(settings, root)
 
 
 def the_project(settings: Settings) -> str:
@@ -110,6 +125,7 @@ class Tree:
         else:
             self.project = the_project(settings)
         self._rules = rule_set(settings, len(self._labelling.levels))
+        self.deidentifier = _deidentifier(settings, root)
         for name in ("json", "labels_template"):
             if path := getattr(settings, name):
                 check_writable(path, flag(name))
@@ -144,11 +160,18 @@ class Tree:
             self._labelling,
             lambda one, other: same_bytes(self.source, one, other),
             self.source.name_of,
+            self._leave,
         )
+        if self.deidentifier:
+            plan = self.deidentifier.settle(plan)
         notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         return hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+
+    def _leave(self, instance: Instance) -> Instance | SetAside:
+        self._check_stop()
+        return self.deidentifier.examine(self.source, instance, self._keywords) if self.deidentifier else instance
 
     def _packed_with_its_folder(self, plan: Plan) -> str:
         """A sentence for an archive of which all lies in one folder: a subject's, or that which was packed."""
@@ -165,7 +188,8 @@ class Tree:
         if self._settings.labels_template:
             _write(self._settings.labels_template, sheet_text(sheet(plan)))
         if self._settings.json:
-            _write(self._settings.json, plan_text(plan, self._root, self._labelling.layout))
+            made_by = self.deidentifier.fingerprint if self.deidentifier else ""
+            _write(self._settings.json, plan_text(plan, self._root, self._labelling.layout, made_by))
 
 
 class Reviewed:
@@ -190,6 +214,12 @@ class Reviewed:
         self.source = open_source(root or found.root, levels)
         self.project = ""
         self._plan = found.plan
+        self.deidentifier = _deidentifier(settings, root or found.root)
+        if found.deidentified != (self.deidentifier.fingerprint if self.deidentifier else ""):
+            made = "with another --deidentify or key than" if found.deidentified else "without --deidentify, which is"
+            raise UsageError(
+                f"plan file {settings.plan} was made {made} given now; give what it was made with, or plan again"
+            )
 
     def use(self, project: str) -> None:
         """Each session has its own."""
@@ -213,7 +243,8 @@ class Reviewed:
                 raise KeyError(path)
             return self.source.stat(path)
 
-        return without_changed(self._plan, stat)
+        plan = without_changed(self._plan, stat)
+        return self.deidentifier.measure(plan, self.source) if self.deidentifier else plan
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:

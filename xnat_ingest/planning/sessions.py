@@ -17,6 +17,8 @@ from xnat_ingest.planning.rules import RuleSet
 from xnat_ingest.planning.sheet_conflicts import sheet_conflicts, sheet_notes
 
 SameBytes = Callable[[Instance, Instance], bool]
+# An instance that is to be sent -> as it is sent, or why it is not. May raise OSError.
+Leave = Callable[[Instance], Instance | SetAside]
 # A folder's path -> what it is called: an archive that stands for a folder, without its suffix.
 NameOf = Callable[[str], str]
 
@@ -63,6 +65,7 @@ def build(
     labelling: Labelling,
     same_bytes: SameBytes,
     name_of: NameOf = last_name,
+    leave: Leave = lambda instance: instance,
 ) -> Plan:
     """The plan for everything a scan found. same_bytes may raise OSError: the second file is then unreadable."""
     depth = len(labelling.levels)
@@ -79,7 +82,8 @@ def build(
             folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
     groups = []
     for above, instances in folders.items():
-        if kept := _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside):
+        single = _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside)
+        if kept := _leaving(single, leave, aside):
             groups.append(_Group.of(() if labelling.by_study else above, tuple(kept)))
     rows, unused = labelling.sheet.matched([(g.folder, g.study_uid) for g in groups], by_study=labelling.by_study)
     drafts = [_draft(group, labelling, name_of, rows.get(index)) for index, group in enumerate(groups)]
@@ -102,6 +106,20 @@ def _apply_rules(instances: list[Instance], rules: RuleSet, aside: list[SetAside
             aside.append(SetAside(instance.path, reason))
         else:
             kept.append(instance)
+    return kept
+
+
+def _leaving(instances: list[Instance], leave: Leave, aside: list[SetAside]) -> list[Instance]:
+    kept = []
+    for instance in instances:
+        try:
+            left = leave(instance)
+        except OSError as error:
+            left = SetAside(instance.path, "unreadable", error.strerror or "cannot be read")
+        if isinstance(left, SetAside):
+            aside.append(left)
+        else:
+            kept.append(left)
     return kept
 
 
@@ -266,9 +284,9 @@ def sheet(plan: Plan) -> list[SheetRow]:
             session.subject,
             session.label,
             len(session.instances),
-            _first(i.tags.get("StudyDate", "") for i in session.instances),
+            _first(i.leaving.get("StudyDate", "") for i in session.instances),
             " ".join(sorted({i.modality for i in session.instances} - {""})),
-            _first(i.tags.get("StudyDescription", "") for i in session.instances)
+            _first(i.leaving.get("StudyDescription", "") for i in session.instances)
             or _first(i.series_description for i in session.instances),
         )
         for session in plan.sessions

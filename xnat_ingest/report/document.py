@@ -46,6 +46,7 @@ def document(result: Result) -> dict[str, Any]:
             for aside in result.plan.set_aside
         ],
         "problems": [_problem(problem) for problem in result.problems],
+        **({"deidentification": dict(result.deidentification)} if result.deidentification else {}),
         **({"launch": dict(result.launch)} if result.launch else {}),
     }
 

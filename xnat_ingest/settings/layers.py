@@ -24,6 +24,8 @@ from xnat_ingest.core.text import nearest, printable
 from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
 
+# The key of --deidentify itself: a secret, so it is no option.
+DEID_KEY = f"{ENV_PREFIX}DEID_KEY"
 _HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
 _USERS = ("XNAT_USER", "XNAT_USERNAME")
 _PASSWORDS = ("XNAT_PASS", "XNAT_PASSWORD")
@@ -78,7 +80,7 @@ def resolve(
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
-    known = [env_name(name) for name in TABLE]
+    known = [*map(env_name, TABLE), DEID_KEY]
     lines = []
     for name in environ:
         if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(f"{ENV_PREFIX}TEST_"):

@@ -116,6 +116,7 @@ class Row:
 DEFAULT_TEMPLATES = ("{subject}", "{subject}_{session}")
 SERVER = "server and credentials"
 SPEED = "speed"
+PRIVACY = "de-identification"
 DICOM = "DICOM, for --transport cstore"
 OUTPUT = "output"
 
@@ -163,6 +164,23 @@ class Settings:
     )
     include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE", commands=IMAGES)
     ignore_case: bool = option(False, "folder rules ignore case", parse=switch, commands=IMAGES)
+
+    deidentify: str = option(
+        "",
+        "rewrite headers by this profile before they leave: basic, research-mr, dates-kept, or a JSON file",
+        metavar="PROFILE",
+        group=PRIVACY,
+    )
+    deid_key_file: str = option(
+        "",
+        "the key that new UIDs and moved dates are made with; else it is in XNAT_INGEST_DEID_KEY",
+        metavar="FILE",
+        group=PRIVACY,
+    )
+    crosswalk: str = option(
+        "", "write here, for nobody else, which patient and study became which", metavar="FILE", group=PRIVACY,
+        commands=("upload",),
+    )  # fmt: skip
 
     transport: str = option(
         "archive",

@@ -140,7 +140,7 @@ class Filter:
 def _value(instance: Instance, keyword: str) -> str | None:
     """None for an element that the file is known not to have."""
     field = _FIELDS.get(keyword)
-    return str(getattr(instance, field)) if field else instance.tags.get(keyword)
+    return str(getattr(instance, field)) if field else instance.leaving.get(keyword)
 
 
 @lru_cache(maxsize=4096)

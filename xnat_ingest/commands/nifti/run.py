@@ -65,6 +65,7 @@ class NiftiTree:
     """The plan of what is found below ROOT, as runs know it, and as it is."""
 
     kept: frozenset[str] = frozenset()
+    deidentifier = None
 
     def __init__(self, root: str, settings: Settings, choices: Choices, check_stop: Callable[[], None]) -> None:
         _check_folder(root)

@@ -1,0 +1,257 @@
+"""Whole files on their way out: head, pixels, what lies around them; lengths known before, equal bytes every time."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from tests.dicom_trees import SAMPLES, read, save
+from tests.dicomscu import behind_meta
+from tests.planted import PERSON, leaks, patient, planted
+from xnat_ingest.core.model import Instance, Plan, Session, SetAside
+from xnat_ingest.deidentify.objects import Deidentifier
+from xnat_ingest.deidentify.profile import load, parse
+from xnat_ingest.deidentify.pseudonyms import Key
+from xnat_ingest.inputs import FolderSource
+from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.outgoing import Outgoing
+
+KEY = Key(b"a key of tests, of no other use at all")
+JPEG = "MR_small_jp2klossless.dcm"
+KINDS = ("MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", JPEG, "image_dfl.dcm",
+         "test-SR.dcm", "rtplan.dcm", "CT_small.dcm", "JPEG-lossy.dcm")  # fmt: skip
+
+
+def sent(folder: Path, deidentifier: Deidentifier) -> bytes | SetAside:
+    """What is sent of the only file of a folder, after all the steps of a run; its length holds, twice."""
+    source = FolderSource(folder)
+    (found,) = scan(source, lambda _: None)
+    assert isinstance(found, Instance), found
+    left = deidentifier.examine(source, found)
+    if isinstance(left, SetAside):
+        return left
+    session = Session("P", "S01", "S01_a", left.study_uid, "x", (left,))
+    ((instance,),) = (s.instances for s in deidentifier.settle(Plan("P", (session,), (), (), 1)).sessions)
+    made = [b"".join(_blocks(Outgoing(source, instance, deidentifier.rewrite))) for _ in range(2)]
+    assert made[0] == made[1]
+    assert len(made[0]) == instance.length
+    parsed = pydicom.dcmread(io.BytesIO(made[0]), stop_before_pixels=True)
+    assert parsed.SOPInstanceUID == instance.sop_uid == parsed.file_meta.MediaStorageSOPInstanceUID
+    assert (parsed.StudyInstanceUID, parsed.SeriesInstanceUID) == (instance.study_uid, instance.series_uid)
+    return made[0]
+
+
+def _blocks(outgoing: Outgoing) -> list[bytes]:
+    with outgoing.open() as blocks:
+        return list(blocks)
+
+
+def basic(**keys: Any) -> Deidentifier:
+    return Deidentifier(parse(json.dumps({"base": "basic"} | keys), "test"), KEY)
+
+
+@pytest.mark.parametrize("sample", KINDS)
+def test_pixels_are_what_they_were(tmp_path: Path, sample: str) -> None:
+    save(read(sample), tmp_path / "IM1") if sample != "image_dfl.dcm" else (tmp_path / "IM1").write_bytes(
+        (SAMPLES / sample).read_bytes()
+    )
+    before = pydicom.dcmread(tmp_path / "IM1")
+    data = sent(tmp_path, basic(burned_in="allow"))
+    assert isinstance(data, bytes)
+    after = pydicom.dcmread(io.BytesIO(data))
+    assert after.get("PixelData") == before.get("PixelData")
+    assert data[:132] == bytes(128) + b"DICM"
+    assert after.PatientIdentityRemoved == "YES"
+    assert str(before.PatientName) not in str(after)
+
+
+@pytest.mark.parametrize("sample", ["MR_small.dcm", JPEG])
+def test_nothing_around_the_data_set_leaves(tmp_path: Path, sample: str) -> None:
+    """Preamble, titles in the meta information, what lies behind the pixels, and behind the end."""
+    dataset = read(sample)
+    dataset.file_meta.SourceApplicationEntityTitle = "QUASTENFLOSSER"
+    dataset.preamble = b"Quastenflosser  " * 8
+    dataset.PatientName = PERSON.name
+    dataset.add_new(0x7FE10010, "LO", "ACME")
+    dataset.add_new(0x7FE11001, "LO", PERSON.name)
+    dataset.add_new(0xFFFCFFFC, "OB", b"Quastenflosser")
+    path = save(dataset, tmp_path / "IM1")
+    path.write_bytes(path.read_bytes() + b"Quastenflosser")
+    assert leaks(path.read_bytes(), PERSON)
+    data = sent(tmp_path, basic())
+    assert isinstance(data, bytes)
+    assert not leaks(data, PERSON)
+    after = pydicom.dcmread(io.BytesIO(data))
+    assert max(after.keys()) == 0x7FE00010
+    assert after.PixelData == dataset.PixelData
+    assert set(after.file_meta.keys()) == {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012}
+
+
+def test_nothing_planted_leaves_in_files(tmp_path: Path) -> None:
+    for name, dataset in planted():
+        folder = tmp_path / name
+        save(dataset, folder / "IM1")  # type: ignore[arg-type]
+        data = sent(folder, Deidentifier(load("basic"), KEY))
+        if isinstance(data, SetAside):
+            assert data.reason == "residual-identifier"
+            assert not leaks(data.detail.encode(), PERSON)
+        else:
+            assert not leaks(data, PERSON), name
+
+
+def test_the_element_is_named_and_its_value_is_not(tmp_path: Path) -> None:
+    dataset = patient(PERSON)
+    dataset.SoftwareVersions = f"made for {PERSON.patient_id}"
+    save(dataset, tmp_path / "IM1")  # type: ignore[arg-type]
+    found = sent(tmp_path, basic())
+    assert found == SetAside("IM1", "residual-identifier", "SoftwareVersions would still hold what PatientID held")
+    assert found.is_problem
+
+
+def test_a_header_longer_than_a_block(tmp_path: Path) -> None:
+    dataset = read("MR_small.dcm")
+    dataset.DerivationDescription = "x" * 1000
+    dataset.add_new(0x00281201, "OW", bytes(300_000))
+    save(dataset, tmp_path / "IM1")
+    data = sent(tmp_path, basic())
+    assert isinstance(data, bytes)
+    after = pydicom.dcmread(io.BytesIO(data))
+    assert (len(after[0x00281201].value), after.PixelData) == (300_000, dataset.PixelData)
+
+
+def test_a_data_set_without_meta_information(tmp_path: Path) -> None:
+    (tmp_path / "IM1").write_bytes(behind_meta((SAMPLES / "MR_small_implicit.dcm").read_bytes()))
+    data = sent(tmp_path, basic())
+    assert isinstance(data, bytes)
+    assert pydicom.dcmread(io.BytesIO(data)).PixelData == read("MR_small_implicit.dcm").PixelData
+
+
+def broken(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        path.write_bytes(change(path.read_bytes()))
+
+    return make
+
+
+def test_what_cannot_be_rewritten_is_set_aside(tmp_path: Path) -> None:
+    """An element with a VR that nobody knows: where its value ends cannot be told."""
+    path = save(read("MR_small.dcm"), tmp_path / "IM1")
+    raw = path.read_bytes()
+    at = raw.index(struct.pack("<HH2s", 0x0008, 0x0070, b"LO"))
+    path.write_bytes(raw[:at] + raw[at:].replace(b"LO", b"QQ", 1))
+    source = FolderSource(tmp_path)
+    instance = Instance("IM1", len(raw), path.stat().st_mtime_ns, "1.2", "1.2.3", "1.2.4", "1.2.5", "1", "1", "MR", "",
+                        "1.2.840.10008.1.2.1", 0, {})  # fmt: skip
+    found = basic().examine(source, instance)
+    assert isinstance(found, SetAside)
+    assert (found.reason, found.is_problem) == ("not-deidentifiable", True)
+    assert found.detail.startswith("the object has an element of a value representation")
+
+
+def test_what_no_plan_let_through_is_never_sent(tmp_path: Path) -> None:
+    """Whatever became of the file between the plan and the sending."""
+    dataset = read("MR_small.dcm")
+    dataset.BurnedInAnnotation = "YES"
+    save(dataset, tmp_path / "IM1")
+    source = FolderSource(tmp_path)
+    (found,) = scan(source, lambda _: None)
+    assert isinstance(found, Instance)
+    with pytest.raises(NotWalkable, match="may not leave"):
+        _blocks(Outgoing(source, found, basic().rewrite))
+
+
+@pytest.mark.parametrize(
+    ("tags", "refused"),
+    [
+        ({"BurnedInAnnotation": "YES"}, True),
+        ({"BurnedInAnnotation": "NO"}, False),
+        ({}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.2"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "BurnedInAnnotation": "NO"}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.1"}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66"}, False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1", "BurnedInAnnotation": "NO"}, True),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, True),
+    ],
+)
+def test_text_in_pixels(tmp_path: Path, tags: dict[str, Any], refused: bool) -> None:
+    dataset = read("MR_small.dcm")
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    save(dataset, tmp_path / "IM1")
+    found = sent(tmp_path, basic())
+    assert isinstance(found, SetAside) == refused
+    assert not isinstance(found, SetAside) or found.reason == "burned-in"
+    assert isinstance(sent(tmp_path, basic(burned_in="allow")), bytes)
+
+
+BOX = [{"modality": "MR", "rows": 64, "columns": 64, "boxes": [[0, 0, 64, 2], [10, 20, 12, 22]]}]
+
+
+@pytest.mark.parametrize("planar", [None, 0, 1])
+def test_boxes_are_black_and_nothing_else(tmp_path: Path, planar: int | None) -> None:
+    """Of two frames; with colours in pixels or in planes."""
+    dataset = read("MR_small.dcm")
+    dataset.BurnedInAnnotation = "YES"
+    dataset.NumberOfFrames = 2
+    samples = 1 if planar is None else 3
+    dataset.SamplesPerPixel = samples
+    if planar is not None:
+        dataset.PlanarConfiguration = planar
+        dataset.PhotometricInterpretation = "RGB"
+    dataset.PixelData = b"\x11" * (64 * 64 * 2 * 2 * samples)
+    save(dataset, tmp_path / "IM1")
+    data = sent(tmp_path, basic(burned_in=BOX))
+    assert isinstance(data, bytes)
+    after = pydicom.dcmread(io.BytesIO(data)).PixelData
+    black = 0
+    for number, byte in enumerate(after):
+        cell = number // 2 if planar == 1 or samples == 1 else number // (2 * samples)
+        row, column = cell % (64 * 64) // 64, cell % 64
+        inside = row < 2 or (20 <= row < 22 and 10 <= column < 12)
+        assert byte == (0 if inside else 0x11), (row, column)
+        black += inside
+    assert black == (2 * 64 + 4) * 2 * 2 * samples
+
+
+@pytest.mark.parametrize(
+    ("sample", "tags", "why"),
+    [
+        ("MR_small_RLE.dcm", {}, "compressed"),
+        ("MR_small.dcm", {"BitsAllocated": 1}, "bits"),
+        ("MR_small.dcm", {"Modality": "US", "BurnedInAnnotation": "YES"}, "says YES"),
+    ],
+)
+def test_boxes_that_cannot_be_made_black(tmp_path: Path, sample: str, tags: dict[str, Any], why: str) -> None:
+    dataset = read(sample)
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    save(dataset, tmp_path / "IM1")
+    found = sent(tmp_path, basic(burned_in=BOX))
+    assert isinstance(found, SetAside)
+    assert found.reason == "burned-in"
+    assert why in found.detail
+
+
+def test_what_is_counted(tmp_path: Path) -> None:
+    dataset = patient(PERSON)
+    dataset.StudyID = "12"
+    save(dataset, tmp_path / "IM1")  # type: ignore[arg-type]
+    deidentifier = basic()
+    assert isinstance(sent(tmp_path, deidentifier), bytes)
+    tally = deidentifier.tally
+    assert (tally.objects, tally.blackened) == (1, 0)
+    assert tally.actions["Z", 0x00200010] == 1
+    assert tally.weak == {("StudyID", "too short to be searched for"): 1}
+    (one,) = deidentifier.originals.values()
+    assert (one.patient_id, one.study_uid) == (PERSON.patient_id, dataset.StudyInstanceUID)

@@ -1,0 +1,295 @@
+"""Whole objects on their way out: a new head, and the pixels after it as they are."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from sys import intern
+from typing import BinaryIO
+
+from xnat_ingest.core.model import Instance, Plan, SetAside
+from xnat_ingest.deidentify import gathering, pixels
+from xnat_ingest.deidentify.encoding import (
+    BIG_EXPLICIT,
+    LITTLE_EXPLICIT,
+    LITTLE_IMPLICIT,
+    UNDEFINED,
+    Encoding,
+    EndsEarly,
+    NotRewritable,
+    Reader,
+)
+from xnat_ingest.deidentify.gathering import Facts
+from xnat_ingest.deidentify.profile import Profile, filled
+from xnat_ingest.deidentify.pseudonyms import Key
+from xnat_ingest.deidentify.rewriting import Header, Rewriting
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable, contradiction, copy_value, is_explicit, read_head
+from xnat_ingest.inputs.dicom_headers import header_values
+from xnat_ingest.inputs.outgoing import Outgoing, file_head
+
+# Bytes that are looked through for the end of a header at first, and at most.
+_FIRST = 64 * 1024
+MOST_HEAD = 256 * 1024**2
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_UID_TAGS = {"sop_uid": 0x00080018, "study_uid": 0x0020000D, "series_uid": 0x0020000E}
+_DESCRIPTION = 0x0008103E
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What the crosswalk tells of a study. Values as they stood; days: by which its dates moved."""
+
+    patient_id: str
+    study_uid: str
+    study_date: str
+    days: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened in a run, without a value. weak: (keyword, why it is not searched for) -> objects."""
+
+    actions: Counter[tuple[str, int]] = field(default_factory=Counter)
+    weak: Counter[tuple[str, str]] = field(default_factory=Counter)
+    objects: int = 0
+    blackened: int = 0
+
+
+class Deidentifier:
+    """Makes of each object of a run what leaves of it. Safe to use from several threads.
+
+    originals: new StudyInstanceUID -> what it stands for.
+    """
+
+    def __init__(self, profile: Profile, key: Key | None) -> None:
+        self.profile = profile
+        self.key = key
+        self.tally = Tally()
+        self.originals: dict[str, Original] = {}
+        self._labels: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def examine(self, source: Source, instance: Instance, keywords: Iterable[str] = ()) -> Instance | SetAside:
+        """The instance as it would leave without labels, or why it does not leave. Raises OSError.
+
+        keywords: whose values, of what leaves, are kept for labels and the server's filters.
+        """
+        try:
+            with Outgoing(source, instance).open() as blocks:
+                work = _Object(blocks, instance, self.profile, self.key)
+                header = work.rewriting.rewrite("", "")
+                length = len(work.head(header)) + work.pixel_length(source)
+        except (NotRewritable, NotWalkable) as error:
+            return SetAside(instance.path, "not-deidentifiable", f"the object {error}")
+        if refusal := self._refusal(work, header):
+            return SetAside(instance.path, *refusal)
+        self._note(work, header)
+        return self._leaving(instance, work, header, length, keywords)
+
+    def _refusal(self, work: _Object, header: Header) -> tuple[str, str] | None:
+        if work.refused:
+            return "burned-in", work.refused
+        residue = work.rewriting.residue(header.data)
+        if residue:
+            return "residual-identifier", f"{residue.place} would still hold what {residue.removed} held"
+        return None
+
+    def _note(self, work: _Object, header: Header) -> None:
+        facts = work.rewriting.facts
+        study = _plain(header.values.get(_UID_TAGS["study_uid"], b""))
+        tags = gathering.PATIENT_ID, gathering.STUDY_UID, gathering.STUDY_DATE
+        patient_id, study_uid, study_date = (work.rewriting.text(facts.values.get(tag, b"")) for tag in tags)
+        with self._lock:
+            self.tally.actions.update(header.actions)
+            self.tally.weak.update(work.rewriting.tokens.weak)
+            self.tally.objects += 1
+            self.tally.blackened += work.blackening is not None
+            self.originals.setdefault(study, Original(patient_id, study_uid, study_date, header.days))
+
+    def _leaving(
+        self, instance: Instance, work: _Object, header: Header, length: int, keywords: Iterable[str]
+    ) -> Instance:
+        sop_uid, study_uid, series_uid = (_plain(header.values.get(tag, b"")) for tag in _UID_TAGS.values())
+        return replace(
+            instance,
+            sop_uid=sop_uid,
+            study_uid=intern(study_uid),
+            series_uid=intern(series_uid),
+            series_description=work.rewriting.text(header.values.get(_DESCRIPTION, b"")),
+            sent_size=length,
+            sent_tags=header_values(work.head(header), keywords) if keywords else instance.tags,
+        )
+
+    def settle(self, plan: Plan) -> Plan:
+        """The plan with the sizes that its labels make, which are written into the objects."""
+        sessions = []
+        for session in plan.sessions:
+            labels = session.subject, session.label
+            more = sum(_even(len(filled(text, *labels))) - _even(len(filled(text, "", ""))) for text in self._templates)
+            for instance in session.instances:
+                self._labels[instance.path] = labels
+            members = tuple(replace(i, sent_size=i.sent_size + more) for i in session.instances)
+            sessions.append(replace(session, instances=members))
+        return replace(plan, sessions=tuple(sessions))
+
+    @property
+    def _templates(self) -> Iterable[str]:
+        return self.profile.written.values()
+
+    def measure(self, plan: Plan, source: Source) -> Plan:
+        """A plan that was read from a file, whose labels may have been changed, settled anew."""
+        aside: list[SetAside] = []
+        sessions = []
+        for session in plan.sessions:
+            found = [self._measured(source, instance) for instance in session.instances]
+            aside += [one for one in found if isinstance(one, SetAside)]
+            members = tuple(one for one in found if isinstance(one, Instance))
+            if members:
+                sessions.append(replace(session, instances=members))
+        return self.settle(replace(plan, sessions=tuple(sessions), set_aside=(*plan.set_aside, *aside)))
+
+    def _measured(self, source: Source, planned: Instance) -> Instance | SetAside:
+        try:
+            found = self.examine(source, planned)
+        except OSError as error:
+            return SetAside(planned.path, "unreadable", error.strerror or "cannot be read")
+        if isinstance(found, Instance) and found.sop_uid != planned.sop_uid:
+            return SetAside(planned.path, "source-changed", "holds another object than was planned; plan again")
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells apart plans that were made with other profiles or keys."""
+        return f"{self.profile.sha256} {self.key.fingerprint if self.key else '-'}"
+
+    def rewrite(self, instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The object in blocks, as inputs.outgoing.Rewrite. Raises NotWalkable for one that no plan let through."""
+        try:
+            work = _Object(blocks, instance, self.profile, self.key)
+            if work.refused:
+                raise NotRewritable(f"may not leave: {work.refused}")
+            header = work.rewriting.rewrite(*self._labels[instance.path])
+            yield work.head(header)
+            yield from work.pixel_blocks()
+        except NotRewritable as error:
+            raise NotWalkable(str(error)) from error
+
+
+class _Object:
+    """One object: its header in memory, its pixels still to come. refused: why its pixels may not leave."""
+
+    def __init__(self, blocks: Iterator[bytes], instance: Instance, profile: Profile, key: Key | None) -> None:
+        self._instance = instance
+        self._stream = Forward(blocks)
+        before = _pass_meta(self._stream)
+        encoding = _encoding(self._stream, instance.sent_syntax)
+        data, facts = _header(self._stream, encoding)
+        self.rewriting = Rewriting(data, encoding, profile, key, facts)
+        self._order = encoding.order
+        self._explicit = encoding.explicit
+        self._pixels_at = before + len(data)  # in the object as it came
+        self.blackening: pixels.Blackening | None = None
+        self.refused = "" if profile.burned_in == "allow" else self._judge(profile)
+
+    def _judge(self, profile: Profile) -> str:
+        facts = self.rewriting.facts
+        listed = () if isinstance(profile.burned_in, str) else profile.burned_in
+        entry = pixels.boxes_of(facts, listed) if self._stream.peek(1) else None
+        if entry is None:
+            return pixels.risk(facts)
+        found = pixels.blackening(facts, entry, self._instance.sent_syntax)
+        if isinstance(found, str):
+            return found
+        self.blackening = found
+        return ""
+
+    def head(self, header: Header) -> bytes:
+        """Preamble, meta information, and the rewritten header."""
+        sop_uid = _plain(header.values.get(_UID_TAGS["sop_uid"], b""))
+        return file_head(self._instance.sop_class, sop_uid, self._instance.sent_syntax) + header.data
+
+    def pixel_blocks(self) -> Iterator[bytes]:
+        """The element of the pixels; what lies behind it does not leave."""
+        if not self._stream.peek(1):
+            return
+        head = read_head(self._stream, self._explicit, self._order)
+        value = copy_value(self._stream, head, self._explicit, self._order)
+        yield head.raw
+        yield from self.blackening.blocks(value) if self.blackening else value
+
+    def pixel_length(self, source: Source) -> int:
+        """Bytes of that element. Pixels are passed by seeking where that is possible."""
+        if not self._stream.peek(1):
+            return 0
+        instance = self._instance
+        if instance.form != "file" or source.in_order(instance.path):
+            return sum(map(len, self.pixel_blocks()))
+        head = read_head(self._stream, self._explicit, self._order)
+        if head.length != UNDEFINED:
+            return len(head.raw) + head.length
+        with source.open(instance.path) as stream:
+            start = self._pixels_at + len(head.raw)
+            return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start
+
+
+def _pass_meta(stream: Forward) -> int:
+    """Goes past preamble and meta information, as dicom_dataset.skip_meta does. Returns their bytes."""
+    passed = 0
+    if stream.peek(132)[128:] == b"DICM":
+        passed = len(stream.take(132))
+    while stream.peek(2) == b"\x02\x00":
+        head = read_head(stream, is_explicit(stream), "<")
+        passed += len(head.raw) + sum(map(len, stream.copy(head.length)))
+    return passed
+
+
+def _encoding(stream: Forward, syntax: str) -> Encoding:
+    if why := contradiction(stream, syntax):
+        raise NotRewritable(why)
+    if syntax == _BIG_ENDIAN:
+        return BIG_EXPLICIT
+    return LITTLE_EXPLICIT if is_explicit(stream) else LITTLE_IMPLICIT
+
+
+def _header(stream: Forward, encoding: Encoding) -> tuple[bytes, Facts]:
+    """Takes the elements before the pixels."""
+    size = _FIRST
+    while True:
+        data = stream.peek(size)
+        try:
+            facts = gathering.gather(Reader(data, encoding), 0, len(data))
+        except EndsEarly as error:
+            if len(data) < size:
+                raise
+            if size >= MOST_HEAD:
+                raise NotRewritable(f"has a header of more than {MOST_HEAD >> 20} MiB") from error
+        else:
+            if facts.pixels or len(data) < size:
+                return stream.take(facts.end if facts.pixels else len(data))[: facts.end], facts
+        size *= 4
+
+
+def _fragments_end(stream: BinaryIO, at: int, size: int, order: str) -> int:
+    """Where encapsulated pixels end in a file, their delimiter included."""
+    while at + 8 <= size:
+        stream.seek(at)
+        group, element, length = struct.unpack(f"{order}HHL", stream.read(8))
+        at += 8
+        if (group, element) == (0xFFFE, 0xE0DD):
+            return at
+        if (group, element) != (0xFFFE, 0xE000) or at + length > size:
+            break
+        at += length
+    raise NotRewritable("has encapsulated pixels that are not built of fragments")
+
+
+def _plain(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0")
+
+
+def _even(length: int) -> int:
+    return length + length % 2

@@ -1,0 +1,114 @@
+"""Text in pixels: which objects may carry some, and boxes of native images made black on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from xnat_ingest.deidentify import gathering as header
+from xnat_ingest.deidentify.gathering import Facts
+from xnat_ingest.deidentify.profile import Boxes
+
+# Kinds of objects, by the beginning of their SOP class UID, that are pictures of screens or paper more often than not.
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+RISKS = {
+    _STORAGE + "7.": "a secondary capture",
+    _STORAGE + "6.": "an ultrasound image",
+    _STORAGE + "3.": "an ultrasound image",
+    _STORAGE + "104.": "an encapsulated document",
+    _STORAGE + "77.1.4.": "a photograph",
+}
+DOCUMENTS = _STORAGE + "104."
+STRUCTURED_REPORTS = _STORAGE + "88."
+# The transfer syntaxes whose pixels are numbers in a row.
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
+
+
+def risk(facts: Facts) -> str:
+    """Why an object may show text that is in its pixels, "" when nothing says so."""
+    said = facts.text(header.BURNED_IN).upper()
+    if said == "YES":
+        return "BurnedInAnnotation says YES"
+    sop_class = facts.text(header.SOP_CLASS)
+    if sop_class.startswith(DOCUMENTS):
+        return RISKS[DOCUMENTS]
+    if said == "NO":
+        return ""
+    kind = next((text for start, text in RISKS.items() if f"{sop_class}.".startswith(start)), "")
+    if not kind and "SCREEN" in facts.text(header.IMAGE_TYPE).upper():
+        kind = "a screenshot"
+    return f"{kind} whose BurnedInAnnotation does not say NO" if kind else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blackening:
+    """Boxes of one native image. Sizes in bytes: pixel: of one sample, or of all samples where they lie together."""
+
+    boxes: tuple[tuple[int, int, int, int], ...]
+    rows: int
+    columns: int
+    pixel: int
+    planes: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of one frame."""
+        return self.planes * self.rows * self.columns * self.pixel
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """(start, end) of what becomes black in one frame, in order of their starts."""
+        for plane in range(self.planes):
+            for row in range(self.rows):
+                start = (plane * self.rows + row) * self.columns * self.pixel
+                for left, top, right, bottom in sorted(self.boxes):
+                    if top <= row < bottom:
+                        yield (
+                            start + min(left, self.columns) * self.pixel,
+                            start + min(right, self.columns) * self.pixel,
+                        )
+
+    def blocks(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pixel data in blocks, black where a box is."""
+        frame = list(self.stretches())
+        at = 0
+        for block in blocks:
+            out = bytearray(block)
+            number = at // self.size
+            while number * self.size < at + len(block):
+                for start, end in frame:
+                    first, last = (
+                        max(number * self.size + start - at, 0),
+                        min(number * self.size + end - at, len(block)),
+                    )
+                    if first < last:
+                        out[first:last] = bytes(last - first)
+                number += 1
+            at += len(block)
+            yield bytes(out)
+
+
+def boxes_of(facts: Facts, listed: Iterable[Boxes]) -> Boxes | None:
+    """The first entry that speaks of this kind of image."""
+    modality, rows, columns = facts.text(header.MODALITY), facts.number(header.ROWS), facts.number(header.COLUMNS)
+    for entry in listed:
+        same = entry.modality in ("", modality) and entry.rows in (0, rows) and entry.columns in (0, columns)
+        if same and rows and columns:
+            return entry
+    return None
+
+
+def blackening(facts: Facts, boxes: Boxes, syntax: str) -> Blackening | str:
+    """How the boxes of an image are made black, or why they cannot be."""
+    if syntax not in NATIVE:
+        return "its pixels are compressed, and boxes in them cannot be made black"
+    bits, samples = facts.number(header.BITS), facts.number(header.SAMPLES) or 1
+    if bits not in (8, 16, 32, 64):
+        return f"its pixels take {bits or 'an unknown number of'} bits, and boxes in them cannot be made black"
+    if facts.text(header.PHOTOMETRIC).startswith("YBR_FULL_4") or facts.text(header.PHOTOMETRIC).startswith(
+        "YBR_PARTIAL"
+    ):
+        return "its colours are subsampled, and boxes in them cannot be made black"
+    planar = samples > 1 and facts.number(header.PLANAR) == 1
+    pixel = bits // 8 if planar else bits // 8 * samples
+    rows, columns = facts.number(header.ROWS), facts.number(header.COLUMNS)
+    return Blackening(boxes.boxes, rows, columns, pixel, samples if planar else 1)

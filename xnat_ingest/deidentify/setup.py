@@ -1,0 +1,96 @@
+"""From settings to what rewrites headers; what the crosswalk and the report tell of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from xnat_ingest.core.atomic_file import check_writable, replacing
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Plan
+from xnat_ingest.core.text import printable
+from xnat_ingest.deidentify.objects import Deidentifier
+from xnat_ingest.deidentify.profile import load
+from xnat_ingest.deidentify.pseudonyms import read_key
+from xnat_ingest.inputs.dicom_dictionary import name_of
+from xnat_ingest.settings.options import Settings
+
+_COLUMNS = ("patient_id", "study_uid", "study_date", "project", "subject", "session", "new_study_uid", "days")
+# What is made of what leaves, in the order of the report.
+_WORDS = {"X": "removed", "Z": "emptied", "D": "replaced", "U": "mapped", "C": "cleaned"}
+
+
+def deidentifier_of(settings: Settings, root: str, environ: Mapping[str, str] = os.environ) -> Deidentifier | None:
+    """What --deidentify asks for; None when it is not given. Raises UsageError."""
+    for name in ("deid_key_file", "crosswalk"):
+        if getattr(settings, name) and not settings.deidentify:
+            raise UsageError(f"--{name.replace('_', '-')} has no say without --deidentify PROFILE")
+    if not settings.deidentify:
+        return None
+    profile = load(settings.deidentify)
+    key = read_key(settings.deid_key_file, environ)
+    if profile.needs_key and key is None:
+        raise UsageError(
+            f"--deidentify {printable(settings.deidentify)} makes new UIDs or dates, which takes a key: make one with "
+            "xnat-ingest identity new-key FILE, keep it, and give --deid-key-file FILE (or set XNAT_INGEST_DEID_KEY)"
+        )
+    if settings.crosswalk:
+        _check_crosswalk(settings.crosswalk, root, environ)
+    return Deidentifier(profile, key)
+
+
+def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:
+    if "XNAT_WORKFLOW_ID" in environ:
+        raise UsageError("--crosswalk is not for the container service: what it writes would stay on the server")
+    check_writable(path, "--crosswalk")
+    if root and Path(path).resolve().is_relative_to(Path(root).resolve()):
+        raise UsageError(f"--crosswalk {printable(path)} lies below ROOT; name a file elsewhere")
+
+
+def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
+    """Adds the plan's studies to a table that only its owner can read. Raises UsageError."""
+    target = Path(path)
+    try:
+        text = target.read_text("utf-8") if target.exists() else ""
+        rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] or [_COLUMNS]
+        if rows[0] != _COLUMNS:
+            raise UsageError(f"--crosswalk {printable(path)} is there and is no crosswalk; name another file")
+        for session in plan.sessions:
+            for study in sorted({i.study_uid for i in session.instances}):
+                one = deidentifier.originals[study]
+                labels = session.project, session.subject, session.label
+                rows.append((one.patient_id, one.study_uid, one.study_date, *labels, study, str(one.days)))
+        with replacing(path, 0o600) as stream:
+            csv.writer(stream).writerows(dict.fromkeys(rows))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot write --crosswalk {printable(path)}: {getattr(error, 'strerror', error)}") from error
+
+
+def summary(deidentifier: Deidentifier, plan: Plan) -> dict[str, object]:
+    """What the report tells of it: counts and names of elements, no value."""
+    actions: dict[str, Counter[str]] = {}
+    for (action, tag), number in deidentifier.tally.actions.items():
+        # Private elements are too many to be named one by one.
+        name = "private elements" if tag >> 16 & 1 else name_of(tag)
+        actions.setdefault(_WORDS[action], Counter())[name] += number
+    refused = Counter(a.reason for a in plan.set_aside if a.reason in REASONS)
+    return {
+        "profile": printable(deidentifier.profile.name),
+        "profile_sha256": deidentifier.profile.sha256,
+        "key_fingerprint": deidentifier.key.fingerprint if deidentifier.key else "",
+        "objects": deidentifier.tally.objects,
+        "blackened": deidentifier.tally.blackened,
+        "actions": {word: dict(sorted(actions[word].items())) for word in _WORDS.values() if word in actions},
+        "refused": dict(sorted(refused.items())),
+        "not_searched": [
+            {"keyword": keyword, "why": why, "objects": number}
+            for (keyword, why), number in sorted(deidentifier.tally.weak.items())
+        ],
+    }
+
+
+REASONS = frozenset({"burned-in", "residual-identifier", "not-deidentifiable"})
