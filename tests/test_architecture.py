@@ -114,8 +114,8 @@ def test_each_library_has_one_home(library: str) -> None:
     assert users == HOMES[library]
 
 
-def test_only_faces_print() -> None:
-    """The core emits events; cli speaks for what ends before there is a face."""
+def test_only_reporters_print() -> None:
+    """The core emits events; cli speaks for what ends before there is a reporter."""
     speakers = {
         room(path)
         for path in modules()

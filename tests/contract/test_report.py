@@ -1,4 +1,4 @@
-"""The report file and the two faces: what they hold, how they are written, and what they never show."""
+"""The report file and the two reporters: what they hold, how they are written, and what they never show."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.core.model import Event, Outcome, Problem, Result, SetAside, VerdictWord
 from xnat_ingest.delivery.totals import count
 from xnat_ingest.inputs import open_source
-from xnat_ingest.report import make_face, write
+from xnat_ingest.report import make_reporter, write
 from xnat_ingest.report.document import document
-from xnat_ingest.report.faces import JsonFace, TextFace
-from xnat_ingest.report.progress import Board, amount
+from xnat_ingest.report.progress import ProgressDisplay, amount
+from xnat_ingest.report.reporters import JsonReporter, TextReporter
 from xnat_ingest.settings.options import Settings
 
 BAD_NAME = os.fsdecode(b"caf\xe9\n\x1b[31m")
@@ -158,16 +158,16 @@ def test_names_that_are_no_unicode_give_valid_json(tmp_path: Path) -> None:
     assert json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8")  # a lone surrogate is no character
     assert json.loads(text)["set_aside"][0]["path"] == "caf\\xe9\\n\\x1b[31m"
     out = io.StringIO()
-    TextFace(io.StringIO(), out).end(made, BAD_NAME)
+    TextReporter(io.StringIO(), out).end(made, BAD_NAME)
     assert out.getvalue().encode("utf-8")
     assert "\x1b" not in out.getvalue()
 
 
-@pytest.mark.parametrize("face", [JsonFace, TextFace])
-def test_the_last_line_is_the_contract(face: type[JsonFace | TextFace]) -> None:
+@pytest.mark.parametrize("reporter", [JsonReporter, TextReporter])
+def test_the_last_line_is_the_contract(reporter: type[JsonReporter | TextReporter]) -> None:
     """`N planned, N verified, N missing, N failed, N set aside: exit C`, alone on the last line of stdout."""
     log, out = io.StringIO(), io.StringIO()
-    face(log, out).end(result_of(OK, outcome(E2, "missing"), code=3), "report.json")
+    reporter(log, out).end(result_of(OK, outcome(E2, "missing"), code=3), "report.json")
     assert out.getvalue().endswith("\n")
     assert out.getvalue().splitlines()[-1] == "4 planned, 2 verified, 2 missing, 0 failed, 2 set aside: exit 3"
 
@@ -175,10 +175,10 @@ def test_the_last_line_is_the_contract(face: type[JsonFace | TextFace]) -> None:
 def test_json_lines_end_with_a_summary_and_the_error() -> None:
     """Each line has schema, time, level and event; block by block progress is no line."""
     log = io.StringIO()
-    face = JsonFace(log, io.StringIO())
-    face.emit(Event("warning", {"text": "x\ny"}))
-    face.emit(Event("progress", {"session": "s", "instances": 1, "bytes": 1}))
-    face.end(result_of(outcome(E1, "missing"), code=3), "")
+    reporter = JsonReporter(log, io.StringIO())
+    reporter.emit(Event("warning", {"text": "x\ny"}))
+    reporter.emit(Event("progress", {"session": "s", "instances": 1, "bytes": 1}))
+    reporter.end(result_of(outcome(E1, "missing"), code=3), "")
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["warning", "summary", "exit_error"]
     assert [line["level"] for line in lines] == ["warning", "info", "error"]
@@ -189,11 +189,11 @@ def test_json_lines_end_with_a_summary_and_the_error() -> None:
 def test_the_faces_are_chosen_by_settings(capsys: pytest.CaptureFixture[str]) -> None:
     """--log-format json, -q, and -vv for every setting; results go to stdout, all else to stderr."""
     for settings, shown in ((Settings(), 1), (Settings(quiet=True), 0), (Settings(verbose=2), 2)):
-        face = make_face(settings)
-        face.emit(Event("plan", {"sessions": [], "instances": 0, "bytes": 0, "set_aside": {"not-dicom": 2}}))
-        face.emit(Event("setting", {"text": "a = b"}))
+        reporter = make_reporter(settings)
+        reporter.emit(Event("plan", {"sessions": [], "instances": 0, "bytes": 0, "set_aside": {"not-dicom": 2}}))
+        reporter.emit(Event("setting", {"text": "a = b"}))
         assert len(capsys.readouterr().err.splitlines()) == shown
-    make_face(Settings(log_format="json")).emit(Event("setting", {"text": "a = b"}))
+    make_reporter(Settings(log_format="json")).emit(Event("setting", {"text": "a = b"}))
     said = capsys.readouterr()
     assert (said.out, json.loads(said.err)["text"]) == ("", "a = b")
 
@@ -203,14 +203,14 @@ def test_long_lists_are_cut_on_the_screen_and_say_so() -> None:
     made = result_of(OK, code=3, problems=tuple(Problem("stale-row", f"p{n}") for n in range(50)))
     made = replace(made, plan=replace(made.plan, set_aside=tuple(SetAside(f"f{n}", "truncated") for n in range(33))))
     out = io.StringIO()
-    TextFace(io.StringIO(), out).end(made, "")
+    TextReporter(io.StringIO(), out).end(made, "")
     assert "30 more problems" in out.getvalue()
     assert "13 more files" in out.getvalue()
     assert len(document(made)["problems"]) == 50
 
 
 def test_nothing_that_identifies_a_patient_is_shown(tmp_path: Path) -> None:
-    """A real tree, its plan, report and faces: no name, id or birth date out of the headers."""
+    """A real tree, its plan, report and reporters: no name, id or birth date out of the headers."""
     kinds = [Series("T1_1", 2), Series("x_2", 1, "CT_small.dcm"), Series("r_3", 1, "test-SR.dcm")]
     born = {"PatientBirthDate": "19700102", "PatientComments": "Project: Q; Subject: Janet"}
     make_session(tmp_path / "007/pre", [replace(one, tags=born) for one in kinds])
@@ -219,8 +219,8 @@ def test_nothing_that_identifies_a_patient_is_shown(tmp_path: Path) -> None:
     outcomes = tuple(outcome(one, "unverified") for one in made.sessions)
     result = replace(result_of(*outcomes), plan=made, problems=made.problems)
     log, out = io.StringIO(), io.StringIO()
-    TextFace(log, out, 2).end(result, "")
-    JsonFace(log, out).end(result, "")
+    TextReporter(log, out, 2).end(result, "")
+    JsonReporter(log, out).end(result, "")
     shown = json.dumps(document(result)) + log.getvalue() + out.getvalue()
     assert "T1" in shown
     ids = {i.tags["PatientID"] for one in made.sessions for i in one.instances}
@@ -252,7 +252,7 @@ def test_the_board_redraws_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("xnat_ingest.report.progress.REDRAW", -1.0)
     monkeypatch.setenv("COLUMNS", "60")
     stream = Terminal()
-    board = Board(stream, live=True)
+    board = ProgressDisplay(stream, live=True)
     board.begin("a", 10, 1000)
     board.begin("b" * 100, 5, 500)
     board.advance("a", 1, 100)
@@ -274,7 +274,7 @@ def test_the_board_redraws_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_board_is_quiet_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a log file there are no escapes; a long session says a word now and then."""
     stream = io.StringIO()
-    board = Board(stream, live=False)
+    board = ProgressDisplay(stream, live=False)
     board.begin("a", 10, 1000)
     for _ in range(5):
         board.advance("a", 1, 100)

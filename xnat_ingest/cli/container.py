@@ -94,13 +94,13 @@ def _run(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]
     from xnat_ingest.commands.container.run import Launched
     from xnat_ingest.core.stop import Stop
 
-    face = report.make_brief_face()
+    reporter = report.make_brief_reporter()
     stop = Stop()
-    launched = Launched(Form.read(given, stray), environ, face.emit, stop)
+    launched = Launched(Form.read(given, stray), environ, reporter.emit, stop)
     catch_signals(stop)
     result, note = launched.execute()
     try:
-        face.end(result, "", note)
+        reporter.end(result, "", note)
     except OSError as error:
         return max(result.exit_code, unheard(error))
     return result.exit_code

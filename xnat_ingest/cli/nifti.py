@@ -45,20 +45,20 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     for name in ("report", "html", "junit"):
         if path := getattr(settings, name):
             check_writable(path, f"--{name}")
-    face = report.make_face(settings)
+    reporter = report.make_reporter(settings)
     stop = Stop()
-    run = NiftiRun(given["root"], settings, choices, face.emit, stop)
+    run = NiftiRun(given["root"], settings, choices, reporter.emit, stop)
     launch = launch_of(environ)
     login = credentials(settings, environ, http_is_warning=bool(launch))
     for line in unknown_variables(environ):
-        face.emit(Event("warning", {"text": line}))
+        reporter.emit(Event("warning", {"text": line}))
     for line in (*settings.shown(), f"server in use = {login.server}", f"user in use = {login.user}"):
-        face.emit(Event("setting", {"text": line}))
+        reporter.emit(Event("setting", {"text": line}))
     if login.in_the_clear:
-        face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+        reporter.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
     if settings.dry_run:
         for line in tree_lines(run):
             print(line)
-    return finish(result, settings, face, 0o644 if launch else 0o600, environ)
+    return finish(result, settings, reporter, 0o644 if launch else 0o600, environ)

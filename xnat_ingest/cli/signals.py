@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xnat_ingest.core.model import Result
     from xnat_ingest.core.stop import Stop
     from xnat_ingest.inputs import Source
-    from xnat_ingest.report import Face
+    from xnat_ingest.report import Reporter
     from xnat_ingest.settings.options import Settings
 
 # Sessions whose series are drawn on the page: a contact sheet of thousands helps nobody.
@@ -45,7 +45,7 @@ def unheard(error: OSError) -> int:
 def finish(
     result: Result,
     settings: Settings,
-    face: Face,
+    reporter: Reporter,
     mode: int,
     environ: Mapping[str, str],
     source: Source | None = None,
@@ -68,7 +68,7 @@ def finish(
     try:
         if environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, environ)
-        face.end(result, ", ".join(written))
+        reporter.end(result, ", ".join(written))
     except OSError as error:
         return max(result.exit_code, unheard(error))
     return result.exit_code

@@ -59,26 +59,26 @@ def tree(
     for name in ("report", "html", "junit"):
         if path := getattr(settings, name):
             check_writable(path, f"--{name}")
-    face = report.make_face(settings)
+    reporter = report.make_reporter(settings)
     stop = Stop()
-    run = Run(command, root, settings, face.emit, stop)
+    run = Run(command, root, settings, reporter.emit, stop)
     launch = launch_of(environ)
     login = None
     blind = command == "upload" and settings.transport == "cstore" and not has_server(settings, environ)
     if not blind and (command != "plan" or settings.online or settings.dry_run):
         login = credentials(settings, environ, http_is_warning=http_is_warning or bool(launch))
     for line in unknown_variables(environ):
-        face.emit(Event("warning", {"text": line}))
+        reporter.emit(Event("warning", {"text": line}))
     for line in settings.shown():
-        face.emit(Event("setting", {"text": line}))
+        reporter.emit(Event("setting", {"text": line}))
     if login:
         for line in (f"server in use = {login.server}", f"user in use = {login.user}", "password = ***"):
-            face.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
+            reporter.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
     if login and login.in_the_clear:
-        face.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+        reporter.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
-    return finish(result, settings, face, 0o644 if launch else 0o600, environ, run.planning.source)
+    return finish(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
 
 
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:

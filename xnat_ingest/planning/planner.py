@@ -248,7 +248,7 @@ class Reviewed:
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:
-    """What a face needs to tell of a plan."""
+    """What a reporter needs to tell of a plan."""
     reasons = Counter(aside.reason for aside in plan.set_aside)
     return {
         "sessions": [

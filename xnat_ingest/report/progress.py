@@ -29,7 +29,7 @@ def amount(number: float) -> str:
 
 
 @dataclass(slots=True)
-class _Flight:
+class _Transfer:
     instances: int
     bytes: int
     begun: float
@@ -48,19 +48,19 @@ class _Flight:
         )
 
 
-class Board:
+class ProgressDisplay:
     """Where log lines and live lines share one stream. Not thread-safe: its owner holds the lock."""
 
     def __init__(self, stream: Stream, *, live: bool) -> None:
         self._stream = stream
         self._live = live
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, _Transfer] = {}
         self._drawn = 0
         self._last = 0.0
 
     def begin(self, title: str, instances: int, size: int) -> None:
         now = time.monotonic()
-        self._flights[title] = _Flight(instances, size, now, now)
+        self._flights[title] = _Transfer(instances, size, now, now)
 
     def advance(self, title: str, instances: int, size: int) -> None:
         flight = self._flights.get(title)

@@ -14,14 +14,14 @@ from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import Event, Result
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.lines import last_line, result_lines
-from xnat_ingest.report.progress import Board, Stream, amount
+from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
 from xnat_ingest.settings.options import Settings
 
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
 
 
-class Face(Protocol):
+class Reporter(Protocol):
     def emit(self, event: Event) -> None:
         """Shows an event; may be called from several threads."""
         ...
@@ -54,20 +54,20 @@ class Log:
         """Every write has been flushed."""
 
 
-def make_face(settings: Settings) -> Face:
+def make_reporter(settings: Settings) -> Reporter:
     log = Log(sys.stderr)
     if settings.log_format == "json":
-        return JsonFace(log, sys.stdout)
-    return TextFace(log, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
+        return JsonReporter(log, sys.stdout)
+    return TextReporter(log, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
 
 
-def make_brief_face() -> Face:
+def make_brief_reporter() -> Reporter:
     """For a log that is kept in memory, shown on a web page and mailed: XNAT's container service does all of it."""
-    return TextFace(Log(sys.stderr), sys.stdout, brief=True)
+    return TextReporter(Log(sys.stderr), sys.stdout, brief=True)
 
 
-class JsonFace:
-    """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text face."""
+class JsonReporter:
+    """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text reporter."""
 
     def __init__(self, log: Stream, out: TextIO) -> None:
         self._log = log
@@ -97,7 +97,7 @@ class JsonFace:
         print(last_line(result), file=self._out, flush=True)
 
 
-class TextFace:
+class TextReporter:
     """Lines for people; on a terminal, one live line per session in flight. brief: only what needs attention, and a
     sign of life now and then."""
 
@@ -107,7 +107,7 @@ class TextFace:
         self._brief = brief
         self._done = 0
         self._spoken = time.monotonic()
-        self._board = Board(log, live=log.isatty())
+        self._board = ProgressDisplay(log, live=log.isatty())
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
