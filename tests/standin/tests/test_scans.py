@@ -11,6 +11,7 @@ from pydicom import uid
 from tests.standin import StandIn
 from tests.standin.fixtures import client, site
 from tests.standin.model import Row
+from tests.standin.primary import PRIMARY as ALL_PRIMARY
 from tests.standin.samples import STUDY, Client, dicom, series
 
 __all__ = ["client", "site"]
@@ -104,6 +105,28 @@ OTHER = [
 def test_which_sop_classes_are_primary(client: Client, sop_class: str, label: str) -> None:
     uri = built(client, {"1.dcm": dicom(1, SOPClassUID=sop_class, ImageType=["DERIVED", "SECONDARY"])})
     assert labels(client, uri, "1") == [(label, "1")]
+
+
+NAMES = """
+    AmbulatoryECGWaveform BasicTextSR BodyPositionWaveform BreastTomosynthesisImage CTImage
+    CardiacElectrophysiologyWaveform ComputedRadiographyImage ConfocalMicroscopyImage DermoscopicPhotographyImage
+    DigitalIntraOralXRayImage:ForPresentation DigitalIntraOralXRayImage:ForProcessing
+    DigitalMammographyXRayImage:ForPresentation DigitalMammographyXRayImage:ForProcessing
+    DigitalXRayImage:ForPresentation DigitalXRayImage:ForProcessing ElectromyogramWaveform ElectrooculogramWaveform
+    EncapsulatedOBJ EnhancedCTImage EnhancedMRImage EnhancedPETImage EnhancedSR HemodynamicWaveform MRImage
+    EncapsulatedMTL MicroscopyBulkSimpleAnnotations NuclearMedicineImage OphthalmicPhotography16BitImage
+    OphthalmicPhotography8BitImage OphthalmicTomographyImage PhotoacousticImage PositronEmissionTomographyImage RTDose
+    RTImage RespiratoryWaveform TwelveLeadECGWaveform UltrasoundImage UltrasoundMultiFrameImage VLMicroscopicImage
+    VLWholeSlideMicroscopyImage VideoEndoscopicImage VideoMicroscopicImage VideoPhotographicImage
+    XRay3DAngiographicImage XRay3DCraniofacialImage XRayAngiographicImage XRayRadiofluoroscopicImage
+"""
+
+
+def test_the_whole_list_of_primary_classes() -> None:
+    """By their names, as XNAT's list has them."""
+    keywords = [name.partition(":") for name in NAMES.split()]
+    assert {str(getattr(uid, one + "Storage" + more)) for one, _, more in keywords} == ALL_PRIMARY
+    assert len(ALL_PRIMARY) == 47
 
 
 def test_a_site_may_keep_everything_together(site: StandIn, client: Client) -> None:
