@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import BinaryIO
@@ -24,10 +24,11 @@ from xnat_ingest.deidentify.encoding import (
 )
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.profile import Profile, filled
-from xnat_ingest.deidentify.pseudonyms import Key
+from xnat_ingest.deidentify.pseudonyms import Key, dummy
 from xnat_ingest.deidentify.rewriting import Header, Rewriting
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable, contradiction, copy_value, is_explicit, read_head
+from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.dicom_headers import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
 
@@ -36,6 +37,7 @@ _FIRST = 64 * 1024
 MOST_HEAD = 256 * 1024**2
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UID_TAGS = {"sop_uid": 0x00080018, "study_uid": 0x0020000D, "series_uid": 0x0020000E}
+_DUMMY = dummy("LO").decode()
 _DESCRIPTION = 0x0008103E
 
 
@@ -121,8 +123,17 @@ class Deidentifier:
             series_uid=intern(series_uid),
             series_description=work.rewriting.text(header.values.get(_DESCRIPTION, b"")),
             sent_size=length,
-            sent_tags=header_values(work.head(header), keywords) if keywords else instance.tags,
+            sent_tags=self._values(work.head(header), keywords) if keywords else instance.tags,
         )
+
+    def _values(self, head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
+        """What leaves, without what stands for something else: no label is to be made of a dummy."""
+        found = header_values(head, keywords)
+        return {name: "" if self._is_made_up(name) or value == _DUMMY else value for name, value in found.items()}
+
+    def _is_made_up(self, keyword: str) -> bool:
+        tag = tag_of(keyword) or 0
+        return tag in self.profile.written or self.profile.action(tag, vr_of(tag)) in ("X", "Z", "D")
 
     def settle(self, plan: Plan) -> Plan:
         """The plan with the sizes that its labels make, which are written into the objects."""

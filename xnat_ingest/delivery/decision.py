@@ -162,9 +162,17 @@ def _against(session: Session, known: Known, archive: Comparison, mode: str) -> 
             session,
             "other-study",
             f"the archived session {known.label} holds another study; "
-            "give another label (--session-label, or -S and -E)",
+            f"give another label (--session-label, or -S and -E){_ANOTHER_KEY if _is_made(session) else ''}",
         )
     return None
+
+
+# With another key the same study gets another UID.
+_ANOTHER_KEY = ", or, if it is this one, sent with another --deid-key-file than now, give that key"
+
+
+def _is_made(session: Session) -> bool:
+    return session.study_uid.startswith("2.25.")
 
 
 def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem | None]:
