@@ -73,14 +73,18 @@ class Run:
         """
         try:
             if credentials is None and self.command == "upload":
-                self.patience = Patience(self.settings.retry_budget, pause_until(self.stop.check))
+                self.patience = self._patient()
                 return self._result(patiently(self._blind, self.stop, GRACE + 1))
             if credentials is None:
                 self._make_plan()
                 return self._result([self._unreached(session) for session in self.plan.sessions])
             rest = self._connect(credentials)
-            outcomes = patiently(lambda: self._online(rest), self.stop, GRACE + 1)
-            if not self.stop.signum:  # a server that hangs must not hold the report up
+            try:
+                outcomes = patiently(lambda: self._online(rest), self.stop, GRACE + 1)
+            finally:
+                if self.stop.signum:  # a server that hangs must hold up neither the report nor the process
+                    rest.abandon()
+            if not self.stop.signum:
                 rest.close()
             return self._result(outcomes)
         except Exception as error:
@@ -90,7 +94,7 @@ class Run:
 
     def _connect(self, credentials: Credentials) -> Rest:
         settings = self.settings
-        self.patience = Patience(settings.retry_budget, pause_until(self.stop.check))
+        self.patience = self._patient()
         self.rest = Rest(
             credentials,
             ca_bundle=settings.ca_bundle,
@@ -100,6 +104,12 @@ class Run:
             patience=self.patience,
         )
         return self.rest
+
+    def _patient(self) -> Patience:
+        def say(text: str) -> None:
+            self.emit(Event("warning", {"text": text}))
+
+        return Patience(self.settings.retry_budget, pause_until(self.stop.check), say)
 
     def _online(self, rest: Rest) -> list[Outcome]:
         """Asks the server first: what it refuses shows before a long scan."""

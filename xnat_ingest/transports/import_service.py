@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from xnat_ingest.core.model import Receipt, Session
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.xnat.client import Body, Rest
+from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.exchange import Body
 from xnat_ingest.xnat.replies import Reply
 
 # Where the server files what is no project's.

@@ -7,6 +7,7 @@ already is overwritten by itself. Only parts are repeated here; a closing never 
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,11 @@ _RACES = ("Concurrent file sends of the same data is not supported",)
 
 @dataclass(slots=True)
 class _History:
-    """What has happened to one part. blamed: the member that the server said it could not read."""
+    """What has happened to one part. blamed: the member that the server said it could not read; since: when it failed
+    for the first time, by time.monotonic()."""
 
     blamed: str = ""
+    since: float | None = None
     failures: int = 0
     resets: int = 0
     attempts: int = 0
@@ -77,10 +80,13 @@ class Retrying:
                 with self._pace.slot():
                     receipt = self._inner.send(session, part, sent)
                 self._pace.good()
+                if not self.names_rows:  # a DICOM receiver: what goes by HTTP has been counted
+                    self._patience.succeeded()
                 disturbed = receipt.disturbed or history.failures > 0
                 return replace(receipt, attempts=history.attempts, disturbed=disturbed)
             except (ServerSaid, Unreachable) as error:
                 history.failures += 1
+                history.since = history.since or time.monotonic()
                 try:
                     pieces = self._remedy(session, part, error, history)
                 except (_RefusedAlone, Unreachable) as given_up:
@@ -112,7 +118,7 @@ class Retrying:
         if not is_passing(error):
             raise error
         self._pace.bad()
-        self._patience.wait(error, history.failures)
+        self._patience.wait(error, history.failures, since=history.since)
         if isinstance(error, ServerSaid):
             if error.status == 504:
                 self._settle(session)
@@ -129,7 +135,7 @@ class Retrying:
     def _after_400(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
         """The server blames one member, whatever its trouble is: once more, then that member alone."""
         if any(race in error.sentence for race in _RACES):
-            self._patience.wait(error, history.failures)
+            self._patience.wait(error, history.failures, since=history.since)
             return None
         blame = _UNREADABLE.search(error.sentence)
         # A part of one leaves no doubt; what came by an address of its own is blamed by that.
@@ -139,7 +145,7 @@ class Retrying:
             raise error
         if not history.blamed:
             history.blamed = culprit.name
-            self._patience.wait(error, history.failures)
+            self._patience.wait(error, history.failures, since=history.since)
             return None
         if alone:
             raise _RefusedAlone(f"the server refuses this file alone, too ({error.sentence})")

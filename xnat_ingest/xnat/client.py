@@ -1,27 +1,23 @@
-"""XNAT's REST interface: one login for all connections, requests, and statuses as errors. The only user of urllib3."""
+"""XNAT's REST interface: one login for all connections, requests, and statuses as errors."""
 
 from __future__ import annotations
 
 import json
 import re
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlencode
-
-import urllib3
-from urllib3 import exceptions as http
+from typing import Any, TypeVar
 
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat import login, tables
-from xnat_ingest.xnat.connections import failure, make_pool
 from xnat_ingest.xnat.cookies import Cookies
+from xnat_ingest.xnat.exchange import LOGIN_LIMIT, Body, Call, Wire
 from xnat_ingest.xnat.replies import Reply, sentence
 from xnat_ingest.xnat.retry_policy import LOGIN_ATTEMPTS, MOST_ATTEMPTS, Patience, is_passing
 
@@ -35,42 +31,6 @@ T = TypeVar("T")
 # What an open site answers to a lost session, where a user with rights would be answered otherwise.
 _NOT_FOR_GUESTS = (403, 404)
 _GUEST = "guest"
-_CHUNK = 64 * 1024
-
-
-class Body(Protocol):
-    """A request body that can be opened again for another attempt. length: in bytes; None: it travels in chunks."""
-
-    content_type: str
-
-    @property
-    def length(self) -> int | None: ...
-
-    def open(self, sent: Callable[[int], None]) -> Iterator[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
-    sent: Callable[[int], None] | None = None
-    read: Callable[[Iterator[bytes]], str] | None = None
-    timeout: float = 60.0
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether doing it twice is doing it once: reading, and sending instances under their own names."""
-        return self.method == "GET" or self.body is not None
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the wire. bytes_sent counts what bodies say of themselves, repeats included: the files' bytes."""
-
-    requests: int = 0
-    bytes_sent: int = 0
 
 
 def _whole(row: tables.Row) -> Any:
@@ -92,24 +52,27 @@ class Rest:
     ) -> None:
         self.server = credentials.server
         self.user = credentials.user
-        self.traffic = Traffic()
         self._credentials = credentials
         self._timeout = timeout
         self._patience = patience or Patience()
         self._lock = threading.Lock()  # held while logging in
-        self._counting = threading.Lock()
         self._cookies = Cookies()
         self.logins = 0
         self._has_guests: bool | None = None
         self._refusal: Refused | None = None
-        self._pool = make_pool(credentials.server, ca_bundle, insecure, connections)
+        self._wire = Wire(credentials.server, ca_bundle, insecure=insecure, timeout=timeout, connections=connections)
+        self.traffic = self._wire.traffic
 
     def close(self) -> None:
         """Ends the server session, if one was begun, and the connections."""
         if self._cookies.session:
             with suppress(IngestError):  # a session left behind ends by itself
-                self._once(_Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 3.0)), self._cookies)
-        self._pool.clear()
+                self._once(Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 3.0)), self._cookies)
+        self._wire.close()
+
+    def abandon(self) -> None:
+        """Ends all requests under way, for a run that is to end although the server is silent."""
+        self._wire.abandon()
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
@@ -142,7 +105,7 @@ class Rest:
         cookies = self._cookies
         if not cookies.session:
             return False
-        reply = self._once(_Call("GET", "/data/auth", timeout=self._timeout), cookies)
+        reply = self._once(Call("GET", "/data/auth", timeout=self._timeout), cookies)
         if reply.status != 401 and not self._is_guest(reply):
             return False
         self._renew(cookies)
@@ -171,7 +134,8 @@ class Rest:
         if reply.status == 404:
             return None
         try:
-            fields = dict(json.loads(reply.text)["items"][0]["data_fields"])
+            found = dict(json.loads(reply.text)["items"][0]["data_fields"])
+            fields = {key: tables.whole(value) if isinstance(value, str) else value for key, value in found.items()}
             fields["ID"]
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise self._not_data(path, reply) from error
@@ -195,20 +159,24 @@ class Rest:
         Refused, ServerSaid for any status that is not
         in accept, and whatever the body raises.
         """
-        call = _Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
+        call = Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
         return self._repeat(lambda: self._signed(call, accept), repeatable=method == "GET")
 
     def _repeat(self, once: Callable[[], Reply], *, repeatable: bool, most: int = MOST_ATTEMPTS) -> Reply:
+        since: float | None = None
         for attempt in count(1):
             try:
-                return once()
+                reply = once()
+                self._patience.succeeded()
+                return reply
             except (ServerSaid, Unreachable) as error:
                 if not (repeatable and is_passing(error)):
                     raise
-                self._patience.wait(error, attempt, most)
+                since = since or time.monotonic()
+                self._patience.wait(error, attempt, most, since)
         raise AssertionError("unreachable")
 
-    def _signed(self, call: _Call, accept: tuple[int, ...]) -> Reply:
+    def _signed(self, call: Call, accept: tuple[int, ...]) -> Reply:
         """One request under the login, which is renewed once when it has expired."""
         if not self._cookies.session:
             self.login()
@@ -231,21 +199,21 @@ class Rest:
             raise ServerSaid(f"{action} (a web page instead of an answer)", reply.status, sentence(reply.text))
         raise ServerSaid(action, reply.status, sentence(reply.text), reply.headers.get("Retry-After", ""))
 
-    def _is_lost(self, call: _Call, reply: Reply, cookies: Cookies) -> bool:
+    def _is_lost(self, call: Call, reply: Reply, cookies: Cookies) -> bool:
         """Whether an answer may be what it is because the session is gone; to a guest, much is refused or not there."""
         if reply.status == 401 or (call.repeatable and _is_page(call, reply)):
             return True
         if reply.status not in _NOT_FOR_GUESTS or not self._lets_guests_in():
             return False
         with suppress(IngestError):
-            return self._is_guest(self._once(_Call("GET", "/data/auth", timeout=self._timeout), cookies))
+            return self._is_guest(self._once(Call("GET", "/data/auth", timeout=self._timeout), cookies))
         return False
 
     def _lets_guests_in(self) -> bool:
         """Whether the site answers without a login; asked once, by the first answer that makes it matter."""
         if self._has_guests is None:
             with suppress(IngestError):
-                nobody = self._once(_Call("GET", "/data/auth", timeout=self._timeout), Cookies())
+                nobody = self._once(Call("GET", "/data/auth", timeout=self._timeout), Cookies())
                 self._has_guests = bool(login.user_of(nobody))
         return self._has_guests is not False
 
@@ -263,7 +231,7 @@ class Rest:
             raise self._refusal
         cookies = Cookies()
         basic = b64encode(f"{self.user}:{self._credentials.password}".encode()).decode()
-        call = _Call("POST", "/data/JSESSION", timeout=self._timeout)
+        call = Call("POST", "/data/JSESSION", timeout=self._timeout, most=LOGIN_LIMIT)
         reply = self._once(call, cookies, {"Authorization": f"Basic {basic}"})
         if reply.status in (401, 403):
             self._refusal = (
@@ -288,52 +256,12 @@ class Rest:
         self.logins += 1
         return reply
 
-    def _once(self, call: _Call, cookies: Cookies, extra: Mapping[str, str] | None = None) -> Reply:
+    def _once(self, call: Call, cookies: Cookies, extra: Mapping[str, str] | None = None) -> Reply:
         headers = {"User-Agent": USER_AGENT, **(extra or {})}
         if cookie := cookies.header():
             headers["Cookie"] = cookie
-        stream = None
-        if call.body is not None:
-            headers["Content-Type"] = call.body.content_type
-            if call.body.length is not None:  # without it, urllib3 sends what it iterates over in chunks
-                headers["Content-Length"] = str(call.body.length)
-            stream = call.body.open(self._counted(call.sent))
-        with self._counting:
-            self.traffic.requests += 1
-        url = self.server + quote(call.path) + (f"?{urlencode(call.query)}" if call.query else "")
-        try:
-            reply = self._pool.request(
-                call.method,
-                url,
-                body=stream,
-                headers=headers,
-                redirect=False,
-                preload_content=call.read is None,
-                retries=False,  # its own would send an opened body again as an empty one and call that success
-                timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
-            )
-            # Only an answer to a login begins a session of ours.
-            cookies.take(reply.headers.getlist("Set-Cookie"), with_session=bool(extra))
-            page = reply.headers.get("Content-Type", "").startswith("text/html")
-            if call.read is None or reply.status != 200 or page:
-                return Reply(reply.status, reply.data.decode("utf-8", "replace"), reply.headers)
-            with closing(reply):
-                text = call.read(reply.stream(_CHUNK))
-                reply.drain_conn()
-            return Reply(reply.status, text, reply.headers)
-        except http.HTTPError as error:
-            raise failure(error, self.server) from error
-        except (ValueError, RecursionError) as error:  # what call.read expected is not there
-            raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
-
-    def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
-        def count(number: int) -> None:
-            with self._counting:
-                self.traffic.bytes_sent += number
-            if sent:
-                sent(number)
-
-        return count
+        # Only an answer to a login begins a session of ours.
+        return self._wire.exchange(call, headers, lambda lines: cookies.take(lines, with_session=bool(extra)))
 
     def _ousted(self, said: str) -> Refused:
         return login.ousted(self.server, self.user, said)
@@ -342,6 +270,6 @@ class Rest:
         return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))
 
 
-def _is_page(call: _Call, reply: Reply) -> bool:
+def _is_page(call: Call, reply: Reply) -> bool:
     """XNAT's answer to a file that is there already is JSON that calls itself HTML."""
     return reply.is_page and not (call.body is not None and reply.text.lstrip().startswith("{"))

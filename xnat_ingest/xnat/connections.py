@@ -1,52 +1,146 @@
-"""Connections: proxies, certificates, and what urllib3 says when one fails, in our words."""
+"""Connections to one server: its certificates, a proxy in front of it, and sockets that another thread can end."""
 
 from __future__ import annotations
 
+import http.client
+import os
 import socket
+import ssl
+import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3 import exceptions as http
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from xnat_ingest.core.errors import IngestError, Unreachable
-from xnat_ingest.settings.layers import is_loopback
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.text import printable
+from xnat_ingest.xnat.proxies import Proxy
+from xnat_ingest.xnat.watch import Watch
 
-
-def failure(error: http.HTTPError, server: str) -> IngestError:
-    """An error of urllib3 as one of ours, with a sentence."""
-    cause = getattr(error, "reason", None) or error
-    if isinstance(cause, http.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
-        return IngestError(f"{server} does not speak TLS; is it to be http:// instead of https://?")
-    if isinstance(cause, http.SSLError):
-        return IngestError(f"the certificate of {server} does not verify ({cause}); see --ca-bundle")
-    if isinstance(cause, http.NewConnectionError | http.ConnectTimeoutError | http.ProxyError):
-        return Unreachable(f"cannot reach {server}: {_short(cause)}", maybe_done=False)
-    if isinstance(cause, http.TimeoutError):
-        return Unreachable(f"{server} did not answer in time: {_short(cause)}", timed_out=True)
-    return Unreachable(f"the connection to {server} broke: {_short(cause)}")
+_here = threading.local()
 
 
-def _short(error: BaseException) -> str:
-    """The innermost reason, without the repr of connection objects in front of it."""
-    text = str(error.__cause__ or error.__context__ or error)
-    return text.rpartition("object at 0x")[2].partition(": ")[2] or text
+def watched_by(watch: Watch | None) -> None:
+    """From now on, what this thread asks over any connection is ended by this watch."""
+    _here.watch = watch
 
 
-def make_pool(server: str, ca_bundle: str, insecure: bool, connections: int) -> urllib3.PoolManager:
-    """Connections to one server, through a proxy where the environment names one."""
-    host = urllib3.util.parse_url(server).host or ""
+class _Answer(http.client.HTTPResponse):
+    def _safe_read(self, amt: int) -> bytes:
+        """A chunk of less than no bytes would be read to the end of the connection, and into memory."""
+        if amt < 0:
+            raise http.client.HTTPException("a chunk of a negative size")
+        data: bytes = super()._safe_read(amt)  # type: ignore[misc]
+        return data
+
+
+class _Watched(HTTPConnection):
+    """Tells the watch of its thread which socket it uses."""
+
+    response_class = _Answer
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        if watch := getattr(_here, "watch", None):
+            watch.hold(sock.dup(), ours=True)  # the socket itself becomes another one in the TLS handshake
+        return sock
+
+    def connect(self) -> None:
+        super().connect()
+        self._tell()
+
+    def request(self, *words: Any, **named: Any) -> None:
+        self._tell()
+        super().request(*words, **named)
+        if watch := getattr(_here, "watch", None):
+            watch.renew(watch.answer)
+
+    def _tell(self) -> None:
+        if self.sock is not None and (watch := getattr(_here, "watch", None)):
+            watch.hold(self.sock, ours=False)
+
+
+class Plain(_Watched):
+    pass
+
+
+class Encrypted(_Watched, HTTPSConnection):
+    pass
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = Plain
+
+
+class _EncryptedPool(HTTPSConnectionPool):
+    ConnectionCls = Encrypted
+
+
+def make_pool(
+    server: str, ca_bundle: str, proxy: Proxy | None, *, insecure: bool, connections: int
+) -> urllib3.PoolManager:
+    """Connections to one server, through a proxy if there is one. Raises UsageError for certificates of no use."""
     # Proxies and firewalls forget a connection that is silent for minutes, as it is while the server archives.
     keep_alive = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     options: dict[str, Any] = {"maxsize": connections, "socket_options": keep_alive}
+    if server.startswith("https:") or ca_bundle:
+        options["ssl_context"] = trust(ca_bundle, insecure=insecure)
     if insecure:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        options |= {"cert_reqs": "CERT_NONE"}
-    elif ca_bundle:
-        options |= {"ca_certs": ca_bundle}
-    proxy = getproxies().get(server.partition(":")[0])
-    if proxy and not is_loopback(host.strip("[]")) and not proxy_bypass(host):
-        login = urllib3.util.parse_url(proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
-    return urllib3.PoolManager(**options)
+        options["cert_reqs"] = "CERT_NONE"
+    pool = (
+        urllib3.ProxyManager(
+            proxy.url, proxy_headers=proxy.headers, proxy_ssl_context=options.get("ssl_context"), **options
+        )
+        if proxy
+        else urllib3.PoolManager(**options)
+    )
+    pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _EncryptedPool}
+    return pool
+
+
+def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
+    """What TLS accepts: the certificates of --ca-bundle, or else of the environment, or else the system's."""
+    name, path = next(
+        (
+            (name, path)
+            for name, path in (
+                ("--ca-bundle", ca_bundle),
+                ("REQUESTS_CA_BUNDLE", os.environ.get("REQUESTS_CA_BUNDLE", "")),
+                ("SSL_CERT_FILE", os.environ.get("SSL_CERT_FILE", "")),
+            )
+            if path
+        ),
+        ("", ""),
+    )
+    shown = f"{name} {printable(path)}"
+    try:
+        if not path:
+            context = ssl.create_default_context()
+        elif Path(path).is_dir() and name == "REQUESTS_CA_BUNDLE":  # as the library takes it that the name is from
+            context = ssl.create_default_context(capath=path)
+        else:
+            context = ssl.create_default_context(cafile=path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{shown} does not exist; name a file of certificates in PEM form") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{shown} is a directory; name one file of certificates in PEM form") from error
+    except ssl.SSLError as error:
+        raise UsageError(f"{shown} holds no certificate in PEM form") from error
+    except (OSError, ValueError) as error:
+        reason = "a directory" if Path(path).is_dir() else getattr(error, "strerror", None) or "no such name"
+        raise UsageError(f"{shown} cannot be read ({reason}); name a file of certificates in PEM form") from error
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def shut(sock: Any) -> None:
+    """Ends a connection under whoever waits on it, in whatever thread."""
+    inner = getattr(sock, "socket", sock)  # TLS inside of TLS is no socket
+    with suppress(OSError, ValueError):
+        socket.socket.shutdown(inner, socket.SHUT_RDWR)

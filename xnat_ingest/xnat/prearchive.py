@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from xnat_ingest.core.errors import ServerSaid
 from xnat_ingest.core.model import Session
 from xnat_ingest.core.text import printable
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
-from xnat_ingest.xnat.replies import sentence
+from xnat_ingest.xnat.replies import sentence, tags
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
@@ -138,9 +137,7 @@ def _file(entry: dict[str, str]) -> tuple[str, int]:
 def scan_uids(rest: Rest, uri: str) -> dict[str, str]:
     """Scan id -> SeriesInstanceUID, from the session document of a row that is built; the listings lack them."""
     document = rest.request("GET", uri, {"format": "xml"}, accept=(200, 404)).text
-    scans = re.findall(r"<xnat:scan\b([^>]*)>", document)
-    attributes = (dict(re.findall(r'(\w+)="([^"]*)"', scan)) for scan in scans)
-    return {found.get("ID", ""): found.get("UID", "") for found in attributes}
+    return {found.get("ID", ""): found.get("UID", "") for found in tags(document, "xnat:scan")}
 
 
 def last_log(rest: Rest, uri: str) -> str:

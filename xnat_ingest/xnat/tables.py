@@ -10,30 +10,65 @@ from collections.abc import Iterable, Iterator
 # The envelope is {"ResultSet":{..., "Result":[{row}, ...], ...}}; a row's values are text or numbers, never nested.
 _START = re.compile(r'"Result"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
+# Characters before the first row, and of one row; rows of one table, and its characters. The largest session that we
+# know of has a few hundred thousand files, and its listing a hundred megabytes.
+HEAD_LIMIT = 256 * 1024
+ROW_LIMIT = 1024**2
+MOST_ROWS = 2_000_000
+TABLE_LIMIT = 1024**3
 Row = dict[str, str]
 
 
 def rows(chunks: Iterable[bytes]) -> Iterator[Row]:
-    """The rows of a table. All values become text. Raises ValueError when the text is no table or ends too soon."""
+    """The rows of a table. All values become text.
+
+    Raises ValueError when the text is no table, ends too soon, or goes beyond the limits.
+    """
     decoder = json.JSONDecoder()
-    texts = codecs.iterdecode(chunks, "utf-8", "replace")
-    text = ""
-    while not (start := _START.search(text)):
-        text += _more(texts)
-    text = text[start.end() :]
-    at = 0
+    texts = _bounded(codecs.iterdecode(chunks, "utf-8", "replace"))
+    text = _first_row(texts)
+    at = number = 0
     while True:
         at = _skip(text, at)
         if text[at : at + 1] == "]":
             return
+        if text[at : at + 1] not in ("{", ""):
+            raise ValueError("a row of the table is none")
         try:
             row, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError:
+            if len(text) - at > ROW_LIMIT:
+                raise ValueError("a row of the table has no end") from None
             text, at = text[at:] + _more(texts), 0
             continue
-        if not isinstance(row, dict):
-            raise ValueError("a row of the table is none")
-        yield {key: "" if value is None else str(value) for key, value in row.items()}
+        number += 1
+        if number > MOST_ROWS:
+            raise ValueError("the table has too many rows")
+        yield {whole(key): "" if value is None else whole(str(value)) for key, value in row.items()}
+
+
+def whole(text: str) -> str:
+    """The text without lone surrogates, which JSON can hold and nothing else can."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _first_row(texts: Iterator[str]) -> str:
+    """The text from the first row on."""
+    text = ""
+    while not (start := _START.search(text)):
+        if len(text) > HEAD_LIMIT:
+            raise ValueError("the text is no table")
+        text += _more(texts)
+    return text[start.end() :]
+
+
+def _bounded(texts: Iterator[str]) -> Iterator[str]:
+    read = 0
+    for text in texts:
+        read += len(text)
+        if read > TABLE_LIMIT:
+            raise ValueError("the table has no end")
+        yield text
 
 
 def _skip(text: str, at: int) -> int:

@@ -1,0 +1,63 @@
+"""What a page says, however it was written to keep its reader busy."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from xnat_ingest.xnat.replies import SENTENCE, sentence, tags
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ("<html><head><title>Status page</title></head><body><h3>No such  project</h3><p>more</p>", "No such project"),
+        (
+            "<h1>HTTP 401</h1><p><b>Message</b> Login attempt &lt;failed&gt;.</p><h3>Apache</h3>",
+            "Login attempt <failed>.",
+        ),
+        ("plain <b>text</b>", "plain text"),
+        ("<style>p {color: red}</style><script>x = '<p>'</script>said", "said"),
+        ("<HEAD><title>t</title></HEAD>said", "said"),
+        ("<header>said</header>", "said"),
+        ("<h3>no end", "no end"),
+        ("before <tag without end", "before"),
+        ("<script>without end", ""),
+        ("", ""),
+        ("x" * 1000, "x" * SENTENCE),
+    ],
+)
+def test_sentence(page: str, says: str) -> None:
+    assert sentence(page) == says
+
+
+SLOW = {
+    "headings": "<h3>" * 250_000,
+    "messages": "<b>Message</b>" * 80_000,
+    "scripts": "<script>" * 120_000,
+    "heads": "<head" * 200_000,
+    "brackets": "<" * 1_000_000,
+    "entities": "&" * 1_000_000,
+    "a number": "&#" + "9" * 1_000_000,
+    "blanks": " " * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_pages_that_were_made_to_be_slow(name: str) -> None:
+    begun = time.process_time()
+    sentence(SLOW[name])
+    assert time.process_time() - begun < 0.5
+
+
+def test_tags() -> None:
+    document = '<a:b x="1" y="&lt;"/><a:bc x="2"><a:b\n x="3">text</a:b><a:b/><a:b x="4"'
+    assert list(tags(document, "a:b")) == [{"x": "1", "y": "&lt;"}, {"x": "3"}, {}]
+
+
+@pytest.mark.parametrize("document", ["<a:b" * 1_000_000, "<a:b " + "x" * 4_000_000 + ">", '<a:b x="' * 500_000])
+def test_documents_that_were_made_to_be_slow(document: str) -> None:
+    begun = time.process_time()
+    list(tags(document, "a:b"))
+    assert time.process_time() - begun < 3.0

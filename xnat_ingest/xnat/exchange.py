@@ -1,0 +1,232 @@
+"""One request and its answer over the wire: within bounds of time, and of memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+from urllib.parse import quote, urlencode
+
+import urllib3
+from urllib3 import exceptions as http
+
+from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
+from xnat_ingest.xnat.connections import make_pool, shut, watched_by
+from xnat_ingest.xnat.failures import failure, needs_tls, wants_tls
+from xnat_ingest.xnat.proxies import proxy_for
+from xnat_ingest.xnat.replies import Reply
+from xnat_ingest.xnat.watch import Watch, Watchdog
+
+# Bytes that are read of an answer. A session's document or an item has kilobytes; listings go row by row (tables.py).
+TEXT_LIMIT = 16 * 1024**2
+ERROR_LIMIT = 64 * 1024
+LOGIN_LIMIT = 1024**2
+# Progress is one of these in --timeout seconds.
+_CHUNK = 16 * 1024
+# What may follow the end of a table before its connection is of no more use, in chunks.
+_REST = 4
+
+
+class Body(Protocol):
+    """A request body that can be opened again for another attempt. length: in bytes; None: it travels in chunks."""
+
+    content_type: str
+
+    @property
+    def length(self) -> int | None: ...
+
+    def open(self, sent: Callable[[int], None]) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """path: decoded, below the server's address; read: takes the body of a 200 as it arrives; timeout: seconds until
+    the server must answer; most: bytes of the answer."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    sent: Callable[[int], None] | None = None
+    read: Callable[[Iterator[bytes]], str] | None = None
+    timeout: float = 60.0
+    most: int = TEXT_LIMIT
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether doing it twice is doing it once: reading, and sending instances under their own names."""
+        return self.method == "GET" or self.body is not None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the wire. bytes_sent counts what bodies say of themselves, repeats included: the files' bytes."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+
+
+class Wire:
+    """Connections to one server. timeout: seconds without progress. Raises UsageError for settings of no use."""
+
+    def __init__(self, server: str, ca_bundle: str, *, insecure: bool, timeout: float, connections: int) -> None:
+        self.server = server
+        self.traffic = Traffic()
+        self.proxy = proxy_for(server)
+        self._timeout = timeout
+        self._counting = threading.Lock()
+        self._watchdog = Watchdog(shut)
+        self._pool = make_pool(server, ca_bundle, self.proxy, insecure=insecure, connections=connections)
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def abandon(self) -> None:
+        """Ends all requests under way, in whatever threads they wait; every later one fails at once."""
+        self._watchdog.abandon()
+
+    def exchange(self, call: Call, headers: dict[str, str], take_cookies: Callable[[list[str]], None]) -> Reply:
+        """The answer, whatever its status. Raises Unreachable and other IngestErrors where there is none."""
+        with self._counting:
+            self.traffic.requests += 1
+        with self._watchdog.watch(self._timeout, call.timeout) as watch:
+            watched_by(watch)
+            try:
+                answer = self._answer(call, self._begin(call, headers, watch), watch, take_cookies)
+                if watch.overdue or watch.abandoned:  # a connection that was shut looks like the end of the answer
+                    raise http.ProtocolError("cut")
+                return answer
+            except http.HTTPError as error:
+                raise self._failure(error, watch) from error
+            except (OverflowError, MemoryError) as error:
+                raise Unreachable(f"{self.server} announces more bytes than there can be") from error
+            finally:
+                watched_by(None)
+
+    def _begin(self, call: Call, headers: dict[str, str], watch: Watch) -> urllib3.BaseHTTPResponse:
+        if watch.abandoned:
+            raise IngestError("the run has ended")
+        stream = None
+        # Without it, a server or a proxy may pack the answer, and a small one then unpacks to any size.
+        headers["Accept-Encoding"] = "identity"
+        if call.body is not None:
+            headers["Content-Type"] = call.body.content_type
+            if call.body.length is not None:  # without it, urllib3 sends what it iterates over in chunks
+                headers["Content-Length"] = str(call.body.length)
+            stream = _paced(call.body.open(self._counted(call.sent)), watch)
+        # A lone surrogate in a name that the server gave is no text that can be asked for.
+        query = f"?{urlencode(call.query, errors='replace')}" if call.query else ""
+        return self._pool.request(
+            call.method,
+            self.server + quote(call.path, errors="replace") + query,
+            body=stream,
+            headers=headers,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+            retries=False,  # its own would send an opened body again as an empty one and call that success
+            timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
+        )
+
+    def _answer(
+        self,
+        call: Call,
+        reply: urllib3.BaseHTTPResponse,
+        watch: Watch,
+        take_cookies: Callable[[list[str]], None],
+    ) -> Reply:
+        whole = False
+        try:
+            if not reply.headers:
+                raise http.ProtocolError("the answer was cut in its head")
+            take_cookies(reply.headers.getlist("Set-Cookie"))
+            chunks = _arriving(reply, watch, self._timeout)
+            packed = reply.headers.get("Content-Encoding", "identity").lower() not in ("identity", "")
+            if packed and reply.status == 200:
+                raise ServerSaid(
+                    f"{call.method} {call.path}", 200, "the answer is packed, though that was not asked for"
+                )
+            page = reply.headers.get("Content-Type", "").startswith("text/html")
+            if call.read is None or reply.status != 200 or page:
+                most = ERROR_LIMIT if page or reply.status != 200 else call.most
+                raw, whole = _up_to(chunks, most)
+                if reply.status == 200 and not whole and not page:
+                    raise ServerSaid(f"{call.method} {call.path}", 200, f"an answer of more than {most} bytes")
+                text = "" if packed else raw.decode("utf-8", "replace")
+                if reply.status == 400 and self.server.startswith("http:") and wants_tls(text):
+                    raise needs_tls(self.server)
+                return Reply(reply.status, text, reply.headers)
+            text = _read(call, chunks)
+            whole = len(list(islice(chunks, _REST))) < _REST
+            return Reply(reply.status, text, reply.headers)
+        finally:
+            if not whole:
+                reply.close()
+            reply.release_conn()
+
+    def _failure(self, error: http.HTTPError, watch: Watch) -> IngestError:
+        if watch.abandoned:
+            return IngestError("the run has ended")
+        if watch.overdue:
+            return Unreachable(
+                f"{self.server} did not answer in time: no progress for {self._timeout:g} seconds", timed_out=True
+            )
+        return failure(error, self.server, self.proxy)
+
+    def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
+        def count(number: int) -> None:
+            with self._counting:
+                self.traffic.bytes_sent += number
+            if sent:
+                sent(number)
+
+        return count
+
+
+def _read(call: Call, chunks: Iterator[bytes]) -> str:
+    assert call.read is not None  # noqa: S101 - asked for by the caller
+    try:
+        return call.read(chunks)
+    except (ValueError, RecursionError) as error:  # what it expected is not there
+        raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
+
+
+def _paced(chunks: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
+    """The chunks of a body: each must be taken in time. How long we take to make one does not count."""
+    watch.renew(math.inf)
+    for chunk in chunks:
+        watch.renew(watch.seconds)
+        yield chunk
+        watch.renew(math.inf)
+
+
+def _arriving(reply: urllib3.BaseHTTPResponse, watch: Watch, seconds: float) -> Iterator[bytes]:
+    """The chunks of an answer: so many bytes must come in time, in however many pieces."""
+    stream = reply.stream(_CHUNK, decode_content=False)
+    left, come = seconds, 0
+    while True:
+        begun = time.monotonic()
+        watch.renew(left)
+        chunk = next(stream, None)
+        left -= time.monotonic() - begun
+        watch.renew(math.inf)
+        if chunk is None:
+            return
+        come += len(chunk)
+        if come >= _CHUNK:
+            left, come = seconds, 0
+        yield chunk
+
+
+def _up_to(chunks: Iterator[bytes], most: int) -> tuple[bytes, bool]:
+    """So many bytes at most, and whether that is all there is."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        if len(held) > most:
+            return bytes(held[:most]), False
+    return bytes(held), True

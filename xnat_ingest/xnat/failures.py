@@ -1,0 +1,80 @@
+"""What the HTTP library says when a request gets no answer, in our words."""
+
+from __future__ import annotations
+
+from urllib3 import exceptions as http
+
+from xnat_ingest.core.errors import IngestError, Unreachable
+from xnat_ingest.xnat.proxies import Proxy
+
+# OpenSSL's names for a peer whose TLS is older than what we accept, and for one that speaks no TLS.
+_TOO_OLD = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "VERSION_TOO_LOW", "NO_PROTOCOLS_AVAILABLE")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+# The first bytes of a TLS alert, as the library shows them where it expected a status line.
+_ALERT = ("\\x15\\x03", "\x15\x03")
+# What servers say in plain text on a port that is for TLS.
+_WANTS_TLS = ("https port", "requires tls", "ssl-enabled server port", "tls-enabled", "http request to an https")
+
+
+def failure(error: http.HTTPError, server: str, proxy: Proxy | None) -> IngestError:
+    """An error of urllib3 as one of ours, with a sentence."""
+    cause = getattr(error, "reason", None) or error
+    by_way = f" through the proxy {proxy.shown}" if proxy else ""
+    if isinstance(cause, http.ProxyError) and proxy:
+        return _proxy_failure(cause, server, proxy)
+    if isinstance(cause, http.SSLError):
+        return _tls_failure(str(cause), server, by_way)
+    if isinstance(cause, http.NewConnectionError | http.ConnectTimeoutError):
+        return Unreachable(f"cannot reach {server}{by_way}: {_short(cause)}", maybe_done=False)
+    if isinstance(cause, http.TimeoutError):
+        return Unreachable(f"{server} did not answer in time{by_way}: {_short(cause)}", timed_out=True)
+    if any(alert in str(cause) for alert in _ALERT):
+        return needs_tls(server)
+    return Unreachable(f"the connection to {server} broke{by_way}: {_short(cause)}")
+
+
+def needs_tls(server: str) -> IngestError:
+    return IngestError(f"{server} speaks TLS on this port; give https:// instead of http://")
+
+
+def wants_tls(page: str) -> bool:
+    """Whether an error page says that plain http came to a port for TLS."""
+    return any(word in page[:4000].casefold() for word in _WANTS_TLS)
+
+
+def _proxy_failure(cause: http.ProxyError, server: str, proxy: Proxy) -> IngestError:
+    text = _short(cause)
+    if " 407 " in f" {text} ":
+        return IngestError(
+            f"the proxy {proxy.shown} wants a login before it lets us to {server}; put it into the variable: "
+            "http://user:password@host:port"
+        )
+    if "Tunnel connection failed" in text:
+        status = text.partition("failed:")[2].strip()
+        return Unreachable(f"the proxy {proxy.shown} does not let us to {server}: it answered {status}")
+    return Unreachable(f"cannot reach the proxy {proxy.shown} on the way to {server}: {text}", maybe_done=False)
+
+
+def _tls_failure(text: str, server: str, by_way: str) -> IngestError:
+    # OpenSSL's reasons come as [SSL: REASON] in some versions and as words in others.
+    reason = text.upper().replace(" ", "_")
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return IngestError(f"the certificate of {server} does not verify ({text}); see --ca-bundle")
+    if any(word in reason for word in _NO_TLS):
+        return IngestError(f"{server} does not speak TLS; is it to be http:// instead of https://?")
+    if any(word in reason for word in _TOO_OLD):
+        return IngestError(
+            f"{server} speaks no TLS that is safe today, 1.2 or newer ({text}); its administrator must update it, or "
+            "the proxy in front of it"
+        )
+    if "CERTIFICATE_REQUIRED" in reason:
+        return IngestError(f"{server} asks for a certificate of ours, which this program cannot give ({text})")
+    if "HANDSHAKE" in reason or "_ALERT_" in reason:
+        return IngestError(f"{server} refuses our TLS ({text}); ask its administrator")
+    return Unreachable(f"the TLS connection to {server} broke{by_way}: {text}")
+
+
+def _short(error: BaseException) -> str:
+    """The innermost reason, without the repr of connection objects in front of it."""
+    text = str(error.__cause__ or error.__context__ or error)
+    return text.rpartition("object at 0x")[2].partition(": ")[2] or text

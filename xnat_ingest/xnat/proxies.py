@@ -1,0 +1,83 @@
+"""The proxy between us and the server, as the environment names it: the same variables as curl and requests read."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.settings.layers import is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """url: without its login; name: the variable that named it; headers: its login, for the proxy alone."""
+
+    url: str
+    name: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    password: str = field(default="", repr=False)
+
+    @property
+    def shown(self) -> str:
+        return f"{urlsplit(self.url).netloc} (from {self.name})"
+
+
+def proxy_for(server: str) -> Proxy | None:
+    """The proxy for a server; None where none is named, or the server is an exception. Raises UsageError."""
+    parts = urlsplit(server)
+    if is_loopback(parts.hostname or "") or _is_exception(parts.hostname or "", parts.netloc):
+        return None
+    known = getproxies()
+    kind = next((kind for kind in (parts.scheme, "all") if known.get(kind)), "")
+    if not kind:
+        return None
+    name = next((name for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(name)), f"{kind} proxy")
+    return _proxy(known[kind].strip(), name)
+
+
+def _proxy(text: str, name: str) -> Proxy:
+    address = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host:
+        raise UsageError(f"{name} is no address of a proxy; it wants http://host:port")
+    if parts.scheme.startswith("socks"):
+        raise UsageError(
+            f"{name} names a SOCKS proxy ({host}), which this program does not speak to; name an HTTP proxy, or put "
+            "the server into NO_PROXY"
+        )
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(f"{name} names a proxy of the kind {parts.scheme}://; it wants http://host:port")
+    netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    login = b64encode(f"{user}:{password}".encode()).decode()
+    headers = {"proxy-authorization": f"Basic {login}"} if user else {}
+    return Proxy(f"{parts.scheme}://{netloc}", name, headers, password)
+
+
+def _is_exception(host: str, netloc: str) -> bool:
+    """Whether NO_PROXY names the server: by name, by suffix, with its port, or as one of a network's addresses."""
+    if proxy_bypass(netloc):
+        return True
+    words = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).split(",")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for word in words if (network := _network(word.strip())) is not None)
+
+
+def _network(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(word, strict=False) if "/" in word else None
+    except ValueError:
+        return None

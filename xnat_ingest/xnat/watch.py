@@ -1,0 +1,119 @@
+"""Requests under way: how long each may go on without progress, and an end for all of them."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+# Seconds between two looks at the requests under way.
+LOOK = 0.2
+
+
+class Watch:
+    """One request. Its socket is shut when the deadline passes, which ends whatever waits on it.
+
+    seconds: for each step until the request is sent; answer: from then until the head of the answer is complete;
+    overdue: no progress was made in time; abandoned: the run has ended.
+    """
+
+    def __init__(self, seconds: float, answer: float, shut: Callable[[Any], None]) -> None:
+        self.seconds = seconds
+        self.answer = answer
+        self.overdue = False
+        self.abandoned = False
+        self._shut = shut
+        self._lock = threading.Lock()
+        self._socket: Any = None
+        self._ours = False
+        self._ended = False
+        self.deadline = math.inf  # while a name is looked up and addresses are tried, which have limits of their own
+
+    def renew(self, seconds: float) -> None:
+        """Something was sent or has come, or we are busy ourselves: so many seconds more."""
+        self.deadline = time.monotonic() + seconds
+
+    def hold(self, sock: Any, *, ours: bool) -> None:
+        """The socket that the request goes over. ours: to be closed with the watch."""
+        with self._lock:
+            self._let_go()
+            self._socket, self._ours = sock, ours
+            self.renew(self.seconds)
+            if self.overdue or self.abandoned:
+                self._shut(sock)
+
+    def end(self) -> None:
+        """The request is done: its socket may be another one's now."""
+        with self._lock:
+            self._ended = True
+            self._let_go()
+
+    def break_off(self, *, abandoned: bool = False) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self.abandoned |= abandoned
+            self.overdue |= not abandoned
+            if self._socket is not None:
+                self._shut(self._socket)
+
+    def _let_go(self) -> None:
+        if self._ours and isinstance(self._socket, socket.socket):
+            with suppress(OSError):
+                self._socket.close()
+        self._socket, self._ours = None, False
+
+
+class Watchdog:
+    """Looks at all requests of one client, in a thread that lives while there are any."""
+
+    def __init__(self, shut: Callable[[Any], None]) -> None:
+        self._shut = shut
+        self._watches: set[Watch] = set()
+        self._changed = threading.Condition()
+        self._runs = False
+        self.abandoned = False
+
+    @contextmanager
+    def watch(self, seconds: float, answer: float) -> Iterator[Watch]:
+        """A watch over what is done in the block."""
+        watch = Watch(seconds, answer, self._shut)
+        watch.abandoned = self.abandoned
+        with self._changed:
+            self._watches.add(watch)
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+            self._changed.notify()
+        try:
+            yield watch
+        finally:
+            watch.end()
+            with self._changed:
+                self._watches.discard(watch)
+
+    def abandon(self) -> None:
+        """Ends every request under way, and those to come."""
+        self.abandoned = True
+        with self._changed:
+            watches = list(self._watches)
+        for watch in watches:
+            watch.break_off(abandoned=True)
+
+    def _look(self) -> None:
+        while True:
+            with self._changed:
+                if not self._watches:
+                    self._changed.wait(60.0)  # requests come often: a thread for each would cost more than this one
+                if not self._watches:
+                    self._runs = False
+                    return
+                now = time.monotonic()
+                due = [watch for watch in self._watches if watch.deadline <= now and not watch.overdue]
+            for watch in due:
+                watch.break_off()
+            time.sleep(LOOK)
