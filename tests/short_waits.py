@@ -9,10 +9,9 @@ from __future__ import annotations
 import socket
 import sys
 
-from urllib3.connection import HTTPConnection
-
 import xnat_ingest.delivery.run  # noqa: F401 - its modules must be there before their waits can be shortened
 from xnat_ingest.cli import main
+from xnat_ingest.xnat import connections
 
 SHORT = {"BASE": 0.01, "STILL": 1.0, "STILL_LIMIT": 15.0, "WATCH": 0.4}
 SEND_BUFFER = 8192
@@ -27,7 +26,7 @@ def shorten() -> None:
                     setattr(module, constant, seconds)
 
 
-class _Narrow(HTTPConnection):
+class _Narrow(connections.Plain):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -35,8 +34,6 @@ class _Narrow(HTTPConnection):
 
 
 if __name__ == "__main__":
-    import urllib3
-
     shorten()
-    urllib3.HTTPConnectionPool.ConnectionCls = _Narrow
+    connections.PlainPool.ConnectionCls = _Narrow
     sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -77,6 +78,70 @@ def test_retry_after(header: str | timedelta, least: float, most: float) -> None
     waits: list[float] = []
     Patience(1, waits.append).wait(said(503, header), 1)
     assert least <= waits[0] <= most
+
+
+def test_success_refills_the_budget_by_a_tenth() -> None:
+    """Ten successes pay for one repeat, and never more than the budget is saved up."""
+    patient = Patience(2, lambda seconds: None)
+    for _ in range(2):
+        patient.wait(said(503), 1)
+    for _ in range(9):
+        patient.succeeded()
+    with pytest.raises(ServerSaid):
+        patient.spend(said(503))
+    patient.succeeded()
+    patient.spend(said(503))
+    for _ in range(1000):
+        patient.succeeded()
+    for _ in range(2):
+        patient.spend(said(503))
+    with pytest.raises(ServerSaid):
+        patient.spend(said(503))
+    assert patient.repeats == 5
+
+
+def test_without_a_budget_nothing_is_repeated_whatever_succeeds() -> None:
+    patient = Patience(0, lambda seconds: None)
+    for _ in range(100):
+        patient.succeeded()
+    with pytest.raises(ServerSaid):
+        patient.wait(said(503), 1)
+
+
+@pytest.mark.parametrize(("ago", "again"), [(3500, True), (3700, False)])
+def test_an_operation_is_in_trouble_for_an_hour_at_most(ago: float, again: bool) -> None:
+    waits: list[float] = []
+    patient = Patience(20, waits.append)
+    with nullcontext() if again else pytest.raises(ServerSaid):
+        patient.wait(said(503), 1, since=time.monotonic() - ago)
+    assert bool(waits) == again
+    assert patient.repeats == (1 if again else 0)
+
+
+def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
+    with pytest.raises(ServerSaid):
+        Patience(20, lambda seconds: None).wait(said(503, "250"), 1, since=time.monotonic() - 3400)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("5", None),
+        ("60", "trying again in 60 seconds"),
+        ("99999999", "300 seconds are the most"),
+        ("9" * 400, "300 seconds are the most"),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "300 seconds are the most"),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", "300 seconds are the most"),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+    ],
+)
+def test_long_waits_are_told_and_capped(header: str, says: str | None) -> None:
+    told: list[str] = []
+    waits: list[float] = []
+    Patience(1, waits.append, told.append).wait(said(503, header), 1)
+    assert waits[0] <= 301
+    assert bool(told) == (says is not None)
+    assert says is None or says in told[0]
 
 
 def test_pace_halves_on_trouble_and_grows_by_one_a_round() -> None:

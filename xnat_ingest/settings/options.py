@@ -228,7 +228,12 @@ class Settings:
     )
 
     retry_budget: int = option(
-        20, "requests repeated in a run, at most, 20", parse=natural, metavar="N", group=SPEED, commands=ALL
+        20,
+        "requests that may be repeated in a row; ten successes give one back; 20",
+        parse=natural,
+        metavar="N",
+        group=SPEED,
+        commands=ALL,
     )
 
     dicom_host: str = option(

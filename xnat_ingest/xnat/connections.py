@@ -71,11 +71,11 @@ class Encrypted(_Watched, HTTPSConnection):
     pass
 
 
-class _PlainPool(HTTPConnectionPool):
+class PlainPool(HTTPConnectionPool):
     ConnectionCls = Plain
 
 
-class _EncryptedPool(HTTPSConnectionPool):
+class EncryptedPool(HTTPSConnectionPool):
     ConnectionCls = Encrypted
 
 
@@ -98,7 +98,7 @@ def make_pool(
         if proxy
         else urllib3.PoolManager(**options)
     )
-    pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _EncryptedPool}
+    pool.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
     return pool
 
 

@@ -20,8 +20,8 @@ WORTH_A_WORD = 10.0
 # How long one operation may be in trouble, from its first failure on: a part of 128 MB takes a quarter of an hour on a
 # slow line, and may fail more than once.
 LONGEST_TROUBLE = 3600.0
-# What a success gives back to the run's budget: with a tenth, a run may repeat one request in ten for ever.
-EARNED = 0.1
+# Successes that earn one repeat back: a run may repeat one request in so many for ever.
+SUCCESSES = 10
 # Of one request, the first included: a request that fails so often will not be mended by one more.
 MOST_ATTEMPTS = 8
 # Of a login: whoever waits at a terminal, or a scheduler that has its own retries, is told soon.
@@ -37,7 +37,7 @@ def is_passing(error: IngestError) -> bool:
 class Patience:
     """Shared by everything in a run that repeats a request.
 
-    budget: repeats that may follow one another without a success; each repeat takes one, each success gives EARNED
+    budget: repeats that may follow one another without a success; each repeat takes one, SUCCESSES give one
     back, so that a night of small troubles does not end at its end; pause: waits, and raises Stopped when the run is
     to end; say: told what is waited for, when that takes long.
     """
@@ -51,8 +51,7 @@ class Patience:
         self.pause = pause
         self.repeats = 0
         self._say = say
-        self._budget = float(budget)
-        self._left = float(budget)
+        self._budget = self._left = budget * SUCCESSES
         self._lock = threading.Lock()
         self._random = random.SystemRandom()
 
@@ -75,15 +74,15 @@ class Patience:
     def spend(self, error: IngestError) -> None:
         """Takes one repeat from the budget without waiting; raises the error when it is used up."""
         with self._lock:
-            if self._left < 1:
+            if self._left < SUCCESSES:
                 raise error
-            self._left -= 1
+            self._left -= SUCCESSES
             self.repeats += 1
 
     def succeeded(self) -> None:
         """A request was answered as it should be."""
         with self._lock:
-            self._left = min(self._budget, self._left + EARNED)
+            self._left = min(self._budget, self._left + 1)
 
 
 def _retry_after(error: IngestError) -> tuple[float, bool]:
