@@ -267,12 +267,15 @@ def parsed(data: bytes, syntax: str) -> Dataset:
         return pydicom.dcmread(io.BytesIO(part10({}, syntax) + data))
 
 
-def make_certificates(folder: Path) -> None:
-    """An authority (ca.pem), and signed by it a receiver's (scp.pem, scp.key) and a sender's (scu.pem, scu.key)."""
+def make_certificates(folder: Path, names: str = "IP:127.0.0.1") -> None:
+    """An authority (ca.pem), and signed by it a receiver's (scp.pem, scp.key) and a sender's (scu.pem, scu.key).
+
+    names: what they vouch for, as OpenSSL writes it.
+    """
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     _openssl(folder, "req", "-x509", *key, "-subj", "/CN=Test authority", "-keyout", "ca.key", "-out", "ca.pem")
     for name in ("scp", "scu"):
-        alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
+        alternative = ("-addext", f"subjectAltName={names}")
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
         words = ("req", "-x509", *key, "-subj", f"/CN={name}", *alternative, *signed)
         _openssl(folder, *words, "-keyout", f"{name}.key", "-out", f"{name}.pem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,10 +29,13 @@ Answer = Callable[[Asked, socket.socket], bytes | Iterable[bytes] | None]
 
 
 class Scripted:
-    """answer: what to send back; an iterable is sent piece by piece; None ends the connection."""
+    """answer: what to send back; an iterable is sent piece by piece; None ends the connection; tls: as a server;
+    greeting: sent at once, whatever is asked, and nothing else."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None, greeting: bytes = b"") -> None:
         self._answer = answer
+        self._greeting = greeting
+        self._tls = tls
         self.asked: list[Asked] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._ended = threading.Event()
@@ -76,7 +80,19 @@ class Scripted:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection, connection.makefile("rb") as stream:
+        with contextlib.suppress(OSError), connection:
+            if self._greeting:
+                connection.sendall(self._greeting)
+                connection.recv(65536)
+                return
+            if self._tls is None:
+                self._converse(connection)
+                return
+            with self._tls.wrap_socket(connection, server_side=True) as encrypted:
+                self._converse(encrypted)
+
+    def _converse(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as stream:
             while not self._ended.is_set() and (asked := _read(stream)):
                 self.asked.append(asked)
                 answer = self._answer(asked, connection)

@@ -256,6 +256,35 @@ def test_server_and_credentials_come_from_the_first_place_that_has_them(name: st
     assert (found.server, found.user, found.password) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("machine xnat.example.org login a password b\ndefault login d password e\n", {}, ("a", "b")),
+        ("machine other.org login a password b\ndefault login d password e\n", {}, ("d", "e")),
+        ("default login d password e\n", {"XNAT_USER": "d"}, ("d", "e")),
+    ],
+    ids=["the machine first", "default", "default for the same user"],
+)
+def test_netrc_of_another_name_and_its_default(
+    text: str, environ: Mapping[str, str], expected: tuple[str, str], home: Path
+) -> None:
+    """As curl and requests read it."""
+    (home / "mine").write_text(text)
+    found = credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "mine"), **environ})
+    assert (found.user, found.password, found.source) == (*expected, str(home / "mine"))
+
+
+def test_a_netrc_that_is_named_and_not_there(home: Path) -> None:
+    with pytest.raises(UsageError, match=r"NETRC names .* does not exist"):
+        credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "nowhere")})
+
+
+def test_netrc_default_is_not_for_another_user(home: Path) -> None:
+    (home / "mine").write_text("default login d password e\n")
+    with pytest.raises(UsageError, match="XNAT_PASS"):
+        credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "mine"), "XNAT_USER": "another"})
+
+
 ELSEWHERE = {"XNAT_HOST": "https://other"}
 LACKING = {
     "server": ({}, "--server"),

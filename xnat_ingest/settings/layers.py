@@ -152,7 +152,7 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     if not password and settings.password_file:
         password, source = _read_password(settings.password_file), f"file {settings.password_file}"
     if not (user and password):
-        user, password, source = _from_netrc(parts, user, password, source)
+        user, password, source = _from_netrc(parts, user, password, source, environ)
     if not user:
         raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
     if not password and sys.stdin and sys.stdin.isatty():
@@ -205,15 +205,23 @@ def _read_password(path: str) -> str:
     return first
 
 
-def _from_netrc(parts: SplitResult, user: str, password: str, source: str) -> tuple[str, str, str]:
-    """Completes user and password from ~/.netrc, by host:port or host; an entry for another user is not used."""
+def _from_netrc(
+    parts: SplitResult, user: str, password: str, source: str, environ: Mapping[str, str]
+) -> tuple[str, str, str]:
+    """Completes user and password from ~/.netrc, or the file that NETRC names: by host:port, by host, or its default;
+    an entry for another user is not used."""
+    path = environ.get("NETRC", "")
+    shown = printable(path) or "~/.netrc"
     try:
-        known = netrc.netrc()
+        known = netrc.netrc(path or None)
     except FileNotFoundError:
+        if path:
+            raise UsageError(f"NETRC names {shown}, which does not exist") from None
         return user, password, source
-    except (OSError, netrc.NetrcParseError, RuntimeError) as error:
-        raise UsageError(f"cannot use ~/.netrc: {getattr(error, 'msg', 'not readable')}") from error
-    found = next((known.hosts[name] for name in (parts.netloc, parts.hostname or "") if name in known.hosts), None)
+    except (OSError, netrc.NetrcParseError, RuntimeError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot use {shown}: {getattr(error, 'msg', 'not readable')}") from error
+    names = (parts.netloc, parts.hostname or "", "default")
+    found = next((known.hosts[name] for name in names if name in known.hosts), None)
     if found is None or (user and found[0] != user):
         return user, password, source
-    return found[0], password or found[2] or "", source if password else "~/.netrc"
+    return found[0], password or found[2] or "", source if password else shown

@@ -232,7 +232,14 @@ class Rest:
         cookies = Cookies()
         basic = b64encode(f"{self.user}:{self._credentials.password}".encode()).decode()
         call = Call("POST", "/data/JSESSION", timeout=self._timeout, most=LOGIN_LIMIT)
-        reply = self._once(call, cookies, {"Authorization": f"Basic {basic}"})
+        try:
+            reply = self._once(call, cookies, {"Authorization": f"Basic {basic}"})
+        except Unreachable as error:
+            if self.logins or not self.server.startswith("http:") or not error.maybe_done or error.timed_out:
+                raise
+            raise Unreachable(f"{error}; if this port is for TLS, give https:// instead of http://") from error
+        if reply.status == 407:
+            raise self._wire.wants_proxy_login()
         if reply.status in (401, 403):
             self._refusal = (
                 self._ousted(sentence(reply.text))
@@ -241,9 +248,9 @@ class Rest:
             )
             raise self._refusal
         if reply.status in login.REDIRECTS:
-            error = login.redirected(reply, self.server, self.user, call.path)
-            self._refusal = error if isinstance(error, Refused) else None
-            raise error
+            sent_on = login.redirected(reply, self.server, self.user, call.path)
+            self._refusal = sent_on if isinstance(sent_on, Refused) else None
+            raise sent_on
         if reply.status not in (200, 404):
             said = sentence(reply.text)
             raise ServerSaid(f"login at {self.server}", reply.status, said, reply.headers.get("Retry-After", ""))

@@ -15,8 +15,8 @@ import urllib3
 from urllib3 import exceptions as http
 
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
+from xnat_ingest.xnat import failures
 from xnat_ingest.xnat.connections import make_pool, shut, watched_by
-from xnat_ingest.xnat.failures import failure, needs_tls, wants_tls
 from xnat_ingest.xnat.proxies import proxy_for
 from xnat_ingest.xnat.replies import Reply
 from xnat_ingest.xnat.watch import Watch, Watchdog
@@ -89,6 +89,10 @@ class Wire:
         """Ends all requests under way, in whatever threads they wait; every later one fails at once."""
         self._watchdog.abandon()
 
+    def wants_proxy_login(self) -> IngestError:
+        """What a 407 means: it is never the server's."""
+        return failures.wants_login(self.proxy.shown if self.proxy else "on the way", self.server)
+
     def exchange(self, call: Call, headers: dict[str, str], take_cookies: Callable[[list[str]], None]) -> Reply:
         """The answer, whatever its status. Raises Unreachable and other IngestErrors where there is none."""
         with self._counting:
@@ -157,8 +161,8 @@ class Wire:
                 if reply.status == 200 and not whole and not page:
                     raise ServerSaid(f"{call.method} {call.path}", 200, f"an answer of more than {most} bytes")
                 text = "" if packed else raw.decode("utf-8", "replace")
-                if reply.status == 400 and self.server.startswith("http:") and wants_tls(text):
-                    raise needs_tls(self.server)
+                if reply.status == 400 and self.server.startswith("http:") and failures.wants_tls(text):
+                    raise failures.needs_tls(self.server)
                 return Reply(reply.status, text, reply.headers)
             text = _read(call, chunks)
             whole = len(list(islice(chunks, _REST))) < _REST
@@ -175,7 +179,7 @@ class Wire:
             return Unreachable(
                 f"{self.server} did not answer in time: no progress for {self._timeout:g} seconds", timed_out=True
             )
-        return failure(error, self.server, self.proxy)
+        return failures.failure(error, self.server, self.proxy)
 
     def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
         def count(number: int) -> None:

@@ -42,17 +42,23 @@ def wants_tls(page: str) -> bool:
     return any(word in page[:4000].casefold() for word in _WANTS_TLS)
 
 
+def wants_login(shown: str, server: str) -> IngestError:
+    return IngestError(
+        f"the proxy {shown} wants a login before it lets us to {server}; put it into the variable: "
+        "http://user:password@host:port"
+    )
+
+
 def _proxy_failure(cause: http.ProxyError, server: str, proxy: Proxy) -> IngestError:
-    text = _short(cause)
+    text = str(cause.original_error)
     if " 407 " in f" {text} ":
-        return IngestError(
-            f"the proxy {proxy.shown} wants a login before it lets us to {server}; put it into the variable: "
-            "http://user:password@host:port"
-        )
+        return wants_login(proxy.shown, server)
     if "Tunnel connection failed" in text:
         status = text.partition("failed:")[2].strip()
         return Unreachable(f"the proxy {proxy.shown} does not let us to {server}: it answered {status}")
-    return Unreachable(f"cannot reach the proxy {proxy.shown} on the way to {server}: {text}", maybe_done=False)
+    return Unreachable(
+        f"cannot reach the proxy {proxy.shown} on the way to {server}: {_short(cause)}", maybe_done=False
+    )
 
 
 def _tls_failure(text: str, server: str, by_way: str) -> IngestError:
