@@ -119,19 +119,28 @@ def test_an_archive_packed_with_its_folder_is_told(tree: Path, ingest: Ingest) -
 
 
 def test_an_archive_elsewhere_is_set_aside(tree: Path, ingest: Ingest) -> None:
-    to_zip(tree / "008", tree / "007" / "pre" / "more.zip")
+    """Above a session's place: a problem when it holds DICOM. Without any, it is a note everywhere."""
+    (tree / "papers").mkdir()
+    (tree / "papers" / "a.txt").write_text("no DICOM")
+    to_zip(tree / "papers", tree / "007" / "pre" / "more.zip")
     (tree / "007" / "pre" / "one.dcm.gz").write_bytes(gzip.compress(b"x"))
+    to_tar(tree / "papers", tree / "papers.tar")
     to_tar(tree / "008", tree / "top.tar")
     asides = {aside["path"]: aside["reason"] for aside in ingest("plan", tree).report["set_aside"]}
-    assert asides["007/pre/more.zip"] == asides["007/pre/one.dcm.gz"] == asides["top.tar"] == "nested-archive"
+    notes = ("007/pre/more.zip", "007/pre/one.dcm.gz", "papers.tar")
+    assert {asides[path] for path in notes} == {"nested-archive"}
+    assert asides["top.tar"] == "unreadable"
 
 
 @pytest.mark.parametrize("name", ["study.zip", "study.tar", "study.tgz"])
 def test_an_archive_in_an_archive_is_set_aside(tree: Path, tmp_path: Path, ingest: Ingest, name: str) -> None:
     to_zip(tree / "008", tree / "007" / "pre" / "more.zip")
     PACKERS.get(name, to_tgz)(tree, tmp_path / name)
-    asides = {aside["path"]: aside["reason"] for aside in ingest("plan", tmp_path / name).report["set_aside"]}
-    assert asides["007/pre/more.zip"] == "nested-archive"
+    ended = ingest("plan", tmp_path / name)
+    (aside,) = (one for one in ended.report["set_aside"] if one["path"] == "007/pre/more.zip")
+    assert aside["reason"] == "unreadable"
+    assert "holds DICOM" in aside["detail"]
+    assert ended.code == 3
 
 
 def test_with_headers_any_archive_is_a_folder(tree: Path, ingest: Ingest) -> None:
@@ -273,8 +282,7 @@ def test_an_encrypted_member_is_unreadable(tmp_path: Path) -> None:
 
 def test_a_stream_is_read_once_for_a_scan(tree: Path, tmp_path: Path) -> None:
     to_tgz(tree, tmp_path / "x.tgz")
-    source = open_source(str(tmp_path / "x.tgz"))
-    assert isinstance(source, StreamSource)
+    source = StreamSource(tmp_path / "x.tgz")
     found = list(scan(source, lambda _: None))
     assert sum(isinstance(one, Instance) for one in found) == 14
     assert source.passes == 1
@@ -333,12 +341,11 @@ def test_a_member_of_a_stream_is_sought_like_a_file(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(targz_archive, "_BLOCK", 300)
     data = bytes(range(256)) * 40
     archive = one_tar(tmp_path / "x.tgz", (member("a"), b"first"), (member("b"), data), mode="w:gz")
-    source = open_source(str(archive))
-    assert isinstance(source, StreamSource)
+    source = StreamSource(archive)
     list(source.files())
     with source.open("b") as opened:
-        passes = source.passes
         assert opened.read(500) == data[:500]
+        passes = source.passes
         opened.seek(10)
         assert opened.read(5) == data[10:15]
         assert source.passes == passes

@@ -159,17 +159,15 @@ FOREIGN: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_an_archive_of_a_kind_that_is_not_read(tree: Path, tmp_path: Path, ingest: Ingest, kind: str) -> None:
-    """In a session's place it hides one; as ROOT it is refused; elsewhere it is noted."""
+    """Whatever place it lies in, it may hide images; as ROOT it is refused."""
     data = FOREIGN[kind](packed(tree, "tar"))
     for place in ("007/more", "007/pre/T1_1/more"):
         (tree / place).write_bytes(data)
     found = asides(tree, 2)
     assert found["007/more"].reason == "unreadable"
     assert f"{kind}, which cannot be read here; repack it as tar.gz or zip" in found["007/more"].detail
-    assert (found["007/pre/T1_1/more"].reason, found["007/pre/T1_1/more"].detail) == (
-        "nested-archive",
-        f"a {kind} file",
-    )
+    assert found["007/pre/T1_1/more"].reason == "unreadable"
+    assert kind in found["007/pre/T1_1/more"].detail
     assert ingest("plan", tree).code == 3
     with pytest.raises(UsageError, match="repack it as"):
         open_source(str(tree / "007/more"))
@@ -246,7 +244,7 @@ def test_headers_upon_headers_end(tmp_path: Path) -> None:
     name = with_size(b"00000000014\0", tarfile.GNUTYPE_LONGNAME)[:1024]
     (tmp_path / "x").write_bytes(name * 3000)
     with (tmp_path / "x").open("rb") as stream:
-        ((_, found),) = tar_members(stream, tmp_path / "x")
+        ((_, found),) = tar_members(stream, "x", (tmp_path / "x").stat().st_size)
     assert isinstance(found, SetAside)
 
 

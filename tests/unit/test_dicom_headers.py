@@ -31,7 +31,6 @@ FOREIGN = (
     "rtplan.dump", "rtstruct.dump", "test1.json", "test_PN.json",
 )  # fmt: skip
 ASIDE = dict.fromkeys(UNIDENTIFIED, "no-uid") | dict.fromkeys(FOREIGN, "not-dicom")
-ASIDE |= {"zipMR.gz": "nested-archive"}
 ASIDE |= dict.fromkeys(("MR_truncated.dcm", "rtplan_truncated.dcm"), "truncated")
 
 
@@ -63,6 +62,8 @@ def test_pixel_bytes_and_uids_of_real_files_are_those_of_the_library() -> None:
     """For native data the element's length; for encapsulated data what all its items hold."""
     for item in scan(open_source(str(trees.SAMPLES)), lambda path: None):
         if not isinstance(item, Instance) or "embedded" in item.path:  # the library itself misreads that one
+            continue
+        if item.path.endswith(".gz"):  # a file of its own in tests of compressed files
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -112,7 +113,7 @@ DEFECTS = {
     "text-named-dcm": (b"This is no DICOM file.\n" * 50, "not-dicom"),
     "one-byte": (b"\x08", "not-dicom"),
     "catalog": (b'<?xml version="1.0"?><cat:Catalog xmlns:cat="http://nrg.wustl.edu/catalog"/>', "not-dicom"),
-    "gzip-of-dicom": (gzip.compress(part10(IDENTITY)), "nested-archive"),
+    "gzip-of-dicom": (gzip.compress(part10(IDENTITY)), "unreadable"),
     "dicomdir": (part10({**IDENTITY, 0x00080016: ("UI", b"1.2.840.10008.1.3.10")}), "dicomdir"),
     "deep": (trees.nested(5000), "unreadable"),
     "mark-then-noise": (bytes(128) + b"DICM" + NOISE, "unreadable truncated no-uid"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.inputs.archive_kinds import archive_kind
 from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.compressed_files import CompressedFiles
 from xnat_ingest.inputs.folder import FolderSource
 from xnat_ingest.inputs.open_archive import open_archive
 from xnat_ingest.inputs.source import Source
@@ -16,21 +17,27 @@ from xnat_ingest.inputs.source import Source
 __all__ = ["FolderSource", "Source", "one_top_folder", "open_source"]
 
 
-def open_source(root: str, leaf: int | None = None) -> Source:
-    """The source that ROOT names. leaf: see FolderSource. Raises UsageError with what to give instead."""
+def _go_on() -> None:
+    """What a caller says that never stops."""
+
+
+def open_source(root: str, leaf: int | None = None, check_stop: Callable[[], None] = _go_on) -> Source:
+    """The source that ROOT names, for DICOM: archives and compressed files below it are as if they were not. leaf: see
+    FolderSource; check_stop: called while something large is looked into. Raises UsageError with what to give instead.
+    """
     if not root.strip():
         raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
     path = Path(root)
     try:
         mode = path.resolve().stat().st_mode
         if stat.S_ISDIR(mode):
-            return FolderSource(path, leaf)
+            return CompressedFiles(FolderSource(path, leaf, reads_archives=True), check_stop)
         kind = archive_kind(path) if stat.S_ISREG(mode) else None
         if kind is None:
             raise UsageError(
                 f"ROOT {root} is neither a folder nor an archive (zip, tar, tar.gz); name what holds the DICOM tree"
             )
-        return open_archive(path, kind)
+        return CompressedFiles(open_archive(path, kind), check_stop)
     except OSError as error:
         raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
     except Damaged as error:

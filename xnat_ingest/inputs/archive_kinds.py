@@ -12,6 +12,7 @@ Kind = Literal[
     "zip", "tar", "tar.gz", "gzip", "damaged gzip", "split zip", "xz", "bzip2", "7z", "rar", "zstd", "lz4", "lzip"
 ]
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+_NAMED = (*SUFFIXES, ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 _HEAD = 512
 # How archives begin that nothing here can read; they are told all the same, for they may hold a whole session.
 _FOREIGN: dict[bytes, Kind] = {
@@ -25,6 +26,33 @@ _FOREIGN: dict[bytes, Kind] = {
     b"LZIP\x01": "lzip",
     **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
 }
+
+FOREIGN_KINDS = frozenset(_FOREIGN.values()) - {"xz", "bzip2"}
+
+
+def is_named_as_archive(name: str) -> bool:
+    """Whether a file should be an archive by its name. What macOS lays beside files on foreign disks is none."""
+    return name.lower().endswith(_NAMED) and not name.startswith("._")
+
+
+def instead_of_archive(path: Path) -> str:
+    """What a file is that should be an archive, and is none. Raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    start = head.lstrip().lower()
+    if not head:
+        return "empty"
+    if head.startswith(b"\x1f\x8b"):
+        return "a gzip file that holds no tar"
+    if not any(head):
+        return "it begins with zeros"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, as of a download that failed"
+    if start.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer, and not what it points to; get that with git lfs pull"
+    if b"/annex/objects/" in start:
+        return "a git-annex pointer, and not what it points to; get that with git annex get"
+    return "it does not begin as one"
 
 
 def archive_kind(path: Path) -> Kind | None:

@@ -31,7 +31,9 @@ from xnat_ingest.inputs.archive_kinds import kind_of
 from xnat_ingest.inputs.deflated_header import PIXEL_TAGS, survey
 from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, Forward, NotWalkable, blocks_of, skip_meta
 from xnat_ingest.inputs.dicom_file import START, UNDEFINED, Watched, measure_pixels, sniff
+from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
+from xnat_ingest.inputs.unpacking import Unpacking
 
 _CHARACTER_SETS = 0x00080005
 _SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
@@ -115,7 +117,10 @@ def _judge(source: Source, file: SourceFile, wanted: dict[str, int]) -> Instance
         return SetAside(file.path, "not-dicom", "empty file")
     try:
         with source.open(file.path) as stream:
-            return _Header(file, stream, wanted).judge()
+            found = _Header(file, stream, wanted).judge()
+            if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
+                stream.read_on()  # what damage has made of a file is not left out as something else
+            return found
     except OSError as error:
         return SetAside(file.path, "unreadable", error.strerror or "cannot be read")
 
@@ -141,8 +146,11 @@ class _Header:
         self.stream.seek(0)
         kind = sniff(start)
         if kind == "other":
-            archive = kind_of(cast(BinaryIO, self.stream))
-            return self._aside("nested-archive", f"a {archive} file") if archive else self._aside("not-dicom")
+            stream = cast(BinaryIO, self.stream)
+            archive = kind_of(stream)
+            return (
+                judge_nested(self.file.path, stream, archive, self.file.size) if archive else self._aside("not-dicom")
+            )
         try:
             if any(uid.encode() in start for uid in INFLATED) and self._names_deflated():
                 return self._instance(self._read_inflated(), kind)

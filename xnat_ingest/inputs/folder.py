@@ -9,22 +9,31 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xnat_ingest.core.model import SetAside, SourceFile
-from xnat_ingest.inputs.archive_kinds import archive_kind, without_suffix
+from xnat_ingest.inputs.archive_kinds import (
+    Kind,
+    archive_kind,
+    instead_of_archive,
+    is_named_as_archive,
+    without_suffix,
+)
 from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.nested_archive import holds_dicom
 from xnat_ingest.inputs.open_archive import open_archive
 from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.unpacking import PACKINGS
 
 
 class FolderSource:
     """A directory tree. Links that stay below ROOT are followed, others are set aside.
 
     leaf: of how many names the path of an archive is that stands for a session folder (2: `007/pre.zip`); its members
-    are files below it. 0: any archive; None: no archive does.
+    are files below it. 0: any archive does; None: none, and where reads_archives is false, too, none is looked into.
     """
 
-    def __init__(self, root: Path, leaf: int | None = None) -> None:
+    def __init__(self, root: Path, leaf: int | None = None, *, reads_archives: bool = False) -> None:
         self._root = os.path.realpath(root)
         self._leaf = leaf
+        self._reads_archives = reads_archives or leaf is not None
         self._archives: dict[str, Source] = {}
 
     def open(self, path: str) -> BinaryIO:
@@ -79,21 +88,48 @@ class FolderSource:
 
     def _file(self, entry: os.DirEntry[str], path: str) -> Iterator[SourceFile | SetAside]:
         """A file, or the members of the archive that it is."""
-        if self._leaf == 0 or path.count("/") + 1 == self._leaf:
+        if not self._reads_archives:
+            named, here = False, False
+        else:
+            named, here = is_named_as_archive(entry.name), self._is_session_place(path)
+        if named or here:
             kind = archive_kind(Path(entry.path))
-            if kind and kind != "gzip":
-                try:
-                    archive = open_archive(Path(entry.path), kind)
-                except Damaged as error:
-                    yield SetAside(path, "unreadable", str(error))
-                    return
-                self._archives[path] = archive
-                for found in archive.files():
-                    own = found.path == entry.name and isinstance(found, SetAside)  # it speaks of the archive itself
-                    yield replace(found, path=path if own else f"{path}/{found.path}")
+            if kind and self._is_read_here(path, entry, kind):
+                yield from self._members(entry, path, kind)
+                return
+            if named and kind in (None, "gzip"):
+                why = f"an archive by its name, but {instead_of_archive(Path(entry.path))}; get it anew"
+                yield SetAside(path, "unreadable", why)
                 return
         status = entry.stat()
         yield SourceFile(path, status.st_size, status.st_mtime_ns)
+
+    def _is_session_place(self, path: str) -> bool:
+        return self._leaf == 0 or path.count("/") + 1 == self._leaf
+
+    def _is_read_here(self, path: str, entry: os.DirEntry[str], kind: Kind) -> bool:
+        """In a session's place every archive is, and told when it cannot be; below, one that holds DICOM."""
+        if kind == "gzip":
+            return False
+        is_single = kind in PACKINGS
+        if is_single or not self._is_session_place(path):
+            if path.count("/") < (self._leaf or 0) - 1 or kind not in ("zip", "tar", "tar.gz", *PACKINGS):
+                return False
+            with Path(entry.path).open("rb") as stream:
+                holds = holds_dicom(stream, kind, entry.stat().st_size) is True
+            return holds != is_single if self._is_session_place(path) else holds and not is_single
+        return True
+
+    def _members(self, entry: os.DirEntry[str], path: str, kind: Kind) -> Iterator[SourceFile | SetAside]:
+        try:
+            archive = open_archive(Path(entry.path), kind)
+        except Damaged as error:
+            yield SetAside(path, "unreadable", str(error))
+            return
+        self._archives[path] = archive
+        for found in archive.files():
+            own = found.path == entry.name and isinstance(found, SetAside)  # it speaks of the archive itself
+            yield replace(found, path=path if own else f"{path}/{found.path}")
 
     def _entries(self, folder: str) -> list[tuple[os.DirEntry[str], str] | SetAside]:
         """A folder's entries and their paths, the first in order last."""
@@ -109,7 +145,7 @@ class FolderSource:
         circles or multiply what they share."""
         real = os.path.realpath(entry.path)
         if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
-            return SetAside(path, "link", "points outside ROOT")
+            return self._outside(entry, path)
         if not os.path.lexists(real):
             return SetAside(path, "unreadable", "a link to nothing")
         if entry.is_dir():
@@ -120,6 +156,17 @@ class FolderSource:
                 return SetAside(path, "link", "points to a folder that another link has led to")
             followed.add(real)
         return None
+
+    def _outside(self, entry: os.DirEntry[str], path: str) -> SetAside:
+        """A link out of ROOT. In the place of a subject or a session it may stand for whole sessions."""
+        level = path.count("/") + 1
+        if level <= (self._leaf or 0) and (entry.is_dir() or is_named_as_archive(entry.name)):
+            why = (
+                f"a link that leads out of ROOT, in the place of a {'session' if level == self._leaf else 'subject'}: "
+                "what it leads to is not read; put it there in its place, or name a ROOT that holds both"
+            )
+            return SetAside(path, "unreadable", why)
+        return SetAside(path, "link", "points outside ROOT")
 
 
 def _why(error: OSError) -> str:

@@ -28,7 +28,7 @@ class TarSource(Archive):
     def files(self) -> Iterator[SourceFile | SetAside]:
         mtime = self._path.stat().st_mtime_ns
         with self._path.open("rb") as stream:
-            found = list(tar_members(stream, self._path))
+            found = list(tar_members(stream, self._path.name, self._path.stat().st_size))
         for path, member in sorted(found, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
             if isinstance(member, SetAside):
                 yield member
@@ -44,10 +44,13 @@ class TarSource(Archive):
         return self._members[path][1], self._path.stat().st_mtime_ns
 
 
-def tar_members(stream: BinaryIO, archive: Path) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
+def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
     """Each member's path, and where its bytes lie: (offset, size); or why it is set aside. Ends with a SetAside of
-    the archive itself when that is damaged: what follows there is lost, and nobody knows what it was."""
-    names, bombs = Names(), Bombs(archive.stat().st_size)
+    the archive itself when that is damaged: what follows there is lost, and nobody knows what it was.
+
+    archive: its name; size: of its file, in bytes.
+    """
+    names, bombs = Names(), Bombs(size)
     try:
         with tarfile.open(fileobj=cast(BinaryIO, _Headers(stream)), mode="r:", ignore_zeros=False) as tar:
             behind = 0
@@ -61,10 +64,10 @@ def tar_members(stream: BinaryIO, archive: Path) -> Iterator[tuple[str, tuple[in
                 path = names.of(info.name)
                 yield path, _judge_tar(path, info, bombs, stream) or (info.offset_data, info.size)
             if why := _behind_last(stream, tar.offset):
-                yield archive.name, SetAside(archive.name, "truncated", why)
+                yield archive, SetAside(archive, "truncated", why)
     except Exception as error:  # noqa: BLE001 - the library raises many types for a damaged file
         why = f"the archive is cut or damaged, and any of its members may be: {error.__cause__ or error}; get it anew"
-        yield archive.name, SetAside(archive.name, "truncated", why)
+        yield archive, SetAside(archive, "truncated", why)
 
 
 def _behind_last(stream: BinaryIO, offset: int) -> str:

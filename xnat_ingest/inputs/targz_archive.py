@@ -131,7 +131,7 @@ class StreamSource(Archive):
         mtime = self.path.stat().st_mtime_ns
         reading = _Pass(self)
         try:
-            for path, member in tar_members(cast(BinaryIO, reading), self.path):
+            for path, member in tar_members(cast(BinaryIO, reading), self.path.name, self.path.stat().st_size):
                 if isinstance(member, SetAside):
                     yield member
                     continue

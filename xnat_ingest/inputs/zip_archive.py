@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import stat
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, Bombs, Names, all_told, unsafe
+from xnat_ingest.inputs.unpacking import Unpacking, damage_told
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 
@@ -39,17 +38,21 @@ class ZipSource(Archive):
                 yield SourceFile(path, member.size, mtime)
 
     def open(self, path: str) -> BinaryIO:
-        member = self._members[path]
-        info = zipfile.ZipInfo(member.name)
-        info.CRC, info.compress_type = member.crc, member.method
-        info.compress_size, info.file_size = member.packed, member.size
         stream = self._path.open("rb")
-        stream.seek(member.start)
-        with _damage_told():
-            return cast(BinaryIO, _Unpacking(zipfile.ZipExtFile(stream, "r", info, None, True)))
+        return cast(BinaryIO, Unpacking(open_member(stream, self._members[path]), stream))
 
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path].size, self._path.stat().st_mtime_ns
+
+
+def open_member(stream: BinaryIO, member: ZipMember) -> BinaryIO:
+    """A member's bytes, unpacked; the zip's stream is its alone until it has been read. Raises OSError."""
+    info = zipfile.ZipInfo(member.name)
+    info.CRC, info.compress_type = member.crc, member.method
+    info.compress_size, info.file_size = member.packed, member.size
+    stream.seek(member.start)
+    with damage_told():
+        return cast(BinaryIO, zipfile.ZipExtFile(stream, "r", info))
 
 
 def _judge_zip(path: str, member: ZipMember, bombs: Bombs) -> SetAside | None:
@@ -62,42 +65,3 @@ def _judge_zip(path: str, member: ZipMember, bombs: Bombs) -> SetAside | None:
     if member.fault:
         return SetAside(path, "unreadable", member.fault)
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(member.size, member.packed) else None
-
-
-class _Unpacking(io.RawIOBase):
-    """A zip's member; what is wrong with its bytes comes as OSError, as from any file."""
-
-    def __init__(self, member: zipfile.ZipExtFile | object) -> None:
-        self._member = cast(zipfile.ZipExtFile, member)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._member.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with _damage_told():
-            return self._member.seek(offset, whence)
-
-    def read(self, size: int | None = -1) -> bytes:
-        with _damage_told():
-            return self._member.read(-1 if size is None else size)
-
-    def close(self) -> None:
-        self._member.close()
-        super().close()
-
-
-@contextmanager
-def _damage_told() -> Iterator[None]:
-    """What a zip's damage raises, as OSError: each way of packing has errors of its own, and so have bad headers."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise OSError(5, "its archive is damaged here") from error

@@ -12,7 +12,7 @@ from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile
 from xnat_ingest.core.text import printable
-from xnat_ingest.inputs import FolderSource, Source, one_top_folder, open_source
+from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import hold_against_directories
 from xnat_ingest.inputs.nifti_file import guidance
 from xnat_ingest.planning.label_sheet import sheet_text
@@ -117,7 +117,8 @@ class Tree:
         self._emit = emit
         self._check_stop = check_stop
         self._labelling = labelling(settings)
-        self.source = open_source(root, None if self._labelling.fixed else len(self._labelling.levels))
+        levels = None if self._labelling.fixed else len(self._labelling.levels)
+        self.source = open_source(root, levels, check_stop)
         if "project" in self._labelling.levels:
             if settings.project:
                 emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
@@ -175,7 +176,7 @@ class Tree:
 
     def _packed_with_its_folder(self, plan: Plan) -> str:
         """A sentence for an archive of which all lies in one folder: a subject's, or that which was packed."""
-        if "subject" not in self._labelling.levels or isinstance(self.source, FolderSource):
+        if "subject" not in self._labelling.levels or Path(self._root).is_dir():
             return ""
         top = one_top_folder(i.path for session in plan.sessions for i in session.instances)
         return top and (
@@ -211,7 +212,7 @@ class Reviewed:
         if strange:
             raise UsageError(f"-P {settings.project} is not the project of {strange[0]} in plan file {settings.plan}")
         levels = None if found.layout == "fixed" else len(LAYOUTS[found.layout])
-        self.source = open_source(root or found.root, levels)
+        self.source = open_source(root or found.root, levels, check_stop)
         self.project = ""
         self._plan = found.plan
         self.deidentifier = _deidentifier(settings, root or found.root)

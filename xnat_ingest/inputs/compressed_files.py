@@ -1,0 +1,88 @@
+"""Single files that are compressed, such as IM1.dcm.gz, read as what they hold: whole data sets are published so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.inputs.archive_kinds import kind_of
+from xnat_ingest.inputs.archive_members import TOO_LARGE, Bombs
+from xnat_ingest.inputs.dicom_file import START, sniff
+from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.unpacking import BLOCK, PACKINGS, Packing, unpacked
+
+# Files that are looked into; one that holds DICOM under another name is a problem, and not read.
+SUFFIXES = (".gz", ".bz2", ".xz")
+
+
+@dataclass(frozen=True, slots=True)
+class _Compressed:
+    """size: unpacked, in bytes; status: of the compressed file when that was counted."""
+
+    packing: Packing
+    size: int
+    status: tuple[int, int]
+
+
+class CompressedFiles:
+    """A source in which compressed DICOM files are as if they were not. Anything else in it is as it is, compressed
+    NIfTI included."""
+
+    def __init__(self, source: Source, check_stop: Callable[[], None]) -> None:
+        self._source = source
+        self._check_stop = check_stop
+        self._found: dict[str, _Compressed] = {}
+
+    def files(self) -> Iterator[SourceFile | SetAside]:
+        for found in self._source.files():
+            if isinstance(found, SourceFile) and found.path.lower().endswith(SUFFIXES):
+                yield self._look(found)
+            else:
+                yield found
+
+    def open(self, path: str) -> BinaryIO:
+        stream = self._source.open(path)
+        known = self._found.get(path)
+        return cast(BinaryIO, unpacked(stream, known.packing)) if known else stream
+
+    def stat(self, path: str) -> tuple[int, int]:
+        """Of a compressed file that has changed, its own size, which is another than that of what it held."""
+        status = self._source.stat(path)
+        known = self._found.get(path)
+        return (known.size, status[1]) if known and known.status == status else status
+
+    def in_order(self, path: str) -> bool:
+        return self._source.in_order(path)
+
+    def name_of(self, folder: str) -> str:
+        return self._source.name_of(folder)
+
+    def _look(self, file: SourceFile) -> SourceFile | SetAside:
+        """A file as what it holds, when that is DICOM."""
+        holds_dicom = False
+        try:
+            with self._source.open(file.path) as stream:
+                kind = kind_of(stream)
+                if kind not in PACKINGS:
+                    return file
+                stream.seek(0)
+                packing = cast(Packing, kind)
+                inside = unpacked(stream, packing)
+                size = len(start := inside.read(START))
+                holds_dicom = sniff(start) != "other"
+                if not holds_dicom:
+                    return file
+                bombs = Bombs(file.size)
+                while block := inside.read(BLOCK):
+                    self._check_stop()
+                    size += len(block)
+                    if bombs.adds(len(block)):
+                        return SetAside(file.path, "too-large", TOO_LARGE)
+        except OSError:
+            if not holds_dicom:
+                return file  # what is wrong with it shows when its header is read
+            return SetAside(file.path, "truncated", f"a {kind} file that is cut or damaged; get it anew")
+        self._found[file.path] = _Compressed(packing, size, (file.size, file.mtime_ns))
+        return SourceFile(file.path, size, file.mtime_ns)

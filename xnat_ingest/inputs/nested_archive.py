@@ -1,0 +1,95 @@
+"""What to say of an archive that lies where none is read: it depends on whether it holds DICOM."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, cast
+
+from xnat_ingest.core.model import SetAside
+from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, kind_of
+from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.dicom_file import START, sniff
+from xnat_ingest.inputs.tar_archive import tar_members
+from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacked
+from xnat_ingest.inputs.zip_archive import open_member
+from xnat_ingest.inputs.zip_directory import read_directory
+
+_UNPACK = "what it holds is not read in this place; unpack it there"
+
+
+def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside:
+    """A note about an archive without DICOM; a problem where it holds some, or where nobody can tell. stream: all of
+    its bytes, anywhere. Raises OSError."""
+    if kind in FOREIGN_KINDS:
+        return SetAside(path, "unreadable", f"packed as {kind}, which cannot be read here; unpack it there")
+    if kind == "damaged gzip":
+        if path.lower().endswith(".nii.gz"):
+            return SetAside(path, "not-dicom", "a gzip file that is damaged from its start")
+        return SetAside(path, "unreadable", "a gzip file that is cut or damaged from its start; get it anew")
+    found = holds_dicom(stream, kind, size)
+    if found is None:
+        return SetAside(path, "unreadable", f"a {kind} file, damaged or with archives in it; {_UNPACK}")
+    if found and kind in PACKINGS:
+        text = (
+            f"a {kind} file that holds DICOM, though its name does not tell; name it so that it does (.gz, .bz2, .xz)"
+        )
+        return SetAside(path, "unreadable", text)
+    if found:
+        return SetAside(path, "unreadable", f"a {kind} file that holds DICOM; {_UNPACK}")
+    return SetAside(path, "nested-archive", f"a {kind} file")
+
+
+def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:
+    """Whether an archive, at its start, holds DICOM; None when nobody can tell, as of a damaged one. Raises OSError."""
+    stream.seek(0)
+    try:
+        if kind == "zip":
+            return _any(_zip_starts(stream, size))
+        if kind == "tar":
+            return _any(_tar_starts(stream, size))
+        if kind == "tar.gz":
+            return _any(_tar_starts(cast(BinaryIO, unpacked(stream, "gzip", closes=False)), size))
+        return _any([unpacked(stream, cast(Packing, kind), closes=False).read(START)])
+    except Damaged:
+        return None
+    except OSError as error:
+        if error.errno == 5 or not error.errno:  # what unpacking says of damage
+            return None
+        raise
+
+
+def _any(starts: Iterable[bytes | None]) -> bool | None:
+    """starts: how each member begins, None for one that cannot be read."""
+    unknown = False
+    for start in starts:
+        if start is None or _archive(start):
+            unknown = True
+        elif sniff(start) != "other":
+            return True
+    return None if unknown else False
+
+
+def _archive(start: bytes) -> bool:
+    return kind_of(io.BytesIO(start)) not in (None, *PACKINGS)
+
+
+def _zip_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:
+    directory = read_directory(stream, size)
+    for member in directory.members:
+        if member.fault:
+            yield None
+        elif not member.is_folder:
+            with damage_told():
+                yield open_member(stream, member).read(START)
+    if directory.faults:
+        yield None
+
+
+def _tar_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:
+    for _, member in tar_members(stream, "", size):
+        if isinstance(member, SetAside):
+            yield None if member.reason != "unsafe-name" else b""
+        else:
+            stream.seek(member[0])
+            yield stream.read(min(START, member[1]))

@@ -1,0 +1,73 @@
+"""Streams that unpack what they read: members of zips, compressed single files. Nothing is unpacked to a disk."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Literal, cast, get_args
+
+Packing = Literal["gzip", "bzip2", "xz"]
+PACKINGS: tuple[str, ...] = get_args(Packing)
+BLOCK = 1 << 18
+
+
+class Unpacking(io.RawIOBase):
+    """What is wrong with the bytes comes as OSError, as from any file. inner: unpacks, and closes with this, and so
+    does outer, where it is given."""
+
+    def __init__(self, inner: BinaryIO, outer: BinaryIO | None = None) -> None:
+        self._inner = inner
+        self._outer = outer
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with damage_told():
+            return self._inner.seek(offset, whence)
+
+    def read(self, size: int | None = -1) -> bytes:
+        with damage_told():
+            return self._inner.read(-1 if size is None else size)
+
+    def read_on(self) -> None:
+        """To the end, where the checksum of it all is held against it. Raises OSError when it does not agree."""
+        while self.read(BLOCK):
+            pass
+
+    def close(self) -> None:
+        self._inner.close()
+        if self._outer:
+            self._outer.close()
+        super().close()
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """What damage raises, as OSError: each way of packing has errors of its own, and so have bad headers."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise OSError(5, "its archive is damaged here") from error
+
+
+def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpacking:
+    """What a compressed stream, at its start, holds. closes: the stream with itself."""
+    openers: dict[Packing, Callable[[], object]] = {
+        "gzip": lambda: gzip.GzipFile(fileobj=stream),
+        "bzip2": lambda: bz2.BZ2File(stream),
+        "xz": lambda: lzma.LZMAFile(stream),  # noqa: SIM115 - closed with what is returned
+    }
+    return Unpacking(cast(BinaryIO, openers[packing]()), stream if closes else None)
