@@ -247,35 +247,76 @@ class Terminal(io.StringIO):
         return lines[:-1]
 
 
-def test_the_board_redraws_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One live line per session in flight, below what was said; nothing of it stays at the end."""
+def display(stream: io.StringIO, *, live: bool) -> ProgressDisplay:
+    """One that has a plan of three sessions and two transfers under way."""
+    made = ProgressDisplay(stream, live=live)
+    made.plan(3, 2000)
+    made.begin("a", 10, 1000)
+    made.begin("b" * 100, 5, 500)
+    return made
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for the whole and one for each session in flight, below what was said; nothing of it stays."""
     monkeypatch.setattr("xnat_ingest.report.progress.REDRAW", -1.0)
     monkeypatch.setenv("COLUMNS", "60")
     stream = Terminal()
-    board = ProgressDisplay(stream, live=True)
-    board.begin("a", 10, 1000)
-    board.begin("b" * 100, 5, 500)
+    board = display(stream, live=True)
     board.advance("a", 1, 100)
-    assert [line.split()[0] for line in stream.screen()] == ["send", "send"]
-    assert "1/10" in stream.screen()[0]
+    whole, first, second = stream.screen()
+    assert whole.startswith("send    0/3 sessions  5 %  100 B of 2.0 kB")
+    assert first == "  a  1/10  100 B of 1.0 kB"
+    assert second.startswith("  bbb")
     assert all(len(line) < 60 for line in stream.screen())
     board.say("hello")
     assert stream.screen() == ["hello"]
     board.advance("a", 9, 900)
-    assert [line.split()[0] for line in stream.screen()] == ["hello", "send", "send"]
+    assert stream.screen()[2] == "  a  10/10  waiting for the server"
     board.end("a")
     board.advance("b" * 100, 1, 1)
-    assert len(stream.screen()) == 2
+    assert stream.screen()[1].startswith("send    1/3 sessions  50 %")
+    assert len(stream.screen()) == 3
     board.advance("unknown", 1, 1)
     board.close()
     assert stream.screen() == ["hello"]
 
 
-def test_the_board_is_quiet_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a log file there are no escapes; a long session says a word now and then."""
+def test_no_more_lines_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xnat_ingest.report.progress.REDRAW", -1.0)
+    monkeypatch.setenv("LINES", "6")
+    stream = Terminal()
+    board = ProgressDisplay(stream, live=True)
+    board.plan(9, 9000)
+    for number in range(9):
+        board.begin(f"s{number}", 10, 1000)
+    board.advance("s8", 1, 100)
+    assert len(stream.screen()) == 5
+    assert stream.screen()[-1] == "  ... and 6 more sessions"
+
+
+def test_a_session_that_sends_nothing_counts_as_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xnat_ingest.report.progress.REDRAW", -1.0)
+    stream = Terminal()
+    board = display(stream, live=True)
+    board.end("a")
+    board.advance("b" * 100, 5, 500)
+    assert "75 %" in stream.screen()[0]
+
+
+def test_scanning_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xnat_ingest.report.progress.REDRAW", -1.0)
+    stream = Terminal()
+    board = ProgressDisplay(stream, live=True)
+    board.scanned(1500, 1.5)
+    assert stream.screen() == ["scan    1500 files  1000 files/s"]
+    board.say("plan")
+    assert stream.screen() == ["plan"]
+
+
+def test_progress_is_quiet_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a log file there are no escapes; a long run says a word now and then."""
     stream = io.StringIO()
-    board = ProgressDisplay(stream, live=False)
-    board.begin("a", 10, 1000)
+    board = display(stream, live=False)
     for _ in range(5):
         board.advance("a", 1, 100)
     assert stream.getvalue() == ""
@@ -283,8 +324,20 @@ def test_the_board_is_quiet_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     board.advance("a", 1, 100)
     board.end("a")
     assert stream.getvalue().count("\n") == 1
-    assert "6/10" in stream.getvalue()
+    assert "30 %  600 B of 2.0 kB" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_terminal_that_knows_no_escapes_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("xnat_ingest.report.progress.REDRAW", -1.0)
+    log = Terminal()
+    reporter = TextReporter(log, io.StringIO())
+    reporter.emit(Event("plan", {"sessions": ["a"], "instances": 1, "bytes": 10, "set_aside": {}}))
+    reporter.emit(Event("session_started", {"session": "a", "instances": 1, "bytes": 10}))
+    reporter.emit(Event("progress", {"session": "a", "instances": 1, "bytes": 10}))
+    assert "\x1b" not in log.getvalue()
+    assert log.getvalue().startswith("plan    1 sessions")
 
 
 AMOUNTS = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_000: "999 kB", 123_456_789: "123 MB", 5e9: "5.0 GB"}

@@ -42,7 +42,7 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         together=given["one_resource"],
         overwrite=given["overwrite"],
     )
-    for name in ("report", "html", "junit"):
+    for name in ("report", "html", "junit", "csv"):
         if path := getattr(settings, name):
             check_writable(path, f"--{name}")
     reporter = report.make_reporter(settings)

@@ -91,6 +91,10 @@ def _files(
         from xnat_ingest.report.junit import write_junit
 
         yield settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
+    if settings.csv:
+        from xnat_ingest.report.table import write_csv
+
+        yield settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
 
 
 def _pictures(result: Result, source: Source) -> Mapping[str, str]:

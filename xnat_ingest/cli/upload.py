@@ -56,7 +56,7 @@ def tree(
 
     if settings.dry_run:
         command = "plan"
-    for name in ("report", "html", "junit"):
+    for name in ("report", "html", "junit", "csv"):
         if path := getattr(settings, name):
             check_writable(path, f"--{name}")
     reporter = report.make_reporter(settings)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +26,8 @@ from xnat_ingest.settings.options import Settings, flag
 if TYPE_CHECKING:
     from xnat_ingest.deidentify.objects import Deidentifier
 
+# Seconds between two events that say how far the scan is.
+SCAN_WORD = 0.5
 # What a plan file has settled already.
 _SETTLED = (
     *("subject", "experiment", "layout", "subject_label", "session_label", "labels", "labels_partial"),
@@ -154,9 +157,8 @@ class Tree:
             self._check_stop()
             return self._rules.skip(path)
 
-        found = scan(self.source, skip, self._keywords)
         plan = build(
-            found,
+            self._counted(scan(self.source, skip, self._keywords)),
             self._rules,
             self._labelling,
             lambda one, other: same_bytes(self.source, one, other),
@@ -169,6 +171,16 @@ class Tree:
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         return hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+
+    def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
+        """The same, with a word now and then on how far the scan is."""
+        begun = spoken = time.monotonic()
+        for number, item in enumerate(found, 1):
+            now = time.monotonic()
+            if now - spoken > SCAN_WORD:
+                spoken = now
+                self._emit(Event("scanned", {"files": number, "seconds": round(now - begun, 3)}))
+            yield item
 
     def _leave(self, instance: Instance) -> Instance | SetAside:
         self._check_stop()

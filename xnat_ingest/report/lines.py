@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import Outcome, Result
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.progress import amount
+from xnat_ingest.report.table import aside_lines, plan_lines
 
 SHOWN_PROBLEMS = 20
 SHOWN_INSTANCES = 3  # of each session
 EMPTY = "empty file"
 
 
-def result_lines(result: Result, report: str = "", note: str = "", *, brief: bool = False) -> list[str]:
-    """report, note: where the report is; brief: only sessions that need somebody, when there are many. The last line
-    is a contract (docs/design.md, section 3.4)."""
+def result_lines(
+    result: Result, report: str = "", note: str = "", *, brief: bool = False, scans: bool = False
+) -> list[str]:
+    """The result. Its last line is a contract (docs/design.md, section 3.4).
+
+    report, note: where the report is.
+    brief: only sessions that need attention, when there are many.
+    scans: of a plan, a line for each scan too.
+    """
     outcomes = _notable(result) if brief else result.outcomes
-    lines = [line for outcome in outcomes for line in _outcome_lines(outcome, result.command)]
+    if result.command == "plan":
+        width = shutil.get_terminal_size().columns
+        lines = [*plan_lines(outcomes, width, scans=scans), *_plan_asides(result, width)]
+    else:
+        lines = [line for outcome in outcomes for line in _outcome_lines(outcome)]
     if left_out := len(result.outcomes) - len(outcomes):
         lines.append(f"{left_out} {'more ' if outcomes else ''}sessions, each in the report")
     lines += [*_problem_lines(result), *_aside_lines(result), *_count_lines(result)]
@@ -29,6 +41,12 @@ def result_lines(result: Result, report: str = "", note: str = "", *, brief: boo
     if result.exit_code:
         lines.append(_ending(result, report))
     return [*lines, last_line(result)]
+
+
+def _plan_asides(result: Result, width: int) -> Iterator[str]:
+    if result.plan.set_aside:
+        yield f"{len(result.plan.set_aside)} files set aside:"
+        yield from aside_lines(result.plan.set_aside, width)
 
 
 def _problem_lines(result: Result) -> Iterator[str]:
@@ -92,11 +110,11 @@ def last_line(result: Result) -> str:
     )
 
 
-def _outcome_lines(outcome: Outcome, command: str) -> Iterator[str]:
+def _outcome_lines(outcome: Outcome) -> Iterator[str]:
     """The session's line, and some of what is not proven of it where no problem tells already."""
-    yield _outcome_line(outcome, command)
+    yield _outcome_line(outcome)
     verdict = outcome.verdict
-    if command == "plan" or verdict.word not in ("missing", "failed"):
+    if verdict.word not in ("missing", "failed"):
         return
     reasons = {**verdict.missing, **verdict.failed}
     named = [instance for instance in outcome.session.instances if instance.sop_uid in reasons]
@@ -106,13 +124,10 @@ def _outcome_lines(outcome: Outcome, command: str) -> Iterator[str]:
         yield f"  ... and {len(named) - SHOWN_INSTANCES} more, all in the report (--report FILE)"
 
 
-def _outcome_line(outcome: Outcome, command: str) -> str:
+def _outcome_line(outcome: Outcome) -> str:
     session, verdict = outcome.session, outcome.verdict
     number = len(session.instances)
     scans = len({i.series_uid for i in session.instances})
     what = f"{number} instances, {scans} scans, {amount(session.bytes)}"
-    if command == "plan" and verdict.word == "unverified":
-        there = f", {verdict.already_there} of them there already" if verdict.already_there else ""
-        return f"{session.title}  from {printable(session.folder)}  {what}{there}"
     seen = len(verdict.verified) + len(verdict.counted)
     return f"{session.title}  {verdict.word.upper()} {seen}/{number}  {what}  {verdict.uri}".rstrip()

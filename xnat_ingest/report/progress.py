@@ -1,4 +1,4 @@
-"""Sessions in flight: live lines on a terminal, a word now and then elsewhere."""
+"""How far a run is: live lines on a terminal, a word now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 REDRAW = 0.1  # seconds between two drawings
-HEARTBEAT = 30.0  # seconds between two plain lines of one session
+HEARTBEAT = 30.0  # seconds between two plain lines
+# Sessions in flight that are drawn; the others are counted.
+MOST_DRAWN = 6
 
 
 class Stream(Protocol):
@@ -28,24 +30,53 @@ def amount(number: float) -> str:
     return f"{number:.1f} TB"
 
 
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as on a clock: 1:02:03, 2:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 @dataclass(slots=True)
 class _Transfer:
+    """One session under way."""
+
     instances: int
     bytes: int
-    begun: float
-    spoken: float
     done_instances: int = 0
     done_bytes: int = 0
 
-    def text(self, title: str, now: float) -> str:
+    def text(self, title: str) -> str:
+        if self.done_bytes >= self.bytes:
+            return f"  {title}  {self.done_instances}/{self.instances}  waiting for the server"
+        return f"  {title}  {self.done_instances}/{self.instances}  {amount(self.done_bytes)} of {amount(self.bytes)}"
+
+
+@dataclass(slots=True)
+class _Whole:
+    """The run: how many sessions and bytes there are, how many are done, and since when."""
+
+    sessions: int
+    bytes: int
+    begun: float
+    done_sessions: int = 0
+    done_bytes: int = 0  # of sessions that have ended, sent or not
+    sent: int = 0
+
+    def text(self, under_way: int, now: float) -> str:
+        """under_way: bytes of sessions that have not ended."""
+        done = min(self.bytes, self.done_bytes + under_way)
+        share = done / self.bytes if self.bytes else 1.0
         elapsed = max(now - self.begun, 0.001)
-        rate = self.done_bytes / elapsed
-        left = (self.bytes - self.done_bytes) / rate if rate else 0
-        time_left = f"{int(left) // 60}:{int(left) % 60:02d} left" if rate and left > 0 else "closing"
-        return (
-            f"send    {title}  {self.done_instances}/{self.instances}  "
-            f"{amount(self.done_bytes)} of {amount(self.bytes)}  {amount(rate)}/s  {time_left}"
-        )
+        words = [
+            f"send    {self.done_sessions}/{self.sessions} sessions",
+            f"{100 * share:.0f} %",
+            f"{amount(done)} of {amount(self.bytes)}",
+            f"{amount(self.sent / elapsed)}/s",
+        ]
+        if 0 < share < 1:
+            words.append(f"{clock(elapsed * (1 - share) / share)} left")
+        return "  ".join(words)
 
 
 class ProgressDisplay:
@@ -54,31 +85,42 @@ class ProgressDisplay:
     def __init__(self, stream: Stream, *, live: bool) -> None:
         self._stream = stream
         self._live = live
-        self._flights: dict[str, _Transfer] = {}
+        self._transfers: dict[str, _Transfer] = {}
+        self._whole: _Whole | None = None
+        self._scanning = ""
         self._drawn = 0
         self._last = 0.0
+        self._spoken = time.monotonic()
+
+    def scanned(self, files: int, seconds: float) -> None:
+        """How many files have been looked at so far."""
+        self._scanning = f"scan    {files} files  {files / max(seconds, 0.001):.0f} files/s"
+        self._tell(self._scanning)
+
+    def plan(self, sessions: int, size: int) -> None:
+        """What is to be done from here on. size: in bytes."""
+        self._scanning = ""
+        self._whole = _Whole(sessions, size, time.monotonic())
 
     def begin(self, title: str, instances: int, size: int) -> None:
-        now = time.monotonic()
-        self._flights[title] = _Transfer(instances, size, now, now)
+        self._transfers[title] = _Transfer(instances, size)
 
     def advance(self, title: str, instances: int, size: int) -> None:
-        flight = self._flights.get(title)
-        if flight is None:
+        transfer = self._transfers.get(title)
+        if transfer is None:
             return
-        flight.done_instances += instances
-        flight.done_bytes += size
-        now = time.monotonic()
-        if self._live and now - self._last > REDRAW:
-            self._erase()
-            self._draw(now)
-        elif not self._live and now - flight.spoken > HEARTBEAT:
-            flight.spoken = now
-            self.say(flight.text(title, now))
+        transfer.done_instances += instances
+        transfer.done_bytes += size
+        if self._whole:
+            self._whole.sent += size
+        self._tell(self._overall())
 
     def end(self, title: str) -> None:
         self._erase()
-        self._flights.pop(title, None)
+        transfer = self._transfers.pop(title, None)
+        if self._whole:
+            self._whole.done_sessions += 1
+            self._whole.done_bytes += transfer.bytes if transfer else 0
 
     def say(self, line: str) -> None:
         self._erase()
@@ -86,11 +128,32 @@ class ProgressDisplay:
 
     def close(self) -> None:
         self._erase()
-        self._flights.clear()
+        self._transfers.clear()
+        self._whole = None
+
+    def _overall(self) -> str:
+        if self._whole is None:
+            return ""
+        return self._whole.text(sum(min(t.done_bytes, t.bytes) for t in self._transfers.values()), time.monotonic())
+
+    def _tell(self, plain: str) -> None:
+        """Draws anew on a terminal; elsewhere a plain line now and then."""
+        now = time.monotonic()
+        if self._live and now - self._last > REDRAW:
+            self._erase()
+            self._draw(now)
+        elif not self._live and plain and now - self._spoken > HEARTBEAT:
+            self._spoken = now
+            self.say(plain)
 
     def _draw(self, now: float) -> None:
-        width = shutil.get_terminal_size().columns - 1
-        lines = [flight.text(title, now)[:width] for title, flight in self._flights.items()]
+        size = shutil.get_terminal_size()
+        lines = [self._scanning or self._overall()]
+        room = max(0, min(MOST_DRAWN, size.lines - 3))
+        lines += [transfer.text(title) for title, transfer in list(self._transfers.items())[:room]]
+        if len(self._transfers) > room:
+            lines.append(f"  ... and {len(self._transfers) - room} more sessions")
+        lines = [line[: size.columns - 1] for line in lines if line]
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
         self._drawn = len(lines)

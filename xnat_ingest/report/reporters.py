@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
@@ -18,6 +20,9 @@ from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
 from xnat_ingest.settings.options import Settings
 
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
+# Verdicts as result lines show them: behind two blanks.
+_COLOURS = {"VERIFIED": 32, "COUNTED": 36, "MISSING": 33, "FAILED": 31, "CONFLICT": 31, "UNVERIFIED": 33}
+_VERDICT = re.compile(rf"(?<=  )(({'|'.join(_COLOURS)})\b)")
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
 
 
@@ -75,7 +80,7 @@ class JsonReporter:
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
-        if event.name == "progress":
+        if event.name in ("progress", "scanned"):
             return  # one line per block would drown the log
         line = {
             "schema": 1,
@@ -107,7 +112,7 @@ class TextReporter:
         self._brief = brief
         self._done = 0
         self._spoken = time.monotonic()
-        self._board = ProgressDisplay(log, live=log.isatty())
+        self._board = ProgressDisplay(log, live=log.isatty() and os.environ.get("TERM") != "dumb")
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
@@ -132,12 +137,15 @@ class TextReporter:
         board = self._board
         if name == "progress":
             board.advance(fields["session"], fields["instances"], fields["bytes"])
+        elif name == "scanned":
+            board.scanned(fields["files"], fields["seconds"])
         elif name == "session_started":
             board.begin(fields["session"], fields["instances"], fields["bytes"])
         elif name == "session_done":
             board.end(fields["session"])
             board.say(f"done    {fields['session']}  {_verdict_text(fields)}  {fields['seconds']:.1f} s")
         elif name == "plan":
+            board.plan(len(fields["sessions"]), fields["bytes"])
             board.say(_plan_text(fields))
         elif name == "setting" and self._verbosity >= 2:
             board.say(f"setting {fields['text']}")
@@ -147,9 +155,17 @@ class TextReporter:
     def end(self, result: Result, report: str, note: str = "") -> None:
         with self._lock:
             self._board.close()
-        for line in result_lines(result, report, note, brief=self._brief):
-            print(line, file=self._out)
+        paint = _painter(self._out)
+        for line in result_lines(result, report, note, brief=self._brief, scans=self._verbosity >= 1):
+            print(paint(line), file=self._out)
         self._out.flush()
+
+
+def _painter(out: TextIO) -> Callable[[str], str]:
+    """Colours the verdicts on a terminal that shows colours, and nothing elsewhere (https://no-color.org)."""
+    if not out.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return lambda line: line
+    return lambda line: _VERDICT.sub(lambda found: f"\x1b[{_COLOURS[found[2]]}m{found[2]}\x1b[0m", line)
 
 
 def _verdict_text(fields: Mapping[str, Any]) -> str:

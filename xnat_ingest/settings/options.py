@@ -270,6 +270,7 @@ class Settings:
     junit: str = option(
         "", "write the report here as JUnit XML, for CI systems", metavar="FILE", group=OUTPUT, commands=IMAGES
     )
+    csv: str = option("", "write a table of the sessions here, CSV", metavar="FILE", group=OUTPUT, commands=IMAGES)
     log_format: str = option(
         "text", "text, or json: JSON lines on stderr", parse=OneOf(("text", "json")), group=OUTPUT, commands=IMAGES
     )
