@@ -84,7 +84,8 @@ def make_series(folder: Path, series: Series, seed: str, number: int, *, patient
     """Writes one series below the folder; seed: names the study, so equal seeds give equal UIDs."""
     dataset = read(series.sample)
     dataset.PatientName = patient
-    dataset.PatientID = f"ID{uuid.uuid5(uuid.NAMESPACE_OID, seed).hex[:6]}"
+    # One person in each subject folder, as in a tree that is in order.
+    dataset.PatientID = f"ID{uuid.uuid5(uuid.NAMESPACE_OID, folder.parent.name).hex[:6]}"
     dataset.StudyInstanceUID = uid(seed)
     dataset.SeriesInstanceUID = uid(seed, series.name)
     dataset.SeriesNumber = number

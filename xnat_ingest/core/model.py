@@ -69,7 +69,8 @@ class Instance:
     pixel_bytes: bytes of pixel data in what is sent, 0 when there is none; series_number, instance_number: as written,
     "" when absent; tags: the values of the keywords that rules and label templates asked for; form: see Form;
     sent_size: bytes that are sent, 0 where that is the file's size; sent_tags: as tags, of what is sent, None where
-    nothing changes there.
+    nothing changes there; patient: a number for its PatientID, in the order in which the scan met them, "" without one;
+    the PatientID itself is not kept.
     """
 
     path: str
@@ -89,6 +90,7 @@ class Instance:
     form: Form = "file"
     sent_size: int = 0
     sent_tags: Mapping[str, str] | None = None
+    patient: str = ""
 
     @property
     def leaving(self) -> Mapping[str, str]:
@@ -127,7 +129,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One imaging study under one project, subject and label. folder: where it lies below ROOT."""
+    """One imaging study under one project, subject and label.
+
+    folder: where it lies below ROOT; repaired: what the subject label was before illegal characters in it were
+    replaced, "" for one that was legal.
+    """
 
     project: str
     subject: str
@@ -136,6 +142,7 @@ class Session:
     folder: str
     instances: tuple[Instance, ...]
     conflicts: tuple[Problem, ...] = ()
+    repaired: str = ""
 
     @property
     def bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import struct
+import unicodedata
 from collections.abc import Sequence
 
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -47,7 +48,12 @@ def stored_name(study_uid: str, series_number: str, instance_number: str, hashed
 
 def legal_label(text: str) -> str:
     """The text with every character that XNAT does not take in a label replaced by an underscore."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+    return re.sub(r"[^A-Za-z0-9_-]", "_", composed(text))
+
+
+def composed(text: str) -> str:
+    """The text with each accent on its letter (NFC): file systems and spreadsheets write it in two ways."""
+    return unicodedata.normalize("NFC", text)
 
 
 # What spreadsheets run as a formula, and what they make a number or a date of: 007, 1E5, 3-4, 3/4, 1.2.03.

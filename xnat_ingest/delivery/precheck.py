@@ -59,9 +59,9 @@ def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
     return Verdict(word, standing.holding.uri, verified, counted, seen, unverified=lacks), 0
 
 
-def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) -> Plan:
+def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project], *, mixed_patients: bool = False) -> Plan:
     """The plan with every session under its project's canonical id, what the projects hold being known. A project
-    that must not be used puts its sessions in conflict; the others go on."""
+    that must not be used puts its sessions in conflict; the others go on. mixed_patients: see mark_conflicts."""
     canonical: dict[str, str] = {}
     refused: dict[str, Refused] = {}
     for name in dict.fromkeys(session.project for session in plan.sessions):
@@ -81,15 +81,14 @@ def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project]) ->
             sessions.append(replace(session, conflicts=(*session.conflicts, problem)))
         else:
             sessions.append(replace(session, project=canonical[session.project]))
-    return _merged(replace(plan, sessions=tuple(sessions)), several_names=len(canonical) > len(site.projects))
+    plan = replace(plan, sessions=tuple(sessions))
+    return _merged(plan, mixed_patients=mixed_patients) if len(canonical) > len(site.projects) else plan
 
 
-def _merged(plan: Plan, *, several_names: bool) -> Plan:
+def _merged(plan: Plan, *, mixed_patients: bool) -> Plan:
     """The plan with the conflicts that show only when an alias and an id turn out to be one project."""
-    if not several_names:
-        return plan
-    drafts = [Draft(session, session.subject, ()) for session in plan.sessions]
-    sessions, conflicts = mark_conflicts(drafts, by_study=False)
+    drafts = [Draft(session, session.repaired or session.subject) for session in plan.sessions]
+    sessions, conflicts = mark_conflicts(drafts, by_study=False, mixed_patients=mixed_patients)
     new = tuple(problem for problem in conflicts if problem not in plan.problems)
     clean = tuple(replace(s, conflicts=tuple(dict.fromkeys(s.conflicts))) for s in sessions)
     return replace(plan, sessions=clean, problems=(*plan.problems, *new))

@@ -30,6 +30,7 @@ from xnat_ingest.delivery.precheck import (
     set_aside_filtered,
     verify_only,
 )
+from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
 from xnat_ingest.delivery.setup import blind_transport, check_receiver, make_site
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.planning.planner import Planning, keep, plan_fields, planning
@@ -174,12 +175,13 @@ class Run:
                 sends=self.command == "upload",
                 counted=self._count,
             )
-            self.plan = ask_projects(site, self.plan, self._ask)
+            self.plan = ask_projects(site, self.plan, self._ask, mixed_patients=settings.allow_mixed_patients)
             if self._filters:
                 self.plan = set_aside_filtered(self.plan, self.rules, site.projects, self.planning.kept)
             keep(self.planning, self.plan)
             if self.command != "verify":
                 self.plan = note_new_subjects(site, self.plan)
+                self.plan = refuse_strange_subjects(site, self.plan)
             if settings.existing == "skip" and self.command != "verify":
                 self.plan = set_aside_existing(site, self.plan)
             work = WORK[self.command]

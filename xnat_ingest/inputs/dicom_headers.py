@@ -40,6 +40,7 @@ _SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
 _MODALITY, _SERIES_DESCRIPTION = 0x00080060, 0x0008103E
+_PATIENT_ID = 0x00100020
 _ROWS, _PIXEL_URL = 0x00280010, 0x00287FE0
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _BASE_TAGS = (
@@ -51,6 +52,7 @@ _BASE_TAGS = (
     _INSTANCE_NUMBER,
     _MODALITY,
     _SERIES_DESCRIPTION,
+    _PATIENT_ID,
     _ROWS,
     _PIXEL_URL,
 )
@@ -75,13 +77,14 @@ def scan(
     skip: path -> reason to set it aside unread, or None; keywords: DICOM keywords to keep in Instance.tags.
     """
     wanted = {keyword: _tag(keyword) for keyword in keywords}
+    patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
     for found in source.files():
         if isinstance(found, SetAside):
             yield found
         elif reason := skip(found.path):
             yield SetAside(found.path, reason)
         else:
-            yield _judge(source, found, wanted)
+            yield _judge(source, found, wanted, patients)
 
 
 def check_keywords(keywords: Iterable[str]) -> None:
@@ -112,12 +115,12 @@ def _tag(keyword: str) -> int:
     return tag
 
 
-def _judge(source: Source, file: SourceFile, wanted: dict[str, int]) -> Instance | SetAside:
+def _judge(source: Source, file: SourceFile, wanted: dict[str, int], patients: dict[str, str]) -> Instance | SetAside:
     if file.size == 0:
         return SetAside(file.path, "not-dicom", "empty file")
     try:
         with source.open(file.path) as stream:
-            found = _Header(file, stream, wanted).judge()
+            found = _Header(file, stream, wanted, patients).judge()
             if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
                 stream.read_on()  # what damage has made of a file is not left out as something else
             return found
@@ -128,7 +131,8 @@ def _judge(source: Source, file: SourceFile, wanted: dict[str, int]) -> Instance
 class _Header:
     """One file's header: how far it reads, whether the file is whole, what it says."""
 
-    def __init__(self, file: SourceFile, stream: BinaryIO, wanted: dict[str, int]) -> None:
+    def __init__(self, file: SourceFile, stream: BinaryIO, wanted: dict[str, int], patients: dict[str, str]) -> None:
+        self.patients = patients
         self.file = file
         self.stream = Watched(stream)
         self.wanted = wanted
@@ -252,7 +256,12 @@ class _Header:
             tags=self._tags(dataset),
             form=self.form,
             sent_size=head and head + self.data_bytes,
+            patient=self._patient(dataset),
         )
+
+    def _patient(self, dataset: Dataset) -> str:
+        number = str(len(self.patients) + 1)
+        return self.patients.setdefault(known, number) if (known := _raw(dataset, _PATIENT_ID)) else ""
 
     def _syntax(self, dataset: pydicom.FileDataset, kind: str) -> str:
         """The file's transfer syntax; where it names none, or not the one that it is in, that which it is in."""

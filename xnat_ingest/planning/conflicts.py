@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core.model import Problem, Session
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import composed, printable
 from xnat_ingest.planning.label_sheet import SheetRow
 
 # How many folders a sentence names.
@@ -39,17 +39,25 @@ TOO_DEEP = (
 
 
 def mark_conflicts(
-    drafts: list[Draft], *, by_study: bool, instead: str = "", also: Conflicts = ()
+    drafts: list[Draft],
+    *,
+    by_study: bool,
+    mixed_patients: bool = False,
+    instead: str = "",
+    also: Conflicts = (),
 ) -> tuple[list[Session], list[Problem]]:
     """The sessions, each with its conflicts, and all conflicts. instead: the advice where flags have no say; also:
-    conflicts that were found before."""
+    conflicts that were found before; mixed_patients: that a subject has several PatientIDs is none."""
     found = (
         *also,
         *_split_studies(drafts),
         *_label_collisions(drafts, by_study=by_study),
         *_subject_spellings(drafts),
+        *(() if mixed_patients else _mixed_patients(drafts)),
     )
-    across = [(members, _problem(kind, members, fact, instead or fix)) for members, kind, fact, fix in found]
+    across = [
+        (members, _problem(kind, members, fact, _advice(kind, instead, fix))) for members, kind, fact, fix in found
+    ]
     marked: dict[int, list[Problem]] = defaultdict(list)
     problems = [conflict for draft in drafts for conflict in draft.session.conflicts]
     for members, problem in across:
@@ -92,6 +100,55 @@ def _subject_spellings(drafts: list[Draft]) -> Conflicts:
             fact = f"reach the subject label {group[0].session.subject} by different spellings"
             fix = "rename the folders, or give --subject-label or --labels"
             yield group, "label-collision", fact, fix
+
+
+def _patients(drafts: Iterable[Draft]) -> set[str]:
+    return {i.patient for draft in drafts for i in draft.session.instances} - {""}
+
+
+def _mixed_patients(drafts: list[Draft]) -> Conflicts:
+    """Several people's images in one session, or in one subject: ROOT lies too high, or files were misplaced."""
+    fix = (
+        "if ROOT lies a level too high, name the folder below it; if files lie in the wrong folder, move them; if they "
+        "are of one person under several ids, give --allow-mixed-patients"
+    )
+    for draft in drafts:
+        number = len(_patients([draft]))
+        told = any(conflict.kind == "ambiguous-label" for conflict in draft.session.conflicts)
+        if number > 1 and not told:
+            yield [draft], "mixed-patients", f"holds the images of {number} patients by PatientID", fix
+    subjects: dict[tuple[str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        subjects[draft.session.project, draft.session.subject.casefold()].append(draft)
+    for group in subjects.values():
+        if (number := len(_patients(group))) > 1 and len(group) > 1:
+            whose = f"would be one subject, {group[0].session.subject}"
+            yield group, "mixed-patients", f"{whose}, but hold {number} different PatientIDs", fix
+
+
+def subject_notes(drafts: list[Draft], levels: Sequence[str]) -> Iterable[Problem]:
+    """What looks odd about the subjects of a tree and is no conflict. levels: what the layout's folders are."""
+    if "subject" not in levels:
+        return
+    at = levels.index("subject")
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for draft in drafts:
+        name = "/".join(draft.session.folder.split("/")[: at + 1])
+        spellings[composed(name)].add(name)
+    for name, spelled in spellings.items():
+        if len(spelled) > 1:
+            text = f"the subject folders {printable(name)} differ only in how accents are written; they are one subject"
+            yield Problem("one-spelling", text)
+    one_series = all(len({i.series_uid for i in draft.session.instances}) == 1 for draft in drafts)
+    patients = {i.patient for draft in drafts for i in draft.session.instances}
+    if len(spellings) > 1 and one_series and len(patients) == 1 and patients != {""}:
+        text = f"all {len(spellings)} subjects have one and the same PatientID, and every session is one series"
+        yield Problem("one-patient", f"{text}; if ROOT lies a level too deep, name the folder above it")
+
+
+def _advice(kind: str, instead: str, fix: str) -> str:
+    lifted = ", or give --allow-mixed-patients" if kind == "mixed-patients" else ""
+    return f"{instead}{lifted}" if instead else fix
 
 
 def _problem(kind: str, group: list[Draft], fact: str, fix: str) -> Problem:

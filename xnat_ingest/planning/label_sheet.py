@@ -6,14 +6,13 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.read_small import MEGABYTE, read_small
-from xnat_ingest.core.text import from_cell, printable, spreadsheet_cell
+from xnat_ingest.core.text import composed, from_cell, printable, spreadsheet_cell
 
 COLUMNS = ("folder", "study_uid", "subject", "session", "instances", "date", "modality", "description")
 _LIMIT = 64 * MEGABYTE
@@ -102,8 +101,8 @@ def _by_key(places: Mapping[int, _Place], key_of: _KeyOf) -> dict[tuple[str, ...
 
 
 def cell_key(text: str) -> str:
-    """A folder's name as it is compared: spreadsheets and file systems write accents in two ways."""
-    return unicodedata.normalize("NFC", text).strip().strip("/")
+    """A folder's name as it is compared."""
+    return composed(text).strip().strip("/")
 
 
 def read_sheet(path: str, by: str = "folder") -> Sheet:

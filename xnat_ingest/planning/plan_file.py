@@ -17,7 +17,7 @@ from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import place, read_json, read_text, worst
 from xnat_ingest.core.model import INFLATED, Instance, Plan, Problem, Session, SetAside
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import legal_label, printable
 from xnat_ingest.planning.conflicts import Draft, mark_conflicts
 from xnat_ingest.planning.labels import BadLabel, is_project_id, legal
 from xnat_ingest.planning.sessions import session_conflicts
@@ -62,13 +62,15 @@ def _session(session: Session) -> dict[str, Any]:
     if studies and session.study_uid not in studies:  # a filter has left another of its studies
         document["study_uid"] = min(studies)
     # For whoever reads it; what conflicts there are is found again from what the file says then.
+    document["repaired"] = session.repaired
     document["conflicts"] = [conflict.detail for conflict in session.conflicts]
     document["instances"] = [{n: getattr(i, n) for n in _FIELDS} for i in session.instances]
     return document
 
 
-def read_plan(path: str) -> PlanFile:
-    """The plan in a file, with the conflicts that it has as it is now. Raises UsageError naming what is wrong."""
+def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
+    """The plan in a file, with the conflicts that it has as it is now. mixed_patients: see mark_conflicts. Raises
+    UsageError naming what is wrong."""
     document = read_json(read_text(path, "plan file"), f"plan file {path}")
     if error := worst(
         document, json.loads(resources.files("xnat_ingest.planning").joinpath("plan.schema.json").read_text())
@@ -77,8 +79,9 @@ def read_plan(path: str) -> PlanFile:
     _check_texts(path, document)
     sessions = [_read_session(path, entry) for entry in document["sessions"] if entry["instances"]]
     _once(path, sessions)
-    drafts = [Draft(session, session.subject, ()) for session in sessions]
-    marked, problems = mark_conflicts(drafts, by_study=document.get("layout") == "headers", instead=_EDIT)
+    drafts = [Draft(session, session.repaired or session.subject) for session in sessions]
+    by_study = document.get("layout") == "headers"
+    marked, problems = mark_conflicts(drafts, by_study=by_study, mixed_patients=mixed_patients, instead=_EDIT)
     aside = tuple(SetAside(**entry) for entry in document["set_aside"])
     files_seen = int(document["files_seen"])
     dropped = files_seen - len(aside) - sum(len(s.instances) for s in marked)
@@ -106,7 +109,11 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
     label, folder = entry["label"], entry["folder"]
     _check_instances(f"plan file {path}: session {label}", entry["study_uid"], instances)
     conflicts = session_conflicts(folder, label, instances, instead=_EDIT)
-    return Session(entry["project"], entry["subject"], label, entry["study_uid"], folder, instances, conflicts)
+    # Whoever changes the label by hand has chosen it.
+    was = entry.get("repaired", "")
+    repaired = was if legal_label(was) == entry["subject"] != was else ""
+    subject, study_uid = entry["subject"], entry["study_uid"]
+    return Session(entry["project"], subject, label, study_uid, folder, instances, conflicts, repaired)
 
 
 def _check_instances(what: str, study_uid: str, instances: tuple[Instance, ...]) -> None:

@@ -217,7 +217,7 @@ class Reviewed:
             text = f"{name} of {settings.sources[name]} has no say with --plan: rules are applied when a plan is made"
             emit(Event("warning", {"text": text}))
         self._check_stop = check_stop
-        found = read_plan(settings.plan)
+        found = read_plan(settings.plan, mixed_patients=settings.allow_mixed_patients)
         if found.layout not in LAYOUTS:
             raise UsageError(f"plan file {settings.plan}: layout {found.layout!r} is not known")
         strange = [s.title for s in found.plan.sessions if settings.project not in ("", s.project)]

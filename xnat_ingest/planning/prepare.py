@@ -41,6 +41,7 @@ def labelling(settings: Settings) -> Labelling:
         fixed,
         _sheet(settings, layout),
         labels_partial=settings.labels_partial,
+        mixed_patients=settings.allow_mixed_patients,
     )
 
 

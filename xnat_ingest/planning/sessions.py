@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
-from xnat_ingest.core.text import is_rewritten, printable, without_zeros
-from xnat_ingest.planning.conflicts import TOO_DEEP, Draft, mark_conflicts
+from xnat_ingest.core.text import composed, is_rewritten, printable, without_zeros
+from xnat_ingest.planning.conflicts import TOO_DEEP, Draft, mark_conflicts, subject_notes
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, SheetRow
 from xnat_ingest.planning.labels import LAYOUTS, BadLabel, Template, legal
 from xnat_ingest.planning.rules import RuleSet
@@ -31,7 +31,7 @@ def last_name(folder: str) -> str:
 class Labelling:
     """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
     one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study;
-    labels_partial: the sheet need not name every session."""
+    labels_partial: the sheet need not name every session; mixed_patients: a subject may have several PatientIDs."""
 
     project: str
     layout: str
@@ -41,6 +41,7 @@ class Labelling:
     fixed: tuple[str, str] | None = None
     sheet: Sheet = NO_SHEET
     labels_partial: bool = False
+    mixed_patients: bool = False
 
     @property
     def by_study(self) -> bool:
@@ -56,7 +57,7 @@ class Labelling:
         named = dict(zip(self.levels, names, strict=True))
         if self.subject_given:
             named["subject"] = self.subject_given
-        return named
+        return {level: composed(name) for level, name in named.items()}
 
 
 def build(
@@ -89,9 +90,13 @@ def build(
     drafts = [_draft(group, labelling, name_of, rows.get(index)) for index, group in enumerate(groups)]
     problems = [note for draft in drafts for note in draft.notes]
     also = sheet_conflicts(drafts, labelling.sheet, partial=labelling.labels_partial)
-    sessions, conflicts = mark_conflicts(drafts, by_study=labelling.by_study, also=also)
+    sessions, conflicts = mark_conflicts(
+        drafts, by_study=labelling.by_study, mixed_patients=labelling.mixed_patients, also=also
+    )
     words = {rule.folder for rule in (*rules.include, *rules.exclude)}
-    problems += conflicts + [_unused(name, near, name in words) for name, near in rules.unused().items()]
+    problems += conflicts
+    problems += subject_notes(drafts, labelling.levels)
+    problems += [_unused(name, near, name in words) for name, near in rules.unused().items()]
     if labelling.sheet:
         left_out = {"/".join(item.path.split("/")[:depth]) for item in aside}
         problems += sheet_notes(labelling.sheet, drafts, unused, left_out, partial=labelling.labels_partial)
@@ -160,7 +165,8 @@ def _draft(group: _Group, labelling: Labelling, name_of: NameOf, row: SheetRow |
     own = session_conflicts(group.folder, label, group.instances)
     conflicts = (*(_about(label, c) for c in found.conflicts), *own)
     project = found.folders.get("project", labelling.project)
-    session = Session(project, subject, label, group.study_uid, group.folder, group.instances, conflicts)
+    repaired = source if source != subject else ""
+    session = Session(project, subject, label, group.study_uid, group.folder, group.instances, conflicts, repaired)
     return Draft(session, source, tuple(_about(label, n) for n in found.notes), row, tuple(found.changed))
 
 
@@ -244,7 +250,7 @@ class _Labels:
         """(what the label was made of, the label)."""
         text = given
         try:
-            text = given or self._fill(template)
+            text = composed(given or self._fill(template))
             return text, self._legal(what, text)
         except BadLabel as error:
             detail = f"{what} label of {self.folder}: {error}; give another with --{what}-label or --labels"

@@ -72,13 +72,23 @@ PROBLEMS: dict[str, Advice] = {
         "Two different folders would become one session or one subject.",
         "Rename a folder, or give the labels one by one in a sheet: plan --labels-template, then upload --labels.",
     ),
-    "label-default": Advice("The label sheet does not name these sessions."),
-    "label-sheet": Advice(
-        "The label sheet does not fit the tree: it leaves a session unnamed, names one that is not there, or changes a "
-        "label without a word.",
-        "Mend the sheet. plan --labels-template writes a fresh one. --labels-partial takes a sheet that names some.",
+    "label-changed": Advice(
+        "A label in the sheet looks like what a spreadsheet makes of another one: 7 for 007.",
+        "Write it with its zeros, as text. If it is meant so, put an apostrophe before it.",
     ),
-    "label-unused": Advice("The label sheet has a line that no session in the tree matches."),
+    "label-default": Advice(
+        "The label sheet does not name these sessions.",
+        "Add them to the sheet (plan --labels-template writes a fresh one), or use --labels-partial.",
+    ),
+    "label-sheet": Advice("The label sheet was not in UTF-8 and was read as Windows-1252.", "Save it as CSV UTF-8."),
+    "label-study": Advice(
+        "The label sheet gives a folder another study than it holds: its lines may have been sorted apart.",
+        "Correct the lines, or empty the column study_uid to go by the folders alone.",
+    ),
+    "label-unused": Advice(
+        "The label sheet has a line that no session in the tree matches.",
+        "Correct or remove the line, or use --labels-partial.",
+    ),
     "live-row": Advice(
         "Somebody else is sending into the same session right now.", "Wait until that has ended, then run again."
     ),
@@ -96,6 +106,11 @@ PROBLEMS: dict[str, Advice] = {
         "The instances lie in the prearchive and not in the archive.",
         "Archive the session on XNAT's prearchive page, or run upload again.",
     ),
+    "one-patient": Advice(
+        "All subjects have one and the same PatientID. ROOT may lie a level too deep, or the data were anonymised so.",
+        "If ROOT is a subject's folder, give the folder above it.",
+    ),
+    "one-spelling": Advice("Two subject folders differ only in how an accent is written. They are one subject."),
     "one-top-folder": Advice(
         "Everything in the archive lies in one folder, so it may have been packed with one folder too many.",
         "Pack the archive from inside: tar czf study.tar.gz -C study .",
@@ -156,6 +171,10 @@ PROBLEMS: dict[str, Advice] = {
     "stale-row": Advice(
         "An older upload of this session still lies in the prearchive. The archive has everything.",
         "Delete it when nobody needs it: xnat-ingest prearchive delete.",
+    ),
+    "subject-exists": Advice(
+        "Characters of a subject's name were replaced, and the result is the label of another subject in the project.",
+        "If it is the same person, give the label in a sheet (--labels). If it is not, rename the folder.",
     ),
     "two-studies": Advice(
         "One session folder holds two studies.",

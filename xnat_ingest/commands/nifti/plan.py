@@ -11,7 +11,7 @@ from xnat_ingest.commands.nifti.model import BIDS, NIFTI, TYPES, NiftiFile, Nift
 from xnat_ingest.commands.nifti.tree import DATATYPES, Found, Series, Tree, entities, instance_of
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Problem
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import composed, printable
 from xnat_ingest.inputs.nifti_file import IDENTIFYING
 from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
@@ -73,7 +73,7 @@ class _Naming:
     """The labels of one session, and what is wrong with them."""
 
     def __init__(self, above: tuple[str, ...], folder: str, wishes: Wishes) -> None:
-        self._folders = dict(zip(("subject", "session"), above, strict=False))
+        self._folders = dict(zip(("subject", "session"), map(composed, above), strict=False))
         self._folder = printable(folder)
         self._wishes = wishes
         self.conflicts: list[Problem] = []

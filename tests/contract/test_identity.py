@@ -1,0 +1,64 @@
+"""Nobody's data under somebody else's name: what the server holds already, and what is said of patients, end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ingest
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+
+ONE = (Series("T1_0001", 2),)
+
+
+def subjects(site: StandIn) -> list[str]:
+    return sorted(f"{session.subject}/{session.label}" for session in site.sessions("DEMO"))
+
+
+@pytest.mark.parametrize("command", ["upload", "plan"])
+def test_repaired_label_of_somebody_else(ingest: Ingest, site: StandIn, tmp_path: Path, command: str) -> None:
+    """Müller is sent as M_ller, and the project has an M_ller: another person's, as far as anybody can tell."""
+    make_session(tmp_path / "theirs/M_ller/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    make_session(tmp_path / "ours/Müller/post", ONE, "ours")
+    make_session(tmp_path / "ours/Meier/post", ONE, "meier")
+    ended = ingest(command, tmp_path / "ours", *(["--online"] if command == "plan" else []))
+    assert (ended.code, ended.session("M_ller_post")["verdict"]) == (3, "conflict")
+    assert ended.session("Meier_post")["verdict"] == ("verified" if command == "upload" else "unverified")
+    assert "subject-exists" in ended.kinds()
+    assert "'Müller' becomes the subject label M_ller, and project DEMO already has such a subject" in ended.out
+    assert [name for name in subjects(site) if name.startswith("M_")] == ["M_ller/M_ller_pre"]
+
+
+def test_repaired_label_of_an_earlier_run(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """The tree's own subject is no stranger: a second run, and one with a session more, go on."""
+    make_session(tmp_path / "t/Müller/pre", ONE, "pre")
+    assert ingest("upload", tmp_path / "t").code == 0
+    assert ingest("upload", tmp_path / "t").code == 0
+    make_session(tmp_path / "t/Müller/post", ONE, "post")
+    assert ingest("upload", tmp_path / "t").code == 0
+    assert subjects(site) == ["M_ller/M_ller_post", "M_ller/M_ller_pre"]
+
+
+def test_label_that_a_person_chose(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """A label in a sheet is somebody's decision: the subject on the server is meant."""
+    make_session(tmp_path / "theirs/M_ller/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    make_session(tmp_path / "ours/Müller/post", ONE, "ours")
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("folder,subject,session\nMüller/post,M_ller,\n", "utf-8")
+    assert ingest("upload", tmp_path / "ours", "--labels", str(sheet)).code == 0
+    assert subjects(site) == ["M_ller/M_ller_post", "M_ller/M_ller_pre"]
+
+
+def test_root_one_level_too_high(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """Every subject of a study would become a session of one: nothing is sent, no PatientID is told."""
+    for name in ("S1", "S2"):
+        make_session(tmp_path / "t/study" / name, (Series("T1_1", 1, tags={"PatientID": f"PAT-{name}"}),), name)
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.totals["bytes_sent"], set(ended.kinds())) == (3, 0, {"mixed-patients"})
+    assert "PAT-" not in ended.out + ended.err + str(ended.report)
+    assert ingest("upload", tmp_path / "t", "--allow-mixed-patients").code == 0
+    assert subjects(site) == ["study/study_S1", "study/study_S2"]

@@ -1,0 +1,120 @@
+"""Who is who: several patients in one subject, one subject in two spellings; no PatientID in any output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.dicom_trees import Memory
+from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.planning.plan_file import plan_text, read_plan
+
+PEOPLE = {
+    "study/S1/1": dicom("1", PatientID="ALPHA"),
+    "study/S2/1": dicom("2", PatientID="BETA"),
+    "other/S3/1": dicom("3", PatientID="GAMMA"),
+    "other/S4/1": dicom("4", PatientID="GAMMA"),
+}
+
+
+def test_subject_folder_of_several_patients() -> None:
+    """ROOT one level too high: what is taken for a subject is a study of many."""
+    plan = plan_of(PEOPLE)
+    assert sorted(conflicts(plan)) == [("study/S1", "mixed-patients"), ("study/S2", "mixed-patients")]
+    (problem,) = plan.problems
+    check_advice(problem, "study/S1", "study/S2")
+    assert "would be one subject, study, but hold 2 different PatientIDs" in problem.detail
+    assert "if ROOT lies a level too high, name the folder below it" in problem.detail
+    assert (conflicts(plan_of(PEOPLE, allow_mixed_patients="true")), plan.project) == ([], "DEMO")
+
+
+def test_session_folder_of_several_patients() -> None:
+    """Two people's files in one study."""
+    files = {"a/x/1": dicom("1", PatientID="ALPHA"), "a/x/2": dicom("1", 2, PatientID="BETA")}
+    plan = plan_of(files)
+    assert conflicts(plan) == [("a/x", "mixed-patients")]
+    assert "holds the images of 2 patients" in plan.problems[0].detail
+    assert conflicts(plan_of(files, allow_mixed_patients="1")) == []
+
+
+@pytest.mark.parametrize("layout", ["session", "headers"])
+def test_one_subject_given_for_several_patients(layout: str) -> None:
+    files = {"x/1": dicom("1", PatientID="ALPHA", StudyDate="20240131"), "y/1": dicom("2", PatientID="BETA")}
+    options = {"layout": layout, "subject_label": "S", "session_label": "{StudyInstanceUID}"}
+    plan = plan_of(files, **options)
+    assert {kind for _, kind in conflicts(plan) if kind != "illegal-label"} == {"mixed-patients"}
+
+
+def test_an_absent_patient_id_is_no_other_patient() -> None:
+    plan = plan_of({"a/x/1": dicom("1", PatientID="ALPHA"), "a/y/1": dicom("2"), "a/z/1": dicom("3", PatientID=" ")})
+    assert conflicts(plan) == []
+
+
+def test_patients_are_numbered_and_not_named() -> None:
+    """The instances carry a number in the order in which the scan met the patients, and no value."""
+    files = {f"{name}/x/1": dicom(name, PatientID=value) for name, value in (("1", "A "), ("2", "B"), ("3", "A"))}
+    found = list(scan(Memory({**files, "4/x/1": dicom("4")}), lambda _: None))
+    assert [getattr(one, "patient", None) for one in found] == ["1", "2", "1", ""]
+
+
+def test_plan_file_keeps_the_conflict_and_names_nobody(tmp_path: Path) -> None:
+    """What was a conflict when it was planned is one when the plan is executed."""
+    text = plan_text(plan_of(PEOPLE), "/data", "subject/session")
+    assert not any(word in text for word in ("ALPHA", "BETA", "GAMMA"))
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    again = read_plan(str(path)).plan
+    assert sorted(conflicts(again)) == [("study/S1", "mixed-patients"), ("study/S2", "mixed-patients")]
+    assert "--allow-mixed-patients" in again.problems[0].detail
+    assert conflicts(read_plan(str(path), mixed_patients=True).plan) == []
+    document = json.loads(text)
+    del document["sessions"][-1]
+    path.write_text(json.dumps(document))
+    assert conflicts(read_plan(str(path)).plan) == []
+
+
+def test_plan_file_keeps_what_a_label_was_made_of(tmp_path: Path) -> None:
+    """Unless somebody has changed the label in it."""
+    path = tmp_path / "plan.json"
+    path.write_text(plan_text(plan_of({"Müller/x/1": dicom("1"), "a/x/1": dicom("2")}), "/data", "subject/session"))
+    assert [s.repaired for s in read_plan(str(path)).plan.sessions] == ["Müller", ""]
+    path.write_text(path.read_text().replace('"M_ller"', '"Mueller"'))
+    assert [s.repaired for s in read_plan(str(path)).plan.sessions] == ["", ""]
+
+
+def test_one_name_in_two_forms_is_one_subject() -> None:
+    """An accent on its letter, or beside it: the same name, and the report says so."""
+    plan = plan_of({"Ren\u00e9/pre/1": dicom("1"), "Rene\u0301/post/1": dicom("2")})
+    assert titles(plan) == ["Ren_/Ren__pre", "Ren_/Ren__post"] or sorted(titles(plan)) == [
+        "Ren_/Ren__post",
+        "Ren_/Ren__pre",
+    ]
+    assert conflicts(plan) == []
+    assert [p.kind for p in plan.problems].count("one-spelling") == 1
+    both = plan_of({"Ren\u00e9/pre/1": dicom("1"), "Rene\u0301/pre/1": dicom("2")})
+    assert {kind for _, kind in conflicts(both)} == {"label-collision"}
+
+
+def test_accents_of_a_header_value() -> None:
+    plan = plan_of({"x/1": dicom("1", PatientID="Rene\u0301", StudyDate="20240131")}, layout="headers")
+    assert len(titles(plan)[0].partition("/")[0]) <= 6
+
+
+def test_root_a_level_too_deep_is_said() -> None:
+    """Sessions taken for subjects and series for sessions, where each session has one series: cannot be told for
+    certain, so it is a note."""
+    files = {f"{name}/T1/1": dicom(name, PatientID="A") for name in ("pre", "post")}
+    assert [(p.kind, p.spoils) for p in plan_of(files).problems] == [("one-patient", False)]
+    assert "if ROOT lies a level too deep, name the folder above it" in plan_of(files).problems[0].detail
+    more = {**files, "pre/T1/2": dicom("pre", 2, "2", PatientID="A")}
+    assert plan_of(more).problems == ()
+
+
+def test_a_plan_is_not_changed_by_its_numbers() -> None:
+    """The number says nothing about the instance: two scans may count differently."""
+    (session,) = plan_of({"a/x/1": dicom("1", PatientID="A")}).sessions
+    assert replace(session.instances[0], patient="7").name == session.instances[0].name
