@@ -49,6 +49,14 @@ def test_one_subject_given_for_several_patients(layout: str) -> None:
     assert {kind for _, kind in conflicts(plan) if kind != "illegal-label"} == {"mixed-patients"}
 
 
+def test_subject_that_a_sheet_names(tmp_path: Path) -> None:
+    """Whoever writes one subject beside two sessions has decided that it is one."""
+    path = tmp_path / "sheet.csv"
+    path.write_text("folder,subject,session\nstudy/S1,P,\nstudy/S2,P,\n", "utf-8")
+    plan = plan_of({name: data for name, data in PEOPLE.items() if name.startswith("study")}, labels=str(path))
+    assert conflicts(plan) == []
+
+
 def test_an_absent_patient_id_is_no_other_patient() -> None:
     plan = plan_of({"a/x/1": dicom("1", PatientID="ALPHA"), "a/y/1": dicom("2"), "a/z/1": dicom("3", PatientID=" ")})
     assert conflicts(plan) == []

@@ -118,7 +118,8 @@ def _mixed_patients(drafts: list[Draft]) -> Conflicts:
         if number > 1 and not told:
             yield [draft], "mixed-patients", f"holds the images of {number} patients by PatientID", fix
     subjects: dict[tuple[str, str], list[Draft]] = defaultdict(list)
-    for draft in drafts:
+    # Whoever names the subject in a sheet has decided.
+    for draft in (draft for draft in drafts if not (draft.row and draft.row.subject)):
         subjects[draft.session.project, draft.session.subject.casefold()].append(draft)
     for group in subjects.values():
         if (number := len(_patients(group))) > 1 and len(group) > 1:
