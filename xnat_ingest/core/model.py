@@ -186,11 +186,25 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What was read back of a session and laid beside what was sent.
+
+    instances: how many; bytes: taken from the server; skipped: why -> instances that were not compared, or not whole;
+    changed: keyword of an element -> instances in which the server changed it, as it may.
+    """
+
+    instances: int
+    bytes: int
+    skipped: Mapping[str, int]
+    changed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the server was seen to hold of one session.
 
     verified, counted, already_there: instances; missing, failed, unverified: instance -> why, by SOPInstanceUID;
-    cause: the error that ended a failed session.
+    cause: the error that ended a failed session; read_back: None when nothing was to be.
     """
 
     word: VerdictWord
@@ -203,6 +217,7 @@ class Verdict:
     unverified: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     cause: Exception | None = None
+    read_back: ReadBack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +237,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Result:
     """A whole run, for its report. started, finished: ISO 8601 with zone; totals: docs/design.md 3.4; launch: what
-    XNAT's container service says of it, empty elsewhere; deidentification: what was done to headers, no values."""
+    XNAT's container service says of it, empty elsewhere; deidentification: what was done to headers, no values;
+    proof: how deep it looked, "" when it did not."""
 
     command: str
     plan: Plan
@@ -237,6 +253,7 @@ class Result:
     transport: str = ""
     launch: Mapping[str, str] = field(default_factory=dict)
     deidentification: Mapping[str, object] = field(default_factory=dict)
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from xnat_ingest.core.model import Emit
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports import Transport
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import Known, archived_sessions
@@ -25,21 +27,25 @@ ROWS_AGE = 1.0
 @dataclass(slots=True)
 class Site:
     """What all sessions of a run share. timestamp: the run's own PREARC_TIMESTAMP; check_stop: raises Stopped;
-    direct: the way past the prearchive, if it is to be tried; in_order: see Source."""
+    direct: the way past the prearchive, if it is to be tried; in_order: see Source; proof: how deep to look at what is
+    stored; rewrite: what changes objects on their way out."""
 
     rest: Rest
+    source: Source
     transport: Transport
     parts: ThreadPoolExecutor
     patience: Patience
     destination: str
     existing: str
     verify: bool
+    proof: str
     timestamp: str
     emit: Emit
     check_stop: Callable[[], None]
     projects: dict[str, Project] = field(default_factory=dict)
     direct: Transport | None = None
     in_order: Callable[[str], bool] = lambda _: False
+    rewrite: Rewrite | None = None
     _known: dict[str, tuple[float, list[Known]]] = field(default_factory=dict)
     _rows: dict[str, tuple[float, list[Row]]] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)

@@ -13,9 +13,10 @@ from xnat_ingest.delivery.commit import Closing, LiveRow
 from xnat_ingest.delivery.context import Site
 from xnat_ingest.delivery.decision import Decision, Standing, judge
 from xnat_ingest.delivery.prearchive_session import NO_ROW, OurRow
+from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NOWHERE, Comparison, compare, in_archive, in_row
+from xnat_ingest.xnat.archive import NOWHERE, Comparison, Holding, compare, in_archive, in_row
 
 # Seconds; a server takes a session to be complete when nothing has come for 5 minutes, and looks once a minute.
 ARCHIVE_LIMIT = 600.0
@@ -59,7 +60,8 @@ def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
     """The session's verdict and the number of request bodies it took. Raises Stopped, and nothing else of ours."""
     delivery = _Delivery(site, session)
     try:
-        return delivery.run(), delivery.sending.attempts
+        verdict = delivery.run()
+        return look_into(site, session, verdict, delivery.holdings), delivery.sending.attempts
     except Stopped:
         raise
     except IngestError as error:
@@ -74,6 +76,7 @@ class _Delivery:
         self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop, in_order=in_order)
         self._direct = direct_archive.Direct(site, session, in_order=in_order) if site.direct else None
         self.before = compare((), NOWHERE)  # what the archive held when we came
+        self.holdings: list[Holding] = []  # where the instances of the verdict were seen
         self.notes: list[Problem] = []
         self.archive_uri = ""
         self.row = OurRow(site, session, self.sending)
@@ -100,6 +103,7 @@ class _Delivery:
         standing = look(self.site, self.session)
         decision = judge(self.session, standing, self._mode, self._doubtful(standing))
         self.archive_uri = standing.holding.uri
+        self.holdings = [standing.holding]
         if decision.conflict:
             self.site.emit(Event("warning", {"text": decision.conflict.detail}))
             return conflict(self.session, decision.conflict)
@@ -238,7 +242,9 @@ class _Delivery:
     def _now(self) -> Comparison:
         rest, session = self.site.rest, self.session
         if self.site.destination == "prearchive":
-            now = compare(session.instances, in_row(rest, self.sending.uri) if self.sending.uri else NOWHERE)
+            row = in_row(rest, self.sending.uri) if self.sending.uri else NOWHERE
+            self.holdings.insert(0, row)
+            now = compare(session.instances, row)
             if self._mode == "overwrite":
                 return now
             seen = now.verified | self.before.verified
@@ -251,6 +257,7 @@ class _Delivery:
             return compare(session.instances, NOWHERE)
         holding = in_archive(rest, str(item["ID"]))
         self.archive_uri = holding.uri
+        self.holdings = [holding]
         return compare(session.instances, holding)
 
     def _verdict(self, now: Comparison, already: int) -> Verdict:

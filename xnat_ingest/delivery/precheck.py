@@ -12,6 +12,7 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.delivery.context import Site
 from xnat_ingest.delivery.decision import judge
 from xnat_ingest.delivery.deliver import conflict, look
+from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.planning.conflicts import Draft, mark_conflicts
 from xnat_ingest.xnat.archive import NOWHERE, compare, in_archive, in_row
 from xnat_ingest.xnat.client import Rest
@@ -26,12 +27,14 @@ def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
     known = next((k for k in site.known(session.project) if k.label.casefold() == label), None)
     mine = known is not None and known.subject.casefold() == session.subject.casefold()
     holding = in_archive(site.rest, known.accession) if known and mine else NOWHERE
+    holdings = [holding]
     archive = compare(session.instances, holding)
     verified, counted, uri = archive.verified, archive.counted, holding.uri
     if archive.lacking:
         for row in site.rows(session.project, fresh=True):
             if row.belongs_to(session) and row.status == "READY":
-                there = compare(session.instances, in_row(site.rest, row.uri))
+                holdings.append(in_row(site.rest, row.uri))
+                there = compare(session.instances, holdings[-1])
                 verified |= there.verified
                 counted |= there.counted
                 uri = uri or row.uri
@@ -42,7 +45,8 @@ def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
         text = f"{session.title}: {len(archive.lacking)} instances lie in the prearchive ({uri}), not in the archive"
         notes = (Problem("not-archived", text, (session.label,)),)
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
-    return Verdict(word, uri, verified, counted, missing=missing, problems=notes), 0
+    verdict = Verdict(word, uri, verified, counted, missing=missing, problems=notes)
+    return look_into(site, session, verdict, holdings), 0
 
 
 def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:

@@ -317,6 +317,7 @@ class Run:
             settings.destination,
             settings.transport,
             deidentification=made,
+            proof=settings.proof if sending and rest and not no_verify else "",
         )
 
 

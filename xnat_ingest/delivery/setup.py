@@ -53,14 +53,17 @@ def make_site(
     direct = sends and settings.destination == "direct-archive" and settings.transport != "cstore"
     return Site(
         rest=rest,
+        source=source,
         transport=transport(way),
         direct=transport(replace(way, direct=True)) if direct else None,
         in_order=source.in_order,
+        rewrite=way.rewrite,
         parts=parts,
         patience=patience,
         destination=settings.destination,
         existing=settings.existing,
         verify=not settings.no_verify,
+        proof=settings.proof,
         timestamp=timestamp,
         emit=emit,
         check_stop=check_stop,

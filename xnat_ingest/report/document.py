@@ -6,7 +6,7 @@ Holds no header values but UIDs, modalities and series descriptions.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from xnat_ingest.core.about import __version__
@@ -47,7 +47,27 @@ def document(result: Result) -> dict[str, Any]:
         ],
         "problems": [_problem(problem) for problem in result.problems],
         **({"deidentification": dict(result.deidentification)} if result.deidentification else {}),
+        **({"proof": _proof(result)} if result.proof else {}),
         **({"launch": dict(result.launch)} if result.launch else {}),
+    }
+
+
+def _proof(result: Result) -> dict[str, Any]:
+    """How deep the run looked: of how many instances the stored bytes were compared with those that were sent."""
+    looks = [(o.session.label, o.verdict.read_back) for o in result.outcomes if o.verdict.read_back]
+    changed: Counter[str] = Counter()
+    for _, look in looks:
+        changed.update(look.changed)
+    return {
+        "level": result.proof,
+        "read_back": sum(look.instances for _, look in looks),
+        "bytes": sum(look.bytes for _, look in looks),
+        "skipped": [
+            {"session": label, "instances": number, "why": why}
+            for label, look in looks
+            for why, number in look.skipped.items()
+        ],
+        "changed": dict(changed.most_common()),
     }
 
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
-from xnat_ingest.core.model import Outcome, Result
+from xnat_ingest.core.model import Outcome, ReadBack, Result
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.progress import amount
 from xnat_ingest.report.table import aside_lines, plan_lines
@@ -80,8 +80,17 @@ def _count_lines(result: Result) -> Iterator[str]:
         yield f"{totals['counted']} instances counted per series: their identity is not visible on the server"
     if totals["unverified"] and result.command != "plan":
         yield f"{totals['unverified']} instances unverified"
+    if looks := [outcome.verdict.read_back for outcome in result.outcomes if outcome.verdict.read_back]:
+        yield _read_back_line(looks)
     if totals["already_there"]:
         yield f"{totals['already_there']} instances were on the server already"
+
+
+def _read_back_line(looks: Sequence[ReadBack]) -> str:
+    read, size = sum(look.instances for look in looks), sum(look.bytes for look in looks)
+    skipped = sum(sum(look.skipped.values()) for look in looks)
+    more = f"; {skipped} were not compared, or not whole (proof in the report says why)" if skipped else ""
+    return f"{read} instances ({amount(size)}) were read back and compared with what was sent{more}"
 
 
 def _ending(result: Result, report: str) -> str:

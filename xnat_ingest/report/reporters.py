@@ -149,7 +149,7 @@ class TextReporter:
             board.say(_plan_text(fields))
         elif name == "setting" and self._verbosity >= 2:
             board.say(f"setting {fields['text']}")
-        elif name in ("scanning", "project", "closing") and self._verbosity >= 1:
+        elif name in ("scanning", "project", "closing", "reading_back") and self._verbosity >= 1:
             board.say(f"{name:<8}{'  '.join(f'{key} {value}' for key, value in fields.items())}")
 
     def end(self, result: Result, report: str, note: str = "") -> None:

@@ -218,6 +218,13 @@ class Settings:
         commands=("upload", "nifti"),
     )  # fmt: skip
     no_verify: bool = option(False, "do not look what the server holds", parse=switch, group="delivery")
+    proof: str = option(
+        "spot",
+        "how deep to look at what the server holds: listing; spot, one instance of each kind read back; or pixels, all",
+        parse=OneOf(("listing", "spot", "pixels")),
+        group="delivery",
+        commands=("upload", "verify"),
+    )
     allow_empty: bool = option(False, "an empty tree is no failure", parse=switch, group="delivery", commands=IMAGES)
 
     workers: int = option(

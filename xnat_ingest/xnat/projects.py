@@ -82,6 +82,11 @@ def ask_site(rest: Rest) -> SiteRules:
     return SiteRules(_filter(rest, "/data/config"), _is_on(rest, "/data/config/anon/script"))
 
 
+def replaces_values(rest: Rest, project: Project) -> bool:
+    """Whether a script of the site or the project may have replaced values in headers; True where it is not known."""
+    return _preference(rest, "enableSitewideAnonymizationScript").lower() != "false" or project.anonymises is not False
+
+
 def facts(site: SiteRules, project: Project) -> dict[str, object]:
     """The settings that matter to an upload, for the log."""
     return {

@@ -1,0 +1,331 @@
+"""What a stored object may differ in from what was sent, and what not; each on real files or on the smallest ones."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+
+from tests.dicom_trees import (
+    CT,
+    DEFLATED,
+    IDENTITY,
+    LITTLE,
+    MR,
+    PIXELS,
+    RLE,
+    SAMPLES,
+    Elements,
+    deflated,
+    encapsulated,
+    encode,
+    part10,
+    sequence,
+)
+from xnat_ingest.inputs.compare_dicom import (
+    CONTENT,
+    DATA,
+    PRECOMPRESSED_FROM,
+    SHAPE,
+    UIDS,
+    Differences,
+    NotComparable,
+    compare,
+)
+from xnat_ingest.inputs.dicom_elements import name_of
+
+FILES = sorted(
+    path
+    for path in SAMPLES.rglob("*")
+    if path.is_file() and path.name not in ("DICOMDIR-nooffset", "rtplan_truncated.dcm")
+)
+
+
+def blocks(raw: bytes, size: int) -> Iterator[bytes]:
+    return (raw[at : at + size] for at in range(0, len(raw), size))
+
+
+def differences(sent: bytes, stored: bytes, size: int = 0) -> Differences:
+    """In blocks that end at different places."""
+    found = Differences()
+    compare(blocks(sent, 4096), blocks(stored, 777), size or len(sent), found)
+    return found
+
+
+def sample(name: str) -> bytes:
+    return (SAMPLES / name).read_bytes()
+
+
+def rewritten(name: str, syntax: UID) -> bytes:
+    """A real file written anew in this transfer syntax, by the library."""
+    dataset = pydicom.dcmread(io.BytesIO(sample(name)))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    out = io.BytesIO()
+    implicit = syntax == ImplicitVRLittleEndian
+    dataset.save_as(out, enforce_file_format=True, implicit_vr=implicit, little_endian=True)
+    return out.getvalue()
+
+
+def small(**more: tuple[str, bytes]) -> Elements:
+    """The smallest image of two frames of two by two pixels; more: t00100010=(VR, value)."""
+    image: Elements = {
+        **IDENTITY,
+        0x00280002: ("US", struct.pack("<H", 1)),
+        0x00280008: ("IS", b"2 "),
+        0x00280010: ("US", struct.pack("<H", 2)),
+        0x00280011: ("US", struct.pack("<H", 2)),
+        0x00280100: ("US", struct.pack("<H", 16)),
+        PIXELS: ("OW", bytes(range(16))),
+    }
+    return {**image, **{int(tag[1:], 16): element for tag, element in more.items()}}
+
+
+def without(elements: Elements, tag: int) -> Elements:
+    return {key: value for key, value in elements.items() if key != tag}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SAMPLES)))
+def test_a_file_is_like_itself(path: Path) -> None:
+    raw = path.read_bytes()
+    try:
+        assert differences(raw, raw) == Differences()
+    except NotComparable:
+        assert raw[128:132] != b"DICM"
+
+
+@pytest.mark.parametrize("name", [MR, CT, "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm"])
+def test_every_pixel_byte_counts(name: str) -> None:
+    raw = sample(name)
+    dataset = pydicom.dcmread(io.BytesIO(raw))
+    begin = raw.rindex(dataset.PixelData[-64:]) + 64 - len(dataset.PixelData)
+    for at in range(begin + 80, begin + len(dataset.PixelData) - 80, len(dataset.PixelData) // 23):
+        wrong = bytearray(raw)
+        wrong[at] ^= 1
+        assert [word.partition(" ")[0] for word in differences(raw, bytes(wrong)).wrong] == ["PixelData"]
+
+
+@pytest.mark.parametrize("name", [MR, CT, "MR_small_RLE.dcm", "test-SR.dcm", "rtplan.dcm", "image_dfl.dcm"])
+def test_a_cut_is_never_sound(name: str) -> None:
+    """Wherever a file ends too soon, but for the trailing padding that means nothing."""
+    raw = sample(name)
+    means = raw.rindex(b"\xfc\xff\xfc\xff") if b"\xfc\xff\xfc\xff" in raw else len(raw) - 8
+    for keep in range(200, means, max(1, means // 61)):
+        found = differences(raw, raw[:keep])
+        assert found.wrong or found.replaced, keep
+
+
+def test_the_frame_is_told() -> None:
+    sent = part10(small())
+    for frame, at in ((1, 3), (2, 8), (2, 15)):
+        pixels = bytearray(range(16))
+        pixels[at] ^= 0xFF
+        found = differences(sent, part10(small(t7FE00010=("OW", bytes(pixels)))))
+        assert found == Differences(wrong=[f"PixelData (from frame {frame} of 2 on)"])
+
+
+@pytest.mark.parametrize("tag", sorted(SHAPE), ids=name_of)
+def test_how_pixels_are_read_must_stay(tag: int) -> None:
+    sent = part10({**small(), tag: ("US", b"\1\0")})
+    assert differences(sent, part10({**small(), tag: ("US", b"\2\0")})).wrong == [name_of(tag)]
+    assert differences(sent, part10(without(small(), tag))).wrong == [name_of(tag)]
+
+
+@pytest.mark.parametrize("tag", sorted(DATA | {0x00080016}), ids=name_of)
+def test_what_is_measured_must_stay(tag: int) -> None:
+    sent = part10({**small(), tag: ("OB", b"abcd")})
+    for stored in (part10({**small(), tag: ("OB", b"abcx")}), part10(without({**small()}, tag))):
+        assert [word.partition(" ")[0] for word in differences(sent, stored).wrong] == [name_of(tag)]
+
+
+@pytest.mark.parametrize("tag", sorted(CONTENT), ids=name_of)
+def test_content_may_change_and_not_go(tag: int) -> None:
+    def with_content(text: bytes) -> bytes:
+        before = {t: e for t, e in IDENTITY.items() if t < tag}
+        after = {t: e for t, e in IDENTITY.items() if t > tag}
+        return part10(before) + sequence(encode({0x0040A160: ("UT", text)}), tag=tag) + encode(after)
+
+    sent = with_content(b"said")
+    assert differences(sent, with_content(b"else")) == Differences(changed=[name_of(tag)])
+    assert differences(sent, part10(IDENTITY)).wrong == [name_of(tag)]
+    empty = part10({**IDENTITY, tag: ("SQ", b"")})
+    assert differences(sent, empty).wrong == [name_of(tag)]
+
+
+@pytest.mark.parametrize("tag", sorted(UIDS), ids=name_of)
+def test_uids_are_a_scripts_to_replace(tag: int) -> None:
+    sent = part10(small())
+    assert differences(sent, part10({**small(), tag: ("UI", b"2.25.1")})) == Differences(replaced=[name_of(tag)])
+    assert differences(sent, part10(without(small(), tag))) == Differences(replaced=[name_of(tag)])
+
+
+def test_the_rest_of_a_header_may_change() -> None:
+    sent = part10(small(t00100010=("PN", b"A^B ")))
+    assert differences(sent, part10(small(t00100010=("PN", b"Anon")))) == Differences(changed=["PatientName"])
+    assert differences(sent, part10(small())) == Differences(changed=["PatientName"])
+    assert differences(part10(small()), sent) == Differences(changed=["PatientName"])
+    private = part10(small(t00291010=("LO", b"x ")))
+    assert differences(private, part10(small())) == Differences(changed=["private elements of group 0029"])
+
+
+def test_what_comes_last_is_lost_by_a_cut_or_by_a_script() -> None:
+    sent = part10({**IDENTITY, 0x0040A493: ("CS", b"VERIFIED")})
+    assert differences(sent, part10(IDENTITY)) == Differences(replaced=["VerificationFlag"])
+    nothing = part10({**IDENTITY, 0x0040A493: ("CS", b"")})
+    assert differences(nothing, part10(IDENTITY)) == Differences()
+
+
+def test_padding_and_group_lengths_say_nothing() -> None:
+    sent = part10(small(t00080060=("CS", b"M "), t00080000=("UL", bytes(4)), tFFFCFFFC=("OB", bytes(8))))
+    assert differences(sent, part10(small(t00080060=("CS", b"M\0")))) == Differences()
+
+
+def test_the_ends_of_sequences_may_be_told_otherwise() -> None:
+    inner = encode({0x00081155: ("UI", b"1.2.3\0")})
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, len(inner)) + inner
+    known = part10({**IDENTITY, 0x00081140: ("SQ", item)})
+    before = {t: e for t, e in IDENTITY.items() if t < 0x00081140}
+    after = {t: e for t, e in IDENTITY.items() if t > 0x00081140}
+    told = part10(before) + sequence(inner) + encode(after)
+    assert differences(known, told) == Differences()
+    other = told.replace(b"1.2.3\0", b"1.2.4\0")
+    assert differences(known, other) == Differences(changed=["ReferencedImageSequence"])
+
+
+@pytest.mark.parametrize("name", [MR, "rtplan.dcm"])
+def test_written_anew_in_another_form(name: str) -> None:
+    """Header and pixels say the same, implicit or explicit; it is the transfer syntax that has changed."""
+    one, other = rewritten(name, ImplicitVRLittleEndian), rewritten(name, ExplicitVRLittleEndian)
+    assert differences(one, other) == differences(other, one) == Differences(changed=["TransferSyntaxUID"])
+
+
+@pytest.mark.parametrize("told", [ImplicitVRLittleEndian, "1.2.840.10008.1.2.2", JPEG2000Lossless])
+def test_a_wrong_transfer_syntax(told: str) -> None:
+    assert "TransferSyntaxUID" in differences(part10(small()), part10(small(), told)).wrong
+
+
+def test_one_compression_is_not_another() -> None:
+    sent = image(compressed(b"", b"frame one "), RLE)
+    stored = image(compressed(b"", b"frame one "), JPEG2000Lossless)
+    assert differences(sent, stored).wrong == ["TransferSyntaxUID"]
+
+
+def image(pixels: bytes, syntax: str) -> bytes:
+    """Encapsulated by hand: pydicom would compress nothing."""
+    head = encode({tag: element for tag, element in small().items() if tag != PIXELS})
+    return part10({}, syntax) + head + pixels
+
+
+def compressed(*fragments: bytes) -> bytes:
+    return encapsulated(*fragments)[len(part10(IDENTITY, RLE)) :]
+
+
+def test_decompressed_pixels_are_counted() -> None:
+    sent = image(compressed(b"", b"one ", b"two "), RLE)
+    whole, short = (image(encode({PIXELS: ("OW", bytes(size))}), LITTLE) for size in (16, 14))
+    found = differences(sent, whole)
+    assert found == Differences(changed=["TransferSyntaxUID"], unlike="the server decompressed the pixels")
+    assert differences(sent, short).wrong == ["PixelData"]
+
+
+def test_large_files_may_be_compressed() -> None:
+    sent, stored = part10(small()), image(compressed(b"", b"one ", b"two "), JPEG2000Lossless)
+    found = differences(sent, stored, PRECOMPRESSED_FROM)
+    assert found == Differences(changed=["TransferSyntaxUID"], unlike="the server compressed the pixels")
+    assert differences(sent, stored, PRECOMPRESSED_FROM - 1).wrong[0] == "TransferSyntaxUID"
+
+
+def test_fragments() -> None:
+    sent = encapsulated(bytes(4), b"one ", b"two ", b"three ")
+    assert differences(sent, encapsulated(b"", b"one ", b"two ", b"three ")).changed == ["PixelData (offset table)"]
+    assert differences(sent, encapsulated(bytes(4), b"one ", b"twO ", b"three ")).wrong == [
+        "PixelData (from fragment 2 on)"
+    ]
+    for fewer in (encapsulated(bytes(4), b"one ", b"two "), encapsulated(bytes(4), b"one ", b"two ", b"three ", b"x ")):
+        assert differences(sent, fewer).wrong[0].startswith("PixelData (from fragment")
+    assert differences(sent, encapsulated(bytes(4), b"one ", b"two three ")).wrong
+
+
+def test_the_last_delimiter() -> None:
+    """A file that is whole but for it is stored as it is; one that had it has lost it."""
+    whole = encapsulated(b"", b"one ")
+    assert differences(whole[:-8], whole[:-8]) == differences(whole[:-8], whole) == Differences()
+    assert differences(whole, whole[:-8]) == Differences(wrong=["the end of the file"])
+
+
+def test_a_last_byte_may_pad_pixels() -> None:
+    odd, even = bytes(range(15)), bytes(range(15)) + b"\0"
+    assert differences(part10(small(t7FE00010=("OB", odd))), part10(small(t7FE00010=("OB", even)))) == Differences()
+    assert differences(part10(small(t7FE00010=("OB", odd))), part10(small(t7FE00010=("OB", even + b"\0\0")))).wrong
+
+
+def test_deflated_is_what_it_inflates_to() -> None:
+    data = encode(small())
+    assert differences(part10(small()), deflated(data)) == Differences()
+    assert differences(deflated(data), part10(small())) == Differences()
+    assert differences(deflated(data), deflated(data)) == Differences()
+
+
+def test_a_deflated_header_without_pixels() -> None:
+    """What XNAT 1.8 and 1.9 make of a deflated file: the header deflated anew, the whole stream once more behind it."""
+    squeeze = zlib.compressobj(wbits=-15)
+    header = squeeze.compress(encode(without(small(), PIXELS))) + squeeze.flush()
+    sent = deflated(encode(small()))
+    stored = part10({}, DEFLATED) + header + sent[len(part10({}, DEFLATED)) :]
+    assert "PixelData" in differences(sent, stored).wrong
+    assert "PixelData" in differences(part10(small()), stored).wrong
+
+
+def test_half_one_encoding_and_half_another() -> None:
+    """What XNAT 1.8 and 1.9 make of a bare implicit data set."""
+    sent = rewritten(MR, ImplicitVRLittleEndian)
+    explicit = sample(MR)
+    at, place = sent.index(b"\x20\0\x0d\0"), explicit.index(b"\x20\0\x0d\0UI")
+    found = differences(sent, explicit[:place] + sent[at:])
+    assert found.wrong
+
+
+def test_what_was_sent_must_be_walkable() -> None:
+    strange = part10(IDENTITY) + b"\x28\0\x10\0??\0\0"
+    with pytest.raises(NotComparable, match="without a value representation"):
+        differences(strange, strange)
+    disorder = part10({}) + encode({0x00200013: ("IS", b"1 ")}) + encode(IDENTITY)
+    with pytest.raises(NotComparable, match="out of order"):
+        differences(disorder, disorder)
+
+
+def test_what_is_stored_must_be_walkable() -> None:
+    sent = part10(small())
+    assert differences(sent, b"").wrong
+    assert differences(sent, b"<html>gone</html>" * 20).wrong
+    assert differences(sent, bytes(1000)).wrong
+
+
+def test_memory_does_not_grow_with_pixels() -> None:
+    raw = part10(small(t7FE00010=("OW", bytes(32 << 20))))
+    found = Differences()
+    tracemalloc.start()
+    compare(blocks(raw, 1 << 18), blocks(raw, 1 << 16), len(raw), found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == Differences()
+    assert peak < 4 << 20
+
+
+def test_real_fragments_of_several_frames() -> None:
+    frames = [bytes([n]) * 10 for n in range(5)]
+    data = encapsulate(frames, has_bot=True)
+    sent = image(
+        struct.pack("<HH2sHL", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF) + data + b"\xfe\xff\xdd\xe0\0\0\0\0", RLELossless
+    )
+    assert differences(sent, sent) == Differences()
+    assert differences(sent, sent.replace(bytes([3]) * 10, bytes([3]) * 9 + b"x")).wrong == [
+        "PixelData (from fragment 4 on)"
+    ]

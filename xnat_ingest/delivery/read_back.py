@@ -1,0 +1,285 @@
+"""A look into what was stored: instances are read back from the server and laid beside what was sent of them.
+
+A listing tells names and sizes. XNAT writes headers anew on receipt and copies the rest, and what it could not parse
+has the right name and a good size all the same (docs/guarantees.md, section 1).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+
+from xnat_ingest.core.errors import Refused, ServerSaid, Stopped, Unreachable
+from xnat_ingest.core.model import Event, Instance, Problem, ReadBack, Session, Verdict, VerdictWord
+from xnat_ingest.core.text import printable
+from xnat_ingest.delivery.context import Site
+from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare
+from xnat_ingest.inputs.outgoing import Outgoing
+from xnat_ingest.transports.bodies import change_since_scan
+from xnat_ingest.xnat.archive import Holding
+from xnat_ingest.xnat.projects import replaces_values
+
+# What a spot check may read of a session: this share of its bytes. Of each SOP class in each transfer syntax one
+# instance is read in any case, and at least its first so many bytes.
+SPOT_SHARE = 0.02
+SPOT_LEAST = 16 * 1024**2
+TRIES = 3  # to read a file that is listed
+SHOWN = 3  # instances that a problem names
+TOO_MUCH = f"beyond what a spot check reads, {SPOT_SHARE:.0%} of a session's bytes"
+NAMELESS = "stored under names that do not tell instances"
+ADVICE = (
+    "send them again with --existing overwrite; where a script of the site or the project changes them on purpose, "
+    "give --proof listing"
+)
+
+
+def look_into(site: Site, session: Session, verdict: Verdict, holdings: Iterable[Holding]) -> Verdict:
+    """The verdict after as deep a look as --proof asks for. holdings: where the verified instances were seen.
+
+    What differs from what was sent has failed, and is a problem `corrupt`. What could not be read stays proven by the
+    listing, but with `--proof pixels`, where it is unverified. Raises nothing of ours.
+    """
+    if not site.verify or site.proof == "listing":
+        return verdict
+    reading = _Reading(site, session, tuple(holdings))
+    reading.run([i for i in session.instances if i.sop_uid in verdict.verified])
+    if verdict.counted:
+        reading.skipped[NAMELESS] += len(verdict.counted)
+    return reading.judged(verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What a spot check reads. whole: instances; begun: those of which only the first SPOT_LEAST bytes are read;
+    left_out: how many kinds are not looked into."""
+
+    whole: tuple[Instance, ...]
+    begun: tuple[Instance, ...]
+    left_out: int
+
+
+Kind = tuple[str, ...]
+
+
+def kind_of(instance: Instance) -> Kind:
+    """Instances of one kind are stored alike: SOP class, transfer syntax, and the scan's type as XNAT makes it."""
+    return instance.sop_class, instance.sent_syntax, instance.modality, instance.series_description
+
+
+def choose_spot(instances: Sequence[Instance], total: int) -> Spot:
+    """The smallest instance of each kind, as far as SPOT_SHARE goes. total: the session's bytes."""
+    smallest: dict[Kind, Instance] = {}
+    for instance in sorted(instances, key=lambda i: i.length):
+        smallest.setdefault(kind_of(instance), instance)
+    forms: dict[Kind, Instance] = {}
+    rest: list[Instance] = []
+    for kind, instance in smallest.items():
+        if forms.setdefault(kind[:2], instance) is not instance:
+            rest.append(instance)
+    most = total * SPOT_SHARE
+    begun = tuple(i for i in forms.values() if i.length > max(SPOT_LEAST, most))
+    whole = [i for i in forms.values() if i not in begun]
+    left = most - sum(i.length for i in whole) - SPOT_LEAST * len(begun)
+    for number, instance in enumerate(rest):
+        left -= instance.length
+        if left < 0:
+            return Spot(tuple(whole), begun, len(rest) - number)
+        whole.append(instance)
+    return Spot(tuple(whole), begun, 0)
+
+
+class _EnoughError(Exception):
+    """As much of an instance was read as is to be."""
+
+
+class _Reading:
+    """Of one session. skipped: why -> how many instances; corrupt: SOPInstanceUID -> keywords; unread: SOPInstanceUID
+    -> why."""
+
+    def __init__(self, site: Site, session: Session, holdings: tuple[Holding, ...]) -> None:
+        self.site = site
+        self.session = session
+        self.skipped: Counter[str] = Counter()
+        self.corrupt: dict[str, str] = {}
+        self.unread: dict[str, str] = {}
+        self._holdings = holdings
+        self._lock = threading.Lock()
+        self._read = 0
+        self._bytes = 0
+        self._changed: Counter[str] = Counter()
+        self._unreadable: list[str] = []
+        self._over = ""  # why nothing more is read
+        self._scripted: bool | None = None
+
+    def run(self, instances: Sequence[Instance]) -> None:
+        if self.site.proof == "pixels":
+            self._all(instances)
+            return
+        spot = choose_spot(instances, self.session.bytes)
+        if spot.left_out:
+            self.skipped[TOO_MUCH] += spot.left_out
+        self._all(spot.whole)
+        self._all(spot.begun, SPOT_LEAST)
+        looked_at = {i.sop_uid for i in (*spot.whole, *spot.begun)}
+        suspect = {kind_of(i) for i in instances if i.sop_uid in self.corrupt}
+        self._all([i for i in instances if kind_of(i) in suspect and i.sop_uid not in looked_at])
+
+    def _all(self, instances: Sequence[Instance], most: int = 0) -> None:
+        """most: bytes to be read of each, 0 for all of them."""
+        if not instances:
+            return
+        fields = {"session": self.session.title, "instances": len(instances), "bytes": sum(i.length for i in instances)}
+        self.site.emit(Event("reading_back", fields))
+        if self.site.in_order(instances[0].path):
+            for instance in instances:
+                self._one(instance, most)
+            return
+        futures = [self.site.parts.submit(self._one, instance, most) for instance in instances]
+        wait(futures)
+        for future in futures:
+            future.result()
+
+    def _one(self, instance: Instance, most: int) -> None:
+        if not self._over:
+            try:
+                self.site.check_stop()
+                self._look(instance, most)
+                return
+            except Stopped as error:
+                self._over = str(error)
+            except (Unreachable, Refused) as error:
+                self._over = str(error)
+        self._skip(instance, self._over)
+
+    def _look(self, instance: Instance, most: int) -> None:
+        """Raises Stopped, and what means that nothing more can be read."""
+        address = next((h.address_of(instance.name) for h in self._holdings if h.folders.get(instance.name)), "")
+        if not address:
+            self._skip(instance, "the listing does not tell where it lies")
+        elif why := change_since_scan(self.site.source, instance):
+            self._skip(instance, why)
+        else:
+            self._read_and_compare(instance, address, most)
+
+    def _read_and_compare(self, instance: Instance, address: str, most: int) -> None:
+        for attempt in range(TRIES):
+            try:
+                self._compare(instance, address, most)
+                return
+            except NotComparable as error:
+                self._skip(instance, f"the file {error}")
+                return
+            except OSError as error:
+                self._skip(instance, f"the file cannot be read: {error.strerror}")
+                return
+            except ServerSaid as error:
+                if error.status == 403:
+                    raise Refused(f"this user may not read files back ({error})") from error
+                if attempt == TRIES - 1:
+                    with self._lock:
+                        self._unreadable.append(f"{printable(instance.path)}: {error}")
+                    self._skip(instance, str(error).replace(address, "its file"))
+                else:
+                    self.site.patience.pause(0.1 * (attempt + 1))
+
+    def _compare(self, instance: Instance, address: str, most: int) -> None:
+        found = Differences()
+        taken = 0
+
+        def read(chunks: Iterator[bytes]) -> str:
+            nonlocal found, taken
+            found, taken = Differences(), 0  # a connection may break, and the request be repeated
+
+            def stored() -> Iterator[bytes]:
+                nonlocal taken
+                for chunk in chunks:
+                    self.site.check_stop()
+                    piece = chunk[: most - taken] if most else chunk
+                    taken += len(piece)
+                    yield piece
+                    if len(piece) < len(chunk):
+                        raise _EnoughError
+
+            with Outgoing(self.site.source, instance, self.site.rewrite).open() as sent:
+                compare(sent, stored(), instance.length, found)
+            return ""
+
+        try:
+            self.site.rest.request("GET", address, read=read)
+        except _EnoughError:
+            with self._lock:
+                self.skipped[f"only the first {SPOT_LEAST >> 20} MiB of it were compared"] += 1
+        self._note(instance, found, taken)
+
+    def _note(self, instance: Instance, found: Differences, taken: int) -> None:
+        wrong, changed = found.wrong, found.changed
+        if found.replaced and self._is_scripted():
+            changed = [*changed, *found.replaced]
+        else:
+            wrong = [*found.replaced, *wrong]
+        with self._lock:
+            self._read += 1
+            self._bytes += taken
+            self._changed.update(set(changed))
+            if wrong:
+                self.corrupt[instance.sop_uid] = ", ".join(dict.fromkeys(wrong))
+            elif found.unlike:
+                self.skipped[f"{found.unlike}, so they were not compared"] += 1
+
+    def _is_scripted(self) -> bool:
+        """Whether a script may have replaced UIDs, or taken elements away; asked when there is reason to."""
+        with self._lock:
+            if self._scripted is None:
+                self._scripted = replaces_values(self.site.rest, self.site.projects[self.session.project])
+            return self._scripted
+
+    def _skip(self, instance: Instance, why: str) -> None:
+        with self._lock:
+            self.skipped[f"not read back: {why}"] += 1
+            self.unread[instance.sop_uid] = f"not read back: {why}"
+
+    def judged(self, verdict: Verdict) -> Verdict:
+        corrupt = {uid: f"stored differently from what was sent: {words}" for uid, words in self.corrupt.items()}
+        unread = self.unread if self.site.proof == "pixels" else {}
+        verified = verdict.verified - corrupt.keys() - unread.keys()
+        failed, unverified = {**verdict.failed, **corrupt}, {**verdict.unverified, **unread}
+        word = verdict.word
+        if word in ("verified", "counted", "missing") and (corrupt or unread):
+            word = _word(failed=bool(failed), missing=bool(verdict.missing))
+        return replace(
+            verdict,
+            word=word,
+            verified=verified,
+            already_there=min(verdict.already_there, len(verified) + len(verdict.counted)),
+            failed=failed,
+            unverified=unverified,
+            problems=(*verdict.problems, *self._problems()),
+            read_back=ReadBack(self._read, self._bytes, dict(self.skipped), dict(self._changed)),
+        )
+
+    def _problems(self) -> Iterator[Problem]:
+        title, labels = self.session.title, (self.session.label,)
+        if self.corrupt:
+            by_words: dict[str, list[str]] = defaultdict(list)
+            for instance in self.session.instances:
+                if words := self.corrupt.get(instance.sop_uid):
+                    by_words[words].append(printable(instance.path))
+            for words, paths in by_words.items():
+                some = ", ".join(paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
+                text = f"{title}: {len(paths)} instances are stored differently from what was sent ({words}): {some}"
+                yield Problem("corrupt", f"{text}; {ADVICE}", labels)
+        if self._unreadable:
+            some = "; ".join(self._unreadable[:SHOWN]) + ("; ..." if len(self._unreadable) > SHOWN else "")
+            text = f"{title}: {len(self._unreadable)} files are listed, and the server does not give them: {some}"
+            yield Problem("not-read-back", text, labels)
+        elif self._over:
+            yield Problem(
+                "not-read-back", f"{title}: {self._over}; what was not read back is proven by the listing only", labels
+            )
+
+
+def _word(*, failed: bool, missing: bool) -> VerdictWord:
+    return "failed" if failed else "missing" if missing else "unverified"

@@ -1,0 +1,241 @@
+"""What was sent against what is stored, element by element, forwards and once on either side, in constant memory.
+
+XNAT may rightly change a header: it writes it anew, a script of the site or the project replaces values, and
+compressed pixels may be decompressed. It may not change what is measured, nor how that is to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, IMPLICIT_VENDOR, UNDEFINED
+from xnat_ingest.inputs.dicom_elements import Elements, name_of
+
+NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, IMPLICIT_VENDOR})
+# What is measured, which is the same wherever it is stored: pixels, a document, waveforms, a spectrum.
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+DATA = PIXELS | {0x00420011, 0x54000100, 0x56000020}
+# How pixels are to be read: samples, frames, rows, columns, bits, sign. The two in ORDER say how samples lie, which is
+# another matter once pixels are compressed or decompressed.
+_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
+ORDER = frozenset({0x00280004, 0x00280006})
+SHAPE = ORDER | {_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS, 0x00280101, 0x00280102, 0x00280103}
+SOP_CLASS, TRANSFER_SYNTAX = 0x00080016, 0x00020010
+# What a script may replace and nothing else does: SOPInstanceUID, StudyInstanceUID, SeriesInstanceUID.
+UIDS = frozenset({0x00080018, 0x0020000D, 0x0020000E})
+# What objects without pixels are made of: a script may change what is said there, and not take it away. References,
+# structures and contours, fractions and beams, a report's content, segments, functional groups.
+CONTENT = frozenset(
+    {0x00081115, 0x30060020, 0x30060039, 0x300A0070, 0x300A00B0, 0x0040A730, 0x00620002, 0x52009229, 0x52009230}
+)
+# Bytes from which a server that compresses what it receives does so (enableNativeDicomPreCompression).
+PRECOMPRESSED_FROM = 2_000_000_000
+
+
+class NotComparable(Exception):
+    """What was sent is not built as the standard says, so nothing can be laid beside it."""
+
+
+class _Broken(Exception):
+    """What is stored is not."""
+
+
+@dataclass(slots=True)
+class Differences:
+    """How a stored object differs from what was sent: keywords of elements, never a value.
+
+    wrong: nothing may change these; replaced: only a script may; changed: the server may; unlike: why the pixels could
+    not be laid beside one another, "" when they could, or when there are none.
+    """
+
+    wrong: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unlike: str = ""
+
+
+def compare(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences) -> None:
+    """Adds to `found` how the stored object differs from the one that was sent.
+
+    sent, stored: blocks of a DICOM file each; size: bytes that were sent. Raises NotComparable, and what the blocks
+    raise; what was found until then stands.
+    """
+    one = Elements(sent, NotComparable)
+    try:
+        other = Elements(stored, _Broken)
+    except _Broken:
+        found.wrong.append(name_of(TRANSFER_SYNTAX))
+        return
+    _Comparison(one, other, size, found).run()
+
+
+class _Comparison:
+    def __init__(self, sent: Elements, stored: Elements, size: int, found: Differences) -> None:
+        self.sent = sent
+        self.stored = stored
+        self.found = found
+        self._precompresses = size >= PRECOMPRESSED_FROM
+        self._recoded = False  # the server has compressed or decompressed the pixels
+        self._shape: dict[int, bytes] = {}
+        self._ended = False
+
+    def run(self) -> None:
+        self._syntaxes()
+        while not self._ended and (self.sent.head or self.stored.head):
+            at = min(self.sent.tag, self.stored.tag)
+            try:
+                self._element(at)
+            except _Broken:
+                self._say(self.found.wrong, at, "and all behind it")
+                return
+        if self.stored.is_cut and not self.sent.is_cut and not self.found.wrong:
+            self.found.wrong.append("the end of the file")
+
+    def _syntaxes(self) -> None:
+        one, other = self.sent.syntax, self.stored.syntax
+        if self.stored.contradicts and not self.sent.contradicts:
+            self._say(self.found.wrong, TRANSFER_SYNTAX)
+        elif one == other:
+            return
+        elif (one not in NATIVE and other == EXPLICIT) or (
+            one in NATIVE and other not in NATIVE and self._precompresses
+        ):
+            self._recoded = True
+            self._say(self.found.changed, TRANSFER_SYNTAX)
+        elif {one, other} <= NATIVE and self.sent.order == self.stored.order:
+            self._say(self.found.changed, TRANSFER_SYNTAX)
+        else:
+            self._say(self.found.wrong, TRANSFER_SYNTAX)
+
+    def _element(self, at: int) -> None:
+        """Takes the element of this tag from whichever side has it."""
+        is_sent, is_stored = self.sent.tag == at, self.stored.tag == at
+        if is_sent and is_stored:
+            self._both(at)
+        elif is_sent:
+            self._lost(at)
+        else:
+            _drain(self.stored.value())
+            self._say(self.found.changed, at)
+        if self._ended:
+            return
+        if is_sent:
+            self.sent.advance()
+        if is_stored:
+            self.stored.advance()
+
+    def _lost(self, tag: int) -> None:
+        """What was sent and is not stored. When nothing behind it is there either, the end of the file is lost."""
+        if not sum(map(len, self.sent.value())):
+            return
+        needed = DATA | SHAPE | CONTENT | {SOP_CLASS}
+        others = self.found.changed if self.stored.head and tag not in UIDS else self.found.replaced
+        self._say(self.found.wrong if tag in needed else others, tag)
+
+    def _both(self, tag: int) -> None:
+        if tag in PIXELS:
+            self._pixels(tag)
+        elif tag in SHAPE:
+            self._describe(tag)
+        elif _first_difference(self.sent.value(), self.stored.value()) is not None:
+            assert self.stored.head is not None  # noqa: S101 - both have it
+            emptied = tag in CONTENT and not self.stored.head.length
+            if tag in DATA or tag == SOP_CLASS or emptied:
+                self._say(self.found.wrong, tag)
+            else:
+                self._say(self.found.replaced if tag in UIDS else self.found.changed, tag)
+
+    def _describe(self, tag: int) -> None:
+        one, other = b"".join(self.sent.value()), b"".join(self.stored.value())
+        self._shape[tag] = one
+        if one != other:
+            self._say(self.found.changed if self._recoded and tag in ORDER else self.found.wrong, tag)
+
+    def _pixels(self, tag: int) -> None:
+        assert self.sent.head and self.stored.head  # noqa: S101, PT018 - both have them
+        items = self.sent.head.length == UNDEFINED, self.stored.head.length == UNDEFINED
+        if self._recoded and items[0] != items[1]:
+            self._recode(tag, decompressed=items[0])
+        elif items[0] != items[1]:
+            self._end(tag)
+        elif items[0]:
+            self._fragments(tag)
+        elif (at := _first_difference(self.sent.plain(), self.stored.plain())) is not None:
+            self._say(self.found.wrong, tag, self._frame(at))
+
+    def _recode(self, tag: int, *, decompressed: bool) -> None:
+        """Other bytes than were sent. What can be said of them is how many decompressed ones there must be."""
+        self.found.unlike = f"the server {'decompressed' if decompressed else 'compressed'} the pixels"
+        _drain(self.sent.value())
+        held = sum(map(len, self.stored.value()))
+        if decompressed and held < self._frame_bytes * self._frames:
+            self._end(tag)
+
+    def _fragments(self, tag: int) -> None:
+        """Encapsulated pixels, item by item. The first is the offset table, which whoever writes them may make anew."""
+        for number in count():
+            one, other = self.sent.item(), self.stored.item()
+            if one is None and other is None:
+                return
+            if one is None or other is None:
+                self._end(tag, f"from fragment {max(number, 1)} on")
+                return
+            if _first_difference(one, other) is not None:
+                if number:
+                    self._end(tag, f"from fragment {number} on")
+                    return
+                self._say(self.found.changed, tag, "offset table")
+
+    @property
+    def _frames(self) -> int:
+        text = self._shape.get(_FRAMES, b"").strip()
+        return max(1, int(text)) if text.isdigit() else 1
+
+    @property
+    def _frame_bytes(self) -> int:
+        """Of native pixels; 0 where the header does not tell."""
+        bits = 1
+        for tag in (_ROWS, _COLUMNS, _SAMPLES, _BITS):
+            bits *= self.sent.number(self._shape.get(tag, b""))
+        return bits // 8
+
+    def _frame(self, at: int) -> str:
+        """Which frame a byte of native pixels lies in, where there are several."""
+        size, frames = self._frame_bytes, self._frames
+        return f"from frame {min(at // size + 1, frames)} of {frames} on" if size and frames > 1 else ""
+
+    def _end(self, tag: int, where: str = "") -> None:
+        """A difference behind which nothing can be compared."""
+        self._say(self.found.wrong, tag, where)
+        self._ended = True
+
+    def _say(self, words: list[str], tag: int, where: str = "") -> None:
+        word = f"{name_of(tag)} ({where})" if where else name_of(tag)
+        if word not in words:
+            words.append(word)
+
+
+def _first_difference(one: Iterator[bytes], other: Iterator[bytes]) -> int | None:
+    """Where two streams differ first, in bytes; None when they do not. Takes both to their ends."""
+    at = 0
+    a = b = b""
+    while True:
+        a, b = a or next(one, b""), b or next(other, b"")
+        if not (a and b):
+            break
+        size = min(len(a), len(b))
+        if a[:size] != b[:size]:
+            at += next(i for i in range(size) if a[i] != b[i])
+            break
+        a, b, at = a[size:], b[size:], at + size
+    differs = bool(a or b)
+    _drain(one)
+    _drain(other)
+    return at if differs else None
+
+
+def _drain(blocks: Iterable[bytes]) -> None:
+    for _ in blocks:
+        pass

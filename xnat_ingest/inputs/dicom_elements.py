@@ -1,0 +1,210 @@
+"""The elements of one DICOM object, one after the other, each value in a form that two writers of it agree on."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+
+from xnat_ingest.core.model import INFLATED
+from xnat_ingest.inputs.dicom_dataset import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    IMPLICIT,
+    IMPLICIT_VENDOR,
+    UNDEFINED,
+    Forward,
+    Head,
+    NotWalkable,
+    inflated,
+    is_explicit,
+    read_head,
+    skip_meta,
+)
+
+# Text is padded to an even length with a blank or a null, as the writer likes.
+_TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_BULK_VRS = frozenset({b"OB", b"OW"})
+_FIRST_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
+_TRAILING_PADDING = 0xFFFCFFFC
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+AT_END = 0xFFFFFFFF
+
+
+class Elements:
+    """A walk along an object's elements. head: the current element, whose value must be taken before the next; None
+    at the end; syntax: the transfer syntax that the object names, or the one that it is encoded in; is_cut: the object
+    ends inside a value.
+
+    Raises `trouble` for an object that is not built as the standard says.
+    """
+
+    def __init__(self, blocks: Iterable[bytes], trouble: type[Exception]) -> None:
+        self._trouble = trouble
+        self.head: Head | None = None
+        self.is_cut = False
+        with self._telling():
+            source = Forward(blocks)
+            self.syntax = skip_meta(source)
+            if self.syntax in INFLATED:
+                source = Forward(inflated(source.rest()))
+                self.syntax = INFLATED[self.syntax]
+            self._source = source
+            self._explicit = is_explicit(source)
+            if not self.syntax:  # by its first element, which is of group 8
+                swapped = source.peek(1) == b"\0"
+                self.syntax = BIG_ENDIAN if swapped else EXPLICIT if self._explicit else IMPLICIT
+            self.order = ">" if self.syntax == BIG_ENDIAN else "<"
+        self.advance()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (NotWalkable, RecursionError) as error:
+            raise self._trouble(str(error)) from error
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the data set is not encoded as its transfer syntax says."""
+        return self._explicit == (self.syntax in (IMPLICIT, IMPLICIT_VENDOR))
+
+    @property
+    def tag(self) -> int:
+        return self.head.tag if self.head else AT_END
+
+    def advance(self) -> None:
+        """To the next element that says something: no group length, no padding. Behind the pixels of some files lies
+        what is no element, which ends the walk."""
+        last = self.head.tag if self.head else -1
+        self.head = None
+        with self._telling():
+            while self._source.peek(1):
+                try:
+                    head = self._next(last)
+                except NotWalkable:
+                    if last < _FIRST_PIXELS:
+                        raise
+                    return
+                if head.tag & 0xFFFF and head.tag != _TRAILING_PADDING:
+                    self.head = head
+                    return
+                last = head.tag
+                self._drain(head)
+
+    def _next(self, last: int) -> Head:
+        head = read_head(self._source, self._explicit, self.order)
+        if head.tag <= last:
+            raise NotWalkable("has elements out of order")
+        return head
+
+    def _drain(self, head: Head) -> None:
+        for _ in self._value(head, explicit=self._explicit):
+            pass
+
+    def value(self) -> Iterator[bytes]:
+        """The current element's value, whatever pads it and however the ends of its items are told."""
+        assert self.head is not None  # noqa: S101 - there is a current element
+        with self._telling():
+            yield from self._value(self.head, explicit=self._explicit)
+
+    def number(self, raw: bytes) -> int:
+        """An unsigned short; 0 when it is none."""
+        return int(struct.unpack(f"{self.order}H", raw)[0]) if len(raw) == 2 else 0
+
+    def plain(self) -> Iterator[bytes]:
+        """The current element's value byte for byte, made even; it must have a length."""
+        assert self.head is not None  # noqa: S101 - there is a current element
+        yield from self._even(self.head.length)
+
+    def item(self) -> Iterator[bytes] | None:
+        """The next item of encapsulated pixels, made even; None behind the last."""
+        with self._telling():
+            raw = self._source.peek(8)
+            if len(raw) < 8:
+                self.is_cut = True  # the last delimiter is absent in some files, which are whole but for that
+                return None
+            head = read_head(self._source, False, self.order)
+            if head.tag == _SEQUENCE_END:
+                return None
+            if head.tag != _ITEM or head.length == UNDEFINED:
+                raise NotWalkable("has something else between the items of its pixels")
+        return self._even(head.length)
+
+    def _even(self, length: int) -> Iterator[bytes]:
+        yield from self._copy(length)
+        if length % 2:
+            yield b"\0"
+
+    def _copy(self, length: int) -> Iterator[bytes]:
+        """As many bytes as there are."""
+        try:
+            yield from self._source.copy(length)
+        except NotWalkable:
+            self.is_cut = True
+
+    def _value(self, head: Head, *, explicit: bool) -> Iterator[bytes]:
+        if head.length == UNDEFINED and (head.vr in _BULK_VRS or head.tag == _PIXEL_DATA):
+            return self._fragments()
+        if head.length == UNDEFINED or _vr_of(head) == b"SQ":
+            return self._items(head, explicit=explicit and head.vr != b"UN")
+        if _vr_of(head) in _TEXT_VRS:
+            return _unpadded(self._copy(head.length))
+        return self._copy(head.length)
+
+    def _items(self, sequence: Head, *, explicit: bool) -> Iterator[bytes]:
+        for head in self._heads(sequence.length, _SEQUENCE_END, explicit=explicit):
+            yield b"item"
+            if head.tag != _ITEM:
+                raise NotWalkable("has something else between the items of a sequence")
+            for inner in self._heads(head.length, _ITEM_END, explicit=explicit):
+                yield from chain((struct.pack("<L", inner.tag),), self._value(inner, explicit=explicit))
+
+    def _fragments(self) -> Iterator[bytes]:
+        while (item := self.item()) is not None:
+            yield from item
+
+    def _heads(self, length: int, end: int, *, explicit: bool) -> Iterator[Head]:
+        """The heads of what lies in a value, but for group lengths; each one's own value must be taken in between."""
+        stop = None if length == UNDEFINED else self._source.taken + length
+        while stop is None or self._source.taken < stop:
+            head = read_head(self._source, explicit, self.order)
+            if head.tag == end:
+                return
+            if head.tag & 0xFFFF:
+                yield head
+            else:
+                self._drain(head)
+
+
+def name_of(tag: int) -> str:
+    """An element's keyword; the group of a private one, the numbers of an unknown one."""
+    if tag >> 16 & 1:
+        return f"private elements of group {tag >> 16:04X}"
+    return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _vr_of(head: Head) -> bytes:
+    """As the element says, or as the dictionary does where the encoding is implicit; empty when neither knows."""
+    if head.vr:
+        return head.vr
+    try:
+        return dictionary_VR(head.tag).encode()
+    except KeyError:
+        return b""
+
+
+def _unpadded(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Without one blank or null at the end."""
+    held = b""
+    for block in blocks:
+        if held:
+            yield held
+        held = block
+    if held[-1:] in (b" ", b"\0"):
+        held = held[:-1]
+    if held:
+        yield held
