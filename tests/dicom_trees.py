@@ -139,7 +139,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
 PIXELS = 0x7FE00010
 IDENTITY: Elements = {
-    0x00080016: ("UI", b"1.2.840.10008.5.1.4.1.1.4\0"),
+    0x00080016: ("UI", b"1.2.840.10008.5.1.4.1.1.66"),
     0x00080018: ("UI", b"1.2.3.4.5.6\0"),
     0x0020000D: ("UI", b"1.2.3.4\0"),
     0x0020000E: ("UI", b"1.2.3.4.5\0"),
@@ -183,11 +183,16 @@ def sequence(*items: bytes, tag: int = 0x00081140) -> bytes:
     return head + b"".join(start + item + end for item in items) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 
 
-def encapsulated(*values: bytes) -> bytes:
+def encapsulated(*values: bytes, frames: int = 1, syntax: str = RLE) -> bytes:
     """A file with encapsulated pixel data; the first item is the offset table."""
     head = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
     items = b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(value)) + value for value in values)
-    return part10(IDENTITY, RLE) + head + items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    return (
+        part10({**IDENTITY, 0x00280008: ("IS", b"%-2d" % frames)}, syntax)
+        + head
+        + items
+        + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    )
 
 
 def deflated(data: bytes) -> bytes:
@@ -208,7 +213,7 @@ def nested(depth: int) -> bytes:
 def sample(name: str) -> tuple[bytes, int, set[int]]:
     """A real file: its bytes, how many of them it takes to be whole, and where a cut leaves no trace.
 
-    A file that ends before an element, and has not promised pixels by telling their number of rows, looks whole.
+    A file without pixels that ends before an element looks whole.
     """
     raw = (SAMPLES / name).read_bytes()
     with warnings.catch_warnings():
@@ -216,8 +221,7 @@ def sample(name: str) -> tuple[bytes, int, set[int]]:
         header = pydicom.dcmread(io.BytesIO(raw), force=True)
     if header.file_meta.get("TransferSyntaxUID") == DEFLATED:
         return raw, len(raw) - 8, set()  # a checksum that no reader needs
-    last = 0x00280010 if PIXELS in header else 0xFFFFFFFF
-    elements: list[Any] = [header.get_item(tag) for tag in sorted(header.keys()) if tag <= last]
+    elements: list[Any] = [header.get_item(tag) for tag in sorted(header.keys()) if PIXELS not in header]
     tells = [getattr(element, "value_tell", None) or element.file_tell for element in elements]
     pixels: Any = header.get_item(PIXELS) if PIXELS in header else None
     end = pixels.value_tell + len(pixels.value) if pixels else len(raw)

@@ -66,15 +66,6 @@ class Way:
     def __str__(self) -> str:
         return f"{self.form}, {self.transport}, {self.destination}"
 
-    @property
-    def sent_again(self) -> int:
-        """How many instances a second run sends: none, but for the deflated ones that a row has by C-STORE.
-
-        What is stamped is deflated afresh, to a length of its own; and in a row that may have been cut off, a length
-        counts only when it differs from the source's as others do.
-        """
-        return len(SESSIONS) if (self.transport, self.destination) == ("cstore", "prearchive") else 0
-
 
 # -- what is held, in the source and on the server
 
@@ -179,21 +170,23 @@ def plan_file(base: Path) -> Given:
     return Given(given.root, given.held, by_plan=True)
 
 
+BARE_FORM = "no preamble or meta"
 FORMS: dict[str, Callable[[Path], Given]] = {
     "folder": folder,
     **{f"{suffix} as ROOT": as_root(suffix) for suffix in PACKERS},
     **{f"{suffix} as session": as_leaf(suffix) for suffix in PACKERS},
     "DICOMDIR medium": media,
-    "no preamble or meta": bare,
+    BARE_FORM: bare,
     "plan file": plan_file,
 }
 TRANSPORTS = ("tar", "zip", "gradual", "cstore")
 DESTINATIONS = ("archive", "prearchive", "direct-archive")
-OTHERS = ("zip as ROOT", "tar.gz as ROOT", "tar.gz as session", "no preamble or meta")
+OTHERS = ("zip as ROOT", "tar.gz as ROOT", "tar.gz as session", BARE_FORM)
 WAYS = list(
     dict.fromkeys(
         [Way(form, "tar", "archive") for form in FORMS]
         + [Way("folder", transport, destination) for transport in TRANSPORTS for destination in DESTINATIONS]
+        + [Way(BARE_FORM, transport, destination) for transport in TRANSPORTS for destination in DESTINATIONS[1:]]
         + [Way(form, transport, "archive") for form in OTHERS for transport in ("zip", "gradual", "cstore")]
         + [Way(form, "cstore", "archive") for form in ("DICOMDIR medium", "plan file")]
     )

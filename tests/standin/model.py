@@ -283,10 +283,6 @@ class Reality:
     with commas between them, or ``all``. Once the program's tests pass with it, it is on for good and leaves this list.
     """
 
-    deflated: bool = False
-    """A deflated object loses its pixels on receipt, or is refused from 1.10 on."""
-    bare: bool = False
-    """A data set without meta information is taken to be explicit little endian up to 1.9."""
     secondary: bool = False
     """A build moves what is no primary image to the resource ``secondary``."""
     ids: bool = False

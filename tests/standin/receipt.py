@@ -37,7 +37,7 @@ _TRANSFER_SYNTAX = 0x00020010
 
 def received(site: StandIn, head: Head) -> Head:
     """The head as it will be stored."""
-    if head.encoding.deflated and site.settings.reality.deflated:
+    if head.encoding.deflated:
         if site.settings.at_least("1.10"):
             raise NotDicomError("deflated transfer syntax")
         head.raw = head.raw[: head.begin] + _deflated(head.parsed) + head.raw[head.begin :]
@@ -51,7 +51,7 @@ def received(site: StandIn, head: Head) -> Head:
 def torn(site: StandIn, head: Head) -> bool:
     """Whether the stored object is of two encodings, which no strict reader can read, the anonymiser included."""
     plain = head.encoding.explicit and head.encoding.little
-    return head.bare and not plain and site.settings.reality.bare and not site.settings.at_least("1.10")
+    return head.bare and not plain and not site.settings.at_least("1.10")
 
 
 def pre_compress(site: StandIn, path: Path) -> None:

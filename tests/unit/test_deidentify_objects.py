@@ -180,7 +180,14 @@ def test_what_no_plan_let_through_is_never_sent(tmp_path: Path) -> None:
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.1"}, False),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66"}, False),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1", "BurnedInAnnotation": "NO"}, True),
+        (
+            {
+                "SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1",
+                "EncapsulatedDocument": b"%PDF",
+                "BurnedInAnnotation": "NO",
+            },
+            True,
+        ),
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, True),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_rules import configured, left_out, unused
-from tests.dicom_trees import IDENTITY, SAMPLES, part10
+from tests.dicom_trees import IDENTITY, PIXELS, SAMPLES, part10
 from tests.unit.test_plan import plan_of
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.planning.rule_presets import PRESETS, shown
@@ -19,7 +19,8 @@ IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 def dicom(number: int, sop_class: str = IMAGE, description: str = "", image_type: str = "") -> bytes:
     texts = {0x00080016: ("UI", sop_class), 0x0008103E: ("LO", description), 0x00080008: ("CS", image_type)}
     texts |= {0x00080018: ("UI", f"1.2.{number}"), 0x0020000D: ("UI", "1.2"), 0x0020000E: ("UI", f"1.3.{number}")}
-    return part10({**IDENTITY, **{tag: (vr, text.encode()) for tag, (vr, text) in texts.items()}})
+    data = {PIXELS: ("OW", bytes(8)), 0x56000020: ("OF", bytes(8)), 0x00420011: ("OB", b"%PDF")}
+    return part10({**IDENTITY, **data, **{tag: (vr, text.encode()) for tag, (vr, text) in texts.items()}})
 
 
 def taken(preset: str, files: dict[str, bytes]) -> set[str]:

@@ -331,7 +331,7 @@ def test_what_a_scan_must_keep() -> None:
 
 def test_fields_of_an_instance_need_no_asking() -> None:
     instance = scanned({"SeriesDescription": "loc", "Modality": "MR"}, frozenset())
-    for line in ("^loc$", "[Modality]\n^MR$", "[SOPClassUID]\n[.]1[.]4$", "[SeriesInstanceUID]\n^1.2.3.4.5$"):
+    for line in ("^loc$", "[Modality]\n^MR$", "[SOPClassUID]\n[.]1[.]66$", "[SeriesInstanceUID]\n^1.2.3.4.5$"):
         found = parse(contents(line))
         assert isinstance(found, Filter)
         assert (found.keywords, bool(found.drops(instance))) == (frozenset(), True)

@@ -10,6 +10,9 @@ from xnat_ingest.core import text as naming
 
 # What is done to a file on its way out: nothing; its data set is inflated; preamble and meta information are added.
 Form = Literal["file", "inflated", "headed"]
+# What a file that is sent all the same lacks: nothing; the last mark of its compressed pixel data, or a pad byte before
+# it; some of its data, which the user has accepted.
+Flaw = Literal["", "unended", "truncated"]
 VerdictWord = Literal["verified", "counted", "missing", "conflict", "failed", "unverified", "skipped"]
 
 # The three transfer syntaxes whose whole data set is a deflate stream (PS3.5, A.5) -> what its inflated data set is.
@@ -68,9 +71,9 @@ class Instance:
     size: bytes of the file; transfer_syntax: the file's, or the one that it is encoded in where it names none;
     pixel_bytes: bytes of pixel data in what is sent, 0 when there is none; series_number, instance_number: as written,
     "" when absent; tags: the values of the keywords that rules and label templates asked for; form: see Form;
-    sent_size: bytes that are sent, 0 where that is the file's size; sent_tags: as tags, of what is sent, None where
-    nothing changes there; patient: a number for its PatientID, in the order in which the scan met them, "" without one;
-    the PatientID itself is not kept.
+    sent_size: bytes that are sent, 0 where that is the file's size; head_size: how many of them come before the data
+    set; flaw: see Flaw; sent_tags: as tags, of what is sent, None where nothing changes there; patient: a number for
+    its PatientID, in the order in which the scan met them, "" without one; the PatientID itself is not kept.
     """
 
     path: str
@@ -89,6 +92,8 @@ class Instance:
     tags: Mapping[str, str]
     form: Form = "file"
     sent_size: int = 0
+    head_size: int = 0
+    flaw: Flaw = ""
     sent_tags: Mapping[str, str] | None = None
     patient: str = ""
 

@@ -123,6 +123,7 @@ class Deidentifier:
             series_uid=intern(series_uid),
             series_description=work.rewriting.text(header.values.get(_DESCRIPTION, b"")),
             sent_size=length,
+            head_size=len(file_head(instance.sop_class, sop_uid, instance.sent_syntax)),
             sent_tags=self._values(work.head(header), keywords) if keywords else instance.tags,
         )
 

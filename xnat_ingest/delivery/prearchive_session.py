@@ -26,6 +26,13 @@ NO_ROW = (
 )
 
 
+def _stored_size(instance: Instance) -> int:
+    """Bytes of an instance as XNAT writes it, but for what is the same in all: its data set, and in meta information
+    of its own three UIDs."""
+    uids = (instance.sop_class, instance.sop_uid, instance.sent_syntax)
+    return instance.length - instance.head_size + sum(len(uid) + len(uid) % 2 for uid in uids)
+
+
 class OurRow:
     """overwrite: closing is to replace what the archive has under the same names; goes_direct: a DICOM receiver
     archives by itself, past the prearchive; may_edit: whether the user may build, list and close rows."""
@@ -92,14 +99,14 @@ class OurRow:
         """
         found = compare(instances, holding)
         sound = found.verified
-        change = {i.sop_uid: holding.sizes[i.name] - i.length for i in instances if i.sop_uid in sound}
+        change = {i.sop_uid: holding.sizes[i.name] - _stored_size(i) for i in instances if i.sop_uid in sound}
         usual = Counter(change.values())
         return (found.counted if in_peace else frozenset()) | frozenset(
             i.sop_uid
             for i in instances
             if (in_peace or i.pixel_bytes)
             and i.sop_uid in sound
-            and (change[i.sop_uid] == 0 or usual[change[i.sop_uid]] > 2)
+            and (holding.sizes[i.name] == i.length or usual[change[i.sop_uid]] > 2)
         )
 
     def check(self) -> bool:

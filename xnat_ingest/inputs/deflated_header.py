@@ -6,30 +6,33 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from xnat_ingest.inputs.dicom_dataset import Forward, NotInflatable, NotWalkable, copy_value, inflated, read_head
+from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS
 
-PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 # No value that anybody asks for is longer; one that is counts as absent.
 LONGEST = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """elements: those that were asked for, encoded; length: bytes of the data set; pixel_bytes: None without pixels."""
+    """elements: those that were asked for, encoded; length: bytes of the data set; pixel_bytes: 0 without pixels;
+    has: see sop_classes.lacking."""
 
     elements: bytes
     length: int
-    pixel_bytes: int | None
+    pixel_bytes: int
+    has: frozenset[int]
 
 
 def survey(blocks: Iterable[bytes], wanted: Collection[int]) -> Survey:
     """The data set in a deflate stream, to its end; wanted: tags of elements without items. Raises NotWalkable."""
     source = Forward(inflated(blocks))
     kept: dict[int, bytes] = {}
-    pixel_bytes: int | None = None
-    behind = 0
+    has: set[int] = set()
+    pixel_bytes = behind = 0
     try:
         while source.peek(1):
             head = read_head(source, True, "<")
+            has |= DECISIVE & {head.tag}
             if head.tag in wanted and head.length <= LONGEST:
                 kept.setdefault(head.tag, head.raw + b"".join(source.copy(head.length)))
                 continue
@@ -41,7 +44,7 @@ def survey(blocks: Iterable[bytes], wanted: Collection[int]) -> Survey:
     except NotInflatable:
         raise
     except NotWalkable:
-        if pixel_bytes is None:
+        if not pixel_bytes:
             raise
         behind = sum(map(len, source.rest()))  # whatever follows pixels does no harm
-    return Survey(b"".join(kept.values()), source.taken + behind, pixel_bytes)
+    return Survey(b"".join(kept.values()), source.taken + behind, pixel_bytes, frozenset(has))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import BinaryIO
 
 UNDEFINED = 0xFFFFFFFF
+_LAST_MARK = b"\xff\xd9"
 # Enough of a file to see its transfer syntax: only the preamble and two UIDs come before it.
-START = 512
+START = 1024
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
@@ -42,25 +44,49 @@ def sniff(start: bytes) -> str:
     return "bare" if group in (0x0002, 0x0008) and element < 0x2000 and (explicit or length < 1024) else "other"
 
 
-def measure_pixels(stream: Watched, pixels: tuple[str | None, int], size: int, little_endian: bool) -> tuple[int, bool]:
-    """(bytes of the pixel data, whether the file holds them all); the stream stands at the element's start."""
+@dataclass(frozen=True, slots=True)
+class PixelData:
+    """bytes: what the pixel data takes, as far as it is there; is_whole: whether it ends as it should; fragments: of
+    encapsulated pixel data, without its offset table; marked: how many of them end with a codestream's last mark; lost:
+    bytes that the last of them lacks."""
+
+    bytes: int
+    is_whole: bool
+    fragments: int = 0
+    marked: int = 0
+    lost: int = 0
+
+
+def measure_pixels(stream: Watched, pixels: tuple[str | None, int], size: int, little_endian: bool) -> PixelData:
+    """The pixel data of a file of this size; the stream stands at the element's start."""
     vr, length = pixels
     start = stream.tell() + (12 if vr in _LONG_VRS else 8)
     if length != UNDEFINED:
-        return length, start + length <= size
-    order = "<" if little_endian else ">"
-    total, at = 0, start
+        return PixelData(length, start + length <= size)
+    items = list[tuple[int, int]]()  # where each begins and ends
+    at, is_whole = start, True
     while True:  # encapsulated: items, then the sequence delimiter (PS3.5, A.4)
         stream.seek(at)
         head = stream.read(8)
         if len(head) < 8:
-            return total, False
-        group, element, item = struct.unpack(f"{order}HHL", head)
-        if (group, element) == (0xFFFE, 0xE0DD):
-            return total, True
+            is_whole = False
+            break
+        group, element, item = struct.unpack(f"{'<' if little_endian else '>'}HHL", head)
         if (group, element) != (0xFFFE, 0xE000) or item == UNDEFINED:
-            return total, True  # not built as the standard says: no statement about its end
-        if at + 8 + item > size:
-            return total, False
-        total += item
+            break  # the delimiter; or not built as the standard says, so that nothing is known of its end
+        items.append((at + 8, at + 8 + item))
         at += 8 + item
+        if at > size:
+            is_whole = False
+            break
+    lost = max(0, at - size)
+    total = sum(end - begin for begin, end in items) - lost
+    fragments = items[1:]
+    marked = 0 if is_whole else sum(_ends_marked(stream, begin, min(end, size)) for begin, end in fragments)
+    return PixelData(total, is_whole, len(fragments), marked, lost)
+
+
+def _ends_marked(stream: Watched, begin: int, end: int) -> bool:
+    """Whether a fragment ends a JPEG, JPEG-LS or JPEG 2000 codestream; a pad byte may follow."""
+    stream.seek(max(begin, end - 3))
+    return stream.read(end - max(begin, end - 3)).rstrip(b"\0").endswith(_LAST_MARK)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 import io
+import itertools
 import logging
 import re
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from sys import intern
 from typing import BinaryIO, cast
 
@@ -25,14 +27,15 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import INFLATED, Form, Instance, SetAside, SourceFile
+from xnat_ingest.core.model import INFLATED, Flaw, Form, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.archive_kinds import kind_of
-from xnat_ingest.inputs.deflated_header import PIXEL_TAGS, survey
+from xnat_ingest.inputs.deflated_header import survey
 from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, Forward, NotWalkable, blocks_of, skip_meta
-from xnat_ingest.inputs.dicom_file import START, UNDEFINED, Watched, measure_pixels, sniff
+from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, Watched, measure_pixels, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
+from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.unpacking import Unpacking
 
 _CHARACTER_SETS = 0x00080005
@@ -41,7 +44,9 @@ _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
 _MODALITY, _SERIES_DESCRIPTION = 0x00080060, 0x0008103E
 _PATIENT_ID = 0x00100020
-_ROWS, _PIXEL_URL = 0x00280010, 0x00287FE0
+_FRAMES = 0x00280008
+_RLE = "1.2.840.10008.1.2.5"
+_CUT = "the file ends before its data does"
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _BASE_TAGS = (
     _SOP_CLASS,
@@ -53,8 +58,7 @@ _BASE_TAGS = (
     _MODALITY,
     _SERIES_DESCRIPTION,
     _PATIENT_ID,
-    _ROWS,
-    _PIXEL_URL,
+    _FRAMES,
 )
 _CHARACTER_SET = 0x00080005
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -70,11 +74,16 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 
 def scan(
-    source: Source, skip: Callable[[str], str | None], keywords: Iterable[str] = ()
+    source: Source,
+    skip: Callable[[str], str | None],
+    keywords: Iterable[str] = (),
+    *,
+    accept_truncated: bool = False,
 ) -> Iterator[Instance | SetAside]:
     """Every file of the source, as an Instance or set aside.
 
-    skip: path -> reason to set it aside unread, or None; keywords: DICOM keywords to keep in Instance.tags.
+    skip: path -> reason to set it aside unread, or None; keywords: DICOM keywords to keep in Instance.tags;
+    accept_truncated: a file that lacks some of its data is an Instance with that flaw.
     """
     wanted = {keyword: _tag(keyword) for keyword in keywords}
     patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
@@ -84,7 +93,7 @@ def scan(
         elif reason := skip(found.path):
             yield SetAside(found.path, reason)
         else:
-            yield _judge(source, found, wanted, patients)
+            yield _judge(source, found, wanted, patients, accept_truncated=accept_truncated)
 
 
 def check_keywords(keywords: Iterable[str]) -> None:
@@ -115,12 +124,14 @@ def _tag(keyword: str) -> int:
     return tag
 
 
-def _judge(source: Source, file: SourceFile, wanted: dict[str, int], patients: dict[str, str]) -> Instance | SetAside:
+def _judge(
+    source: Source, file: SourceFile, wanted: dict[str, int], patients: dict[str, str], *, accept_truncated: bool
+) -> Instance | SetAside:
     if file.size == 0:
         return SetAside(file.path, "not-dicom", "empty file")
     try:
         with source.open(file.path) as stream:
-            found = _Header(file, stream, wanted, patients).judge()
+            found = _Header(file, stream, wanted, patients, accept_truncated=accept_truncated).judge()
             if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
                 stream.read_on()  # what damage has made of a file is not left out as something else
             return found
@@ -131,32 +142,44 @@ def _judge(source: Source, file: SourceFile, wanted: dict[str, int], patients: d
 class _Header:
     """One file's header: how far it reads, whether the file is whole, what it says."""
 
-    def __init__(self, file: SourceFile, stream: BinaryIO, wanted: dict[str, int], patients: dict[str, str]) -> None:
+    def __init__(
+        self,
+        file: SourceFile,
+        stream: BinaryIO,
+        wanted: dict[str, int],
+        patients: dict[str, str],
+        *,
+        accept_truncated: bool,
+    ) -> None:
         self.patients = patients
         self.file = file
+        self.accept_truncated = accept_truncated
         self.stream = Watched(stream)
         self.wanted = wanted
         self.form: Form = "file"
-        self.data_bytes = 0  # of the data set as it is sent, where that is not as it lies in the file
+        self.head_size = 0  # bytes before the data set
+        self.data_bytes = 0  # of the data set as it is sent
         self.end = 0  # where the last element's value ends, by its own length
         self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
-        self.inflated_pixels: int | None = None  # bytes of the pixel data in a deflate stream
+        self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
+        self.has: set[int] = set()  # which decisive elements it has
+        self.header_cut = False
         self.is_explicit = True
         self.saw_elements = False
         self.saw_uid = False
 
     def judge(self) -> Instance | SetAside:
         start = self.stream.read(START)
-        self.stream.seek(0)
         kind = sniff(start)
         if kind == "other":
+            self.stream.seek(0)
             stream = cast(BinaryIO, self.stream)
             archive = kind_of(stream)
             return (
                 judge_nested(self.file.path, stream, archive, self.file.size) if archive else self._aside("not-dicom")
             )
         try:
-            if any(uid.encode() in start for uid in INFLATED) and self._names_deflated():
+            if self._pass_meta(start) in INFLATED:
                 return self._instance(self._read_inflated(), kind)
             return self._instance(self._read(cast(BinaryIO, self.stream)), kind)
         except NotWalkable as error:
@@ -175,10 +198,15 @@ class _Header:
         cut = isinstance(error, EOFError | struct.error) or "No tag to read" in str(error) or "incomplete" in str(error)
         return self._aside("truncated" if cut else "unreadable", "the header cannot be read to its end")
 
-    def _names_deflated(self) -> bool:
-        syntax = skip_meta(Forward(blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
+    def _pass_meta(self, start: bytes) -> str:
+        """Notes where the data set begins, and returns the transfer syntax that the file names."""
+        source = Forward(itertools.chain((start,), blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
+        syntax = ""
+        with suppress(NotWalkable):  # the library may still make something of it
+            syntax = skip_meta(source)
+            self.head_size, self.data_bytes = source.taken, self.file.size - source.taken
         self.stream.seek(0)
-        return syntax in INFLATED
+        return syntax
 
     def _read_inflated(self) -> pydicom.FileDataset:
         """What of a deflated data set was asked for. Reads it to its end: how long it is must be known."""
@@ -187,7 +215,8 @@ class _Header:
         found = survey(packed.rest(), {_CHARACTER_SET, *_BASE_TAGS, *self.wanted.values()})
         dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
-        self.form, self.data_bytes, self.inflated_pixels = "inflated", found.length, found.pixel_bytes
+        self.form, self.data_bytes = "inflated", found.length
+        self.inflated_pixels, self.has = found.pixel_bytes, set(found.has)
         return dataset
 
     def _read(self, stream: BinaryIO) -> pydicom.FileDataset:
@@ -196,13 +225,16 @@ class _Header:
             tags: list[BaseTag | int] = [*_BASE_TAGS, *self.wanted.values()]
             dataset = read_partial(stream, self._stop_at, force=True, specific_tags=tags)
         if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
-            raise EOFError
+            if not self.accept_truncated:
+                raise EOFError
+            self.header_cut = True
         return dataset
 
     def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         """Called by the library at each element, its value next: notes where it ends, stops at pixel data."""
         self.is_explicit = vr is not None  # the library's first call is a guess
         self.saw_elements = True
+        self.has |= DECISIVE & {tag}
         self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
         if tag in PIXEL_TAGS:
             self.pixels = (vr, length)
@@ -216,32 +248,22 @@ class _Header:
         sop_class, sop_uid = _raw(dataset, _SOP_CLASS), _raw(dataset, _SOP_UID)
         if _MEDIA_DIRECTORY in (sop_class, _raw(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
-        size = self.file.size
-        pixel_bytes, whole = 0, True
-        if self.form == "inflated":
-            pixel_bytes = self.inflated_pixels or 0
-            whole = self.inflated_pixels is not None or _ROWS not in dataset or _PIXEL_URL in dataset
-        elif self.pixels:
-            little_endian = dataset.original_encoding[1] is not False
-            pixel_bytes, whole = measure_pixels(self.stream, self.pixels, size, little_endian)
-        else:
-            whole = self.saw_elements and max(self.end, self.stream.tell()) <= size and not self.stream.cut
-            whole = whole and (_ROWS not in dataset or _PIXEL_URL in dataset)  # an image without pixels lost them
+        pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
         study_uid, series_uid = _raw(dataset, _STUDY_UID), _raw(dataset, _SERIES_UID)
         uids = {"SOPClassUID": sop_class, "SOPInstanceUID": sop_uid}
         uids |= {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-        lacking = [name for name, uid in uids.items() if not _UID.fullmatch(uid)]
-        if kind == "bare" and len(lacking) == len(uids) and not _raw(dataset, _MODALITY):
+        absent = [name for name, uid in uids.items() if not _UID.fullmatch(uid)]
+        if kind == "bare" and len(absent) == len(uids) and not _raw(dataset, _MODALITY):
             return self._aside("not-dicom")
-        if not whole:
-            return self._aside("truncated", "the file ends before its data does")
-        if lacking:
-            return self._aside("no-uid", f"no valid {', '.join(lacking)}")
-        sent_syntax = INFLATED.get(syntax, syntax)
-        head = 0 if self.form == "file" else len(file_head(sop_class, sop_uid, sent_syntax))
+        if flaw == "truncated" and not self.accept_truncated:
+            return self._aside("truncated", why)
+        if absent:
+            return self._aside("no-uid", f"no valid {', '.join(absent)}")
+        if self.form != "file":
+            self.head_size = len(file_head(sop_class, sop_uid, INFLATED.get(syntax, syntax)))
         return Instance(
             path=self.file.path,
-            size=size,
+            size=self.file.size,
             mtime_ns=self.file.mtime_ns,
             sop_class=intern(sop_class),
             sop_uid=sop_uid,
@@ -255,13 +277,36 @@ class _Header:
             pixel_bytes=pixel_bytes,
             tags=self._tags(dataset),
             form=self.form,
-            sent_size=head and head + self.data_bytes,
+            sent_size=0 if self.form == "file" else self.head_size + self.data_bytes,
+            head_size=self.head_size,
+            flaw=flaw,
             patient=self._patient(dataset),
         )
 
     def _patient(self, dataset: Dataset) -> str:
         number = str(len(self.patients) + 1)
         return self.patients.setdefault(known, number) if (known := _raw(dataset, _PATIENT_ID)) else ""
+
+    def _completeness(self, dataset: pydicom.FileDataset, sop_class: str, syntax: str) -> tuple[int, Flaw, str]:
+        """(bytes of its pixel data, how it is flawed, and in words)."""
+        pixel_bytes = self.inflated_pixels
+        if self.pixels and self.form != "inflated":
+            little_endian = dataset.original_encoding[1] is not False
+            found = measure_pixels(self.stream, self.pixels, self.file.size, little_endian)
+            if not found.is_whole:
+                frames = _raw(dataset, _FRAMES)
+                whole = _has_all_frames(found, syntax, int(frames) if frames.isdecimal() else 1)
+                return (found.bytes, "unended", "") if whole else (0, "truncated", _CUT)
+            pixel_bytes = found.bytes
+        elif self.form != "inflated" and not self._reads_to_its_end():
+            return 0, "truncated", _CUT
+        if lacks := lacking(sop_class, self.has):
+            return 0, "truncated", f"it has no {lacks}: it was cut, or is a header alone"
+        return pixel_bytes, "", ""
+
+    def _reads_to_its_end(self) -> bool:
+        end = max(self.end, self.stream.tell())
+        return self.saw_elements and end <= self.file.size and not self.stream.cut and not self.header_cut
 
     def _syntax(self, dataset: pydicom.FileDataset, kind: str) -> str:
         """The file's transfer syntax; where it names none, or not the one that it is in, that which it is in."""
@@ -271,14 +316,8 @@ class _Header:
         little_endian = dataset.original_encoding[1] is not False
         actual = IMPLICIT if not self.is_explicit else EXPLICIT if little_endian else BIG_ENDIAN
         is_wrong = not named or (named in (IMPLICIT, EXPLICIT) and named != actual)
-        if kind == "bare" or is_wrong:
+        if (kind == "bare" or is_wrong) and self.data_bytes:
             self.form = "headed"
-            before = self.stream.tell()
-            self.stream.seek(0)
-            source = Forward(blocks_of(cast(BinaryIO, self.stream), _LITTLE))
-            skip_meta(source)
-            self.data_bytes = self.file.size - source.taken
-            self.stream.seek(before)
         return actual if is_wrong else named
 
     def _tags(self, dataset: Dataset) -> Mapping[str, str]:
@@ -288,6 +327,16 @@ class _Header:
 
     def _aside(self, reason: str, detail: str = "") -> SetAside:
         return SetAside(self.file.path, reason, detail)
+
+
+def _has_all_frames(found: PixelData, syntax: str, frames: int) -> bool:
+    """Whether nothing but the end of the sequence lacks, and perhaps the pad byte before it.
+
+    A codestream tells its end; RLE does not, but has one fragment for each frame (PS3.5, A.4.2).
+    """
+    if syntax == _RLE:
+        return found.fragments == frames and not found.lost
+    return found.marked == frames and found.lost <= 1
 
 
 def _raw(dataset: Dataset, tag: int) -> str:

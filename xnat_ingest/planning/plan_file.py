@@ -25,7 +25,7 @@ from xnat_ingest.planning.sessions import session_conflicts
 Stat = Callable[[str], tuple[int, int]]
 # Values of header elements that rules and labels looked at may name a patient; nothing reads them from a plan.
 _FIELDS = tuple(field.name for field in fields(Instance) if field.name not in ("tags", "sent_tags"))
-_NUMBERS = ("size", "mtime_ns", "pixel_bytes", "sent_size")
+_NUMBERS = ("size", "mtime_ns", "pixel_bytes", "sent_size", "head_size")
 _EDIT = "edit the plan file: change labels, or take a session or some of its instances out"
 
 

@@ -16,6 +16,7 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import hold_against_directories
 from xnat_ingest.inputs.nifti_file import guidance
+from xnat_ingest.planning.form_notes import form_notes
 from xnat_ingest.planning.label_sheet import sheet_text
 from xnat_ingest.planning.labels import LAYOUTS, is_project_id
 from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
@@ -157,8 +158,9 @@ class Tree:
             self._check_stop()
             return self._rules.skip(path)
 
+        found = scan(self.source, skip, self._keywords, accept_truncated=self._settings.accept_truncated)
         plan = build(
-            self._counted(scan(self.source, skip, self._keywords)),
+            self._counted(found),
             self._rules,
             self._labelling,
             lambda one, other: same_bytes(self.source, one, other),
@@ -170,6 +172,7 @@ class Tree:
         notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
+        notes += form_notes(plan.sessions)
         return hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
 
     def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
@@ -257,7 +260,8 @@ class Reviewed:
             return self.source.stat(path)
 
         plan = without_changed(self._plan, stat)
-        return self.deidentifier.measure(plan, self.source) if self.deidentifier else plan
+        plan = self.deidentifier.measure(plan, self.source) if self.deidentifier else plan
+        return replace(plan, problems=(*plan.problems, *form_notes(plan.sessions)))
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:

@@ -164,6 +164,9 @@ class Settings:
         (), "leave out: a folder name part, path=GLOB, KEYWORD=pattern or preset:NAME", metavar="RULE", commands=IMAGES
     )
     include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE", commands=IMAGES)
+    accept_truncated: bool = option(
+        False, "send files that lack some of their data, too; the report names each", parse=switch
+    )
     ignore_case: bool = option(False, "folder rules ignore case", parse=switch, commands=IMAGES)
 
     deidentify: str = option(

@@ -1,0 +1,54 @@
+"""What must be in an object of a SOP class, so that one which was cut before it is not taken for whole.
+
+Rows tells nothing: spectra and raw data have it without pixels, and a file can be cut before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+
+from pydicom.uid import UID
+
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+ROWS, PIXEL_URL = 0x00280010, 0x00287FE0
+_SPECTRUM, _DOCUMENT = 0x56000020, 0x00420011
+_RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+# Images whose names do not say so: each has one of the three pixel data elements as type 1 (PS3.3, annex A).
+IMAGES = {
+    "1.2.840.10008.5.1.4.1.1.6.2": "Enhanced US Volume",
+    "1.2.840.10008.5.1.4.1.1.30": "Parametric Map",
+    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation",
+    "1.2.840.10008.5.1.4.1.1.77.1.5.8": "Ophthalmic OCT B-scan Volume Analysis",
+    "1.2.840.10008.5.1.4.1.1.81.1": "Ophthalmic Thickness Map",
+    "1.2.840.10008.5.1.4.1.1.82.1": "Corneal Topography Map",
+}
+# What is not an image, and is nothing without one element.
+DOCUMENTS = {
+    "1.2.840.10008.5.1.4.1.1.4.2": (_SPECTRUM, "spectroscopy data"),
+    "1.2.840.10008.5.1.4.1.1.104.1": (_DOCUMENT, "document"),  # PDF
+    "1.2.840.10008.5.1.4.1.1.104.2": (_DOCUMENT, "document"),  # CDA
+    "1.2.840.10008.5.1.4.1.1.104.3": (_DOCUMENT, "document"),  # STL
+    "1.2.840.10008.5.1.4.1.1.104.4": (_DOCUMENT, "document"),  # OBJ
+    "1.2.840.10008.5.1.4.1.1.104.5": (_DOCUMENT, "document"),  # MTL
+}
+# The elements whose presence decides.
+DECISIVE = frozenset((*PIXEL_TAGS, ROWS, PIXEL_URL, _SPECTRUM, _DOCUMENT))
+
+
+@cache
+def is_image(sop_class: str) -> bool:
+    """Whether its objects have pixels, all of them. A class that the standard does not know is none."""
+    return sop_class in IMAGES or "Image Storage" in UID(sop_class).name
+
+
+def lacking(sop_class: str, has: Collection[int]) -> str:
+    """What an object ought to have and has not, in words, or "". has: which of the DECISIVE elements it has."""
+    if element := DOCUMENTS.get(sop_class):
+        return "" if element[0] in has else element[1]
+    # A grid of doses has rows and pixels; an object with histograms alone has neither (PS3.3, A.18.3).
+    needs_pixels = is_image(sop_class) or (sop_class == _RT_DOSE and ROWS in has)
+    # Pixels may lie elsewhere, at an address that the object tells (JPIP).
+    return "pixel data" if needs_pixels and not {*PIXEL_TAGS, PIXEL_URL} & set(has) else ""

@@ -1,0 +1,44 @@
+"""What a plan says of files that are not sent as they are, or have a flaw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from xnat_ingest.core.model import Instance, Problem, Session
+from xnat_ingest.core.text import printable
+
+_COUNTED: dict[str, tuple[Callable[[Instance], bool], str]] = {
+    "inflated": (
+        lambda i: i.form == "inflated",
+        "{} deflated files are sent inflated: XNAT would store them without their pixels",
+    ),
+    "header-added": (
+        lambda i: i.form == "headed",
+        "{} files do not say, or say wrongly, how they are encoded; they are sent with a file header that does",
+    ),
+    "unended": (
+        lambda i: i.flaw == "unended",
+        "{} files lack the mark behind their compressed pixel data; the pixels are whole, and are sent",
+    ),
+}
+
+
+def form_notes(sessions: Sequence[Session]) -> list[Problem]:
+    """One note for each kind of change, with the number of files; one for each truncated file."""
+    notes = [_count(kind, sessions) for kind in _COUNTED]
+    return [note for note in notes if note] + list(_truncated(sessions))
+
+
+def _count(kind: str, sessions: Iterable[Session]) -> Problem | None:
+    applies, text = _COUNTED[kind]
+    numbers = {session.label: sum(map(applies, session.instances)) for session in sessions}
+    labels = tuple(label for label, number in numbers.items() if number)
+    return Problem(kind, text.format(sum(numbers.values())), labels) if labels else None
+
+
+def _truncated(sessions: Iterable[Session]) -> Iterator[Problem]:
+    for session in sessions:
+        for instance in session.instances:
+            if instance.flaw == "truncated":
+                text = f"{printable(instance.path)} lacks some of its data, and is sent (--accept-truncated)"
+                yield Problem("truncated-sent", text, (session.label,))
