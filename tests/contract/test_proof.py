@@ -282,14 +282,13 @@ ODD = {
 
 
 @pytest.fixture
-def as_they_are(site: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are sent as they lie there, as this program once did, to a server that stores as XNAT 1.8 and 1.9 do."""
-    site.settings.reality.deflated = site.settings.reality.bare = True
     judge = dicom_headers._judge
 
-    def as_it_is(*given: Any) -> Any:
-        found = judge(*given)
-        return replace(found, form="file", sent_size=0) if isinstance(found, Instance) else found
+    def as_it_is(*given: Any, **more: Any) -> Any:
+        found = judge(*given, **more)
+        return replace(found, form="file", sent_size=0, head_size=0) if isinstance(found, Instance) else found
 
     monkeypatch.setattr(dicom_headers, "_judge", as_it_is)
 
@@ -325,7 +324,6 @@ def test_what_the_server_destroys_is_seen(
 def test_what_is_sent_rightly_is_stored_whole(
     ingest: Ingest, site: StandIn, tmp_path: Path, what: str, transport: str, place: str
 ) -> None:
-    site.settings.reality.deflated = site.settings.reality.bare = True
     root = make_odd(tmp_path / "o", what)
     with by(transport, site) as (flags, _):
         ended = ingest("upload", root, *flags, "--destination", place, "--proof", "pixels")
