@@ -23,6 +23,7 @@ from xnat_ingest.core.model import Instance
 from xnat_ingest.delivery import read_back
 from xnat_ingest.inputs import dicom_headers
 from xnat_ingest.transports.bodies import change_since_scan
+from xnat_ingest.xnat import client
 
 SERIES = (Series("T1_0001", 40), Series("CT_0002", 4, CT), Series("SR_0003", 2, "test-SR.dcm"))
 TOTAL = 46
@@ -328,3 +329,23 @@ def test_what_is_sent_rightly_is_stored_whole(
     with by(transport, site) as (flags, _):
         ended = ingest("upload", root, *flags, "--destination", place, "--proof", "pixels")
     assert (ended.code, ended.totals["verified"], ended.report["proof"]["read_back"]) == (0, 4, 4)
+
+
+def test_an_answer_that_is_cut_is_no_corrupt_file(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy may end an answer too soon without saying so; as many bytes as are listed must have come."""
+    ask = client.Rest.request
+    cuts: list[str] = []
+
+    def cut(rest: client.Rest, method: str, path: str, *given: Any, **more: Any) -> Any:
+        if re.search(FILES, f"{method} {path}") and len(cuts) < 2:
+            cuts.append(path)
+            take = more["read"]
+            more["read"] = lambda chunks: take(iter([next(chunks)[:3000]]))
+        return ask(rest, method, path, *given, **more)
+
+    monkeypatch.setattr(client.Rest, "request", cut)
+    ended = ingest("upload", tree, "-w", "1")
+    assert (ended.code, ended.report["proof"]["read_back"], len(cuts)) == (0, KINDS, 2)
+    assert len(reads(site)) == KINDS + 2

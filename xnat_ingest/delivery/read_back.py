@@ -27,8 +27,10 @@ from xnat_ingest.xnat.projects import replaces_values
 SPOT_SHARE = 0.02
 SPOT_LEAST = 16 * 1024**2
 TRIES = 3  # to read a file that is listed
+PAUSE = 0.1  # seconds before the second try, twice that before the third
 SHOWN = 3  # instances that a problem names
 TOO_MUCH = f"beyond what a spot check reads, {SPOT_SHARE:.0%} of a session's bytes"
+BEGUN = f"only the first {SPOT_LEAST >> 20} MiB of it were compared"
 NAMELESS = "stored under names that do not tell instances"
 ADVICE = (
     "send them again with --existing overwrite; where a script of the site or the project changes them on purpose, "
@@ -156,19 +158,19 @@ class _Reading:
 
     def _look(self, instance: Instance, most: int) -> None:
         """Raises Stopped, and what means that nothing more can be read."""
-        address = next((h.address_of(instance.name) for h in self._holdings if h.folders.get(instance.name)), "")
-        if not address:
+        holding = next((h for h in self._holdings if h.folders.get(instance.name)), None)
+        if holding is None:
             self._skip(instance, "the listing does not tell where it lies")
         elif why := change_since_scan(self.site.source, instance):
             self._skip(instance, why)
         else:
-            self._read_and_compare(instance, address, most)
+            self._read_and_compare(instance, holding, most)
 
-    def _read_and_compare(self, instance: Instance, address: str, most: int) -> None:
-        for attempt in range(TRIES):
+    def _read_and_compare(self, instance: Instance, holding: Holding, most: int) -> None:
+        for attempt in range(1, TRIES + 1):
             try:
-                self._compare(instance, address, most)
-                return
+                if self._compare(instance, holding, most, last=attempt == TRIES):
+                    return
             except NotComparable as error:
                 self._skip(instance, f"the file {error}")
                 return
@@ -178,14 +180,16 @@ class _Reading:
             except ServerSaid as error:
                 if error.status == 403:
                     raise Refused(f"this user may not read files back ({error})") from error
-                if attempt == TRIES - 1:
+                if attempt == TRIES:
                     with self._lock:
                         self._unreadable.append(f"{printable(instance.path)}: {error}")
-                    self._skip(instance, str(error).replace(address, "its file"))
-                else:
-                    self.site.patience.pause(0.1 * (attempt + 1))
+                    self._skip(instance, str(error).replace(holding.address_of(instance.name), "its file"))
+                    return
+            self.site.patience.pause(PAUSE * attempt)
 
-    def _compare(self, instance: Instance, address: str, most: int) -> None:
+    def _compare(self, instance: Instance, holding: Holding, most: int, *, last: bool) -> bool:
+        """Whether that was it. False: fewer bytes came than are listed, and it is not the last try; an answer that a
+        proxy cut is no corrupt file."""
         found = Differences()
         taken = 0
 
@@ -208,11 +212,15 @@ class _Reading:
             return ""
 
         try:
-            self.site.rest.request("GET", address, read=read)
+            self.site.rest.request("GET", holding.address_of(instance.name), read=read)
         except _EnoughError:
             with self._lock:
-                self.skipped[f"only the first {SPOT_LEAST >> 20} MiB of it were compared"] += 1
+                self.skipped[BEGUN] += 1
+        else:
+            if found.wrong and taken < holding.sizes[instance.name] and not last:
+                return False
         self._note(instance, found, taken)
+        return True
 
     def _note(self, instance: Instance, found: Differences, taken: int) -> None:
         wrong, changed = found.wrong, found.changed
