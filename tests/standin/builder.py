@@ -18,7 +18,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from tests.standin.dicomhead import NotDicomError, head_of
 from tests.standin.model import DICOM, SECONDARY, Row, Scan
-from tests.standin.namer import valid_name, value_of
+from tests.standin.namer import value_of
 from tests.standin.primary import PRIMARY
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
     for path in sorted(row.directory.glob("SCANS/**/*")):
         facts = facts_of(site, path) if path.is_file() else None
         if facts is not None and facts.sop_uid:
-            folder = path.relative_to(row.directory / "SCANS").parts[0]
-            found.setdefault((_number(site, facts, folder), facts.series_uid), {})[path] = facts
+            found.setdefault((_number(site, facts), facts.series_uid), {})[path] = facts
     if not found:
         raise BuildError("no DICOM files found in " + row.folder)
     ids = _ids({series: {facts.modality for facts in files.values()} for series, files in found.items()})
@@ -122,10 +121,8 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
     return scans, session_type((scan.modality for scan in scans.values()), petmr), study
 
 
-def _number(site: StandIn, facts: Facts, folder: str) -> str:
+def _number(site: StandIn, facts: Facts) -> str:
     """The series number, else the UID with an underscore for each dot. From 1.10 on a plus in front is one, too."""
-    if not site.settings.reality.ids and not valid_name(facts.series_number):
-        return folder
     if site.settings.at_least("1.10") and facts.series_number.startswith("+"):
         return "_" + facts.series_number[1:]
     return facts.series_number or re.sub(r"\W", "_", facts.series_uid, flags=re.ASCII) or "NA"
@@ -156,7 +153,7 @@ def _catalogue(site: StandIn, row: Row, scan: Scan, files: Mapping[Path, Facts])
     scans = row.directory / "SCANS"
     folders = {path.relative_to(scans).parts[0] for path in files}
     scan.scattered = len(folders) > 1
-    separates = site.settings.separate_secondary and site.settings.reality.secondary
+    separates = site.settings.separate_secondary
     for path, facts in files.items():
         parts = path.relative_to(scans).parts
         name = "/".join(parts if scan.scattered else parts[2:])

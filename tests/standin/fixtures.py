@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.standin.model import Project, Reality, User
+from tests.standin.model import Project, User
 from tests.standin.samples import Client
 from tests.standin.server import StandIn
 
@@ -25,7 +25,6 @@ def site(tmp_path: Path) -> Iterator[StandIn]:
         ],
         [User(name) for name in ("uploader", "owner", "reader", "stranger")] + [User("boss", all_data=True)],
     )
-    site.settings.reality = Reality.full()
     with site:
         yield site
     assert site.errors == []

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -276,32 +275,6 @@ class ArchivedSession:
 
 
 @dataclass
-class Reality:
-    """Behaviours of the real server, each on or off.
-
-    One that the program does not live with yet is off here, and STANDIN_REALITY in the environment turns it on: names
-    with commas between them, or ``all``. Once the program's tests pass with it, it is on for good and leaves this list.
-    """
-
-    secondary: bool = False
-    """A build moves what is no primary image to the resource ``secondary``."""
-    ids: bool = False
-    """A scan's id is the series number as it stands, else the UID with underscores, and no matter for its folder."""
-
-    @classmethod
-    def here(cls) -> Reality:
-        """As the environment says."""
-        asked = os.environ.get("STANDIN_REALITY", "").split(",")
-        known = [one.name for one in fields(cls)]
-        return cls(**{name: True for name in known if name in asked or "all" in asked})
-
-    @classmethod
-    def full(cls) -> Reality:
-        """Everything as it is."""
-        return cls(**{one.name: True for one in fields(cls)})
-
-
-@dataclass
 class Settings:
     """Site settings a test may change while the server runs."""
 
@@ -333,7 +306,6 @@ class Settings:
     """Seconds between a file's last byte and the writing of its resource's catalogue: time for another to be first."""
     container_service: bool = True
     """Whether the container service is installed."""
-    reality: Reality = field(default_factory=Reality.here)
     require_login: bool = True
     """False: an open site, where a request without a login is the user ``guest``."""
     nodes: int = 1

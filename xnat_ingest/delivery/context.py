@@ -8,12 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from xnat_ingest.core.model import Emit
+from xnat_ingest.core.model import Emit, Session
+from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports import Transport
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import Known, archived_sessions
+from xnat_ingest.xnat.archive import Known, archived_session, archived_sessions
 from xnat_ingest.xnat.client import Rest
 from xnat_ingest.xnat.prearchive import Row
 from xnat_ingest.xnat.projects import Project
@@ -26,9 +27,17 @@ ROWS_AGE = 1.0
 
 @dataclass(slots=True)
 class Site:
-    """What all sessions of a run share. timestamp: the run's own PREARC_TIMESTAMP; check_stop: raises Stopped;
-    direct: the way past the prearchive, if it is to be tried; in_order: see Source; proof: how deep to look at what is
-    stored; rewrite: what changes objects on their way out."""
+    """What all sessions of a run share.
+
+    timestamps: the PREARC_TIMESTAMP of each session
+    check_stop: raises Stopped
+    direct: the way past the prearchive, if it is to be tried
+    in_order: see Source
+    is_gone: whether none of a session's files can be seen any more
+    proof: how deep to look at what is stored
+    rewrite: what changes objects on their way out
+    changes_uids: the site's script is known to change UIDs on receipt
+    """
 
     rest: Rest
     source: Source
@@ -39,13 +48,15 @@ class Site:
     existing: str
     verify: bool
     proof: str
-    timestamp: str
+    timestamps: Timestamps
     emit: Emit
     check_stop: Callable[[], None]
     projects: dict[str, Project] = field(default_factory=dict)
     direct: Transport | None = None
     in_order: Callable[[str], bool] = lambda _: False
     rewrite: Rewrite | None = None
+    is_gone: Callable[[Session], bool] = lambda _: False
+    changes_uids: bool = False
     _known: dict[str, tuple[float, list[Known]]] = field(default_factory=dict)
     _rows: dict[str, tuple[float, list[Row]]] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)
@@ -58,6 +69,17 @@ class Site:
                 listing = archived_sessions(self.rest, project)
                 self._known[project] = time.monotonic(), listing
             return listing
+
+    def sessions(self, session: Session, *, fresh: bool = False) -> list[Known]:
+        """Archived sessions with the session's label or its study. A label that the listing does not show is asked for:
+        the listing leaves out sessions of types that are not set up on the site."""
+        label = session.label.casefold()
+        known = self.known(session.project, fresh=fresh)
+        found = [k for k in known if k.label.casefold() == label or k.study_uid == session.study_uid]
+        if not any(k.label.casefold() == label for k in found):
+            unlisted = archived_session(self.rest, session.project, session.label)
+            found += [unlisted] if unlisted else []
+        return found
 
     def rows(self, project: str, *, fresh: bool = False) -> list[Row]:
         """The project's prearchive rows; sessions that begin together share one listing."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core.model import Instance, Problem, Session
+from xnat_ingest.delivery.same_number import together
 from xnat_ingest.xnat.archive import NOWHERE, Comparison, Holding, Known, compare
 from xnat_ingest.xnat.prearchive import STUCK, Row, command_for
 
@@ -34,10 +35,17 @@ LEADING = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What was found about one session. sessions: archived ones with its label or its study; holding: the files of
-    the archived one with its label; rows: prearchive rows with its label or study; log: the server's last word on a
-    row that is stuck; custom_names: the site is known to name files in its own way; splits_petmr: the project keeps
-    PET and MR apart; by_dicom: the session goes to a DICOM receiver."""
+    """What was found about one session.
+
+    sessions: archived ones with its label or its study
+    holding: the files of the archived one with its label
+    rows: prearchive rows with its label or study
+    log: the server's last word on a row that is stuck
+    custom_names: the site is known to name files in its own way
+    splits_petmr: the project keeps PET and MR apart
+    by_dicom: the session goes to a DICOM receiver
+    changes_uids: the site's script is known to change UIDs on receipt
+    """
 
     sessions: Sequence[Known] = ()
     holding: Holding = NOWHERE
@@ -46,12 +54,20 @@ class Standing:
     custom_names: bool = False
     splits_petmr: bool = False
     by_dicom: bool = False
+    changes_uids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """conflict: why nothing is sent; lacks: what is to be sent, but for what our row holds; row: ours, to be joined
-    and closed; overwrite: a closing must replace files that the archive has."""
+    """What is to be done for one session.
+
+    archive: what the archive holds of it
+    lacks: what is to be sent in this round, but for what our row holds
+    conflict: why nothing is sent
+    row: ours, to be joined and closed
+    overwrite: a closing must replace files that the archive has
+    later: something must wait for a round of its own, since XNAT would refuse to merge it with the rest
+    """
 
     archive: Comparison
     lacks: tuple[Instance, ...] = ()
@@ -59,24 +75,39 @@ class Decision:
     row: Row | None = None
     overwrite: bool = False
     notes: tuple[Problem, ...] = ()
+    later: bool = False
 
 
 def judge(
-    session: Session, standing: Standing, mode: str = "resume", doubtful: frozenset[str] = frozenset()
+    session: Session,
+    standing: Standing,
+    mode: str = "resume",
+    doubtful: frozenset[str] = frozenset(),
+    replaced: frozenset[str] = frozenset(),
 ) -> Decision:
-    """Archive and rows are judged together; no mode deletes anything. mode: --existing, `skip` and `fail` having been
-    settled before; doubtful: archived copies that may be cut, to be sent again."""
+    """Archive and rows are judged together; no mode deletes anything.
+
+    mode: --existing, `skip` and `fail` having been settled before
+    doubtful: archived copies that may be cut or old, to be sent again
+    replaced: with mode overwrite, what this run has replaced already
+    """
     archive = compare(session.instances, standing.holding)
     if doubtful:
         cut = dict.fromkeys(doubtful, "the archived copy may be cut: an upload was broken off")
         archive = replace(archive, verified=archive.verified - doubtful, lacking={**archive.lacking, **cut})
     if conflict := _conflict(session, standing, archive, mode):
         return Decision(archive, conflict=conflict)
-    lacks = tuple(i for i in session.instances if mode == "overwrite" or i.sop_uid in archive.lacking)
+    done = replaced if mode == "overwrite" else archive.seen
+    lacks = tuple(i for i in session.instances if i.sop_uid not in done)
     if not lacks:
         return Decision(archive, notes=tuple(_stale(session, row) for row in standing.rows))
     row, conflict = _our_row(session, standing)
-    company, strangers = _company(session, standing, archive, lacks)
+    usable = archive.seen if standing.custom_names else archive.verified
+    hashed = standing.changes_uids
+    merge = together(lacks, session.instances, standing.holding.scans, usable, hashed=hashed)
+    company, strangers = _company(session, standing, archive, (*merge.now, *merge.company))
+    if merge.stuck:
+        conflict = conflict or _unmergeable(session, merge.stuck)
     if strangers:
         conflict = conflict or _problem(
             session,
@@ -84,9 +115,19 @@ def judge(
             f"the archived session would change its type without its {strangers} instances, which lie there under "
             "names that do not tell them; send all of it again with --existing overwrite",
         )
+    company = (*merge.company, *company)
     overwrite = bool(company) or (mode == "overwrite" and bool(standing.holding.sizes))
-    overwrite |= bool(archive.other_names) or any(i.name in standing.holding.sizes for i in lacks)
-    return Decision(archive, (*lacks, *company), conflict, row, overwrite)
+    overwrite |= bool(archive.other_names) or any(i.name in standing.holding.sizes for i in merge.now)
+    return Decision(archive, (*merge.now, *company), conflict, row, overwrite, later=merge.later)
+
+
+def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
+    return _problem(
+        session,
+        "same-number",
+        f"several series of the archived session have the SeriesNumber {', '.join(numbers)}, and XNAT refuses to add "
+        "to one of them without an instance of each of the others; upload a tree that holds all of these series",
+    )
 
 
 def closes_again(log: str) -> bool:
@@ -123,7 +164,7 @@ def _conflict(session: Session, standing: Standing, archive: Comparison, mode: s
             "Modality=... under a label of its own",
         )
     for known in standing.sessions:
-        if problem := _against(session, known, archive, mode):
+        if problem := _against(session, standing, known, archive, mode):
             return problem
     if mode == "overwrite" or not archive.other_names or standing.custom_names:
         return None
@@ -136,7 +177,7 @@ def _conflict(session: Session, standing: Standing, archive: Comparison, mode: s
     )
 
 
-def _against(session: Session, known: Known, archive: Comparison, mode: str) -> Problem | None:
+def _against(session: Session, standing: Standing, known: Known, archive: Comparison, mode: str) -> Problem | None:
     """What an archived session with the same label or study has against this one."""
     other_label = _problem(
         session,
@@ -155,9 +196,18 @@ def _against(session: Session, known: Known, archive: Comparison, mode: str) -> 
         )
     if known.label != session.label:
         return other_label
+    if not known.is_imaging:
+        return _problem(
+            session,
+            "other-study",
+            f"the label {known.label} belongs to an experiment of type {known.xsi_type}, which is no imaging session; "
+            "give another label (--session-label, or -S and -E)",
+        )
     # An anonymised session has another study UID and our names all the same: the server made them on receipt.
     all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
     if known.study_uid and known.study_uid != session.study_uid and not all_there:
+        if standing.holding.has_study(session.study_uid):
+            return None if standing.changes_uids else _changed(session, known)
         return _problem(
             session,
             "other-study",
@@ -173,6 +223,16 @@ _ANOTHER_KEY = ", or, if it is this one, sent with another --deid-key-file than 
 
 def _is_made(session: Session) -> bool:
     return session.study_uid.startswith("2.25.")
+
+
+def _changed(session: Session, known: Known) -> Problem:
+    return _problem(
+        session,
+        "other-study",
+        f"the archived session {known.label} is this study under another study UID: a script of the project changed "
+        "it, and XNAT then refuses to add to the session; upload under another label (--session-label, or -S and -E) "
+        "or remove that session in XNAT first",
+    )
 
 
 def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem | None]:
@@ -193,22 +253,35 @@ def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem 
                 f"{where} is in status {row.status}{said}; {_ways(row)}",
             )
     if len(standing.rows) > 1:
-        ways = "; ".join(command_for(row.uri, "delete") for row in standing.rows)
-        return None, _problem(
-            session, "stale-row", f"several prearchive rows hold this session; delete all but one: {ways}"
-        )
+        return None, _problem(session, "stale-row", f"several prearchive rows hold this session; {_one_of(standing)}")
     return (standing.rows[0] if standing.rows else None), None
 
 
+def _one_of(standing: Standing) -> str:
+    if receiving := next((row for row in standing.rows if row.is_receiving), None):
+        return _receiving(receiving)
+    return f"delete all but one: {'; '.join(command_for(row.uri, 'delete') for row in standing.rows)}"
+
+
 def _ways(row: Row) -> str:
+    if row.is_receiving:
+        return _receiving(row)
     archive, delete = command_for(row.uri, "archive"), command_for(row.uri, "delete")
     return f"archive it ({archive}) or delete it ({delete}), then run again"
 
 
+def _receiving(row: Row) -> str:
+    """Nobody is told to delete a row into which another run may be sending."""
+    return (
+        f"row {row.uri} is receiving, so another upload may be under way: run again when it has ended "
+        f"(xnat-ingest prearchive list -P {row.project})"
+    )
+
+
 def _stale(session: Session, row: Row) -> Problem:
-    way = command_for(row.uri, "delete")
-    text = f"the archive holds everything; the prearchive row {row.uri} is left over; delete it: {way}"
-    return _problem(session, "stale-row", text)
+    text = f"the archive holds everything; the prearchive row {row.uri} is left over"
+    way = _receiving(row) if row.is_receiving else f"delete it: {command_for(row.uri, 'delete')}"
+    return _problem(session, "stale-row", f"{text}; {way}")
 
 
 def _problem(session: Session, kind: str, detail: str) -> Problem:

@@ -23,6 +23,8 @@ ARCHIVE_LIMIT = 600.0
 NOT_TAKEN = "the server answered success and took none of the files sent with it"
 # Rounds of waiting for a busy row, and of comparing and sending again before a closing.
 ROUNDS = 3
+# Commits that one session may take; each series of a number may need one.
+MOST_ROUNDS = 20
 
 
 def look(site: Site, session: Session) -> Standing:
@@ -31,7 +33,7 @@ def look(site: Site, session: Session) -> Standing:
     fresh = False
     for _ in range(ROUNDS):
         rows = [
-            row
+            _recognised(site, session, row)
             for row in site.rows(session.project, fresh=fresh)
             if row.label.casefold() == label or row.study_uid == study
         ]
@@ -46,14 +48,41 @@ def look(site: Site, session: Session) -> Standing:
         text = f"the server is still busy with row {busy[0].uri} ({busy[0].status}); run again later"
         raise SessionTrouble("live-row", text)
     # A row that went may just have become an archived session.
-    known = site.known(session.project, fresh=fresh)
-    sessions = [k for k in known if k.label.casefold() == label or k.study_uid == study]
-    ours = next((k for k in sessions if k.label.casefold() == label), None)
+    sessions = site.sessions(session, fresh=fresh)
+    ours = next((k for k in sessions if k.label.casefold() == label and k.is_imaging), None)
     holding = in_archive(site.rest, ours.accession) if ours else NOWHERE
     log = next((prearchive.last_log(site.rest, row.uri) for row in rows if row.status in prearchive.STUCK), "")
     project = site.projects[session.project]
     by_dicom = not site.transport.names_rows
-    return Standing(sessions, holding, rows, log, project.custom_names, project.splits_petmr, by_dicom)
+    return Standing(
+        sessions, holding, rows, log, project.custom_names, project.splits_petmr, by_dicom, site.changes_uids
+    )
+
+
+def rows_of(site: Site, session: Session) -> list[prearchive.Row]:
+    """The session's own rows now, those of which a script has changed the study UID among them."""
+    found = (_recognised(site, session, row) for row in site.rows(session.project, fresh=True))
+    return [row for row in found if row.belongs_to(session)]
+
+
+def doubled(session: Session, holding: Holding) -> list[Problem]:
+    """A note on instances that the server lists twice; the smaller copy is the one that was judged."""
+    twice = [i for i in session.instances if i.name in holding.doubled]
+    if not twice:
+        return []
+    text = f"{session.title}: {len(twice)} instances are there twice: {', '.join(i.sop_uid for i in twice[:10])}"
+    return [Problem("doubled", f"{text}; delete one copy of each in XNAT", (session.label,))]
+
+
+def _recognised(site: Site, session: Session, row: prearchive.Row) -> prearchive.Row:
+    """The row as it was sent. Where the site's script changes UIDs, a build gives the row another study; the names of
+    its files still tell the one under which they came."""
+    same = replace(row, study_uid=session.study_uid, changed_uid=True)
+    if row.study_uid == session.study_uid or row.is_busy or not same.belongs_to(session):
+        return row
+    if not site.projects[session.project].may_edit or not prearchive.was_built(site.rest, row.uri):
+        return row
+    return same if in_row(site.rest, row.uri).has_study(session.study_uid) else row
 
 
 def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
@@ -69,11 +98,19 @@ def deliver(site: Site, session: Session) -> tuple[Verdict, int]:
 
 
 class _Delivery:
+    """One session, round by round: ask, decide, send, reconcile, commit. When no round is left, prove.
+
+    One round is the rule. Another follows where XNAT would refuse to take everything at once: what a build has moved
+    and must be replaced, series that share their number, and what did not go past the prearchive.
+    """
+
     def __init__(self, site: Site, session: Session) -> None:
         self.site = site
         self.session = session
         in_order = any(site.in_order(i.path) for i in session.instances[:1])
-        self.sending = Sending(session, site.transport, site.parts, site.emit, site.check_stop, in_order=in_order)
+        self.sending = Sending(
+            session, site.transport, site.parts, site.emit, site.check_stop, in_order=in_order, is_gone=site.is_gone
+        )
         self._direct = direct_archive.Direct(site, session, in_order=in_order) if site.direct else None
         self.before = compare((), NOWHERE)  # what the archive held when we came
         self.holdings: list[Holding] = []  # where the instances of the verdict were seen
@@ -83,7 +120,9 @@ class _Delivery:
         self._mode = site.existing
         self._trusted = False  # whether the archive holds what this run put there undisturbed
         self._mine: set[str] = set()  # what this run has sent: it was not there already
-        self._replaced: frozenset[str] = frozenset()  # with mode overwrite: what our row holds anew
+        self._replaced: frozenset[str] = frozenset()  # with mode overwrite: what this run has put there anew
+        self._held: frozenset[str] = frozenset()  # what the last round's row could not receive
+        self._rounds = 0
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -95,51 +134,107 @@ class _Delivery:
         deadline = time.monotonic() + prearchive.STILL_LIMIT
         while True:
             try:
-                return self._run()
+                if verdict := self._round():
+                    return verdict
             except LiveRow as live:
                 self._wait_for_others(live, last=time.monotonic() > deadline)
 
-    def _run(self) -> Verdict:
+    def _round(self) -> Verdict | None:
+        """The verdict, or None when another round is to follow."""
         standing = look(self.site, self.session)
-        decision = judge(self.session, standing, self._mode, self._doubtful(standing))
-        self.archive_uri = standing.holding.uri
+        decision = self._decide(standing)
         self.holdings = [standing.holding]
         if decision.conflict:
             self.site.emit(Event("warning", {"text": decision.conflict.detail}))
             return conflict(self.session, decision.conflict)
-        self.before = decision.archive
-        self.notes += decision.notes
-        self.row.overwrite = decision.overwrite
         if not decision.lacks:
             self.sending.tell(self.session.instances)
-            return self._verdict(decision.archive, self._already(decision.archive.seen))
+            return self._verdict(self._not_replaced(decision.archive), self._already(decision.archive.seen))
         if self._direct and not decision.row and not standing.sessions:
             self._go_direct(decision.lacks)
-            return self._run()
-        self.sending.disturbed = False
-        there = self.row.join(decision, standing.holding)
-        seen = decision.archive.seen | there
-        if self._mode == "overwrite":
-            seen = there
-        self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
-        self.sending.send([i for i in decision.lacks if i.sop_uid not in there], self.row.check)
+            return None
+        seen, held = self._send(decision, standing.holding)
         if not self.site.transport.names_rows and not self.row.may_edit:
             return self._wait_for_archive(self._already(seen))
         if not self.sending.uri and self.row.goes_direct:
-            self.row.goes_direct = False  # the receiver archives by itself: what is left, the next look shows
-            direct_archive.finish(self.site, self.session)
-            if not standing.sessions and {i.sop_uid for i in decision.lacks} <= self.sending.taken:
-                self._mode = "resume"  # nothing was there to be overwritten
-            return self._run()
+            self._finish_direct(standing, decision)
+            return None
         if not self.sending.uri and not self.site.transport.names_rows and self.sending.taken:
             raise SessionTrouble("rerouted", NO_ROW)
         if self.sending.uri:
-            self._reconcile(decision.lacks)
-            if self._mode == "overwrite":  # once it is closed, a new copy cannot be told from the old one
-                held = compare(decision.lacks, self.row.built(self.sending.uri)).seen
-                self._replaced = held & self.sending.taken
-            self._close()
+            held |= self._reconcile(decision.lacks)
+            self._note_replaced(decision.lacks)
+            self._commit()
+        if decision.later or held:
+            self._held = held
+            self._go_on()
+            return None
         return self._prove(decision, self._already(seen))
+
+    def _decide(self, standing: Standing) -> Decision:
+        again = self._doubtful(standing) | self._held
+        decision = judge(self.session, standing, self._mode, again, self._replaced)
+        if decision.later and self.site.destination == "prearchive":
+            text = (
+                f"{self.session.title}: series that share their SeriesNumber must be archived one after the other; "
+                "upload with --destination archive"
+            )
+            decision = replace(decision, conflict=Problem("same-number", text, (self.session.label,)))
+        self.archive_uri = standing.holding.uri
+        if not decision.conflict:
+            self.before = decision.archive
+            self._note(*decision.notes, *doubled(self.session, standing.holding))
+            self.row.overwrite = decision.overwrite
+        return decision
+
+    def _note(self, *notes: Problem) -> None:
+        self.notes += (note for note in notes if note not in self.notes)
+
+    def _send(self, decision: Decision, archive: Holding) -> tuple[frozenset[str], frozenset[str]]:
+        """What was there, or is there anew, and what our row cannot receive any more."""
+        self.sending.disturbed = False
+        there = self.row.join(decision, archive)
+        seen = there if self._mode == "overwrite" else decision.archive.seen | there
+        if not self._rounds:
+            self.sending.tell(i for i in self.session.instances if i.sop_uid in seen)
+        wanted = [i for i in decision.lacks if i.sop_uid not in there]
+        held = self.row.closed_to & {i.sop_uid for i in wanted}
+        self._refuse_held(held)
+        self.sending.send([i for i in wanted if i.sop_uid not in held], self.row.check)
+        return seen, held
+
+    def _refuse_held(self, held: frozenset[str]) -> None:
+        """What the row cannot receive any more follows once it is archived; in the prearchive nothing can follow."""
+        if not held or self.site.destination != "prearchive":
+            return
+        uri = self.sending.uri
+        archive, delete = prearchive.command_for(uri, "archive"), prearchive.command_for(uri, "delete")
+        raise SessionTrouble(
+            "stale-row",
+            f"the prearchive row {uri} was built, and XNAT takes no second copy of {len(held)} instances into it "
+            f"afterwards; archive it ({archive}) or delete it ({delete}), then run again",
+        )
+
+    def _go_on(self) -> None:
+        self._rounds += 1
+        self.site.known(self.session.project, fresh=True)
+        self.site.rows(self.session.project, fresh=True)
+        if self._rounds > MOST_ROUNDS:
+            text = f"the session is not complete after {self._rounds} commits; run again to go on from there"
+            raise SessionTrouble("server-fault", text)
+
+    def _note_replaced(self, lacks: tuple[Instance, ...]) -> None:
+        """With mode overwrite: once the row is closed, a new copy cannot be told from the old one."""
+        if self._mode == "overwrite":
+            held = compare(lacks, self.row.built(self.sending.uri)).seen
+            self._replaced |= held & self.sending.taken
+
+    def _finish_direct(self, standing: Standing, decision: Decision) -> None:
+        """A DICOM receiver that archives by itself: what it leaves undone, the next round shows."""
+        self.row.goes_direct = False
+        direct_archive.finish(self.site, self.session)
+        if not standing.sessions and {i.sop_uid for i in decision.lacks} <= self.sending.taken:
+            self._mode = "resume"  # nothing was there to be overwritten
 
     def _go_direct(self, lacks: tuple[Instance, ...]) -> None:
         """Past the prearchive, once; what does not go so goes by way of it afterwards."""
@@ -191,26 +286,17 @@ class _Delivery:
         # Whoever waited with us is not to come back in the same moment.
         self.site.patience.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
         note = Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,))
-        if note not in self.notes:
-            self.notes.append(note)
+        self._note(note)
         self.site.known(self.session.project, fresh=True)
         self.site.rows(self.session.project, fresh=True)
 
-    def _reconcile(self, lacks: tuple[Instance, ...]) -> None:
-        """After any disturbance: list what is stored, and send again what is not there whole, before closing."""
-        for _ in range(ROUNDS):
-            if not (self.sending.disturbed and self.sending.uri):
-                break
-            self.sending.disturbed = False
-            wanted = tuple(i for i in lacks if i.sop_uid not in self.sending.failed)
-            whole = self.row.whole(wanted, self.row.built(self.sending.uri), in_peace=False)
-            self.sending.send([i for i in wanted if i.sop_uid not in whole], self.row.check)
-        if self.sending.disturbed:
-            text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
-            raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
+    def _reconcile(self, lacks: tuple[Instance, ...]) -> frozenset[str]:
+        held = self.row.reconcile(lacks)
+        self._refuse_held(held)
         self.row.refuse_broken_copies(lacks)
+        return held
 
-    def _close(self) -> None:
+    def _commit(self) -> None:
         Closing(
             self.site,
             self.session,
@@ -258,6 +344,7 @@ class _Delivery:
         holding = in_archive(rest, str(item["ID"]))
         self.archive_uri = holding.uri
         self.holdings = [holding]
+        self._note(*doubled(session, holding))
         return compare(session.instances, holding)
 
     def _verdict(self, now: Comparison, already: int) -> Verdict:

@@ -1,8 +1,13 @@
-"""The prearchive row of one session: joined, built, listed, and whether it is this program's to send into."""
+"""The prearchive row of one session: joined, built, listed, and whether it is this program's to send into.
+
+A build moves some files, and XNAT then takes no second copy of them (xnat/scan_ids.py). So they are all sent whole
+before the program builds, and never again afterwards (docs/design.md, "What a build moves").
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import count
 
 from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable
@@ -15,10 +20,12 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import Holding, compare, in_row
 from xnat_ingest.xnat.retry_policy import is_passing
+from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
 
 # A row that is found receiving is watched this long after it was built, in seconds: it may be another run's.
 WATCH = 5.0
 LOOKS = 3  # parts that may go to a DICOM receiver before a row of them must be there
+ROUNDS = 3  # how often what was disturbed is sent again before a build
 NO_ROW = (
     "the DICOM receiver answered success, and the project has no row of this session: it filters, or its routing does "
     "not read what --route says, or it sends elsewhere (to another project, or to the unassigned rows that an "
@@ -34,8 +41,13 @@ def _stored_size(instance: Instance) -> int:
 
 
 class OurRow:
-    """overwrite: closing is to replace what the archive has under the same names; goes_direct: a DICOM receiver
-    archives by itself, past the prearchive; may_edit: whether the user may build, list and close rows."""
+    """One session's row.
+
+    overwrite: closing is to replace what the archive has under the same names
+    goes_direct: a DICOM receiver archives by itself, past the prearchive
+    may_edit: whether the user may build, list and close rows
+    closed_to: SOPInstanceUIDs that the row cannot receive any more, since a build has moved them or their series
+    """
 
     def __init__(self, site: Site, session: Session, sending: Sending) -> None:
         self.site = site
@@ -43,28 +55,87 @@ class OurRow:
         self.sending = sending
         self.overwrite = False
         self.goes_direct = False
+        self.may_edit = site.projects[session.project].may_edit
+        self.closed_to: frozenset[str] = frozenset()
+        self._changed_uid = False
+        everything = frozenset(i.sop_uid for i in session.instances)
+        self._moving = everything if site.changes_uids else moved_by_build(session.instances)
         self._waited_for: set[str] = set()
         self._looks = 0
-        self.may_edit = site.projects[session.project].may_edit
 
     def join(self, decision: Decision, archive: Holding) -> frozenset[str]:
-        """What our row, if there is one, already holds whole."""
+        """What our row, if there is one, already holds whole, and what was sent into it again just now."""
         row = decision.row if self.may_edit else None
+        self.closed_to = frozenset()
         if row is None:
             self.sending.uri = ""
+            self.site.timestamps.renew(self.session)
             return frozenset()
-        if not row.source and row.status.startswith("RECEIVING") and row.uri not in self._waited_for:
+        if not row.source and row.is_receiving and row.uri not in self._waited_for:
             # A scanner, or another DICOM sender, may have made it, and may pause between two series.
             self._waited_for.add(row.uri)
             raise LiveRow(row.uri, "it came from a DICOM sender, which may not have ended")
         self.sending.uri = row.uri
+        again = self._send_moving(row, decision.lacks) if row.is_receiving else frozenset()
         holding = self.built(row.uri)
         self.overwrite |= not archive.sizes.keys().isdisjoint(holding.sizes)
-        if row.status.startswith("RECEIVING"):
+        if row.is_receiving:
             self._watch(row, holding)
         if self.site.existing == "overwrite":
-            return frozenset()  # what lies in it may be the old copies
+            return again  # whatever else lies in it may be the old copies
         return self.whole(decision.lacks, holding, in_peace=row.status == "READY")
+
+    def _send_moving(self, row: prearchive.Row, lacks: Sequence[Instance]) -> frozenset[str]:
+        """Sends what the next build will move: a copy that was cut off can be replaced now, and not afterwards."""
+        if row.changed_uid:
+            return frozenset()
+        uri, rest = row.uri, self.site.rest
+        if prearchive.was_built(rest, uri):
+            self._close_to(row, in_row(rest, uri))
+        moving = self._still_moving(lacks)
+        if not moving:
+            return frozenset()
+        if not prearchive.wait_until_still(rest, uri, self.site.patience.pause) or prearchive.row(rest, uri) is None:
+            raise LiveRow(uri)
+        self.send_undisturbed(moving)
+        return frozenset(i.sop_uid for i in moving) & self.sending.taken
+
+    def _still_moving(self, instances: Sequence[Instance]) -> list[Instance]:
+        return [i for i in instances if i.sop_uid in self._moving and i.sop_uid not in self.closed_to]
+
+    def send_undisturbed(self, instances: Sequence[Instance]) -> None:
+        """Sends until each of them was taken by a transfer that nothing disturbed."""
+        wanted = list(instances)
+        for _ in range(ROUNDS):
+            self.sending.send(wanted, self.check)
+            failed = self.sending.failed
+            wanted = [i for i in wanted if i.sop_uid not in self.sending.sound and i.sop_uid not in failed]
+            wanted = [i for i in wanted if i.sop_uid in self.sending.taken]
+            if not wanted:
+                return
+        text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
+        raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
+
+    def reconcile(self, lacks: Sequence[Instance]) -> frozenset[str]:
+        """After any disturbance, sends again what is not stored whole, before the row is closed.
+
+        Returns what the row cannot receive any more, and needs a row of its own.
+        """
+        for _ in range(ROUNDS):
+            if not (self.sending.disturbed and self.sending.uri):
+                return frozenset()
+            failed = self.sending.failed
+            wanted = [i for i in lacks if i.sop_uid not in failed]
+            self.send_undisturbed([i for i in self._still_moving(wanted) if i.sop_uid not in self.sending.sound])
+            self.sending.disturbed = False
+            whole = self.whole(wanted, self.built(self.sending.uri), in_peace=False)
+            doubtful = [i for i in wanted if i.sop_uid not in whole]
+            self.sending.send([i for i in doubtful if i.sop_uid not in self.closed_to], self.check)
+            if not self.sending.disturbed:
+                untaken = self.sending.untaken
+                return frozenset(i.sop_uid for i in doubtful if i.sop_uid not in untaken) & self.closed_to
+        text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
+        raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
 
     def _watch(self, row: prearchive.Row, holding: Holding) -> None:
         """A row that was receiving may be another run's: then it leaves READY, or grows."""
@@ -87,26 +158,44 @@ class OurRow:
                 if not is_passing(error):
                     raise
                 self.site.patience.wait(error, attempt)
-        return in_row(self.site.rest, uri)
+        holding = in_row(self.site.rest, uri)
+        self._close_to(prearchive.row(self.site.rest, uri), holding)
+        return holding
 
-    def whole(self, instances: tuple[Instance, ...], holding: Holding, *, in_peace: bool) -> frozenset[str]:
+    def _close_to(self, row: prearchive.Row | None, holding: Holding) -> None:
+        instances = self.session.instances
+        self.closed_to = moved_already(instances, holding.scans, holding.secondary)
+        self._changed_uid = row is not None and row.study_uid != self.session.study_uid
+        if self._changed_uid:  # what is sent now would make another row
+            self.closed_to = frozenset(i.sop_uid for i in instances)
+
+    def whole(self, instances: Sequence[Instance], holding: Holding, *, in_peace: bool) -> frozenset[str]:
         """Which of the instances a row holds whole.
 
         A row may have been cut off in the middle, and then built. A file that looks long enough may lack its end
         where the header is long and the pixels are few. The server changes whole files alike, so a file counts only
         when its length differs from the source's as that of others does; those without pixels are sent again unless
-        the row was left in peace.
+        the row was left in peace. What this run sent undisturbed, and a build has moved, counts when it is there. So
+        does all that was moved where nothing else can be done (a row that stays in the prearchive), and where a script
+        gives each file another length (one that changes UIDs).
         """
         found = compare(instances, holding)
         sound = found.verified
         change = {i.sop_uid: holding.sizes[i.name] - _stored_size(i) for i in instances if i.sop_uid in sound}
         usual = Counter(change.values())
-        return (found.counted if in_peace else frozenset()) | frozenset(
-            i.sop_uid
-            for i in instances
-            if (in_peace or i.pixel_bytes)
-            and i.sop_uid in sound
-            and (holding.sizes[i.name] == i.length or usual[change[i.sop_uid]] > 2)
+        moved = sound & self.closed_to
+        if self.site.destination != "prearchive" and not self._changed_uid:
+            moved &= self.sending.sound
+        return (
+            moved
+            | (found.counted if in_peace else frozenset())
+            | frozenset(
+                i.sop_uid
+                for i in instances
+                if (in_peace or i.pixel_bytes or i.sop_uid in self.closed_to)
+                and i.sop_uid in sound
+                and (holding.sizes[i.name] == i.length or usual[change[i.sop_uid]] > 2)
+            )
         )
 
     def check(self) -> bool:
@@ -115,7 +204,7 @@ class OurRow:
             return not self.may_edit or self._find_row()
         uri = self.sending.uri
         row = prearchive.row(self.site.rest, uri)
-        if row is None or row.timestamp != self.site.timestamp:
+        if row is None or row.timestamp != self.site.timestamps.of(self.session):
             raise LiveRow(uri)
         if not row.is_ours(self.session):
             raise SessionTrouble(
@@ -138,7 +227,7 @@ class OurRow:
             raise SessionTrouble("rerouted", f"{NO_ROW}. No more of it was sent")
         return False
 
-    def refuse_broken_copies(self, lacks: tuple[Instance, ...]) -> None:
+    def refuse_broken_copies(self, lacks: Sequence[Instance]) -> None:
         refused = [i for i in lacks if i.sop_uid in self.sending.failed]
         if not refused:
             return

@@ -11,10 +11,11 @@ from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside, V
 from xnat_ingest.core.text import printable
 from xnat_ingest.delivery.context import Site
 from xnat_ingest.delivery.decision import judge
-from xnat_ingest.delivery.deliver import conflict, look
+from xnat_ingest.delivery.deliver import conflict, doubled, look, rows_of
 from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.planning.conflicts import Draft, mark_conflicts
-from xnat_ingest.xnat.archive import NOWHERE, compare, in_archive, in_row
+from xnat_ingest.xnat import prearchive
+from xnat_ingest.xnat.archive import NOWHERE, Comparison, compare, in_archive, in_row
 from xnat_ingest.xnat.client import Rest
 from xnat_ingest.xnat.projects import Project, SiteRules
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated
@@ -24,29 +25,47 @@ from xnat_ingest.xnat.tables import Row
 def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
     """The session against the archive and against prearchive rows of it that are ready to be listed."""
     label = session.label.casefold()
-    known = next((k for k in site.known(session.project) if k.label.casefold() == label), None)
-    mine = known is not None and known.subject.casefold() == session.subject.casefold()
+    known = next((k for k in site.sessions(session) if k.label.casefold() == label), None)
+    mine = known is not None and known.is_imaging and known.subject.casefold() == session.subject.casefold()
     holding = in_archive(site.rest, known.accession) if known and mine else NOWHERE
     holdings = [holding]
     archive = compare(session.instances, holding)
     verified, counted, uri = archive.verified, archive.counted, holding.uri
+    notes: list[Problem] = doubled(session, holding)
     if archive.lacking:
-        for row in site.rows(session.project, fresh=True):
-            if row.belongs_to(session) and row.status == "READY":
-                holdings.append(in_row(site.rest, row.uri))
-                there = compare(session.instances, holdings[-1])
+        for row in rows_of(site, session):
+            held = in_row(site.rest, row.uri) if _is_listed(site, row) else None
+            there = compare(session.instances, held) if held else None
+            if held and there and row.status == "READY":
+                holdings.append(held)
                 verified |= there.verified
                 counted |= there.counted
                 uri = uri or row.uri
+            else:
+                notes.append(_unfinished(session, row, there))
     counted -= verified
     missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
-    notes: tuple[Problem, ...] = ()
     if not missing and archive.lacking and site.destination != "prearchive":
         text = f"{session.title}: {len(archive.lacking)} instances lie in the prearchive ({uri}), not in the archive"
-        notes = (Problem("not-archived", text, (session.label,)),)
+        notes.append(Problem("not-archived", text, (session.label,)))
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
-    verdict = Verdict(word, uri, verified, counted, missing=missing, problems=notes)
+    verdict = Verdict(word, uri, verified, counted, missing=missing, problems=tuple(notes))
     return look_into(site, session, verdict, holdings), 0
+
+
+def _is_listed(site: Site, row: prearchive.Row) -> bool:
+    return not row.is_busy and prearchive.was_built(site.rest, row.uri)
+
+
+def _unfinished(session: Session, row: prearchive.Row, there: Comparison | None) -> Problem:
+    """An upload that has not ended. XNAT lists what a row holds only once it was built, which verify leaves alone."""
+    if there is None:
+        holds = "XNAT does not say how many instances it holds before it was built"
+    else:
+        holds = f"when it was built last it held {len(there.seen)} of the {len(session.instances)} planned instances"
+    way = "run the upload again to finish it, unless it is still under way"
+    text = f"{session.title}: an unfinished upload lies in the prearchive row {row.uri} (status {row.status}); {holds}"
+    return Problem("unfinished", f"{text}; {way}", (session.label,))
 
 
 def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
@@ -104,7 +123,7 @@ def find_existing(site: Site, plan: Plan) -> list[Session]:
     for session in plan.sessions:
         if session.conflicts:
             continue
-        for known in site.known(session.project):
+        for known in site.sessions(session):
             same_label = known.label.casefold() == session.label.casefold()
             if same_label and known.subject.casefold() == session.subject.casefold():
                 found.append(session)

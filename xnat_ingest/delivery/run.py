@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -171,9 +170,9 @@ class Run:
                 self.emit,
                 self.stop.check,
                 projects,
-                timestamp=run_timestamp(self.started),
                 sends=self.command == "upload",
                 counted=self._count,
+                changes_uids=bool(self.rules.changes_uids),
             )
             self.plan = ask_projects(site, self.plan, self._ask, mixed_patients=settings.allow_mixed_patients)
             if self._filters:
@@ -319,11 +318,6 @@ class Run:
             deidentification=made,
             proof=settings.proof if sending and rest and not no_verify else "",
         )
-
-
-def run_timestamp(started: datetime) -> str:
-    """A prearchive timestamp (yyyyMMdd_HHmmssSSS) of this run alone: its milliseconds are drawn, not read."""
-    return f"{started:%Y%m%d_%H%M%S}{random.SystemRandom().randrange(1000):03d}"
 
 
 def _said(error: Exception) -> str:

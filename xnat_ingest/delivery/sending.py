@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -19,13 +20,18 @@ from xnat_ingest.xnat.prearchive import command_for
 class Sending:
     """Sends instances of one session into one prearchive row.
 
-    uri: the row, "" while no reply has named it; taken: SOPInstanceUIDs that the server seems to have taken; untaken:
-    those that it answered 200 to and took none of; failed: SOPInstanceUID -> why it cannot be sent; disturbed: what is
-    stored must be compared with what was sent before the row is closed; went_direct: whether anything went past the
-    prearchive; told: what receipts say happened to how many instances.
+    uri: the row, "" while no reply has named it
+    taken: SOPInstanceUIDs that the server seems to have taken
+    sound: those of them whose last transfer was not disturbed
+    untaken: those that it answered 200 to and took none of
+    failed: SOPInstanceUID -> why it cannot be sent
+    disturbed: what is stored must be compared with what was sent before the row is closed
+    went_direct: whether anything went past the prearchive
+    told: what receipts say happened to how many instances
 
-    direct: the address by which the server tells that; in_order: parts travel one after the other, since their files
-    lie in a stream.
+    direct: the address by which the server tells that it went past the prearchive
+    in_order: parts travel one after the other, since their files lie in a stream
+    is_gone: whether none of the session's files can be seen any more
     """
 
     def __init__(
@@ -38,18 +44,21 @@ class Sending:
         *,
         direct: str = "",
         in_order: bool = False,
+        is_gone: Callable[[Session], bool] = lambda _: False,
     ) -> None:
         self.session = session
         self.uri = ""
         self.failed: dict[str, str] = {}
         self.untaken: set[str] = set()
         self.taken: set[str] = set()
+        self.sound: set[str] = set()
         self.attempts = 0
         self.disturbed = False
         self.went_direct = False
         self.told: Counter[str] = Counter()
         self._direct = direct
         self._in_order = in_order
+        self._is_gone = is_gone
         self._transport = transport
         self._pool = pool
         self._emit = emit
@@ -89,12 +98,13 @@ class Sending:
 
     def _part(self, part: Part) -> None:
         """Sends a part, without the files in it that turn out to have changed."""
+        cut = False
         while part.instances:
             self._check_stop()
             try:
                 receipt = self._transport.send(self.session, part, self._sent)
             except SourceChanged as error:
-                part = self._without(part, error)
+                part, cut = self._without(part, error), True
                 continue
             self._judge(receipt.uris)
             with self._lock:
@@ -104,12 +114,19 @@ class Sending:
                 self.told.update(receipt.notes)
                 taken = {i.sop_uid for i in receipt.instances}
                 self.taken |= taken
+                self.sound = self.sound - taken if receipt.disturbed or cut else self.sound | taken
                 self.untaken |= {i.sop_uid for i in part.instances}
                 self.untaken -= taken | receipt.refused.keys()
             self.tell(receipt.instances, with_bytes=False)
             return
 
     def _without(self, part: Part, error: SourceChanged) -> Part:
+        if self._is_gone(self.session):
+            raise SessionTrouble(
+                "source-changed",
+                f"{printable(error.path)}: {error.why}, and no other file of the session can be read either: was the "
+                "folder unmounted or moved? Nothing was closed. Run again when it is back",
+            )
         if error.dirty and self._direct:
             raise SessionTrouble(
                 "source-changed",
@@ -137,8 +154,10 @@ class Sending:
             uris = tuple(uri for uri in uris if uri != self._direct)
         if not uris:
             return
-        ours = f"/data/prearchive/projects/{self.session.project}/"
-        strange = [uri for uri in uris if not uri.startswith(ours)]
+        ours = re.compile(
+            rf"/data/prearchive/projects/{re.escape(self.session.project)}/\d{{8}}_\d{{6,9}}/[\w-]+", re.ASCII
+        )
+        strange = [uri for uri in uris if not ours.fullmatch(uri)]
         with self._lock:
             self.uri = self.uri or ("" if strange else uris[0])
             if not strange and set(uris) == {self.uri}:

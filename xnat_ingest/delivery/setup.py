@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from xnat_ingest.core.model import Emit, Session
 from xnat_ingest.delivery.context import Site
+from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.settings.options import Settings
@@ -30,13 +31,14 @@ def make_site(
     check_stop: Callable[[], None],
     projects: dict[str, Project],
     *,
-    timestamp: str,
     sends: bool,
     counted: Callable[[int], None],
+    changes_uids: bool,
 ) -> Site:
-    """timestamp: the run's own PREARC_TIMESTAMP; sends: the command is upload; counted: told the bytes that go
-    otherwise than by rest."""
-    way = _way(settings, source, rewrite, rest, timestamp, counted)
+    """sends: the command is upload; counted: told the bytes that go otherwise than by rest; changes_uids: the site's
+    script does so on receipt."""
+    timestamps = Timestamps()
+    way = _way(settings, source, rewrite, rest, timestamps.of, counted)
     pace = Pace(settings.workers)
 
     def settle(session: Session) -> None:
@@ -64,7 +66,9 @@ def make_site(
         existing=settings.existing,
         verify=not settings.no_verify,
         proof=settings.proof,
-        timestamp=timestamp,
+        timestamps=timestamps,
+        is_gone=lambda session: _is_gone(source, session),
+        changes_uids=changes_uids,
         emit=emit,
         check_stop=check_stop,
         projects=projects,
@@ -83,8 +87,21 @@ def blind_transport(
     settings: Settings, source: Source, rewrite: Rewrite | None, patience: Patience, counted: Callable[[int], None]
 ) -> Transport:
     """To a DICOM receiver, without a server beside it."""
-    inner = TRANSPORTS["cstore"](_way(settings, source, rewrite, None, "", counted))
+    inner = TRANSPORTS["cstore"](_way(settings, source, rewrite, None, lambda _: "", counted))
     return Retrying(inner, lambda: None, patience, Pace(settings.workers), lambda _: None)
+
+
+def _is_gone(source: Source, session: Session) -> bool:
+    """Whether none of the session's files can be seen: the tree was unmounted, or the session's folder moved."""
+    return not any(_is_seen(source, instance.path) for instance in session.instances)
+
+
+def _is_seen(source: Source, path: str) -> bool:
+    try:
+        source.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _way(
@@ -92,7 +109,7 @@ def _way(
     source: Source,
     rewrite: Rewrite | None,
     rest: Rest | None,
-    timestamp: str,
+    timestamp: Callable[[Session], str],
     counted: Callable[[int], None],
 ) -> Way:
     by_dicom = settings.transport == "cstore"

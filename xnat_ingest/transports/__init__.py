@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Session
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.archive import ArchiveTransport
@@ -20,13 +21,13 @@ __all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "ask_receiv
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a transport is made of. timestamp: this run's own PREARC_TIMESTAMP; archive_format: auto is tar, since
+    """What a transport is made of. timestamp: a session's own PREARC_TIMESTAMP; archive_format: auto is tar, since
     whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
     prearchive; counted: told the bytes that C-STORE sends; rewrite: what changes objects on their way out."""
 
     rest: Rest | None
     source: Source
-    timestamp: str
+    timestamp: Callable[[Session], str]
     part_size: int
     workers: int
     archive_format: str = "auto"

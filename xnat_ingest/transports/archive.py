@@ -21,7 +21,7 @@ class ArchiveTransport:
         self,
         rest: Rest,
         source: Source,
-        timestamp: str,
+        timestamp: Callable[[Session], str],
         part_size: int,
         workers: int,
         *,
@@ -65,7 +65,7 @@ class ArchiveTransport:
             body,
             sent,
             handler="DICOM-zip",
-            timestamp=self._timestamp,
+            timestamp=self._timestamp(session),
             direct=self._direct,
         )
 

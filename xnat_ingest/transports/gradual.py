@@ -20,7 +20,13 @@ class GradualTransport:
     names_rows = True
 
     def __init__(
-        self, rest: Rest, source: Source, timestamp: str, *, direct: bool = False, rewrite: Rewrite | None = None
+        self,
+        rest: Rest,
+        source: Source,
+        timestamp: Callable[[Session], str],
+        *,
+        direct: bool = False,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self._rest = rest
         self._source = source
@@ -43,7 +49,7 @@ class GradualTransport:
             FileBody(self._source, part, self._rewrite),
             sent,
             handler="gradual-DICOM",
-            timestamp=self._timestamp,
+            timestamp=self._timestamp(session),
             direct=self._direct,
             # For the server's log and errors alone, since `rename=true`. Tomcat refuses some characters in a path.
             name=re.sub(r"[^\w.-]", "_", instance.name, flags=re.ASCII),

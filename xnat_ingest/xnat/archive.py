@@ -21,7 +21,7 @@ _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/[^/]+$")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An archived session as the project's listing shows it."""
+    """An archived session: as the project's listing shows it, or as it answers to its label."""
 
     accession: str
     label: str
@@ -29,20 +29,40 @@ class Known:
     study_uid: str
     xsi_type: str = ""
 
+    @property
+    def is_imaging(self) -> bool:
+        """Whether it is an imaging session; a label may also belong to another kind of experiment."""
+        return not self.xsi_type or self.xsi_type.endswith("SessionData")
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The DICOM files of one session on the server. sizes: name -> bytes; series: SeriesInstanceUID -> files; folders:
-    name -> address of the folder it lies in, below uri."""
+    """The DICOM files of one session on the server.
+
+    uri: the session's address
+    sizes: name -> bytes; of a name that is there twice, the smaller size
+    series: SeriesInstanceUID -> number of files
+    folders: name -> address of the folder that it lies in, below uri
+    scans: name -> id of the scan that it lies in
+    secondary: names that lie in the resource `secondary`
+    doubled: names that are there twice
+    """
 
     uri: str
     sizes: Mapping[str, int]
     series: Mapping[str, int] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
+    scans: Mapping[str, str] = field(default_factory=dict)
+    secondary: frozenset[str] = frozenset()
+    doubled: frozenset[str] = frozenset()
 
     def address_of(self, name: str) -> str:
         """Where the bytes of a file are to be had."""
         return f"{self.uri}{self.folders[name]}/{name}"
+
+    def has_study(self, study_uid: str) -> bool:
+        """Whether a stored name tells this study. Names are made on receipt, before a script may change UIDs."""
+        return any(name.startswith(f"{study_uid}-") for name in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +101,61 @@ def _known(row: Mapping[str, str]) -> Known:
     )
 
 
+def archived_session(rest: Rest, project: str, label: str) -> Known | None:
+    """The session that answers to a label, or None. Sessions of types that are not set up on a site are in no listing,
+    and answer all the same."""
+    item = rest.item(f"/data/projects/{project}/experiments/{label}")
+    if item is None:
+        return None
+    subject = rest.item(f"/data/projects/{project}/subjects/{item.get('subject_ID', '')}") or {}
+    return Known(
+        accession=str(item["ID"]),
+        label=str(item.get("label", "")),
+        subject=str(subject.get("label", "")),
+        study_uid=str(item.get("UID") or ""),
+        xsi_type=str(item.get("xsiType", "")),
+    )
+
+
 def in_archive(rest: Rest, accession: str) -> Holding:
     """What an archived session holds: one request for all files, one for the scans' UIDs."""
     uri = f"/data/experiments/{accession}"
     uid_of_scan = dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
-    return _holding(uri, rest.rows(f"{uri}/scans/ALL/files", _file), uid_of_scan)
-
-
-def _holding(uri: str, files: Iterable[StoredFile], uid_of_scan: Mapping[str, str]) -> Holding:
-    sizes: dict[str, int] = {}
-    folders: dict[str, str] = {}
-    series: Counter[str] = Counter()
-    for name, size, scan, folder in files:
-        if name:
-            sizes[name] = size
-            folders[name] = folder
-            series[uid_of_scan.get(scan, "")] += 1
-    return Holding(uri, sizes, series, folders)
+    return _holding(uri, uid_of_scan, (file for file in rest.rows(f"{uri}/scans/ALL/files", _file) if file.name))
 
 
 def _file(row: Mapping[str, str]) -> StoredFile:
-    """A file of a listing; the name is "" for what is no DICOM, such as snapshots."""
-    if row.get("file_format", "").upper() != "DICOM" and row.get("collection", "").lower() not in _DICOM:
-        return "", 0, "", ""
+    """A file of the archive; the name is "" for what is no DICOM, such as snapshots."""
+    label = row.get("collection", "")
+    if row.get("file_format", "").upper() != "DICOM" and label.lower() not in _DICOM:
+        return StoredFile("", 0, "", "", "")
     place = _PLACE.search(unquote(row.get("URI", "")))
     folder, scan = (intern(place[1]), intern(place[2])) if place else ("", "")
-    return unquote(row["Name"]), int(row.get("Size") or 0), scan, folder
+    return StoredFile(unquote(row["Name"]), int(row.get("Size") or 0), scan, folder, intern(label))
 
 
 def in_row(rest: Rest, uri: str) -> Holding:
-    """What a built prearchive row holds; its session document knows the scans' UIDs."""
-    uid_of_scan = prearchive.scan_uids(rest, uri)
-    return _holding(uri, prearchive.files(rest, uri), uid_of_scan)
+    """What a prearchive session held when it was last built; its document knows the scans' UIDs."""
+    return _holding(uri, prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
+
+
+def _holding(uri: str, uid_of_scan: Mapping[str, str], files: Iterable[StoredFile]) -> Holding:
+    sizes: dict[str, int] = {}
+    folders: dict[str, str] = {}
+    series: Counter[str] = Counter()
+    scans: dict[str, str] = {}
+    secondary: set[str] = set()
+    doubled: set[str] = set()
+    for file in files:
+        if file.name in sizes:
+            doubled.add(file.name)
+        sizes[file.name] = min(file.size, sizes.get(file.name, file.size))
+        series[uid_of_scan.get(file.scan, "")] += 1
+        folders[file.name] = file.folder
+        scans[file.name] = file.scan
+        if file.label == "secondary":
+            secondary.add(file.name)
+    return Holding(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled))
 
 
 def least_size(instance: Instance) -> int:

@@ -129,15 +129,17 @@ class Rest:
         return picked
 
     def item(self, path: str) -> dict[str, Any] | None:
-        """The data fields of a single project or experiment; None when there is none that this user may see."""
+        """The data fields and the xsiType of a single object; None when there is none that this user may see."""
         reply = self.request("GET", path, {"format": "json"}, accept=(200, 404))
         if reply.status == 404:
             return None
         try:
-            found = dict(json.loads(reply.text)["items"][0]["data_fields"])
+            item = json.loads(reply.text)["items"][0]
+            meta = dict(item.get("meta", {}))
+            found = {"xsiType": str(meta.get("xsi:type", "")), **item["data_fields"]}
             fields = {key: tables.whole(value) if isinstance(value, str) else value for key, value in found.items()}
             fields["ID"]
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise self._not_data(path, reply) from error
         return fields
 

@@ -25,13 +25,33 @@ STILL = 20.0
 STILL_LIMIT = 300.0
 
 Pause = Callable[[float], None]
-# A file's name, its bytes, its scan's id, and the address of the folder it lies in, below the session's.
-StoredFile = tuple[str, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a listing.
+
+    size: bytes
+    scan: the id of its scan
+    folder: the address of the folder that it lies in, below the session's
+    label: of its resource, DICOM or secondary
+    """
+
+    name: str
+    size: int
+    scan: str
+    folder: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A session in the prearchive, as the listing shows it. touched: when a file last came, in the server's words."""
+    """A session in the prearchive, as the listing shows it.
+
+    touched: when a file last came, in the server's words
+    changed_uid: the site's script gave it another study UID, which shows once it is built; study_uid is then the one
+    under which it was sent, and what is sent under that UID makes another row
+    """
 
     project: str
     timestamp: str
@@ -44,10 +64,16 @@ class Row:
     prevent_anon: bool
     prevent_auto_commit: bool
     touched: str
+    changed_uid: bool = False
 
     @property
     def uri(self) -> str:
         return f"/data/prearchive/projects/{self.project}/{self.timestamp}/{self.folder}"
+
+    @property
+    def is_receiving(self) -> bool:
+        """Files came since it was built last, or it never was."""
+        return self.status.startswith("RECEIVING")
 
     @property
     def is_busy(self) -> bool:
@@ -122,15 +148,22 @@ def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
     return reply.text.strip() if reply.status == 301 else ""
 
 
+def was_built(rest: Rest, uri: str) -> bool:
+    """Whether a row was ever built. Its listings then show what it held when it was built last."""
+    return rest.request("GET", f"{uri}/scans", {"format": "json"}, accept=(200, 404)).status == 200
+
+
 def files(rest: Rest, uri: str) -> Iterator[StoredFile]:
-    """Every DICOM file in a row that is built."""
+    """Every file in a row that is built, under whichever labels its scans have: one without primary images has no
+    resource DICOM."""
     for scan in rest.rows(f"{uri}/scans", lambda row: row["ID"]):
-        folder = f"/scans/{scan}/resources/DICOM/files"
-        for name, size in rest.rows(f"{uri}{folder}", _file):
-            yield name, size, scan, folder
+        for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda row: row["label"]):
+            folder = f"/scans/{scan}/resources/{label}/files"
+            for name, size in rest.rows(f"{uri}{folder}", _file):
+                yield StoredFile(name, size, scan, folder, label)
 
 
-def _file(entry: dict[str, str]) -> tuple[str, int]:
+def _file(entry: Mapping[str, str]) -> tuple[str, int]:
     return unquote(entry["Name"]), int(entry.get("Size") or 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from xnat_ingest.xnat.replies import Reply
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse
 
 DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+# An assignment to (0020,000D), a deletion, or a function that rewrites UIDs everywhere. X stands for any digit.
+_CHANGES_STUDY = re.compile(
+    r"\([0X][0X][2X][0X],\s*[0X][0X][0X][DX@]\)\s*\??:=|-\s*\([0X][0X][2X][0X],\s*[0X][0X][0X][DX@]\)|mapReferencedUIDs",
+    re.IGNORECASE,
+)
 # What a plain user may not read is not known, which is no fault.
 _UNREADABLE = (400, 403, 500)
 PREARCHIVE_CODES = {
@@ -24,11 +30,16 @@ PREARCHIVE_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class SiteRules:
-    """What holds for every project. filter: None when there is none that is switched on; anonymises: on receipt;
-    None: this user may not know."""
+    """What holds for every project.
+
+    filter: None when there is none that is switched on
+    anonymises: whether a script changes headers on receipt; None: this user may not know
+    changes_uids: whether that script changes UIDs; None: this user may not know
+    """
 
     filter: Filter | NotEvaluated | None = None
     anonymises: bool | None = None
+    changes_uids: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +89,23 @@ def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
 
 
 def ask_site(rest: Rest) -> SiteRules:
-    """What the site does with every file, in two requests. Asked once in a run."""
-    return SiteRules(_filter(rest, "/data/config"), _is_on(rest, "/data/config/anon/script"))
+    """What the site does with every file. Asked once in a run."""
+    switch = _preference(rest, "enableSitewideAnonymizationScript").lower()
+    anonymises = switch == "true" if switch else _is_on(rest, "/data/config/anon/script")
+    return SiteRules(_filter(rest, "/data/config"), anonymises, _changes_uids(rest, anonymises))
+
+
+def _changes_uids(rest: Rest, anonymises: bool | None) -> bool | None:
+    if anonymises is False:
+        return False
+    script = _preference(rest, "sitewideAnonymizationScript")
+    return changes_study_uid(script) if script else None
+
+
+def changes_study_uid(script: str) -> bool:
+    """Whether a DicomEdit script assigns or deletes StudyInstanceUID, or rewrites UIDs wherever they are."""
+    lines = (line.partition("//")[0] for line in script.replace("\\n", "\n").splitlines())
+    return any(_CHANGES_STUDY.search(line) for line in lines)
 
 
 def replaces_values(rest: Rest, project: Project) -> bool:
@@ -96,6 +122,7 @@ def facts(site: SiteRules, project: Project) -> dict[str, object]:
         "project_filter": _filter_text(project.filter),
         "splits_petmr": project.splits_petmr,
         "site_anonymises": _known(site.anonymises),
+        "site_changes_uids": _known(site.changes_uids),
         "project_anonymises": _known(project.anonymises),
         "takes_subjects": project.takes_subjects,
     }
@@ -121,6 +148,7 @@ def describe(rest: Rest, project: str) -> Iterator[str]:
     yield f"anonym.  by the site on receipt: {_known(site.anonymises)}; by the project at archiving: " + _known(
         found.anonymises
     )
+    yield f"UIDs     the site's script changes them on receipt: {_known(site.changes_uids)}"
     asks = "may be created by an upload" if found.takes_subjects else "should be there before an upload"
     yield f"subjects {asks}"
     if not found.may_edit:

@@ -16,7 +16,8 @@ from xnat_ingest.core.errors import IngestError, Stopped
 from xnat_ingest.core.model import Emit, Event, Plan, Problem, Result
 from xnat_ingest.core.stop import GRACE, Stop, patiently, pause_until
 from xnat_ingest.delivery import totals
-from xnat_ingest.delivery.run import Run, run_timestamp
+from xnat_ingest.delivery.run import Run
+from xnat_ingest.delivery.timestamps import timestamp
 from xnat_ingest.report import document, result_lines
 from xnat_ingest.settings.layers import credentials, launch_of, resolve
 from xnat_ingest.settings.options import Settings
@@ -103,7 +104,7 @@ class Launched:
         if self._target is None:
             return "report not stored: where it belongs could not be asked"
         workflow = self._environ.get("XNAT_WORKFLOW_ID", "")
-        folder = run_timestamp(self._started) + (f"_{workflow}" if workflow.isdecimal() else "")
+        folder = timestamp(self._started) + (f"_{workflow}" if workflow.isdecimal() else "")
         files = {
             f"{folder}/report.json": json.dumps(document(result), indent=1) + "\n",
             f"{folder}/summary.txt": "\n".join(result_lines(result)) + "\n",

@@ -1,0 +1,119 @@
+"""Sites whose script changes UIDs on receipt: names stay ours, the study, once it is built, is the site's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from tests.conftest import Ended, Ingest, stored
+from tests.contract.test_moved_by_a_build import left_open
+from tests.dicom_trees import Series, make_series, make_session
+from tests.standin import Fault, StandIn
+from tests.standin.anonymize import new_uid
+
+T1, SR = Series("T1_0001", 4), Series("SR_0002", 2, "test-SR.dcm")
+PART = "POST /data/services/import"
+
+
+@pytest.fixture(autouse=True)
+def _hashing(site: StandIn) -> None:
+    site.settings.site_anonymization, site.settings.site_script = True, "uids"
+
+
+@pytest.fixture(params=["archive", "gradual", "cstore"])
+def way(request: pytest.FixtureRequest, site: StandIn) -> Iterator[tuple[str, ...]]:
+    """The flags of a transport."""
+    with ExitStack() as stack:
+        flags: tuple[str, ...] = ("--transport", request.param)
+        if request.param == "cstore":
+            receiver = stack.enter_context(site.receive())
+            flags += ("--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
+        yield flags
+
+
+def delivered(ended: Ended, site: StandIn, paths: list[Path], *, rows: list[str]) -> None:
+    """Exit 0, each instance once on the disk under its new UID, and no row but those."""
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.totals["verified"] == len(paths)
+    wanted = sorted(new_uid(str(pydicom.dcmread(path).SOPInstanceUID)) for path in paths)
+    there = sorted(str(pydicom.dcmread(path).SOPInstanceUID) for path in site.root.rglob("*") if path.is_file())
+    assert there == wanted
+    assert [row.status for row in site.rows("DEMO")] == rows
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> list[Path]:
+    return make_session(tmp_path / "t/S/E", (T1, SR), "study")
+
+
+def test_second_upload_growth_and_overwrite(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    delivered(ingest("upload", tmp_path / "t", *way), site, tree, rows=[])
+    again = ingest("upload", tmp_path / "t", *way)
+    delivered(again, site, tree, rows=[])
+    assert again.totals["bytes_sent"] == 0
+    assert ingest("verify", tmp_path / "t").code == 0
+    more = make_series(tmp_path / "t/S/E", Series("T1_0001", 6), "study", 1)
+    grown = ingest("upload", tmp_path / "t", *way)
+    delivered(grown, site, more + tree[4:], rows=[])
+    assert grown.totals["already_there"] == 6
+    delivered(ingest("upload", tmp_path / "t", *way, "--existing", "overwrite"), site, more + tree[4:], rows=[])
+    assert stored(site, "DEMO", "S", "S_E").study_uid == new_uid(str(pydicom.dcmread(tree[0]).StudyInstanceUID))
+
+
+def test_left_in_the_prearchive_and_archived_later(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    flags = (*way, "--destination", "prearchive")
+    for _ in range(2):
+        delivered(ingest("upload", tmp_path / "t", *flags), site, tree, rows=["READY"])
+    assert ingest("verify", tmp_path / "t", "--destination", "prearchive").code == 0
+    delivered(ingest("upload", tmp_path / "t", *way), site, tree, rows=[])
+
+
+def test_left_in_the_prearchive_and_grown(ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path) -> None:
+    """A built row takes nothing more: what came later follows once the row is archived."""
+    assert ingest("upload", tmp_path / "t", "--destination", "prearchive").code == 0
+    more = make_series(tmp_path / "t/S/E", Series("T1_0001", 6), "study", 1)
+    refused = ingest("upload", tmp_path / "t", "--destination", "prearchive")
+    assert (refused.code, refused.kinds(), refused.totals["bytes_sent"]) == (3, ["stale-row"], 0)
+    delivered(ingest("upload", tmp_path / "t"), site, more + tree[4:], rows=[])
+
+
+@pytest.mark.parametrize("destination", ["archive", "prearchive"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_reply_is_lost(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, destination: str, number: int
+) -> None:
+    site.faults.add(Fault("reset-reply", PART, skip=number - 1))
+    ended = ingest("upload", tmp_path / "t", "--part-size", "20K", "--destination", destination)
+    delivered(ended, site, tree, rows=["READY"] if destination == "prearchive" else [])
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["receiving", "built"])
+@pytest.mark.parametrize("some", [3, 5, 6])
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+def test_an_interrupted_upload(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, built: bool, some: int, mode: str
+) -> None:
+    left_open(site, tree[:some], built=built)
+    delivered(ingest("upload", tmp_path / "t", "--existing", mode), site, tree, rows=[])
+
+
+def test_a_script_of_the_project_is_told_from_the_sites(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
+) -> None:
+    """XNAT itself refuses to add to such a session, so nothing is sent."""
+    site.settings.site_anonymization = False
+    site.project("DEMO").anon_script = "uids"
+    assert ingest("upload", tmp_path / "t").code == 0
+    assert ingest("upload", tmp_path / "t").code == 0
+    make_series(tmp_path / "t/S/E", Series("T1_0001", 6), "study", 1)
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-study"], 0)
+    assert "a script of the project changed it" in ended.out

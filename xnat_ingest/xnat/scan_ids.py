@@ -1,0 +1,78 @@
+"""Which scan of a session an instance comes to: where XNAT puts it on receipt, and where a build moves it.
+
+A build reads what a prearchive session has received. It gives each series a scan id of its own and moves files that
+are no primary images from the resource `DICOM` to `secondary`. It never replaces a file: an instance that comes again
+after such a move lies beside the first copy, and XNAT refuses to archive the session.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from xnat_ingest.core.model import Instance
+
+# The SOP classes that a build leaves under the label DICOM (primary-sops.txt of XNAT's dicom-xnat). All others move.
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_TAILS = """
+    1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 2 2.1 3.1 4 4.1 6.1 6.3 9.1.1 9.1.3 9.2.1 9.3.1 9.6.1 9.7.2 9.7.3 9.8.1 12.1 12.2
+    13.1.1 13.1.2 13.1.3 20 77.1.1.1 77.1.2 77.1.2.1 77.1.4.1 77.1.5.1 77.1.5.2 77.1.5.4 77.1.6 77.1.7 77.1.8 88.11
+    88.22 91.1 104.4 104.5 128 130 481.1 481.2
+"""
+PRIMARY = frozenset(_STORAGE + tail for tail in _TAILS.split())
+# Which modality names a scan that has several, the first one of these.
+_LEADING = ("PT", "MR", "CT", "NM", "XA", "RF", "US", "MG", "CR", "DX", "OPT", "XC", "ES", "RTIMAGE", "ECG", "EEG")
+
+
+def received_in(instance: Instance) -> str:
+    """The scan's folder on receipt: the series number when it is a file name, else the series UID."""
+    number = instance.series_number.strip()
+    if re.fullmatch(r"[\w.-]+", number, re.ASCII):
+        return number
+    return re.sub(r"[^\w.-]", "_", instance.series_uid, flags=re.ASCII)
+
+
+def number_of(instance: Instance) -> str:
+    """What the scan ids of a series begin with."""
+    return instance.series_number.strip() or re.sub(r"\W", "_", instance.series_uid, flags=re.ASCII)
+
+
+def built_ids(instances: Iterable[Instance]) -> dict[str, str]:
+    """SeriesInstanceUID -> scan id, when a build finds exactly these instances.
+
+    A series that shares its number with none has the number as its id. Otherwise each of them is
+    NUMBER-MODALITYk, counted from 1 for each modality in the order of their UIDs.
+    """
+    modalities: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for instance in instances:
+        modalities[number_of(instance), instance.series_uid].add(instance.modality)
+    sharing = Counter(number for number, _ in modalities)
+    ids: dict[str, str] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for number, uid in sorted(modalities):
+        lead = _lead(modalities[number, uid])
+        counts[number, lead] += 1
+        ids[uid] = number if sharing[number] == 1 else f"{number}-{lead}{counts[number, lead]}"
+    return ids
+
+
+def _lead(modalities: Collection[str]) -> str:
+    return next((one for one in _LEADING if one in modalities), "OT")
+
+
+def moved_by_build(instances: Collection[Instance]) -> frozenset[str]:
+    """SOPInstanceUIDs of those that the first build moves, so that they must not come again after it."""
+    ids = built_ids(instances)
+    return frozenset(i.sop_uid for i in instances if i.sop_class not in PRIMARY or ids[i.series_uid] != received_in(i))
+
+
+def moved_already(
+    instances: Collection[Instance], scans: Mapping[str, str], secondary: Collection[str]
+) -> frozenset[str]:
+    """SOPInstanceUIDs of those that a built session cannot receive any more: itself, or its series, was moved.
+
+    scans: stored name -> scan id; secondary: stored names that lie in the resource `secondary`.
+    """
+    left = {received_in(i) for i in instances if i.name in scans and scans[i.name] != received_in(i)}
+    return frozenset(i.sop_uid for i in instances if i.name in secondary or received_in(i) in left)
