@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from xnat_ingest.core.about import __version__
 
+# Type checkers take this name as true. The real one comes with a module that takes its time to load, and until
+# __main__ has begun, Ctrl-C is a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from xnat_ingest.api import as_report, plan, put_resource, upload, verify
     from xnat_ingest.core.errors import Exit, IngestError, Refused, ServerSaid, Unreachable, UsageError
     from xnat_ingest.core.model import Event, Outcome, Plan, Problem, Result, Session, SetAside, Verdict

@@ -1,4 +1,29 @@
-from xnat_ingest.cli import script
+"""The program's first lines: signals have a meaning before the rest of it is loaded."""
+
+from __future__ import annotations
+
+import os
+
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(130)
+
+
+def _end(signum: int, _frame: object) -> None:
+    os._exit(130 if signum == signal.SIGINT else 143)
+
+
+def start() -> None:
+    """The console script. Ctrl-C in the first moments is no traceback."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signum = getattr(signal, name, None)
+        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(signum, _end)
+    from xnat_ingest.cli import script
+
+    script()
+
 
 if __name__ == "__main__":
-    script()
+    start()

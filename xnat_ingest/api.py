@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Emit, Event, Result
+from xnat_ingest.core.model import Emit, Event, Problem, Result
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.core.text import nearest
 from xnat_ingest.delivery.run import Run
@@ -24,6 +25,25 @@ if TYPE_CHECKING:
     from xnat_ingest.commands.resources import Sent
 
 Option = str | int | float | bool | Path | Sequence[str | Mapping[str, Any]]
+
+
+def _run(
+    command: str, root: str | Path, settings: Settings, on_event: Emit, stop: Stop | None, login: Credentials | None
+) -> Result:
+    """The run. An error of the caller's own on_event is told by the result, and costs no verdict."""
+    failures: list[Exception] = []
+
+    def tell(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it says nothing about what is on the server
+            failures.append(error)
+
+    result = Run(command, str(root), settings, tell, stop or Stop()).execute(login)
+    if not failures:
+        return result
+    text = f"on_event raised {type(failures[0]).__name__} ({len(failures)} times in all); the run went on"
+    return replace(result, problems=(*result.problems, Problem("event-handler", text)))
 
 
 def _silent(_event: Event) -> None:
@@ -48,7 +68,7 @@ def plan(
     """
     settings, login = _settled("plan", project, server, user, password, options)
     online = login if settings.online else None
-    return Run("plan", str(root), settings, on_event, stop or Stop()).execute(online)
+    return _run("plan", root, settings, on_event, stop, online)
 
 
 def upload(
@@ -68,7 +88,7 @@ def upload(
     """
     settings, login = _settled("upload", project, server, user, password, options)
     command = "plan" if settings.dry_run else "upload"
-    return Run(command, str(root), settings, on_event, stop or Stop()).execute(login)
+    return _run(command, root, settings, on_event, stop, login)
 
 
 def verify(
@@ -84,7 +104,7 @@ def verify(
 ) -> Result:
     """Compares ROOT with what the server holds; sends nothing. Parameters as of plan. Raises UsageError."""
     settings, login = _settled("verify", project, server, user, password, options)
-    return Run("verify", str(root), settings, on_event, stop or Stop()).execute(login)
+    return _run("verify", root, settings, on_event, stop, login)
 
 
 def put_resource(

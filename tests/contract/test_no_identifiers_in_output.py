@@ -81,7 +81,7 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
     original = IngestError.__init__
 
-    def note(self: IngestError, *args: object) -> None:
+    def note(self: IngestError, *args: str) -> None:
         original(self, *args)
         texts.append(str(self))
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
+from types import FrameType
 from typing import NoReturn
 
 from xnat_ingest.cli import container, nifti, prearchive, reports, resource, upload
 from xnat_ingest.cli.bug_report import bug_report
+from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
-from xnat_ingest.cli.signals import unheard
+from xnat_ingest.cli.signals import ending_signals, unheard
 from xnat_ingest.core.errors import Exit, IngestError
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
@@ -22,20 +24,19 @@ __all__ = ["COMMANDS", "main", "make_parser", "script"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. argv: without the program's name. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # A stream that the caller closed is None: what goes there is meant for nobody.
-    sys.stdout = sys.stdout or io.StringIO()
-    sys.stderr = sys.stderr or io.StringIO()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a label must not end a run where ASCII is spoken
+    guard()
     try:
-        return _run(_modernised(words), os.environ)
+        code = _run(_modernised(words), os.environ)
+        sys.stdout.flush()
+        return code
+    except SystemExit as ended:  # --help and --version
+        return max(_flushed(), ended.code if isinstance(ended.code, int) else 0)
     except IngestError as error:
         print(f"xnat-ingest: {error}", file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError as error:
+    except OutputGone as error:
         return unheard(error)
     except Exception as error:
         print(bug_report(error, words), file=sys.stderr)
@@ -45,14 +46,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def script() -> NoReturn:
     """The console script. A thread that still waits for a server after a signal must not keep the process."""
     # Until a run has its own handler: as the first process of a container, one without any ignores SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(Exit.TERMINATED)))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(int(Exit.INTERRUPTED)))
+    for signum in ending_signals():
+        signal.signal(signum, partial(_leave, Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED))
     code = main()
-    sys.stdout.flush()
     sys.stderr.flush()
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)
+
+
+def _leave(code: Exit, _signum: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(int(code))
+
+
+def _flushed() -> int:
+    """0 when what was printed is out."""
+    try:
+        sys.stdout.flush()
+    except OutputGone as error:
+        return unheard(error)
+    return 0
 
 
 def _modernised(words: list[str]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.signals import catch_signals, unheard
 from xnat_ingest.commands.container.form import FIELDS
 from xnat_ingest.core.errors import Exit, IngestError
+from xnat_ingest.core.text import printable
 from xnat_ingest.settings.options import add_options
 
 
@@ -71,21 +74,24 @@ def _refuse_faults(found: dict[str, Any]) -> None:
     from xnat_ingest.commands.container.lint.check import check
 
     if faults := check(found):
-        raise IngestError("\n  ".join((f"the command document has {len(faults)} faults:", *faults)))
+        for fault in faults:
+            print(f"  {fault}", file=sys.stderr)
+        raise IngestError(f"the command document has {len(faults)} faults, which stand above")
 
 
 def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str, str]) -> None:
     from xnat_ingest.commands.container.register import register
-    from xnat_ingest.settings.layers import credentials, resolve
+    from xnat_ingest.settings.layers import credentials, resolve, unverified_server
     from xnat_ingest.xnat.client import Rest
 
     settings = resolve("register", given, environ)
     login = credentials(settings, environ)
+    warn(unverified_server(settings, login.server))
     rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
     with closing(rest):
         rest.login()
         for line in register(rest, found, site=given["enable_site"], projects=tuple(given["enable_project"])):
-            print(line)
+            print(printable(line))
 
 
 def _run(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]) -> int:

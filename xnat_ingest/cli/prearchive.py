@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from xnat_ingest.cli.output import warn
 from xnat_ingest.core.errors import Exit, UsageError
 from xnat_ingest.settings.options import add_options, seconds
 
@@ -62,13 +63,14 @@ def add_words(command: argparse.ArgumentParser) -> None:
 
 def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest.commands.prearchive.actions import Desk
-    from xnat_ingest.settings.layers import credentials, resolve
+    from xnat_ingest.settings.layers import credentials, resolve, unverified_server
     from xnat_ingest.xnat.client import Rest
     from xnat_ingest.xnat.retry_policy import Patience
 
     settings = resolve("prearchive", given, environ)
     selection = _selection(given, settings.project)
     login = credentials(settings, environ)
+    warn(unverified_server(settings, login.server))
     patience = Patience(settings.retry_budget)
     rest = Rest(
         login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience

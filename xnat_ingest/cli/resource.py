@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.signals import catch_signals
 from xnat_ingest.core.errors import Exit, IngestError, UsageError
 from xnat_ingest.core.text import printable
@@ -68,7 +69,7 @@ def _add_put_words(action: argparse.ArgumentParser) -> None:
 def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest.commands.resources.target import Place, check_label
     from xnat_ingest.core.stop import GRACE, Stop, patiently, pause_until
-    from xnat_ingest.settings.layers import credentials, resolve
+    from xnat_ingest.settings.layers import credentials, resolve, unverified_server
     from xnat_ingest.xnat.client import Rest
     from xnat_ingest.xnat.retry_policy import Patience
 
@@ -80,6 +81,7 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         check_label(given["label"], new=action == "put")
     found = _gathered(given, place) if action == "put" else None
     login = credentials(settings, environ)
+    warn(unverified_server(settings, login.server))
     stop = Stop()
     patience = Patience(settings.retry_budget, pause_until(stop.check))
     rest = Rest(

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from xnat_ingest.core.errors import Exit, IngestError
+from xnat_ingest.core.errors import Exit, IngestError, Stopped
 
 if TYPE_CHECKING:
     from xnat_ingest.core.model import Result
@@ -28,16 +29,25 @@ def catch_signals(stop: Stop) -> None:
 
     def handle(signum: int, _frame: FrameType | None) -> None:
         if stop.signum:
-            os._exit(128 + signum)
+            os._exit(int(Stopped(signum).exit_code))
         stop.signum = signum
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in ending_signals():
         signal.signal(signum, handle)
+
+
+def ending_signals() -> list[int]:
+    """Those that end a run in order; a terminal that is closed means what SIGTERM means, unless nohup was said."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [signum for signum in known if signal.getsignal(signum) is not signal.SIG_IGN]
 
 
 def unheard(error: OSError) -> int:
     """When whoever read our output has gone, or its disk is full: nothing more is said there."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        sys.stdout.flush()
     print(f"xnat-ingest: the result could not be printed: {error.strerror}", file=sys.stderr)
     return int(Exit.FAILED)
 

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.signals import catch_signals, finish
 from xnat_ingest.core.errors import Exit
+from xnat_ingest.core.text import printable
 
 if TYPE_CHECKING:
     from xnat_ingest.settings.options import Settings
@@ -82,7 +84,7 @@ def tree(
 
 
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:
-    from xnat_ingest.settings.layers import credentials, has_server
+    from xnat_ingest.settings.layers import credentials, has_server, unverified_server
     from xnat_ingest.xnat.client import Rest
     from xnat_ingest.xnat.projects import describe
 
@@ -90,11 +92,12 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
         print(_echo(settings, ""))
         return int(Exit.OK)
     login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
+    warn(unverified_server(settings, login.server))
     rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
     with closing(rest):
         rest.login()
         for line in describe(rest, settings.project):
-            print(line)
+            print(printable(line))  # names and versions are the server's
     if settings.transport == "cstore":
         print(_echo(settings, login.server))
     return int(Exit.OK)

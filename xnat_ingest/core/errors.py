@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import PurePath
 
+from xnat_ingest.core.secrets import sayable
+
 
 class Exit(IntEnum):
     """Exit codes; a contract with scripts (docs/design.md, section 3.3)."""
@@ -46,7 +48,7 @@ EXIT_MEANING: dict[Exit, str] = {
     Exit.REFUSED: "refused: credentials, or no right on the project; no session was delivered",
     Exit.BUG: "a bug in this program",
     Exit.INTERRUPTED: "interrupted (Ctrl-C); the report is still written",
-    Exit.TERMINATED: "terminated (SIGTERM); the report is still written",
+    Exit.TERMINATED: "terminated (SIGTERM, or a closed terminal); the report is still written",
 }
 
 # Which code wins when several apply, strongest first.
@@ -68,6 +70,10 @@ class IngestError(Exception):
     """Base of every error a user may see; the text is one sentence that says what to do."""
 
     exit_code: Exit = Exit.FAILED
+
+    def __init__(self, message: str = "") -> None:
+        """message: may hold what a server or a file says; neither its controls nor a secret in it are kept."""
+        super().__init__(sayable(message))
 
 
 class UsageError(IngestError):

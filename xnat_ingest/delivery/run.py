@@ -33,7 +33,7 @@ from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
 from xnat_ingest.delivery.setup import blind_transport, check_receiver, make_site
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.planning.planner import Planning, keep, plan_fields, planning
-from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.settings.layers import Credentials, unverified_server
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat.client import Rest
 from xnat_ingest.xnat.projects import Project, SiteRules, ask, ask_site, facts
@@ -63,6 +63,7 @@ class Run:
         self._bytes = 0  # sent otherwise than by rest
         self._counting = threading.Lock()
         self.rest: Rest | None = None
+        self._unverified = ""
         self.patience = Patience(settings.retry_budget)
         self.plan = Plan(settings.project, (), (), (), 0)
 
@@ -95,6 +96,9 @@ class Run:
     def _connect(self, credentials: Credentials) -> Rest:
         settings = self.settings
         self.patience = self._patient()
+        self._unverified = unverified_server(settings, credentials.server)
+        if self._unverified:
+            self.emit(Event("warning", {"text": self._unverified}))
         self.rest = Rest(
             credentials,
             ca_bundle=settings.ca_bundle,
@@ -303,6 +307,8 @@ class Run:
         found = [problem for outcome in outcomes for problem in outcome.verdict.problems]
         if error:
             found.append(Problem("run-failed", _said(error)))
+        if self._unverified:
+            found.append(Problem("insecure", self._unverified))
         return Result(
             self.command,
             plan,

@@ -13,6 +13,7 @@ from xnat_ingest.core.about import __version__
 from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.core.errors import IngestError
 from xnat_ingest.core.model import Instance, Outcome, Problem, Result
+from xnat_ingest.core.secrets import harmless, redact
 from xnat_ingest.core.text import printable
 
 
@@ -28,7 +29,7 @@ def write(path: str, result: Result, *, mode: int = 0o600) -> None:
 
 def document(result: Result) -> dict[str, Any]:
     """The report as JSON values (docs/design.md, section 3.4)."""
-    return {
+    found = {
         "schema": 1,
         "tool": {"name": "xnat-ingest-container", "version": __version__},
         "command": result.command,
@@ -42,7 +43,7 @@ def document(result: Result) -> dict[str, Any]:
         "totals": dict(result.totals),
         "sessions": [_session(outcome, result.command) for outcome in result.outcomes],
         "set_aside": [
-            {"path": printable(aside.path), "reason": printable(aside.reason), "detail": aside.detail}
+            {"path": printable(aside.path), "reason": printable(aside.reason), "detail": redact(aside.detail)}
             for aside in result.plan.set_aside
         ],
         "problems": [_problem(problem) for problem in result.problems],
@@ -50,6 +51,7 @@ def document(result: Result) -> dict[str, Any]:
         **({"proof": _proof(result)} if result.proof else {}),
         **({"launch": dict(result.launch)} if result.launch else {}),
     }
+    return {key: harmless(value) for key, value in found.items()}
 
 
 def _proof(result: Result) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def _unproven(outcome: Outcome) -> list[dict[str, str]]:
     verdict = outcome.verdict
     states = {"missing": verdict.missing, "failed": verdict.failed, "unverified": verdict.unverified}
     return [
-        {"sop_uid": i.sop_uid, "path": printable(i.path), "state": state, "why": reasons[i.sop_uid]}
+        {"sop_uid": i.sop_uid, "path": printable(i.path), "state": state, "why": redact(reasons[i.sop_uid])}
         for i in outcome.session.instances
         for state, reasons in states.items()
         if i.sop_uid in reasons
@@ -122,4 +124,4 @@ def _unproven(outcome: Outcome) -> list[dict[str, str]]:
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return {"kind": problem.kind, "detail": problem.detail, "sessions": list(problem.sessions)}
+    return {"kind": problem.kind, "detail": redact(problem.detail), "sessions": list(problem.sessions)}

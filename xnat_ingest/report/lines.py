@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import Outcome, ReadBack, Result
+from xnat_ingest.core.secrets import sayable
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.progress import amount
 from xnat_ingest.report.table import aside_lines, plan_lines
@@ -40,7 +41,7 @@ def result_lines(
         lines.append(note)
     if result.exit_code:
         lines.append(_ending(result, report))
-    return [*lines, last_line(result)]
+    return [*map(sayable, lines), last_line(result)]
 
 
 def _plan_asides(result: Result, width: int) -> Iterator[str]:

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from xnat_ingest.core.text import printable
+
 REDRAW = 0.1  # seconds between two drawings
 HEARTBEAT = 30.0  # seconds between two plain lines
 # Sessions in flight that are drawn; the others are counted.
@@ -124,7 +126,7 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         self._erase()
-        print(line, file=self._stream, flush=True)
+        print(printable(line), file=self._stream, flush=True)  # titles hold what the server calls a project
 
     def close(self) -> None:
         self._erase()
@@ -153,7 +155,7 @@ class ProgressDisplay:
         lines += [transfer.text(title) for title, transfer in list(self._transfers.items())[:room]]
         if len(self._transfers) > room:
             lines.append(f"  ... and {len(self._transfers) - room} more sessions")
-        lines = [line[: size.columns - 1] for line in lines if line]
+        lines = [printable(line)[: size.columns - 1] for line in lines if line]
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
         self._drawn = len(lines)
@@ -161,5 +163,7 @@ class ProgressDisplay:
 
     def _erase(self) -> None:
         if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")
+            # Past the guard that writes escapes out: this one is ours.
+            control = getattr(self._stream, "control", self._stream.write)
+            control(f"\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0

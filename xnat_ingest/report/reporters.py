@@ -14,6 +14,7 @@ from typing import Any, Protocol, TextIO
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import Event, Result
+from xnat_ingest.core.secrets import harmless, redact, sayable
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
@@ -47,9 +48,16 @@ class Log:
         return self._stream.isatty()
 
     def write(self, text: str) -> int:
+        return self._put(self._stream.write, text)
+
+    def control(self, text: str) -> int:
+        """What the program itself says to a terminal."""
+        return self._put(getattr(self._stream, "control", self._stream.write), text)
+
+    def _put(self, write: Callable[[str], object], text: str) -> int:
         if not self._gone:
             try:
-                self._stream.write(text)
+                write(text)
                 self._stream.flush()
             except (OSError, ValueError):
                 self._gone = True
@@ -87,8 +95,10 @@ class JsonReporter:
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": _LEVELS.get(event.name, "info"),
             "event": event.name,
-            **event.fields,
+            **harmless(event.fields),
         }
+        if "text" in line:
+            line["text"] = redact(str(line["text"]))
         with self._lock:
             print(json.dumps(line), file=self._log, flush=True)
 
@@ -118,7 +128,8 @@ class TextReporter:
     def emit(self, event: Event) -> None:
         with self._lock:
             if event.name in ("warning", "error"):
-                self._board.say(f"{event.name:<8}{event.fields['text']}")
+                for line in str(event.fields["text"]).splitlines() or [""]:  # a bug's trace has several
+                    self._board.say(f"{event.name:<8}{sayable(line)}")
             elif self._brief:
                 self._mention(event.name, event.fields)
             elif self._verbosity >= 0:

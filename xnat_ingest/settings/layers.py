@@ -163,6 +163,17 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     return Credentials(server, user, password, source)
 
 
+def unverified_server(settings: Settings, server: str) -> str:
+    """A sentence when the server's certificate is not looked at, "" when it is."""
+    if not (settings.insecure and server.startswith("https:")):
+        return ""
+    where = settings.sources.get("insecure", "")
+    return (
+        f"the certificate of {server} is not verified (--insecure{f', from the {where}' if where else ''}): whoever is "
+        "on the way can read the password and the images; --ca-bundle FILE names the certificate to trust"
+    )
+
+
 def has_server(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Whether anything names an XNAT server: a DICOM receiver does without."""
     return bool(_first(settings.server, environ, _HOSTS))

@@ -9,11 +9,13 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
 
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable
+from xnat_ingest.core.secrets import HIDDEN, redact, remember, remember_login
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat import login, tables
 from xnat_ingest.xnat.cookies import Cookies
@@ -31,6 +33,10 @@ T = TypeVar("T")
 # What an open site answers to a lost session, where a user with rights would be answered otherwise.
 _NOT_FOR_GUESTS = (403, 404)
 _GUEST = "guest"
+# Cookies of a balancer with values so long open something, or might.
+_LONG = 16
+# Alias tokens have names as no user has.
+_ALIAS = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
 
 def _whole(row: tables.Row) -> Any:
@@ -60,6 +66,7 @@ class Rest:
         self.logins = 0
         self._has_guests: bool | None = None
         self._refusal: Refused | None = None
+        remember_login(credentials.user, credentials.password)
         self._wire = Wire(credentials.server, ca_bundle, insecure=insecure, timeout=timeout, connections=connections)
         self.traffic = self._wire.traffic
 
@@ -261,6 +268,7 @@ class Rest:
         if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
             raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
         cookies.session = cookies.session or reply.text.strip()
+        remember(*(value for value in cookies.secrets() if len(value) >= _LONG))
         self._cookies = cookies
         self.logins += 1
         return reply
@@ -270,7 +278,12 @@ class Rest:
         if cookie := cookies.header():
             headers["Cookie"] = cookie
         # Only an answer to a login begins a session of ours.
-        return self._wire.exchange(call, headers, lambda lines: cookies.take(lines, with_session=bool(extra)))
+        reply = self._wire.exchange(call, headers, lambda lines: cookies.take(lines, with_session=bool(extra)))
+        if reply.status == 200 and not reply.is_page:
+            return reply
+        # An error page may echo what was sent. An alias is half of a login, and a name that we show all the same.
+        said = redact(reply.text)
+        return replace(reply, text=said.replace(self.user, HIDDEN) if _ALIAS.fullmatch(self.user) else said)
 
     def _ousted(self, said: str) -> Refused:
         return login.ousted(self.server, self.user, said)

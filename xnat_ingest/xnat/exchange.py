@@ -15,6 +15,7 @@ import urllib3
 from urllib3 import exceptions as http
 
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
+from xnat_ingest.core.secrets import remember_login
 from xnat_ingest.xnat import failures
 from xnat_ingest.xnat.connections import make_pool, shut, watched_by
 from xnat_ingest.xnat.proxies import proxy_for
@@ -77,6 +78,8 @@ class Wire:
         self.server = server
         self.traffic = Traffic()
         self.proxy = proxy_for(server)
+        if self.proxy:
+            remember_login(self.proxy.user, self.proxy.password)
         self._timeout = timeout
         self._counting = threading.Lock()
         self._watchdog = Watchdog(shut)

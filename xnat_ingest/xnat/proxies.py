@@ -21,6 +21,7 @@ class Proxy:
     url: str
     name: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    user: str = ""
     password: str = field(default="", repr=False)
 
     @property
@@ -61,7 +62,7 @@ def _proxy(text: str, name: str) -> Proxy:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     login = b64encode(f"{user}:{password}".encode()).decode()
     headers = {"proxy-authorization": f"Basic {login}"} if user else {}
-    return Proxy(f"{parts.scheme}://{netloc}", name, headers, password)
+    return Proxy(f"{parts.scheme}://{netloc}", name, headers, user, password)
 
 
 def _is_exception(host: str, netloc: str) -> bool:

@@ -1,0 +1,95 @@
+"""Secrets in every form, and every character that must not reach a terminal."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+
+import pytest
+
+from xnat_ingest.cli.output import Output
+from xnat_ingest.core import secrets
+from xnat_ingest.core.errors import IngestError, ServerSaid
+from xnat_ingest.core.secrets import harmless, redact, remember, sayable
+from xnat_ingest.core.text import printable
+
+# Controls, formats (bidi, zero widths), line and paragraph separators, surrogates, private use.
+FORBIDDEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_known", {})
+
+
+def test_there_are_all_kinds() -> None:
+    for character in "\0\x1b\x07\x7f\x80\x9b\x9f\u200b\u200f\u202a\u202e\u2066\u2069\ufeff\u2028\ud800\U000e0001":
+        assert character in FORBIDDEN
+
+
+def test_no_forbidden_character_is_shown() -> None:
+    for character in FORBIDDEN:
+        for shown in (printable(f"a{character}b"), sayable(f"a{character}b"), str(IngestError(f"a{character}b"))):
+            assert shown.isprintable(), repr(character)
+            assert shown != "ab"
+
+
+def test_a_stream_lets_lines_and_tabs_through_alone() -> None:
+    stream = io.StringIO()
+    Output(stream, quiet=False).write("a\tb\n" + "".join(FORBIDDEN))
+    said = stream.getvalue()
+    assert said.startswith("a\tb\n")
+    assert {c for c in said if not c.isprintable()} == {"\n", "\t"}
+
+
+def test_json_values_at_any_depth() -> None:
+    assert harmless({"a\x1b": ["\x1b", {"b": ("\u202e", 1, None, True)}]}) == {
+        "a\\x1b": ["\\x1b", {"b": ["\\u202e", 1, None, True]}]
+    }
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "pa ss/w:ö%&",
+        "pa%20ss%2Fw%3A%C3%B6%25%26",
+        "pa%20ss%2fw%3a%c3%b6%25%26",
+        "pa%20ss/w%3A%C3%B6%25%26",
+        "pa+ss%2Fw%3A%C3%B6%25%26",
+        "cGEgc3MvdzrDtiUm",
+        "pa ss/w:ö%&amp;",
+        "pa ss/w:\\u00f6%&",
+        "70612073732f773ac3b62526",
+    ],
+)
+def test_every_form_of_a_secret_is_hidden(form: str) -> None:
+    remember("pa ss/w:ö%&")
+    assert redact(f"before {form} after") == "before *** after"
+    assert form not in str(ServerSaid("POST /x", 500, f"I got {form}"))
+
+
+def test_a_login_is_hidden_as_its_header() -> None:
+    secrets.remember_login("up", "secret")
+    assert redact("Authorization: Basic dXA6c2VjcmV0") == "Authorization: Basic ***"
+
+
+def test_a_session_that_nobody_remembered() -> None:
+    assert redact("Cookie: JSESSIONID=0123ABC.node1; x=1") == "Cookie: JSESSIONID=***; x=1"
+
+
+def test_short_words_are_no_secrets() -> None:
+    remember("abc", "")
+    assert redact("abcdef") == "abcdef"
+
+
+def test_a_secret_inside_of_another_one() -> None:
+    remember("word")
+    remember("password-long")
+    assert redact("password-long") == "***"
+
+
+def test_sessions_of_long_ago_are_forgotten() -> None:
+    for number in range(2000):
+        remember(f"session-{number:08d}")
+    assert len(secrets._known) <= 500
+    assert redact("session-00001999") == "***"

@@ -1,0 +1,88 @@
+"""What must never be shown, in every form in which a server may echo it, and how foreign text is shown."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import threading
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from xnat_ingest.core.text import printable
+
+HIDDEN = "***"
+# A word so short stands in too many texts by chance.
+_SHORTEST = 4
+_MOST = 500
+_SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+")
+
+_known: dict[str, None] = {}
+_lock = threading.Lock()
+
+
+def remember(*secrets: str) -> None:
+    """From now on none of them is shown. The oldest are forgotten when there are too many: sessions come and go."""
+    with _lock:
+        for secret in secrets:
+            for form in _forms(secret):
+                _known.pop(form, None)
+                _known[form] = None
+        for form in list(_known)[:-_MOST]:
+            del _known[form]
+
+
+def remember_login(user: str, password: str) -> None:
+    """The password, and the value of the header that carries it."""
+    remember(password, b64encode(f"{user}:{password}".encode()).decode())
+
+
+def redact(text: str) -> str:
+    """The text without secrets."""
+    with _lock:
+        known = sorted(_known, key=len, reverse=True)
+    for form in known:
+        if form in text:
+            text = text.replace(form, HIDDEN)
+    return _SESSION.sub(rf"\g<1>{HIDDEN}", text)
+
+
+def sayable(text: str) -> str:
+    """A sentence that may hold what somebody else wrote, as it may be shown: one line, no control, no secret."""
+    return printable(redact(text))
+
+
+def harmless(value: Any) -> Any:
+    """JSON values whose texts, at whatever depth, hold nothing that a terminal acts on."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {harmless(key): harmless(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [harmless(inner) for inner in value]
+    return value
+
+
+def _forms(secret: str) -> list[str]:
+    if len(secret) < _SHORTEST:
+        return []
+    quoted = quote(secret, safe="", errors="replace")
+    lower = re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
+    raw = secret.encode("utf-8", "replace")
+    forms = [
+        secret,
+        secret.strip(),
+        quoted,
+        lower,
+        quote(secret, errors="replace"),
+        quote_plus(secret, errors="replace"),
+        html.escape(secret),
+        json.dumps(secret)[1:-1],
+        printable(secret),
+        b64encode(raw).decode(),
+        b64encode(raw).decode().rstrip("="),
+        raw.hex(),
+    ]
+    return [form for form in forms if len(form) >= _SHORTEST]
