@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ import pytest
 import xnat_ingest
 from tests.conftest import LOGIN_NAMES, PASSWORD, hold_laws, stored
 from tests.dicom_trees import Series, make_session
-from tests.standin import StandIn
+from tests.standin import Fault, StandIn
 from xnat_ingest import IngestError, UsageError, as_report, plan, put_resource, upload, verify
 from xnat_ingest.core.errors import Refused
+from xnat_ingest.core.model import Event
 from xnat_ingest.core.stop import Stop
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text("utf-8")
@@ -105,6 +109,35 @@ def test_stop(root: Path, site: StandIn) -> None:
     assert result.exit_code == 143
 
 
+def test_an_error_in_on_event_costs_no_verdict(root: Path, site: StandIn) -> None:
+    """It is the caller's own, and told; what is on the server is there all the same."""
+
+    def tell(_event: Event) -> None:
+        raise RuntimeError("a bug of the caller's")
+
+    result = upload(root, "DEMO", on_event=tell)
+    assert (result.exit_code, result.totals["verified"]) == (0, 5)
+    (problem,) = result.problems
+    assert problem.kind == "event-handler"
+    assert "RuntimeError" in problem.detail
+
+
+def test_after_a_stop_the_process_ends_although_a_request_hangs(root: Path, site: StandIn) -> None:
+    """In a process of its own: a thread that waits for the server would keep it for --timeout seconds."""
+    site.faults.add(Fault("delay", "POST .*services/import", seconds=50, times=None))
+    code = (
+        "import signal, sys, threading, time, xnat_ingest\n"
+        "from xnat_ingest.core.stop import Stop\n"
+        "stop = Stop()\n"
+        "threading.Timer(1.5, lambda: setattr(stop, 'signum', signal.SIGTERM)).start()\n"
+        "print(xnat_ingest.upload(sys.argv[1], 'DEMO', stop=stop, timeout=50).exit_code)\n"
+    )
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "143", done.stderr
+    assert time.monotonic() - begun < 25
+
+
 def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
     assert upload(root, "DEMO").exit_code == 0
     (tmp_path / "a.txt").write_text("one")
@@ -129,9 +162,6 @@ def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
 
 
 def test_the_package_loads_nothing_until_it_is_asked() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import xnat_ingest, sys; print('urllib3' in sys.modules); xnat_ingest.upload; print('urllib3' in sys.modules)"
     )

@@ -160,6 +160,8 @@ def test_rejections(result: int, source: int, reason: int, kind: type[IngestErro
         (b"\x02\0\0\0\0\x04\0\0\0\0", "no C-ECHO"),
         (b"\x02\0\0\0\0\x4c" + bytes(68) + b"\x50\0\0\x04\x51\0\0\x01", "cannot be read"),
         (b"\x02\0\0\0\0\x50\0\0", "closes the connection"),
+        (b"\x03\0\0\0\0\0", "rejects the association in a way that cannot be read"),
+        (b"\x03\0\0\0\0\x02\0\1", "rejects the association in a way that cannot be read"),
     ],
 )
 def test_what_is_no_dicom_receiver(reply: bytes, text: str) -> None:

@@ -16,6 +16,8 @@ from tests.conftest import Ingest
 from tests.dicom_trees import Series, make_session
 from tests.scripted import Asked, Scripted, http
 from tests.standin import StandIn
+from tests.standin.body import Request
+from tests.standin.tables import Reply
 from xnat_ingest.core.errors import IngestError, Refused
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import Rest
@@ -188,6 +190,31 @@ def test_the_keep_alive_mends_a_lost_login(monkeypatch: pytest.MonkeyPatch) -> N
                     break
                 server.pause(0.05)
         assert site.logins == 2
+
+
+def test_an_import_as_a_guest_is_sent_again(ingest: Ingest, site: StandIn, tree: Path) -> None:
+    """Its files went to no project; the run ends well, and says where the copy lies."""
+    site.settings.require_login = False
+    lose_before_the_part(site)
+    ended = ingest("upload", tree, "-w", "1")
+    assert (ended.code, ended.totals["verified"]) == (0, 8), ended.err + ended.out
+    assert "as a guest's" in ended.out
+    assert "/prearchive/projects/Unassigned/" in ended.out
+    assert site.sessions_created >= 2
+
+
+def lose_before_the_part(site: StandIn) -> None:
+    """The server forgets every session right before the first import."""
+    arrived = site.faults.arrived
+    left = [1]
+
+    def losing(request: Request) -> Reply | None:
+        if request.path.endswith("services/import") and left:
+            left.pop()
+            site.expire_sessions()
+        return arrived(request)
+
+    site.faults.arrived = losing  # type: ignore[method-assign]
 
 
 # -- balancers

@@ -70,6 +70,10 @@ def tls_of(receiver: Receiver) -> ssl.SSLContext | None:
     return context
 
 
+# What pynetdicom's decoders raise for bytes that are no PDU of the kind.
+_UNDECODABLE = (ValueError, TypeError, LookupError, AssertionError, AttributeError, struct.error)
+
+
 class Association:
     """An association with contexts for some kinds of objects. Making one opens it; raises IngestError.
 
@@ -174,7 +178,7 @@ class Association:
         try:
             reply.decode(body)
             accepted = reply.to_primitive()
-        except (ValueError, TypeError, LookupError, AssertionError, struct.error) as error:
+        except _UNDECODABLE as error:
             raise IngestError(f"{self._receiver.title} accepts an association in a way that cannot be read") from error
         limit = accepted.maximum_length_received or LARGEST
         self._room = max(min(limit, LARGEST) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
@@ -189,8 +193,11 @@ class Association:
 
     def _rejected(self, body: bytes) -> IngestError:
         reply = A_ASSOCIATE_RJ()
-        reply.decode(body)
         to = self._receiver
+        try:
+            reply.decode(body)
+        except _UNDECODABLE as error:
+            raise IngestError(f"{to.title} rejects the association in a way that cannot be read") from error
         try:
             why = reply.reason_str
         except ValueError:
