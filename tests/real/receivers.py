@@ -28,6 +28,7 @@ from tests.real.clients import NotInstalledError
 PACKAGES = {
     "Orthanc": "orthanc",
     "storescp": "dcmtk",
+    "dcmdump": "dcmtk",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "npm": "npm",
