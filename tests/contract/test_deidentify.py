@@ -380,3 +380,61 @@ def test_ct_and_plain_trees_are_sent_whole(ingest: Ingest, site: StandIn, tmp_pa
     assert ingest("upload", tmp_path / "tree", *UP, "--deid-key-file", str(key)).code == 0
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 1
     assert on_disk(site)[0].PixelData == read(CT).PixelData
+
+
+def named_tree(root: Path, sheet: Path) -> Path:
+    """Folders and files are called after the patient, and a sheet gives the labels."""
+    for name in ("pre", "post"):
+        folder = root / PERSON.family / f"{PERSON.given} {name}" / f"{PERSON.patient_id} MR_1"
+        for number in (1, 2):
+            dataset = patient(PERSON, number=number)
+            dataset.StudyInstanceUID, dataset.SOPInstanceUID = uid(name), uid(name, number)
+            save(dataset, folder / f"{PERSON.given}_{number}")  # type: ignore[arg-type]
+        (folder / f"{PERSON.family}.txt").write_text("no image")
+        broken = save(patient(PERSON, number=9), folder / f"{PERSON.family}_broken")  # type: ignore[arg-type]
+        broken.write_bytes(broken.read_bytes()[:-900])
+    rows = (f"{PERSON.family}/{PERSON.given} {name},S01,S01_{name}" for name in ("pre", "post"))
+    sheet.write_text("folder,subject,session\n" + "\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("fault", ["none", "conflict", "gone"])
+def test_names_of_folders_are_redacted(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, fault: str) -> None:
+    root = named_tree(tmp_path / "tree", sheet := tmp_path / "labels.csv")
+    if fault == "conflict":  # one study in two folders: a sentence names both
+        for path in root.rglob(f"{PERSON.given}_*"):
+            dataset = pydicom.dcmread(path)
+            dataset.StudyInstanceUID = uid("one")
+            dataset.save_as(path)
+    flags = ("--deid-key-file", str(key), "--labels", str(sheet), "--redact-paths", "-vv")
+    ended = ingest("upload", root, *UP, *flags)
+    assert ended.code == 3
+    assert ended.totals["verified"] == (0 if fault == "conflict" else 4)
+    data = all_bytes(site, ended)
+    says_nothing(data.replace(str(sheet).encode(), b""))
+    assert all(aside["path"].startswith("n-") for aside in ended.report["set_aside"])
+    assert {session["label"] for session in ended.report["sessions"]} == {"S01_pre", "S01_post"}
+    again = ingest("upload", root, *UP, *flags)
+    assert again.totals["already_there"] == ended.totals["verified"]
+
+
+@pytest.mark.parametrize("name", ["json", "labels-template"])
+def test_files_for_review_need_the_real_names(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    root = named_tree(tmp_path / "tree", tmp_path / "labels.csv")
+    assert main(["plan", str(root), "-P", "DEMO", "--redact-paths", f"--{name}", str(tmp_path / "out")]) == 2
+    assert "--redact-paths" in capsys.readouterr().err
+
+
+def test_redacted_paths_of_a_plan_file_and_of_an_archive(
+    ingest: Ingest, site: StandIn, tmp_path: Path, key: Path
+) -> None:
+    root = named_tree(tmp_path / "tree", sheet := tmp_path / "labels.csv")
+    to_tgz(root, tmp_path / "study.tar.gz")
+    flags, labels = (*UP, "--deid-key-file", str(key)), ("--labels", str(sheet))
+    assert ingest("plan", root, *flags, *labels, "--json", str(tmp_path / "plan.json")).code == 3
+    ended = ingest("upload", f"--plan={tmp_path / 'plan.json'}", *flags, "--redact-paths")
+    assert ended.totals["verified"] == 4
+    says_nothing(all_bytes(site, ended))
+    ended = ingest("verify", tmp_path / "study.tar.gz", *flags, *labels, "--redact-paths")
+    assert ended.totals["verified"] == 4
+    says_nothing(all_bytes(site, ended))

@@ -40,6 +40,7 @@ COMMAND_FLAGS = {
     "--session-type",
     "--quality",
     "--one-resource",
+    "--show-values",
 }
 STANDARD_FLAGS = {"--help", "--version"}
 

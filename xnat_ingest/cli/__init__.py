@@ -11,7 +11,7 @@ from functools import partial
 from types import FrameType
 from typing import NoReturn
 
-from xnat_ingest.cli import container, nifti, prearchive, reports, resource, upload
+from xnat_ingest.cli import container, identity, nifti, prearchive, reports, resource, upload
 from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
@@ -89,6 +89,8 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
         return resource.resource(given, environ)
     if command == "report":
         return reports.reports(given)
+    if command == "identity":
+        return identity.identity(given)
     if command == "nifti":
         return nifti.nifti(given, environ)
     if command == "dicomUpload":

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from xnat_ingest.cli import container, nifti, prearchive, reports, resource, upload
+from xnat_ingest.cli import container, identity, nifti, prearchive, reports, resource, upload
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import EXIT_MEANING, UsageError
 from xnat_ingest.core.text import nearest
@@ -17,6 +17,7 @@ COMMANDS = {
     "upload": "plan, send, close, verify, report",
     "verify": "compare a tree with what the server holds; sends nothing",
     "nifti": "NIfTI images and their sidecars, also in BIDS: create, send, verify, report",
+    "identity": "which identifying elements a tree holds; no server (new-key FILE makes a key for --deidentify)",
     "ping": "log in; the server's version, your right on the project, its settings that matter",
     "presets": "the named lists of rules for --exclude and --include; with a NAME, its rules as a config file",
     "command": "XNAT's container-service command: show, check, register (run is what its command line calls)",
@@ -30,6 +31,7 @@ COMMANDS = {
 # Commands whose words are not those of a tree.
 WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "command": container.add_words,
+    "identity": identity.add_words,
     "nifti": nifti.add_words,
     "presets": upload.add_presets_words,
     "prearchive": prearchive.add_words,

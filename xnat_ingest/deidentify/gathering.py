@@ -31,14 +31,19 @@ _FACTS = frozenset(
 
 @dataclass(slots=True)
 class Facts:
-    """What a header says. values: outermost elements, as encoded; sources: what may name the patient, at any depth;
-    end: where its last element ends, or its pixels begin."""
+    """What a header says.
+
+    values: outermost elements, as encoded; sources: what may name the patient, at any depth; end: where its last
+    element ends, or its pixels begin; leaves: where asked for, (start, end, tag, VR, depth) of every value that is
+    no sequence.
+    """
 
     order: str
     values: dict[int, bytes] = field(default_factory=dict)
     sources: dict[Source, None] = field(default_factory=dict)
     end: int = 0
     pixels: bool = False
+    leaves: list[tuple[int, int, int, str, int]] = field(default_factory=list)
 
     def text(self, tag: int) -> str:
         return self.values.get(tag, b"").decode("latin-1").strip(" \0")
@@ -57,15 +62,16 @@ class Facts:
         return b"name\0" + b"\0".join(name) if name[0] else b"study\0" + self.values.get(STUDY_UID, b"").strip(b" \0")
 
 
-def gather(reader: Reader, at: int, end: int) -> Facts:
+def gather(reader: Reader, at: int, end: int, *, leaves: bool = False) -> Facts:
     """Goes through all elements from one place to another. Raises NotRewritable."""
     facts = Facts(reader.encoding.order)
-    facts.end = _Look(reader, facts).elements(at, end, reader.encoding.explicit, 0)
+    facts.end = _Look(reader, facts, leaves).elements(at, end, reader.encoding.explicit, 0)
     return facts
 
 
 class _Look:
-    def __init__(self, reader: Reader, facts: Facts) -> None:
+    def __init__(self, reader: Reader, facts: Facts, leaves: bool) -> None:
+        self._leaves = facts.leaves if leaves else None
         self._head = reader.head
         self._data = reader.data
         self._fragments_end = reader.fragments_end
@@ -76,7 +82,6 @@ class _Look:
         """ends: the elements fill the place to its end; else a delimiter ends them. Returns where they ended."""
         if depth > DEEPEST:
             raise NotRewritable("has sequences nested too deeply")
-        values, sources = self._facts.values, self._facts.sources
         while at < end or not ends:
             if not depth and self._data[at : at + 4] == bytes(4) and not any(self._data[at:end]):
                 return at  # zeros behind the last element
@@ -93,15 +98,19 @@ class _Look:
                 at = self._nested(name, start, length, end, explicit and vr != "UN", depth)
                 continue
             at = start + length
-            if not length:
-                continue
-            if name == "PN":
-                sources[tag, NAME, self._data[start:at]] = None
-            elif tag in SOURCES:
-                sources[tag, SOURCES[tag], self._data[start:at]] = None
-            if not depth and tag in _FACTS:
-                values[tag] = self._data[start:at]
+            if length:
+                self._note(tag, name, start, at, depth)
         return at
+
+    def _note(self, tag: int, vr: str, start: int, end: int, depth: int) -> None:
+        if self._leaves is not None:
+            self._leaves.append((start, end, tag, vr, depth))
+        if vr == "PN":
+            self._facts.sources[tag, NAME, self._data[start:end]] = None
+        elif tag in SOURCES:
+            self._facts.sources[tag, SOURCES[tag], self._data[start:end]] = None
+        if not depth and tag in _FACTS:
+            self._facts.values[tag] = self._data[start:end]
 
     def _nested(self, vr: str, at: int, length: int, end: int, explicit: bool, depth: int) -> int:
         """What an element holds that is not only a value: items, or the fragments of an icon. Returns where it ends."""

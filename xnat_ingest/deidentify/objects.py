@@ -197,9 +197,7 @@ class _Object:
     def __init__(self, blocks: Iterator[bytes], instance: Instance, profile: Profile, key: Key | None) -> None:
         self._instance = instance
         self._stream = Forward(blocks)
-        before = _pass_meta(self._stream)
-        encoding = _encoding(self._stream, instance.sent_syntax)
-        data, facts = _header(self._stream, encoding)
+        before, encoding, data, facts = header_of(self._stream, instance)
         self.rewriting = Rewriting(data, encoding, profile, key, facts)
         self._order = encoding.order
         self._explicit = encoding.explicit
@@ -246,6 +244,14 @@ class _Object:
         with source.open(instance.path) as stream:
             start = self._pixels_at + len(head.raw)
             return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start
+
+
+def header_of(stream: Forward, instance: Instance) -> tuple[int, Encoding, bytes, Facts]:
+    """Takes the header of an object as it is sent: the bytes before its data set, how that is encoded, the elements
+    before the pixels, what they say. Raises NotRewritable, NotWalkable."""
+    before = _pass_meta(stream)
+    encoding = _encoding(stream, instance.sent_syntax)
+    return before, encoding, *_header(stream, encoding)
 
 
 def _pass_meta(stream: Forward) -> int:

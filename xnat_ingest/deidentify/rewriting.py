@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -284,7 +286,7 @@ class Rewriting:
                 return Residue(name_of(tag), token.keyword)
         places = None
         for token, begin, end in self.tokens.in_bytes(data):
-            places = places or Places(data, self._encoding)
+            places = places or Places(data, gather(Reader(data, self._encoding), 0, len(data), leaves=True).leaves)
             found = places.of(begin, end)
             if found and self._counts(token.kind, token.text, *found):
                 return Residue(name_of(found[0]), token.keyword)
@@ -313,32 +315,15 @@ def profile_name(profile: Profile) -> str:
 class Places:
     """Which element of a data set a byte lies in."""
 
-    def __init__(self, data: bytes, encoding: Encoding) -> None:
+    def __init__(self, data: bytes, leaves: Sequence[tuple[int, int, int, str, int]]) -> None:
+        """leaves: as gathered, in order."""
         self._data = data
-        self._encoding = encoding
-        self._found: list[tuple[int, int, int, str, bool]] = []
-        self._reader = Reader(data, encoding)
-        self._walk(0, len(data), encoding, 0)
-
-    def _walk(self, at: int, end: int, encoding: Encoding, depth: int) -> None:
-        """Rewritten sequences have lengths, so that nothing needs a delimiter; but for private ones that were kept."""
-        while at < end:
-            tag, vr, start, length = self._reader.head(at, end, encoding.explicit)
-            inner = LITTLE_IMPLICIT if vr == "UN" else encoding
-            name = vr_of(tag) or vr if vr == "UN" else vr
-            if name == "SQ":
-                at = start
-                while at < start + length:
-                    _, _, content, size = self._reader.head(at, start + length, explicit=False)
-                    self._walk(content, content + size, inner, depth + 1)
-                    at = content + size
-                continue
-            self._found.append((start, start + length, tag, name, not depth))
-            at = start + length
+        self._leaves = leaves
 
     def of(self, begin: int, end: int) -> tuple[int, str, bytes, bool] | None:
         """(tag, VR, value, whether it is of the outermost level) of the element whose value holds this stretch."""
-        for start, stop, tag, vr, outermost in self._found:
-            if start <= begin and end <= stop:
-                return tag, vr, self._data[start:stop], outermost
-        return None
+        number = bisect_right(self._leaves, begin, key=lambda leaf: leaf[0]) - 1
+        if number < 0:
+            return None
+        start, stop, tag, vr, depth = self._leaves[number]
+        return (tag, vr, self._data[start:stop], not depth) if end <= stop else None

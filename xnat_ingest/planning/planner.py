@@ -21,6 +21,7 @@ from xnat_ingest.planning.label_sheet import sheet_text
 from xnat_ingest.planning.labels import LAYOUTS, is_project_id
 from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
 from xnat_ingest.planning.prepare import labelling, rule_set
+from xnat_ingest.planning.redaction import RedactedSource, redacted
 from xnat_ingest.planning.sessions import build, sheet
 from xnat_ingest.settings.options import Settings, flag
 
@@ -84,6 +85,34 @@ def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
     return deidentifier_of(settings, root)
 
 
+def _ready(
+    plan: Plan, source: Source, deidentifier: Deidentifier | None, settings: Settings, check_stop: Callable[[], None]
+) -> Plan:
+    """The plan as it is told of and sent: with made-up names where they are asked for, and the sizes that labels make,
+    and a conflict for every session that would tell who its patient is."""
+    if isinstance(source, RedactedSource):
+        plan = redacted(plan, source)
+    if deidentifier:
+        plan = deidentifier.measure(plan, source) if settings.plan else deidentifier.settle(plan)
+    if not settings.require_deidentified:
+        return plan
+    from xnat_ingest.deidentify.gate import hold_back
+
+    return hold_back(plan, source, deidentifier.rewrite if deidentifier else None, check_stop)
+
+
+def _source(root: str, leaf: int | None, settings: Settings, check_stop: Callable[[], None]) -> Source:
+    source = open_source(root, leaf, check_stop)
+    if not settings.redact_paths:
+        return source
+    for name in ("json", "labels_template"):
+        if getattr(settings, name):
+            raise UsageError(
+                f"{flag(name)} writes the names of folders, which --redact-paths is to keep back; drop one"
+            )
+    return RedactedSource(source)
+
+
 def the_project(settings: Settings) -> str:
     """Raises UsageError when none was given, or no project can be called so."""
     if not settings.project:
@@ -122,7 +151,7 @@ class Tree:
         self._check_stop = check_stop
         self._labelling = labelling(settings)
         levels = None if self._labelling.fixed else len(self._labelling.levels)
-        self.source = open_source(root, levels, check_stop)
+        self.source = _source(root, levels, settings, check_stop)
         if "project" in self._labelling.levels:
             if settings.project:
                 emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
@@ -167,13 +196,12 @@ class Tree:
             self.source.name_of,
             self._leave,
         )
-        if self.deidentifier:
-            plan = self.deidentifier.settle(plan)
         notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)
-        return hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+        plan = hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+        return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
 
     def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
         """The same, with a word now and then on how far the scan is."""
@@ -227,9 +255,10 @@ class Reviewed:
         if strange:
             raise UsageError(f"-P {settings.project} is not the project of {strange[0]} in plan file {settings.plan}")
         levels = None if found.layout == "fixed" else len(LAYOUTS[found.layout])
-        self.source = open_source(root or found.root, levels, check_stop)
+        self.source = _source(root or found.root, levels, settings, check_stop)
         self.project = ""
         self._plan = found.plan
+        self._settings = settings
         self.deidentifier = _deidentifier(settings, root or found.root)
         if found.deidentified != (self.deidentifier.fingerprint if self.deidentifier else ""):
             made = "with another --deidentify or key than" if found.deidentified else "without --deidentify, which is"
@@ -260,8 +289,8 @@ class Reviewed:
             return self.source.stat(path)
 
         plan = without_changed(self._plan, stat)
-        plan = self.deidentifier.measure(plan, self.source) if self.deidentifier else plan
-        return replace(plan, problems=(*plan.problems, *form_notes(plan.sessions)))
+        plan = replace(plan, problems=(*plan.problems, *form_notes(plan.sessions)))
+        return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:

@@ -181,6 +181,16 @@ class Settings:
         metavar="FILE",
         group=PRIVACY,
     )
+    require_deidentified: bool = option(
+        False,
+        "send only sessions in which nothing tells who the patient is, as `identity` looks for it",
+        parse=switch,
+        group=PRIVACY,
+        commands=("plan", "upload"),
+    )
+    redact_paths: bool = option(
+        False, "keep names of folders and files out of report and log", parse=switch, group=PRIVACY
+    )
     crosswalk: str = option(
         "", "write here, for nobody else, which patient and study became which", metavar="FILE", group=PRIVACY,
         commands=("upload",),

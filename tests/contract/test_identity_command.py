@@ -1,0 +1,204 @@
+"""`xnat-ingest identity`: what a tree tells of its patients, without telling it; keys; the gate before an upload."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from tests.conftest import Ingest
+from tests.contract.table import files_of
+from tests.contract.test_archives import to_tgz
+from tests.dicom_trees import read, save
+from tests.planted import PERSON, PLACES, leaks, patient
+from tests.standin import StandIn
+from xnat_ingest.cli import main
+from xnat_ingest.deidentify.pseudonyms import Key, read_key
+
+
+def write(path: Path, dataset: Dataset) -> Path:
+    return save(dataset, path)  # type: ignore[arg-type]
+
+
+def clean(number: int = 1) -> Dataset:
+    """An image without anything of anybody."""
+    dataset = Dataset()
+    real = read("MR_small.dcm")
+    for keyword in ("SOPClassUID", "Modality", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelData",
+                    "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation", "EchoTime"):  # fmt: skip
+        setattr(dataset, keyword, real[keyword].value)
+    dataset["PixelData"].VR = "OW"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID = (
+        "1.2.3",
+        "1.2.3.1",
+        f"1.2.3.1.{number}",
+    )
+    dataset.file_meta = real.file_meta
+    return dataset
+
+
+def identity(root: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = main(["identity", str(root), "--json", *flags])
+    out = capsys.readouterr().out
+    assert not leaks(out.encode(), PERSON)
+    return code, json.loads(out)
+
+
+def test_a_tree_that_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a/b/IM1", clean())
+    (tmp_path / "a/b/notes.txt").write_text("no image")
+    code, found = identity(tmp_path, capsys)
+    assert (code, found["all"]["objects"], found["all"]["identifying"]) == (0, 1, 0)
+
+
+def test_what_is_found_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a/b/IM1", clean())
+    for number in (1, 2):
+        dataset = clean(number)
+        dataset.PatientName, dataset.PatientID = f"{PERSON.family}{number}^{PERSON.given}", PERSON.patient_id
+        dataset.SoftwareVersions = f"for {PERSON.given}"
+        dataset.private_block(0x0009, "ACME 1.1", create=True).add_new(1, "LO", PERSON.patient_id)
+        dataset.BurnedInAnnotation = "YES"
+        write(tmp_path / f"a/c/{PERSON.given}_{number}", dataset)
+    code, found = identity(tmp_path, capsys)
+    assert code == 3
+    assert found["sessions"]["a/b"]["identifying"] == 0
+    one = found["sessions"]["a/c"]
+    assert one["identifying"] == one["objects"] == 2
+    assert one["elements"] == {
+        "PatientID": {"objects": 2, "values": 1},
+        "PatientName": {"objects": 2, "values": 2},
+    }
+    assert one["private"] == {"ACME 1.1": 2}
+    assert one["texts"] == [
+        {"element": "(0009,1001)", "repeats": "PatientID", "objects": 2},
+        {"element": "SoftwareVersions", "repeats": "PatientName", "objects": 2},
+    ]
+    assert one["pixels"] == {"BurnedInAnnotation says YES": 2}
+    assert one["names_of_files"] == 2
+    assert found["all"]["objects"] == 3
+
+
+@pytest.mark.parametrize("place", [name for name in PLACES if name not in ("padding", "signature")])
+def test_every_place_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str) -> None:
+    dataset = patient(PERSON)
+    PLACES[place](dataset, PERSON)
+    write(tmp_path / "a/b/IM1", dataset)
+    assert identity(tmp_path, capsys)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        ({"StudyDate": "20240102"}, 3),
+        ({"StudyDate": "20240102", "PatientIdentityRemoved": "YES"}, 0),
+        ({"PatientID": "S01", "PatientName": "S01", "PatientIdentityRemoved": "YES"}, 0),
+        ({"PatientBirthDate": "19530417", "PatientIdentityRemoved": "YES"}, 3),
+        ({"OperatorsName": "Somebody^Else", "PatientIdentityRemoved": "YES"}, 3),
+        ({"OperatorsName": "ANONYMIZED", "PatientIdentityRemoved": "YES"}, 0),
+        ({"InstitutionName": "ANONYMIZED"}, 0),
+        ({"BurnedInAnnotation": "YES", "PatientIdentityRemoved": "YES"}, 3),
+        ({"PatientName": ""}, 0),
+    ],
+)
+def test_what_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str], tags: dict[str, str], code: int) -> None:
+    dataset = clean()
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    write(tmp_path / "a/b/IM1", dataset)
+    assert identity(tmp_path, capsys)[0] == code
+
+
+def test_other_inputs_and_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "tree/a/b/c/IM1", patient(PERSON))
+    to_tgz(tmp_path / "tree", tmp_path / "study.tar.gz")
+    assert list(identity(tmp_path / "study.tar.gz", capsys)[1]["sessions"]) == ["a/b"]
+    headers = identity(tmp_path / "tree", capsys, "--layout", "headers")[1]["sessions"]
+    assert list(headers) == [patient(PERSON).StudyInstanceUID]
+    (tmp_path / "empty").mkdir()
+    assert identity(tmp_path / "empty", capsys)[0] == 4
+
+
+def test_what_cannot_be_read_is_no_good_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a/b/IM1", clean())
+    path.write_bytes(path.read_bytes()[:400])
+    code, found = identity(tmp_path, capsys)
+    assert (code, found["all"]["unreadable"]) == (3, 1)
+
+
+def test_people_get_a_table_without_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a/b/IM1", patient(PERSON))
+    assert main(["identity", str(tmp_path)]) == 3
+    out = capsys.readouterr().out
+    assert "a/b: 1 of 1 objects tell who the patient is" in out
+    assert "PatientAddress" in out
+    assert not leaks(out.encode(), PERSON)
+    assert main(["identity", str(tmp_path), "--show-values"]) == 2
+    assert "on a terminal alone" in capsys.readouterr().err
+
+
+def test_values_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a/b/IM1", patient(PERSON))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["identity", str(tmp_path), "--show-values"]) == 3
+    assert PERSON.street in capsys.readouterr().out
+
+
+def test_a_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "deid.key"
+    assert main(["identity", "new-key", str(path)]) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text()
+    assert text.strip() not in capsys.readouterr().out
+    key = read_key(str(path), {})
+    assert key is not None
+    assert key.fingerprint == Key(text.strip().encode()).fingerprint
+    assert main(["identity", "new-key", str(path)]) == 2
+    assert "is there" in capsys.readouterr().err
+    assert path.read_text() == text
+    assert main(["identity", "new-key", str(tmp_path / "none" / "key")]) == 2
+    assert main(["identity", "new-key"]) == 2
+    main(["identity", "new-key", str(tmp_path / "other.key")])
+    assert (tmp_path / "other.key").read_text() != text
+
+
+def test_what_is_sent_deidentified_tells_nothing(
+    ingest: Ingest, site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ready profile, checked by the gate on its way out and by the command on the server's disk."""
+    monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "k" * 40)
+    for number, profile in enumerate(("basic", "research-mr", "dates-kept")):
+        dataset = patient(PERSON, number=number)
+        dataset.StudyInstanceUID = f"1.2.840.999.{number}"
+        write(tmp_path / f"tree/00{number}/pre/MR_1/IM1", dataset)
+        flags = ("--deidentify", profile, "--require-deidentified", "--include", f"path=00{number}/**")
+        assert ingest("upload", tmp_path / "tree", *flags).code == 0
+    assert len(files_of(site)) == 3
+    code, found = identity(site.root, capsys, "--layout", "headers")
+    assert code == 0, found
+    assert found["all"]["objects"] == 3
+
+
+def test_the_gate_before_an_upload(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    write(tmp_path / "tree/001/pre/IM1", clean())
+    dataset = patient(PERSON)
+    write(tmp_path / "tree/002/pre/IM1", dataset)
+    write(tmp_path / "tree/002/pre/IM2", patient(PERSON, number=2))
+    ended = ingest("upload", tmp_path / "tree", "--require-deidentified")
+    assert ended.code == 3
+    assert {s["label"]: s["verdict"] for s in ended.report["sessions"]} == {
+        "001_pre": "verified",
+        "002_pre": "conflict",
+    }
+    (problem,) = (p for p in ended.report["problems"] if p["kind"] == "identifying")
+    assert "2 of 2 objects tell who the patient is" in problem["detail"]
+    assert "AccessionNumber" in problem["detail"]
+    assert not leaks(json.dumps(ended.report).encode() + ended.out.encode() + ended.err.encode(), PERSON)
+    assert len(files_of(site)) == 1

@@ -1,0 +1,93 @@
+"""`xnat-ingest identity`: what of a tree tells who the patients are; and new keys for --deidentify."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from xnat_ingest.core.errors import Exit, UsageError
+from xnat_ingest.core.text import printable
+
+if TYPE_CHECKING:
+    from xnat_ingest.deidentify.identity import Findings
+
+NEW_KEY = "new-key"
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    command.add_argument("root", metavar="ROOT", help=f"folder or archive of the tree; or {NEW_KEY}, to make a key")
+    command.add_argument("file", metavar="FILE", nargs="?", default="", help=f"where {NEW_KEY} writes the key")
+    command.add_argument("--json", action="store_true", help="JSON on stdout")
+    command.add_argument("--show-values", action="store_true", help="the values too, on a terminal alone")
+    command.add_argument(
+        "--layout",
+        default="subject/session",
+        choices=("subject/session", "project/subject/session", "session", "headers"),
+        help="what the folders below ROOT are",
+    )
+
+
+def identity(given: dict[str, Any]) -> int:
+    if given["root"] == NEW_KEY:
+        return _new_key(given["file"])
+    if given["file"]:
+        raise UsageError(f"one ROOT at a time; {given['file']} is a second (did you mean {NEW_KEY} {given['file']}?)")
+    if given["show_values"] and (given["json"] or not sys.stdout.isatty()):
+        raise UsageError("--show-values shows who the patients are: on a terminal alone, and without --json")
+    total, sessions = _survey(given["root"], given["layout"])
+    if given["json"]:
+        document = {"all": total.as_json(), "sessions": {printable(k): f.as_json() for k, f in sessions.items()}}
+        print(json.dumps(document, indent=1))
+    else:
+        for line in _lines(total, sessions, given["show_values"]):
+            print(line)
+    if not total.objects and not total.unreadable:
+        return int(Exit.NOTHING)
+    return int(Exit.PARTIAL if total.identifying or total.unreadable else Exit.OK)
+
+
+def _new_key(path: str) -> int:
+    from xnat_ingest.deidentify.pseudonyms import new_key
+
+    if not path:
+        raise UsageError(f"{NEW_KEY} needs a FILE to write the key to")
+    new_key(path)
+    print(f"a new key is in {printable(path)}; keep it: without it nobody can add to what is sent with it")
+    return int(Exit.OK)
+
+
+def _survey(root: str, layout: str) -> tuple[Findings, dict[str, Findings]]:
+    from xnat_ingest.core.model import SetAside
+    from xnat_ingest.deidentify.identity import Findings, survey
+    from xnat_ingest.inputs import open_source
+    from xnat_ingest.planning.labels import LAYOUTS
+
+    depth = len(LAYOUTS[layout])
+    total, sessions = Findings(), defaultdict[str, Findings](Findings)
+    for session, seen in survey(open_source(root, depth), depth):
+        for findings in (total, sessions[session]):
+            if isinstance(seen, SetAside):
+                findings.unreadable += 1
+            else:
+                findings.add(seen)
+    return total, dict(sorted(sessions.items()))
+
+
+def _lines(total: Findings, sessions: dict[str, Findings], show_values: bool) -> list[str]:
+    out = []
+    for name, findings in (*sessions.items(), ("in all", total)):
+        out.append(f"{printable(name)}: {findings.identifying} of {findings.objects} objects tell who the patient is")
+        rows = [(keyword, n, f"{len(findings.values[keyword])} values") for keyword, n in findings.elements.items()]
+        rows += [(f"private elements of {creator}", n, "") for creator, n in findings.private.items()]
+        rows += [(f"{place}, which repeats {keyword}", n, "") for (place, keyword), n in findings.texts.items()]
+        rows += [(f"pixels: {why}", n, "") for why, n in findings.risks.items()]
+        rows += [("names of files and folders", findings.named, "")] if findings.named else []
+        rows += [("cannot be read", findings.unreadable, "")] if findings.unreadable else []
+        for what, number, values in sorted(rows):
+            out.append(f"  {printable(what):<60} {number:>7} objects  {values}".rstrip())
+            if show_values and what in findings.values:
+                out += [f"      {printable(value)}" for value in sorted(findings.values[what])]
+    return out

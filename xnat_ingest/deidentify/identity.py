@@ -1,0 +1,191 @@
+"""What of a tree would tell who the patients are: elements, private blocks, texts, pixels, names of files."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from xnat_ingest.core.model import Instance, SetAside
+from xnat_ingest.deidentify import gathering, pixels
+from xnat_ingest.deidentify.encoding import NotRewritable, Reader
+from xnat_ingest.deidentify.gathering import Facts
+from xnat_ingest.deidentify.objects import header_of
+from xnat_ingest.deidentify.profile import Profile, load
+from xnat_ingest.deidentify.pseudonyms import dummy
+from xnat_ingest.deidentify.rewriting import REMOVED, Places
+from xnat_ingest.deidentify.tokens import SOURCES, Tokens, tokens_of
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable
+from xnat_ingest.inputs.dicom_dictionary import decoded, name_of
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.outgoing import Outgoing
+
+_PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
+_TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "TM", "UL", "US", "UV"})
+
+
+@dataclass(slots=True)
+class Look:
+    """What one object tells.
+
+    elements: keyword -> its values; private: creators; texts: (element, the element whose words it repeats); risk: why
+    its pixels may show text; named: whether its path repeats such words.
+    """
+
+    elements: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    private: set[str] = field(default_factory=set)
+    texts: set[tuple[str, str]] = field(default_factory=set)
+    risk: str = ""
+    named: bool = False
+
+    @property
+    def identifies(self) -> bool:
+        return bool(self.elements or self.private or self.texts or self.risk or self.named)
+
+
+def look(outgoing: Outgoing) -> Look:
+    """At an object as it is sent. Raises OSError, NotRewritable, NotWalkable.
+
+    Where PatientIdentityRemoved says YES, only names, identifiers, birth date and the like count: the name and the id
+    of the patient are pseudonyms there, and the rest was kept by somebody's decision.
+    """
+    instance = outgoing.instance
+    with outgoing.open() as blocks:
+        _, encoding, data, _ = header_of(Forward(blocks), instance)
+    facts = gathering.gather(Reader(data, encoding), 0, len(data), leaves=True)
+    return _Reading(data, facts, instance).look()
+
+
+class _Reading:
+    def __init__(self, data: bytes, facts: Facts, instance: Instance) -> None:
+        self._data = data
+        self._facts = facts
+        self._instance = instance
+        self._sets = facts.values.get(gathering.CHARACTER_SETS, b"")
+        removed = next((data[a:b] for a, b, tag, _, depth in facts.leaves if tag == REMOVED and not depth), b"")
+        self._removed = removed.strip(b" \0").upper() == b"YES"
+        sources = (s for s in facts.sources if not (self._removed and s[0] in _PSEUDONYMS) and not _is_dummy(s[2]))
+        self._tokens: Tokens = tokens_of(tuple(sources), self._sets)
+        self._profile = _basic()
+
+    def look(self) -> Look:
+        found = Look()
+        creators: dict[int, str] = {}
+        for start, end, tag, vr, depth in self._facts.leaves:
+            value = self._data[start:end]
+            if tag >> 16 & 1:
+                self._private(found, creators, tag, value, depth)
+            elif self._is_identifier(tag, vr, value):
+                found.elements[name_of(tag)].add(decoded(value, self._sets).strip(" \0"))
+        self._texts(found)
+        found.risk = "" if self._removed else self._report() or pixels.risk(self._facts)
+        found.risk = found.risk or pixels.risk(self._facts)
+        found.named = self._tokens.in_text(self._instance.path.encode("utf-8", "replace").decode()) is not None
+        return found
+
+    def _private(self, found: Look, creators: dict[int, str], tag: int, value: bytes, depth: int) -> None:
+        if 0x10 <= tag & 0xFFFF <= 0xFF:
+            creators[tag >> 16 << 8 | tag & 0xFF] = value.decode("latin-1").strip(" \0")
+        elif not depth and not self._removed:
+            found.private.add(creators.get(tag >> 16 << 8 | (tag & 0xFFFF) >> 8, "no creator"))
+
+    def _is_identifier(self, tag: int, vr: str, value: bytes) -> bool:
+        if _is_dummy(value) or self._profile.action(tag, vr) not in ("X", "Z", "D"):
+            return False
+        if self._removed:
+            return (vr == "PN" or tag in SOURCES) and tag not in _PSEUDONYMS
+        return True
+
+    def _report(self) -> str:
+        is_report = self._facts.text(gathering.SOP_CLASS).startswith(pixels.STRUCTURED_REPORTS)
+        return "a structured report, whose text is anybody's" if is_report else ""
+
+    def _texts(self, found: Look) -> None:
+        """Words of the identifiers in elements that are none themselves."""
+        places = Places(self._data, self._facts.leaves)
+        for token, begin, end in self._tokens.in_bytes(self._data):
+            tag, vr, _, _ = places.of(begin, end) or (0, "PN", b"", True)
+            if vr != "PN" and tag not in SOURCES and vr not in _TEXTLESS and vr != "UI":
+                found.texts.add((name_of(tag), token.keyword))
+
+
+@cache
+def _basic() -> Profile:
+    return load("basic")
+
+
+def _is_dummy(value: bytes) -> bool:
+    plain = value.strip(b" \0")
+    return not plain or plain in _DUMMIES
+
+
+_DUMMIES = frozenset(dummy(vr) for vr in ("AS", "DA", "DS", "DT", "LO", "TM", "UR"))
+
+
+@dataclass(slots=True)
+class Findings:
+    """Of a session, or of all. values: keyword -> distinct values; the counters are of objects."""
+
+    objects: int = 0
+    identifying: int = 0
+    unreadable: int = 0
+    elements: Counter[str] = field(default_factory=Counter)
+    values: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    private: Counter[str] = field(default_factory=Counter)
+    texts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    risks: Counter[str] = field(default_factory=Counter)
+    named: int = 0
+
+    def add(self, seen: Look) -> None:
+        self.objects += 1
+        self.identifying += seen.identifies
+        self.elements.update(seen.elements.keys())
+        for keyword, values in seen.elements.items():
+            self.values[keyword] |= values
+        self.private.update(seen.private)
+        self.texts.update(seen.texts)
+        self.risks.update([seen.risk] if seen.risk else [])
+        self.named += seen.named
+
+    def as_json(self) -> dict[str, object]:
+        """Without a value."""
+        return {
+            "objects": self.objects,
+            "identifying": self.identifying,
+            "unreadable": self.unreadable,
+            "elements": {k: {"objects": n, "values": len(self.values[k])} for k, n in sorted(self.elements.items())},
+            "private": dict(sorted(self.private.items())),
+            "texts": [
+                {"element": place, "repeats": keyword, "objects": n}
+                for (place, keyword), n in sorted(self.texts.items())
+            ],
+            "pixels": dict(sorted(self.risks.items())),
+            "names_of_files": self.named,
+        }
+
+
+def survey(
+    source: Source, depth: int, check_stop: Callable[[], None] = lambda: None
+) -> Iterator[tuple[str, Look | SetAside]]:
+    """(session folder, what an object tells, or why it cannot be read) for every file that is DICOM or should be.
+
+    depth: how many folders lie above the files of a session; 0: the study's UID stands for the folder.
+    """
+
+    def skip(_: str) -> None:
+        check_stop()
+
+    for found in scan(source, skip):
+        session = "/".join(found.path.split("/")[:-1][:depth]) or "."
+        if isinstance(found, SetAside):
+            if found.is_problem:
+                yield session, found
+            continue
+        if not depth:
+            session = found.study_uid
+        try:
+            yield session, look(Outgoing(source, found))
+        except (NotRewritable, NotWalkable, OSError) as error:
+            yield session, SetAside(found.path, "unreadable", str(error))

@@ -1,0 +1,98 @@
+"""--redact-paths: folders may be called after patients, and their names are to stay out of reports and logs.
+
+From the plan on, every name of a folder or a file is a made-up one; the source takes it for the real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+from xnat_ingest.core.model import Plan, Problem, SetAside, SourceFile
+from xnat_ingest.core.text import printable
+from xnat_ingest.inputs import Source
+
+# Names shorter than this are replaced in paths, and not in sentences, where they are words.
+_SHORTEST = 3
+
+
+class RedactedSource:
+    """A source that knows its files by made-up names, too."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._real: dict[str, str] = {}
+        self._secret = secrets.token_bytes(32)
+
+    def files(self) -> Iterator[SourceFile | SetAside]:
+        return self._source.files()
+
+    def open(self, path: str) -> BinaryIO:
+        return self._source.open(self._real.get(path, path))
+
+    def stat(self, path: str) -> tuple[int, int]:
+        return self._source.stat(self._real.get(path, path))
+
+    def in_order(self, path: str) -> bool:
+        return self._source.in_order(self._real.get(path, path))
+
+    def name_of(self, folder: str) -> str:
+        return self._source.name_of(folder)
+
+    def redact(self, path: str) -> str:
+        """The path under which a file is told of; each name of it becomes another one, the same within a run."""
+        redacted = "/".join(self._name(part) for part in path.split("/"))
+        self._real[redacted] = path
+        return redacted
+
+    def _name(self, part: str) -> str:
+        if part in ("", "."):
+            return part
+        digest = hmac.new(self._secret, part.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+        return f"n-{digest[:12]}"
+
+
+def redacted(plan: Plan, source: RedactedSource) -> Plan:
+    """The plan with made-up names of folders and files, in sentences too."""
+    paths = {i.path for session in plan.sessions for i in session.instances}
+    paths |= {aside.path for aside in plan.set_aside} | {session.folder for session in plan.sessions}
+    labels = {word for s in plan.sessions for word in (s.project, s.subject, s.label)}
+    say = _sentences(paths, labels, source)
+
+    def problem(one: Problem) -> Problem:
+        return replace(one, detail=say(one.detail))
+
+    sessions = [
+        replace(
+            session,
+            folder=source.redact(session.folder),
+            instances=tuple(replace(i, path=source.redact(i.path)) for i in session.instances),
+            conflicts=tuple(map(problem, session.conflicts)),
+        )
+        for session in plan.sessions
+    ]
+    aside = tuple(replace(one, path=source.redact(one.path), detail=say(one.detail)) for one in plan.set_aside)
+    problems = tuple(map(problem, plan.problems))
+    return replace(plan, sessions=tuple(sessions), set_aside=aside, problems=problems)
+
+
+def _sentences(paths: Iterable[str], labels: set[str], source: RedactedSource) -> Callable[[str], str]:
+    """What replaces paths and names in a sentence. labels: what is told in any case."""
+    words = {path: source.redact(path) for path in paths if "/" in path}
+    for path in paths:
+        words |= {part: source.redact(part) for part in path.split("/") if len(part) >= _SHORTEST}
+    shown = {printable(word): made for word, made in words.items() if word not in labels}
+    ordered = sorted(shown, key=len, reverse=True)
+
+    def say(text: str) -> str:
+        for word in ordered:
+            if word in text:
+                text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", shown[word], text)
+        return text
+
+    return say
