@@ -303,13 +303,17 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--part-size", "30K"), ("--transport", "gradual")], ids=" ".join)
-def test_a_stream_is_read_once_to_be_scanned_and_once_to_be_sent(
-    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource], flags: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize(("proof", "passes"), [("listing", 2), ("spot", 3), ("pixels", 3)])
+def test_a_stream_is_read_once_to_be_scanned_once_to_be_sent_and_once_to_be_compared(
+    tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource], flags: tuple[str, ...],
+    proof: str, passes: int,
+) -> None:  # fmt: skip
+    """However many sessions it holds."""
     to_tgz(tree, tmp_path / "x.tgz")
-    ended = ingest("upload", tmp_path / "x.tgz", *flags)
+    ended = ingest("upload", tmp_path / "x.tgz", *flags, "--proof", proof)
     assert (ended.code, ended.totals["verified"]) == (0, 14)
-    assert [one.passes for one in streams] == [2]
+    assert len(ended.report["sessions"]) > 1
+    assert [one.passes for one in streams] == [passes]
 
 
 def test_a_stream_is_read_once_to_be_sent_by_dicom(
@@ -320,7 +324,7 @@ def test_a_stream_is_read_once_to_be_sent_by_dicom(
         flags = ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port))
         ended = ingest("upload", tmp_path / "x.tgz", *flags, "--part-size", "30K")
     assert (ended.code, ended.totals["verified"]) == (0, 14)
-    assert [one.passes for one in streams] == [2]
+    assert [one.passes for one in streams] == [3]
 
 
 def test_each_retry_is_one_more_pass(
@@ -330,7 +334,7 @@ def test_each_retry_is_one_more_pass(
     to_tgz(tree, tmp_path / "x.tgz")
     ended = ingest("upload", tmp_path / "x.tgz", "--part-size", "30K")
     assert (ended.code, ended.totals["verified"]) == (0, 14)
-    assert 2 < streams[0].passes <= 5
+    assert 3 < streams[0].passes <= 6
 
 
 def test_a_member_of_a_stream_is_sought_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

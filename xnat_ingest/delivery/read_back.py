@@ -136,8 +136,10 @@ class _Reading:
         fields = {"session": self.session.title, "instances": len(instances), "bytes": sum(i.length for i in instances)}
         self.site.emit(Event("reading_back", fields))
         if self.site.in_order(instances[0].path):
-            for instance in instances:
-                self._one(instance, most)
+            wanted = {i.sop_uid for i in instances}
+            for instance in self.session.instances:
+                if instance.sop_uid in wanted:
+                    self._one(instance, most)
             return
         futures = [self.site.parts.submit(self._one, instance, most) for instance in instances]
         wait(futures)

@@ -96,12 +96,13 @@ class _Idle:
                 self._all.remove(reading)
 
     def nearest(self, source: StreamSource, offset: int) -> _Pass | None:
-        """The reading of the source that has come nearest to the offset without passing it, taken out. Those that
-        have all passed it are released: nobody needs them to go on."""
+        """The reading of the source that has come nearest to the offset without passing it, taken out. When all have
+        passed it, the furthest stays and the others are released: sending goes on from there, while what was sent is
+        read once more behind it, to be compared with what is stored."""
         with self._lock:
-            own = [one for one in self._all if one.source is source]
+            own = sorted((one for one in self._all if one.source is source), key=lambda one: one.tell())
             before = [one for one in own if one.tell() <= offset]
-            gone = [max(before, key=lambda one: one.tell())] if before else own
+            gone = before[-1:] or own[:-1]
             self._all = [one for one in self._all if one not in gone]
         if before:
             return gone[0]
