@@ -12,10 +12,15 @@ from typing import TextIO
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.text import printable
 
+# Handles kept for the writing itself: a run that has none left must still be able to tell what it did.
+_SPARE_HANDLES = 2
+_spare: list[int] = []
+
 
 def check_writable(path: str, what: str) -> None:
     """Raises UsageError when no file can be written to the path; leaves nothing behind. what: names it."""
     target = Path(path)
+    _keep_spare()
     try:
         if target.exists() and not target.is_file():
             raise UsageError(f"{what} {printable(path)} is there and is no file; name a file")
@@ -31,6 +36,7 @@ def check_writable(path: str, what: str) -> None:
 def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
     """A stream beside the path, which takes its place when all of it is on the disk. Raises OSError."""
     target = Path(path)
+    _give_spare()
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
@@ -43,3 +49,16 @@ def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
+    finally:
+        _keep_spare()
+
+
+def _keep_spare() -> None:
+    with suppress(OSError):
+        while len(_spare) < _SPARE_HANDLES:
+            _spare.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def _give_spare() -> None:
+    while _spare:
+        os.close(_spare.pop())

@@ -1,0 +1,96 @@
+"""Few handles: a run keeps none for what it has read, and one for its report."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_input_forms import PACK, image, put
+from xnat_ingest.core.atomic_file import check_writable, replacing
+from xnat_ingest.core.model import Instance
+from xnat_ingest.inputs import open_source, targz_archive
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.targz_archive import StreamSource
+
+
+def open_handles() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextmanager
+def no_handle_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(int(one.name) for one in Path("/proc/self/fd").iterdir()) + 3, hard)
+    )
+    taken: list[int] = []
+    try:
+        while True:
+            try:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                break
+        yield
+    finally:
+        for one in taken:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_report_can_be_written_when_no_handle_is_left(tmp_path: Path) -> None:
+    """The path was tried before; since then something has taken all of them."""
+    check_writable(str(tmp_path / "report.json"), "--report")
+    with no_handle_left():
+        with pytest.raises(OSError, match="Too many open files"):
+            (tmp_path / "other").open("w")
+        for text in ("first", "second"):
+            with replacing(str(tmp_path / "report.json")) as stream:
+                stream.write(text)
+    assert (tmp_path / "report.json").read_text() == "second"
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_archives_are_open_only_while_they_are_read(tmp_path: Path, suffix: str) -> None:
+    """Sixty archives, more than the handles that a run of 64 has to spare, listed and read to their ends."""
+    for number in range(60):
+        files = {f"IM{n}": image(10 * number + n) for n in range(3)}
+        put(tmp_path, {f"{number:03}/pre{suffix}": PACK[suffix](files)})
+    source = open_source(str(tmp_path), 2)
+    before = open_handles()
+    found = [one for one in scan(source, lambda _: None) if isinstance(one, Instance)]
+    assert (len(found), open_handles()) == (180, before)
+    for instance in found:
+        with source.open(instance.path) as stream:
+            assert len(stream.read()) == instance.size
+    assert open_handles() == before
+
+
+def test_streams_that_are_left_in_the_middle_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where rules leave their last members out: the oldest gives up handle and memory, and is begun anew."""
+    monkeypatch.setattr(targz_archive, "_IDLE", targz_archive._Idle(4))
+    files = {"IM0": image(0), "IM1": image(1)}
+    sources = []
+    before = open_handles()
+    for number in range(10):
+        (tmp_path / f"{number}.tgz").write_bytes(PACK[".tgz"](files))
+        sources.append(source := StreamSource(tmp_path / f"{number}.tgz"))
+        list(source.files())
+        with source.open("IM0") as stream:
+            assert stream.read() == files["IM0"]
+    assert open_handles() == before + 4
+    for source in sources:
+        with source.open("IM1") as stream:
+            assert stream.read() == files["IM1"]
+    assert [source.passes for source in sources] == [3] * 6 + [2] * 4
+    assert open_handles() == before
+
+
+def test_the_bound_on_streams_left_in_the_middle() -> None:
+    """Half of 64 handles, and 32 MB."""
+    assert targz_archive.MOST_IDLE * targz_archive.BACKLOG == 32 << 20
+    assert targz_archive.MOST_IDLE == 32
