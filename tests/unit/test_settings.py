@@ -137,7 +137,7 @@ def test_files_may_have_names_that_are_no_text(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_a_config_file_of_an_impossible_name(text: str) -> None:
-    with pytest.raises(UsageError, match="no file has such a name"):
+    with pytest.raises(UsageError, match="not a valid file name"):
         resolve("upload", {"config": text}, {})
 
 

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.read_small import MEGABYTE, read_small
 from xnat_ingest.core.text import printable
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
+
+# What people write by hand is far below this.
+LIMIT = 16 * MEGABYTE
 
 
 def worst(document: object, schema: dict[str, Any]) -> ValidationError | None:
@@ -54,15 +58,9 @@ def read_json(text: str, what: str) -> Any:
         raise UsageError(f"{what} is not JSON that can be read") from error
 
 
-def read_text(path: str, what: str) -> str:
-    """A file's text, UTF-8. Raises UsageError."""
-    from pathlib import Path
-
+def read_text(path: str, what: str, limit: int = LIMIT) -> str:
+    """A file's text, UTF-8. limit: of how many bytes it may be. Raises UsageError."""
     try:
-        return Path(path).read_text("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
+        return read_small(path, what, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{what} {path} is not UTF-8 text") from error
-    except ValueError as error:
-        raise UsageError(f"{what} {printable(path)}: no file has such a name") from error
+        raise UsageError(f"{what} {printable(path)} is not UTF-8 text") from error

@@ -17,6 +17,7 @@ from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import place, read_json, read_text, worst
 from xnat_ingest.core.model import INFLATED, Instance, Plan, Problem, Session, SetAside
+from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.text import legal_label, printable
 from xnat_ingest.planning.conflicts import Draft, mark_conflicts
 from xnat_ingest.planning.labels import BadLabel, is_project_id, legal
@@ -26,6 +27,8 @@ Stat = Callable[[str], tuple[int, int]]
 # Values of header elements that rules and labels looked at may name a patient; nothing reads them from a plan.
 _FIELDS = tuple(field.name for field in fields(Instance) if field.name not in ("tags", "sent_tags"))
 _NUMBERS = ("size", "mtime_ns", "pixel_bytes", "sent_size", "head_size")
+# A plan of a million instances takes some 600 MB.
+_LIMIT = 4096 * MEGABYTE
 _EDIT = "edit the plan file: change labels, or take a session or some of its instances out"
 
 
@@ -71,7 +74,7 @@ def _session(session: Session) -> dict[str, Any]:
 def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
     """The plan in a file, with the conflicts that it has as it is now. mixed_patients: see mark_conflicts. Raises
     UsageError naming what is wrong."""
-    document = read_json(read_text(path, "plan file"), f"plan file {path}")
+    document = read_json(read_text(path, "plan file", _LIMIT), f"plan file {path}")
     if error := worst(
         document, json.loads(resources.files("xnat_ingest.planning").joinpath("plan.schema.json").read_text())
     ):

@@ -15,11 +15,11 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.json_documents import read_text
 from xnat_ingest.core.text import nearest, printable
 from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
@@ -207,10 +207,7 @@ def _check_server(server: str) -> SplitResult:
 
 
 def _read_password(path: str) -> str:
-    try:
-        first = Path(path).read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read password file {path}: {getattr(error, 'strerror', 'not text')}") from error
+    first = read_text(path, "password file").partition("\n")[0].removesuffix("\r")
     if not first:
         raise UsageError(f"password file {path} has no first line")
     return first

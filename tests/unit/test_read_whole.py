@@ -1,0 +1,37 @@
+"""Files that are read whole have a limit: what has no end fills no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xnat_ingest.core import json_documents
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.json_documents import read_text
+from xnat_ingest.planning.plan_file import read_plan
+from xnat_ingest.settings.config_file import read_file
+from xnat_ingest.settings.layers import _read_password
+
+
+@pytest.mark.parametrize("read", [read_file, _read_password, lambda path: read_text(path, "command file")])
+def test_an_endless_file_is_refused(read: Callable[[str], object]) -> None:
+    """A device that gives zeros for ever."""
+    with pytest.raises(UsageError, match="/dev/zero is larger than 16 MB"):
+        read("/dev/zero")
+
+
+def test_an_endless_plan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan may be large; it has a limit all the same."""
+    monkeypatch.setattr("xnat_ingest.planning.plan_file._LIMIT", 1 << 20)
+    with pytest.raises(UsageError, match="plan file /dev/zero is larger than 1 MB"):
+        read_plan("/dev/zero")
+
+
+def test_the_limit_is_the_last_size_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b" " * json_documents.LIMIT)
+    assert len(read_text(str(tmp_path / "x"), "file")) == 16 << 20
+    (tmp_path / "x").write_bytes(b" " * (json_documents.LIMIT + 1))
+    with pytest.raises(UsageError, match="larger than 16 MB"):
+        read_text(str(tmp_path / "x"), "file")
