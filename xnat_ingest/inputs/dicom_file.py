@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,15 +15,18 @@ _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN
 
 
 class Watched:
-    """A stream that remembers whether an element's first eight bytes came short: the file ends inside one."""
+    """A stream that remembers whether an element's first eight bytes came short: the file ends inside one.
+    check_stop: called at each read; may raise."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, check_stop: Callable[[], None]) -> None:
+        self._check_stop = check_stop
         self._read = stream.read
         self.seek = stream.seek
         self.tell = stream.tell
         self.cut = False
 
     def read(self, size: int = -1) -> bytes:
+        self._check_stop()
         data = self._read(size)
         if size == 8 and 0 < len(data) < 8:
             self.cut = True

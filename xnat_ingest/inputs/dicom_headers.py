@@ -21,21 +21,22 @@ import pydicom
 import pydicom.uid
 from pydicom.datadict import keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_partial
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.errors import Stopped, UsageError
 from xnat_ingest.core.model import INFLATED, Flaw, Form, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.archive_kinds import kind_of
-from xnat_ingest.inputs.deflated_header import survey
+from xnat_ingest.inputs.deflated_header import LONGEST, survey
 from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, Forward, NotWalkable, blocks_of, skip_meta
 from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, Watched, measure_pixels, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
+from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import Unpacking
 
 _CHARACTER_SETS = 0x00080005
@@ -73,17 +74,23 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 
+def _go_on() -> None:
+    """What a caller says that never stops."""
+
+
 def scan(
     source: Source,
     skip: Callable[[str], str | None],
     keywords: Iterable[str] = (),
     *,
     accept_truncated: bool = False,
+    check_stop: Callable[[], None] = _go_on,
 ) -> Iterator[Instance | SetAside]:
     """Every file of the source, as an Instance or set aside.
 
     skip: path -> reason to set it aside unread, or None; keywords: DICOM keywords to keep in Instance.tags;
-    accept_truncated: a file that lacks some of its data is an Instance with that flaw.
+    accept_truncated: a file that lacks some of its data is an Instance with that flaw;
+    check_stop: called at each read of a header, since one file may take long.
     """
     wanted = {keyword: _tag(keyword) for keyword in keywords}
     patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
@@ -93,7 +100,7 @@ def scan(
         elif reason := skip(found.path):
             yield SetAside(found.path, reason)
         else:
-            yield _judge(source, found, wanted, patients, accept_truncated=accept_truncated)
+            yield _judge(source, found, wanted, patients, accept_truncated=accept_truncated, check_stop=check_stop)
 
 
 def check_keywords(keywords: Iterable[str]) -> None:
@@ -125,13 +132,21 @@ def _tag(keyword: str) -> int:
 
 
 def _judge(
-    source: Source, file: SourceFile, wanted: dict[str, int], patients: dict[str, str], *, accept_truncated: bool
+    source: Source,
+    file: SourceFile,
+    wanted: dict[str, int],
+    patients: dict[str, str],
+    *,
+    accept_truncated: bool,
+    check_stop: Callable[[], None],
 ) -> Instance | SetAside:
     if file.size == 0:
         return SetAside(file.path, "not-dicom", "empty file")
     try:
         with source.open(file.path) as stream:
-            found = _Header(file, stream, wanted, patients, accept_truncated=accept_truncated).judge()
+            found = _Header(
+                file, Watched(stream, check_stop), wanted, patients, accept_truncated=accept_truncated
+            ).judge()
             if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
                 stream.read_on()  # what damage has made of a file is not left out as something else
             return found
@@ -145,7 +160,7 @@ class _Header:
     def __init__(
         self,
         file: SourceFile,
-        stream: BinaryIO,
+        stream: Watched,
         wanted: dict[str, int],
         patients: dict[str, str],
         *,
@@ -154,7 +169,7 @@ class _Header:
         self.patients = patients
         self.file = file
         self.accept_truncated = accept_truncated
-        self.stream = Watched(stream)
+        self.stream = stream
         self.wanted = wanted
         self.form: Form = "file"
         self.head_size = 0  # bytes before the data set
@@ -164,6 +179,8 @@ class _Header:
         self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
         self.has: set[int] = set()  # which decisive elements it has
         self.header_cut = False
+        self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is passed over
+        self.tags = frozenset((*_BASE_TAGS, *wanted.values()))
         self.is_explicit = True
         self.saw_elements = False
         self.saw_uid = False
@@ -182,6 +199,10 @@ class _Header:
             if self._pass_meta(start) in INFLATED:
                 return self._instance(self._read_inflated(), kind)
             return self._instance(self._read(cast(BinaryIO, self.stream)), kind)
+        except Stopped:
+            raise
+        except TooDeep as error:
+            return self._aside("unreadable", str(error))
         except NotWalkable as error:
             return self._aside("truncated", f"the data set {error}")
         except Exception as error:  # the library raises many types for a damaged file
@@ -222,22 +243,61 @@ class _Header:
     def _read(self, stream: BinaryIO) -> pydicom.FileDataset:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            tags: list[BaseTag | int] = [*_BASE_TAGS, *self.wanted.values()]
+            tags: list[BaseTag | int] = list(self.tags)
             dataset = read_partial(stream, self._stop_at, force=True, specific_tags=tags)
+            while self.unwanted is not None:
+                implicit, little_endian = (
+                    dataset.original_encoding[0] is True,
+                    dataset.original_encoding[1] is not False,
+                )
+                self._pass_over(stream, "<" if little_endian else ">")
+                dataset.update(
+                    read_dataset(
+                        stream,
+                        implicit,
+                        little_endian,
+                        stop_when=self._stop_at,
+                        specific_tags=tags,
+                        at_top_level=not implicit,
+                    )
+                )
         if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
             if not self.accept_truncated:
                 raise EOFError
             self.header_cut = True
         return dataset
 
+    def _pass_over(self, stream: BinaryIO, order: str) -> None:
+        """Goes on behind a value that the library stopped at. Raises NotWalkable."""
+        assert self.unwanted  # noqa: S101 - the caller has looked
+        start, vr, length = self.unwanted
+        self.unwanted = None
+        stream.seek(start)
+        if length == UNDEFINED:
+            try:
+                pass_over(stream, vr not in (None, "UN"), order)
+            except EndsInside:
+                if not self.accept_truncated:
+                    raise
+                self.header_cut = True
+        else:
+            stream.seek(length, io.SEEK_CUR)
+        self.end = stream.tell()
+
     def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
-        """Called by the library at each element, its value next: notes where it ends, stops at pixel data."""
+        """Called by the library at each element, its value next: notes where it ends, stops at pixel data, at what
+        the library would build and nobody wants, and where zeros follow the data set."""
         self.is_explicit = vr is not None  # the library's first call is a guess
         self.saw_elements = True
         self.has |= DECISIVE & {tag}
         self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
         if tag in PIXEL_TAGS:
             self.pixels = (vr, length)
+            return True
+        if tag == 0:
+            return True
+        if length > LONGEST and (length == UNDEFINED or tag in self.tags):
+            self.unwanted = (self.stream.tell(), vr, length)
             return True
         # Of a deflated file the library sees another stream, where these positions mean nothing.
         self.end = self.stream.tell() + length if length != UNDEFINED else 0

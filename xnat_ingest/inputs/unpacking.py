@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Literal, cast, get_args
 
+from xnat_ingest.core.errors import IngestError
+
 Packing = Literal["gzip", "bzip2", "xz"]
 PACKINGS: tuple[str, ...] = get_args(Packing)
 BLOCK = 1 << 18
@@ -57,6 +59,8 @@ def damage_told() -> Iterator[None]:
     """What damage raises, as OSError: each way of packing has errors of its own, and so have bad headers."""
     try:
         yield
+    except IngestError:  # what reads was told to stop
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise

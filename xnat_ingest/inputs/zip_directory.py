@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from xnat_ingest.core.errors import IngestError
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs.archive_members import Damaged
 
@@ -67,6 +68,8 @@ def read_directory(stream: BinaryIO, size: int) -> ZipDirectory:
         with zipfile.ZipFile(stream) as archive:
             entries, start = archive.infolist(), archive.start_dir
             comment = archive.comment
+    except IngestError:  # what reads was told to stop
+        raise
     except Exception as error:  # the library raises many types for a damaged file
         if isinstance(error, OSError) and error.errno:
             raise

@@ -187,7 +187,8 @@ class Tree:
             self._check_stop()
             return self._rules.skip(path)
 
-        found = scan(self.source, skip, self._keywords, accept_truncated=self._settings.accept_truncated)
+        accepts = self._settings.accept_truncated
+        found = scan(self.source, skip, self._keywords, accept_truncated=accepts, check_stop=self._check_stop)
         plan = build(
             self._counted(found),
             self._rules,

@@ -1,0 +1,176 @@
+"""Small files that ask for much: what nobody wants is passed over, not built, and a stop is heard meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import dicom_trees as trees
+from tests.dicom_trees import IDENTITY, PIXELS, encode, implicit, part10, sequence
+from xnat_ingest.core.errors import Stopped
+from xnat_ingest.core.model import Instance, SetAside
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.undefined_length import DEEPEST, TooDeep, pass_over
+
+EMPTY = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+BEFORE = {tag: value for tag, value in IDENTITY.items() if tag < 0x00200000}
+BEHIND = {tag: value for tag, value in IDENTITY.items() if tag >= 0x00200000}
+
+
+def flood(items: bytes, tag: int = 0x00081140) -> bytes:
+    """A file with a sequence of undefined length, made of these bytes, before the UIDs of study and series."""
+    head = struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"SQ", 0, 0xFFFFFFFF)
+    return part10(BEFORE) + head + items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0) + encode(BEHIND)
+
+
+def judged(data: bytes, *keywords: str) -> Instance | SetAside:
+    (found,) = scan(trees.Memory({"f": data}), lambda _: None, keywords)
+    return found
+
+
+@pytest.mark.parametrize("tag", [0x00081140, 0x00091001])
+def test_millions_of_items_are_not_built(tag: int) -> None:
+    """What lies behind them is read all the same. A private sequence likewise."""
+    data = flood(EMPTY * 100_000, tag)
+    tracemalloc.start()
+    try:
+        found = judged(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Instance)
+    assert found.series_uid == "1.2.3.4.5"
+    assert peak < 2 << 20
+
+
+@pytest.mark.parametrize("write", [encode, implicit])
+@pytest.mark.parametrize("inner", [b"", sequence(), sequence(sequence(b""))])
+def test_sequences_are_passed_over_in_every_encoding(write: Callable[..., bytes], inner: bytes) -> None:
+    """Nested, in explicit VR, or in an implicit file whose sequences tell no VR."""
+    values = write({0x00081150: ("UI", b"1.2\0"), 0x00091010: ("LO", b"words ")})
+    if write is implicit:
+        items = struct.pack("<HHL", 0xFFFE, 0xE000, len(values)) + values
+        middle = struct.pack("<HHL", 0x0008, 0x1140, 0xFFFFFFFF) + items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+        data = implicit(BEFORE) + middle + implicit(BEHIND)
+    else:
+        data = part10(BEFORE) + sequence(values + inner, values) + encode(BEHIND)
+    found = judged(data)
+    assert isinstance(found, Instance)
+    assert found.study_uid == "1.2.3.4"
+
+
+def test_zeros_behind_a_header_are_its_end() -> None:
+    """Filling, not millions of elements."""
+    reads = 0
+
+    def count() -> None:
+        nonlocal reads
+        reads += 1
+
+    (found,) = scan(trees.Memory({"f": part10(IDENTITY) + bytes(1 << 20)}), lambda _: None, check_stop=count)
+    assert isinstance(found, Instance)
+    assert reads < 100
+
+
+def test_a_value_too_long_to_be_wanted_is_passed_over() -> None:
+    """It counts as absent; what follows it is read."""
+    long = {0x0008103E: ("UT", b"x" * (64 * 1024 + 2)), PIXELS: ("OW", bytes(10))}
+    found = judged(part10({**IDENTITY, **long}))
+    assert isinstance(found, Instance)
+    assert (found.series_description, found.pixel_bytes) == ("", 10)
+    kept = judged(part10({**IDENTITY, 0x0008103E: ("UT", b"x" * (64 * 1024))}))
+    assert isinstance(kept, Instance)
+    assert len(kept.series_description) == 64 * 1024
+
+
+def test_many_frames_take_little_memory() -> None:
+    """The functional groups of an honest enhanced image."""
+    group = sequence(encode({0x00200032: ("DS", b"1\\2\\3 ")}), tag=0x00209113)
+    frames = part10(IDENTITY) + sequence(*[group] * 5000, tag=0x52009230) + encode({PIXELS: ("OW", bytes(100))})
+    tracemalloc.start()
+    try:
+        found = judged(frames)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Instance)
+    assert found.pixel_bytes == 100
+    assert peak < 2 << 20
+
+
+def stop_after(number: int) -> Callable[[], None]:
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > number:
+            raise Stopped(15)
+
+    return check
+
+
+def zipped(data: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("notes", data)
+    return made.getvalue()
+
+
+HOLDS_LONG = {
+    "items": flood(EMPTY * 1000),
+    "elements": part10({(0x0009 << 16) + n: ("LO", b"") for n in range(0x1000, 0x2000)}),
+    "zip": zipped(b"words" * 1000),
+    "gzip": gzip.compress(b"words" * 1000),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDS_LONG)
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_stop_is_heard_inside_a_file(kind: str, number: int) -> None:
+    """It is not taken for damage."""
+    with pytest.raises(Stopped):
+        list(scan(trees.Memory({"f": HOLDS_LONG[kind]}), lambda _: None, check_stop=stop_after(number)))
+
+
+def test_a_sequence_that_does_not_end_is_a_cut_file() -> None:
+    found = judged(part10(BEFORE) + struct.pack("<HH2sHL", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF) + EMPTY * 3)
+    assert isinstance(found, SetAside)
+    assert found.reason == "truncated"
+
+
+def test_the_deepest_sequence() -> None:
+    """One more level is refused: what receives it may fail at less."""
+    start = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    end = struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+    assert DEEPEST == 250
+    deep = io.BytesIO(start * 249 + end * 250)
+    pass_over(deep, True, "<")
+    assert deep.read() == b""
+    with pytest.raises(TooDeep):
+        pass_over(io.BytesIO(start * 250 + end * 251), True, "<")
+
+
+@pytest.mark.parametrize("cut", [1, 7, 9, 11])
+def test_every_cut_in_a_sequence_is_noticed(cut: int) -> None:
+    data = encode({0x00081199: ("SQ", b"")}) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    with pytest.raises(NotWalkable):
+        pass_over(io.BytesIO(data[:cut]), True, "<")
+
+
+def test_a_big_endian_sequence(tmp_path: Path) -> None:
+    items = struct.pack(">HHL", 0xFFFE, 0xE000, 0) * 3 + struct.pack(">HHL", 0xFFFE, 0xE0DD, 0)
+    head = struct.pack(">HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+    (tmp_path / "f").write_bytes(part10(BEFORE, trees.BIG) + head + items + encode(BEHIND, ">"))
+    (found,) = scan(open_source(str(tmp_path)), lambda _: None)
+    assert isinstance(found, Instance)
+    assert found.series_uid == "1.2.3.4.5"

@@ -1,0 +1,56 @@
+"""Values of undefined length, passed over without being built: a small file can hold millions of items (PS3.5, 7.5)."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from xnat_ingest.inputs.dicom_dataset import UNDEFINED, NotWalkable
+
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_WIDE_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+# No real data set is nested so deeply, and what receives one may fail at less.
+DEEPEST = 250
+_TOO_DEEP = "sequences nested too deeply"
+
+
+class EndsInside(NotWalkable):
+    """The file ends before its value does."""
+
+
+class TooDeep(NotWalkable):
+    """Its sequences are nested more deeply than anything that receives it can be trusted with."""
+
+
+def pass_over(stream: BinaryIO, explicit: bool, order: str) -> None:
+    """Leaves the stream behind a value of undefined length, at whose start it stands. Values inside are sought over,
+    never read. explicit: whether the elements in it name their VR; those that do not all the same are taken as
+    implicit ones, since some writers mix them. Raises NotWalkable."""
+    short = struct.Struct(f"{order}HHL").unpack
+    levels = [explicit]
+    while levels:
+        head = stream.read(8)
+        if len(head) < 8:
+            raise EndsInside("ends inside an element")
+        group, element, length = short(head)
+        tag = group << 16 | element
+        if tag in (_ITEM_END, _SEQUENCE_END):
+            levels.pop()
+            continue
+        inner = levels[-1]
+        vr = head[4:6]
+        if tag != _ITEM and inner and vr.isalpha() and vr.isupper():
+            length = struct.unpack(f"{order}H", head[6:])[0]
+            if vr in _WIDE_VRS:
+                wide = stream.read(4)
+                if len(wide) < 4:
+                    raise EndsInside("ends inside an element")
+                length = struct.unpack(f"{order}L", wide)[0]
+            inner = vr != b"UN"
+        if length != UNDEFINED:
+            if length:
+                stream.seek(length, 1)
+            continue
+        if len(levels) >= DEEPEST:
+            raise TooDeep(_TOO_DEEP)
+        levels.append(inner)
