@@ -11,7 +11,7 @@ from xnat_ingest.cli.output import Output
 from xnat_ingest.core import secrets
 from xnat_ingest.core.errors import IngestError, ServerSaid
 from xnat_ingest.core.secrets import harmless, redact, remember, sayable
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import inert_cell, printable
 
 # Controls, formats (bidi, zero widths), line and paragraph separators, surrogates, private use.
 FORBIDDEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
@@ -93,3 +93,10 @@ def test_sessions_of_long_ago_are_forgotten() -> None:
         remember(f"session-{number:08d}")
     assert len(secrets._known) <= 500
     assert redact("session-00001999") == "***"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_cells_that_a_spreadsheet_would_run(text: str) -> None:
+    assert inert_cell(text) == f"'{text}"
+    assert inert_cell(f"x{text}") == f"x{text}"
+    assert inert_cell("007") == "007"

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except SystemExit as ended:  # --help and --version
-        return max(_flushed(), ended.code if isinstance(ended.code, int) else 0)
+        raise SystemExit(max(_flushed(), ended.code if isinstance(ended.code, int) else 0)) from None
     except IngestError as error:
         print(f"xnat-ingest: {error}", file=sys.stderr)
         return int(error.exit_code)

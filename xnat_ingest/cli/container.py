@@ -83,11 +83,15 @@ def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str
     from xnat_ingest.commands.container.register import register
     from xnat_ingest.settings.layers import credentials, resolve, unverified_server
     from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.retry_policy import Patience
 
     settings = resolve("register", given, environ)
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
-    rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
+    patience = Patience(settings.retry_budget, say=warn)
+    rest = Rest(
+        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    )
     with closing(rest):
         rest.login()
         for line in register(rest, found, site=given["enable_site"], projects=tuple(given["enable_project"])):

@@ -71,7 +71,7 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     selection = _selection(given, settings.project)
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
-    patience = Patience(settings.retry_budget)
+    patience = Patience(settings.retry_budget, say=warn)
     rest = Rest(
         login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
     )

@@ -83,7 +83,7 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
     stop = Stop()
-    patience = Patience(settings.retry_budget, pause_until(stop.check))
+    patience = Patience(settings.retry_budget, pause_until(stop.check), warn)
     rest = Rest(
         login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
     )

@@ -87,13 +87,17 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
     from xnat_ingest.settings.layers import credentials, has_server, unverified_server
     from xnat_ingest.xnat.client import Rest
     from xnat_ingest.xnat.projects import describe
+    from xnat_ingest.xnat.retry_policy import Patience
 
     if settings.transport == "cstore" and not has_server(settings, environ):
         print(_echo(settings, ""))
         return int(Exit.OK)
     login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
     warn(unverified_server(settings, login.server))
-    rest = Rest(login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout)
+    patience = Patience(settings.retry_budget, say=warn)
+    rest = Rest(
+        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    )
     with closing(rest):
         rest.login()
         for line in describe(rest, settings.project):

@@ -61,6 +61,11 @@ _FORMULA = re.compile(r"[=+\-@\t\r']")
 _CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
 
 
+def inert_cell(text: str) -> str:
+    """A text as a cell that no spreadsheet runs: an apostrophe in front of a formula, and else as it is."""
+    return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
+
+
 def spreadsheet_cell(text: str) -> str:
     """A text as a cell that no spreadsheet runs or changes: an apostrophe in front of what it would."""
     return f"'{text}" if _FORMULA.match(text) or _CHANGED.fullmatch(text) else text

@@ -12,7 +12,7 @@ from pathlib import Path
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import inert_cell, printable
 from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load
 from xnat_ingest.deidentify.pseudonyms import read_key
@@ -63,7 +63,9 @@ def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
             for study in sorted({i.study_uid for i in session.instances}):
                 one = deidentifier.originals[study]
                 labels = session.project, session.subject, session.label
-                rows.append((one.patient_id, one.study_uid, one.study_date, *labels, study, str(one.days)))
+                cells = (one.patient_id, one.study_uid, one.study_date, *labels, study)
+                # Days are a number, with its sign; a PatientID can be anything.
+                rows.append((*map(inert_cell, cells), str(one.days)))
         with replacing(path, 0o600) as stream:
             csv.writer(stream).writerows(dict.fromkeys(rows))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
