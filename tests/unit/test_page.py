@@ -13,8 +13,9 @@ import pytest
 
 from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.report.github import workflow_commands, write_summary
-from xnat_ingest.report.html import SHOWN_PROBLEMS, SHOWN_UNPROVEN, page, read_report
+from xnat_ingest.report.html import SHOWN_PROBLEMS, SHOWN_UNPROVEN, page
 from xnat_ingest.report.junit import write_junit
+from xnat_ingest.report.saved import read_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u2028\x1b[31m"
 

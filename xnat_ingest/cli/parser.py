@@ -23,7 +23,7 @@ COMMANDS = {
     "command": "XNAT's container-service command: show, check, register (run is what its command line calls)",
     "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
     "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
-    "report": "a saved report as a page for people (show)",
+    "report": "saved reports: show one as a page for people, merge those of shards",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
 

@@ -1,8 +1,9 @@
-"""`report show`: a saved report as a page."""
+"""`report show` and `report merge`: saved reports as pages, and those of shards joined into one."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from xnat_ingest.core.errors import Exit, UsageError
@@ -15,12 +16,21 @@ def add_words(command: argparse.ArgumentParser) -> None:
     show.add_argument("file", metavar="REPORT", help="the file that --report wrote")
     show.add_argument("--html", metavar="FILE", default="", help="write the page here")
     show.add_argument("--junit", metavar="FILE", default="", help="write the JUnit XML here")
+    text = "join the reports of all shards of a run into one"
+    merge = actions.add_parser("merge", help=text, description=text, allow_abbrev=False)
+    merge.add_argument("files", metavar="REPORT", nargs="+", help="the files that the shards' --report wrote")
+    merge.add_argument("--report", metavar="FILE", required=True, help="write the joined report here")
 
 
 def reports(given: dict[str, Any]) -> int:
+    return _merge(given["files"], given["report"]) if given["action"] == "merge" else _show(given)
+
+
+def _show(given: dict[str, Any]) -> int:
     from xnat_ingest.core.atomic_file import check_writable
-    from xnat_ingest.report.html import read_report, write_html
+    from xnat_ingest.report.html import write_html
     from xnat_ingest.report.junit import write_junit
+    from xnat_ingest.report.saved import read_report
 
     if not given["html"] and not given["junit"]:
         raise UsageError("say where to write: --html FILE or --junit FILE")
@@ -31,3 +41,20 @@ def reports(given: dict[str, Any]) -> int:
             write(path, report)
             print(f"{name}: {path}")
     return int(Exit.OK)
+
+
+def _merge(files: Sequence[str], target: str) -> int:
+    from xnat_ingest.core.atomic_file import check_writable
+    from xnat_ingest.report.document import write_document
+    from xnat_ingest.report.lines import totals_line
+    from xnat_ingest.report.saved import merge, read_report
+
+    merged = merge([(path, read_report(path)) for path in files])
+    check_writable(target, "--report")
+    write_document(target, merged)
+    for problem in merged["problems"]:
+        print(f"{problem['kind']}: {problem['detail']}")
+    print(f"report: {target}")
+    print(totals_line(merged["totals"], merged["exit_code"]))
+    code: int = merged["exit_code"]
+    return code

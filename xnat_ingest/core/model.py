@@ -241,9 +241,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A whole run, for its report. started, finished: ISO 8601 with zone; totals: docs/design.md 3.4; launch: what
-    XNAT's container service says of it, empty elsewhere; deidentification: what was done to headers, no values;
-    proof: how deep it looked, "" when it did not."""
+    """A whole run, for its report.
+
+    started, finished: ISO 8601 with zone.
+    totals: docs/design.md 3.4.
+    launch: what XNAT's container service says of it, empty elsewhere.
+    deidentification: what was done to headers, no values.
+    proof: how deep it looked, "" when it did not.
+    shard: K/N, "" for a whole run.
+    """
 
     command: str
     plan: Plan
@@ -259,6 +265,7 @@ class Result:
     launch: Mapping[str, str] = field(default_factory=dict)
     deidentification: Mapping[str, object] = field(default_factory=dict)
     proof: str = ""
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,10 @@ from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
 from xnat_ingest.delivery.setup import blind_transport, check_receiver, make_site
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.planning.planner import Planning, keep, plan_fields, planning
+from xnat_ingest.planning.sharding import keep_shard
 from xnat_ingest.settings.layers import Credentials, unverified_server
 from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.shards import parse_shard
 from xnat_ingest.xnat.client import Rest
 from xnat_ingest.xnat.projects import Project, SiteRules, ask, ask_site, facts
 from xnat_ingest.xnat.retry_policy import Patience
@@ -153,6 +155,8 @@ class Run:
 
     def _make_plan(self) -> None:
         self.plan = self.planning.make()
+        if self.settings.shard:
+            self.plan = keep_shard(self.plan, parse_shard(self.settings.shard))
         if self.planning.deidentifier and self.settings.crosswalk:
             from xnat_ingest.deidentify.setup import write_crosswalk
 
@@ -286,7 +290,7 @@ class Run:
         except LawBroken as broken:
             error = broken
         sending, no_verify = self.command != "plan", settings.no_verify
-        allow_empty = settings.allow_empty or self.command == "verify"
+        allow_empty = settings.allow_empty or self.command == "verify" or bool(settings.shard)
         codes = {totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)}
         if error:
             codes.add(error.exit_code if isinstance(error, IngestError) else Exit.BUG)
@@ -323,6 +327,7 @@ class Run:
             settings.transport,
             deidentification=made,
             proof=settings.proof if sending and rest and not no_verify else "",
+            shard=settings.shard,
         )
 
 

@@ -23,7 +23,9 @@ from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
 from xnat_ingest.planning.prepare import labelling, rule_set
 from xnat_ingest.planning.redaction import RedactedSource, redacted
 from xnat_ingest.planning.sessions import build, sheet
+from xnat_ingest.planning.sharding import OTHER, shard_by_path
 from xnat_ingest.settings.options import Settings, flag
+from xnat_ingest.settings.shards import parse_shard
 
 if TYPE_CHECKING:
     from xnat_ingest.deidentify.objects import Deidentifier
@@ -183,9 +185,12 @@ class Tree:
 
         self._emit(Event("scanning", {}))
 
+        shard = parse_shard(self._settings.shard) if self._settings.shard else None
+        is_other = shard_by_path(self._labelling, shard, self.source.name_of) if shard else lambda _: False
+
         def skip(path: str) -> str | None:
             self._check_stop()
-            return self._rules.skip(path)
+            return self._rules.skip(path) or (OTHER if is_other(path) else None)
 
         accepts = self._settings.accept_truncated
         found = scan(self.source, skip, self._keywords, accept_truncated=accepts, check_stop=self._check_stop)

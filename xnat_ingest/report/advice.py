@@ -161,6 +161,10 @@ PROBLEMS: dict[str, Advice] = {
         "The server's series import filter would drop these instances, so they were not sent.",
         "If they are wanted, ask the project's owner to change the filter, or use --ignore-server-filter.",
     ),
+    "shard-absent": Advice(
+        "The report of a shard is missing, so what it was to send is not proven.",
+        "Run that shard again, then merge all reports.",
+    ),
     "source-changed": Advice(
         "A file changed while it was sent.", "Wait until nothing writes to the tree, then run again."
     ),

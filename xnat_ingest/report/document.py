@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from xnat_ingest.core.about import __version__
@@ -19,9 +20,14 @@ from xnat_ingest.core.text import printable
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:
     """The report, complete or not at all. Raises IngestError."""
+    write_document(path, document(result), mode=mode)
+
+
+def write_document(path: str, report: Mapping[str, Any], *, mode: int = 0o600) -> None:
+    """The same for a report that is JSON values already."""
     try:
         with replacing(path, mode) as stream:
-            json.dump(document(result), stream, indent=1)
+            json.dump(report, stream, indent=1)
             stream.write("\n")
     except OSError as error:
         raise IngestError(f"the report could not be written to {path}: {error.strerror}") from error
@@ -50,6 +56,7 @@ def document(result: Result) -> dict[str, Any]:
         **({"deidentification": dict(result.deidentification)} if result.deidentification else {}),
         **({"proof": _proof(result)} if result.proof else {}),
         **({"launch": dict(result.launch)} if result.launch else {}),
+        **({"shard": result.shard} if result.shard else {}),
     }
     return {key: harmless(value) for key, value in found.items()}
 

@@ -282,16 +282,3 @@ def _aside(asides: Sequence[Report]) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Files set aside"><table>'
         f'<thead>{head}<th scope="col">for example</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
-
-
-def read_report(path: str) -> dict[str, Any]:
-    """A saved JSON report. Raises IngestError when it is none of ours."""
-    try:
-        with open(path, encoding="utf-8") as stream:  # noqa: PTH123 - the path is the user's own
-            report = json.load(stream)
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or "it is not JSON"
-        raise IngestError(f"cannot read the report {path}: {why}") from error
-    if not isinstance(report, dict) or report.get("schema") != 1 or not isinstance(report.get("sessions"), list):
-        raise IngestError(f"{path} is not a report of xnat-ingest; give the file that --report wrote")
-    return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import Outcome, ReadBack, Result
@@ -113,10 +113,14 @@ def _notable(result: Result) -> Sequence[Outcome]:
 
 
 def last_line(result: Result) -> str:
-    t = result.totals
+    return totals_line(result.totals, result.exit_code)
+
+
+def totals_line(t: Mapping[str, float], exit_code: int) -> str:
+    """The contract's last line."""
     return (
         f"{t['planned']} planned, {t['verified']} verified, {t['missing']} missing, {t['failed']} failed, "
-        f"{t['set_aside']} set aside: exit {result.exit_code}"
+        f"{t['set_aside']} set aside: exit {exit_code}"
     )
 
 

@@ -23,6 +23,7 @@ from xnat_ingest.core.json_documents import read_text
 from xnat_ingest.core.text import nearest, printable
 from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
+from xnat_ingest.settings.shards import SHARDS, parse_shard, shard_of_engine
 
 # The key of --deidentify itself: a secret, so it is no option.
 DEID_KEY = f"{ENV_PREFIX}DEID_KEY"
@@ -75,12 +76,14 @@ def resolve(
             sources[name] = source if name not in sources or not is_list(name) else f"{sources[name]}, {source}"
     if server := values.get("server"):
         _check_server(server)  # before anything shows the settings: a password in an address is refused, not shown
+    if shard := values.get("shard"):
+        values["shard"] = str(shard_of_engine(environ) if shard == "auto" else parse_shard(shard))
     return Settings(**values, sources=sources)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
-    known = [*map(env_name, TABLE), DEID_KEY]
+    known = [*map(env_name, TABLE), DEID_KEY, SHARDS]
     lines = []
     for name in environ:
         if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(f"{ENV_PREFIX}TEST_"):

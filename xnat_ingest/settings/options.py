@@ -244,6 +244,12 @@ class Settings:
         4, "requests in parallel", short="-w", parse=worker_count, metavar="N", group=SPEED, commands=IMAGES
     )
     part_size: int = option(128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED)
+    shard: str = option(
+        "",
+        "take only the K-th of N parts of the subjects; auto asks Kubernetes (Indexed Job) or Slurm (array)",
+        metavar="K/N|auto",
+        group=SPEED,
+    )
     timeout: float = option(
         60.0, "seconds without progress, 60", parse=seconds, metavar="SECONDS", group=SPEED, commands=ALL
     )

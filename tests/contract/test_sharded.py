@@ -1,0 +1,98 @@
+"""Several processes share a tree: together they do what one would have done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ingest, hold_laws
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn
+from xnat_ingest.cli import main
+
+SUBJECTS = ("007", "008", "009", "010", "Bob", "bob2")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "study"
+    for subject in SUBJECTS:
+        make_session(root / subject / "pre", (Series("T1_1", 2), Series("Localizers_2", 1)), subject)
+    (root / "notes.txt").write_text("x")
+    (root / "007" / "pre" / "notes.txt").write_text("x")
+    return root
+
+
+def shards(ingest: Ingest, tree: Path, folder: Path, count: int, *flags: str) -> list[Path]:
+    reports = []
+    for number in range(1, count + 1):
+        ended = ingest("upload", tree, "--shard", f"{number}/{count}", "--exclude", "Localizers,XYZ", *flags)
+        assert ended.code == 0, ended.err
+        path = folder / f"shard-{number}.json"
+        path.write_text(json.dumps(ended.report))
+        reports.append(path)
+    return reports
+
+
+def comparable(report: dict[str, Any]) -> dict[str, Any]:
+    """A report but for times, attempts and accession ids, which depend on who came first."""
+    totals = {k: v for k, v in report["totals"].items() if k not in ("seconds", "requests", "retries")}
+    sessions = [
+        {k: v for k, v in one.items() if k not in ("began", "seconds", "attempts", "uri")} for one in report["sessions"]
+    ]
+    aside = sorted((one["path"], one["reason"]) for one in report["set_aside"])
+    return {"totals": totals, "sessions": sessions, "aside": aside, "problems": report["problems"]}
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_shards_do_what_one_run_does(ingest: Ingest, tree: Path, tmp_path: Path, site: StandIn, count: int) -> None:
+    reports = shards(ingest, tree, tmp_path, count)
+    joined = tmp_path / "all.json"
+    assert main(["report", "merge", *map(str, reports), "--report", str(joined)]) == 0
+    merged = json.loads(joined.read_text())
+    hold_laws(merged)
+    assert sum(len(one.files) for one in site.sessions("DEMO")) == 2 * len(SUBJECTS)
+    again = ingest("verify", tree, "--exclude", "Localizers,XYZ")
+    assert again.code == 0
+    expected = comparable(again.report)
+    found = comparable(merged)
+    for one in (expected, found):
+        one["totals"] = {k: one["totals"][k] for k in ("files_seen", "planned", "set_aside", "excluded", "verified")}
+        one["sessions"] = [s["label"] for s in one["sessions"]]
+    assert found == expected
+
+
+def test_only_its_own_part_is_read(ingest: Ingest, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where folders name the subject, the headers of other shards' files are never opened."""
+    from xnat_ingest.inputs.folder import FolderSource
+
+    opened: list[str] = []
+    real = FolderSource.open
+
+    def watch(self: FolderSource, path: str) -> Any:
+        opened.append(path)
+        return real(self, path)
+
+    monkeypatch.setattr(FolderSource, "open", watch)
+    ended = ingest("plan", tree, "--shard", "1/3")
+    ours = {session["subject"] for session in ended.report["sessions"]}
+    assert 0 < len(ours) < len(SUBJECTS)
+    assert {path.split("/")[0] for path in opened if "/" in path} == ours
+
+
+def test_an_empty_shard_is_no_failure(ingest: Ingest, tree: Path) -> None:
+    codes = [ingest("upload", tree, "--shard", f"{k}/40").code for k in range(1, 41)]
+    assert set(codes) == {0}
+
+
+def test_one_plan_and_many_shards(ingest: Ingest, tree: Path, tmp_path: Path, site: StandIn) -> None:
+    plan = tmp_path / "plan.json"
+    assert ingest("plan", tree, "--json", str(plan)).code == 0
+    for number in (1, 2, 3):
+        ended = ingest("upload", "", "--plan", str(plan), "--shard", f"{number}/3", project="DEMO")
+        assert ended.code == 0
+        assert {a["reason"] for a in ended.report["set_aside"]} <= {"other-shard", "not-dicom"}
+    assert len(site.sessions("DEMO")) == len(SUBJECTS)

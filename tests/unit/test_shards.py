@@ -1,0 +1,181 @@
+"""Which shard takes a subject, by flag and by the engines' variables; and shards' reports joined into one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.unit.test_page import report, session
+from xnat_ingest.core.errors import IngestError, UsageError
+from xnat_ingest.report.saved import merge
+from xnat_ingest.settings.layers import resolve
+from xnat_ingest.settings.shards import Shard, parse_shard, shard_of_engine
+
+
+def test_each_subject_is_in_one_shard() -> None:
+    for count in (1, 2, 3, 8):
+        shards = [Shard(number, count) for number in range(1, count + 1)]
+        taken = Counter(shard.number for n in range(400) for shard in shards if shard.takes(f"sub{n}"))
+        assert taken.total() == 400
+        assert min(taken.values()) > 400 / count / 2
+
+
+def test_labels_that_differ_only_in_case_meet() -> None:
+    for n in range(50):
+        assert [Shard(k, 7).takes(f"Sub{n}A") for k in range(1, 8)] == [
+            Shard(k, 7).takes(f"sUB{n}a") for k in range(1, 8)
+        ]
+
+
+def test_the_shard_of_a_subject_never_changes() -> None:
+    """SHA-256 of the label: a run of another version, or on another machine, divides alike."""
+    assert [next(k for k in range(1, 9) if Shard(k, 8).takes(s)) for s in ("007", "008", "Ä")] == [5, 7, 5]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/", "/2", "a/b", "1/0", "-1/2", "1/1000000", "1 / 2", ""])
+def test_what_is_no_shard(text: str) -> None:
+    with pytest.raises(UsageError, match="give K/N"):
+        parse_shard(text)
+
+
+ENGINES: list[tuple[dict[str, str], str]] = [
+    ({"JOB_COMPLETION_INDEX": "0", "XNAT_INGEST_SHARDS": "4"}, "1/4"),
+    ({"JOB_COMPLETION_INDEX": "3", "XNAT_INGEST_SHARDS": "4"}, "4/4"),
+    ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "8"}, "1/8"),
+    ({"SLURM_ARRAY_TASK_ID": "8", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "8"}, "8/8"),
+    ({"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "2"}, "1/2"),
+]
+
+
+@pytest.mark.parametrize(("environ", "shard"), ENGINES)
+def test_auto(environ: dict[str, str], shard: str) -> None:
+    assert str(shard_of_engine(environ)) == shard
+    assert resolve("upload", {"shard": "auto"}, environ).shard == shard
+    assert resolve("upload", {}, environ).shard == ""  # never without being asked
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({}, "neither"),
+        ({"JOB_COMPLETION_INDEX": "1"}, "XNAT_INGEST_SHARDS"),
+        ({"JOB_COMPLETION_INDEX": "4", "XNAT_INGEST_SHARDS": "4"}, "shard 5 of 4"),
+        ({"JOB_COMPLETION_INDEX": "x", "XNAT_INGEST_SHARDS": "4"}, "must be numbers"),
+        ({"SLURM_ARRAY_TASK_ID": "1"}, "must be numbers"),
+        ({"SLURM_ARRAY_TASK_ID": "6", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "4"}, "without steps"),
+    ],
+)
+def test_auto_without_an_engine(environ: dict[str, str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        resolve("upload", {"shard": "auto"}, environ)
+
+
+def aside(path: str, reason: str) -> dict[str, str]:
+    return {"path": path, "reason": reason, "detail": ""}
+
+
+def shard(number: int, *sessions: dict[str, Any], set_aside: list[dict[str, str]], **changes: Any) -> tuple[str, Any]:
+    """A shard's report that adds up."""
+    made = report(*sessions, set_aside=set_aside, shard=f"{number}/2", **changes)
+    made["totals"] |= {"set_aside": len(set_aside), "files_seen": made["totals"]["planned"] + len(set_aside)}
+    made["totals"] |= {"bytes_planned": 1, "requests": 5, "retries": 1}
+    return f"r{number}.json", made
+
+
+def one(label: str, study: str = "", **changes: Any) -> dict[str, Any]:
+    return session(label, subject=label, study_uid=study or f"1.{label}", **changes)
+
+
+def test_two_shards_are_one_run() -> None:
+    """Files that one left to the other are planned once, and each junk file is there once."""
+    unused = {"kind": "rule-unused", "detail": "the rule X matched nothing", "sessions": []}
+    everywhere = {"kind": "rule-unused", "detail": "the rule Y matched nothing", "sessions": []}
+    first = [aside("b/1", "other-shard"), aside("junk", "not-dicom"), aside("b/x.txt", "other-shard")]
+    second = [aside("a/1", "other-shard"), aside("junk", "not-dicom"), aside("b/x.txt", "not-dicom")]
+    merged = merge(
+        [
+            shard(1, one("a"), set_aside=first, problems=[unused, everywhere]),
+            shard(2, one("b", verdict="missing", unproven=2), set_aside=second, problems=[everywhere], code=3),
+        ]
+    )
+    assert [(a["path"], a["reason"]) for a in merged["set_aside"]] == [("b/x.txt", "not-dicom"), ("junk", "not-dicom")]
+    totals = merged["totals"]
+    assert (totals["planned"], totals["verified"], totals["missing"]) == (20, 18, 2)
+    assert totals["files_seen"] == totals["planned"] + totals["set_aside"] == 22
+    assert (totals["requests"], totals["retries"]) == (10, 2)
+    assert merged["problems"] == [everywhere]
+    assert [s["label"] for s in merged["sessions"]] == ["a", "b"]
+    assert merged["exit_code"] == 3
+    assert "shard" not in merged
+    assert [m["shard"] for m in merged["merged"]] == ["1/2", "2/2"]
+
+
+def test_a_shard_that_ran_twice_counts_once() -> None:
+    early = shard(
+        1, one("a", verdict="failed", unproven=10), set_aside=[], code=3, finished="2024-01-01T00:00:01+00:00"
+    )
+    late = shard(1, one("a"), set_aside=[], finished="2024-01-01T09:00:00+00:00")
+    merged = merge([late, early, shard(2, one("b"), set_aside=[])])
+    assert (merged["totals"]["verified"], merged["exit_code"]) == (20, 0)
+
+
+def test_a_shard_that_is_absent() -> None:
+    merged = merge([shard(1, one("a"), set_aside=[aside("b/1", "other-shard")])])
+    assert [p["kind"] for p in merged["problems"]] == ["shard-absent"]
+    assert "shard 2 of 2" in merged["problems"][0]["detail"]
+    assert merged["exit_code"] == 3
+    assert merged["set_aside"] == [aside("b/1", "other-shard")]
+
+
+@pytest.mark.parametrize(
+    ("second", "kind"),
+    [(one("b", study="1.a"), "split-study"), (one("A", study="1.z"), "label-collision")],
+)
+def test_conflicts_that_no_shard_sees_alone(second: dict[str, Any], kind: str) -> None:
+    merged = merge([shard(1, one("a"), set_aside=[]), shard(2, second, set_aside=[])])
+    assert [p["kind"] for p in merged["problems"]] == [kind]
+    assert merged["exit_code"] == 3
+
+
+@pytest.mark.parametrize(("codes", "verdicts", "code"), [
+    ((0, 0), ("verified", "verified"), 0),
+    ((0, 5), ("verified", "failed"), 3),
+    ((5, 5), ("failed", "failed"), 5),
+    ((0, 6), ("verified", "failed"), 3),
+    ((0, 143), ("verified", "unverified"), 143),
+    ((0, 70), ("verified", "failed"), 70),
+    ((0, 4), ("verified", "verified"), 0),
+])  # fmt: skip
+def test_the_exit_code_of_both(codes: tuple[int, int], verdicts: tuple[str, str], code: int) -> None:
+    made = [
+        shard(k, one("ab"[k - 1], verdict=word, unproven=0 if word == "verified" else 10), set_aside=[], code=one_code)
+        for k, (one_code, word) in enumerate(zip(codes, verdicts, strict=True), 1)
+    ]
+    assert merge(made)["exit_code"] == code
+
+
+@pytest.mark.parametrize("key", ["command", "server", "project", "destination", "transport"])
+def test_reports_of_two_runs_are_not_merged(key: str) -> None:
+    with pytest.raises(IngestError, match=f"differ in {key}"):
+        merge([shard(1, one("a"), set_aside=[]), shard(2, one("b"), set_aside=[], **{key: "other"})])
+
+
+def test_reports_of_two_divisions_are_not_merged() -> None:
+    path, other = shard(1, one("b"), set_aside=[])
+    with pytest.raises(IngestError, match="2 and of 3 shards"):
+        merge([shard(1, one("a"), set_aside=[]), (path, {**other, "shard": "1/3"})])
+
+
+@pytest.mark.parametrize("key", ["planned", "verified", "set_aside", "files_seen"])
+def test_an_edited_report_is_refused(key: str) -> None:
+    path, made = shard(1, one("a"), set_aside=[])
+    made["totals"][key] += 1
+    with pytest.raises(IngestError, match=r"r1\.json does not add up"):
+        merge([(path, made)])
+
+
+def test_half_a_report_is_refused() -> None:
+    with pytest.raises(IngestError, match="not a whole report"):
+        merge([("x.json", {"schema": 1, "sessions": []})])

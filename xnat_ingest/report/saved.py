@@ -1,0 +1,179 @@
+"""Saved reports: read again, and those of shards joined into one."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError
+from xnat_ingest.core.text import printable
+
+Report = Mapping[str, Any]
+OTHER = "other-shard"
+ENDS = ("verified", "counted", "missing", "failed", "unverified")
+SUMMED = ("planned", *ENDS, "already_there", "bytes_planned", "bytes_sent", "requests", "retries")
+# Of several shards' reports these must be equal; what they would mean together nobody can say.
+SAME = ("command", "server", "project", "destination", "transport")
+# Notes that are only true when each shard says so.
+ONLY_TOGETHER = ("rule-unused", "label-unused")
+
+
+def read_report(path: str) -> dict[str, Any]:
+    """A saved JSON report. Raises IngestError when it is none of ours."""
+    try:
+        with open(path, encoding="utf-8") as stream:  # noqa: PTH123 - the path is the user's own
+            report = json.load(stream)
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or "it is not JSON"
+        raise IngestError(f"cannot read the report {path}: {why}") from error
+    if not isinstance(report, dict) or report.get("schema") != 1 or not isinstance(report.get("sessions"), list):
+        raise IngestError(f"{path} is not a report of xnat-ingest; give the file that --report wrote")
+    return report
+
+
+def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
+    """One report of all shards. reports: (path, report). Raises IngestError when they do not belong together.
+
+    A file that one shard set aside as another's is planned by that one; conflicts that no shard could see alone, such
+    as one study in two shards, are found here.
+    """
+    shards = [report for _, report in _latest(reports)]
+    first = shards[0]
+    for key in SAME:
+        values = {report[key] for report in shards if report[key]}
+        if len(values) > 1:
+            raise IngestError(
+                f"the reports differ in {key}: {', '.join(sorted(map(printable, values)))}; merge one run's"
+            )
+    sessions = [session for report in shards for session in report["sessions"]]
+    aside = _set_aside(shards)
+    problems = [*_problems(shards), *_across(sessions), *_absent(shards)]
+    totals: dict[str, Any] = {key: sum(report["totals"].get(key, 0) for report in shards) for key in SUMMED}
+    totals |= {
+        "set_aside": len(aside),
+        "excluded": sum(one["reason"].startswith("excluded:") for one in aside),
+        "files_seen": totals["planned"] + len(aside),
+        "seconds": max(report["totals"].get("seconds", 0) for report in shards),
+    }
+    merged = {
+        **first,
+        **{key: next((report[key] for report in shards if report[key]), "") for key in SAME},
+        "started": min(report["started"] for report in shards),
+        "finished": max(report["finished"] for report in shards),
+        "exit_code": _exit_code(shards, problems),
+        "totals": totals,
+        "sessions": sorted(sessions, key=lambda one: (one["project"], one["subject"], one["label"])),
+        "set_aside": aside,
+        "problems": problems,
+        "merged": [{"path": printable(path), "shard": report.get("shard", "")} for path, report in reports],
+    }
+    merged.pop("shard", None)
+    return merged
+
+
+def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
+    """Each shard's last report: one that was run again has several. All must be of one division."""
+    by_shard: dict[str, tuple[str, Report]] = {}
+    for path, report in reports:
+        _check(path, report)
+        shard = report.get("shard") or path
+        known = by_shard.get(shard)
+        if known is None or report["finished"] >= known[1]["finished"]:
+            by_shard[shard] = (path, report)
+    counts = {report["shard"].partition("/")[2] for _, report in reports if report.get("shard")}
+    if len(counts) > 1:
+        raise IngestError(
+            f"the reports are of runs with {' and of '.join(sorted(counts))} shards; merge the reports of one run"
+        )
+    return list(by_shard.values())
+
+
+def _check(path: str, report: Report) -> None:
+    """The laws of a single report. Raises IngestError: one that does not add up cannot be trusted."""
+    try:
+        totals = report["totals"]
+        planned = sum(session["instances"] for session in report["sessions"])
+        sums_up = totals["files_seen"] == totals["planned"] + totals["set_aside"]
+        sums_up &= totals["planned"] == sum(totals[end] for end in ENDS) == planned
+        sums_up &= totals["set_aside"] == len(report["set_aside"])
+    except (KeyError, TypeError) as error:
+        raise IngestError(f"{printable(path)} is not a whole report of xnat-ingest ({type(error).__name__})") from error
+    if not sums_up:
+        raise IngestError(f"{printable(path)} does not add up; was it edited? Run that shard again")
+
+
+def _set_aside(shards: Sequence[Report]) -> list[dict[str, Any]]:
+    """Each file once. A file that every shard left to another was sent by none and stays in the list."""
+    mine: dict[tuple[str, str], dict[str, Any]] = {}
+    left: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for report in shards:
+        for one in report["set_aside"]:
+            if one["reason"] == OTHER:
+                left[one["path"]].append(one)
+            else:
+                mine[one["path"], one["reason"]] = one
+    kept = {path for path, _ in mine}
+    nobody = [entries[0] for path, entries in left.items() if len(entries) == len(shards) and path not in kept]
+    return sorted((*mine.values(), *nobody), key=lambda one: (one["path"], one["reason"]))
+
+
+def _problems(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
+    seen: dict[str, dict[str, Any]] = {}
+    number: dict[str, int] = defaultdict(int)
+    for report in shards:
+        for problem in report["problems"]:
+            key = json.dumps(problem, sort_keys=True)
+            seen[key] = problem
+            number[key] += 1
+    for key, problem in seen.items():
+        if problem["kind"] not in ONLY_TOGETHER or number[key] == len(shards):
+            yield problem
+
+
+def _across(sessions: Iterable[Report]) -> Iterator[dict[str, Any]]:
+    """What no shard could see alone: one study, or one label, in two of them."""
+    studies: dict[str, list[Report]] = defaultdict(list)
+    labels: dict[tuple[str, str], list[Report]] = defaultdict(list)
+    for session in sessions:
+        studies[session["study_uid"]].append(session)
+        labels[session["project"], session["label"].casefold()].append(session)
+    for found in studies.values():
+        if len({(one["project"], one["label"]) for one in found}) > 1:
+            yield _problem("split-study", "one study lies in several session folders", found)
+    for found in labels.values():
+        if len(found) > 1:
+            yield _problem("label-collision", "several shards have a session of this label", found)
+
+
+def _problem(kind: str, why: str, sessions: Sequence[Report]) -> dict[str, Any]:
+    folders = ", ".join(f"{one['folder']} ({one['label']})" for one in sessions)
+    return {"kind": kind, "detail": f"{why}: {folders}", "sessions": [one["label"] for one in sessions]}
+
+
+def _absent(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
+    """Shards that have no report here."""
+    named = [report["shard"].partition("/") for report in shards if report.get("shard")]
+    if named:
+        there = {int(number) for number, _, _ in named}
+        lacking = sorted(set(range(1, int(named[0][2]) + 1)) - there)
+        if lacking:
+            numbers = ", ".join(map(str, lacking[:20])) + (", ..." if len(lacking) > 20 else "")
+            detail = f"no report of shard {numbers} of {named[0][2]}; what they were to send is not proven"
+            yield {"kind": "shard-absent", "detail": detail, "sessions": []}
+
+
+def _exit_code(shards: Sequence[Report], problems: Iterable[Report]) -> int:
+    """The strongest code. Temporary and refused mean that nothing was delivered: with one shard done, it is partial."""
+    codes = {Exit(report["exit_code"]) for report in shards}
+    if any(problem["kind"] in ("split-study", "label-collision", "shard-absent") for problem in problems):
+        codes.add(Exit.PARTIAL)
+    delivered = any(
+        session["verdict"] in ("verified", "counted") for report in shards for session in report["sessions"]
+    )
+    if delivered and codes & {Exit.TEMPORARY, Exit.REFUSED}:
+        codes = codes - {Exit.TEMPORARY, Exit.REFUSED} | {Exit.PARTIAL}
+    if Exit.NOTHING in codes and delivered:
+        codes.discard(Exit.NOTHING)
+    return int(next((code for code in PRECEDENCE if code in codes), Exit.FAILED))
