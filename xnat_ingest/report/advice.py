@@ -111,6 +111,10 @@ PROBLEMS: dict[str, Advice] = {
         "If ROOT is a subject's folder, give the folder above it.",
     ),
     "one-spelling": Advice("Two subject folders differ only in how an accent is written. They are one subject."),
+    "not-read-back": Advice(
+        "The server listed these instances, but they could not be read back to be compared.",
+        "Run xnat-ingest verify later. If it stays so, ask the administrator to look at these files.",
+    ),
     "one-top-folder": Advice(
         "Everything in the archive lies in one folder, so it may have been packed with one folder too many.",
         "Pack the archive from inside: tar czf study.tar.gz -C study .",
@@ -179,6 +183,9 @@ PROBLEMS: dict[str, Advice] = {
     "subject-exists": Advice(
         "Characters of a subject's name were replaced, and the result is the label of another subject in the project.",
         "If it is the same person, give the label in a sheet (--labels). If it is not, rename the folder.",
+    ),
+    "truncated-sent": Advice(
+        "Files that end before their data ends were sent as they are, because --accept-truncated was given."
     ),
     "two-studies": Advice(
         "One session folder holds two studies.",
