@@ -216,6 +216,10 @@ REASONS: dict[str, Advice] = {
     "no-uid": Advice("The header lacks one of the UIDs that place an instance.", "Export it again from its source."),
     "not-dicom": Advice("Not a DICOM file."),
     "other-shard": Advice("Another shard of this run sends it."),
+    "not-deidentifiable": Advice(
+        "The header cannot be rewritten safely, so the file was not sent.",
+        "Export it again from its source, or leave it out with --exclude.",
+    ),
     "outside-layout": Advice(
         "DICOM that lies above the session folders.", "Check --layout, or move the file into a session folder."
     ),
