@@ -47,6 +47,7 @@ PROBLEMS: dict[str, Advice] = {
     "dicomdir-unreferenced": Advice(
         "There are DICOM files that the DICOMDIR does not name. They are sent all the same."
     ),
+    "doubled": Advice("The server lists some instances of this session twice.", "Delete one copy of each in XNAT."),
     "duplicate": Advice("The same instance is there twice with the same bytes. One copy is sent."),
     "existing": Advice(
         "The session is archived already, and --existing fail stops the run then.",
@@ -154,6 +155,10 @@ PROBLEMS: dict[str, Advice] = {
     "run-failed": Advice(
         "The run ended before its end.", "The sentence says why. Run the same command again after that."
     ),
+    "same-number": Advice(
+        "Two series have one series number, and XNAT would not merge what is sent now with what is archived.",
+        "Use --existing overwrite to send the whole session again.",
+    ),
     "sent-by-another-tool": Advice(
         "The series is on the server under names that do not tell its instances, and it has fewer of them.",
         "Use --existing overwrite to send the whole series.",
@@ -190,6 +195,10 @@ PROBLEMS: dict[str, Advice] = {
     "two-studies": Advice(
         "One session folder holds two studies.",
         "Split the folder, use --split-studies to make a session of each, or --layout headers to ignore the folders.",
+    ),
+    "unfinished": Advice(
+        "An upload of this session was not finished. What it sent lies in the prearchive.",
+        "Run upload again: it sends what is missing and finishes the session.",
     ),
     "unknown-type": Advice("No session type is known for this modality.", "Give --session-type."),
 }
