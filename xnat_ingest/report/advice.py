@@ -157,7 +157,7 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "same-number": Advice(
         "Two series have one series number, and XNAT would not merge what is sent now with what is archived.",
-        "Use --existing overwrite to send the whole session again.",
+        "Upload a tree that holds all series of that number, with --destination archive.",
     ),
     "sent-by-another-tool": Advice(
         "The series is on the server under names that do not tell its instances, and it has fewer of them.",
