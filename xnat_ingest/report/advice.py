@@ -49,6 +49,9 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "doubled": Advice("The server lists some instances of this session twice.", "Delete one copy of each in XNAT."),
     "duplicate": Advice("The same instance is there twice with the same bytes. One copy is sent."),
+    "event-handler": Advice(
+        "A Python program's own event handler failed. The run went on without it.", "Mend the handler."
+    ),
     "existing": Advice(
         "The session is archived already, and --existing fail stops the run then.",
         "Use --existing resume to add what is missing, or skip to leave archived sessions alone.",
@@ -68,6 +71,10 @@ PROBLEMS: dict[str, Advice] = {
     "illegal-label": Advice(
         "A label is empty or longer than 64 characters, or some of its characters were replaced by an underscore.",
         "Rename the folder, or give the label in a sheet (--labels).",
+    ),
+    "insecure": Advice(
+        "The server's certificate was not verified, because --insecure was given.",
+        "Give the certificate with --ca-bundle instead.",
     ),
     "label-collision": Advice(
         "Two different folders would become one session or one subject.",
