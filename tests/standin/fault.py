@@ -23,7 +23,7 @@ KINDS = {
     "slow-build": "the row is _BUILDING for ``seconds``",
     "slow-archive": "the row is _ARCHIVING for ``seconds`` before it is looked at",
     "slow-move": "``seconds`` between the archiver's checks and its moving of files: what arrives then is lost",
-    "poison": "refuse the instance: 400 ``unable to read DICOM object NAME``",
+    "poison": "refuse the instance: 400 ``unable to read DICOM object NAME``, or ``message`` with {} for the name",
     "lose": "accept the instance and do not keep it",
     "cut": "keep only ``keep`` bytes of the stored file (negative: all but so many)",
     "flip": "change one byte of the stored file, the one that is ``keep`` (negative: from its end; 0: the last one)",

@@ -199,8 +199,8 @@ class Faults:
     # -- files
 
     def refuse_name(self, name: str) -> None:
-        if self._take(("poison",), self._now.line, name):
-            raise RestError(400, f"unable to read DICOM object {name}")
+        if fault := self._take(("poison",), self._now.line, name):
+            raise RestError(400, (fault.message or "unable to read DICOM object {}").format(name))
 
     def stored(self, target: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The blocks of one file on their way to the disk."""

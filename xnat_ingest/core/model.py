@@ -11,8 +11,8 @@ from xnat_ingest.core import text as naming
 # What is done to a file on its way out: nothing; its data set is inflated; preamble and meta information are added.
 Form = Literal["file", "inflated", "headed"]
 # What a file that is sent all the same lacks: nothing; the last mark of its compressed pixel data, or a pad byte before
-# it; some of its data, which the user has accepted.
-Flaw = Literal["", "unended", "truncated"]
+# it; some of its data, which the user has accepted; a year at the beginning of its StudyDate, which XNAT refuses.
+Flaw = Literal["", "unended", "truncated", "study-date"]
 VerdictWord = Literal["verified", "counted", "missing", "conflict", "failed", "unverified", "skipped"]
 
 # The three transfer syntaxes whose whole data set is a deflate stream (PS3.5, A.5) -> what its inflated data set is.

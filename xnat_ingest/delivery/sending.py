@@ -70,7 +70,19 @@ class Sending:
 
         check_row: called when the first reply has named a row that nobody knew, or a receiver that names none has
         taken something: whether the rest may follow at once; it raises when nothing more may go there.
+
+        What XNAT will most likely refuse goes last, one by one; after one was refused, no more are tried.
         """
+        self._send([i for i in instances if i.flaw != "study-date"], check_row)
+        refused = ""
+        for instance in (i for i in instances if i.flaw == "study-date"):
+            if refused:
+                self.failed[instance.sop_uid] = refused
+                continue
+            self._send([instance], check_row)
+            refused = self.failed.get(instance.sop_uid, "")
+
+    def _send(self, instances: Sequence[Instance], check_row: Callable[[], bool]) -> None:
         queue = self._transport.parts(instances) if instances else []
         checked = bool(self.uri)
         # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.

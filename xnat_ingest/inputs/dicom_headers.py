@@ -49,6 +49,7 @@ _FRAMES = 0x00280008
 _RLE = "1.2.840.10008.1.2.5"
 _CUT = "the file ends before its data does"
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+_STUDY_DATE = 0x00080020
 _BASE_TAGS = (
     _SOP_CLASS,
     _SOP_UID,
@@ -60,6 +61,7 @@ _BASE_TAGS = (
     _SERIES_DESCRIPTION,
     _PATIENT_ID,
     _FRAMES,
+    _STUDY_DATE,
 )
 _CHARACTER_SET = 0x00080005
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -339,9 +341,14 @@ class _Header:
             form=self.form,
             sent_size=0 if self.form == "file" else self.head_size + self.data_bytes,
             head_size=self.head_size,
-            flaw=flaw,
+            flaw=flaw or self._study_date(dataset),
             patient=self._patient(dataset),
         )
+
+    def _study_date(self, dataset: Dataset) -> Flaw:
+        """XNAT takes an absent date, and reads no further than the year of any other."""
+        date = _raw(dataset, _STUDY_DATE)
+        return "study-date" if date and not re.match(r"[0-9]{4}", date) else ""
 
     def _patient(self, dataset: Dataset) -> str:
         number = str(len(self.patients) + 1)

@@ -20,6 +20,10 @@ _COUNTED: dict[str, tuple[Callable[[Instance], bool], str]] = {
         lambda i: i.flaw == "unended",
         "{} files lack the mark behind their compressed pixel data; the pixels are whole, and are sent",
     ),
+    "study-date": (
+        lambda i: i.flaw == "study-date" and i.sent_tags is None,
+        "{} files have a StudyDate that does not begin with four digits; XNAT refuses such files, so correct it",
+    ),
 }
 
 

@@ -19,7 +19,8 @@ from xnat_ingest.transports.concurrency import Pace
 from xnat_ingest.transports.protocol import Transport
 from xnat_ingest.xnat.retry_policy import Patience, is_passing
 
-_UNREADABLE = re.compile(r"unable to read DICOM object (.+)")
+# 400s about one file of a part.
+_BLAMED = re.compile(r"unable to read DICOM object (.+)|object (.+) contains no SOP (?:Class|Instance) UID")
 # 400s that say that two requests met, not that this one is wrong.
 _RACES = ("Concurrent file sends of the same data is not supported",)
 
@@ -110,7 +111,7 @@ class Retrying:
                 raise _RefusedAlone(
                     f"{part.bytes} bytes in one request are more than the server, or a proxy in front of it, takes; "
                     "its administrator must raise that limit",
-                    is_too_large=True,
+                    is_final=True,
                 )
             return _halves(part)
         if isinstance(error, ServerSaid) and error.status == 400:
@@ -137,10 +138,14 @@ class Retrying:
         if any(race in error.sentence for race in _RACES):
             self._patience.wait(error, history.failures, since=history.since)
             return None
-        blame = _UNREADABLE.search(error.sentence)
+        blame = _BLAMED.search(error.sentence)
+        name = (blame[1] or blame[2]).strip() if blame else ""
         # A part of one leaves no doubt; what came by an address of its own is blamed by that.
         alone = len(part.instances) == 1
-        culprit = next((i for i in part.instances if blame and (alone or i.name == blame[1].strip())), None)
+        culprit = next((i for i in part.instances if blame and (alone or i.name == name)), None)
+        if alone and culprit and culprit.flaw == "study-date":
+            why = f"XNAT refuses a StudyDate that does not begin with a year ({error.sentence})"
+            raise _RefusedAlone(why, is_final=True)
         if culprit is None or (history.blamed and history.blamed != culprit.name):
             raise error
         if not history.blamed:
@@ -186,7 +191,7 @@ def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid |
     given_up: what the error led to; another one than the error itself came from asking whether the server lives.
     """
     if isinstance(given_up, _RefusedAlone):
-        return not given_up.is_too_large
+        return not given_up.is_final
     return given_up is error and given_up.maybe_done and not given_up.timed_out
 
 
@@ -211,9 +216,9 @@ def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
 class _RefusedAlone(IngestError):
     """A part of one instance that will never be taken."""
 
-    def __init__(self, message: str, *, is_too_large: bool = False) -> None:
+    def __init__(self, message: str, *, is_final: bool = False) -> None:
         super().__init__(message)
-        self.is_too_large = is_too_large
+        self.is_final = is_final
 
 
 def _halves(part: Part) -> list[Part]:
