@@ -32,8 +32,7 @@ def parts(site: StandIn) -> list[Exchange]:
 
 def held(site: StandIn) -> list[tuple[str, int]]:
     """Names and sizes of what the archive holds of the session."""
-    folders = [folder for folder in site.archive_root.rglob("DICOM") if folder.is_dir()]
-    return sorted((path.name, path.stat().st_size) for folder in folders for path in folder.glob("*.dcm"))
+    return sorted((path.name, path.stat().st_size) for path in site.archive_root.rglob("*.dcm"))
 
 
 def test_one_request_for_each_instance(ingest: Ingest, site: StandIn, tree: Path) -> None:

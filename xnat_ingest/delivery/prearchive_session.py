@@ -40,6 +40,15 @@ def _stored_size(instance: Instance) -> int:
     return instance.length - instance.head_size + sum(len(uid) + len(uid) % 2 for uid in uids)
 
 
+def explained(instances: Sequence[Instance], holding: Holding) -> frozenset[str]:
+    """SOPInstanceUIDs of stored copies whose length is the source's, or differs from it as that of at least two others:
+    the server changes whole files alike."""
+    stored = [i for i in instances if i.name in holding.sizes]
+    change = {i.sop_uid: holding.sizes[i.name] - _stored_size(i) for i in stored}
+    usual = Counter(change.values())
+    return frozenset(i.sop_uid for i in stored if holding.sizes[i.name] == i.length or usual[change[i.sop_uid]] > 2)
+
+
 class OurRow:
     """One session's row.
 
@@ -180,23 +189,13 @@ class OurRow:
         gives each file another length (one that changes UIDs).
         """
         found = compare(instances, holding)
-        sound = found.verified
-        change = {i.sop_uid: holding.sizes[i.name] - _stored_size(i) for i in instances if i.sop_uid in sound}
-        usual = Counter(change.values())
-        moved = sound & self.closed_to
+        usual = explained(instances, holding)
+        moved = found.verified & self.closed_to
         if self.site.destination != "prearchive" and not self._changed_uid:
             moved &= self.sending.sound
-        return (
-            moved
-            | (found.counted if in_peace else frozenset())
-            | frozenset(
-                i.sop_uid
-                for i in instances
-                if (in_peace or i.pixel_bytes or i.sop_uid in self.closed_to)
-                and i.sop_uid in sound
-                and (holding.sizes[i.name] == i.length or usual[change[i.sop_uid]] > 2)
-            )
-        )
+        measured = frozenset(i.sop_uid for i in instances if i.pixel_bytes)
+        trusted = found.verified if in_peace else found.verified & (measured | self.closed_to)
+        return moved | (trusted & usual) | (found.counted if in_peace else frozenset())
 
     def check(self) -> bool:
         """After a part: whether the rest may follow; False: the next one alone. Raises LiveRow and SessionTrouble."""

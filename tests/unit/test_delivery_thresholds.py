@@ -1,0 +1,335 @@
+"""Numbers and tables of the delivery that nothing else pins: each test breaks when one of them is changed a little."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from xnat_ingest.core.errors import SessionTrouble
+from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.delivery import context
+from xnat_ingest.delivery.decision import LEADING, Standing, judge
+from xnat_ingest.delivery.prearchive_session import explained
+from xnat_ingest.delivery.same_number import together
+from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.delivery.timestamps import Timestamps
+from xnat_ingest.transports.bodies import Part
+from xnat_ingest.xnat.archive import Holding, Known, compare
+from xnat_ingest.xnat.prearchive import Row, as_row
+from xnat_ingest.xnat.projects import changes_study_uid
+from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids, moved_already, moved_by_build, received_in
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def instance(series: int, number: int, **fields: Any) -> Instance:
+    uid = f"1.2.{series}.{number}"
+    text = (str(series), str(number), "MR", "", "1.2.840.10008.1.2.1")
+    made = Instance(f"{series}/{number}", 1000, 0, MR, uid, "1.2", f"1.2.{series}", *text, 600, {})
+    return replace(made, **fields)
+
+
+def session(*instances: Instance) -> Session:
+    return Session("P1", "S", "S_E", "1.2", "S/E", instances)
+
+
+@pytest.mark.parametrize(("stored", "is_there"), [(600, True), (599, False)])
+def test_a_copy_must_hold_the_pixels(stored: int, is_there: bool) -> None:
+    one = instance(1, 1)
+    assert bool(compare([one], Holding("", {one.name: stored})).verified) == is_there
+
+
+@pytest.mark.parametrize(("stored", "is_there"), [(500, True), (499, False)])
+def test_without_pixels_half_of_the_source_must_be_there(stored: int, is_there: bool) -> None:
+    one = instance(1, 1, pixel_bytes=0)
+    assert bool(compare([one], Holding("", {one.name: stored})).verified) == is_there
+
+
+@pytest.mark.parametrize(("alike", "are_explained"), [(1, False), (2, False), (3, True)])
+def test_a_length_is_explained_by_two_others(alike: int, are_explained: bool) -> None:
+    """Another length than the source's counts when at least two others differ by as much."""
+    files = [instance(1, number) for number in range(1, alike + 1)]
+    sizes = {one.name: 990 for one in files}
+    assert (len(explained(files, Holding("", sizes))) == alike) == are_explained
+    exact = instance(2, 1)
+    assert exact.sop_uid in explained([*files, exact], Holding("", {**sizes, exact.name: 1000}))
+
+
+TYPES = {
+    "mr": ("MR",), "pet": ("PT",), "ct": ("CT",), "petmr": ("PT", "MR"), "us": ("US",), "xa": ("XA",), "cr": ("CR",),
+    "dx": ("DX",), "nm": ("NM",), "mg": ("MG",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_which_modalities_keep_a_session_its_type(name: str) -> None:
+    """A report that joins an archived session takes one instance of each along, and no other."""
+    images = [instance(n, 1, modality=m) for n, m in enumerate((*TYPES[name], "SR"), 1)]
+    report = instance(9, 1, modality="SR")
+    there = Holding("/data/experiments/X", {i.name: 1000 for i in images})
+    known = Known("X", "S_E", "S", "1.2", f"xnat:{name}SessionData")
+    decision = judge(session(*images, report), Standing([known], there))
+    assert {i.modality for i in decision.lacks} == {"SR", *TYPES[name]}
+    assert len(decision.lacks) == 1 + len(TYPES[name])
+    assert decision.overwrite
+
+
+def test_every_type_is_in_the_table() -> None:
+    assert {f"xnat:{name}SessionData": lead for name, lead in TYPES.items()} == LEADING
+
+
+def row(**fields: str) -> Row:
+    entry = {"project": "P1", "timestamp": "20240101_101010000", "folderName": "S_E", "name": "S_E", "subject": "S"}
+    return as_row(
+        entry | {"tag": "1.2", "status": "READY", "SOURCE": "uploader", "prevent_auto_commit": "true"} | fields
+    )
+
+
+def test_a_row_of_a_subject_in_other_case_is_the_sessions() -> None:
+    """XNAT finds subjects without regard to case; labels and studies are compared as they stand."""
+    ours = session(instance(1, 1))
+    assert row(subject="s").is_ours(ours)
+    for fields in ({"subject": "T"}, {"name": "s_e"}, {"tag": "1.3"}, {"SOURCE": ""}, {"prevent_auto_commit": ""}):
+        assert not row(**fields).is_ours(ours)
+    assert not row(prevent_anon="true").is_ours(ours)
+    assert row(SOURCE="").is_ours(ours, by_dicom=True)
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(19.0, 1), (21.0, 2)])
+def test_a_listing_is_believed_for_twenty_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float, asked: int) -> None:
+    now, calls = [100.0], []
+
+    def listing(*_: object) -> list[Known]:
+        calls.append(1)
+        return []
+
+    monkeypatch.setattr("xnat_ingest.delivery.context.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(context, "archived_sessions", listing)
+    site: Any = context.Site.__new__(context.Site)
+    site.rest, site._known, site._asking = None, {}, threading.Lock()
+    site.known("P1")
+    now[0] += seconds
+    site.known("P1")
+    assert len(calls) == asked
+
+
+class Told:
+    """A transport that answers with these addresses."""
+
+    names_rows = True
+
+    def __init__(self, *uris: str) -> None:
+        self.uris = uris
+
+    def parts(self, instances: Sequence[Instance]) -> list[Part]:
+        return [Part((one,)) for one in instances]
+
+    def send(self, _session: Session, part: Part, _sent: Callable[[int], None]) -> Receipt:
+        return Receipt(self.uris, part.instances, 1)
+
+    def check(self) -> str:
+        return ""
+
+
+def sending(*uris: str) -> Sending:
+    return Sending(session(instance(1, 1)), Told(*uris), cast(ThreadPoolExecutor, None), lambda _: None, lambda: None)
+
+
+OURS = "/data/prearchive/projects/P1/20240101_101010000/S_E"
+
+
+def test_a_reply_that_names_our_row() -> None:
+    one = sending(OURS)
+    one.send(one.session.instances, lambda: True)
+    assert (one.uri, one.taken) == (OURS, {"1.2.1.1"})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/data/prearchive/projects/P1x/20240101_101010000/S_E",
+        "/data/prearchive/projects/P/20240101_101010000/S_E",
+        "/data/prearchive/projects/p1/20240101_101010000/S_E",
+        "/data/prearchive/projects/Unassigned/20240101_101010000/S_E",
+        "/data/prearchive/projects/P1/../P2/20240101_101010000/S_E",
+        "/data/prearchive/projects/P1/20240101_101010000/..",
+        "/data/prearchive/projects/P1/20240101_101010000/S_E?action=delete",
+        "/data/prearchive/projects/P1/20240101_101010000/S_E/more",
+        "/data/prearchive/projects/P1/20240101_101010000",
+        "/data/archive/projects/P1/subjects/S/experiments/S_E",
+        "http://elsewhere/data/prearchive/projects/P1/20240101_101010000/S_E",
+    ],
+)
+def test_a_reply_that_names_another_place_is_not_ours(uri: str) -> None:
+    one = sending(uri)
+    with pytest.raises(SessionTrouble) as caught:
+        one.send(one.session.instances, lambda: True)
+    assert caught.value.kind == "rerouted"
+
+
+def test_a_reply_that_names_two_rows_is_not_ours() -> None:
+    one = sending(OURS, OURS.replace("000/", "001/"))
+    with pytest.raises(SessionTrouble, match="instead of"):
+        one.send(one.session.instances, lambda: True)
+
+
+def test_each_session_has_a_timestamp_of_its_own() -> None:
+    stamps = Timestamps()
+    sessions = [replace(session(), label=str(number)) for number in range(200)]
+    drawn = [stamps.of(one) for one in sessions]
+    assert len(set(drawn)) == 200
+    assert drawn == [stamps.of(one) for one in sessions]
+    assert all(len(one) == 18 and datetime.strptime(one[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC) for one in drawn)
+    stamps.renew(sessions[0])
+    assert stamps.of(sessions[0]) not in drawn
+
+
+# -- what a build moves
+
+
+def test_what_the_first_build_moves() -> None:
+    plain, capture = instance(1, 1), instance(1, 2, sop_class=CAPTURE)
+    twin, other = instance(7, 1, series_number="3"), instance(8, 1, series_number="3")
+    unnumbered, odd = instance(9, 1, series_number=""), instance(10, 1, series_number="1/2")
+    moved = moved_by_build([plain, capture, twin, other, unnumbered, odd])
+    assert moved == {i.sop_uid for i in (capture, twin, other, unnumbered, odd)}
+    assert moved_by_build([twin]) == frozenset()
+    assert received_in(plain) == "1"
+    assert received_in(unnumbered) == "1.2.9"
+
+
+def test_what_a_built_row_cannot_receive_any_more() -> None:
+    plain, capture = instance(1, 1), instance(1, 2, sop_class=CAPTURE)
+    late = instance(1, 3, sop_class=CAPTURE)
+    twin, more = instance(7, 1, series_number="3"), instance(7, 2, series_number="3")
+    files = [plain, capture, late, twin, more]
+    scans = {plain.name: "1", capture.name: "1", twin.name: "3-MR1"}
+    assert moved_already(files, scans, {capture.name}) == {i.sop_uid for i in (capture, twin, more)}
+    assert moved_already(files, {}, ()) == frozenset()
+
+
+def test_scan_ids_count_by_modality_in_the_order_of_the_uids() -> None:
+    files = [
+        instance(4, 1, series_number="3"),
+        instance(3, 1, series_number="3", modality="PT"),
+        instance(2, 1, series_number="3"),
+        instance(1, 1, series_number="3", modality="XX"),
+        instance(5, 1),
+    ]
+    ids = {"1.2.1": "3-OT1", "1.2.2": "3-MR1", "1.2.3": "3-PT1", "1.2.4": "3-MR2", "1.2.5": "5"}
+    assert built_ids(files) == ids
+
+
+def test_the_list_of_primary_classes() -> None:
+    assert len(PRIMARY) == 47
+    assert MR in PRIMARY
+    assert CAPTURE not in PRIMARY
+
+
+A, B, C = (instance(n, 1, series_number="3") for n in (1, 2, 3))
+NEW_A, NEW_B, NEW_C = (instance(n, 2, series_number="3") for n in (1, 2, 3))
+PLAN = (A, B, C, NEW_A, NEW_B, NEW_C)
+# what lacks, the archive's scans -> what goes now, what goes along, whether more follows, what is stuck
+Merge = tuple[tuple[Instance, ...], tuple[tuple[Instance, str], ...], tuple[Instance, ...], tuple[Instance, ...], bool]
+MERGES: dict[str, Merge] = {
+    "first upload": ((A, B), (), (A, B), (), False),
+    "a new series beside one": ((B,), ((A, "3"),), (B,), (), False),
+    "one of two": (
+        (NEW_B,),
+        (
+            (A, "3-MR1"),
+            (B, "3-MR2"),
+        ),
+        (NEW_B,),
+        (A,),
+        False,
+    ),
+    "both of two": (
+        (NEW_A, NEW_B),
+        (
+            (A, "3-MR1"),
+            (B, "3-MR2"),
+        ),
+        (NEW_A, NEW_B),
+        (),
+        False,
+    ),
+    "one that came later": (
+        (NEW_B,),
+        (
+            (A, "3"),
+            (B, "3-MR1"),
+        ),
+        (NEW_B,),
+        (),
+        False,
+    ),
+    "both, one came later": (
+        (NEW_A, NEW_B),
+        (
+            (A, "3"),
+            (B, "3-MR1"),
+        ),
+        (NEW_A,),
+        (),
+        True,
+    ),
+    "a third beside two": (
+        (C,),
+        (
+            (A, "3-MR1"),
+            (B, "3-MR2"),
+        ),
+        (C,),
+        (),
+        False,
+    ),
+    "one of three": (
+        (NEW_A,),
+        (
+            (A, "3-MR1"),
+            (B, "3-MR2"),
+            (C, "3"),
+        ),
+        (NEW_A,),
+        (),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MERGES)
+def test_series_of_one_number_travel_so_that_xnat_merges_them(name: str) -> None:
+    lacks, scans, now, company, later = MERGES[name]
+    found = together(lacks, PLAN, {i.name: scan for i, scan in scans}, {i.sop_uid for i, _ in scans})
+    assert (found.now, found.company, found.later, found.stuck) == (now, company, later, ())
+
+
+def test_without_its_siblings_a_series_is_stuck() -> None:
+    found = together((NEW_B,), (B, NEW_B), {B.name: "3-MR2", "another": "3-MR1"}, {B.sop_uid})
+    assert found.stuck == ("3",)
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ("(0020,000D) := hashUID[(0020,000D)]", True),
+        ("(0020,000d):=hashUID[(0020,000d)]", True),
+        ("- (0020,000D)", True),
+        ("(0020,000X) := hashUID[this]", True),
+        ("mapReferencedUIDs[...]", True),
+        ('(0010,0010) := "Anonymous"', False),
+        ('// (0020,000D) := hashUID[(0020,000D)]', False),
+        ('(0008,0018) := hashUID[(0020,000D)]', False),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_which_scripts_change_the_study(script: str, changes: bool) -> None:
+    assert changes_study_uid(f'version "6.1"\n{script}\n') == changes
