@@ -65,7 +65,7 @@ def test_hidden_and_empty_files_are_seen_and_empty_folders_are_not(tmp_path: Pat
     put(tmp_path / ".DS_Store")
     put(tmp_path / ".hidden/._x", "")
     (tmp_path / "empty").mkdir()
-    assert listed(tmp_path) == {".DS_Store": "", ".hidden/._x": ""}
+    assert listed(tmp_path) == {".DS_Store": "", ".hidden": "system-folder"}
 
 
 def test_links_inside_root_are_followed(tmp_path: Path) -> None:

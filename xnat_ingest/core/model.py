@@ -33,6 +33,7 @@ NOTES = frozenset(
         "session-exists",
         "link",
         "other-shard",
+        "system-folder",
     }
 )
 
@@ -40,6 +41,11 @@ NOTES = frozenset(
 def is_note(reason: str) -> bool:
     """Whether files set aside for this reason leave the run a success."""
     return reason.partition(":")[0] in NOTES
+
+
+EMPTY = "empty file"
+ZEROS = "nothing but zero bytes"
+BLANK_DETAILS = frozenset({EMPTY, ZEROS})
 
 
 @dataclass(frozen=True, slots=True)

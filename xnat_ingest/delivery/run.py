@@ -31,6 +31,7 @@ from xnat_ingest.delivery.precheck import (
 )
 from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
 from xnat_ingest.delivery.setup import blind_transport, check_receiver, make_site
+from xnat_ingest.delivery.strict import without_a_rule
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.planning.planner import Planning, keep, plan_fields, planning
 from xnat_ingest.planning.sharding import keep_shard
@@ -284,13 +285,15 @@ class Run:
 
     def _result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
         settings, plan, rest = self.settings, self.plan, self.rest
+        if settings.strict and (stray := without_a_rule(plan)):
+            plan = replace(plan, problems=(*plan.problems, stray))
         sums = totals.count(plan, outcomes)
         try:
             totals.check_laws(sums)
         except LawBroken as broken:
             error = broken
         sending, no_verify = self.command != "plan", settings.no_verify
-        allow_empty = settings.allow_empty or self.command == "verify" or bool(settings.shard)
+        allow_empty = settings.allow_empty or bool(settings.shard)
         codes = {totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)}
         if error:
             codes.add(error.exit_code if isinstance(error, IngestError) else Exit.BUG)

@@ -21,9 +21,18 @@ def _go_on() -> None:
     """What a caller says that never stops."""
 
 
-def open_source(root: str, leaf: int | None = None, check_stop: Callable[[], None] = _go_on) -> Source:
-    """The source that ROOT names, for DICOM: archives and compressed files below it are as if they were not. leaf: see
-    FolderSource; check_stop: called while something large is looked into. Raises UsageError with what to give instead.
+def open_source(
+    root: str,
+    leaf: int | None = None,
+    check_stop: Callable[[], None] = _go_on,
+    *,
+    follow_links: bool = False,
+    outside: list[str] | None = None,
+) -> Source:
+    """The source that ROOT names, for DICOM: archives and compressed files below it are as if they were not.
+
+    leaf, follow_links, outside: see FolderSource; check_stop: called while something large is looked into. Raises
+    UsageError with what to give instead.
     """
     if not root.strip():
         raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
@@ -31,7 +40,8 @@ def open_source(root: str, leaf: int | None = None, check_stop: Callable[[], Non
     try:
         mode = path.resolve().stat().st_mode
         if stat.S_ISDIR(mode):
-            return CompressedFiles(FolderSource(path, leaf, reads_archives=True), check_stop)
+            folder = FolderSource(path, leaf, reads_archives=True, follow_links=follow_links, outside=outside)
+            return CompressedFiles(folder, check_stop)
         kind = archive_kind(path) if stat.S_ISREG(mode) else None
         if kind is None:
             raise UsageError(

@@ -27,7 +27,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from xnat_ingest.core.errors import Stopped, UsageError
-from xnat_ingest.core.model import INFLATED, Flaw, Form, Instance, SetAside, SourceFile
+from xnat_ingest.core.model import EMPTY, INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.archive_kinds import kind_of
 from xnat_ingest.inputs.deflated_header import LONGEST, survey
@@ -143,7 +143,7 @@ def _judge(
     check_stop: Callable[[], None],
 ) -> Instance | SetAside:
     if file.size == 0:
-        return SetAside(file.path, "not-dicom", "empty file")
+        return SetAside(file.path, "not-dicom", EMPTY)
     try:
         with source.open(file.path) as stream:
             found = _Header(
@@ -194,9 +194,9 @@ class _Header:
             self.stream.seek(0)
             stream = cast(BinaryIO, self.stream)
             archive = kind_of(stream)
-            return (
-                judge_nested(self.file.path, stream, archive, self.file.size) if archive else self._aside("not-dicom")
-            )
+            if archive:
+                return judge_nested(self.file.path, stream, archive, self.file.size)
+            return self._aside("not-dicom", ZEROS if not any(start) and self._is_all_zeros() else "")
         try:
             if self._pass_meta(start) in INFLATED:
                 return self._instance(self._read_inflated(), kind)
@@ -211,6 +211,14 @@ class _Header:
             if isinstance(error, OSError) and error.errno:
                 raise
             return self._damaged(error, kind)
+
+    def _is_all_zeros(self) -> bool:
+        """Whether the file is blank to its end; read on only while it is."""
+        self.stream.seek(0)
+        while block := self.stream.read(1024 * 1024):
+            if any(block):
+                return False
+        return True
 
     def _damaged(self, error: Exception, kind: str) -> SetAside:
         # The library wraps what it meets in a sequence into an OSError of its own.

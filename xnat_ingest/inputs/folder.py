@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.core.text import printable
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
     archive_kind,
@@ -20,17 +21,33 @@ from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.nested_archive import holds_dicom
 from xnat_ingest.inputs.open_archive import open_archive
 from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.system_names import is_system_folder
 from xnat_ingest.inputs.unpacking import PACKINGS
 
 
 class FolderSource:
-    """A directory tree. Links that stay below ROOT are followed, others are set aside.
+    """A directory tree. Links that stay below ROOT are followed, others are set aside; so are links into another
+    session's folder, and hidden and system folders, which are not looked into.
 
+    all_folders: hidden and system folders are looked into, too; follow_links: links that leave ROOT are followed, too;
+    outside: gets the paths of those that were;
     leaf: of how many names the path of an archive is that stands for a session folder (2: `007/pre.zip`); its members
     are files below it. 0: any archive does; None: none, and where reads_archives is false, too, none is looked into.
     """
 
-    def __init__(self, root: Path, leaf: int | None = None, *, reads_archives: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        leaf: int | None = None,
+        *,
+        reads_archives: bool = False,
+        all_folders: bool = False,
+        follow_links: bool = False,
+        outside: list[str] | None = None,
+    ) -> None:
+        self._all_folders = all_folders
+        self._follow_links = follow_links
+        self._left = outside if outside is not None else []
         self._root = os.path.realpath(root)
         self._leaf = leaf
         self._reads_archives = reads_archives or leaf is not None
@@ -75,7 +92,9 @@ class FolderSource:
                 continue
             entry, path = found
             try:
-                if entry.is_symlink() and (obstacle := self._judge_link(entry, path, followed)):
+                if not self._all_folders and is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):
+                    yield SetAside(path, "system-folder", "a hidden or system folder, not looked into")
+                elif entry.is_symlink() and (obstacle := self._judge_link(entry, path, followed)):
                     yield obstacle
                 elif entry.is_dir():
                     todo += self._entries(path)
@@ -144,10 +163,13 @@ class FolderSource:
         """Why a link is not followed. Each folder is reached by one link at most, so that links cannot lead in
         circles or multiply what they share."""
         real = os.path.realpath(entry.path)
-        if real != self._root and not real.startswith(self._root.rstrip("/") + "/"):
+        if not self._is_below(real) and not self._follow_links:
             return self._outside(entry, path)
         if not os.path.lexists(real):
-            return SetAside(path, "unreadable", "a link to nothing")
+            annexed = "; the content of an annexed file is not here: get it first (datalad get, git annex get)"
+            return SetAside(path, "unreadable", f"a link to nothing{annexed if '/.git/annex/' in real else ''}")
+        if other := self._other_session(path, real):
+            return SetAside(path, "link", f"leads to {printable(other)}, which is read in its own place")
         if entry.is_dir():
             here = os.path.realpath(os.path.dirname(entry.path))  # noqa: PTH120
             if here == real or here.startswith(real.rstrip("/") + "/"):
@@ -155,7 +177,25 @@ class FolderSource:
             if real in followed:
                 return SetAside(path, "link", "points to a folder that another link has led to")
             followed.add(real)
+        if not self._is_below(real):
+            self._left.append(path)
         return None
+
+    def _is_below(self, real: str) -> bool:
+        return real == self._root or real.startswith(self._root.rstrip("/") + "/")
+
+    def _other_session(self, path: str, real: str) -> str:
+        """The session folder beside its own that a link leads to or into, "" for any other link: 007/latest is
+        007/post once more, no session of its own."""
+        if not self._leaf or not self._is_below(real):
+            return ""
+        names, target = path.split("/"), os.path.relpath(real, self._root).split("/")
+        beside = len(names) >= self._leaf <= len(target) and names[: self._leaf - 1] == target[: self._leaf - 1]
+        other = target[: self._leaf]
+        if not beside or names[: self._leaf] == other or any(map(is_system_folder, other)):
+            return ""
+        # What is no folder at a session's place is no session.
+        return "/".join(target) if Path(self._root, *other).is_dir() else ""
 
     def _outside(self, entry: os.DirEntry[str], path: str) -> SetAside:
         """A link out of ROOT. In the place of a subject or a session it may stand for whole sessions."""
@@ -163,10 +203,10 @@ class FolderSource:
         if level <= (self._leaf or 0) and (entry.is_dir() or is_named_as_archive(entry.name)):
             why = (
                 f"a link that leads out of ROOT, in the place of a {'session' if level == self._leaf else 'subject'}: "
-                "what it leads to is not read; put it there in its place, or name a ROOT that holds both"
+                "what it leads to is not read; give --follow-links, put it there in its place, or name a ROOT that holds both"
             )
             return SetAside(path, "unreadable", why)
-        return SetAside(path, "link", "points outside ROOT")
+        return SetAside(path, "link", "points outside ROOT (--follow-links follows it)")
 
 
 def _why(error: OSError) -> str:

@@ -17,6 +17,7 @@ from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import hold_against_directories
 from xnat_ingest.inputs.nifti_file import guidance
 from xnat_ingest.planning.form_notes import form_notes
+from xnat_ingest.inputs.system_names import is_system_folder
 from xnat_ingest.planning.label_sheet import sheet_text
 from xnat_ingest.planning.labels import LAYOUTS, is_project_id
 from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
@@ -103,8 +104,15 @@ def _ready(
     return hold_back(plan, source, deidentifier.rewrite if deidentifier else None, check_stop)
 
 
-def _source(root: str, leaf: int | None, settings: Settings, check_stop: Callable[[], None]) -> Source:
-    source = open_source(root, leaf, check_stop)
+def _source(
+    root: str,
+    leaf: int | None,
+    settings: Settings,
+    check_stop: Callable[[], None],
+    outside: list[str] | None = None,
+) -> Source:
+    """outside: gets the links out of ROOT that were followed."""
+    source = open_source(root, leaf, check_stop, follow_links=settings.follow_links, outside=outside)
     if not settings.redact_paths:
         return source
     for name in ("json", "labels_template"):
@@ -153,7 +161,8 @@ class Tree:
         self._check_stop = check_stop
         self._labelling = labelling(settings)
         levels = None if self._labelling.fixed else len(self._labelling.levels)
-        self.source = _source(root, levels, settings, check_stop)
+        self._outside: list[str] = []
+        self.source = _source(root, levels, settings, check_stop, self._outside)
         if "project" in self._labelling.levels:
             if settings.project:
                 emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
@@ -190,6 +199,8 @@ class Tree:
 
         def skip(path: str) -> str | None:
             self._check_stop()
+            if any(map(is_system_folder, path.split("/")[:-1])):  # of an archive: folders of these names are not read
+                return "system-folder"
             return self._rules.skip(path) or (OTHER if is_other(path) else None)
 
         accepts = self._settings.accept_truncated
@@ -203,6 +214,9 @@ class Tree:
             self._leave,
         )
         notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
+        if self._outside:
+            text = f"{len(self._outside)} links lead out of ROOT and were followed (--follow-links)"
+            notes.append(Problem("followed-links", f"{text}; the first is {printable(self._outside[0])}"))
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.core.text import composed, is_rewritten, printable, without_zeros
+from xnat_ingest.planning.blank_files import mark_blank
 from xnat_ingest.planning.conflicts import TOO_DEEP, Draft, mark_conflicts, subject_notes
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, SheetRow
 from xnat_ingest.planning.labels import LAYOUTS, BadLabel, Template, legal
@@ -100,6 +101,7 @@ def build(
     if labelling.sheet:
         left_out = {"/".join(item.path.split("/")[:depth]) for item in aside}
         problems += sheet_notes(labelling.sheet, drafts, unused, left_out, partial=labelling.labels_partial)
+    aside = mark_blank(aside, sessions, depth)
     return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
 
 

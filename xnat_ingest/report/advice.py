@@ -56,6 +56,7 @@ PROBLEMS: dict[str, Advice] = {
         "The session is archived already, and --existing fail stops the run then.",
         "Use --existing resume to add what is missing, or skip to leave archived sessions alone.",
     ),
+    "followed-links": Advice("Links that lead out of ROOT were followed, as --follow-links says."),
     "filter-not-evaluated": Advice(
         "The server filters incoming series by a rule that cannot be judged here. What it drops shows as missing.",
         "Compare what is missing with the filter on XNAT's page Administer > Site Administration.",
@@ -196,6 +197,10 @@ PROBLEMS: dict[str, Advice] = {
         "Characters of a subject's name were replaced, and the result is the label of another subject in the project.",
         "If it is the same person, give the label in a sheet (--labels). If it is not, rename the folder.",
     ),
+    "strict": Advice(
+        "Files were left out without a rule of yours, and --strict takes that for a problem.",
+        "Write a rule for them (--exclude), or mend them.",
+    ),
     "truncated-sent": Advice(
         "Files that end before their data ends were sent as they are, because --accept-truncated was given."
     ),
@@ -246,6 +251,7 @@ REASONS: dict[str, Advice] = {
     "server-filter": PROBLEMS["server-filter"],
     "session-exists": Advice("The session is archived already, and --existing skip leaves it alone."),
     "source-changed": PROBLEMS["source-changed"],
+    "system-folder": Advice("A hidden or system folder (.git, @eaDir, lost+found and the like). It was left out."),
     "too-large": Advice("It would unpack to far more than its archive's size.", "Unpack it yourself if that is right."),
     "truncated": Advice(
         "The file ends before its data ends.",

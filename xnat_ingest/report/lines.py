@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
-from xnat_ingest.core.model import Outcome, ReadBack, Result
+from xnat_ingest.core.model import EMPTY, Outcome, ReadBack, Result
 from xnat_ingest.core.secrets import sayable
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.progress import amount
@@ -14,7 +14,6 @@ from xnat_ingest.report.table import aside_lines, plan_lines
 
 SHOWN_PROBLEMS = 20
 SHOWN_INSTANCES = 3  # of each session
-EMPTY = "empty file"
 
 
 def result_lines(
@@ -71,6 +70,9 @@ def _aside_lines(result: Result) -> Iterator[str]:
             f"{len(links)} symbolic links that leave ROOT or lead in circles were not followed ({some}); give what "
             "they lead to as ROOT, too, if it is to be sent"
         )
+    if folders := [printable(aside.path) for aside in asides if aside.reason == "system-folder"]:
+        some = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
+        yield f"{len(folders)} hidden or system folders, or files in them, were left out ({some})"
     if empty := sum(aside.detail == EMPTY for aside in asides):
         yield f"{empty} files are empty; if they were to hold images, a copy of them was broken off"
 

@@ -156,6 +156,8 @@ class Settings:
     labels: str = option("", "sheet of labels, CSV, as --labels-template writes it", metavar="FILE")
     labels_partial: bool = option(False, "the sheet need not name every session, and may name others", parse=switch)
     allow_mixed_patients: bool = option(False, "several PatientIDs in one subject are no conflict", parse=switch)
+    follow_links: bool = option(False, "follow links that lead out of ROOT (annexed trees)", parse=switch)
+    strict: bool = option(False, "any file that is left out without a rule of yours is a problem", parse=switch)
     json: str = option("", "write the plan here, for review and upload --plan", metavar="FILE", commands=("plan",))
     plan: str = option("", "execute this plan, as plan --json wrote it", metavar="FILE", commands=("upload",))
     labels_template: str = option("", "write the labels here, to be edited", metavar="FILE", commands=("plan",))

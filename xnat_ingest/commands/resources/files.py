@@ -96,7 +96,7 @@ def _below(given: str) -> Iterator[LocalFile | SetAside]:
     if not path.is_dir():
         raise UsageError(f"{printable(given)} is no file and no folder; name what is to be put")
     root = os.path.realpath(path)
-    for file in FolderSource(path).files():
+    for file in FolderSource(path, all_folders=True).files():
         yield file if isinstance(file, SetAside) else LocalFile(file.path, f"{root}/{file.path}", file.size)
 
 

@@ -1,0 +1,174 @@
+"""What is left behind is said: blank files, hidden folders, links; and what --strict takes for a problem."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_plan import conflicts, dicom, plan_of, plan_source, reasons, titles
+from xnat_ingest.core.model import Plan, SetAside
+from xnat_ingest.delivery.strict import without_a_rule
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.folder import FolderSource
+from xnat_ingest.inputs.system_names import is_system_folder
+
+ZEROS = bytes(5000)
+
+
+@pytest.mark.parametrize("data", [b"", ZEROS, bytes(2_000_001), b"\0"], ids=["empty", "zeros", "many", "one"])
+def test_blank_file_among_images_is_a_problem(data: bytes) -> None:
+    plan = plan_of({"a/x/T1/1": dicom("1"), "a/x/T1/2": data})
+    assert reasons(plan) == {"a/x/T1/2": "blank"}
+    assert plan.set_aside[0].is_problem
+
+
+def test_a_file_that_is_not_all_zeros_is_no_blank() -> None:
+    assert reasons(plan_of({"a/x/T1/1": dicom("1"), "a/x/T1/2": bytes(2_000_000) + b"x"})) == {"a/x/T1/2": "not-dicom"}
+
+
+def test_series_of_nothing_but_blanks() -> None:
+    """Its folder holds no DICOM any more; its session's does."""
+    plan = plan_of({"a/x/T1/1": dicom("1"), "a/x/T2/1": ZEROS, "a/x/T2/2": b""})
+    assert reasons(plan) == {"a/x/T2/1": "blank", "a/x/T2/2": "blank"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a/x/T1/1": dicom("1"), "a/x/T1/done.flag": b"", "a/x/T1/.hidden": b"", "a/x/T1/Thumbs.db": ZEROS},
+        {"a/x/T1/1": dicom("1"), "a/x/T1/scan.nii": b"", "a/x/T1/notes.TXT": b""},
+        {"a/x/T1/1": dicom("1"), "README": b"", "a/README": b"", "b/y/T1/1": ZEROS},
+        {"a/x/T1/1": dicom("1"), "a/x/docs/page": b"text", "a/x/docs/empty": b""},
+    ],
+    ids=["junk", "other kinds", "elsewhere", "folder of other files"],
+)
+def test_empty_files_that_were_no_images(files: dict[str, bytes]) -> None:
+    assert set(reasons(plan_of(files)).values()) == {"not-dicom"}
+
+
+def test_a_rule_leaves_blank_files_out() -> None:
+    plan = plan_of({"a/x/T1/1": dicom("1"), "a/x/T1/2": ZEROS}, exclude=["path=**/2"])
+    assert reasons(plan) == {"a/x/T1/2": "excluded:path=**/2"}
+    plan = plan_of({"a/x/T1/1": dicom("1", ImageComments="no"), "a/x/T1/2": ZEROS}, exclude=["ImageComments=no"])
+    assert reasons(plan)["a/x/T1/2"] == "not-dicom"
+
+
+SYSTEM = (".git", ".snapshot", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "__MACOSX", ".Trashes")
+
+
+def write(root: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+def test_system_folders_are_no_subjects(tmp_path: Path, name: str) -> None:
+    """Left out and named once, at the top and below; DICOM in them is old copies."""
+    write(tmp_path, {"a/x/1": dicom("1"), f"{name}/a/x/1": dicom("1"), f"{name}/a/x/2": dicom("2")})
+    write(tmp_path, {f"a/x/{name}/1": dicom("3")})
+    plan = plan_source(open_source(str(tmp_path)))
+    assert titles(plan) == ["a/a_x"]
+    assert reasons(plan) == {name: "system-folder", f"a/x/{name}": "system-folder"}
+    assert plan.files_seen == 3
+    assert without_a_rule(plan) is None
+
+
+def test_names_that_only_look_alike_are_taken() -> None:
+    assert not any(map(is_system_folder, ("git", "recycle", "eaDir", "lost", "MACOSX")))
+
+
+def test_resources_take_hidden_folders(tmp_path: Path) -> None:
+    write(tmp_path, {".hidden/a": b"x"})
+    assert [f.path for f in FolderSource(tmp_path, all_folders=True).files()] == [".hidden/a"]
+
+
+def links(root: Path) -> Plan:
+    return plan_source(open_source(str(root), 2))
+
+
+@pytest.mark.parametrize(
+    ("link", "to"), [("007/latest", "post"), ("007/latest/T1", "../post/T1"), ("007/latest/1", "../post/T1/1")]
+)
+def test_link_to_another_session(tmp_path: Path, link: str, to: str) -> None:
+    """The same session under a second name blocks neither: the link is set aside, named as what it is."""
+    write(tmp_path, {"007/post/T1/1": dicom("1"), "007/pre/T1/1": dicom("2")})
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(to)
+    plan = links(tmp_path)
+    assert sorted(titles(plan)) == ["007/007_post", "007/007_pre"]
+    assert conflicts(plan) == []
+    assert reasons(plan) == {link: "link"}
+    assert "leads to 007/post" in plan.set_aside[0].detail
+
+
+def test_link_to_a_store_is_followed(tmp_path: Path) -> None:
+    """A farm of links into a hidden store, or within the session: nothing else leads there."""
+    write(tmp_path, {".store/abc": dicom("1"), "007/pre/T1/1": dicom("1", 2)})
+    (tmp_path / "007/pre/T1/2").symlink_to("../../../.store/abc")
+    (tmp_path / "007/pre/T2").symlink_to("T1")
+    plan = links(tmp_path)
+    assert [len(s.instances) for s in plan.sessions] == [2]
+
+
+def test_links_out_of_root(tmp_path: Path) -> None:
+    """They are followed when asked for: an annexed tree keeps its files beside ROOT."""
+    write(tmp_path, {"annex/objects/k1": dicom("1"), "away/T2/1": dicom("1", 2), "root/007/pre/T1/1": dicom("1", 3)})
+    (tmp_path / "root/007/pre/T1/2").symlink_to("../../../../annex/objects/k1")
+    (tmp_path / "root/007/pre/T2").symlink_to("../../../away/T2")
+    (tmp_path / "away/T2/loop").symlink_to("../T2")
+    plan = links(tmp_path / "root")
+    assert reasons(plan) == {"007/pre/T1/2": "link", "007/pre/T2": "link"}
+    assert all("--follow-links" in aside.detail for aside in plan.set_aside)
+    outside: list[str] = []
+    plan = plan_source(open_source(str(tmp_path / "root"), 2, follow_links=True, outside=outside))
+    assert [len(s.instances) for s in plan.sessions] == [3]
+    assert outside == ["007/pre/T1/2", "007/pre/T2"]
+    assert reasons(plan) == {"007/pre/T2/loop": "link"}
+
+
+def test_annexed_file_without_content(tmp_path: Path) -> None:
+    write(tmp_path, {"007/pre/T1/1": dicom("1")})
+    (tmp_path / "007/pre/T1/2").symlink_to("../../../.git/annex/objects/aa/bb/key/key")
+    plan = links(tmp_path)
+    assert reasons(plan) == {"007/pre/T1/2": "unreadable"}
+    assert "datalad get" in plan.set_aside[0].detail
+
+
+def test_data_set_as_root(tmp_path: Path) -> None:
+    """A DataLad data set: files are links into .git/annex, which is no subject."""
+    write(tmp_path, {".git/annex/objects/k": dicom("1"), ".datalad/config": b"x", "007/pre/T1/x": dicom("1", 2)})
+    (tmp_path / "007/pre/T1/1").symlink_to("../../../.git/annex/objects/k")
+    plan = links(tmp_path)
+    assert [len(s.instances) for s in plan.sessions] == [2]
+    assert reasons(plan) == {".datalad": "system-folder", ".git": "system-folder"}
+
+
+def aside_plan(paths: Sequence[tuple[str, str]]) -> Plan:
+    return Plan("P", (), tuple(SetAside(*pair) for pair in paths), (), len(paths))
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "stray"),
+    [
+        ("a/x/notes.pdf", "not-dicom", True), ("a/x/1", "duplicate", True), ("a/x/2", "server-filter:r", True),
+        ("a/x/l", "link", True), ("a/.private", "system-folder", True), ("a/x/b.zip", "nested-archive", True),
+        ("a/.DS_Store", "not-dicom", False), ("Thumbs.db", "not-dicom", False), ("a/._1", "not-dicom", False),
+        ("DICOMDIR", "dicomdir", False), ("a/scan_4_catalog.xml", "not-dicom", False), ("a", "excluded:r", False),
+        ("a/x/1", "session-exists", False), ("a/x/1", "other-shard", False), (".git", "system-folder", False),
+        ("__MACOSX/a/1", "system-folder", False),
+    ],
+)  # fmt: skip
+def test_strict(path: str, reason: str, stray: bool) -> None:
+    """A file needs a rule of the user's to be left out; junk that systems leave behind does not."""
+    problem = without_a_rule(aside_plan([(path, reason)]))
+    assert (problem is not None) == stray
+    assert problem is None or (problem.spoils and path in problem.detail and reason.partition(":")[0] in problem.detail)
+
+
+def test_unreadable_folder_names_survive(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xe9")).mkdir()
+    assert plan_source(open_source(str(tmp_path))).sessions == ()

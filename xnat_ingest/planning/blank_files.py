@@ -1,0 +1,43 @@
+"""Files of nothing but zero bytes among images: a copy was broken off, or a disk has lost them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from xnat_ingest.core.model import BLANK_DETAILS, Session, SetAside
+from xnat_ingest.inputs.system_names import may_be_image
+
+
+def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: int) -> list[SetAside]:
+    """The files set aside, the blank ones among DICOM with a reason that spoils the run.
+
+    A blank file counts when something is sent from its own folder; or when its folder holds nothing but blank files
+    and something is sent from its session's. depth: how many names a session's folder has.
+    """
+    listed = list(aside)
+    sent = {instance.path.rpartition("/")[0] for session in sessions for instance in session.instances}
+    sent_sessions = {_top(folder, depth) for folder in sent}
+    others: dict[str, bool] = defaultdict(bool)  # folder -> whether it holds what is neither sent nor blank
+    for one in listed:
+        others[_folder(one)] |= not _is_blank(one)
+
+    def is_lost(one: SetAside) -> bool:
+        folder = _folder(one)
+        alone = not others[folder] and _top(folder, depth) in sent_sessions and folder.count("/") >= depth
+        return _is_blank(one) and (folder in sent or alone)
+
+    return [replace(one, reason="blank") if is_lost(one) else one for one in listed]
+
+
+def _folder(one: SetAside) -> str:
+    return one.path.rpartition("/")[0]
+
+
+def _top(folder: str, depth: int) -> str:
+    return "/".join(folder.split("/")[:depth])
+
+
+def _is_blank(one: SetAside) -> bool:
+    return one.reason == "not-dicom" and one.detail in BLANK_DETAILS and may_be_image(one.path.rpartition("/")[2])
