@@ -203,7 +203,8 @@ class FolderSource:
         if level <= (self._leaf or 0) and (entry.is_dir() or is_named_as_archive(entry.name)):
             why = (
                 f"a link that leads out of ROOT, in the place of a {'session' if level == self._leaf else 'subject'}: "
-                "what it leads to is not read; give --follow-links, put it there in its place, or name a ROOT that holds both"
+                "what it leads to is not read; give --follow-links, put it there in its place, or name a ROOT that "
+                "holds both"
             )
             return SetAside(path, "unreadable", why)
         return SetAside(path, "link", "points outside ROOT (--follow-links follows it)")
