@@ -16,8 +16,8 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import hold_against_directories
 from xnat_ingest.inputs.nifti_file import guidance
-from xnat_ingest.planning.form_notes import form_notes
 from xnat_ingest.inputs.system_names import is_system_folder
+from xnat_ingest.planning.form_notes import form_notes
 from xnat_ingest.planning.label_sheet import sheet_text
 from xnat_ingest.planning.labels import LAYOUTS, is_project_id
 from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed

@@ -8,6 +8,7 @@ from typing import Any
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import place, read_json, read_text, worst
+from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.text import nearest
 from xnat_ingest.settings.options import (
     TABLE,
@@ -47,7 +48,7 @@ _WORD = {"type": "string", "minLength": 1}
 
 
 def read_file(path: str) -> str:
-    return read_text(path, "config file")
+    return read_text(path, "config file", 4 * MEGABYTE)
 
 
 def parse_config(text: str, path: str) -> dict[str, Any]:

@@ -30,6 +30,8 @@ DEID_KEY = f"{ENV_PREFIX}DEID_KEY"
 _HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
 _USERS = ("XNAT_USER", "XNAT_USERNAME")
 _PASSWORDS = ("XNAT_PASS", "XNAT_PASSWORD")
+# Under this name the sources keep the server that a config names, whichever server is used.
+CONFIG_SERVER = "server of the config"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,17 @@ class Credentials:
 
 
 def resolve(
-    command: str, given: Mapping[str, Any], environ: Mapping[str, str], read: Callable[[str], str] = read_file
+    command: str,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    read: Callable[[str], str] = read_file,
+    *,
+    shared: bool = False,
 ) -> Settings:
-    """The settings of a run. given: parsed flags, None where absent; read: a config's name -> its text.
+    """The settings of a run.
 
-    Raises UsageError.
+    given: parsed flags, None where absent; read: a config's name -> its text; shared: others than the user can write
+    the config, so that it may set what the option table lets such a file set. Raises UsageError.
     """
     names = [name for name, row in TABLE.items() if command in row.commands]
     flags = {name: given[name] for name in names if given.get(name) is not None}
@@ -63,7 +71,12 @@ def resolve(
     path = flags.get("config") or env.get("config")
     layers: list[tuple[str, Mapping[str, Any]]] = [("environment", env), ("flag", flags)]
     if path:
-        layers.insert(0, (f"config {path}", parse_config(read(str(path)), str(path))))
+        config = parse_config(read(str(path)), str(path))
+        if shared:
+            _refuse_strange_keys(config, str(path))
+        if "server" in config:
+            sources[CONFIG_SERVER] = str(config["server"])
+        layers.insert(0, (f"config {path}", _behind_environment(config, environ)))
     for source, layer in layers:
         for name, raw in layer.items():
             if name not in names:
@@ -79,6 +92,26 @@ def resolve(
     if shard := values.get("shard"):
         values["shard"] = str(shard_of_engine(environ) if shard == "auto" else parse_shard(shard))
     return Settings(**values, sources=sources)
+
+
+def _refuse_strange_keys(config: Mapping[str, Any], path: str) -> None:
+    """Raises UsageError for what a config that others can write may not decide."""
+    for name, value in config.items():
+        allowed = TABLE[name].shared
+        if allowed is True or (isinstance(allowed, tuple) and value in allowed):
+            continue
+        what = f"{name} to {printable(json.dumps(value))[:60]}" if allowed else name
+        raise UsageError(
+            f"config file {printable(path)} may not set {what}: others than you can write that file, so it may choose "
+            f"rules, layout, labels and speed, not where data go or how they are protected. Remove the key; it may set "
+            f"{', '.join(key for key, row in TABLE.items() if row.shared)}"
+        )
+
+
+def _behind_environment(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The config without a server or user that the environment names by XNAT's own variables: it comes first."""
+    known = {"server": _HOSTS, "user": _USERS}
+    return {name: value for name, value in config.items() if not _first("", environ, known.get(name, ()))}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -154,6 +187,8 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     password, source = next(((environ[n], f"environment {n}") for n in _PASSWORDS if environ.get(n)), ("", ""))
     if not password and settings.password_file:
         password, source = _read_password(settings.password_file), f"file {settings.password_file}"
+    if password:
+        _check_pair(settings, server, source)
     if not (user and password):
         user, password, source = _from_netrc(parts, user, password, source, environ)
     if not user:
@@ -175,6 +210,26 @@ def unverified_server(settings: Settings, server: str) -> str:
         f"the certificate of {server} is not verified (--insecure{f', from the {where}' if where else ''}): whoever is "
         "on the way can read the password and the images; --ca-bundle FILE names the certificate to trust"
     )
+
+
+def _check_pair(settings: Settings, server: str, source: str) -> None:
+    """Raises UsageError when a server that only a config file names would get a password of another origin, or the
+    password file that belongs to the config's server would go to another server."""
+    by = settings.sources.get("server", "")
+    from_config = settings.sources.get("password_file", "").startswith("config ") and source.startswith("file ")
+    if by.startswith("config ") and not (from_config and settings.sources["password_file"] == by):
+        raise UsageError(
+            f"{printable(by)} names the server {server}, but the password comes from {printable(source)}: it may be "
+            "meant for another server. Name the server by --server or XNAT_HOST, or name the password by password_file "
+            "in the same config"
+        )
+    meant = settings.sources.get(CONFIG_SERVER, server).rstrip("/")
+    if from_config and meant != server:
+        named = printable(settings.sources["password_file"])
+        raise UsageError(
+            f"{named} names the server {meant} and its password, {printable(source)}: that does not go to {server}. "
+            "Give the password by XNAT_PASS or --password-file"
+        )
 
 
 def has_server(settings: Settings, environ: Mapping[str, str]) -> bool:

@@ -98,9 +98,15 @@ def option(
     metavar: str = "",
     group: str = "what is sent",
     commands: tuple[str, ...] = TREE,
+    shared: bool | tuple[str, ...] = False,
 ) -> Any:
-    """A row of the table. parse: text -> value, raising ValueError with what it wants."""
-    return field(default=default, metadata={"row": Row(help, short, parse, metavar, group, commands)})
+    """A row of the table.
+
+    parse: text -> value, raising ValueError with what it wants; shared: whether, or to which values, a configuration
+    file may set it that others than the person who runs the program can write. Such a file may choose rules, layout,
+    labels and speed, never where data or credentials go, what is written here, or how far a result is trusted.
+    """
+    return field(default=default, metadata={"row": Row(help, short, parse, metavar, group, commands, shared)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class Row:
     metavar: str
     group: str
     commands: tuple[str, ...]
+    shared: bool | tuple[str, ...] = False
 
 
 DEFAULT_TEMPLATES = ("{subject}", "{subject}_{session}")
@@ -148,28 +155,45 @@ class Settings:
         "subject/session",
         "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (no matter)",
         parse=OneOf(("subject/session", "project/subject/session", "session", "headers")),
+        shared=True,
     )
     subject_label: str = option(
-        DEFAULT_TEMPLATES[0], "subject label: folder names and DICOM keywords", metavar="TEMPLATE", commands=IMAGES
+        DEFAULT_TEMPLATES[0],
+        "subject label: folder names and DICOM keywords",
+        metavar="TEMPLATE",
+        commands=IMAGES,
+        shared=True,
     )
-    session_label: str = option(DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE", commands=IMAGES)
+    session_label: str = option(
+        DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE", commands=IMAGES, shared=True
+    )
     labels: str = option("", "sheet of labels, CSV, as --labels-template writes it", metavar="FILE")
-    labels_partial: bool = option(False, "the sheet need not name every session, and may name others", parse=switch)
-    allow_mixed_patients: bool = option(False, "several PatientIDs in one subject are no conflict", parse=switch)
+    labels_partial: bool = option(
+        False, "the sheet need not name every session, and may name others", parse=switch, shared=True
+    )
+    allow_mixed_patients: bool = option(
+        False, "several PatientIDs in one subject are no conflict", parse=switch, shared=True
+    )
     follow_links: bool = option(False, "follow links that lead out of ROOT (annexed trees)", parse=switch)
-    strict: bool = option(False, "any file that is left out without a rule of yours is a problem", parse=switch)
+    strict: bool = option(
+        False, "any file that is left out without a rule of yours is a problem", parse=switch, shared=True
+    )
     json: str = option("", "write the plan here, for review and upload --plan", metavar="FILE", commands=("plan",))
     plan: str = option("", "execute this plan, as plan --json wrote it", metavar="FILE", commands=("upload",))
     labels_template: str = option("", "write the labels here, to be edited", metavar="FILE", commands=("plan",))
     config: str = option("", "JSON file with any of these options, and rules", metavar="FILE", commands=ALL)
     exclude: tuple[Any, ...] = option(
-        (), "leave out: a folder name part, path=GLOB, KEYWORD=pattern or preset:NAME", metavar="RULE", commands=IMAGES
+        (),
+        "leave out: a folder name part, path=GLOB, KEYWORD=pattern or preset:NAME",
+        metavar="RULE",
+        commands=IMAGES,
+        shared=True,
     )
-    include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE", commands=IMAGES)
+    include: tuple[Any, ...] = option((), "take only what a rule matches", metavar="RULE", commands=IMAGES, shared=True)
     accept_truncated: bool = option(
         False, "send files that lack some of their data, too; the report names each", parse=switch
     )
-    ignore_case: bool = option(False, "folder rules ignore case", parse=switch, commands=IMAGES)
+    ignore_case: bool = option(False, "folder rules ignore case", parse=switch, commands=IMAGES, shared=True)
 
     deidentify: str = option(
         "",
@@ -210,18 +234,21 @@ class Settings:
         "of the archive transport: tar, or zip for a slow line; auto is tar",
         parse=OneOf(("auto", "tar", "zip")),
         group="delivery",
+        shared=True,
     )
     destination: str = option(
         "archive",
         "where sessions end: archive, prearchive, or direct-archive, past the prearchive where the server lets them",
         parse=OneOf(("archive", "prearchive", "direct-archive")),
         group="delivery",
+        shared=("archive", "prearchive"),
     )
     existing: str = option(
         "resume",
         "what to do with sessions that are there",
         parse=OneOf(("resume", "skip", "overwrite", "fail")),
         group="delivery",
+        shared=("resume", "skip", "fail"),
     )
     online: bool = option(False, "ask the server too", parse=switch, group="delivery", commands=("plan",))
     ignore_server_filter: bool = option(
@@ -240,12 +267,23 @@ class Settings:
         group="delivery",
         commands=("upload", "verify"),
     )
-    allow_empty: bool = option(False, "an empty tree is no failure", parse=switch, group="delivery", commands=IMAGES)
+    allow_empty: bool = option(
+        False, "an empty tree is no failure", parse=switch, group="delivery", commands=IMAGES, shared=True
+    )
 
     workers: int = option(
-        4, "requests in parallel", short="-w", parse=worker_count, metavar="N", group=SPEED, commands=IMAGES
+        4,
+        "requests in parallel",
+        short="-w",
+        parse=worker_count,
+        metavar="N",
+        group=SPEED,
+        commands=IMAGES,
+        shared=True,
     )
-    part_size: int = option(128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED)
+    part_size: int = option(
+        128 * 1024**2, "bytes per request, 128M", parse=size, metavar="SIZE", group=SPEED, shared=True
+    )
     shard: str = option(
         "",
         "take only the K-th of N parts of the subjects; auto asks Kubernetes (Indexed Job) or Slurm (array)",
@@ -253,7 +291,7 @@ class Settings:
         group=SPEED,
     )
     timeout: float = option(
-        60.0, "seconds without progress, 60", parse=seconds, metavar="SECONDS", group=SPEED, commands=ALL
+        60.0, "seconds without progress, 60", parse=seconds, metavar="SECONDS", group=SPEED, commands=ALL, shared=True
     )
 
     retry_budget: int = option(
@@ -263,6 +301,7 @@ class Settings:
         metavar="N",
         group=SPEED,
         commands=ALL,
+        shared=True,
     )
 
     dicom_host: str = option(

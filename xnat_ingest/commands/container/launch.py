@@ -57,7 +57,7 @@ def settings_of(rest: Rest, form: Form, target: Target, environ: Mapping[str, st
         given["config"] = form.config
     if destination := _destination(form, target):
         given["destination"] = destination
-    return resolve("upload", given, environ, _reader(rest, target.project))
+    return resolve("upload", given, environ, _reader(rest, target.project), shared=True)
 
 
 def _labels(form: Form, target: Target) -> dict[str, str]:
@@ -102,7 +102,8 @@ def _destination(form: Form, target: Target) -> str:
 
 def _reader(rest: Rest, project: str) -> Callable[[str], str]:
     def read(name: str) -> str:
-        if ".." in PurePosixPath(name).parts:
+        # Anything else in an address could name another resource, or ask it for something else.
+        if ".." in PurePosixPath(name).parts or set(name) & set("?#%\\;") or not name.isprintable():
             raise UsageError(f"configuration file {printable(name)!r} must be a plain file name")
         where = f"/data/projects/{project}/resources/{CONFIGS}/files/{name.strip('/')}"
         try:
