@@ -28,8 +28,8 @@ def add_words(command: argparse.ArgumentParser) -> None:
 
 def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest import report
+    from xnat_ingest.cli.outputs import check_outputs
     from xnat_ingest.commands.nifti.run import Choices, NiftiRun, tree_lines
-    from xnat_ingest.core.atomic_file import check_writable
     from xnat_ingest.core.model import Event
     from xnat_ingest.core.stop import Stop
     from xnat_ingest.settings.layers import credentials, launch_of, resolve, unknown_variables
@@ -42,9 +42,7 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         together=given["one_resource"],
         overwrite=given["overwrite"],
     )
-    for name in ("report", "html", "junit", "csv"):
-        if path := getattr(settings, name):
-            check_writable(path, f"--{name}")
+    check_outputs(settings, given["root"])
     reporter = report.make_reporter(settings)
     stop = Stop()
     run = NiftiRun(given["root"], settings, choices, reporter.emit, stop)

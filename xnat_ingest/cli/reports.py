@@ -27,7 +27,7 @@ def reports(given: dict[str, Any]) -> int:
 
 
 def _show(given: dict[str, Any]) -> int:
-    from xnat_ingest.core.atomic_file import check_writable
+    from xnat_ingest.core.output_file import check_output_file
     from xnat_ingest.report.html import write_html
     from xnat_ingest.report.junit import write_junit
     from xnat_ingest.report.saved import read_report
@@ -37,7 +37,7 @@ def _show(given: dict[str, Any]) -> int:
     report = read_report(given["file"])
     for name, write in (("html", write_html), ("junit", write_junit)):
         if path := given[name]:
-            check_writable(path, f"--{name}")
+            check_output_file(path, name, [("the report", given["file"])])
             write(path, report)
             print(f"{name}: {path}")
     return int(Exit.OK)

@@ -91,7 +91,7 @@ def _files(
     from xnat_ingest import report
 
     if settings.report:
-        yield settings.report, lambda: report.write(settings.report, result, mode=mode)
+        yield settings.report, lambda: _write_report(settings.report, result, mode)
     if settings.html:
         from xnat_ingest.report.html import write_html
 
@@ -105,6 +105,20 @@ def _files(
         from xnat_ingest.report.table import write_csv
 
         yield settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
+
+
+def _write_report(path: str, result: Result, mode: int) -> None:
+    """A run that did worse than the one whose report is there leaves that one beside its own. Raises IngestError."""
+    from xnat_ingest import report
+    from xnat_ingest.core.output_file import keep_better
+
+    try:
+        kept = keep_better(path, result.exit_code)
+    except OSError as error:
+        raise IngestError(f"the earlier report could not be kept beside {path}: {error.strerror}") from error
+    if kept:
+        print(f"xnat-ingest: the report of an earlier run that ended better is kept as {kept}", file=sys.stderr)
+    report.write(path, result, mode=mode)
 
 
 def _pictures(result: Result, source: Source) -> Mapping[str, str]:

@@ -50,7 +50,7 @@ def tree(
     command: str, root: str, settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False
 ) -> int:
     from xnat_ingest import report
-    from xnat_ingest.core.atomic_file import check_writable
+    from xnat_ingest.cli.outputs import check_outputs
     from xnat_ingest.core.model import Event
     from xnat_ingest.core.stop import Stop
     from xnat_ingest.delivery.run import Run
@@ -58,9 +58,7 @@ def tree(
 
     if settings.dry_run:
         command = "plan"
-    for name in ("report", "html", "junit", "csv"):
-        if path := getattr(settings, name):
-            check_writable(path, f"--{name}")
+    check_outputs(settings, root)
     reporter = report.make_reporter(settings)
     stop = Stop()
     run = Run(command, root, settings, reporter.emit, stop)

@@ -22,6 +22,8 @@ def check_writable(path: str, what: str) -> None:
     target = Path(path)
     _keep_spare()
     try:
+        with suppress(FileNotFoundError):
+            target.lstat()  # a name that is too long shows here
         if target.exists() and not target.is_file():
             raise UsageError(f"{what} {printable(path)} is there and is no file; name a file")
         with tempfile.TemporaryFile(dir=target.parent):
@@ -35,9 +37,9 @@ def check_writable(path: str, what: str) -> None:
 @contextmanager
 def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
     """A stream beside the path, which takes its place when all of it is on the disk. Raises OSError."""
-    target = Path(path)
+    target = Path(path)  # whose name may be as long as names can be: the other one does not hold it
     _give_spare()
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".xnat-ingest.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             yield stream

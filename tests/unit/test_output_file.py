@@ -1,0 +1,135 @@
+"""What we write replaces nothing that somebody needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.dicom_trees import Series, make_session
+from xnat_ingest.cli import main
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.output_file import OUTPUTS, check_output_file, is_ours, keep_better
+
+OTHER = b"somebody's file\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_session(tmp_path / "t/007/pre", [Series("T1_1", 1)], "pre")
+    return tmp_path / "t"
+
+
+def plan(tree: Path, *words: str) -> int:
+    return main(["plan", str(tree), "-P", "DEMO", *words])
+
+
+@pytest.mark.parametrize("output", ["report", "html", "junit", "csv"])
+def test_only_an_output_of_ours_is_replaced(tree: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tree.parent / "file"
+    path.write_bytes(OTHER)
+    assert plan(tree, f"--{output}", str(path)) == 2
+    assert f"--{output} {path} already exists and is not a {output} of this program" in capsys.readouterr().err
+    assert path.read_bytes() == OTHER
+    path.unlink()
+    assert plan(tree, f"--{output}", str(path)) == 0
+    assert plan(tree, f"--{output}", str(path)) == 0
+    assert is_ours(str(path), output)
+    assert not any(is_ours(str(path), other) for other in OUTPUTS if other != output)
+
+
+def test_inputs_are_not_replaced(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Source, plan, sheet, config and password file stay as they are, empty or not, under any name of theirs."""
+    plan_file, sheet, config = (tmp_path / name for name in ("plan.json", "sheet.csv", "config.json"))
+    assert plan(tree, "--json", str(plan_file), "--labels-template", str(sheet)) == 0
+    config.write_text("{}")
+    (tmp_path / "link").symlink_to(config)
+    (tmp_path / "hard").hardlink_to(config)
+    (tmp_path / "pass").write_text("")
+    source = next(path for path in tree.rglob("*") if path.is_file())
+    before = {path: path.read_bytes() for path in (plan_file, sheet, config, source)}
+    for words, said in (
+        (("--report", str(source)), "lies among the files below ROOT"),
+        (("--report", str(sheet), "--labels", str(sheet)), "is the label sheet of this run"),
+        (("--report", str(config), "--config", str(config)), "is the config file of this run"),
+        (("--report", str(tmp_path / "link"), "--config", str(config)), "is the config file of this run"),
+        (("--html", str(tmp_path / "hard"), "--config", str(config)), "is the config file of this run"),
+        (("--report", str(tmp_path / "pass"), "--password-file", str(tmp_path / "pass")), "is the password file"),
+        (("--report", str(tmp_path / "x"), "--csv", str(tmp_path / "x")), "is the file of --report of this run"),
+        (("--report", str(plan_file)), "already exists and is not a report"),
+    ):
+        assert plan(tree, *words) == 2
+        assert said in capsys.readouterr().err
+    assert main(["upload", "--plan", str(plan_file), "--report", str(plan_file)]) == 2
+    assert "is the plan file of this run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_archive_as_root_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.zip").write_bytes(b"PK\5\6" + bytes(18))
+    assert plan(tmp_path / "t.zip", "--report", str(tmp_path / "t.zip")) == 2
+    assert "is ROOT of this run" in capsys.readouterr().err
+
+
+def test_report_at_the_top_of_root(tree: Path) -> None:
+    """Above the session folders nothing is planned; in them a new file would be found by the next run."""
+    assert plan(tree, "--report", str(tree / "report.json")) == 0
+    assert plan(tree, "--report", str(tree / "report.json")) == 0
+    with pytest.raises(UsageError, match="lies among the files below ROOT"):
+        check_output_file(str(tree / "007/pre/report.json"), "report", (), str(tree), 2)
+    check_output_file(str(tree / "007/report.json"), "report", (), str(tree), 2)
+
+
+@pytest.mark.parametrize("length", [200, 240, 241, 254, 255])
+def test_names_as_long_as_names_can_be(tree: Path, tmp_path: Path, length: int) -> None:
+    """The temporary name beside it is not longer."""
+    path = tmp_path / ("r" * (length - 5) + ".json")
+    assert plan(tree, "--report", str(path)) == 0
+    assert json.loads(path.read_text())["exit_code"] == 0
+
+
+def test_names_that_are_too_long(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(tree, "--report", str(tmp_path / ("r" * 256))) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+def written(path: Path, code: int) -> None:
+    text = (
+        '{"schema": 1, "tool": {"name": "xnat-ingest-container", "version": "0"}, "command": "upload", "started": "",'
+    )
+    path.write_text(f'{text} "finished": "", "exit_code": {code}}}')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kept"),
+    [
+        *((0, 3, True), (0, 5, True), (3, 5, True), (3, 70, True), (4, 3, True), (3, 3, False), (5, 3, False)),
+        *((3, 0, False), (0, 0, False), (0, 143, True), (143, 130, True)),
+    ],
+)
+def test_a_better_report_is_kept(tmp_path: Path, old: int, new: int, kept: bool) -> None:
+    path = tmp_path / "report.json"
+    written(path, old)
+    assert keep_better(str(path), new) == (str(tmp_path / "report.1.json") if kept else "")
+    assert path.exists() != kept
+
+
+def test_kept_reports_are_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    for number in (1, 2, 3):
+        written(path, 0)
+        assert keep_better(str(path), 3) == str(tmp_path / f"report.{number}.json")
+    assert keep_better(str(path), 3) == ""
+
+
+def test_failing_run_beside_a_good_one(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both reports are there, and the run says which is which."""
+    path = tmp_path / "report.json"
+    assert plan(tree, "--report", str(path)) == 0
+    (tree / "007/pre/T1_1/blank").write_bytes(b"")
+    assert plan(tree, "--report", str(path)) == 3
+    assert f"kept as {tmp_path / 'report.1.json'}" in capsys.readouterr().err
+    codes = [json.loads(file.read_text())["exit_code"] for file in (path, tmp_path / "report.1.json")]
+    assert codes == [3, 0]

@@ -1,0 +1,99 @@
+"""Where we write is never what somebody needs: an output takes the place of nothing but an earlier one of ours."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from xnat_ingest.core.atomic_file import check_writable
+from xnat_ingest.core.errors import PRECEDENCE, UsageError
+from xnat_ingest.core.text import printable
+
+_TOOL = rb'"tool"\s*:\s*\{\s*"name"\s*:\s*"xnat-ingest-container"[^}]*\}\s*,\s*'
+# What an output of ours begins with, by the flag that names it.
+OUTPUTS: Mapping[str, re.Pattern[bytes]] = {
+    "report": re.compile(rb'\s*\{\s*"schema"\s*:\s*1\s*,\s*' + _TOOL + rb'"command"\s*:'),
+    "html": re.compile(rb'.{0,200}<meta name="generator" content="xnat-ingest">', re.DOTALL),
+    "junit": re.compile(rb'.{0,80}<testsuites [^>]{0,120}>\s*<testsuite name="xnat-ingest ', re.DOTALL),
+    "csv": re.compile(rb"project,subject,session,folder,verdict,"),
+    "crosswalk": re.compile(rb"patient_id,study_uid,"),
+}
+_HEAD = 4096
+_EXIT_CODE = re.compile(rb'"exit_code"\s*:\s*(\d{1,3})\b')
+
+
+def check_output_file(
+    path: str, output: str, inputs: Iterable[tuple[str, str]], root: str = "", depth: int = 1
+) -> None:
+    """Raises UsageError when a file of ours must not be written there; leaves nothing behind.
+
+    output: its flag, one of OUTPUTS; inputs: (what it is, path) of the files that the run reads; root: the tree, whose
+    session folders, depth names deep, are no place for it.
+    """
+    what = f"--{output}"
+    shown = printable(path)
+    check_writable(path, what)
+    for name, other in inputs:
+        if other and _is_same(path, other):
+            raise UsageError(f"{what} {shown} is {name} of this run, which it would replace; name another file")
+    if root and Path(root).is_dir() and len(_below(path, root)) > max(depth, 1):
+        raise UsageError(f"{what} {shown} lies among the files below ROOT; name a file elsewhere")
+    if not is_ours(path, output):
+        raise UsageError(
+            f"{what} {shown} already exists and is not a {output} of this program; choose another file, or delete it"
+        )
+
+
+def is_ours(path: str, output: str) -> bool:
+    """Whether nothing would be lost: no file there, an empty one, or an output of this kind. Raises UsageError."""
+    try:
+        with Path(path).open("rb") as stream:
+            head = stream.read(_HEAD)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UsageError(f"cannot read --{output} {printable(path)}, which is there: {error.strerror}") from error
+    return not head or OUTPUTS[output].match(head) is not None
+
+
+def keep_better(path: str, exit_code: int) -> str:
+    """Where the report at the path went when a run that did worse is to write its own there: `report.1.json` beside it;
+    "" when nothing needed to be kept. Raises OSError."""
+    with suppress(FileNotFoundError), Path(path).open("rb") as stream:
+        known = _EXIT_CODE.search(stream.read(_HEAD))
+        if known and _rank(int(known[1])) > _rank(exit_code):
+            return _moved_aside(Path(path))
+    return ""
+
+
+def _rank(exit_code: int) -> int:
+    """The better a run ended, the higher."""
+    return next((at for at, code in enumerate(PRECEDENCE) if code == exit_code), 0)
+
+
+def _moved_aside(target: Path) -> str:
+    for number in count(1):
+        free = target.with_name(f"{target.stem}.{number}{target.suffix}")
+        if not os.path.lexists(free):
+            target.rename(free)
+            return str(free)
+    raise AssertionError("unreachable")
+
+
+def _is_same(path: str, other: str) -> bool:
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    try:
+        return Path(path).samefile(other)
+    except OSError:
+        return False
+
+
+def _below(path: str, root: str) -> tuple[str, ...]:
+    """The names of the path below ROOT, none when it lies elsewhere."""
+    real, top = Path(os.path.realpath(path)), Path(os.path.realpath(root))
+    return real.relative_to(top).parts if real.is_relative_to(top) else ()
