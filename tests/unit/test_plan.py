@@ -21,7 +21,7 @@ from xnat_ingest.planning.sessions import build
 from xnat_ingest.settings.layers import resolve
 
 TAGS = {"PatientID": (0x00100020, "LO"), "StudyDate": (0x00080020, "DA")}
-TAGS |= {"ImageComments": (0x00204000, "LT"), "ImageType": (0x00080008, "CS")}
+TAGS |= {"StudyTime": (0x00080030, "TM"), "ImageComments": (0x00204000, "LT"), "ImageType": (0x00080008, "CS")}
 
 
 def dicom(study: str, number: int = 1, series: str = "1", **values: str) -> bytes:
@@ -38,6 +38,7 @@ def plan_source(source: Source, **options: object) -> Plan:
     naming = labelling(settings)
     rules = rule_set(settings, len(naming.levels))
     keywords = rules.keywords | naming.subject.keywords | naming.session.keywords
+    keywords |= {"StudyDate", "StudyTime"} if naming.split_studies else set()
     found = scan(source, rules.skip, keywords)
     return build(found, rules, naming, lambda one, other: same_bytes(source, one, other))
 
@@ -292,3 +293,59 @@ def test_every_file_of_a_messy_tree_is_counted_once(seed: int, tmp_path: Path) -
     planned: list[Instance] = [instance for session in plan.sessions for instance in session.instances]
     assert len({i.path for i in planned} | {aside.path for aside in plan.set_aside}) == len(files)
     assert not any("AAHead" in i.path for i in planned)
+
+
+SPLIT = {
+    "007/pre/a/1": dicom("9", StudyDate="20240131", StudyTime="080000"),
+    "007/pre/a/2": dicom("9", 2, StudyDate="20240131", StudyTime="080000"),
+    "007/pre/b/1": dicom("1", StudyDate="20240131", StudyTime="093000"),
+    "007/pre/c/1": dicom("5", StudyDate="20240130", StudyTime="170000"),
+    "008/pre/a/1": dicom("3"),
+}
+
+
+def test_studies_of_one_folder_become_sessions() -> None:
+    """In order of study date and time; the plan says so, and the advice names the flag."""
+    plan = plan_of(SPLIT)
+    assert conflicts(plan) == [("007/pre", "two-studies")]
+    assert "--split-studies" in plan.problems[0].detail
+    plan = plan_of(SPLIT, split_studies="true")
+    assert [(s.label, s.study_uid, len(s.instances)) for s in plan.sessions] == [
+        ("007_pre", "1.2.5", 1),
+        ("007_pre_2", "1.2.9", 2),
+        ("007_pre_3", "1.2.1", 1),
+        ("008_pre", "1.2.3", 1),
+    ]
+    assert [(p.kind, p.spoils) for p in plan.problems] == [("studies-split", False)]
+    assert "007/pre holds 3 studies" in plan.problems[0].detail
+    assert conflicts(plan) == []
+
+
+def test_split_label_of_another_folder() -> None:
+    """007/pre_2 has the label already: neither is guessed."""
+    plan = plan_of({**SPLIT, "007/pre_2/a/1": dicom("7")}, split_studies="true")
+    assert sorted(conflicts(plan)) == [("007/pre", "label-collision"), ("007/pre_2", "label-collision")]
+
+
+def test_split_label_that_is_too_long() -> None:
+    name = "x" * 60
+    plan = plan_of({f"007/{name}/1": dicom("1"), f"007/{name}/2": dicom("2")}, split_studies="true")
+    assert [kind for _, kind in conflicts(plan)] == ["illegal-label"]
+
+
+@pytest.mark.parametrize("options", [{"layout": "headers"}, {"subject": "S", "experiment": "E"}])
+def test_splitting_where_there_are_no_session_folders(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="--split-studies"):
+        plan_of(SPLIT, split_studies="true", **options)
+
+
+def test_sessions_without_patient_or_date_do_not_collide() -> None:
+    """Each is told with its files and the ways out, not as empty labels that are one."""
+    files = {f"{name}/{name}1": dicom(name) for name in "12"}
+    plan = plan_of(files, layout="headers")
+    assert {kind for _, kind in conflicts(plan)} == {"illegal-label"}
+    first = plan.problems[0].detail
+    assert "PatientID is empty in the headers of 1 files (the first is 1/11)" in first
+    assert all(word in first for word in ("--subject-label", "--labels"))
+    assert any("StudyDate" in p.detail or "PatientID" in p.detail for p in plan.problems)
+    assert all("()" not in title and "(no label)" in title for title in titles(plan))

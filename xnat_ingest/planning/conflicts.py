@@ -28,6 +28,9 @@ class Draft:
     changed: tuple[str, ...] = ()
 
 
+# What stands for a label that cannot be made; two sessions without one do not share it.
+NO_LABEL = "(no label)"
+
 # Sessions, the kind of their conflict, what is wrong, and what to do.
 Conflict = tuple[list[Draft], str, str, str]
 Conflicts = Iterable[Conflict]
@@ -83,7 +86,8 @@ def _split_studies(drafts: list[Draft]) -> Conflicts:
 
 
 def _label_collisions(drafts: list[Draft], *, by_study: bool) -> Conflicts:
-    for group in _grouped(drafts, lambda d: [(d.session.project, d.session.label.casefold())]):
+    named = [draft for draft in drafts if not draft.session.label.startswith(NO_LABEL)]
+    for group in _grouped(named, lambda d: [(d.session.project, d.session.label.casefold())]):
         fact = (
             f"share the session label {group[0].session.label} (XNAT labels are unique in a project, and letters "
             "differing only in case do not count)"
@@ -95,7 +99,8 @@ def _label_collisions(drafts: list[Draft], *, by_study: bool) -> Conflicts:
 
 
 def _subject_spellings(drafts: list[Draft]) -> Conflicts:
-    for group in _grouped(drafts, lambda d: [(d.session.project, d.session.subject.casefold())]):
+    named = [draft for draft in drafts if draft.session.subject != NO_LABEL]
+    for group in _grouped(named, lambda d: [(d.session.project, d.session.subject.casefold())]):
         if len({d.subject_source for d in group}) > 1:
             fact = f"reach the subject label {group[0].session.subject} by different spellings"
             fix = "rename the folders, or give --subject-label or --labels"
@@ -119,12 +124,29 @@ def _mixed_patients(drafts: list[Draft]) -> Conflicts:
             yield [draft], "mixed-patients", f"holds the images of {number} patients by PatientID", fix
     subjects: dict[tuple[str, str], list[Draft]] = defaultdict(list)
     # Whoever names the subject in a sheet has decided.
-    for draft in (draft for draft in drafts if not (draft.row and draft.row.subject)):
+    for draft in (d for d in drafts if not (d.row and d.row.subject) and d.session.subject != NO_LABEL):
         subjects[draft.session.project, draft.session.subject.casefold()].append(draft)
     for group in subjects.values():
         if (number := len(_patients(group))) > 1 and len(group) > 1:
             whose = f"would be one subject, {group[0].session.subject}"
             yield group, "mixed-patients", f"{whose}, but hold {number} different PatientIDs", fix
+
+
+def split_notes(drafts: list[Draft]) -> list[Problem]:
+    """What became of the folders that hold several studies."""
+    folders: dict[str, list[Session]] = defaultdict(list)
+    for draft in drafts:
+        folders[draft.session.folder].append(draft.session)
+    return [
+        Problem(
+            "studies-split",
+            f"folder {printable(folder)} holds {len(found)} studies, in order of their time: "
+            + ", ".join(f"{session.label} ({len(session.instances)} instances)" for session in found),
+            tuple(session.label for session in found),
+        )
+        for folder, found in folders.items()
+        if len(found) > 1
+    ]
 
 
 def subject_notes(drafts: list[Draft], levels: Sequence[str]) -> Iterable[Problem]:

@@ -36,6 +36,7 @@ SCAN_WORD = 0.5
 # What a plan file has settled already.
 _SETTLED = (
     *("subject", "experiment", "layout", "subject_label", "session_label", "labels", "labels_partial"),
+    "split_studies",
     *("exclude", "include"),
 )
 _RULES = frozenset(("exclude", "include"))
@@ -175,6 +176,8 @@ class Tree:
             if path := getattr(settings, name):
                 check_writable(path, flag(name))
         self._keywords = self._rules.keywords | self._labelling.subject.keywords | self._labelling.session.keywords
+        if settings.split_studies:
+            self._keywords |= {"StudyDate", "StudyTime"}
         if settings.labels_template:
             self._keywords |= {"StudyDate", "StudyDescription"}
 

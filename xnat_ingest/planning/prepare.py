@@ -29,6 +29,9 @@ def labelling(settings: Settings) -> Labelling:
         require_legal(subject, "-S")
     if layout == "session" and not subject and settings.subject_label == "{subject}":
         raise UsageError("--layout session has no subject folders: give -S SUBJECT, or --subject-label with a keyword")
+    if settings.split_studies and layout in ("headers", "fixed"):
+        why = "--layout headers makes a session of each study anyway" if layout == "headers" else "-E names one session"
+        raise UsageError(f"--split-studies cannot be combined with it: {why}; leave it out")
     levels = frozenset(LAYOUTS[layout]) | ({"subject"} if subject else frozenset())
     subject_template, session_template = (Template.parse(text, levels) for text in _templates(settings, layout))
     _check_keywords(subject_template.keywords | session_template.keywords)
@@ -42,6 +45,7 @@ def labelling(settings: Settings) -> Labelling:
         _sheet(settings, layout),
         labels_partial=settings.labels_partial,
         mixed_patients=settings.allow_mixed_patients,
+        split_studies=settings.split_studies,
     )
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.core.text import composed, is_rewritten, printable, without_zeros
 from xnat_ingest.planning.blank_files import mark_blank
-from xnat_ingest.planning.conflicts import TOO_DEEP, Draft, mark_conflicts, subject_notes
+from xnat_ingest.planning.conflicts import NO_LABEL, TOO_DEEP, Draft, mark_conflicts, split_notes, subject_notes
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, SheetRow
-from xnat_ingest.planning.labels import LAYOUTS, BadLabel, Template, legal
+from xnat_ingest.planning.labels import LAYOUTS, MAX_LABEL, BadLabel, Template, legal
 from xnat_ingest.planning.rules import RuleSet
 from xnat_ingest.planning.sheet_conflicts import sheet_conflicts, sheet_notes
 
@@ -32,7 +32,8 @@ def last_name(folder: str) -> str:
 class Labelling:
     """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
     one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study;
-    labels_partial: the sheet need not name every session; mixed_patients: a subject may have several PatientIDs."""
+    labels_partial: the sheet need not name every session; mixed_patients: a subject may have several PatientIDs;
+    split_studies: each study in a session's folder is a session."""
 
     project: str
     layout: str
@@ -43,6 +44,7 @@ class Labelling:
     sheet: Sheet = NO_SHEET
     labels_partial: bool = False
     mixed_patients: bool = False
+    split_studies: bool = False
 
     @property
     def by_study(self) -> bool:
@@ -86,10 +88,11 @@ def build(
     for above, instances in folders.items():
         single = _drop_duplicates(_apply_rules(instances, rules, aside), same_bytes, aside)
         if kept := _leaving(single, leave, aside):
-            groups.append(_Group.of(() if labelling.by_study else above, tuple(kept)))
+            groups += _groups(() if labelling.by_study else above, kept, split=labelling.split_studies)
     rows, unused = labelling.sheet.matched([(g.folder, g.study_uid) for g in groups], by_study=labelling.by_study)
     drafts = [_draft(group, labelling, name_of, rows.get(index)) for index, group in enumerate(groups)]
     problems = [note for draft in drafts for note in draft.notes]
+    problems += split_notes(drafts) if labelling.split_studies else []
     also = sheet_conflicts(drafts, labelling.sheet, partial=labelling.labels_partial)
     sessions, conflicts = mark_conflicts(
         drafts, by_study=labelling.by_study, mixed_patients=labelling.mixed_patients, also=also
@@ -154,16 +157,36 @@ class _Group:
     folder: str
     study_uid: str
     instances: tuple[Instance, ...]
+    number: int = 1
 
     @classmethod
-    def of(cls, parts: tuple[str, ...], instances: tuple[Instance, ...]) -> _Group:
-        folder = "/".join(parts) or _common_folder(instances)
-        return cls(parts, folder, min(i.study_uid for i in instances), instances)
+    def of(cls, parts: tuple[str, ...], instances: Iterable[Instance], number: int = 1) -> _Group:
+        """number: which of its folder's studies it is."""
+        kept = tuple(instances)
+        folder = "/".join(parts) or _common_folder(kept)
+        return cls(parts, folder, min(i.study_uid for i in kept), kept, number)
+
+
+def _groups(parts: tuple[str, ...], instances: list[Instance], *, split: bool) -> list[_Group]:
+    """The sessions of one folder: one, or, where studies are split, one for each, in order of study date and time."""
+    studies: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        studies[instance.study_uid].append(instance)
+    if not split or len(studies) == 1:
+        return [_Group.of(parts, instances)]
+
+    def begun(members: list[Instance]) -> tuple[str, str, str]:
+        tags = [(i.tags.get("StudyDate", ""), i.tags.get("StudyTime", "")) for i in members]
+        return (*min(tags), members[0].study_uid)
+
+    return [_Group.of(parts, members, number) for number, members in enumerate(sorted(studies.values(), key=begun), 1)]
 
 
 def _draft(group: _Group, labelling: Labelling, name_of: NameOf, row: SheetRow | None) -> Draft:
     found = _Labels(labelling, labelling.folders(group.parts, name_of), group.folder, group.instances)
     source, subject, label = found.make(row)
+    if group.number > 1 and not (row and row.session):
+        label = found.numbered(label, group.number)
     own = session_conflicts(group.folder, label, group.instances)
     conflicts = (*(_about(label, c) for c in found.conflicts), *own)
     project = found.folders.get("project", labelling.project)
@@ -179,10 +202,11 @@ def session_conflicts(
     conflicts = []
     studies = sorted({i.study_uid for i in instances})
     if len(studies) > 1:
+        # The commonest causes are a console that was restarted, and a stray capture.
         fact = f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)})"
         fix = (
-            "take sessions from the headers with --layout headers, move one study to a folder of its own, or leave it "
-            f"out with --exclude; {TOO_DEEP}"
+            "make a session of each with --split-studies, take sessions from the headers with --layout headers, move "
+            f"one study to a folder of its own, or leave it out with --exclude; {TOO_DEEP}"
         )
         conflicts.append(Problem("two-studies", f"{fact}; {instead or fix}", (label,)))
     if twice := _stored_twice(instances):
@@ -227,6 +251,14 @@ class _Labels:
         _, label = self._label("session", given.session if given else "", self.labelling.session)
         return source, subject, label
 
+    def numbered(self, label: str, number: int) -> str:
+        """The label of a folder's second study, or a later one."""
+        made = f"{label}_{number}"
+        if len(made) > MAX_LABEL and label != NO_LABEL:
+            detail = f"session label of {self.folder}: the label {made} is longer than {MAX_LABEL} characters"
+            self.conflicts.append(Problem("illegal-label", f"{detail}; name the session in a sheet (--labels)"))
+        return made
+
     def _is_changed(self, text: str, what: str, template: Template) -> bool:
         """Whether a label of the sheet looks like what a spreadsheet makes of the folder's name or the template's."""
         if not text:
@@ -255,9 +287,12 @@ class _Labels:
             text = composed(given or self._fill(template))
             return text, self._legal(what, text)
         except BadLabel as error:
-            detail = f"{what} label of {self.folder}: {error}; give another with --{what}-label or --labels"
+            where = f" of {len(self.instances)} files (the first is {printable(self.instances[0].path)})"
+            whose = where if str(error).endswith("headers") else ""
+            fix = f"give another with --{what}-label, or name the session in a sheet (--labels)"
+            detail = f"{what} label of {self.folder}: {error}{whose}; {fix}"
             self.conflicts.append(Problem("illegal-label", detail))
-            return text, printable(text)
+            return text, printable(text) or NO_LABEL
 
     def _legal(self, what: str, text: str) -> str:
         label = legal(text)
@@ -289,8 +324,8 @@ def sheet(plan: Plan) -> list[SheetRow]:
         SheetRow(
             printable(session.folder),
             session.study_uid,
-            session.subject,
-            session.label,
+            "" if session.subject == NO_LABEL else session.subject,
+            "" if session.label.startswith(NO_LABEL) else session.label,
             len(session.instances),
             _first(i.leaving.get("StudyDate", "") for i in session.instances),
             " ".join(sorted({i.modality for i in session.instances} - {""})),

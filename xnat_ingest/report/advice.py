@@ -193,6 +193,7 @@ PROBLEMS: dict[str, Advice] = {
         "An older upload of this session still lies in the prearchive. The archive has everything.",
         "Delete it when nobody needs it: xnat-ingest prearchive delete.",
     ),
+    "studies-split": Advice("One folder holds several studies, and --split-studies made a session of each."),
     "subject-exists": Advice(
         "Characters of a subject's name were replaced, and the result is the label of another subject in the project.",
         "If it is the same person, give the label in a sheet (--labels). If it is not, rename the folder.",

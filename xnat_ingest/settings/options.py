@@ -174,6 +174,9 @@ class Settings:
     allow_mixed_patients: bool = option(
         False, "several PatientIDs in one subject are no conflict", parse=switch, shared=True
     )
+    split_studies: bool = option(
+        False, "make a session of each study in a session's folder: 007_pre, 007_pre_2", parse=switch, shared=True
+    )
     follow_links: bool = option(False, "follow links that lead out of ROOT (annexed trees)", parse=switch)
     strict: bool = option(
         False, "any file that is left out without a rule of yours is a problem", parse=switch, shared=True
