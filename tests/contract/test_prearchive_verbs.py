@@ -163,6 +163,25 @@ def test_archive_under_other_labels(desk: Prearchive) -> None:
     assert "the archive has session T_1 already" in out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("a",), ("A", "--label", "B"), ("A", "-S", "OTHER"), ("20200101_000000000", "A")),
+        ("20200101_000000000", "A", "--label", "A"),
+    ],
+    ids=["case", "label", "subject", "timestamp", "timestamp and label"],
+)  # fmt: skip
+def test_archived_is_said_only_of_the_row_that_was_named(desk: Prearchive, words: tuple[str, ...]) -> None:
+    """Another label, subject or timestamp is another row: exit 3, with the rows that are there."""
+    desk.row("A")
+    assert desk("archive", "-P", "DEMO", "A")[0] == 0
+    desk.row("C")
+    code, out, err = desk("archive", "-P", "DEMO", *words)
+    assert (code, out) == (3, "")
+    assert "there are: C (DEMO" in err
+    assert desk("archive", "-P", "DEMO", "A")[0] == 0
+
+
 def test_archive_merges(desk: Prearchive) -> None:
     desk.row("A", (1, 2))
     assert desk("archive", "A")[0] == 0

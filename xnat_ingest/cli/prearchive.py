@@ -139,11 +139,14 @@ def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: S
     project = project_id(rest, settings.project, to_change=changes) if settings.project else ""
     target = project_id(rest, given["to_project"], to_change=True) if action == "move" else ""
     found = listing(rest, project)
+    missing = Exit.FAILED
     if not selection.is_all and not any(selection.names(one.row) for one in found):
-        label = (given.get("label") or selection.label) if action in ("archive", "wait") else ""
-        if outcome := done_before(rest, project, selection, label, target):
+        missing = Exit.PARTIAL if action == "archive" else Exit.FAILED
+        named_by_label = action in ("archive", "wait") and selection.label  # no session shows a row's timestamp
+        label = (given.get("label") or selection.label) if named_by_label else ""
+        if outcome := done_before(rest, project, selection, label, target, given.get("subject", "")):
             return total(_tell([outcome]))
-    chosen = select(found, selection, project, several=not changes)
+    chosen = select(found, selection, project, several=not changes, missing=missing)
     if action == "list":
         _show(with_logs(rest, chosen), as_json=given["as_json"])
         return Exit.OK

@@ -42,16 +42,22 @@ class Desk:
         return prearchive.settle(self.rest, row.uri, self.patience.pause, self.limit)
 
 
-def done_before(rest: Rest, project: str, selection: Selection, label: str, target: str) -> Outcome | None:
+def done_before(
+    rest: Rest, project: str, selection: Selection, label: str, target: str, subject: str = ""
+) -> Outcome | None:
     """What an earlier run, or somebody else, has done already with the row that these words mean; None: nothing.
 
-    label: of the archived session, "" when it is not to be looked for; target: the project that it was to go to.
+    label, subject: of the archived session, "" when it is not to be looked for; only the very label, and the subject
+    where one is named, counts; target: the project that it was to go to.
     """
     where = f"{project} {selection.title}"
     if target and any(selection.names(one.row) for one in listing(rest, target)):
         return Outcome(where, "moved", f"it is in project {target} already")
-    if label and project not in ("", UNASSIGNED) and _known(rest, project, label):
-        return Outcome(where, "archived", f"no row waits, and the archive has session {label} already")
+    if label and project not in ("", UNASSIGNED):
+        known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
+        if known and subject.casefold() in ("", known.subject.casefold()):
+            text = f"no row waits, and the archive has session {label} already (subject {known.subject})"
+            return Outcome(where, "archived", printable(text))
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.core.text import printable
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import Rest
@@ -86,15 +86,24 @@ def with_logs(rest: Rest, found: Iterable[Listed]) -> list[Listed]:
     ]
 
 
-def select(found: Sequence[Listed], selection: Selection, project: str, *, several: bool = False) -> list[Listed]:
+def select(
+    found: Sequence[Listed],
+    selection: Selection,
+    project: str,
+    *,
+    several: bool = False,
+    missing: Exit = Exit.FAILED,
+) -> list[Listed]:
     """The rows that are meant. Raises IngestError when words name none, or, unless several may be meant, more than
-    one."""
+    one. missing: the exit code when words name none."""
     chosen = [one for one in found if selection.takes(one.row)]
     if selection.is_all:
         return chosen
     if not chosen:
         where = f"of project {project}" if project else "that you see"
-        raise IngestError(f"the prearchive {where} has no row {selection.title}; {_what_is_there(found)}")
+        error = IngestError(f"the prearchive {where} has no row {selection.title}; {_what_is_there(found)}")
+        error.exit_code = missing
+        raise error
     if len(chosen) > 1 and not several:
         rows = "".join(f"\n  {title(one.row)} ({one.row.status})" for one in chosen)
         way = "TIMESTAMP and FOLDER" if selection.label else "-P PROJECT, too"
