@@ -336,7 +336,7 @@ def test_sheet_that_cannot_be_used(
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_sheet_of_an_impossible_name(path: str) -> None:
-    with pytest.raises(UsageError, match="no file has such a name"):
+    with pytest.raises(UsageError, match="not a valid file name"):
         read_sheet(path, "folder")
 
 

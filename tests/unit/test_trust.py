@@ -154,5 +154,5 @@ def test_files_without_an_end(password: str) -> None:
     """A device is refused before it fills the memory."""
     with pytest.raises(UsageError, match="is larger than 4 MB"):
         resolve("upload", {"config": "/dev/zero"}, {})
-    with pytest.raises(UsageError, match="is larger than 1 MB"):
+    with pytest.raises(UsageError, match="is larger than 16 MB"):
         login({}, {"XNAT_HOST": A, "XNAT_USER": "me"}, password_file="/dev/zero")

@@ -18,7 +18,7 @@ def read_small(path: str, what: str, limit: int) -> bytes:
     except OSError as error:
         raise UsageError(f"cannot read {what} {printable(path)}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"{what} {printable(path)}: no file has such a name") from error
+        raise UsageError(f"{what} {printable(path)}: not a valid file name") from error
     if len(data) > limit:
         raise UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this is another file")
     return data
