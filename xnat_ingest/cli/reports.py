@@ -44,13 +44,13 @@ def _show(given: dict[str, Any]) -> int:
 
 
 def _merge(files: Sequence[str], target: str) -> int:
-    from xnat_ingest.core.atomic_file import check_writable
+    from xnat_ingest.core.output_file import check_output_file
     from xnat_ingest.report.document import write_document
     from xnat_ingest.report.lines import totals_line
     from xnat_ingest.report.saved import merge, read_report
 
     merged = merge([(path, read_report(path)) for path in files])
-    check_writable(target, "--report")
+    check_output_file(target, "report", [("one of the reports", path) for path in files])
     write_document(target, merged)
     for problem in merged["problems"]:
         print(f"{problem['kind']}: {problem['detail']}")
