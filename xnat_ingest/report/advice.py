@@ -65,6 +65,10 @@ PROBLEMS: dict[str, Advice] = {
         "The prearchive holds a session with this label that another tool or user sent.",
         "Archive or delete it first: xnat-ingest prearchive list, then archive or delete.",
     ),
+    "identifying": Advice(
+        "The headers of this session tell who the patient is, and --require-deidentified forbids that.",
+        "De-identify with --deidentify PROFILE. xnat-ingest identity shows which elements it is about.",
+    ),
     "identifying-sidecar": Advice(
         "A JSON file beside a NIfTI image has fields that may name the patient.",
         "Remove these fields, or leave the file out with --exclude.",
