@@ -253,6 +253,19 @@ def test_an_alias_token_that_is_echoed(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert alias not in said
 
 
+def test_a_short_password_is_hidden_in_what_a_server_says_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be a word of our own sentences, or of the server's address."""
+    with Scripted(lambda *_: http(500, "<h3>no: xnat, 127</h3>", kind="text/html")) as server:
+        for key, value in (("HOST", server.url), ("USER", "up"), ("PASS", "127")):
+            monkeypatch.setenv(f"XNAT_{key}", value)
+        assert main(["ping", "--retry-budget", "0"]) == 5
+        said = capsys.readouterr().err
+        assert "no: xnat, ***" in said
+        assert server.url in said
+
+
 def test_an_error_in_mid_run_that_echoes_the_password(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """It becomes a problem of a session, a reason of an instance, and a line of the log."""
     site.faults.add(Fault("status", "POST .*services/import", status=500, message=f"no: {PASSWORD}", times=None))

@@ -78,12 +78,14 @@ def test_a_session_that_nobody_remembered() -> None:
 
 
 def test_short_words_are_no_secrets() -> None:
-    remember("abc", "")
+    remember("abcde", "")
     assert redact("abcdef") == "abcdef"
+    remember("abcdef")
+    assert redact("abcdef") == "***"
 
 
 def test_a_secret_inside_of_another_one() -> None:
-    remember("word")
+    remember("sword-")
     remember("password-long")
     assert redact("password-long") == "***"
 

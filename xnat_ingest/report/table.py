@@ -103,5 +103,5 @@ def _csv_row(outcome: Outcome) -> list[str | int]:
         len(session.instances),
         len(verdict.verified) + len(verdict.counted),
         session.bytes,
-        spreadsheet_cell(verdict.uri),
+        spreadsheet_cell(printable(verdict.uri)),
     ]

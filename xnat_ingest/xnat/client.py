@@ -281,9 +281,12 @@ class Rest:
         reply = self._wire.exchange(call, headers, lambda lines: cookies.take(lines, with_session=bool(extra)))
         if reply.status == 200 and not reply.is_page:
             return reply
-        # An error page may echo what was sent. An alias is half of a login, and a name that we show all the same.
+        # An error page may echo what was sent. Two things are hidden there that we show ourselves: an alias, which is
+        # half of a login, and a password so short that it is a word like others.
         said = redact(reply.text)
-        return replace(reply, text=said.replace(self.user, HIDDEN) if _ALIAS.fullmatch(self.user) else said)
+        for word in (self._credentials.password, self.user if _ALIAS.fullmatch(self.user) else ""):
+            said = said.replace(word, HIDDEN) if word else said
+        return replace(reply, text=said)
 
     def _ousted(self, said: str) -> Refused:
         return login.ousted(self.server, self.user, said)
