@@ -1,0 +1,89 @@
+"""Tables row by row, and the limits that docs/guarantees.md promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xnat_ingest.xnat import exchange, tables
+
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "guarantees.md").read_text("utf-8")
+
+
+def pieces(text: str, size: int = 50) -> Iterator[bytes]:
+    raw = text.encode()
+    yield from (raw[at : at + size] for at in range(0, len(raw), size))
+
+
+def table(*rows: object, head: str = "") -> str:
+    return json.dumps({"ResultSet": {"title": head, "Result": list(rows)}})
+
+
+def test_the_limits_are_those_that_are_promised() -> None:
+    assert "error pages are read up to 64 kB, logins 1 MB, other texts 16 MB" in TEXT
+    assert "listings row by row (1 MB a row, 2,000,000 rows, 1 GB)" in TEXT
+    assert "`--timeout` seconds without 16 kB of progress" in TEXT
+    assert (exchange.ERROR_LIMIT, exchange.LOGIN_LIMIT, exchange.TEXT_LIMIT) == (1 << 16, 1 << 20, 1 << 24)
+    assert (tables.ROW_LIMIT, tables.MOST_ROWS, tables.TABLE_LIMIT) == (1 << 20, 2_000_000, 1 << 30)
+    assert exchange._CHUNK == 1 << 14
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 100_000])
+def test_rows_come_whatever_the_chunks_are(size: int) -> None:
+    """All values become text, absent ones empty."""
+    text = table({"a": "ä\u2028\U0001f600", "b": 1}, {"a": None, "b": True}, {})
+    assert list(tables.rows(pieces(text, size))) == [{"a": "ä\u2028\U0001f600", "b": "1"}, {"a": "", "b": "True"}, {}]
+
+
+def test_lone_surrogates_are_replaced_and_pairs_are_not() -> None:
+    text = '{"ResultSet":{"Result":[{"a\\ud800":"x\\udfffy", "b":"\\ud83d\\ude00"}]}}'
+    assert list(tables.rows(pieces(text))) == [{"a\ufffd": "x\ufffdy", "b": "\U0001f600"}]
+
+
+@pytest.mark.parametrize(("length", "fits"), [(900, True), (1200, False)])
+def test_a_row_has_a_limit(length: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROW_LIMIT", 1000)
+    read = tables.rows(pieces(table({"a": "x" * length})))
+    if fits:
+        assert len(next(read)["a"]) == length
+    else:
+        with pytest.raises(ValueError, match="no end"):
+            next(read)
+
+
+@pytest.mark.parametrize(("number", "fits"), [(10, True), (11, False)])
+def test_a_table_has_a_limit_of_rows(number: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_ROWS", 10)
+    read = tables.rows(pieces(table(*[{"a": "b"}] * number)))
+    if fits:
+        assert len(list(read)) == number
+    else:
+        with pytest.raises(ValueError, match="too many rows"):
+            list(read)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(900, True), (1300, False)])
+def test_what_comes_before_the_rows_has_a_limit(length: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "HEAD_LIMIT", 1000)
+    read = tables.rows(pieces(table({"a": "b"}, head="x" * length)))
+    if fits:
+        assert list(read) == [{"a": "b"}]
+    else:
+        with pytest.raises(ValueError, match="no table"):
+            list(read)
+
+
+def test_a_table_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "TABLE_LIMIT", 1000)
+    assert len(list(tables.rows(pieces(table(*[{"a": "b"}] * 50))))) == 50
+    with pytest.raises(ValueError, match="no end"):
+        list(tables.rows(pieces(table(*[{"a": "b"}] * 100))))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"ResultSet":{"Result":[', table({"a": "b"})[:-6], table([1]), table("x")])
+def test_what_is_no_table(text: str) -> None:
+    with pytest.raises(ValueError, match=r"too soon|none"):
+        list(tables.rows(pieces(text)))
