@@ -1,5 +1,7 @@
 """Runs killed at random moments, each followed by a rerun of the same command: `python -m tests.killing 30`.
 
+A third word, a profile of --deidentify, rewrites headers on the way: then an instance is its new UID and its pixels.
+
 One stand-in process, one tree that grows by a subject whenever a run ends by itself. At the end every instance must be
 on the server's disk exactly once and as in its file, and nothing else.
 """
@@ -7,6 +9,7 @@ on the server's disk exactly once and as in its file, and nothing else.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import random
@@ -16,15 +19,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pydicom
 
 from tests.dicom_trees import CT, Series, make_session
 from tests.standin.samples import Client
 
 PASSWORD = "driver"
+KEY = "a key for the driver that kills, of no other use"
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 # Objects without pixels and objects with few pixels below a long header: a cut copy of these can look whole.
 SERIES = (
@@ -94,8 +100,9 @@ def standin(root: Path) -> Iterator[str]:
 class Driver:
     """The tree, the command, and what becomes of its runs."""
 
-    def __init__(self, folder: Path, url: str, seed: int) -> None:
+    def __init__(self, folder: Path, url: str, seed: int, profile: str = "") -> None:
         self.folder = folder
+        self.profile = profile
         self.url = url
         self.tree = folder / "tree"
         self.figures = Figures()
@@ -112,7 +119,9 @@ class Driver:
         """The same command every time."""
         command = [sys.executable, "-m", "tests.short_waits", "upload", str(self.tree), "-P", "DEMO"]
         command += ["--report", str(self.folder / "report.json"), "--log-format", "json", "--part-size", "600K"]
+        command += ["--deidentify", self.profile] if self.profile else []
         environ = os.environ | {"XNAT_HOST": self.url, "XNAT_USER": "up", "XNAT_PASS": PASSWORD}
+        environ |= {"XNAT_INGEST_DEID_KEY": KEY}
         (self.folder / "report.json").unlink(missing_ok=True)
         self.figures.runs += 1
         with (self.folder / "log").open("w") as log:
@@ -173,8 +182,8 @@ class Driver:
         """The same command once more must finish the job; then the server's disk is compared with the tree."""
         self.figures.last_code = self.finish(self.start())
         self.figures.last_log = (self.folder / "log").read_text()
-        sources = _digests(path for path in self.tree.rglob("IM*"))
-        kept = _digests((self.folder / "xnat/archive").rglob("*.dcm"))
+        sources = _digests(self.tree.rglob("IM*"), rewritten if self.profile else _bytes)
+        kept = _digests((self.folder / "xnat/archive").rglob("*.dcm"), as_stored if self.profile else _bytes)
         self.figures.sessions = len(list(self.tree.glob("*/*")))
         self.figures.instances = sources.total()
         self.figures.lacking = (sources - kept).total()
@@ -185,16 +194,35 @@ class Driver:
         client.close()
 
 
-def _digests(paths: Iterator[Path]) -> Counter[str]:
+def _digests(paths: Iterator[Path], what: Callable[[Path], bytes]) -> Counter[str]:
+    return Counter(hashlib.sha256(what(path)).hexdigest() for path in paths)
+
+
+def _bytes(path: Path) -> bytes:
     """Everything after the preamble, which says nothing."""
-    return Counter(hashlib.sha256(path.read_bytes()[132:]).hexdigest() for path in paths)
+    return path.read_bytes()[132:]
 
 
-def drive(kills: int, folder: Path, *, seed: int, seconds: float = 3600.0) -> Figures:
+def as_stored(path: Path) -> bytes:
+    """UID and pixels; nothing else is the same after headers were rewritten."""
+    dataset = pydicom.dcmread(path)
+    said = f"{dataset.SOPInstanceUID} {dataset.get('PatientIdentityRemoved')}"
+    return said.encode() + bytes(dataset.get("PixelData", b""))
+
+
+def rewritten(path: Path) -> bytes:
+    """What as_stored is to be of a source file."""
+    dataset = pydicom.dcmread(path)
+    digest = hmac.new(KEY.encode(), b"uid\0" + str(dataset.SOPInstanceUID).encode(), hashlib.sha256).digest()
+    uid = f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    return f"{uid} YES".encode() + bytes(dataset.get("PixelData", b""))
+
+
+def drive(kills: int, folder: Path, *, seed: int, seconds: float = 3600.0, profile: str = "") -> Figures:
     """So many kills, or as many as the time allows; then the end state."""
     begun = time.monotonic()
     with standin(folder / "xnat") as url:
-        driver = Driver(folder, url, seed)
+        driver = Driver(folder, url, seed, profile)
         driver.undisturbed()
         done = 0
         while done < kills and time.monotonic() - begun < seconds:
@@ -207,7 +235,7 @@ def drive(kills: int, folder: Path, *, seed: int, seconds: float = 3600.0) -> Fi
 def main(argv: Sequence[str]) -> int:
     seed = int(argv[1]) if len(argv) > 1 else random.SystemRandom().randrange(10**6)
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
-        figures = drive(int(argv[0]) if argv else 30, Path(name), seed=seed)
+        figures = drive(int(argv[0]) if argv else 30, Path(name), seed=seed, profile=(*argv, "", "", "")[2])
     print(f"seed {seed}: {figures}")
     return 0 if figures.clean else 1
 

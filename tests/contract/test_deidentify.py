@@ -374,6 +374,20 @@ def test_references_between_objects_hold(ingest: Ingest, site: StandIn, tmp_path
     assert len(studies) == 2
 
 
+def test_a_cut_file_is_not_rewritten(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
+    """--accept-truncated has no say: what is missing could be anything."""
+    root = plain(tmp_path / "tree")
+    for sample in ("MR_small.dcm", "MR_small_RLE.dcm"):
+        dataset = patient(PERSON, sample, 9)
+        dataset.StudyInstanceUID = uid("007/pre")
+        path = write(root / "007/pre/MR_1", dataset, len(sample))
+        path.write_bytes(path.read_bytes()[:-500])
+    ended = ingest("upload", root, *UP, "--deid-key-file", str(key), "--accept-truncated")
+    assert ended.code == 3
+    assert {aside["reason"] for aside in ended.report["set_aside"]} == {"not-deidentifiable"}
+    assert len(files_of(site)) == 3
+
+
 def test_ct_and_plain_trees_are_sent_whole(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
     dataset = patient(PERSON, CT)
     write(tmp_path / "tree/007/pre/CT_1", dataset, 1)

@@ -226,6 +226,19 @@ def test_dry_run_sends_nothing(xnat: Xnat) -> None:
     assert not xnat.site.sessions("DEMO")
 
 
+def test_headers_are_rewritten_by_the_form(xnat: Xnat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is the container's, never the form's."""
+    monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "k" * 40)
+    tree(xnat.mount, "007/pre")
+    ran = xnat.launch("project", "/archive/projects/DEMO", deidentify="research-mr")
+    assert ran.code == 0, ran.err
+    told = ran.report["deidentification"]
+    assert (told["profile"], told["objects"]) == ("research-mr", 5)
+    assert "k" * 40 not in json.dumps(ran.files) + ran.err + " ".join(ran.out) + " ".join(ran.launch.argv)
+    (session,) = xnat.site.sessions("DEMO")
+    assert str(session.study_uid).startswith("2.25.")
+
+
 def test_labels_and_layout(xnat: Xnat) -> None:
     tree(xnat.mount, "a/b/c")
     ran = xnat.launch(
@@ -257,6 +270,8 @@ def test_config_by_name(xnat: Xnat) -> None:
 REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("layout", {"layout": "sideways"}, "layout 'sideways' is not valid; it is one of auto, subject/session"),
     ("destination", {"destination": "trash"}, "destination 'trash' is not valid"),
+    ("deidentify", {"deidentify": "none"}, "deidentify 'none' is not valid; it is one of auto, basic, research-mr"),
+    ("no key", {"deidentify": "basic"}, "makes new UIDs or dates, which takes a key"),
     ("existing", {"existing": "delete"}, "'delete' is not valid; it wants one of resume"),
     ("dry run", {"dry_run": "perhaps"}, "dry-run 'perhaps' is not valid"),
     ("no config", {"config": "Absent.json"}, "has no file Absent.json in its resource XNAT-INGEST-CONFIG"),

@@ -127,7 +127,7 @@ FAULTS: list[tuple[Edits, str, str]] = [
     ({**OUTPUT, HANDLER + ".type": "resource"}, HANDLER + ".type", "did you mean Resource?"),
     ({**OUTPUT, HANDLER + ".description": LONG}, HANDLER + ".description", "255"),
     # mounts, inputs, outputs, environment
-    ({"inputs[+]": {"name": "layout"}}, "inputs[11].name", "inputs[3]"),
+    ({"inputs[+]": {"name": "layout"}}, "inputs[12].name", "inputs[3]"),
     ({"mounts[+]": {"name": "in", "path": "/2"}}, "mounts[1].name", "mounts[0]"),
     ({"xnat[subject].name": "xnat-ingest-project"}, "xnat[1].name", "xnat[0]"),
     ({"inputs[layout].replacement-key": "#exclude#"}, "inputs[exclude].replacement-key", "share"),
@@ -171,7 +171,7 @@ FAULTS: list[tuple[Edits, str, str]] = [
     ({"environment-variables": {"A": "#projekt#"}}, "environment-variables.A", "did you mean #project#?"),
     ({SOURCE + ".matcher": "@.label == '#session#'"}, SOURCE + ".matcher", "#session#"),
     ({**OUTPUT, HANDLER + ".tags": ["#subjekt#"]}, HANDLER + ".tags[0]", "#subjekt#"),
-    ({"inputs[+]": {"name": "colour"}}, "inputs[11]", "#colour# stands nowhere"),
+    ({"inputs[+]": {"name": "colour"}}, "inputs[12]", "#colour# stands nowhere"),
     ({"command-line": LINE.replace("--exclude=", "--exclude ")}, "command-line", "write --exclude='#exclude#'"),
     # wrapper inputs
     ({MORE: derived("Resource", "project", name="project")}, P + "derived-inputs[1].name", "external-inputs[0]"),

@@ -240,6 +240,8 @@ class _Object:
             return sum(map(len, self.pixel_blocks()))
         head = read_head(self._stream, self._explicit, self._order)
         if head.length != UNDEFINED:
+            if self._pixels_at + len(head.raw) + head.length > instance.size:
+                raise NotRewritable("ends before its pixels do")
             return len(head.raw) + head.length
         with source.open(instance.path) as stream:
             start = self._pixels_at + len(head.raw)

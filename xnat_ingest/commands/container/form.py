@@ -12,6 +12,7 @@ from xnat_ingest.settings.options import given_text, switch
 CONFIGS = "XNAT-INGEST-CONFIG"
 LAYOUTS = ("auto", "subject/session", "session", "headers")
 DESTINATIONS = ("auto", "archive", "prearchive")
+PROFILES = ("auto", "basic", "research-mr", "dates-kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Form:
     destination: str = "auto"
     existing: str = "resume"
     dry_run: str = "false"
+    deidentify: str = "auto"
     stray: tuple[str, ...] = ()
 
     @classmethod
@@ -46,7 +48,7 @@ class Form:
                 f"the launch's line has words that belong to no field: {printable(' '.join(self.stray))}. A quote (') "
                 f"in a field does that: put such rules into a configuration file in the project's resource {CONFIGS}"
             )
-        for name, known in (("layout", LAYOUTS), ("destination", DESTINATIONS)):
+        for name, known in (("layout", LAYOUTS), ("destination", DESTINATIONS), ("deidentify", PROFILES)):
             if (value := getattr(self, name)) not in known:
                 raise UsageError(f"{name} {printable(value)!r} is not valid; it is one of {', '.join(known)}")
 

@@ -51,6 +51,8 @@ def settings_of(rest: Rest, form: Form, target: Target, environ: Mapping[str, st
     given: dict[str, Any] = {"project": target.project, "existing": form.existing, **_labels(form, target)}
     if form.is_dry:
         given["dry_run"] = "true"
+    if form.deidentify != "auto":
+        given["deidentify"] = form.deidentify
     if form.exclude:
         given["exclude"] = [form.exclude]
     if form.config:

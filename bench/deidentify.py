@@ -1,0 +1,195 @@
+"""De-identification beside other tools: what leaves, what survives, how fast. `python -m bench.deidentify`.
+
+The words of one invented patient are planted into real images, in one kind of place each (tests/planted.py), 500
+objects in all. Ours runs with `basic`; dicognito, deid and dicom-anonymizer run at their defaults, in an environment of
+their own, which is made on the way: `python -m bench.deidentify --tools /tmp/tools`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+OBJECTS = 500
+TOOLS = ("dicognito", "deid", "dicom-anonymizer")
+# What an analysis of images reads; 16 of those that the samples have.
+NEEDED = (
+    *("SOPClassUID", "Modality", "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "EchoTime"),
+    *("PixelSpacing", "SliceThickness", "RepetitionTime", "FlipAngle", "ImagePositionPatient", "SeriesNumber"),
+    *("ImageOrientationPatient", "InstanceNumber"),
+)
+
+
+def make(folder: Path) -> int:
+    """Writes the planted objects; returns how many kinds of places there are."""
+    from tests.dicom_trees import save, uid
+    from tests.planted import PLACES, planted
+
+    number = 0
+    while number < OBJECTS:
+        for name, dataset in planted():
+            if number >= OBJECTS:
+                break
+            number += 1
+            dataset.SOPInstanceUID, dataset.InstanceNumber = uid(name, number), number
+            for keyword in ("PatientAddress", "PatientTelephoneNumbers"):  # others keep these: they would hide the rest
+                if name != "phone_in_sequence_name":
+                    del dataset[keyword]
+            save(dataset, folder / f"{number:04d}_{name}.dcm")  # type: ignore[arg-type]
+    return len(PLACES)
+
+
+def found(source: Path, target: Path) -> dict[str, object]:
+    """What left: objects with a planted word, kinds of places, elements that an analysis needs."""
+    import pydicom
+
+    from tests.planted import ACCENTED, PERSON, leaks
+
+    leaking, places, kept, there = 0, set(), 0, 0
+    written = sorted(target.rglob("*.dcm"))
+    for path in written:
+        data = path.read_bytes()
+        accented = [w for w in ACCENTED.words[:2] for e in ("utf-8", "latin-1") if w.lower().encode(e) in data.lower()]
+        if leaks(data, PERSON) or accented:
+            leaking += 1
+            places.add(path.stem.partition("_")[2])
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        before = pydicom.dcmread(source / path.name, stop_before_pixels=True)
+        there += sum(keyword in before for keyword in NEEDED)
+        kept += sum(keyword in before and dataset.get(keyword) == before.get(keyword) for keyword in NEEDED)
+    return {
+        "sent": len(written),
+        "objects that leak": leaking,
+        "places that leak": len(places),
+        "needed elements kept": f"{100 * kept / max(there, 1):.0f} %",
+    }
+
+
+# -- drivers: each writes what it makes of a folder into another
+
+
+def ours(source: Path, target: Path) -> None:
+    from xnat_ingest.core.model import Instance, Plan, Session
+    from xnat_ingest.deidentify.objects import Deidentifier
+    from xnat_ingest.deidentify.profile import load
+    from xnat_ingest.deidentify.pseudonyms import Key
+    from xnat_ingest.inputs import FolderSource
+    from xnat_ingest.inputs.dicom_headers import scan
+    from xnat_ingest.inputs.outgoing import Outgoing
+
+    deidentifier = Deidentifier(load("basic"), Key(b"a key for a measurement, and nothing else"))
+    folder = FolderSource(source)
+    found = (deidentifier.examine(folder, one) for one in scan(folder, lambda _: None) if isinstance(one, Instance))
+    members = tuple(one for one in found if isinstance(one, Instance))
+    session = Session("P", "S01", "S01_a", "", ".", members)
+    for instance in deidentifier.settle(Plan("P", (session,), (), (), len(members))).sessions[0].instances:
+        with Outgoing(folder, instance, deidentifier.rewrite).open() as blocks:
+            (target / instance.path).write_bytes(b"".join(blocks))
+
+
+def dicognito(source: Path, target: Path) -> None:
+    import pydicom
+    from dicognito.anonymizer import Anonymizer  # type: ignore[import-not-found]
+
+    anonymizer = Anonymizer()
+    for path in sorted(source.iterdir()):
+        with pydicom.dcmread(path) as dataset:
+            anonymizer.anonymize(dataset)
+            dataset.save_as(target / path.name)
+
+
+def dicom_anonymizer(source: Path, target: Path) -> None:
+    from dicomanonymizer import anonymize_dicom_file  # type: ignore[import-not-found]
+
+    for path in sorted(source.iterdir()):
+        anonymize_dicom_file(str(path), str(target / path.name))
+
+
+def deid(source: Path, target: Path) -> None:
+    from deid.dicom import get_files, get_identifiers, replace_identifiers  # type: ignore[import-not-found]
+
+    files = list(get_files(str(source), pattern="*.dcm"))
+    ids = get_identifiers(files)
+    replace_identifiers(dicom_files=files, ids=ids, save=True, output_folder=str(target), overwrite=True)
+
+
+DRIVERS: dict[str, Callable[[Path, Path], None]] = {
+    "ours": ours,
+    "dicognito": dicognito,
+    "deid": deid,
+    "dicom-anonymizer": dicom_anonymizer,
+}
+
+
+def drive(name: str, python: str, source: Path, target: Path) -> tuple[float, str]:
+    """Seconds of processor time of a driver's own work, and what went wrong."""
+    target.mkdir()
+    words = [python, "-W", "ignore", "-m", "bench.deidentify", "--drive", name, str(source), str(target)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    last = done.stdout.strip().splitlines()[-1:] or [""]
+    seconds = float(last[0]) if done.returncode == 0 else 0.0
+    return seconds, "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1][:200]
+
+
+def headers_a_second() -> float:
+    """MR headers rewritten and searched, in one process."""
+    from tests.dicom_trees import SAMPLES
+    from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT
+    from xnat_ingest.deidentify.profile import load
+    from xnat_ingest.deidentify.pseudonyms import Key
+    from xnat_ingest.deidentify.rewriting import Rewriting
+
+    raw = (SAMPLES / "MR_small.dcm").read_bytes()
+    begin, end = raw.index(b"\x08\x00\x08\x00CS"), raw.index(b"\xe0\x7f\x10\x00OW")
+    profile, key, data = load("basic"), Key(b"a key for a measurement, and nothing else"), raw[begin:end]
+    times = 2000
+    start = time.process_time()
+    for _ in range(times):
+        work = Rewriting(data, LITTLE_EXPLICIT, profile, key)
+        work.residue(work.rewrite("S01", "S01_a").data)
+    return times / (time.process_time() - start)
+
+
+def table(tools: Path) -> Iterator[str]:
+    if not (tools / "bin" / "python").exists():
+        venv.create(tools, with_pip=True)
+        subprocess.run([tools / "bin" / "pip", "install", "--quiet", *TOOLS], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        (base / "in").mkdir()
+        kinds = make(base / "in")
+        yield f"{OBJECTS} objects, {kinds} kinds of places; {headers_a_second():.0f} MR headers a second in one process"
+        for name in DRIVERS:
+            python = sys.executable if name == "ours" else str(tools / "bin" / "python")
+            seconds, fault = drive(name, python, base / "in", base / name)
+            speed = f"{OBJECTS / seconds:.0f}" if seconds else "-"
+            yield json.dumps(
+                {"tool": name, **found(base / "in", base / name), "objects a second": speed, "fault": fault}
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tools", default="/tmp/deidentify-tools", help="the environment of the other tools")
+    parser.add_argument("--drive", nargs=3, metavar=("TOOL", "IN", "OUT"))
+    given = parser.parse_args()
+    if given.drive:
+        name, source, target = given.drive
+        start = time.process_time()  # the processor's time: other work on the machine does not count
+        DRIVERS[name](Path(source), Path(target))
+        print(time.process_time() - start)
+        return 0
+    for line in table(Path(given.tools)):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
