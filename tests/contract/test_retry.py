@@ -31,7 +31,8 @@ def test_archives_that_are_always_broken_off(ingest: Ingest, site: StandIn, tree
     """Something in front lets small requests and single files pass: the run ends well."""
     site.faults.add(Fault("reset", ARCHIVES, after=after, times=None))
     ended = ingest("upload", tree, "--retry-budget", "3", "--part-size", "60K")
-    assert (ended.code, ended.totals["verified"], ended.totals["retries"]) == (0, TOTAL, 3), ended.err
+    assert (ended.code, ended.totals["verified"]) == (0, TOTAL), ended.err
+    assert 3 <= ended.totals["retries"] <= 5  # ten requests that go well earn one more
     assert sent(site, "gradual-DICOM") >= TOTAL
     assert [len(session.files) for session in site.sessions("DEMO")] == [TOTAL]
     assert ended.session("S_E")["attempts"] == sent(site, "gradual-DICOM") + sent(site, "DICOM-zip")
