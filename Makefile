@@ -12,7 +12,7 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-lowest check fmt coverage measure lock dist image image-test clean
+.PHONY: help demo test test-real test-lowest fuzz check fmt coverage measure lock dist image image-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,10 @@ test-lowest: ## unit tests with the lowest library versions that pyproject.toml 
 	for name in dev lowest; do .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes --no-deps -r requirements-$$name.txt || exit; done
 	.venv-lowest/bin/python -m pytest tests/unit
+
+SECONDS ?= 60
+fuzz: $(READY) ## bytes that break the readers, for SECONDS (60) in all; TARGETS names some
+	nice -n 10 $(RUN) -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 check: $(READY) ## lint and types
 	$(VENV)/bin/ruff format --check .
@@ -79,5 +83,5 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	touch $@
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) .venv-real .venv-lowest demo dist .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .fuzz demo dist .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -32,6 +32,8 @@ CONTENT = frozenset(
 )
 # Bytes from which a server that compresses what it receives does so (enableNativeDicomPreCompression).
 PRECOMPRESSED_FROM = 2_000_000_000
+# Characters of an integer string (PS3.5, 6.2).
+_LONGEST_NUMBER = 12
 
 
 class NotComparable(Exception):
@@ -191,7 +193,7 @@ class _Comparison:
     @property
     def _frames(self) -> int:
         text = self._shape.get(_FRAMES, b"").strip()
-        return max(1, int(text)) if text.isdigit() else 1
+        return max(1, int(text)) if text.isdigit() and len(text) <= _LONGEST_NUMBER else 1
 
     @property
     def _frame_bytes(self) -> int:

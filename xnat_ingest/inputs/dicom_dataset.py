@@ -67,7 +67,8 @@ class Forward:
 
     def rest(self) -> Iterator[bytes]:
         """All that is left."""
-        if held := self.take(len(self._held) - self._at):
+        held, self._held, self._at = self._held[self._at :], b"", 0
+        if held:
             yield held
         yield from self._blocks
 

@@ -31,7 +31,7 @@ _BULK_VRS = frozenset({b"OB", b"OW"})
 _FIRST_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
 _TRAILING_PADDING = 0xFFFCFFFC
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-AT_END = 0xFFFFFFFF
+AT_END = 1 << 32  # beyond every tag: a damaged file may hold (FFFF,FFFF)
 
 
 class Elements:

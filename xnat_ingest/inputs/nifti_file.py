@@ -117,9 +117,9 @@ def read_sidecar(stream: BinaryIO, size: int, name: Name) -> Mapping[str, str] |
     unpacked = gzip.GzipFile(fileobj=stream) if name.zipped else stream
     try:
         found = json.loads(unpacked.read(_LONGEST_SIDECAR))
+        return {key: _text(value) for key, value in found.items()} if isinstance(found, dict) else None
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError):
         return None
-    return {key: _text(value) for key, value in found.items()} if isinstance(found, dict) else None
 
 
 def _text(value: object) -> str:

@@ -174,6 +174,8 @@ class _Local:
 
     @classmethod
     def read(cls, stream: BinaryIO, offset: int) -> _Local | None:
+        if offset < 0:  # the end record tells of more bytes than there are
+            return None
         stream.seek(offset)
         head = stream.read(_HEADER.size)
         if len(head) < _HEADER.size or not head.startswith(_HEADER_MARK):

@@ -111,6 +111,8 @@ def read_sheet(path: str, by: str = "folder") -> Sheet:
     data = read_small(path, "label sheet", _LIMIT)
     name = f"label sheet {printable(path)}"
     text, note = _decoded(data, name)
+    if "\0" in text:
+        raise UsageError(f"{name} is not text: there is a null in it; {_SAVE}")
     lines = io.StringIO(text, newline="")
     separator, before = _separator(lines)
     reader = csv.reader(lines, delimiter=separator)

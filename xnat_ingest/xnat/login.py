@@ -24,8 +24,11 @@ def user_of(reply: Reply) -> str:
 
 def redirected(reply: Reply, server: str, user: str, path: str) -> IngestError:
     """What a redirection of a request for path means, and what to do about it."""
-    there = urljoin(f"{server}/", reply.headers.get("Location", ""))
-    target, ours = urlsplit(there), urlsplit(server)
+    try:
+        there = urljoin(f"{server}/", reply.headers.get("Location", ""))
+        target, ours = urlsplit(there), urlsplit(server)
+    except ValueError:  # half an IPv6 address
+        return IngestError(f"{server} redirects to what is no address; is it the right server, or a proxy in between?")
     shown = f"{target.scheme}://{target.netloc}{target.path}"[:300]
     if target.path.endswith(_NEW_PASSWORD):
         return Refused(

@@ -1,0 +1,119 @@
+"""DICOM files: what the scan says of one, held against pydicom; what is sent of it, held against the scan."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pydicom
+
+from tests.dicom_trees import IDENTITY, SAMPLES, Memory, deflated, encapsulated, encode, implicit, nested, part10
+from tests.fuzz.target import Target, samples
+from xnat_ingest.core.model import Instance, Plan, Session, SetAside
+from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare
+from xnat_ingest.inputs.dicom_headers import referenced_files, scan
+from xnat_ingest.inputs.dicomdir import hold_against_directories
+from xnat_ingest.inputs.outgoing import Outgoing
+
+_KEYWORDS = ("ImageType", "PatientName", "StudyDescription")
+_LARGEST = 10_000
+
+
+def scanned(data: bytes) -> tuple[Memory, Instance | SetAside]:
+    """The only file of a source, and what the scan makes of it."""
+    source = Memory({"x": data})
+    (found,) = scan(source, lambda _: None, _KEYWORDS)
+    assert isinstance(found, SetAside) or all(isinstance(text, str) for text in found.tags.values())
+    return source, found
+
+
+def header(data: bytes) -> None:
+    _, found = scanned(data)
+    if isinstance(found, SetAside):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
+            theirs = [_first(other, tag) for tag in (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)]
+            named = _first(other.file_meta, 0x00020010)
+    except Exception:  # noqa: BLE001 - the library raises many types
+        return  # it gives up where the scan does not
+    assert theirs == [found.sop_class, found.sop_uid, found.study_uid, found.series_uid]
+    assert found.transfer_syntax == named or found.form == "headed" or named in ("", *_CONTRADICTED)
+
+
+# What files name that are encoded otherwise: the scan says what they are encoded in.
+_CONTRADICTED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+
+
+def _first(dataset: pydicom.Dataset, tag: int) -> str:
+    if tag not in dataset:
+        return ""
+    raw = dataset.get_item(tag).value
+    text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw or "")
+    return text.split("\\")[0].strip(" \0\t\r\n")
+
+
+def outgoing(data: bytes) -> None:
+    source, found = scanned(data)
+    if isinstance(found, SetAside):
+        return
+    sent = [_sent(source, found) for _ in range(2)]
+    assert sent[0] == sent[1]
+    assert len(sent[0]) == found.length
+    if found.form == "file":
+        assert sent[0] == data
+        return
+    _, again = scanned(sent[0])
+    assert isinstance(again, Instance), again
+    assert (again.sop_class, again.sop_uid) == (found.sop_class, found.sop_uid)
+    assert (again.study_uid, again.series_uid) == (found.study_uid, found.series_uid)
+    assert (again.transfer_syntax, again.pixel_bytes) == (found.sent_syntax, found.pixel_bytes)
+
+
+def _sent(source: Memory, instance: Instance) -> bytes:
+    with Outgoing(source, instance).open() as blocks:
+        return b"".join(blocks)
+
+
+def read_back(data: bytes) -> None:
+    """An object against itself, and against another: either is told, or cannot be laid beside anything."""
+    half = len(data) // 2
+    for one, two in ((data, data), (data[:half], data[half:])):
+        found = Differences()
+        with suppress(NotComparable):
+            compare([one], [two], len(one), found)
+            assert one != two or not (found.wrong or found.replaced or found.changed), found
+
+
+def dicomdir(data: bytes) -> None:
+    source = Memory({"DICOMDIR": data})
+    named = referenced_files(source, "DICOMDIR")
+    assert named is None or all(isinstance(path, str) for path in named)
+    instance = Instance("a/b", 1, 1, "1", "2", "3", "4", "", "", "MR", "", "1.2.840.10008.1.2.1", 0, {})
+    session = Session("P", "S", "L", "3", "a", (instance,))
+    plan = Plan("P", (session,), (SetAside("DICOMDIR", "dicomdir"),), (), 2)
+    for problem in hold_against_directories(plan, source).problems:
+        assert problem.detail.isprintable()
+
+
+def _files() -> Iterator[bytes]:
+    yield from samples(_LARGEST)
+    yield from (part10(IDENTITY), deflated(encode(IDENTITY)), implicit(IDENTITY), nested(3), encapsulated(b"", b"ab"))
+
+
+def _directories() -> Iterator[bytes]:
+    for path in sorted((SAMPLES / "dicomdirtests").glob("DICOMDIR*")):
+        if path.stat().st_size <= 2 * _LARGEST:
+            yield path.read_bytes()
+
+
+TARGETS = (
+    Target("dicom-header", header, _files),
+    Target("dicom-outgoing", outgoing, _files),
+    Target("dicom-compare", read_back, _files),
+    Target("dicomdir", dicomdir, _directories, longest=32 * 1024),
+)

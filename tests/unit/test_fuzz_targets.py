@@ -1,0 +1,87 @@
+"""What `make fuzz` starts from, and what it has found: each in the smallest form that shows it."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.dicom_trees import IDENTITY, PIXELS, deflated, encode, part10
+from tests.fuzz.__main__ import Result, table
+from tests.fuzz.archives import packed_zip
+from tests.fuzz.registry import TARGETS
+from tests.fuzz.worker import Campaign, mutated
+
+# Of each target's seeds.
+SOME = 6
+# What was found -> the target, and bytes that show it.
+FOUND: dict[str, tuple[str, bytes]] = {
+    "half an address in Location": ("page", b"http://["),
+    "a rejection of no bytes": ("association", b"\x03\0\0\0\0\0"),
+    "no elements behind the pixels of a deflated data set": (
+        "dicom-outgoing",
+        deflated(encode({**IDENTITY, PIXELS: ("OW", bytes(4))}) + b"\7" * 20),
+    ),
+    "the last tag there can be, on one side alone": (
+        "dicom-compare",
+        part10({0xFFFFFFFF: ("UN", b"ab")}) + part10({0x00080060: ("CS", b"MR    ")}),
+    ),
+    "a zip whose start is lost": ("zip", packed_zip(zipfile.ZIP_STORED)[18:]),
+    "a sheet in UTF-16 with a null": ("label-sheet", "folder,subject,session\na,b\0,c\n".encode("utf-16")),
+    "a null far down in a sheet": ("label-sheet", b"folder,subject,session\n" + b"\n" * 4096 + b"a,b\0,c\n"),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds(name: str) -> None:
+    seeds = list(itertools.islice(TARGETS[name].seeds(), SOME))
+    assert seeds
+    for seed in seeds:
+        assert len(seed) <= TARGETS[name].longest
+        TARGETS[name].run(seed)
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_found(what: str) -> None:
+    name, data = FOUND[what]
+    TARGETS[name].run(data)
+
+
+def test_lists_in_lists() -> None:
+    """Somewhere there is a depth that the JSON library reads, and that is too deep for whoever goes through it."""
+    for depth in range(850, 1000, 3):
+        TARGETS["nifti-sidecar"].run(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+
+
+def test_a_finding_is_told(tmp_path: Path) -> None:
+    """The driver without atheris: what a target raises is kept once, with its input."""
+
+    def run(data: bytes) -> None:
+        if len(data) > 3:
+            raise KeyError("x")
+
+    campaign = Campaign(run, "t", 0.2, tmp_path, "mutations")
+    for data in (b"abc", b"abcd", b"abcde"):
+        campaign.once(data)
+    (finding,) = campaign.findings
+    assert finding["what"].startswith("KeyError test_fuzz_targets.py")
+    assert Path(finding["input"]).read_bytes() == b"abcd"
+    assert campaign.executions == 3
+
+
+def test_mutations_differ_and_are_bounded() -> None:
+    made = list(itertools.islice(mutated([b"abcdefgh" * 9, b""], 64), 500))
+    assert len(set(made)) > 100
+    assert max(map(len, made)) == 64
+
+
+def test_table() -> None:
+    found = [{"what": "w", "text": "", "input": "i"}]
+    lines = table([Result("zip", "atheris", 1000, 2.0, found), Result("tar", "atheris", 500, 1.0)]).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["zip", "atheris", "1,000", "500", "1"],
+        ["tar", "atheris", "500", "500", "0"],
+        ["all", "1,500", "1"],
+    ]
