@@ -77,6 +77,9 @@ def _modernised(words: list[str]) -> list[str]:
 
 
 def _run(words: list[str], environ: Mapping[str, str]) -> int:
+    if not words:
+        print(make_parser().format_help(), end="")
+        return int(Exit.USAGE)
     given, stray = parse(words)
     command = given.pop("command")
     if command == "command":

@@ -67,7 +67,7 @@ class _Parser(argparse.ArgumentParser):
         if "invalid choice" in message and (said := command_sentence(words)):
             return UsageError(said)
         own = self._option_string_actions
-        for word, following in zip(words, (*words[1:], ""), strict=True):
+        for word, following in zip(words, [*words, ""][1:], strict=True):
             is_foreign = word[:1] in ("-", "+") and word.partition("=")[0] not in own
             if is_foreign and (said := flag_sentence(word, following, self.prog.split()[1:])):
                 return UsageError(said)

@@ -18,7 +18,7 @@ import signal
 import traceback
 from collections.abc import Iterator
 from enum import IntEnum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from xnat_ingest.core.secrets import sayable
 
@@ -157,6 +157,21 @@ def _frames(error: BaseException) -> Iterator[str]:
         if place == frame.filename:
             place = PurePath(place).name
         yield f"  {place}:{frame.lineno} {frame.name}: {frame.line}\n"
+
+
+# What no damaged file and no broken server makes our own code raise, only a mistake in it.
+_MISTAKES = (TypeError, AttributeError, NameError, AssertionError, NotImplementedError)
+
+
+def is_bug(error: BaseException) -> bool:
+    """Whether a mistake of ours struck: one of the errors that only those make, raised by our own code. A library that
+    reads what is damaged may raise anything."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    home = str(Path(__file__).parent.parent)
+    ours = frame is not None and frame.tb_frame.f_code.co_filename.startswith(home)
+    return ours and isinstance(error, _MISTAKES)
 
 
 def kind_of(error: IngestError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from xnat_ingest.core import text as naming
@@ -121,8 +122,13 @@ class Instance:
     @property
     def name(self) -> str:
         """The file name that XNAT's default template gives this instance: the identity that listings show."""
-        hashed = naming.uid_hash(self.sop_class, self.sop_uid)
-        return naming.stored_name(self.study_uid, self.series_number, self.instance_number, hashed)
+        return _stored_name(self.sop_class, self.sop_uid, self.study_uid, self.series_number, self.instance_number)
+
+
+# Each instance of a session is asked for its name some fifteen times on its way; what is kept is bounded.
+@lru_cache(maxsize=32768)
+def _stored_name(sop_class: str, sop_uid: str, study_uid: str, series_number: str, instance_number: str) -> str:
+    return naming.stored_name(study_uid, series_number, instance_number, naming.uid_hash(sop_class, sop_uid))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from sys import intern
 from typing import BinaryIO, cast
 
@@ -26,7 +26,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from xnat_ingest.core.errors import Stopped, UsageError
+from xnat_ingest.core.errors import Stopped, UsageError, is_bug
 from xnat_ingest.core.model import EMPTY, INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.archive_kinds import kind_of
@@ -71,13 +71,24 @@ _NO_TAGS: Mapping[str, str] = {}
 # More than the standard allows: a scanner's or an anonymiser's odd UID is still one that XNAT takes.
 _UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-# A file that breaks a rule of the standard is still somebody's data: read it as leniently as the library can.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 
 def _go_on() -> None:
     """What a caller says that never stops."""
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Inside, the library reads as leniently as it can: a file that breaks a rule of the standard is still somebody's
+    data. Its setting is the whole process's, so it is put back: we may be a guest there."""
+    settings = pydicom.config.settings
+    before = settings.reading_validation_mode
+    settings.reading_validation_mode = pydicom.config.IGNORE
+    try:
+        yield
+    finally:
+        settings.reading_validation_mode = before
 
 
 def scan(
@@ -145,7 +156,7 @@ def _judge(
     if file.size == 0:
         return SetAside(file.path, "not-dicom", EMPTY)
     try:
-        with source.open(file.path) as stream:
+        with lenient(), source.open(file.path) as stream:
             found = _Header(
                 file, Watched(stream, check_stop), wanted, patients, accept_truncated=accept_truncated
             ).judge()
@@ -208,7 +219,7 @@ class _Header:
         except NotWalkable as error:
             return self._aside("truncated", f"the data set {error}")
         except Exception as error:  # the library raises many types for a damaged file
-            if isinstance(error, OSError) and error.errno:
+            if is_bug(error) or (isinstance(error, OSError) and error.errno):
                 raise
             return self._damaged(error, kind)
 
@@ -455,7 +466,7 @@ def header_values(head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
 def referenced_files(source: Source, path: str) -> list[str] | None:
     """The files that a DICOMDIR names, relative to its folder, '/'-separated; None when it cannot be read."""
     try:
-        with source.open(path) as stream, warnings.catch_warnings():
+        with lenient(), source.open(path) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             directory = pydicom.dcmread(stream, force=True)
             records = directory.get("DirectoryRecordSequence") or []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.errors import IngestError, is_bug
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, Bombs, Names, unsafe
 from xnat_ingest.inputs.views import View
@@ -68,7 +68,9 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
                 yield archive, SetAside(archive, "truncated", why)
     except IngestError:  # what reads was told to stop
         raise
-    except Exception as error:  # noqa: BLE001 - the library raises many types for a damaged file
+    except Exception as error:  # the library raises many types for a damaged file
+        if is_bug(error):
+            raise
         why = f"the archive is cut or damaged, and any of its members may be: {error.__cause__ or error}; get it anew"
         yield archive, SetAside(archive, "truncated", why)
 

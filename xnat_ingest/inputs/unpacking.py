@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Literal, cast, get_args
 
-from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.errors import IngestError, is_bug
 
 Packing = Literal["gzip", "bzip2", "xz"]
 PACKINGS: tuple[str, ...] = get_args(Packing)
@@ -62,7 +62,7 @@ def damage_told() -> Iterator[None]:
     except IngestError:  # what reads was told to stop
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:
+        if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
         raise OSError(5, "its archive is damaged here") from error
 

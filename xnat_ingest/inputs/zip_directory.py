@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.errors import IngestError, is_bug
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs.archive_members import Damaged
 
@@ -71,7 +71,7 @@ def read_directory(stream: BinaryIO, size: int) -> ZipDirectory:
     except IngestError:  # what reads was told to stop
         raise
     except Exception as error:  # the library raises many types for a damaged file
-        if isinstance(error, OSError) and error.errno:
+        if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
         raise Damaged("a zip that is cut or damaged: its directory cannot be read") from error
     walk = _Walk(stream, start)

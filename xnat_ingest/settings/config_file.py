@@ -15,6 +15,7 @@ from xnat_ingest.settings.options import (
     count,
     is_list,
     natural,
+    port,
     seconds,
     size,
     switch,
@@ -36,7 +37,7 @@ def config_schema() -> dict[str, Any]:
             properties[name] = {"type": "array", "items": {"if": {"type": "object"}, "then": rule, "else": _WORD}}
         elif row.parse is switch:
             properties[name] = {"type": "boolean"}
-        elif row.parse in (whole_number, worker_count, natural, count, size, seconds):
+        elif row.parse in (port, whole_number, worker_count, natural, count, size, seconds):
             properties[name] = {"type": ["integer", "number", "string"]}
         else:
             properties[name] = {"type": "string"}
