@@ -77,7 +77,7 @@ def test_plan_file_keeps_the_conflict_and_names_nobody(tmp_path: Path) -> None:
     path.write_text(text)
     again = read_plan(str(path)).plan
     assert sorted(conflicts(again)) == [("study/S1", "mixed-patients"), ("study/S2", "mixed-patients")]
-    assert "--allow-mixed-patients" in again.problems[0].detail
+    assert "flag allow-mixed-patients" in again.problems[0].detail
     assert conflicts(read_plan(str(path), mixed_patients=True).plan) == []
     document = json.loads(text)
     del document["sessions"][-1]

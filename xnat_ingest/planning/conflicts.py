@@ -170,7 +170,7 @@ def subject_notes(drafts: list[Draft], levels: Sequence[str]) -> Iterable[Proble
 
 
 def _advice(kind: str, instead: str, fix: str) -> str:
-    lifted = ", or give --allow-mixed-patients" if kind == "mixed-patients" else ""
+    lifted = ", or allow it by the flag allow-mixed-patients" if kind == "mixed-patients" else ""
     return f"{instead}{lifted}" if instead else fix
 
 
