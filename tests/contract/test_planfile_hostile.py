@@ -254,7 +254,8 @@ def test_a_plan_of_nothing_is_written_too(tmp_path: Path, ingest: Ingest) -> Non
     flags = ("--online", "--json", str(tmp_path / "plan.json"), "--labels-template", str(tmp_path / "sheet.csv"))
     ingest("plan", tmp_path / "tree", *flags)
     assert json.loads((tmp_path / "plan.json").read_text())["sessions"] == []
-    assert (tmp_path / "sheet.csv").read_text() == "folder,study_uid,subject,session,instances,date,modality,description\n"
+    columns = "folder,study_uid,subject,session,instances,date,modality,description"
+    assert (tmp_path / "sheet.csv").read_text() == columns + "\n"
 
 
 @pytest.mark.parametrize("name", [".", "..", "a/b"])
