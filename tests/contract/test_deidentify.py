@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ImplicitVRLittleEndian
 
 from tests.conftest import Ended, Ingest, stored
-from tests.contract.table import files_of
+from tests.contract.table import files_of, media
 from tests.contract.test_archives import to_tar, to_tgz, to_zip
 from tests.contract.test_contract import by
 from tests.dicom_trees import CT, read, save, uid
@@ -372,6 +372,17 @@ def test_references_between_objects_hold(ingest: Ingest, site: StandIn, tmp_path
     assert {near, far_off} <= known
     studies = {str(d.StudyInstanceUID): d for d in there}
     assert len(studies) == 2
+
+
+def test_a_medium_with_a_dicomdir(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
+    given = media(tmp_path)
+    flags = ["--layout", "headers", "--subject-label", "S1", "--session-label", "{StudyInstanceUID}"]
+    flags.append("--allow-mixed-patients")
+    ended = ingest("upload", given.root, *flags, "--deidentify", "research-mr", "--deid-key-file", str(key))
+    assert ended.totals["verified"] == len(files_of(site)) > 10
+    assert {aside["reason"] for aside in ended.report["set_aside"]} <= {"dicomdir", "burned-in"}
+    assert not any(b"Doe^" in path.read_bytes() for path in files_of(site))
+    assert {str(dataset.PatientName) for dataset in on_disk(site)} == {"S1"}
 
 
 def test_a_cut_file_is_not_rewritten(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:

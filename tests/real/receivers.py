@@ -29,6 +29,7 @@ PACKAGES = {
     "Orthanc": "orthanc",
     "storescp": "dcmtk",
     "dcmdump": "dcmtk",
+    "dcm2niix": "dcm2niix",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "npm": "npm",

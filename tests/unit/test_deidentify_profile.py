@@ -132,6 +132,12 @@ def test_what_ready_profiles_do(profile: str, keyword: str, expected: str) -> No
     assert action(load(profile), keyword) == expected
 
 
+def test_a_rule_on_the_patient_stands_against_the_labels() -> None:
+    profile = made(rules=[{"keyword": "PatientID", "action": "K"}])
+    assert (action(profile, "PatientID"), profile.codes) == ("K", ())
+    assert set(profile.written) == {0x00100010}
+
+
 def test_what_the_dictionary_does_not_know_is_removed() -> None:
     assert load("basic").action(0x00109999, "LO") == "X"
     assert load("basic").action(0x60020010, "US") == "X"
@@ -197,6 +203,7 @@ def test_rules_have_the_last_word() -> None:
         ({"rules": [{"keyword": "EchoTime", "set": "{patient}"}]}, "{patient} is no place"),
         ({"rules": [{"keyword": "Rows", "set": "1"}]}, "only text can be set"),
         ({"patient_id": "Mü"}, "printable ASCII"),
+        ({"patient_id": "X", "rules": [{"keyword": "PatientID", "action": "K"}]}, "both decide on PatientID"),
         ({"dates": "keep", "options": ["Retain Longitudinal Temporal Information With Modified Dates"]}, "contradict"),
         ({"burned_in": [{"modality": "US"}]}, "burned_in"),
     ],

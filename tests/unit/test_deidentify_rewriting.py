@@ -210,6 +210,9 @@ def test_private_creators_leave_with_what_is_theirs() -> None:
     [
         ("t1_mprage_sag_p2_iso", True),
         ("ep2d 64 dirs b1000", True),
+        ("iso 0.8-0.8-0.8 v2.1.3", True),
+        ("done 3/4/24", False),
+        ("done 2024-3-4", False),
         ("t1 of quastenflosser", False),
         ("QUASTENFLOSSER", False),
         ("born 17.4.1953", False),

@@ -25,7 +25,7 @@ from xnat_ingest.deidentify.confidentiality import (
     attributes,
     settled,
 )
-from xnat_ingest.inputs.dicom_dictionary import nearest_keyword, tag_of, vr_of
+from xnat_ingest.inputs.dicom_dictionary import name_of, nearest_keyword, tag_of, vr_of
 
 READY = ("basic", "research-mr", "dates-kept")
 # The elements that a template of labels is written to.
@@ -127,9 +127,12 @@ def parse(text: str, name: str) -> Profile:
     dates = _chosen(what, document, options, "dates", {"keep": FULL_DATES, "shift": MODIFIED_DATES}, "remove")
     uids = _chosen(what, document, options, "uids", {"keep": KEEP_UIDS}, "map")
     rules = _Rules(what, document.get("rules", ()), "retain safe private" in options)
-    for keyword, tag, default in (("patient_id", PATIENT_ID, "{subject}"), ("patient_name", PATIENT_NAME, "{subject}")):
-        rules.written.setdefault(tag, document.get(keyword, default))
-        _check_template(what, rules.written[tag])
+    for key, tag in (("patient_id", PATIENT_ID), ("patient_name", PATIENT_NAME)):
+        if tag in rules.by_tag and key in document:
+            raise UsageError(f"{what}: {key} and a rule both decide on {name_of(tag)}; keep one")
+        if tag not in rules.by_tag:
+            rules.written.setdefault(tag, document.get(key, "{subject}"))
+            _check_template(what, rules.written[tag])
     columns = {OPTIONS[option][0] for option in options}
     by_tag = {int(a.key, 16): a.action(columns) for a in attributes() if a.key != PRIVATE and "x" not in a.key}
     if "content" in columns:

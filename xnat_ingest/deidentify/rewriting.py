@@ -34,7 +34,10 @@ _WORD_ON_DATES = {"shift": b"MODIFIED", "keep": b"UNMODIFIED", "remove": b"REMOV
 _STANDARD_UIDS = b"1.2.840.10008."
 _CONCEPT_NAME = 0x0040A043
 # In free text that is kept: what looks like a date, a telephone or other long number, or an address of mail.
-_TELLTALE = re.compile(r"\d{6,}|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|\+?\d[\d ()/-]{6,}\d|[^\s@]+@[^\s@]+\.[a-z]")
+_TELLTALE = re.compile(
+    r"\d{6,}|(?<!\d)\d{4}[./-]\d{1,2}[./-]\d{1,2}(?!\d)|(?<!\d)\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})(?!\d)"
+    r"|\+?\d[\d ()/-]{6,}\d|[^\s@]+@[^\s@]+\.[a-z]"
+)
 # What plans and reports tell of an object, beside what was written anew.
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
 _BINARY = frozenset({"AT", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "UL", "US", "UV"})
