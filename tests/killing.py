@@ -26,20 +26,23 @@ from pathlib import Path
 
 import pydicom
 
+from tests.contract.table import held
 from tests.dicom_trees import CT, Series, make_session
+from tests.kinds import make_kinds
 from tests.standin.samples import Client
 
 PASSWORD = "driver"
 KEY = "a key for the driver that kills, of no other use"
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
-# Objects without pixels and objects with few pixels below a long header: a cut copy of these can look whole.
-SERIES = (
+# With a profile; without one, tests/kinds.py has all that there is.
+PLAIN = (
     Series("T1_0001", 6),
     Series("CT_0002", 4, CT),
     Series("SR_0003", 4, "test-SR.dcm"),
-    Series("long-header_0004", 4, tags={"EncapsulatedDocument": bytes(150_000)}),
     Series("plan_0005", 2, "rtplan.dcm"),
 )
+# Objects with few pixels below a long header: a cut copy of these can look whole.
+LONG = (Series("long-header_0001", 3, tags={"EncapsulatedDocument": bytes(150_000)}), Series("T1_0002", 6))
 AFTER_START = 1.0  # seconds
 # Bodies, building and archiving take long enough to be struck.
 SLOW = (
@@ -110,10 +113,13 @@ class Driver:
         self._span = 0.0
 
     def grow(self) -> None:
-        """One more subject with three sessions."""
+        """One more subject: sessions of every kind of object, or of those that can be rewritten; one with long headers."""
         subject = f"{len(list(self.tree.glob('*'))):03d}"
-        for session in ("a", "b", "c"):
-            make_session(self.tree / subject / session, SERIES, f"{self.folder.name}-{subject}-{session}")
+        if self.profile:
+            make_session(self.tree / subject / "plain", PLAIN, f"{self.folder.name}-{subject}-plain")
+        else:
+            make_kinds(self.tree, subject, seed=self.folder.name)
+        make_session(self.tree / subject / "long", LONG, f"{self.folder.name}-{subject}-long")
 
     def start(self) -> subprocess.Popen[str]:
         """The same command every time."""
@@ -182,8 +188,8 @@ class Driver:
         """The same command once more must finish the job; then the server's disk is compared with the tree."""
         self.figures.last_code = self.finish(self.start())
         self.figures.last_log = (self.folder / "log").read_text()
-        sources = _digests(self.tree.rglob("IM*"), rewritten if self.profile else _bytes)
-        kept = _digests((self.folder / "xnat/archive").rglob("*.dcm"), as_stored if self.profile else _bytes)
+        sources = _digests(self.tree.rglob("IM*"), rewritten if self.profile else _elements)
+        kept = _digests((self.folder / "xnat/archive").rglob("*.dcm"), as_stored if self.profile else _elements)
         self.figures.sessions = len(list(self.tree.glob("*/*")))
         self.figures.instances = sources.total()
         self.figures.lacking = (sources - kept).total()
@@ -198,9 +204,9 @@ def _digests(paths: Iterator[Path], what: Callable[[Path], bytes]) -> Counter[st
     return Counter(hashlib.sha256(what(path)).hexdigest() for path in paths)
 
 
-def _bytes(path: Path) -> bytes:
-    """Everything after the preamble, which says nothing."""
-    return path.read_bytes()[132:]
+def _elements(path: Path) -> bytes:
+    """As they are encoded: what is inflated or gets a header on its way is the same object."""
+    return repr(held([path], lambda *_: "")).encode()
 
 
 def as_stored(path: Path) -> bytes:
