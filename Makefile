@@ -12,7 +12,8 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-lowest fuzz check fmt coverage measure lock dist image image-test clean
+.PHONY: help demo test contract kills test-real test-lowest fuzz check fmt coverage measure lock dist image image-test \
+	clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +23,12 @@ demo: $(READY) ## upload real DICOM files to a stand-in server on this machine, 
 
 test: check ## lint, types, unit and contract tests
 	$(RUN) -m pytest --numprocesses auto
+
+contract: $(READY) ## what becomes of every kind of object, way by way and stage by stage, as a table
+	$(RUN) -m tests.contract.stages
+
+kills: $(READY) ## 50 uploads killed at random moments, each run again; nothing may be lost, doubled or damaged
+	$(RUN) -m tests.killing 50
 
 test-real: $(READY) image-test ## real clients, receivers and archive readers, then the image (Debian, root)
 	$(RUN) -m pytest -m real tests/real

@@ -113,7 +113,7 @@ class Driver:
         self._span = 0.0
 
     def grow(self) -> None:
-        """One more subject: sessions of every kind of object, or of those that can be rewritten; one with long headers."""
+        """One more subject: every kind of object, or those that can be rewritten, and one session of long headers."""
         subject = f"{len(list(self.tree.glob('*'))):03d}"
         if self.profile:
             make_session(self.tree / subject / "plain", PLAIN, f"{self.folder.name}-{subject}-plain")

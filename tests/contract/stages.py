@@ -85,7 +85,8 @@ class Bench:
             try:
                 return run_program(command)
             finally:
-                os.environ.update({name: value for name, value in old.items() if value is not None})
+                for name, value in old.items():
+                    os.environ.pop(name) if value is None else os.environ.update({name: value})
 
     def compared(self, wanted: Held, welcome: Held | None = None) -> str:
         """What the disk has of it: `all N` when each instance is there once, as in its file, and nothing else but what
