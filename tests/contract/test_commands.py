@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import PASSWORD, Ingest
 from tests.dicom_trees import Series, make_session
-from tests.standin import StandIn
+from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
 
 SERIES = (Series("T1_0001", 3), Series("Localizers_0002", 2))
@@ -25,6 +25,14 @@ def test_ping_tells_right_and_settings(site: StandIn, capsys: pytest.CaptureFixt
     assert "DEMO, may add sessions" in said
     assert "code 4" in said
     assert "the project's series import filter is on" in said
+    assert "types    not set up on the site: dx, mg, nm, rf, rt, sr, us, xa, otherDicom;" in said
+    assert "UIDs     the site's script changes them on receipt: no" in said
+
+
+def test_ping_says_nothing_of_types_that_it_cannot_know(site: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    site.faults.add(Fault("status", "GET /data/search/elements", status=403))
+    assert main(["ping", "-P", "DEMO"]) == 0
+    assert "types    " not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("project", ["READONLY", "HIDDEN", "NOPE"])

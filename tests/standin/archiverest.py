@@ -192,6 +192,13 @@ def _item(site: StandIn, session: ArchivedSession) -> dict[str, Any]:
     return item(session.xsi_type, fields, children)
 
 
+def elements(site: StandIn, request: Request, _: dict[str, str]) -> Reply:
+    """The data types that are set up on the site (SearchElementListResource)."""
+    names = ("xnat:projectData", "xnat:subjectData", *site.settings.set_up_types)
+    rows: list[dict[str, Value]] = [{"ELEMENT_NAME": name, "SINGULAR": name, "SECURED": True} for name in names]
+    return table(["ELEMENT_NAME", "SINGULAR", "SECURED"], rows, query=request.query)
+
+
 # -- scans
 
 

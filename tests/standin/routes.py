@@ -82,6 +82,7 @@ def _table() -> list[tuple[str, str, Resource]]:
         ("GET", "/projects/{project}/experiments/{assessed}", archiverest.experiment),
         ("GET", "/projects/{project}/subjects/{subject}/experiments/{assessed}", archiverest.experiment),
         ("GET", "/experiments", archiverest.all_experiments),
+        ("GET", "/search/elements", archiverest.elements),
         ("GET", "/subjects/{subject}", archiverest.any_subject),
         ("GET", "/experiments/{assessed}", archiverest.experiment),
     ]

@@ -19,6 +19,8 @@ _CHANGES_STUDY = re.compile(
     r"\([0X][0X][2X][0X],\s*[0X][0X][0X][DX@]\)\s*\??:=|-\s*\([0X][0X][2X][0X],\s*[0X][0X][0X][DX@]\)|mapReferencedUIDs",
     re.IGNORECASE,
 )
+# The types that XNAT gives to imaging sessions, without what all of their names begin and end with.
+_SESSION_TYPES = ("mr", "ct", "pet", "petmr", "cr", "dx", "mg", "nm", "rf", "rt", "sr", "us", "xa", "otherDicom")
 # What a plain user may not read is not known, which is no fault.
 _UNREADABLE = (400, 403, 500)
 PREARCHIVE_CODES = {
@@ -151,8 +153,23 @@ def describe(rest: Rest, project: str) -> Iterator[str]:
     yield f"UIDs     the site's script changes them on receipt: {_known(site.changes_uids)}"
     asks = "may be created by an upload" if found.takes_subjects else "should be there before an upload"
     yield f"subjects {asks}"
+    if hidden := unlisted_types(rest):
+        yield (
+            f"types    not set up on the site: {', '.join(hidden)}; such sessions are archived, and appear in no "
+            "listing until an administrator sets their data type up"
+        )
     if not found.may_edit:
         raise Refused(f"user {rest.user} may not add sessions to project {found.id}; ask its owner for member rights")
+
+
+def unlisted_types(rest: Rest) -> list[str]:
+    """Session types that are not set up on the site, as far as the server tells; none when it does not."""
+    reply = rest.request("GET", "/data/search/elements", {"format": "json"}, accept=(200, 404, *_UNREADABLE))
+    try:
+        known = {str(row["ELEMENT_NAME"]) for row in json.loads(reply.text)["ResultSet"]["Result"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [name for name in _SESSION_TYPES if known and f"xnat:{name}SessionData" not in known]
 
 
 def _may_edit(rest: Rest, project: str) -> bool:
