@@ -64,7 +64,11 @@ def _aside_lines(result: Result) -> Iterator[str]:
         yield f"{aside.reason}: {printable(aside.path)}{f' ({aside.detail})' if aside.detail else ''}"
     if len(bad) > SHOWN_PROBLEMS:
         yield f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
-    if links := [printable(aside.path) for aside in asides if aside.reason == "link"]:
+    links = [aside for aside in asides if aside.reason == "link"]
+    if doubled := [aside for aside in links if aside.detail.startswith("leads to ")]:
+        some = ", ".join(f"{printable(one.path)} {one.detail}" for one in doubled[:3])
+        yield f"{len(doubled)} links lead to other sessions and were left out: {some}"
+    if links := [printable(aside.path) for aside in links if aside not in doubled]:
         some = ", ".join(links[:3]) + (", ..." if len(links) > 3 else "")
         yield (
             f"{len(links)} symbolic links that leave ROOT or lead in circles were not followed ({some}); give what "
