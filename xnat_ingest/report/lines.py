@@ -68,10 +68,10 @@ def _aside_lines(result: Result) -> Iterator[str]:
     if doubled := [aside for aside in links if aside.detail.startswith("leads to ")]:
         some = ", ".join(f"{printable(one.path)} {one.detail}" for one in doubled[:3])
         yield f"{len(doubled)} links lead to other sessions and were left out: {some}"
-    if links := [printable(aside.path) for aside in links if aside not in doubled]:
-        some = ", ".join(links[:3]) + (", ..." if len(links) > 3 else "")
+    if left := [printable(aside.path) for aside in links if aside not in doubled]:
+        some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         yield (
-            f"{len(links)} symbolic links that leave ROOT or lead in circles were not followed ({some}); give what "
+            f"{len(left)} symbolic links that leave ROOT or lead in circles were not followed ({some}); give what "
             "they lead to as ROOT, too, if it is to be sent"
         )
     if folders := [printable(aside.path) for aside in asides if aside.reason == "system-folder"]:
