@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from tests.conftest import Ingest
@@ -38,8 +39,39 @@ def test_a_file_that_is_absent(media: Path, ingest: Ingest) -> None:
     lost.unlink()
     found = kinds(ingest, media)
     assert (
-        found["dicomdir-absent"] == f"DICOMDIR names 1 files that are not there: {lost.relative_to(media).as_posix()}"
+        found["dicomdir-absent"] == f"DICOMDIR names 1 files that are not there: {lost.relative_to(media).as_posix()}; "
+        "the medium was copied in part: copy it again"
     )
+    ended = ingest("plan", media, "--layout", "headers")
+    assert ended.code == 3
+    assert [aside["reason"] for aside in ended.report["set_aside"] if aside["path"] == "DICOMDIR"] == [
+        "dicomdir-absent"
+    ]
+
+
+def nest(media: Path, folder: str) -> Path:
+    """The medium in a folder of another one, its directory's names counting from the top, as Philips scanners do."""
+    inner = media.parent / "outer" / folder
+    inner.parent.mkdir()
+    media.rename(inner)
+    directory = pydicom.dcmread(inner / "DICOMDIR")
+    for record in directory.DirectoryRecordSequence:
+        if name := record.get("ReferencedFileID"):
+            record.ReferencedFileID = [folder, *([name] if isinstance(name, str) else name)]
+    directory.save_as(inner / "DICOMDIR")
+    return media.parent / "outer"
+
+
+def test_a_nested_directory_whose_names_count_from_the_top(media: Path, ingest: Ingest) -> None:
+    """Nothing is absent, until a file is."""
+    outer = nest(media, "98892001")
+    assert kinds(ingest, outer) == {}
+    lost = next(path for path in sorted(outer.rglob("*")) if path.is_file() and path.name != "DICOMDIR")
+    lost.unlink()
+    found = kinds(ingest, outer)
+    assert list(found) == ["dicomdir-absent"]
+    assert "names 1 files" in found["dicomdir-absent"]
+    assert lost.relative_to(outer).as_posix() in found["dicomdir-absent"]
 
 
 def test_a_file_that_is_not_named(media: Path, ingest: Ingest) -> None:

@@ -10,21 +10,34 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
 
 SHOWN = 5
+# The reason for setting a directory aside that names absent files, and the problem's kind.
+ABSENT = "dicomdir-absent"
 
 
 def hold_against_directories(plan: Plan, source: Source) -> Plan:
-    """The plan, with a problem for what a directory names and is absent, and one for what it does not name."""
+    """The plan, with a problem for each directory that names files which are absent: a medium that was copied in part.
+    A note tells of files that a directory does not name."""
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]
     if not directories:
         return plan
     instances = {i.path for session in plan.sessions for i in session.instances}
     present = instances | {aside.path for aside in plan.set_aside}
-    problems = [p for path in directories for p in _compare(path, source, present, instances, directories)]
-    return replace(plan, problems=(*plan.problems, *problems))
+    there = {_key(path) for path in present}
+    problems: list[Problem] = []
+    incomplete: dict[str, str] = {}
+    for path in directories:
+        found = list(_compare(path, source, there, instances, directories))
+        problems += found
+        incomplete.update((path, problem.detail) for problem in found if problem.kind == ABSENT)
+    asides = (
+        replace(one, reason=ABSENT, detail=incomplete[one.path]) if one.path in incomplete else one
+        for one in plan.set_aside
+    )
+    return replace(plan, set_aside=tuple(asides), problems=(*plan.problems, *problems))
 
 
 def _compare(
-    directory: str, source: Source, present: set[str], instances: set[str], directories: list[str]
+    directory: str, source: Source, there: set[str], instances: set[str], directories: list[str]
 ) -> Iterator[Problem]:
     from xnat_ingest.inputs.dicom_headers import referenced_files
 
@@ -33,13 +46,11 @@ def _compare(
     if named is None:
         yield Problem("dicomdir-unreadable", f"{printable(directory)} cannot be read, so nothing is held against it")
         return
-    # Media are written in capitals; copies of them come in any case.
-    wanted = {_key(f"{folder}/{path}" if folder else path): path for path in named}
-    there = {_key(path) for path in present}
+    wanted = _wanted(folder, named, there)
     absent = sorted(path for key, path in wanted.items() if key not in there)
     if absent:
         detail = f"{printable(directory)} names {len(absent)} files that are not there: {_some(absent)}"
-        yield Problem("dicomdir-absent", detail)
+        yield Problem(ABSENT, f"{detail}; the medium was copied in part: copy it again")
     nested = [other.rpartition("/")[0] for other in directories if other != directory]
     mine = (path for path in instances if not folder or path.startswith(f"{folder}/"))
     mine = (path for path in mine if not any(n != folder and path.startswith(f"{n}/") for n in nested if n))
@@ -47,6 +58,15 @@ def _compare(
     if unnamed:
         detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not named in it: {_some(unnamed)}"
         yield Problem("dicomdir-unreferenced", detail)
+
+
+def _wanted(folder: str, named: list[str], there: set[str]) -> dict[str, str]:
+    """Comparable path -> name of each file that a directory names. Names count from the directory's own folder; some
+    media have nested directories whose names count from the medium's top, so what finds most files is taken."""
+    parts = folder.split("/") if folder else []
+    tops = ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
+    readings = [{_key(f"{top}/{path}" if top else path): path for path in named} for top in tops]
+    return max(readings, key=lambda wanted: sum(key in there for key in wanted))
 
 
 def _key(path: str) -> str:
