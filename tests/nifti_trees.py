@@ -33,7 +33,7 @@ def image(
         struct.pack_into(f"{order}l", head, 0, 348)
         struct.pack_into(f"{order}8h", head, 40, *dim)
         struct.pack_into(f"{order}2h", head, 70, 4, 16)
-        struct.pack_into(f"{order}f", head, 108, 352)
+        struct.pack_into(f"{order}f", head, 108, 0 if mark == "ni" else 352)
         head[344:348] = f"{mark}1\0".encode()
         return bytes(head[:348] if mark == "ni" else head) + (b"" if mark == "ni" else voxels)
     head = bytearray(544)

@@ -23,11 +23,16 @@ _KINDS: dict[str, Kind] = {
     ".json": "sidecar",
     ".bval": "sidecar",
     ".bvec": "sidecar",
+    ".bvals": "sidecar",
+    ".bvecs": "sidecar",
     ".tsv": "table",
 }
+# What FSL and the HCP call the gradient tables of the image beside them.
+_GRADIENTS = frozenset({"bvals", "bvecs"})
 # Sidecars are small; what is larger is none, and is sent without being read.
 _LONGEST_SIDECAR = 4 * 1024**2
 _BLOCK = 1024**2
+_LONGEST_HEADER = 540
 # Keys that converters write into a sidecar unless they are told to leave identifying values out.
 IDENTIFYING = frozenset({"PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs"})
 
@@ -48,7 +53,12 @@ class Name:
 
     @property
     def kind(self) -> Kind:
-        return _KINDS.get(self.suffix, "other")
+        return "sidecar" if self.is_bare_table else _KINDS.get(self.suffix, "other")
+
+    @property
+    def is_bare_table(self) -> bool:
+        """Whether it is a gradient table that shares its image's folder, and not its name."""
+        return not self.suffix and self.stem.lower().removesuffix(".gz") in _GRADIENTS
 
 
 def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside | None:
@@ -60,17 +70,36 @@ def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside 
         return SetAside(path, "bad-nifti", f"{detail}; rename it")
     unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if zipped else stream
     try:
-        wanted = _wanted_size(unpacked.read(540), name.suffix == ".hdr")
-        if wanted is None:
+        sizes = _sizes(unpacked.read(_LONGEST_HEADER))
+        if sizes is None:
             return SetAside(path, "bad-nifti", "no NIfTI header: neither 348 nor 540 bytes long, or without its mark")
+        wanted = sizes[0] if name.suffix == ".hdr" else sizes[1]
         whole = _holds(unpacked, stream, size, wanted) if zipped else size >= wanted
     except (gzip.BadGzipFile, EOFError, zlib.error):
         whole = False
     return None if whole else SetAside(path, "truncated", "the file ends before its voxels do, or is damaged")
 
 
-def _wanted_size(head: bytes, header_alone: bool) -> int | None:
-    """Bytes that an image takes with all of its voxels, unpacked; None when this is no NIfTI header."""
+def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
+    """What is wrong with the second file of a pair, by what the first says of it, "" for nothing. header: a whole one;
+    size: of the file with the voxels. Raises OSError."""
+    packed = header.read(2) == b"\x1f\x8b"
+    header.seek(0)
+    sizes = _sizes((gzip.GzipFile(fileobj=header) if packed else header).read(_LONGEST_HEADER))
+    wanted = sizes[1] if sizes else 0
+    zipped = voxels.read(2) == b"\x1f\x8b"
+    voxels.seek(0)
+    try:
+        unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=voxels)) if zipped else voxels
+        whole = _holds(unpacked, voxels, size, wanted) if zipped else size >= wanted
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        whole = False
+    return "" if whole else "ends before the voxels do that its header promises, or is damaged"
+
+
+def _sizes(head: bytes) -> tuple[int, int] | None:
+    """(bytes of the header, bytes that the file with the voxels takes with all of them, unpacked); None when this is no
+    NIfTI header."""
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(f"{order}l", head)[0] == 348 and head[344:348] in _MARKS_1:
             dim, bits = struct.unpack_from(f"{order}8h", head, 40), struct.unpack_from(f"{order}h", head, 72)[0]
@@ -85,7 +114,7 @@ def _wanted_size(head: bytes, header_alone: bool) -> int | None:
         sides = dim[1 : dim[0] + 1]
         if not 1 <= dim[0] <= 7 or bits < 1 or min(sides) < 0 or not 0 <= offset < 2**62:
             return None
-        return length if header_alone else int(offset) + (math.prod(sides) * bits + 7) // 8
+        return length, int(offset) + (math.prod(sides) * bits + 7) // 8
     return None
 
 

@@ -39,6 +39,10 @@ PROBLEMS: dict[str, Advice] = {
         "What the server stored differs from what was sent.",
         "Tell the server's administrator. If a script on the server changes pixels on purpose, use --proof listing.",
     ),
+    "left-beside": Advice(
+        "Files that lie beside NIfTI images are neither images nor sidecars, and were not sent.",
+        "Store them with xnat-ingest resource put if they matter.",
+    ),
     "dicomdir-absent": Advice(
         "The DICOMDIR names files that are not there: the medium was copied incompletely.",
         "Copy the medium again.",
@@ -229,6 +233,7 @@ REASONS: dict[str, Advice] = {
         "Find out which copy is right and leave the other out.",
     ),
     "dicomdir": Advice("The directory of a DICOM medium. XNAT does not need it."),
+    "dicomdir-absent": PROBLEMS["dicomdir-absent"],
     "duplicate": PROBLEMS["duplicate"],
     "empty": Advice("The file has no bytes.", "Copy it again from where it came."),
     "excluded": Advice("Left out by a rule of yours."),

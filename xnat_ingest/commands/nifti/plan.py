@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from xnat_ingest.commands.nifti.model import BIDS, NIFTI, TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
-from xnat_ingest.commands.nifti.tree import DATATYPES, Found, Series, Tree, entities, instance_of
+from xnat_ingest.commands.nifti.tree import BESIDE, DATATYPES, HIDDEN, Found, Series, Tree, entities, instance_of
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Problem
 from xnat_ingest.core.text import composed, printable
@@ -16,6 +16,7 @@ from xnat_ingest.inputs.nifti_file import IDENTIFYING
 from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
 
+SHOWN = 5
 # What a session of several kinds of scans is.
 _MIXED = {frozenset({"mr", "pet"}): "petmr", frozenset({"ct", "pet"}): "pet"}
 
@@ -53,7 +54,7 @@ def build(tree: Tree, wishes: Wishes) -> NiftiPlan:
     sessions = [_session(above, series, wishes, notes) for above, series in tree.sessions.items()]
     sessions, collisions = _collisions(sessions)
     own = [conflict for session in sessions for conflict in session.conflicts if conflict not in collisions]
-    notes += [*_identifying(tree), *_too_high(tree), *own, *collisions]
+    notes += [*_left_beside(tree), *_identifying(tree), *_too_high(tree), *own, *collisions]
     return NiftiPlan(tuple(sessions), tuple(tree.aside), tuple(notes), tree.seen)
 
 
@@ -246,6 +247,19 @@ def _alike(sessions: list[NiftiSession], name: Callable[[NiftiSession], str]) ->
     for session in sessions:
         groups[name(session).casefold()].append(session)
     return [members for members in groups.values() if len(members) > 1]
+
+
+def _left_beside(tree: Tree) -> list[Problem]:
+    """A note of files that lie beside images and are not sent, without a rule of the user's."""
+    images = (image for series in tree.sessions.values() for one in series for image in one.images)
+    folders = {image.file.path.rpartition("/")[0] for image in images}
+    left = [one.path for one in tree.aside if one.reason == BESIDE and one.detail != HIDDEN]
+    left = sorted(path for path in left if path.rpartition("/")[0] in folders)
+    if not left:
+        return []
+    named = ", ".join(map(printable, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
+    text = f"{len(left)} files that lie beside images are neither images nor sidecars, and not sent: {named}"
+    return [Problem("left-beside", f"{text}; store them with xnat-ingest resource put if they matter")]
 
 
 def _too_high(tree: Tree) -> list[Problem]:

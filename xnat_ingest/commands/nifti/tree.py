@@ -10,11 +10,12 @@ from xnat_ingest.commands.resources.files import why_not
 from xnat_ingest.core.model import Instance, SetAside, SourceFile
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.nifti_file import Name, judge_image, read_sidecar
+from xnat_ingest.inputs.nifti_file import Name, judge_image, judge_voxels, read_sidecar
 from xnat_ingest.planning.rules import RuleSet
 
 # A note, not a problem: the rule that leaves such files out is that only images and their sidecars are sent.
 BESIDE = "excluded:not-nifti"
+HIDDEN = "hidden"
 # The folders of a BIDS session -> the modality of the images there; "": what is measured is no image.
 DATATYPES = {
     "anat": "MR", "func": "MR", "dwi": "MR", "fmap": "MR", "perf": "MR", "mrs": "MR", "pet": "PT",
@@ -109,7 +110,7 @@ def _is_bids(paths: Sequence[str], *, fixed: bool) -> bool:
 def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
     parts = tuple(file.path.split("/"))
     if any(part.startswith(".") for part in parts):  # macOS leaves `._NAME` beside each file, DataLad a .git
-        return SetAside(file.path, BESIDE, "hidden")
+        return SetAside(file.path, BESIDE, HIDDEN)
     depth = 0 if fixed else 2
     if bids and not fixed:
         if not parts[0].startswith("sub-"):
@@ -203,7 +204,7 @@ class _Session:
             self._said[found.stem] = said
 
     def _whole(self, images: list[Found]) -> Iterator[Found]:
-        voxels = {found.stem for found in self._beside if found.name.kind == "pixels"}
+        voxels = {found.stem: found for found in self._beside if found.name.kind == "pixels"}
         for found in images:
             path, name = found.file.path, found.name
             try:
@@ -211,12 +212,24 @@ class _Session:
                     aside = judge_image(stream, path, found.file.size, name)
             except OSError as error:
                 aside = SetAside(path, "unreadable", error.strerror or "cannot be read")
-            if not aside and name.suffix == ".hdr" and found.stem not in voxels:
-                aside = SetAside(path, "truncated", "a header without its voxels: there is no .img beside it")
+            if not aside and name.suffix == ".hdr":
+                aside = self._judge_pair(found, voxels.get(found.stem))
             if aside:
                 self._leave(found, aside)
             else:
                 yield found
+
+    def _judge_pair(self, header: Found, voxels: Found | None) -> SetAside | None:
+        """Why a header is not sent with the file that holds its voxels."""
+        path = header.file.path
+        if not voxels:
+            return SetAside(path, "truncated", "a header without its voxels: there is no .img beside it")
+        try:
+            with self._source.open(path) as one, self._source.open(voxels.file.path) as other:
+                wrong = judge_voxels(one, other, voxels.file.size)
+        except OSError as error:
+            return SetAside(path, "unreadable", f"{printable(voxels.inner[-1])}: {error.strerror or 'cannot be read'}")
+        return SetAside(path, "truncated", f"{printable(voxels.inner[-1])} {wrong}") if wrong else None
 
     def _judged(self, images: list[Found]) -> Iterator[Found]:
         """The images that rules on content let pass: what such a rule asks, the sidecar must say."""
@@ -230,11 +243,18 @@ class _Session:
     def _belongs_to(self, found: Found, scans: Mapping[str, list[Found]]) -> str | None:
         """The scan that a file goes with; None when it was set aside for having none."""
         path = found.file.path
+        if found.name.kind == "pixels" and (gone := self._gone.get(found.stem)):
+            self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
+            return None
         key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
         if key in scans:
             return key
         if found.bids and found.name.kind != "pixels" and (best := _best(found, scans)) is not None:
             return best
+        if found.name.is_bare_table:
+            beside = [key for key, images in scans.items() if images[0].inner[:-1] == found.inner[:-1]]
+            if len(beside) == 1:
+                return beside[0]
         if gone := self._gone.get(found.stem):
             self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
         elif found.bids and (len(found.inner) == 1 or found.name.kind == "table"):

@@ -1,0 +1,95 @@
+"""What lies beside a NIfTI image: gradient tables, the other half of a pair, and what is not sent."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.nifti_trees import image, mr, only, planned, put, reasons, scan, scans
+
+PRE = Path("007/pre")
+VOXELS = 4 * 4 * 3 * 2
+
+
+@pytest.mark.parametrize("names", [("bvals", "bvecs"), ("dti.bvals", "dti.bvecs"), ("BVALS", "bvecs.gz")])
+def test_gradient_tables_of_fsl_and_hcp_are_sidecars(tmp_path: Path, names: tuple[str, str]) -> None:
+    folder = tmp_path / PRE / "DTI"
+    scan(folder / "dti", mr(5, "DTI"))
+    for name in names:
+        put(folder / name, "0 1000\n")
+    plan = planned(tmp_path)
+    stored = scans(only(plan))["5"][3]
+    assert sorted(stored[1:]) == sorted([f"BIDS/{names[0]}", f"BIDS/{names[1]}", "BIDS/dti.json"])
+    assert plan.set_aside == ()
+
+
+def test_a_gradient_table_goes_with_the_only_image_of_a_flat_session(tmp_path: Path) -> None:
+    """Of two images nobody can tell whose it is: a problem."""
+    scan(tmp_path / PRE / "data", mr(5, "DTI"))
+    put(tmp_path / PRE / "bvals", "0 1000\n")
+    assert "BIDS/bvals" in scans(only(planned(tmp_path)))["5"][3]
+    scan(tmp_path / PRE / "t1", mr(2, "T1"))
+    assert reasons(planned(tmp_path)) == {"007/pre/bvals": "no-image"}
+
+
+def test_what_lies_beside_an_image_and_is_not_sent_is_named(tmp_path: Path) -> None:
+    """Junk and what lies in other folders is not."""
+    scan(tmp_path / PRE / "DTI" / "dti", mr(5, "DTI"))
+    for name in ("DTI/grad.b", "DTI/notes.txt", "DTI/.DS_Store", "papers/consent.txt"):
+        put(tmp_path / PRE / name, "x")
+    told = [problem.detail for problem in planned(tmp_path).problems if problem.kind == "left-beside"]
+    (text,) = told
+    assert text == (
+        "2 files that lie beside images are neither images nor sidecars, and not sent: 007/pre/DTI/grad.b, "
+        "007/pre/DTI/notes.txt; store them with xnat-ingest resource put if they matter"
+    )
+    for number in range(6):
+        put(tmp_path / PRE / "DTI" / f"a{number}.txt", "x")
+    (long,) = (problem.detail for problem in planned(tmp_path).problems if problem.kind == "left-beside")
+    assert "8 files" in long
+    assert "a4.txt, ...;" in long
+
+
+def test_nothing_is_said_where_nothing_is_left(tmp_path: Path) -> None:
+    scan(tmp_path / PRE / "DTI" / "dti", mr(5, "DTI"), diffusion=True)
+    assert [problem.kind for problem in planned(tmp_path).problems] == []
+
+
+@pytest.mark.parametrize("suffix", [".img", ".img.gz"])
+@pytest.mark.parametrize("header_suffix", [".hdr", ".hdr.gz"])
+@pytest.mark.parametrize("version", [1])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_pair_is_held_against_its_header(
+    tmp_path: Path, suffix: str, header_suffix: str, version: int, order: str
+) -> None:
+    """One byte less than the header promises, and neither half is sent."""
+    header = image(mark="ni", order=order, version=version)
+    put(tmp_path / PRE / "T1" / f"i{header_suffix}", gzip.compress(header) if "gz" in header_suffix else header)
+    put(tmp_path / PRE / "T1" / "i.json", '{"Modality": "MR"}')
+    for size, told in ((VOXELS, {}), (VOXELS - 1, {header_suffix: "truncated", suffix: "truncated"})):
+        put(tmp_path / PRE / "T1" / f"i{suffix}", gzip.compress(bytes(size)) if "gz" in suffix else bytes(size))
+        found = reasons(planned(tmp_path))
+        found.pop("007/pre/T1/i.json", "")
+        assert found == {f"007/pre/T1/i{end}": why for end, why in told.items()}
+
+
+def test_a_packed_half_that_is_cut(tmp_path: Path) -> None:
+    """In its last bytes, or in its first ones."""
+    whole = gzip.compress(bytes(range(VOXELS)))
+    for kept in (len(whole) - 5, 12, 0):
+        put(tmp_path / PRE / "T1" / "i.hdr", image(mark="ni"))
+        put(tmp_path / PRE / "T1" / "i.img.gz", whole[:kept])
+        found = reasons(planned(tmp_path))
+        assert found["007/pre/T1/i.hdr"] == "truncated"
+        assert found["007/pre/T1/i.img.gz"] in ("truncated", "empty")
+
+
+def test_a_cut_half_is_not_sent_with_another_image_of_its_folder(tmp_path: Path) -> None:
+    scan(tmp_path / PRE / "T1" / "whole", mr(2, "T1"))
+    put(tmp_path / PRE / "T1" / "i.hdr", image(mark="ni"))
+    put(tmp_path / PRE / "T1" / "i.img", bytes(VOXELS - 1))
+    plan = planned(tmp_path)
+    assert reasons(plan) == {"007/pre/T1/i.hdr": "truncated", "007/pre/T1/i.img": "truncated"}
+    assert scans(only(plan))["2"][3] == ["NIFTI/whole.nii.gz", "BIDS/whole.json"]
