@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -379,3 +380,23 @@ def test_an_archive_that_changes_is_noticed(tree: Path, tmp_path: Path, site: St
     with (tmp_path / "x.tar").open("ab") as archive:
         archive.write(b"more")
     assert source.stat(instance.path) != (instance.size, instance.mtime_ns)
+
+
+def test_a_session_in_all_forms_is_uploaded_whole(tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    """A scan as a zip, a scan of compressed files, a plain one: the same bytes as from the folder; --plan likewise."""
+    pre = tree / "007" / "pre"
+    whole = sorted(path.stat().st_size for path in pre.rglob("IM*"))
+    to_zip(pre / "T1_1", pre / "T1_1.zip")
+    shutil.rmtree(pre / "T1_1")
+    for path in (pre / "RLE_3").iterdir():
+        path.with_name(f"{path.name}.dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    shutil.rmtree(tree / "008")
+    assert ingest("plan", tree, "--json", str(tmp_path / "plan.json")).code == 0
+    ended = ingest("upload", tree, "--plan", str(tmp_path / "plan.json"))
+    assert (ended.code, ended.totals["verified"]) == (0, 7), ended.out
+    assert (
+        sorted(len(one) for one in map(Path.read_bytes, stored(site, "DEMO", "007", "007_pre").files.values())) == whole
+    )
+    again = ingest("upload", tree)
+    assert (again.code, again.totals["bytes_sent"]) == (0, 0)
