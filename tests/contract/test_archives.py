@@ -295,8 +295,8 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
     made: list[StreamSource] = []
     init = StreamSource.__init__
 
-    def watched(self: StreamSource, path: Path) -> None:
-        init(self, path)
+    def watched(self: StreamSource, path: Path, check_stop: Callable[[], None]) -> None:
+        init(self, path, check_stop)
         made.append(self)
 
     monkeypatch.setattr(StreamSource, "__init__", watched)

@@ -14,6 +14,7 @@ import pytest
 
 from tests import dicom_trees as trees
 from tests.dicom_trees import IDENTITY, PIXELS, encode, implicit, part10, sequence
+from tests.unit.test_input_forms import PACK, put
 from xnat_ingest.core.errors import Stopped
 from xnat_ingest.core.model import Instance, SetAside
 from xnat_ingest.inputs import open_source
@@ -140,6 +141,21 @@ def test_a_stop_is_heard_inside_a_file(kind: str, number: int) -> None:
     """It is not taken for damage."""
     with pytest.raises(Stopped):
         list(scan(trees.Memory({"f": HOLDS_LONG[kind]}), lambda _: None, check_stop=stop_after(number)))
+
+
+@pytest.mark.parametrize("name", ["007/pre.tgz", "007/pre.tar", "007/pre/papers.tgz", "007/pre/papers.zip", "x.tgz"])
+def test_a_stop_is_heard_inside_an_archive(tmp_path: Path, name: str) -> None:
+    """While its members are listed, or looked at for DICOM."""
+    put(tmp_path, {name: PACK[Path(name).suffix]({f"m{n}": b"words" * 300_000 for n in range(3)})})
+    root = tmp_path / name if name == "x.tgz" else tmp_path
+    with pytest.raises(Stopped):
+        list(open_source(str(root), 2, stop_after(2)).files())
+
+
+def test_a_stop_is_heard_while_a_member_is_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(zipped(b"words" * 400_000))
+    with pytest.raises(Stopped):
+        list(scan(open_source(str(tmp_path / "x.zip")), lambda _: None, check_stop=stop_after(8)))
 
 
 def test_a_sequence_that_does_not_end_is_a_cut_file() -> None:

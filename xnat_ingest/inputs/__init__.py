@@ -12,19 +12,15 @@ from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import CompressedFiles
 from xnat_ingest.inputs.folder import FolderSource
 from xnat_ingest.inputs.open_archive import open_archive
-from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.source import Source, go_on
 
 __all__ = ["FolderSource", "Source", "one_top_folder", "open_source"]
-
-
-def _go_on() -> None:
-    """What a caller says that never stops."""
 
 
 def open_source(
     root: str,
     leaf: int | None = None,
-    check_stop: Callable[[], None] = _go_on,
+    check_stop: Callable[[], None] = go_on,
     *,
     follow_links: bool = False,
     outside: list[str] | None = None,
@@ -40,14 +36,16 @@ def open_source(
     try:
         mode = path.resolve().stat().st_mode
         if stat.S_ISDIR(mode):
-            folder = FolderSource(path, leaf, reads_archives=True, follow_links=follow_links, outside=outside)
+            folder = FolderSource(
+                path, leaf, reads_archives=True, follow_links=follow_links, outside=outside, check_stop=check_stop
+            )
             return CompressedFiles(folder, check_stop)
         kind = archive_kind(path) if stat.S_ISREG(mode) else None
         if kind is None:
             raise UsageError(
                 f"ROOT {root} is neither a folder nor an archive (zip, tar, tar.gz); name what holds the DICOM tree"
             )
-        return CompressedFiles(open_archive(path, kind), check_stop)
+        return CompressedFiles(open_archive(path, kind, check_stop), check_stop)
     except OSError as error:
         raise UsageError(f"cannot read ROOT {root}: {error.strerror}") from error
     except Damaged as error:

@@ -36,6 +36,7 @@ from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, Watched, 
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
+from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import Unpacking
 
@@ -74,10 +75,6 @@ _UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 
-def _go_on() -> None:
-    """What a caller says that never stops."""
-
-
 @contextmanager
 def lenient() -> Iterator[None]:
     """Inside, the library reads as leniently as it can: a file that breaks a rule of the standard is still somebody's
@@ -97,7 +94,7 @@ def scan(
     keywords: Iterable[str] = (),
     *,
     accept_truncated: bool = False,
-    check_stop: Callable[[], None] = _go_on,
+    check_stop: Callable[[], None] = go_on,
 ) -> Iterator[Instance | SetAside]:
     """Every file of the source, as an Instance or set aside.
 
@@ -161,7 +158,7 @@ def _judge(
                 file, Watched(stream, check_stop), wanted, patients, accept_truncated=accept_truncated
             ).judge()
             if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
-                stream.read_on()  # what damage has made of a file is not left out as something else
+                stream.read_on(check_stop)  # what damage has made of a file is not left out as something else
             return found
     except OSError as error:
         return SetAside(file.path, "unreadable", error.strerror or "cannot be read")

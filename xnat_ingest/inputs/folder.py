@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.core.text import printable
@@ -18,9 +18,10 @@ from xnat_ingest.inputs.archive_kinds import (
     without_suffix,
 )
 from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.dicom_file import Watched
 from xnat_ingest.inputs.nested_archive import holds_dicom
 from xnat_ingest.inputs.open_archive import open_archive
-from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.source import Source, go_on
 from xnat_ingest.inputs.system_names import is_system_folder
 from xnat_ingest.inputs.unpacking import PACKINGS
 
@@ -44,7 +45,9 @@ class FolderSource:
         all_folders: bool = False,
         follow_links: bool = False,
         outside: list[str] | None = None,
+        check_stop: Callable[[], None] = go_on,
     ) -> None:
+        self._check_stop = check_stop
         self._all_folders = all_folders
         self._follow_links = follow_links
         self._left = outside if outside is not None else []
@@ -135,13 +138,14 @@ class FolderSource:
             if path.count("/") < (self._leaf or 0) - 1 or kind not in ("zip", "tar", "tar.gz", *PACKINGS):
                 return False
             with Path(entry.path).open("rb") as stream:
-                holds = holds_dicom(stream, kind, entry.stat().st_size) is True
+                watched = cast(BinaryIO, Watched(stream, self._check_stop))
+                holds = holds_dicom(watched, kind, entry.stat().st_size) is True
             return holds != is_single if self._is_session_place(path) else holds and not is_single
         return True
 
     def _members(self, entry: os.DirEntry[str], path: str, kind: Kind) -> Iterator[SourceFile | SetAside]:
         try:
-            archive = open_archive(Path(entry.path), kind)
+            archive = open_archive(Path(entry.path), kind, self._check_stop)
         except Damaged as error:
             yield SetAside(path, "unreadable", str(error))
             return

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from xnat_ingest.inputs.archive_kinds import Kind
 from xnat_ingest.inputs.archive_members import Damaged
-from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.source import Source, go_on
 from xnat_ingest.inputs.tar_archive import TarSource
 from xnat_ingest.inputs.targz_archive import StreamSource
 from xnat_ingest.inputs.zip_archive import ZipSource
 
 
-def open_archive(path: Path, kind: Kind) -> Source:
-    """Raises Damaged, and OSError."""
+def open_archive(path: Path, kind: Kind, check_stop: Callable[[], None] = go_on) -> Source:
+    """check_stop: called while members are listed, which may take long. Raises Damaged, and OSError."""
     if kind == "zip":
         return ZipSource(path)
     if kind == "tar":
-        return TarSource(path)
+        return TarSource(path, check_stop)
     if kind == "tar.gz":
-        return StreamSource(path)
+        return StreamSource(path, check_stop)
     if kind == "gzip":
         raise Damaged("a gzip file that holds no tar")
     if kind == "damaged gzip":

@@ -8,6 +8,10 @@ from typing import BinaryIO, Protocol
 from xnat_ingest.core.model import SetAside, SourceFile
 
 
+def go_on() -> None:
+    """What a caller gives as check_stop that is never told to stop."""
+
+
 class Source(Protocol):
     """A set of files that can be listed once and opened many times, from several threads."""
 

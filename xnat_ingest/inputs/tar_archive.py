@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.errors import IngestError, is_bug
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, Bombs, Names, unsafe
+from xnat_ingest.inputs.dicom_file import Watched
+from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.views import View
 
 # A tar's header is one block, and the long names before it; more than this at once is made to fill memory.
@@ -22,14 +24,16 @@ _GET_ANEW = "get the archive anew"
 class TarSource(Archive):
     """A plain tar: each member is a piece of the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on) -> None:
         self._path = path
+        self._check_stop = check_stop
         self._members: dict[str, tuple[int, int]] = {}
 
     def files(self) -> Iterator[SourceFile | SetAside]:
         mtime = self._path.stat().st_mtime_ns
         with self._path.open("rb") as stream:
-            found = list(tar_members(stream, self._path.name, self._path.stat().st_size))
+            watched = cast(BinaryIO, Watched(stream, self._check_stop))
+            found = list(tar_members(watched, self._path.name, self._path.stat().st_size))
         for path, member in sorted(found, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
             if isinstance(member, SetAside):
                 yield member

@@ -9,12 +9,13 @@ import gzip
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import Archive
+from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members
 from xnat_ingest.inputs.views import View
 
@@ -27,7 +28,8 @@ class _Pass(View):
     """One reading of the unpacked stream; may be sought: forward by reading, backward within the backlog, or by
     beginning anew. Holds a handle and the backlog from its first byte until it is released."""
 
-    def __init__(self, source: StreamSource) -> None:
+    def __init__(self, source: StreamSource, check_stop: Callable[[], None] = go_on) -> None:
+        self._check_stop = check_stop
         super().__init__(sys.maxsize)  # nobody knows where it ends before it has been there
         self.source = source
         self._gzip: gzip.GzipFile | None = None
@@ -53,6 +55,7 @@ class _Pass(View):
 
     def _more(self) -> bool:
         """Reads a block on; keeps what may be wanted again, and what has been sought but not read yet."""
+        self._check_stop()
         try:
             block = (self._gzip or self._begin()).read(_BLOCK)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -121,8 +124,9 @@ class StreamSource(Archive):
 
     is_stream = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on) -> None:
         self.path = path
+        self._check_stop = check_stop
         self.passes = 0
         self._members: dict[str, tuple[int, int]] = {}
         self._end = sys.maxsize  # of the last member, when they are known
@@ -130,7 +134,7 @@ class StreamSource(Archive):
     def files(self) -> Iterator[SourceFile | SetAside]:
         """In archive order: whoever opens a file while it is listed reads it in the same pass."""
         mtime = self.path.stat().st_mtime_ns
-        reading = _Pass(self)
+        reading = _Pass(self, self._check_stop)
         try:
             for path, member in tar_members(cast(BinaryIO, reading), self.path.name, self.path.stat().st_size):
                 if isinstance(member, SetAside):

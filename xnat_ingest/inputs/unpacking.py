@@ -42,10 +42,10 @@ class Unpacking(io.RawIOBase):
         with damage_told():
             return self._inner.read(-1 if size is None else size)
 
-    def read_on(self) -> None:
+    def read_on(self, check_stop: Callable[[], None]) -> None:
         """To the end, where the checksum of it all is held against it. Raises OSError when it does not agree."""
         while self.read(BLOCK):
-            pass
+            check_stop()
 
     def close(self) -> None:
         self._inner.close()
