@@ -257,4 +257,4 @@ def test_a_link_out_of_root_in_a_sessions_or_subjects_place_is_a_problem(tmp_pat
 def test_another_link_out_of_root_is_a_note(tmp_path: Path, name: str) -> None:
     put(tmp_path, {"else/IM1": image(1), "root/007/pre/deep/b": image(2)})
     (tmp_path / "root" / name).symlink_to(tmp_path / ("else" if name.endswith("T1") else "else/IM1"))
-    assert seen(open_source(str(tmp_path / "root"), 2))[name] == "note link: points outside ROOT"
+    assert seen(open_source(str(tmp_path / "root"), 2))[name].startswith("note link: points outside ROOT")
