@@ -181,9 +181,9 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 def test_killed_while_headers_are_rewritten(tmp_path: Path) -> None:
     """The same with --deidentify: equal bytes every time, so nothing is there twice under another UID."""
     seed = time.time_ns()
-    figures = drive(4, tmp_path, seed=seed, seconds=9, profile="basic")
+    figures = drive(3, tmp_path, seed=seed, seconds=60, profile="basic")
     assert figures.clean, f"seed {seed}: {figures}"
-    assert figures.kills.total() >= 2
+    assert figures.kills.total() >= 1
 
 
 # -- two at once
