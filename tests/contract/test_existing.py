@@ -106,7 +106,7 @@ class Bench:
 
     def before(self, *series: Series, names: str = "", seed: str = "study", **labels: str) -> None:
         """Archives series of the study (or of another), by another naming template, under other labels."""
-        place = self.root.parent / f"before-{len(self.site.requests)}"
+        place = self.root.parent / f"before-{len(self.site.requests)}/S/E"
         template = self.site.settings.file_name_template
         self.site.settings.file_name_template = names or template
         for one in series:
