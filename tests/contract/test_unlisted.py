@@ -17,6 +17,7 @@ from tests.conftest import Ingest, stored
 from tests.contract.test_moved_by_a_build import delivered
 from tests.dicom_trees import Series, make_series, make_session
 from tests.standin import StandIn
+from xnat_ingest.cli import main
 
 KINDS = {
     "US": UltrasoundImageStorage,
@@ -47,6 +48,16 @@ def test_upload_verify_again_growth_and_overwrite(ingest: Ingest, site: StandIn,
     delivered(ingest("upload", tmp_path / "t", "--existing", "overwrite"), site, more)
     assert ingest("upload", tmp_path / "t", "--existing", "fail").kinds() == ["existing"]
     assert ingest("upload", tmp_path / "t", "--existing", "skip").totals["set_aside"] == 3
+
+
+def test_a_row_of_such_a_type_is_archived_by_hand(
+    ingest: Ingest, site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verb finds what became of it, although no listing shows it."""
+    make_session(tmp_path / "t/S/E", (series("US"),), "study")
+    assert ingest("upload", tmp_path / "t", "--destination", "prearchive").code == 0
+    assert main(["prearchive", "archive", "-P", "DEMO", "S_E"]) == 0
+    assert "2 files in the row, 0 in the archive before, 2 now" in capsys.readouterr().out
 
 
 def test_a_report_alone_joins_such_a_session(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from xnat_ingest.commands.prearchive.selection import RECEIVING, Selection, list
 from xnat_ingest.core.errors import Exit, IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.text import legal_label, printable
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NOWHERE, Holding, Known, archived_sessions, in_archive, in_row
+from xnat_ingest.xnat.archive import NOWHERE, Holding, Known, archived_session, archived_sessions, in_archive, in_row
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
 from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, Row
 from xnat_ingest.xnat.retry_policy import Patience, is_passing
@@ -133,7 +133,8 @@ def _known(rest: Rest, project: str, label: str, study_uid: str = "") -> Known |
     sessions = archived_sessions(rest, project)
     same_label = (one for one in sessions if one.label.casefold() == label.casefold())
     same_study = (one for one in sessions if study_uid and one.study_uid == study_uid)
-    return next(same_label, None) or next(same_study, None)
+    # A type that is not set up on the site is in no listing, and answers to its label.
+    return next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
 
 
 def delete(desk: Desk, row: Row) -> Outcome:
