@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.fuzz.__main__ import Result, table
 from tests.fuzz.archives import packed_zip
 from tests.fuzz.registry import TARGETS
 from tests.fuzz.worker import Campaign, mutated
+from xnat_ingest.core.errors import UsageError
+from xnat_ingest.planning.plan_file import read_plan
 
 # Of each target's seeds.
 SOME = 6
@@ -28,6 +31,7 @@ FOUND: dict[str, tuple[str, bytes]] = {
         "dicom-compare",
         part10({0xFFFFFFFF: ("UN", b"ab")}) + part10({0x00080060: ("CS", b"MR    ")}),
     ),
+    "a transfer syntax beyond ASCII": ("deidentify", part10(IDENTITY, "1.2.840.\x81")),
     "a zip whose start is lost": ("zip", packed_zip(zipfile.ZIP_STORED)[18:]),
     "a sheet in UTF-16 with a null": ("label-sheet", "folder,subject,session\na,b\0,c\n".encode("utf-16")),
     "a null far down in a sheet": ("label-sheet", b"folder,subject,session\n" + b"\n" * 4096 + b"a,b\0,c\n"),
@@ -53,6 +57,16 @@ def test_lists_in_lists() -> None:
     """Somewhere there is a depth that the JSON library reads, and that is too deep for whoever goes through it."""
     for depth in range(850, 1000, 3):
         TARGETS["nifti-sidecar"].run(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.\u0081", "1.2.840\n"])
+@pytest.mark.parametrize("name", ["transfer_syntax", "sop_uid"])
+def test_a_plan_with_a_uid_that_is_none(tmp_path: Path, name: str, uid: str) -> None:
+    document = json.loads(next(iter(TARGETS["plan-file"].seeds())))
+    document["sessions"][0]["instances"][0][name] = uid
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=rf"sessions\[0\].instances\[0\].{name}: "):
+        read_plan(str(tmp_path / "plan.json"))
 
 
 def test_a_finding_is_told(tmp_path: Path) -> None:

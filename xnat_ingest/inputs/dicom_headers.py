@@ -331,7 +331,10 @@ class _Header:
         uids = {"SOPClassUID": sop_class, "SOPInstanceUID": sop_uid}
         uids |= {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
         absent = [name for name, uid in uids.items() if not _UID.fullmatch(uid)]
-        if kind == "bare" and len(absent) == len(uids) and not _raw(dataset, _MODALITY):
+        is_nobody = len(absent) == len(uids)
+        if not _UID.fullmatch(syntax):  # it goes into meta information and associations, which are ASCII
+            absent.append("TransferSyntaxUID")
+        if kind == "bare" and is_nobody and not _raw(dataset, _MODALITY):
             return self._aside("not-dicom")
         if flaw == "truncated" and not self.accept_truncated:
             return self._aside("truncated", why)
