@@ -32,6 +32,7 @@ def found(kind: str, value: str, text: str) -> bool:
         ("Quasten^Hannelore", "scan_of_quasten2"),
         ("Quasten^Hannelore", "xxquastenxx"),  # six letters count inside a word, too
         ("Kranz^Anna", "Anna was here"),
+        ("Kranze^Anna", "inkranzed"),  # six letters
         ("Müllerlein^Jörg", "Muellerlein"),
         ("Müllerlein^Jörg", "mullerlein"),
         ("Müllerlein^Jörg", "MÜLLERLEIN"),
@@ -52,6 +53,8 @@ def test_names_in_all_orders_and_without_accents(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("Kim^Annabella", "kim was here"),  # three letters
+        ("Kranz^Hannelore", "inkranzed"),  # five letters count as a word alone
         ("Kranz^Anna", "Susanna"),  # four letters are a part of too many words
         ("Li^Wei", "live weight limit"),
         ("Long^Field", "long field map"),
@@ -83,7 +86,16 @@ def test_identifiers(value: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [("12345", "123456"), ("AB12", "AB123"), ("1234", "1234"), ("X1", "X1"), ("00000", "00000")]
+    ("value", "text"),
+    [
+        ("12345", "123456"),
+        ("AB12", "AB123"),
+        ("1234", "1234"),
+        ("X1", "X1"),
+        ("AB1", "AB1"),
+        ("1234567", "91234567"),
+        ("00000", "00000"),
+    ],
 )
 def test_identifiers_that_tell_nothing(value: str, text: str) -> None:
     assert not found(ID, value, text)
