@@ -33,6 +33,9 @@ PACKAGES = {
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "npm": "npm",
+    "slurmctld": "slurm-wlm",
+    "munged": "munge",
+    "ip": "iproute2",
 }
 STARTING = 20.0
 _CLONE_NEWNET = 0x40000000
