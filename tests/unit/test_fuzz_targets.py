@@ -12,13 +12,18 @@ import pytest
 from tests.dicom_trees import IDENTITY, PIXELS, deflated, encode, part10
 from tests.fuzz.__main__ import Result, table
 from tests.fuzz.archives import packed_zip
+from tests.fuzz.dicom import scanned
 from tests.fuzz.registry import TARGETS
 from tests.fuzz.worker import Campaign, mutated
 from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.model import Instance
+from xnat_ingest.inputs.dicom_dataset import EXPLICIT
 from xnat_ingest.planning.plan_file import read_plan
 
 # Of each target's seeds.
 SOME = 6
+_NO_VR = part10(IDENTITY) + bytes.fromhex("20000040 06000000") + b"a word"
+_NO_VR_BIG = encode(IDENTITY, ">") + bytes.fromhex("00204000 00000006") + b"a word"
 # What was found -> the target, and bytes that show it.
 FOUND: dict[str, tuple[str, bytes]] = {
     "half an address in Location": ("page", b"http://["),
@@ -32,6 +37,7 @@ FOUND: dict[str, tuple[str, bytes]] = {
         part10({0xFFFFFFFF: ("UN", b"ab")}) + part10({0x00080060: ("CS", b"MR    ")}),
     ),
     "a transfer syntax beyond ASCII": ("deidentify", part10(IDENTITY, "1.2.840.\x81")),
+    "an element without VR in a big endian data set": ("dicom-outgoing", _NO_VR_BIG),
     "a zip whose start is lost": ("zip", packed_zip(zipfile.ZIP_STORED)[18:]),
     "a sheet in UTF-16 with a null": ("label-sheet", "folder,subject,session\na,b\0,c\n".encode("utf-16")),
     "a null far down in a sheet": ("label-sheet", b"folder,subject,session\n" + b"\n" * 4096 + b"a,b\0,c\n"),
@@ -51,6 +57,13 @@ def test_seeds(name: str) -> None:
 def test_found(what: str) -> None:
     name, data = FOUND[what]
     TARGETS[name].run(data)
+
+
+def test_an_element_without_vr_makes_no_implicit_data_set() -> None:
+    """Such a file was sent under meta information that said implicit VR, which no reader could make sense of."""
+    found = scanned(_NO_VR)[1]
+    assert isinstance(found, Instance)
+    assert (found.transfer_syntax, found.form) == (EXPLICIT, "file")
 
 
 def test_lists_in_lists() -> None:

@@ -31,7 +31,16 @@ from xnat_ingest.core.model import EMPTY, INFLATED, ZEROS, Flaw, Form, Instance,
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.archive_kinds import kind_of
 from xnat_ingest.inputs.deflated_header import LONGEST, survey
-from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, Forward, NotWalkable, blocks_of, skip_meta
+from xnat_ingest.inputs.dicom_dataset import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    IMPLICIT,
+    Forward,
+    NotWalkable,
+    blocks_of,
+    is_explicit,
+    skip_meta,
+)
 from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, Watched, measure_pixels, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
@@ -244,6 +253,7 @@ class _Header:
         with suppress(NotWalkable):  # the library may still make something of it
             syntax = skip_meta(source)
             self.head_size, self.data_bytes = source.taken, self.file.size - source.taken
+            self.is_explicit = is_explicit(source)
         self.stream.seek(0)
         return syntax
 
@@ -305,7 +315,8 @@ class _Header:
     def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         """Called by the library at each element, its value next: notes where it ends, stops at pixel data, at what
         the library would build and nobody wants, and where zeros follow the data set."""
-        self.is_explicit = vr is not None  # the library's first call is a guess
+        if not self.data_bytes:  # the first call is a guess, and a damaged element may have no VR in any data set
+            self.is_explicit = vr is not None
         self.saw_elements = True
         self.has |= DECISIVE & {tag}
         self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
