@@ -173,7 +173,7 @@ def test_signal_while_the_tree_is_read(runs: Runs, site: StandIn) -> None:
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """SIGTERM and SIGKILL by turns, each followed by a rerun: at the end nothing lacks, nothing is there twice."""
     seed = time.time_ns()
-    figures = drive(8, tmp_path, seed=seed, seconds=9)
+    figures = drive(3, tmp_path, seed=seed, seconds=90)
     assert figures.clean, f"seed {seed}: {figures}"
     assert figures.kills.total() >= 3
 
