@@ -12,7 +12,7 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test contract kills test-real test-lowest fuzz check fmt coverage measure lock dist image image-test \
+.PHONY: help demo test contract kills test-real test-lowest fuzz check fmt coverage docs pictures measure lock dist image image-test \
 	clean
 
 help: ## list these targets
@@ -57,6 +57,12 @@ coverage: $(READY) ## which lines the tests reach
 	$(VENV)/bin/coverage run --parallel-mode --source xnat_ingest -m pytest
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report --show-missing --skip-covered
+
+docs: $(READY) ## write the pages that are made from the program anew
+	$(RUN) -m tests.make_docs
+
+pictures: $(READY) ## run the demo and take the README's picture of its page (needs Chromium)
+	$(RUN) -m tests.make_pictures
 
 measure: $(READY) ## how large functions and modules are, and how many modules each imports
 	$(RUN) -m tests.measure

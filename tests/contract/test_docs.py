@@ -8,14 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.make_docs import PAGES
 from xnat_ingest.cli import COMMANDS, main
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
-from xnat_ingest.settings.layers import _HOSTS, _PASSWORDS, _USERS
+from xnat_ingest.settings.layers import _HOSTS, _PASSWORDS, _USERS, DEID_KEY
 from xnat_ingest.settings.options import TABLE, env_name, flag
+from xnat_ingest.settings.shards import SHARDS
 
 HOME = Path(__file__).parent.parent.parent
 README = (HOME / "README.md").read_text("utf-8")
+# What users read; coming-from.md is full of other tools' flags, and has a test of its own.
+MANUAL = "\n".join(
+    [
+        README,
+        *(
+            p.read_text("utf-8")
+            for p in sorted(HOME.glob("docs/*.md"))
+            if p.name not in ("coming-from.md", "design.md")
+        ),
+    ]
+)
+OTHERS_FLAGS = {"--array", "--mode", "--prearchive"}
 DROP_IN_FLAGS = {"--workdir"}
 COMMAND_FLAGS = {
     "--image",
@@ -45,21 +59,49 @@ COMMAND_FLAGS = {
 STANDARD_FLAGS = {"--help", "--version"}
 
 
-def test_flags_in_the_readme_are_the_programs_flags() -> None:
-    ours = re.sub(r"^docker run .*? xnat-ingest:\S+", "", README, flags=re.MULTILINE)  # the engine has flags, too
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)) - DROP_IN_FLAGS - STANDARD_FLAGS
-    assert named - COMMAND_FLAGS == {flag(name) for name in TABLE} - COMMAND_FLAGS
-    assert named >= COMMAND_FLAGS
+def words_of_engines(text: str) -> str:
+    """The text without what stands in other programs' command lines."""
+    text = re.sub(r"^docker run .*? (?=xnat-ingest:)", "", text, flags=re.MULTILINE)
+    return re.sub(r"^(tar|sbatch|pip|nohup|make|git) .*$", "", text, flags=re.MULTILINE)
+
+
+def test_flags_in_the_manual_are_the_programs_flags() -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", words_of_engines(MANUAL)))
+    ours = {flag(name) for name in TABLE} | COMMAND_FLAGS | DROP_IN_FLAGS | STANDARD_FLAGS
+    assert named - ours - OTHERS_FLAGS == set()
+    assert ours - named - STANDARD_FLAGS == set()
 
 
 def test_short_flags_stand_beside_their_long_ones() -> None:
     for name, row in TABLE.items():
         if row.short:
-            assert f"{row.short}/{flag(name)}" in README
+            assert f"{row.short}/{flag(name)}" in MANUAL
 
 
-def test_commands_in_the_readme_are_the_programs_commands() -> None:
-    assert set(re.findall(r"xnat-ingest ([a-zU]+) ", README)) - {"is"} == set(COMMANDS)
+def test_commands_in_the_manual_are_the_programs_commands() -> None:
+    assert set(re.findall(r"^xnat-ingest ([a-zU]+)\b", MANUAL, re.MULTILINE)) <= set(COMMANDS)
+    assert set(re.findall(r"xnat-ingest ([a-zU]+)\b", MANUAL)) >= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_made_from_the_program_are_up_to_date(name: str) -> None:
+    """`python -m tests.make_docs` writes them anew."""
+    assert (HOME / "docs" / name).read_text("utf-8") == PAGES[name]()
+
+
+@pytest.mark.parametrize("path", [*HOME.glob("*.md"), *HOME.glob("docs/**/*.md")], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_page_is_linked() -> None:
+    linked = set(re.findall(r"\]\(docs/([a-z-]+\.md)\)", README))
+    assert {path.name for path in (HOME / "docs").glob("*.md")} - linked == {"performance.md"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) < 1100
 
 
 def test_exit_codes() -> None:
@@ -71,8 +113,10 @@ def test_exit_codes() -> None:
 
 
 def test_variables() -> None:
-    named = set(re.findall(r"XNAT_[A-Z_]+[A-Z]\b(?!_)", README))
-    assert named == {*_HOSTS, *_USERS, *_PASSWORDS, env_name("part_size")}
+    named = set(re.findall(r"XNAT_[A-Z_]+[A-Z]\b(?!_)", MANUAL))
+    ours = {*_HOSTS, *_USERS, *_PASSWORDS, *map(env_name, TABLE), DEID_KEY, SHARDS}
+    assert ours - named == set()
+    assert named - ours <= {"XNAT_INGEST", "XNAT_WORKFLOW_ID", "XNAT_EVENT_ID"}
 
 
 def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

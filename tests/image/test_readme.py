@@ -1,4 +1,4 @@
-"""The README's lines for containers, run as they stand: a newcomer copies them."""
+"""The lines for containers in the README and its pages, run as they stand: a newcomer copies them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from xnat_ingest import __version__
 
 pytestmark = pytest.mark.real
 
-README = (ROOT / "README.md").read_text("utf-8")
+README = "\n".join(
+    (ROOT / page).read_text("utf-8") for page in ("README.md", "docs/containers.md", "docs/administrators.md")
+)
 NAMED = re.compile(rf"(?:registry\.example\.org/me/)?xnat-ingest:{re.escape(__version__)}(?:-unlabelled)?")
 # A line may go on after a backslash, and may stand in a list.
 LINES = [
