@@ -136,7 +136,7 @@ def make_files(home: Path) -> None:
     make_session(data / "exam" / "DICOM", SCANS, "007/pre")
     for subject in ("007", "008"):
         make_session(data / "study" / subject / "pre", SCANS, f"{subject}/pre")
-        make_session(data / "export", [Series(f"{subject}_1", 2)], f"{subject}/export")
+        make_session(data / "export" / subject / "all", [Series(f"{subject}_1", 2)], f"{subject}/export")
         pack(data / "study" / subject / "pre", data / "zips" / subject / "pre.zip")
     pack(data / "session", data / "session.zip")
     with tarfile.open(data / "session.tar.gz", "w:gz") as archive:
