@@ -118,7 +118,8 @@ def test_a_tree_that_goes_away_leaves_its_session_open(
     thread.join()
     assert (ended.code, ended.kinds()) == (3, ["source-changed"]), ended.out
     assert "unmounted" in ended.out
-    assert [row.status for row in site.rows("DEMO")] == ["RECEIVING"]
+    assert {row.status for row in site.rows("DEMO")} <= {"RECEIVING"}  # none, when it went before the first file
+    assert site.sessions("DEMO") == []
     (tmp_path / "away").rename(tmp_path / "t/S")
     assert ingest("upload", tmp_path / "t").code == 0
     assert site.rows("DEMO") == []

@@ -193,7 +193,7 @@ def test_wait_until_all_is_done(desk: Prearchive, soon: Soon) -> None:
     assert "waiting for 2 rows" in err
     assert desk("wait", "-P", "DEMO", "A")[:2] == (
         0,
-        "archived  DEMO A: no row waits, and the archive has session A already\n",
+        "archived  DEMO A: no row waits, and the archive has session A already (subject S)\n",
     )
     assert desk("wait", "-P", "MANUAL", "A")[0] == 1
 

@@ -105,8 +105,12 @@ def test_a_pixel_that_is_stored_wrong(ingest: Ingest, site: StandIn, tree: Path,
         assert unproven["why"] == "stored differently from what was sent: PixelData"
         assert ingest("verify", tree, *flags).code == 3
         assert ingest("verify", tree, *flags, "--proof", "listing").code == 0
-        assert ingest("upload", tree, *way, *flags, "--existing", "overwrite").code == 0
-    assert ingest("verify", tree, *flags, "--proof", "pixels").code == 0
+        again = ingest("upload", tree, *way, *flags, "--existing", "overwrite")
+    if place == "prearchive":  # the build has moved some kinds, and a row in which they lie takes no second copy
+        assert (again.code, again.kinds()) == (3, ["stale-row"])
+    else:
+        assert again.code == 0
+        assert ingest("verify", tree, *flags, "--proof", "pixels").code == 0
 
 
 @pytest.mark.parametrize("place", PLACES)

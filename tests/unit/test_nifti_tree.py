@@ -199,7 +199,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "README": BESIDE,
         "007/pre/T1/._t1.nii.gz": BESIDE,
         "007/pre/T1/log.txt": BESIDE,
-        "007/pre/.git/t1.nii.gz": BESIDE,
+        "007/pre/.git": "system-folder",
         "007/pre/lost.json": "no-image",
         "007/pre/log/run.json": "no-image",
         "007/pre/T1/more.bval": "empty",

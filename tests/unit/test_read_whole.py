@@ -15,10 +15,13 @@ from xnat_ingest.settings.config_file import read_file
 from xnat_ingest.settings.layers import _read_password
 
 
-@pytest.mark.parametrize("read", [read_file, _read_password, lambda path: read_text(path, "command file")])
-def test_an_endless_file_is_refused(read: Callable[[str], object]) -> None:
-    """A device that gives zeros for ever."""
-    with pytest.raises(UsageError, match="/dev/zero is larger than 16 MB"):
+@pytest.mark.parametrize(
+    ("read", "limit"),
+    [(read_file, 4), (_read_password, 16), (lambda path: read_text(path, "command file"), 16)],
+)
+def test_an_endless_file_is_refused(read: Callable[[str], object], limit: int) -> None:
+    """A device that gives zeros for ever. limit: MB."""
+    with pytest.raises(UsageError, match=f"/dev/zero is larger than {limit} MB"):
         read("/dev/zero")
 
 
