@@ -269,3 +269,11 @@ def test_hostile_names_travel(ingest: Ingest, site: StandIn, tmp_path: Path) -> 
     assert "\x1b" not in ended.out + ended.err
     assert ended.report["set_aside"][0]["path"] == "S/E/caf\\xe9 \\x1b[31m%s/junk\\nname"
     assert len(stored(site, "DEMO", "S", "S_E").files) == 3
+
+
+def test_verify_of_a_folder_in_which_nothing_is_found(ingest: Ingest, tmp_path: Path) -> None:
+    """An unmounted disk is an empty folder, and no proof."""
+    (tmp_path / "t").mkdir()
+    ended = ingest("verify", tmp_path / "t")
+    assert (ended.code, ended.totals["planned"]) == (4, 0)
+    assert ingest("verify", tmp_path / "t", "--allow-empty").code == 0
