@@ -20,7 +20,7 @@ Parse = Callable[[str], object]
 
 def whole_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError("wants a whole number from 1")
+        raise ValueError("must be an integer >= 1")
     return int(text)
 
 
@@ -145,7 +145,7 @@ class Settings:
         "", "XNAT project", short="-P", metavar="PROJECT", commands=(*PROJECT, "nifti", "resource", "prearchive")
     )
     subject: str = option(
-        "", "subject; of a tree: with -E, or alone with --layout session", short="-S", metavar="SUBJECT",
+        "", "subject label; use with -E, or alone with --layout session", short="-S", metavar="SUBJECT",
         commands=(*IMAGES, "resource"),
     )  # fmt: skip
     experiment: str = option(
@@ -153,7 +153,8 @@ class Settings:
     )
     layout: str = option(
         "subject/session",
-        "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (no matter)",
+        "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (folder names do "
+        "not matter)",
         parse=OneOf(("subject/session", "project/subject/session", "session", "headers")),
         shared=True,
     )
@@ -165,9 +166,13 @@ class Settings:
         shared=True,
     )
     session_label: str = option(
-        DEFAULT_TEMPLATES[1], "session label, likewise", metavar="TEMPLATE", commands=IMAGES, shared=True
+        DEFAULT_TEMPLATES[1],
+        "template for session labels, like --subject-label",
+        metavar="TEMPLATE",
+        commands=IMAGES,
+        shared=True,
     )
-    labels: str = option("", "sheet of labels, CSV, as --labels-template writes it", metavar="FILE")
+    labels: str = option("", "CSV file of labels, as written by --labels-template", metavar="FILE")
     labels_partial: bool = option(
         False, "the sheet need not name every session, and may name others", parse=switch, shared=True
     )
@@ -234,21 +239,21 @@ class Settings:
     )
     archive_format: str = option(
         "auto",
-        "of the archive transport: tar, or zip for a slow line; auto is tar",
+        "request body for --transport archive: tar, or zip for slow links; auto is tar",
         parse=OneOf(("auto", "tar", "zip")),
         group="delivery",
         shared=True,
     )
     destination: str = option(
         "archive",
-        "where sessions end: archive, prearchive, or direct-archive, past the prearchive where the server lets them",
+        "where sessions end up: archive, prearchive, or direct-archive (skips the prearchive if the server allows it)",
         parse=OneOf(("archive", "prearchive", "direct-archive")),
         group="delivery",
         shared=("archive", "prearchive"),
     )
     existing: str = option(
         "resume",
-        "what to do with sessions that are there",
+        "what to do with sessions that already exist on the server",
         parse=OneOf(("resume", "skip", "overwrite", "fail")),
         group="delivery",
         shared=("resume", "skip", "fail"),
@@ -262,7 +267,7 @@ class Settings:
         False, "send nothing, only tell what would be sent", short="-n", parse=switch, group="delivery",
         commands=("upload", "nifti"),
     )  # fmt: skip
-    no_verify: bool = option(False, "do not look what the server holds", parse=switch, group="delivery")
+    no_verify: bool = option(False, "skip the check of what the server stored", parse=switch, group="delivery")
     proof: str = option(
         "spot",
         "how deep to look at what the server holds: listing; spot, one instance of each kind read back; or pixels, all",
@@ -271,7 +276,7 @@ class Settings:
         commands=("upload", "verify"),
     )
     allow_empty: bool = option(
-        False, "an empty tree is no failure", parse=switch, group="delivery", commands=IMAGES, shared=True
+        False, "exit 0 if there is nothing to upload", parse=switch, group="delivery", commands=IMAGES, shared=True
     )
 
     workers: int = option(
@@ -320,7 +325,7 @@ class Settings:
     )  # fmt: skip
     route: str = option(
         "comments",
-        "where objects are told project, subject and session: comments (PatientComments), study-description, or none",
+        "DICOM element that names project, subject and session: comments (PatientComments), study-description, or none",
         parse=OneOf(("comments", "study-description", "none")),
         group=DICOM,
         commands=PROJECT,
