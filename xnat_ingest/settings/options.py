@@ -153,8 +153,8 @@ class Settings:
     )
     layout: str = option(
         "subject/session",
-        "what the folders below ROOT are: subject/session, project/subject/session, session, or headers (folder names do "
-        "not matter)",
+        "what the folders below ROOT are: subject/session, project/subject/session, session, or headers "
+        "(folder names do not matter)",
         parse=OneOf(("subject/session", "project/subject/session", "session", "headers")),
         shared=True,
     )
