@@ -53,6 +53,7 @@ def study(tmp_path: Path) -> Path:
     make_session(tmp_path / "study" / "007" / "pre", (Series("T1_1", 3), Series("CT_2", 2, "CT_small.dcm")), "readme")
     for name in ("a.txt", "b.txt"):
         (tmp_path / "study" / "007" / "pre" / name).write_text("no image")
+    (tmp_path / "password").write_text(f"{SECRET}\n")
     return tmp_path / "study"
 
 
@@ -72,6 +73,7 @@ def test_there_are_lines_to_run() -> None:
 def filled(line: str, engine: Engine, image: str, study: Path) -> str:
     """The line with our tree and our image; the engine of these tests has no network but the machine's own."""
     line = NAMED.sub(image, line).replace("/data/study", shlex.quote(str(study)))
+    line = line.replace('"$HOME/.xnat-password"', shlex.quote(str(study.with_name("password"))))
     words = ["docker", "run", "--label", engine.label]
     if "--network" not in line:
         words += ["--network", "host"]

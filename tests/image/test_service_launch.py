@@ -93,8 +93,8 @@ def from_session(service: Service) -> str:
     (service.xnat.mount / "007" / "pre").mkdir(parents=True)
     make_session(service.xnat.mount / "007" / "pre", SERIES[:1], "launch")
     assert service.run("project", "/archive/projects/DEMO").code == 0
+    make_session(service.xnat.mount / "007" / "pre", SERIES[1:], "launch")
     (service.xnat.mount / "007" / "pre").rename(service.xnat.mount / "more")
-    make_session(service.xnat.mount / "more", SERIES[1:], "launch")
     return f"/archive/experiments/{stored(service.site, 'DEMO', '007', '007_pre').accession}"
 
 
