@@ -56,7 +56,11 @@ def named_by_uid(folder: Path, paths: Sequence[Path]) -> Path:
 
 def with_junk(folder: Path, paths: Sequence[Path]) -> Path:
     """An empty file, a text and a thumbnail that say they were DICOM."""
-    junk = {"empty": b"", "readme": b"Exported from the scanner console.\n", "thumb": b"\xff\xd8\xff\xe0" + bytes(5000)}
+    junk = {
+        "blank": b" \n",
+        "readme": b"Exported from the scanner console.\n",
+        "thumb": b"\xff\xd8\xff\xe0" + bytes(5000),
+    }
     for name, content in junk.items():
         (paths[0].parent / f"{name}.dcm").write_bytes(content)
     return folder

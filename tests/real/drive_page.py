@@ -6,6 +6,7 @@ Runs in an environment of its own, so it imports nothing of the project.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -98,6 +99,7 @@ def many(page: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    os.environ["TMPDIR"] = "/tmp"  # Chromium keeps a socket there, whose path may not be long
     task, answer = sys.argv[1:]
     given = json.load(sys.stdin)
     found = look(**given) if task == "look" else many(**given)

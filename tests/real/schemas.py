@@ -42,4 +42,4 @@ def schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     lent = [("/schemas", _names), ("/schemas/(?P<schema>.+)", _document)]
     monkeypatch.setattr(routes, "_XAPI", [*routes._XAPI, *lent])
     search = (frozenset({"GET"}), re.compile("/search/elements"), _elements)
-    monkeypatch.setattr(routes, "_ROUTES", [*routes._ROUTES, search])
+    monkeypatch.setattr(routes, "_ROUTES", [search, *routes._ROUTES])
