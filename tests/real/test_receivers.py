@@ -13,9 +13,9 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from tests.contract.test_cstore import MISLEADING
+from tests.contract.test_cstore import MISLEADING, PLAIN_CLASSES
 from tests.dicom_trees import SAMPLES, Memory
-from tests.dicomscp import CLASSES, make_certificates
+from tests.dicomscp import make_certificates
 from tests.dicomscu import TEXT, behind_meta, instances, made, plain, session
 from tests.real.receivers import Apart, Orthanc, StoreScp, apart
 from xnat_ingest.core.errors import Refused, Unreachable
@@ -103,6 +103,7 @@ def read(raw: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(raw), force=True)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # real files have such values
 @pytest.mark.parametrize("route", ["comments", "study-description", "none"])
 def test_orthanc_keeps_every_real_file_element_by_element(there: Apart, orthanc: Orthanc, route: str) -> None:
     tag, text = {"comments": (COMMENTS, TEXT), "study-description": (STUDY_DESCRIPTION, "xnat://DEMO/007/007_pre")}.get(
@@ -119,7 +120,7 @@ def test_orthanc_keeps_every_real_file_element_by_element(there: Apart, orthanc:
         for instance in receipt.instances:
             before, after = read(source.contents[instance.path]), read(kept[instance.sop_uid])
             if instance.transfer_syntax:
-                assert after.file_meta.TransferSyntaxUID == instance.transfer_syntax
+                assert after.file_meta.TransferSyntaxUID == instance.sent_syntax
             assert elements(after, tag) == elements(before, tag), instance.path
             if tag:
                 assert str(after[tag].value) == text
@@ -127,7 +128,7 @@ def test_orthanc_keeps_every_real_file_element_by_element(there: Apart, orthanc:
             total += 1
         orthanc.clear()
     assert set(refused) == REFUSED_BY_ORTHANC
-    assert total > 100
+    assert total > 90
     assert len(syntaxes) >= 10
 
 
@@ -150,7 +151,7 @@ def test_storescp_keeps_every_real_file(there: Apart, store_scp: Callable[..., A
 
 def many_kinds() -> Memory:
     """140 kinds of objects: 70 SOP classes, each in two transfer syntaxes."""
-    pairs = [(sop_class, syntax) for sop_class in CLASSES[:70] for syntax in (EXPLICIT, IMPLICIT)]
+    pairs = [(sop_class, syntax) for sop_class in PLAIN_CLASSES[:70] for syntax in (EXPLICIT, IMPLICIT)]
     return Memory({f"{n:03}": made(n, sop_class=uid, syntax=syntax) for n, (uid, syntax) in enumerate(pairs)})
 
 
