@@ -3,23 +3,30 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# What only a release needs (the site, the man page, the SBOM's check) has an environment of its own.
+RELEASE_RUN := .venv-release/bin
+RELEASE := .venv-release/.ready
+EPOCH = $$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 # The image: what it is built on, what it is called (the container service keeps a command by NAME:TAG), who builds.
 BASE_IMAGE ?= python:3.13-slim-bookworm
 IMAGE ?= $(shell sed -n 's/^  "image": "\(.*\)",$$/\1/p' command.json)
 DOCKER ?= docker
 BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-	--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0)
+	--build-arg SOURCE_DATE_EPOCH=$(EPOCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test contract kills test-real test-lowest fuzz check fmt coverage docs pictures measure lock dist image image-test \
-	clean
+.PHONY: help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
+	measure lock dist sbom image image-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(READY) ## upload real DICOM files to a stand-in server on this machine, twice
 	$(RUN) -m tests.demo
+
+serve-standin: $(READY) ## keep the demo's server running to play with, until Ctrl-C; PORT chooses one
+	@PORT=$(PORT) $(RUN) -m tests.serve_standin
 
 test: check ## lint, types, unit and contract tests
 	$(RUN) -m pytest --numprocesses auto
@@ -58,8 +65,13 @@ coverage: $(READY) ## which lines the tests reach
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report --show-missing --skip-covered
 
-docs: $(READY) ## write the pages that are made from the program anew
+pages: $(READY) ## write the pages that are made from the program anew
 	$(RUN) -m tests.make_docs
+
+docs: pages $(RELEASE) ## the documentation as a site in build/site, links checked
+	$(RUN) -m tests.make_site
+	$(RELEASE_RUN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 pictures: $(READY) ## run the demo and take the README's picture of its page (needs Chromium)
 	$(RUN) -m tests.make_pictures
@@ -68,7 +80,7 @@ measure: $(READY) ## how large functions and modules are, and how many modules e
 	$(RUN) -m tests.measure
 
 lock: $(READY) ## resolve all requirements anew, with hashes
-	for name in requirements requirements-lowest requirements-build requirements-dev; do \
+	for name in requirements requirements-lowest requirements-build requirements-dev requirements-release; do \
 		$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			$$([ $$name != requirements-lowest ] || echo --resolution lowest-direct) \
 			$$([ -f $$name.in ] && echo $$name.in || echo pyproject.toml) --output-file $$name.txt || exit; \
@@ -76,6 +88,14 @@ lock: $(READY) ## resolve all requirements anew, with hashes
 
 dist: $(READY) ## a wheel and a source archive in dist/
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+sbom: $(READY) $(RELEASE) ## what the image's own layer holds, in dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	SOURCE_DATE_EPOCH=$(EPOCH) BASE_IMAGE=$(BASE_IMAGE) $(RUN) -m tests.make_sbom > dist/sbom.cdx.json
+	@$(RELEASE_RUN)/python -c 'import sys; from cyclonedx.schema import SchemaVersion; \
+		from cyclonedx.validation.json import JsonStrictValidator; \
+		sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open("dist/sbom.cdx.json").read()))'
+	@echo "dist/sbom.cdx.json"
 
 # The image, labelled from command.json, and the same without the label that old containerds refuse (over 4096 bytes).
 image: $(READY) ## build the image with its labels
@@ -95,6 +115,11 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+$(RELEASE): requirements-release.txt
+	$(PYTHON) -m venv --clear .venv-release
+	$(RELEASE_RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt
+	touch $@
+
 clean: ## remove everything that was made here
-	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .fuzz demo dist .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .venv-release .fuzz demo dist build .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,24 +17,23 @@ from tests.dicom_trees import make_demo
 from tests.standin import Project, StandIn, User
 
 HOME = Path("demo")
+# Below a folder of the project's name, so that `--layout project/subject/session` takes the one above it.
+TREE = HOME / "study" / "DEMO"
+CONFIG = HOME / "Exclusions.json"
+SERVER = HOME / "xnat"
+PROGRAM = ".venv/bin/xnat-ingest"
 
 
 def main() -> int:
     shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir()
-    files = make_demo(HOME / "dicom")
-    config = HOME / "Exclusions.json"
-    config.write_text(json.dumps({"Exclude": ["Localizers", "AAHEAD", "MoCoSeries", "JJWANGS"]}) + "\n")
-    print(f"{files} files laid out below {HOME / 'dicom'}; exclusions in {config}")
+    files = lay_out()
+    print(f"{files} files laid out below {TREE}; exclusions in {CONFIG}")
     password = secrets.token_urlsafe(12)
-    site = StandIn(
-        HOME / "xnat", projects=[Project("DEMO", code=4, access={"demo": "edit"})], users=[User("demo", password)]
-    )
-    with site:
+    with make_site(password) as site:
         print(f"a stand-in for an XNAT server listens at {site.url}\n")
         environ = {**os.environ, "XNAT_HOST": site.url, "XNAT_USER": "demo", "XNAT_PASS": password}
         for run, title in enumerate(("The upload", "The same command again: nothing is sent twice"), 1):
-            words = ["upload", str(HOME / "dicom"), "-P", "DEMO", "--config", str(config)]
+            words = ["upload", str(TREE), "-P", "DEMO", "--config", str(CONFIG)]
             words += ["--report", str(HOME / f"report-{run}.json"), "--html", str(HOME / f"report-{run}.html")]
             print(f"== {title}\n$ xnat-ingest {' '.join(words)}", flush=True)
             code = subprocess.run([sys.executable, "-m", "xnat_ingest", *words], env=environ).returncode
@@ -44,6 +43,21 @@ def main() -> int:
         return _judge(site)
 
 
+def lay_out() -> int:
+    """Makes the tree and the exclusion file. Returns the number of files in the tree."""
+    HOME.mkdir(exist_ok=True)
+    CONFIG.write_text(json.dumps({"Exclude": ["Localizers", "AAHEAD", "MoCoSeries", "JJWANGS"]}) + "\n")
+    return make_demo(TREE)
+
+
+def make_site(password: str, port: int = 0) -> StandIn:
+    """The server: user demo may write into DEMO, user admin may do everything."""
+    admin = User("admin", password, all_data=True)
+    admin.container_manager = True
+    project = Project("DEMO", code=4, access={"demo": "edit"})
+    return StandIn(SERVER, projects=[project], users=[User("demo", password), admin], port=port)
+
+
 def _judge(site: StandIn) -> int:
     """Counts on the server's own disk, not by what the program says."""
     stored = sum(len(session.files) for session in site.sessions("DEMO"))
@@ -51,6 +65,7 @@ def _judge(site: StandIn) -> int:
     print(f"On the server's disk: {len(site.sessions('DEMO'))} sessions, {stored} instances.")
     good = stored == first["verified"] == second["already_there"] > 0 and second["bytes_sent"] == 0
     print(f"The second run sent {second['bytes_sent']} bytes. Reports: {HOME}/report-1.json, {HOME}/report-2.json")
+    print(f"Look at the page: {HOME}/report-1.html")
     if not good:
         print("That is not what the reports say: the demo failed.")
     return 0 if good else 1

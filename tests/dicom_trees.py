@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -120,12 +120,17 @@ DEMO_SERIES = (
 
 
 def make_demo(root: Path, subjects: Sequence[str] = ("007", "008"), sessions: Sequence[str] = ("pre", "post")) -> int:
-    """The tree of the original tool's users: subjects, sessions, series; some of it excluded. Returns its files."""
+    """The tree of the original tool's users: subjects, sessions, series; some of it excluded. Returns its files.
+
+    Its headers are in order, too: each person has one PatientID, and each session a date of its own.
+    """
     shutil.rmtree(root, ignore_errors=True)
     paths = []
     for subject in subjects:
-        for session in sessions:
-            paths += make_session(root / subject / session, DEMO_SERIES, uuid.uuid4().hex)
+        for month, session in enumerate(sessions, 1):
+            tags = {"PatientID": subject, "StudyDate": f"2024{month:02d}15"}
+            series = [replace(one, tags={**one.tags, **tags}) for one in DEMO_SERIES]
+            paths += make_session(root / subject / session, series, uuid.uuid4().hex)
         (root / subject / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     (root / "README.txt").write_text("Exported from the scanner console.\n")
     return len(paths) + len(subjects) + 1

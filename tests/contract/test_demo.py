@@ -1,0 +1,68 @@
+"""The demo's tree goes with every layout that the README names, and its server can be kept to play with."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ingest
+from tests.dicom_trees import make_demo
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+# The flags of a layout -> what of study/DEMO is its ROOT, and how many sessions there are.
+LAYOUTS = {
+    "": ("DEMO", 4),
+    "--layout session -S 007": ("DEMO/007", 2),
+    "--layout project/subject/session": ("", 4),
+    "--layout headers": ("DEMO", 4),
+    "-S 007 -E 007_pre": ("DEMO/007/pre", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "study"
+    make_demo(folder / "DEMO")
+    return folder
+
+
+def test_every_layout_of_the_readme_is_here() -> None:
+    named = {found.strip() for found in re.findall(r"`((?:--layout|-S) [^`]+)`", README)}
+    assert named == LAYOUTS.keys() - {""}
+
+
+@pytest.mark.parametrize("flags", LAYOUTS)
+def test_the_tree_goes_with_each(ingest: Ingest, study: Path, flags: str) -> None:
+    root, sessions = LAYOUTS[flags]
+    """No conflict and no problem: `make demo` itself uploads it."""
+    done = ingest("plan", study / root, *flags.split())
+    assert done.code == 0, done.out
+    assert len(done.report["sessions"]) == sessions
+
+
+def test_the_server_stays_until_it_is_ended(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tests.serve_standin"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        said = ""
+        while "upload" not in said:
+            line = server.stdout.readline()
+            assert line, said
+            said += line
+        (host, password) = re.findall(r"export XNAT_HOST=(\S+) XNAT_USER=demo XNAT_PASS=(\S+)", said)[0]
+        assert host.startswith("http://127.0.0.1:")
+        login = {"XNAT_HOST": host, "XNAT_USER": "demo", "XNAT_PASS": password}
+        ping = [sys.executable, "-m", "xnat_ingest", "ping", "-P", "DEMO"]
+        done = subprocess.run(ping, cwd=tmp_path, env=environ | login, capture_output=True, text=True)
+        assert done.returncode == 0, done
+        assert sum(path.is_file() for path in (tmp_path / "demo" / "study").rglob("*")) == 143
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0

@@ -1,0 +1,57 @@
+"""`make serve-standin`: the demo's server and its tree, left running to play with until Ctrl-C.
+
+It listens on this machine only, and begins anew each time: what was uploaded is gone with it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+from types import FrameType
+
+from tests import demo
+from tests.standin import StandIn
+
+
+def main() -> int:
+    files = demo.lay_out()
+    shutil.rmtree(demo.SERVER, ignore_errors=True)
+    password = secrets.token_urlsafe(12)
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    with demo.make_site(password, port=int(os.environ.get("PORT") or 0)) as site:
+        print(_words(site, password, files), flush=True)
+        while not ended.wait(3600):
+            pass
+    print("the stand-in has ended")
+    return 0
+
+
+def _words(site: StandIn, password: str, files: int) -> str:
+    return f"""A stand-in for an XNAT server runs on this machine until you press Ctrl-C.
+
+  address   {site.url}
+  user      demo   (admin, with the same password, may also register the command)
+  password  {password}
+  project   DEMO
+  files     {files} below {demo.TREE}
+
+In another terminal:
+
+  export XNAT_HOST={site.url} XNAT_USER=demo XNAT_PASS={password}
+  {demo.PROGRAM} ping -P DEMO
+  {demo.PROGRAM} upload {demo.TREE} -P DEMO --html report.html
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
