@@ -10,7 +10,7 @@ from typing import Any, cast
 from tests.dicom_trees import DEFLATED, IDENTITY, LITTLE, Memory, encode, implicit, part10
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.dicom_dataset import Forward, blocks_of, skip_meta
+from xnat_ingest.inputs.dicom_dataset import PeekableStream, blocks_of, skip_meta
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
@@ -55,7 +55,7 @@ def send(source: Source, port: int, **more: Any) -> Receipt:
 
 def behind_meta(raw: bytes) -> bytes:
     """A file's data set."""
-    start = Forward(blocks_of(io.BytesIO(raw)))
+    start = PeekableStream(blocks_of(io.BytesIO(raw)))
     skip_meta(start)
     return b"".join(start.rest())
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.conftest import Ended
 from tests.standin import ArchivedSession, StandIn
 from xnat_ingest.commands.nifti.model import NiftiPlan, NiftiSession
-from xnat_ingest.commands.nifti.plan import Wishes, build, template
+from xnat_ingest.commands.nifti.plan import NiftiOptions, make_nifti_plan, template
 from xnat_ingest.commands.nifti.tree import read_tree
 from xnat_ingest.inputs import FolderSource
 from xnat_ingest.planning.rules import RuleConfig, RuleSet, make_rule
@@ -87,15 +87,15 @@ def make_bids(root: Path) -> Path:
     return root
 
 
-PLAIN = Wishes(template("{subject}"), template("{subject}_{session}"))
+PLAIN = NiftiOptions(template("{subject}"), template("{subject}_{session}"))
 
 
 def planned(
-    root: Path, wishes: Wishes = PLAIN, *exclude: RuleConfig, include: tuple[RuleConfig, ...] = ()
+    root: Path, wishes: NiftiOptions = PLAIN, *exclude: RuleConfig, include: tuple[RuleConfig, ...] = ()
 ) -> NiftiPlan:
     rules = RuleSet([make_rule(one) for one in exclude], [make_rule(one) for one in include])
     tree = read_tree(FolderSource(root), rules, lambda: None, fixed=wishes.fixed is not None)
-    plan = build(tree, wishes)
+    plan = make_nifti_plan(tree, wishes)
     assert plan.files_seen == plan.as_plan("P").planned + len(plan.set_aside)
     return plan
 

@@ -22,7 +22,7 @@ from xnat_ingest.settings.layers import Credentials, credentials, has_server, la
 from xnat_ingest.settings.options import TABLE, Settings
 
 if TYPE_CHECKING:
-    from xnat_ingest.commands.resources import Sent
+    from xnat_ingest.commands.resources import PutOutcome
 
 Option = str | int | float | bool | Path | Sequence[str | Mapping[str, Any]]
 
@@ -124,7 +124,7 @@ def put_resource(
     user: str = "",
     password: str = "",
     **options: Option,
-) -> Sent:
+) -> PutOutcome:
     """Stores files, or what is in folders, in a resource, and looks in its listing for all of them.
 
     paths: files keep their names, folders' files their paths below the folder; experiment: a label, or without a
@@ -134,10 +134,10 @@ def put_resource(
     from xnat_ingest.commands.resources import files as resourcefiles
     from xnat_ingest.commands.resources import put as resources
     from xnat_ingest.commands.resources import target as resourceplaces
-    from xnat_ingest.xnat.client import Rest
-    from xnat_ingest.xnat.retry_policy import Patience
+    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-    place = resourceplaces.Place(project, subject, experiment, scan)
+    place = resourceplaces.ResourceOwner(project, subject, experiment, scan)
     place.check()
     resourceplaces.check_label(label, new=True)
     listed = [paths] if isinstance(paths, str | Path) else paths
@@ -147,18 +147,22 @@ def put_resource(
     given = {**options, "subject": subject, "experiment": experiment}
     settings, login = _settled("resource", project, server, user, password, given)
     assert login is not None  # noqa: S101 - only a DICOM receiver does without
-    patience = Patience(settings.retry_budget)
-    rest = Rest(
-        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    retry_policy = RetryPolicy(settings.retry_budget)
+    rest = XnatClient(
+        login,
+        ca_bundle=settings.ca_bundle,
+        insecure=settings.insecure,
+        timeout=settings.timeout,
+        retry_policy=retry_policy,
     )
     with closing(rest), rest.kept_alive():
         sent = resources.send(
             rest,
-            resourceplaces.find(rest, place),
+            resourceplaces.find_owner(rest, place),
             label,
             found.files,
             overwrite=overwrite,
-            patience=patience,
+            retry_policy=retry_policy,
             format=format,
             content=content,
             tags=tags,

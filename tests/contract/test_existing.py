@@ -10,10 +10,12 @@ import pytest
 
 from tests.conftest import Ended, Ingest, stored
 from tests.dicom_trees import Series, make_series, make_session
-from tests.standin import ArchivedSession, StandIn
+from tests.standin import ArchivedSession as StoredSession
+from tests.standin import StandIn
 from xnat_ingest.core.model import Instance, Session
-from xnat_ingest.delivery.decision import Standing, closes_again, judge
-from xnat_ingest.xnat.archive import Holding, Known
+from xnat_ingest.delivery.decision import ServerState, commits_again, decide
+from xnat_ingest.xnat.archive import ArchivedSession as Archived
+from xnat_ingest.xnat.archive import StoredFiles
 
 T1, T2 = Series("T1_0001", 4), Series("T2_0002", 3)
 OTHER_NAMES = "${SOPInstanceUID}"
@@ -31,16 +33,16 @@ def instance(series: int, number: int, modality: str = "MR") -> Instance:
 
 FILES = tuple(instance(series, number) for series in (1, 2) for number in (1, 2, 3))
 SESSION = Session("DEMO", "S", "S_E", "1.2", "S/E", FILES)
-KNOWN = Known("X_E1", "S_E", "S", "1.2", "xnat:mrSessionData")
+KNOWN = Archived("X_E1", "S_E", "S", "1.2", "xnat:mrSessionData")
 
 
-def held(names: dict[str, int] | None = None, **series: int) -> Holding:
+def held(names: dict[str, int] | None = None, **series: int) -> StoredFiles:
     """An archived session's files: ours by number of instance, or other tools' by number of series."""
     counts: dict[str, int] = {f"1.2.{uid[1:]}": number for uid, number in series.items()}
     for one in FILES:
         if one.name in (names or {}):
             counts[one.series_uid] = counts.get(one.series_uid, 0) + 1
-    return Holding("/data/experiments/X_E1", names or {}, counts)
+    return StoredFiles("/data/experiments/X_E1", names or {}, counts)
 
 
 ALL = {one.name: 1000 for one in FILES}
@@ -48,30 +50,30 @@ FEWER = dict.fromkeys(list(ALL)[1:], 1000)
 SHORT = ALL | {FILES[0].name: 599}
 
 # (what was found, mode) -> (files to send, kind of the conflict, whether closing overwrites)
-DECISIONS: dict[str, tuple[Standing, str, tuple[int, str, bool]]] = {
-    "nothing": (Standing(), "resume", (6, "", False)),
-    "by hand": (Standing([Known("X", "S_E", "S", "")]), "resume", (6, "", False)),
-    "all": (Standing([KNOWN], held(ALL)), "resume", (0, "", False)),
-    "all, overwrite": (Standing([KNOWN], held(ALL)), "overwrite", (6, "", True)),
-    "fewer": (Standing([KNOWN], held(FEWER)), "resume", (1, "", False)),
-    "short": (Standing([KNOWN], held(SHORT)), "resume", (1, "", True)),
-    "other names": (Standing([KNOWN], held(s1=3, s2=3)), "resume", (0, "", False)),
-    "other names, absent": (Standing([KNOWN], held(s1=3)), "resume", (3, "", False)),
-    "other names, fewer": (Standing([KNOWN], held(s1=3, s2=2)), "resume", (0, "sent-by-another-tool", False)),
-    "other names, more": (Standing([KNOWN], held(s1=3, s2=4)), "resume", (0, "sent-by-another-tool", False)),
-    "other names, fewer, overwrite": (Standing([KNOWN], held(s1=3, s2=2)), "overwrite", (6, "", True)),
-    "custom site, fewer": (Standing([KNOWN], held(s1=3, s2=2), custom_names=True), "resume", (3, "", True)),
-    "other study": (Standing([Known("X", "S_E", "S", "9.9")], held(s9=6)), "resume", (0, "other-study", False)),
-    "other study, our names": (Standing([Known("X", "S_E", "S", "9.9")], held(ALL)), "resume", (0, "", False)),
+DECISIONS: dict[str, tuple[ServerState, str, tuple[int, str, bool]]] = {
+    "nothing": (ServerState(), "resume", (6, "", False)),
+    "by hand": (ServerState([Archived("X", "S_E", "S", "")]), "resume", (6, "", False)),
+    "all": (ServerState([KNOWN], held(ALL)), "resume", (0, "", False)),
+    "all, overwrite": (ServerState([KNOWN], held(ALL)), "overwrite", (6, "", True)),
+    "fewer": (ServerState([KNOWN], held(FEWER)), "resume", (1, "", False)),
+    "short": (ServerState([KNOWN], held(SHORT)), "resume", (1, "", True)),
+    "other names": (ServerState([KNOWN], held(s1=3, s2=3)), "resume", (0, "", False)),
+    "other names, absent": (ServerState([KNOWN], held(s1=3)), "resume", (3, "", False)),
+    "other names, fewer": (ServerState([KNOWN], held(s1=3, s2=2)), "resume", (0, "sent-by-another-tool", False)),
+    "other names, more": (ServerState([KNOWN], held(s1=3, s2=4)), "resume", (0, "sent-by-another-tool", False)),
+    "other names, fewer, overwrite": (ServerState([KNOWN], held(s1=3, s2=2)), "overwrite", (6, "", True)),
+    "custom site, fewer": (ServerState([KNOWN], held(s1=3, s2=2), custom_names=True), "resume", (3, "", True)),
+    "other study": (ServerState([Archived("X", "S_E", "S", "9.9")], held(s9=6)), "resume", (0, "other-study", False)),
+    "other study, our names": (ServerState([Archived("X", "S_E", "S", "9.9")], held(ALL)), "resume", (0, "", False)),
     "other study, some names": (
-        Standing([Known("X", "S_E", "S", "9.9")], held(FEWER)), "resume", (0, "other-study", False)
+        ServerState([Archived("X", "S_E", "S", "9.9")], held(FEWER)), "resume", (0, "other-study", False)
     ),
     "other study, our names, overwrite": (
-        Standing([Known("X", "S_E", "S", "9.9")], held(ALL)), "overwrite", (0, "other-study", False)
+        ServerState([Archived("X", "S_E", "S", "9.9")], held(ALL)), "overwrite", (0, "other-study", False)
     ),
-    "other subject": (Standing([Known("X", "S_E", "T", "1.2")]), "resume", (0, "other-subject", False)),
-    "other subject, other case": (Standing([Known("X", "s_e", "T", "9")]), "resume", (0, "other-subject", False)),
-    "other label": (Standing([Known("X", "T_E", "S", "1.2")]), "resume", (0, "other-label", False)),
+    "other subject": (ServerState([Archived("X", "S_E", "T", "1.2")]), "resume", (0, "other-subject", False)),
+    "other subject, other case": (ServerState([Archived("X", "s_e", "T", "9")]), "resume", (0, "other-subject", False)),
+    "other label": (ServerState([Archived("X", "T_E", "S", "1.2")]), "resume", (0, "other-label", False)),
 }  # fmt: skip
 
 
@@ -79,7 +81,7 @@ DECISIONS: dict[str, tuple[Standing, str, tuple[int, str, bool]]] = {
 def test_decision(name: str) -> None:
     """How much is sent, which conflict there is, and whether closing replaces files."""
     standing, mode, expected = DECISIONS[name]
-    decision = judge(SESSION, standing, mode)
+    decision = decide(SESSION, standing, mode)
     kind = decision.conflict.kind if decision.conflict else ""
     assert (0 if kind else len(decision.lacks), kind, decision.overwrite and not kind) == expected
 
@@ -88,9 +90,9 @@ def test_causes_that_pass_are_told_from_others() -> None:
     """Only what has passed, or what overwrite_files settles, is closed once more."""
     for text in ("Session processing may already be in progress: X.", "Duplicate archive attempt. Busy.",
                  "Session already exists with matching files."):  # fmt: skip
-        assert closes_again(f"Operation Failed: {text}")
+        assert commits_again(f"Operation Failed: {text}")
     for text in ("", "Invalid modification of session modality via archive process.", "anything else"):
-        assert not closes_again(text)
+        assert not commits_again(text)
 
 
 # -- on the server's disk
@@ -132,7 +134,7 @@ def by_hand(bench: Bench) -> None:
     project = bench.site.project("DEMO")
     project.subjects["S"] = "XNAT_S1"
     folder = bench.site.archive_root / "DEMO/arc001/S_E"
-    project.sessions["S_E"] = ArchivedSession("X_E9", "DEMO", "S", "S_E", None, "xnat:mrSessionData", "MR", folder)
+    project.sessions["S_E"] = StoredSession("X_E9", "DEMO", "S", "S_E", None, "xnat:mrSessionData", "MR", folder)
 
 
 def cut_short(bench: Bench) -> None:

@@ -223,7 +223,7 @@ BUSY = [*BUSY, "_CONFLICT", "_RECEIVING", "_RECEIVING_INTERRUPT"]
 @pytest.mark.parametrize("status", [*BUSY, "RECEIVING", "RECEIVING_INTERRUPT", "READY", "CONFLICT", "ERROR"])
 def test_which_rows_the_server_works_on(status: str) -> None:
     """In these statuses files that are sent can be lost."""
-    row = prearchive.Row("DEMO", "1", "S_E", "S_E", "S", "1.2", status, "uploader", False, True, "")
+    row = prearchive.PrearchiveSession("DEMO", "1", "S_E", "S_E", "S", "1.2", status, "uploader", False, True, "")
     assert row.is_busy == (status in BUSY)
 
 

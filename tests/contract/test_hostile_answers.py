@@ -16,8 +16,8 @@ from tests.scripted import Answer, Asked, Scripted, http
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat import tables
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 SESSION = "A" * 32
 TIMEOUT = 0.8
@@ -36,8 +36,8 @@ def behind_login(answer: Answer) -> Answer:
     return all_of_it
 
 
-def client(server: Scripted) -> Rest:
-    return Rest(Credentials(server.url, "up", "secret"), timeout=TIMEOUT, patience=Patience(0))
+def client(server: Scripted) -> XnatClient:
+    return XnatClient(Credentials(server.url, "up", "secret"), timeout=TIMEOUT, retry_policy=RetryPolicy(0))
 
 
 def chunked(head: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -64,15 +64,15 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def ask(rest: Rest) -> object:
+def ask(rest: XnatClient) -> object:
     return rest.get("/data/x")
 
 
-def table(rest: Rest) -> object:
+def table(rest: XnatClient) -> object:
     return rest.rows("/data/x")
 
 
-ENDLESS: dict[str, tuple[str, bytes, Callable[[Rest], object], str]] = {
+ENDLESS: dict[str, tuple[str, bytes, Callable[[XnatClient], object], str]] = {
     "error page": ("500 E\r\nContent-Type: text/html", b"<h3>", ask, "500"),
     "page instead of an answer": ("200 O\r\nContent-Type: text/html", b"<p>x</p>", ask, "web page"),
     "text": ("200 O\r\nContent-Type: text/plain", b"x", ask, "more than"),
@@ -81,7 +81,7 @@ ENDLESS: dict[str, tuple[str, bytes, Callable[[Rest], object], str]] = {
 
 
 @pytest.mark.parametrize(("head", "piece", "do", "says"), ENDLESS.values(), ids=ENDLESS)
-def test_bodies_without_end(head: str, piece: bytes, do: Callable[[Rest], object], says: str) -> None:
+def test_bodies_without_end(head: str, piece: bytes, do: Callable[[XnatClient], object], says: str) -> None:
     """So much of them is read as has a use, and the connection is given up."""
     endless = Endless(piece)
     before = memory()
@@ -232,7 +232,7 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 @pytest.mark.parametrize("do", [ask, table], ids=["text", "table"])
-def test_impossible_answers(name: str, do: Callable[[Rest], object]) -> None:
+def test_impossible_answers(name: str, do: Callable[[XnatClient], object]) -> None:
     """A sentence and a code for scripts, never a bug of ours."""
 
     def answer(_asked: Asked, connection: socket.socket) -> None:
@@ -295,7 +295,7 @@ def test_requests_under_way_end_when_the_run_is_given_up() -> None:
         yield b""
 
     with Scripted(behind_login(answer)) as server:
-        rest = Rest(Credentials(server.url, "up", "secret"), timeout=60)
+        rest = XnatClient(Credentials(server.url, "up", "secret"), timeout=60)
         rest.login()
         ended: list[BaseException] = []
 

@@ -17,8 +17,8 @@ from tests.scripted import Asked, Scripted, http
 from xnat_ingest.cli import main
 from xnat_ingest.core.errors import IngestError, Unreachable, UsageError
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 SESSION = "A" * 32
 
@@ -56,12 +56,12 @@ def server(certificates: Path) -> Iterator[Scripted]:
         yield running
 
 
-def rest_for(server: Scripted, ca: str | Path = "", scheme: str = "https", *, insecure: bool = False) -> Rest:
+def rest_for(server: Scripted, ca: str | Path = "", scheme: str = "https", *, insecure: bool = False) -> XnatClient:
     login = Credentials(f"{scheme}://127.0.0.1:{server.port}", "up", "secret")
-    return Rest(login, ca_bundle=str(ca), insecure=insecure, timeout=3.0, patience=Patience(0))
+    return XnatClient(login, ca_bundle=str(ca), insecure=insecure, timeout=3.0, retry_policy=RetryPolicy(0))
 
 
-def said(rest: Rest) -> str:
+def said(rest: XnatClient) -> str:
     with pytest.raises(IngestError) as caught:
         rest.login()
     return str(caught.value)

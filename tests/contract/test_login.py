@@ -20,13 +20,13 @@ from tests.standin.body import Request
 from tests.standin.tables import Reply
 from xnat_ingest.core.errors import IngestError, Refused
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 
 SESSION_ID = "A" * 32
 
 
-def rest_for(url: str, password: str = "secret", timeout: float = 5.0) -> Rest:
-    return Rest(Credentials(url, "up", password), timeout=timeout)
+def rest_for(url: str, password: str = "secret", timeout: float = 5.0) -> XnatClient:
+    return XnatClient(Credentials(url, "up", password), timeout=timeout)
 
 
 def said(url: str, password: str = "secret") -> IngestError:

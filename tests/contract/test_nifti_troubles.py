@@ -207,7 +207,7 @@ def test_a_signal_ends_the_run_in_order(
 ) -> None:
     root = make_subjects(tmp_path / "study", ("007",))
 
-    def send_one(*given: Any, **more: Any) -> resources.Sent:
+    def send_one(*given: Any, **more: Any) -> resources.PutOutcome:
         resources.send(*given, **more)
         os.kill(os.getpid(), signal.SIGTERM)
         while True:  # until the main thread has seen it

@@ -226,7 +226,7 @@ def test_a_bug(
         return int(str(PERSON["PatientName"]))  # as a library does with a value it does not understand
 
     if where == "in a session":
-        monkeypatch.setattr(prearchive, "rows", fail)
+        monkeypatch.setattr(prearchive, "list_sessions", fail)
     else:
         monkeypatch.setattr(Plan, "planned", property(fail))
     ended = ingest("upload", tree, *flags)
@@ -239,7 +239,7 @@ def test_a_bug(
 def test_exceptions_hold_no_credentials(site: StandIn, tree: Path) -> None:
     """What a debugger or a crash reporter would show of our own errors, causes included."""
     from xnat_ingest.settings.layers import Credentials
-    from xnat_ingest.xnat.client import Rest
+    from xnat_ingest.xnat.client import XnatClient
 
     site.faults.add(Fault("status", "GET /data/projects", status=500, times=None))
     site.faults.add(Fault("reset", "GET /data/auth", times=None))
@@ -248,5 +248,5 @@ def test_exceptions_hold_no_credentials(site: StandIn, tree: Path) -> None:
         assert password not in repr(login)
         for path in ("/data/projects", "/data/auth"):
             with pytest.raises(IngestError) as caught:
-                Rest(login, timeout=2).request("POST" if password == PASSWORD else "GET", path)
+                XnatClient(login, timeout=2).request("POST" if password == PASSWORD else "GET", path)
             search("".join(traceback.format_exception(caught.value)) + repr(caught.value), site)

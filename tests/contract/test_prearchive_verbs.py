@@ -254,13 +254,13 @@ def test_delete_wants_yes(desk: Prearchive) -> None:
 def test_delete_keeps_what_has_come_since(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that was READY when it was chosen, and takes files now, is not the row that was meant."""
     row = desk.row("A")
-    real = actions.Desk.settle
+    real = actions.ActionContext.settle
 
-    def late(self: actions.Desk, chosen: Any) -> Any:
+    def late(self: actions.ActionContext, chosen: Any) -> Any:
         row.status = "RECEIVING"
         return real(self, chosen)
 
-    monkeypatch.setattr(actions.Desk, "settle", late)
+    monkeypatch.setattr(actions.ActionContext, "settle", late)
     code, out, _ = desk("delete", "A", "--yes")
     assert code == 5
     assert "files still come into the row" in out

@@ -339,17 +339,17 @@ def test_an_answer_that_is_cut_is_no_corrupt_file(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy may end an answer too soon without saying so; as many bytes as are listed must have come."""
-    ask = client.Rest.request
+    ask = client.XnatClient.request
     cuts: list[str] = []
 
-    def cut(rest: client.Rest, method: str, path: str, *given: Any, **more: Any) -> Any:
+    def cut(rest: client.XnatClient, method: str, path: str, *given: Any, **more: Any) -> Any:
         if re.search(FILES, f"{method} {path}") and len(cuts) < 2:
             cuts.append(path)
             take = more["read"]
             more["read"] = lambda chunks: take(iter([next(chunks)[:3000]]))
         return ask(rest, method, path, *given, **more)
 
-    monkeypatch.setattr(client.Rest, "request", cut)
+    monkeypatch.setattr(client.XnatClient, "request", cut)
     ended = ingest("upload", tree, "-w", "1")
     assert (ended.code, ended.report["proof"]["read_back"], len(cuts)) == (0, KINDS, 2)
     assert len(reads(site)) == KINDS + 2

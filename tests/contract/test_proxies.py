@@ -17,8 +17,8 @@ from tests.dicomscp import make_certificates
 from tests.scripted import Asked, Scripted, http
 from xnat_ingest.core.errors import IngestError, Unreachable, UsageError
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 SESSION = "A" * 32
 HOST = "xnat.test"
@@ -101,8 +101,8 @@ def plain() -> Iterator[Scripted]:
         yield server
 
 
-def rest_for(url: str, ca: str = "") -> Rest:
-    return Rest(Credentials(url, "up", "secret"), ca_bundle=ca, timeout=5.0, patience=Patience(0))
+def rest_for(url: str, ca: str = "") -> XnatClient:
+    return XnatClient(Credentials(url, "up", "secret"), ca_bundle=ca, timeout=5.0, retry_policy=RetryPolicy(0))
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])

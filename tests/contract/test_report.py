@@ -23,7 +23,7 @@ from xnat_ingest import __version__
 from xnat_ingest.core.atomic_file import check_writable
 from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.core.model import Event, Outcome, Problem, Result, SetAside, VerdictWord
-from xnat_ingest.delivery.totals import count
+from xnat_ingest.delivery.totals import count_verdicts
 from xnat_ingest.inputs import open_source
 from xnat_ingest.report import make_reporter, write
 from xnat_ingest.report.document import document
@@ -44,7 +44,7 @@ def result_of(*outcomes: Outcome, code: int = 0, command: str = "upload", **chan
     of = plan([one.session for one in outcomes], "not-dicom", "truncated")
     made = Result(command, of, outcomes, (), {}, code, "2024-01-01T00:00:00+00:00", "2024-01-01T00:00:09+00:00")
     made = replace(made, server="https://x", destination="archive", transport="archive", **changes)
-    return replace(made, totals={**count(made.plan, outcomes), **dict.fromkeys(TRAFFIC.split(), 0)})
+    return replace(made, totals={**count_verdicts(made.plan, outcomes), **dict.fromkeys(TRAFFIC.split(), 0)})
 
 
 def names(folder: Path) -> list[str]:

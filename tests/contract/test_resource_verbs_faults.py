@@ -18,21 +18,21 @@ from xnat_ingest.commands.resources import target as resourceplaces
 from xnat_ingest.core.errors import Refused, ServerSaid, Stopped, Unreachable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.transports.bodies import TextBody
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 AT = "/data/experiments/XNAT_E00001"
 PUT = "PUT /data/experiments/XNAT_E00001/resources/R/files"
-Send = Callable[..., resources.Sent]
+Send = Callable[..., resources.PutOutcome]
 
 
 @pytest.fixture
-def rest(site: StandIn) -> Iterator[Rest]:
+def rest(site: StandIn) -> Iterator[XnatClient]:
     client = Client(site.url, user="up", password=PASSWORD).login()
     session = "/data/projects/DEMO/subjects/S1/experiments/E1"
     assert client("PUT", session, xsiType="xnat:mrSessionData").status == 201
     client.close()
-    rest = Rest(Credentials(site.url, "up", PASSWORD), patience=Patience())
+    rest = XnatClient(Credentials(site.url, "up", PASSWORD), retry_policy=RetryPolicy())
     rest.login()
     yield rest
     rest.close()
@@ -48,11 +48,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def send(rest: Rest) -> Send:
-    def call(*paths: Path, overwrite: bool = False, budget: int = 20, at: str = AT) -> resources.Sent:
+def send(rest: XnatClient) -> Send:
+    def call(*paths: Path, overwrite: bool = False, budget: int = 20, at: str = AT) -> resources.PutOutcome:
         files = resourcefiles.gather([str(path) for path in paths]).files
-        patience = Patience(budget)
-        return resources.send(rest, at, "R", files, overwrite=overwrite, patience=patience, check_stop=lambda: None)
+        retry_policy = RetryPolicy(budget)
+        return resources.send(
+            rest, at, "R", files, overwrite=overwrite, retry_policy=retry_policy, check_stop=lambda: None
+        )
 
     return call
 
@@ -112,7 +114,9 @@ def test_a_later_run_continues(site: StandIn, send: Send, folder: Path) -> None:
     assert contents(site) == local(folder)
 
 
-def test_a_file_that_comes_meanwhile_is_not_overwritten(site: StandIn, send: Send, rest: Rest, folder: Path) -> None:
+def test_a_file_that_comes_meanwhile_is_not_overwritten(
+    site: StandIn, send: Send, rest: XnatClient, folder: Path
+) -> None:
     """The listing does not have it yet, the server answers with its name, and it is somebody else's."""
 
     def create_and_be_late(*given: Any, **more: Any) -> None:
@@ -133,7 +137,7 @@ def test_two_at_once(site: StandIn, send: Send, folder: Path, tmp_path: Path) ->
     site.settings.catalog_window = 0.1
     (tmp_path / "other").mkdir()
     (tmp_path / "other/g").write_bytes(b"g")
-    found: list[resources.Sent] = []
+    found: list[resources.PutOutcome] = []
     threads = [threading.Thread(target=lambda at=at: found.append(send(at))) for at in (folder, tmp_path / "other")]
     for thread in threads:
         thread.start()
@@ -205,38 +209,42 @@ def test_a_right_that_is_lost_on_the_way(site: StandIn, send: Send, folder: Path
     assert caught.value.exit_code == 6
 
 
-def test_files_of_another_resource_do_not_count(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_resource_do_not_count(rest: XnatClient, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"URI": f"{AT}/resources/7/files/a", "Name": "a", "Size": "1", "digest": ""}
     rows = [{**row, "collection": "OTHER"}, {**row, "collection": "R", "URI": row["URI"] + "b", "Name": "ab"}]
     monkeypatch.setattr(rest, "rows", lambda _, pick: [pick(one) for one in rows])
-    assert resources.listing(rest, AT, "R") == {"ab": resources.Stored(1, "")}
+    assert stored_files(rest, AT, "R") == {"ab": resources.Stored(1, "")}
 
 
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("size", [69_000, 71_000])
-def test_a_file_that_changes(site: StandIn, rest: Rest, folder: Path, size: int, single: bool) -> None:
+def test_a_file_that_changes(site: StandIn, rest: XnatClient, folder: Path, size: int, single: bool) -> None:
     """It fails, and the others of its request are sent."""
     found = resourcefiles.gather([str(folder / "f1" if single else folder)]).files
     (folder / "f1").write_bytes(bytes(size))
-    sent = resources.send(rest, AT, "R", found, overwrite=False, patience=Patience(), check_stop=lambda: None)
+    sent = resources.send(rest, AT, "R", found, overwrite=False, retry_policy=RetryPolicy(), check_stop=lambda: None)
     assert sent.failed == {"f1": "the file changed while it was read"}
     assert len(sent.sent) == len(found) - 1
     (folder / "f1").unlink()
     assert contents(site) == ({} if single else local(folder))
 
 
-def test_a_file_that_goes_away(site: StandIn, rest: Rest, folder: Path) -> None:
+def test_a_file_that_goes_away(site: StandIn, rest: XnatClient, folder: Path) -> None:
     found = resourcefiles.gather([str(folder)]).files
     (folder / "f1").unlink()
     packed = resourcefiles.pack("all.tar", str(folder), found)
     for files, name in ((found, "f1"), ((packed,), "all.tar")):
-        sent = resources.send(rest, AT, "R", files, overwrite=False, patience=Patience(), check_stop=lambda: None)
+        sent = resources.send(
+            rest, AT, "R", files, overwrite=False, retry_policy=RetryPolicy(), check_stop=lambda: None
+        )
         assert list(sent.failed) == [name]
         assert "cannot be read: No such file" in sent.failed[name]
     assert contents(site) == local(folder)
 
 
-def test_a_signal_ends_it_and_the_same_again_continues(site: StandIn, rest: Rest, send: Send, folder: Path) -> None:
+def test_a_signal_ends_it_and_the_same_again_continues(
+    site: StandIn, rest: XnatClient, send: Send, folder: Path
+) -> None:
     moved = 0
 
     def progress(number: int) -> None:
@@ -250,7 +258,7 @@ def test_a_signal_ends_it_and_the_same_again_continues(site: StandIn, rest: Rest
     files = resourcefiles.gather([str(folder)]).files
     with pytest.raises(Stopped):
         resources.send(
-            rest, AT, "R", files, overwrite=False, patience=Patience(), progress=progress, check_stop=check_stop
+            rest, AT, "R", files, overwrite=False, retry_policy=RetryPolicy(), progress=progress, check_stop=check_stop
         )
     assert contents(site) == {}
     assert len(send(folder).sent) == 6
@@ -258,20 +266,20 @@ def test_a_signal_ends_it_and_the_same_again_continues(site: StandIn, rest: Rest
 
 
 def test_what_is_on_the_disk_and_unlisted_counts_as_a_leftover(
-    site: StandIn, send: Send, rest: Rest, folder: Path
+    site: StandIn, send: Send, rest: XnatClient, folder: Path
 ) -> None:
     """Nothing tells a file that was taken out of the listing and kept from what a broken-off run has left; and the
     same command must be able to go on."""
     site.project("DEMO").access["up"] = "delete"
     send(folder / "f1")
-    resourceplaces.delete_files(rest, AT, "R", ["f1"], keep=True, patience=Patience())
+    resourceplaces.delete_files(rest, AT, "R", ["f1"], keep=True, retry_policy=RetryPolicy())
     (folder / "f1").write_bytes(b"new")
     assert len(send(folder).sent) == 6
     (disk,) = site.archive_root.rglob("f1")
     assert disk.read_bytes() == b"new"
 
 
-def test_memory_holds_blocks_only(rest: Rest, folder: Path) -> None:
+def test_memory_holds_blocks_only(rest: XnatClient, folder: Path) -> None:
     body = resourcefiles.FilesBody(resourcefiles.gather([str(folder)]).files, {})
     blocks = [len(block) for block in body.open(lambda _: None)]
     assert sum(blocks) == body.length

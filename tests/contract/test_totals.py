@@ -22,7 +22,7 @@ from xnat_ingest.core.errors import (
     UsageError,
 )
 from xnat_ingest.core.model import NOTES, Outcome, Plan, Problem, Session, SetAside, Verdict, VerdictWord
-from xnat_ingest.delivery.totals import check_laws, count, exit_code
+from xnat_ingest.delivery.totals import check_laws, count_verdicts, exit_code
 
 NOTE_REASONS = (
     "excluded:AAHEAD", "not-dicom", "duplicate", "dicomdir", "server-filter:x", "session-exists", "link", "other-shard",
@@ -83,7 +83,7 @@ def test_what_is_counted_obeys_the_laws(seed: int) -> None:
     sessions = [session(f"e{n}", draw.randrange(1, 9)) for n in range(12)]
     outcomes = [outcome(one, draw.choice(words)) for one in sessions]
     reasons = [draw.choice(NOTE_REASONS + PROBLEM_REASONS) for _ in range(20)]
-    totals = count(plan(sessions, *reasons), outcomes)
+    totals = count_verdicts(plan(sessions, *reasons), outcomes)
     check_laws(totals)
     assert totals["set_aside"] == 20
     assert totals["excluded"] == sum(reason.startswith("excluded:") for reason in reasons)
@@ -96,7 +96,7 @@ def test_instances_there_already_count_twice_on_purpose() -> None:
     """As verified, and in already_there; the laws hold all the same."""
     one = session("e")
     verdict = Verdict("verified", verified=frozenset(i.sop_uid for i in one.instances), already_there=2)
-    totals = count(plan([one]), [Outcome(one, verdict)])
+    totals = count_verdicts(plan([one]), [Outcome(one, verdict)])
     check_laws(totals)
     assert (totals["verified"], totals["already_there"]) == (2, 2)
 
@@ -108,7 +108,7 @@ def test_instances_there_already_count_twice_on_purpose() -> None:
 def test_a_count_that_is_wrong_by_one_is_a_bug(name: str, by: int) -> None:
     """Exit 70, not a report that lies."""
     one, two = session("e"), session("f")
-    totals = count(plan([one, two], "not-dicom"), [outcome(one, "verified"), outcome(two, "missing")])
+    totals = count_verdicts(plan([one, two], "not-dicom"), [outcome(one, "verified"), outcome(two, "missing")])
     totals[name] += by
     with pytest.raises(LawBroken) as caught:
         check_laws(totals)
@@ -120,7 +120,7 @@ def test_a_session_left_out_or_told_twice_breaks_the_law() -> None:
     one, two = session("e"), session("f")
     for outcomes in ([outcome(one, "verified")], [outcome(one, "verified")] * 3):
         with pytest.raises(LawBroken):
-            check_laws(count(plan([one, two]), outcomes))
+            check_laws(count_verdicts(plan([one, two]), outcomes))
 
 
 E1, E2 = session("e1"), session("e2")

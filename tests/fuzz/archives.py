@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tests.dicom_trees import IDENTITY, part10
 from tests.fuzz.target import Target, as_file
 from xnat_ingest.core.model import SetAside
-from xnat_ingest.inputs.archive_kinds import Kind, kind_of
+from xnat_ingest.inputs.archive_kinds import Kind, archive_kind_of
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.open_archive import open_archive
@@ -103,7 +103,7 @@ def _with_checksums(tar: bytes) -> bytes:
 
 def nested(data: bytes) -> None:
     """An archive where none is read: it is told what it is, whatever it is."""
-    kind = kind_of(io.BytesIO(data))
+    kind = archive_kind_of(io.BytesIO(data))
     if kind:
         judge_nested("x", io.BytesIO(data), kind, len(data))
 

@@ -15,7 +15,7 @@ from tests.fuzz.target import Target, samples
 from tests.planted import PERSON, PLACES, leaks, patient
 from xnat_ingest.core.model import Plan, Session, SetAside
 from xnat_ingest.deidentify.objects import Deidentifier
-from xnat_ingest.deidentify.profile import Profile, parse
+from xnat_ingest.deidentify.profile import Profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs.outgoing import Outgoing
 
@@ -24,7 +24,7 @@ _KEY = Key(b"a key of tests, of no other use at all")
 
 @cache
 def _profile() -> Profile:
-    return parse('{"base": "basic", "burned_in": "allow"}', "fuzz")
+    return parse_profile('{"base": "basic", "burned_in": "allow"}', "fuzz")
 
 
 def rewriting(data: bytes) -> None:

@@ -12,9 +12,9 @@ import pydicom
 from tests.dicom_trees import IDENTITY, SAMPLES, Memory, deflated, encapsulated, encode, implicit, nested, part10
 from tests.fuzz.target import Target, samples
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
-from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare
+from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
 from xnat_ingest.inputs.dicom_headers import referenced_files, scan
-from xnat_ingest.inputs.dicomdir import hold_against_directories
+from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.outgoing import Outgoing
 
 _KEYWORDS = ("ImageType", "PatientName", "StudyDescription")
@@ -88,7 +88,7 @@ def read_back(data: bytes) -> None:
     for one, two in ((data, data), (data[:half], data[half:])):
         found = Differences()
         with suppress(NotComparable):
-            compare([one], [two], len(one), found)
+            compare_datasets([one], [two], len(one), found)
             assert one != two or not (found.wrong or found.replaced or found.changed), found
 
 
@@ -99,7 +99,7 @@ def dicomdir(data: bytes) -> None:
     instance = Instance("a/b", 1, 1, "1", "2", "3", "4", "", "", "MR", "", "1.2.840.10008.1.2.1", 0, {})
     session = Session("P", "S", "L", "3", "a", (instance,))
     plan = Plan("P", (session,), (SetAside("DICOMDIR", "dicomdir"),), (), 2)
-    for problem in hold_against_directories(plan, source).problems:
+    for problem in check_dicomdirs(plan, source).problems:
         assert problem.detail.isprintable()
 
 

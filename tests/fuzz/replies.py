@@ -15,7 +15,7 @@ from xnat_ingest.core.model import Instance, Session
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.import_service import import_part
 from xnat_ingest.xnat import archive, failures, login, prearchive, retry_policy, series_filter, tables
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.exchange import Call
 from xnat_ingest.xnat.replies import SENTENCE, Reply, sentence, tags
@@ -25,7 +25,7 @@ _INSTANCE = Instance("a", 9, 1, "1.2", "1.3", "1.4", "1.5", "1", "1", "MR", "T1 
 _SESSION = Session("P", "S", "L", "1.4", "a", (_INSTANCE,))
 
 
-class Answers(Rest):
+class Answers(XnatClient):
     """A client whose server gives the same answer to everything."""
 
     def __init__(self, data: bytes) -> None:
@@ -60,23 +60,23 @@ def table(data: bytes) -> None:
             assert len(whole) == len(found["ResultSet"]["Result"])
 
 
-def _rows(chunks: list[bytes]) -> list[tables.Row] | None:
+def _rows(chunks: list[bytes]) -> list[tables.JsonRow] | None:
     try:
-        found = list(tables.rows(chunks))
+        found = list(tables.table_rows(chunks))
     except (ValueError, RecursionError):  # the two that are told as an answer without data
         return None
     assert all(isinstance(text, str) for row in found for pair in row.items() for text in pair)
     return found
 
 
-_LISTINGS: tuple[Callable[[Rest], object], ...] = (
-    lambda rest: prearchive.rows(rest, "P"),
-    lambda rest: prearchive.row(rest, "/data/prearchive/projects/P/1/x"),
+_LISTINGS: tuple[Callable[[XnatClient], object], ...] = (
+    lambda rest: prearchive.list_sessions(rest, "P"),
+    lambda rest: prearchive.find_session(rest, "/data/prearchive/projects/P/1/x"),
     lambda rest: list(prearchive.files(rest, "/data/prearchive/projects/P/1/x")),
     lambda rest: archive.archived_sessions(rest, "P"),
     lambda rest: archive.in_row(rest, "/data/prearchive/projects/P/1/x"),
     lambda rest: server_scans.scans_of(rest, "E"),
-    lambda rest: listings.listing(rest, "/data/experiments/E", "R"),
+    lambda rest: listings.stored_files(rest, "/data/experiments/E", "R"),
     lambda rest: listings.resources_of(rest, "/data/experiments/E"),
     lambda rest: rest.item("/data/projects/P"),
 )
@@ -148,7 +148,7 @@ def filters(data: bytes) -> None:
         json.dumps({"mode": "blacklist", "list": text}),
         json.dumps({"mode": "whitelist", "list": text}),
     ):
-        found = series_filter.parse(contents)
+        found = series_filter.parse_filter(contents)
         if isinstance(found, series_filter.Filter):
             found.drops(_INSTANCE)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from tests.fuzz.target import Target, as_file, folder, text_of
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
-from xnat_ingest.deidentify.profile import parse as parse_profile
+from xnat_ingest.deidentify.profile import parse_profile
 from xnat_ingest.planning.label_sheet import read_sheet, sheet_text
 from xnat_ingest.planning.plan_file import plan_text, read_plan
 from xnat_ingest.settings.layers import resolve

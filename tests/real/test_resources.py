@@ -16,8 +16,8 @@ from tests.standin.samples import Client as Raw
 from xnat_ingest.commands.resources import files as resourcefiles
 from xnat_ingest.commands.resources import put as resources
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 pytestmark = pytest.mark.real
 pytest_plugins = ("tests.real.schemas",)
@@ -38,14 +38,14 @@ def test_read_back(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
     found = resourcefiles.gather([str(tmp_path / "results")])
-    rest = Rest(Credentials(site.url, "up", PASSWORD))
+    rest = XnatClient(Credentials(site.url, "up", PASSWORD))
     sent = resources.send(
         rest,
         session + "/scans/3",
         "NOTES",
         found.files,
         overwrite=False,
-        patience=Patience(),
+        retry_policy=RetryPolicy(),
         check_stop=lambda: None,
     )
     rest.close()

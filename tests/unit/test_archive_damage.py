@@ -16,7 +16,7 @@ from tests.dicom_trees import IDENTITY, part10
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs import open_source
-from xnat_ingest.inputs.archive_members import Names
+from xnat_ingest.inputs.archive_members import UniqueNames
 from xnat_ingest.inputs.dicom_headers import scan
 
 CONTENTS = {
@@ -258,7 +258,7 @@ def test_an_extended_header_may_tell_the_size(tmp_path: Path, size: int) -> None
 
 def test_many_equal_names_take_linear_time() -> None:
     """Each gets a number of its own, also where such a name is taken already."""
-    names = Names()
+    names = UniqueNames()
     made = [names.of(name) for name in ("a", "a#2", "a", "a", "a#2")]
     assert made == ["a", "a#2", "a#3", "a#4", "a#2#2"]
     steps = 0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from xnat_ingest.commands.container.lint.check import COMMAND_RULES, WRAPPER_RULES, check, command_schema
-from xnat_ingest.commands.container.lint.parts import CommandRule, Part, WrapperRule
-from xnat_ingest.core.json_documents import worst
+from xnat_ingest.commands.container.lint.parts import CommandPart, CommandRule, WrapperRule
+from xnat_ingest.core.json_documents import best_error
 
 Document = dict[str, Any]
 Edits = dict[str, Any]
@@ -248,16 +248,16 @@ def test_a_sentence_is_one_line() -> None:
 
 
 @pytest.fixture(scope="module")
-def shapely() -> list[Part]:
+def shapely() -> list[CommandPart]:
     """The broken documents of which the schema has nothing to say: only these reach the rules."""
-    return [Part("", document) for document in BROKEN if worst(document, command_schema()) is None]
+    return [CommandPart("", document) for document in BROKEN if best_error(document, command_schema()) is None]
 
 
 @pytest.mark.parametrize("rule", COMMAND_RULES, ids=lambda rule: str(rule.__name__))
-def test_every_rule_of_commands_is_broken_above(rule: CommandRule, shapely: list[Part]) -> None:
+def test_every_rule_of_commands_is_broken_above(rule: CommandRule, shapely: list[CommandPart]) -> None:
     assert any(list(rule(part)) for part in shapely)
 
 
 @pytest.mark.parametrize("rule", WRAPPER_RULES, ids=lambda rule: f"{rule.__module__.rpartition('.')[2]}{rule.__name__}")
-def test_every_rule_of_wrappers_is_broken_above(rule: WrapperRule, shapely: list[Part]) -> None:
+def test_every_rule_of_wrappers_is_broken_above(rule: WrapperRule, shapely: list[CommandPart]) -> None:
     assert any(list(rule(part, wrapper)) for part in shapely for wrapper in part.parts("xnat"))

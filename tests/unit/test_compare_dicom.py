@@ -38,9 +38,9 @@ from xnat_ingest.inputs.compare_dicom import (
     UIDS,
     Differences,
     NotComparable,
-    compare,
+    compare_datasets,
 )
-from xnat_ingest.inputs.dicom_elements import name_of
+from xnat_ingest.inputs.dicom_elements import element_name
 
 FILES = sorted(
     path
@@ -56,7 +56,7 @@ def blocks(raw: bytes, size: int) -> Iterator[bytes]:
 def differences(sent: bytes, stored: bytes, size: int = 0) -> Differences:
     """In blocks that end at different places."""
     found = Differences()
-    compare(blocks(sent, 4096), blocks(stored, 777), size or len(sent), found)
+    compare_datasets(blocks(sent, 4096), blocks(stored, 777), size or len(sent), found)
     return found
 
 
@@ -131,21 +131,21 @@ def test_the_frame_is_told() -> None:
         assert found == Differences(wrong=[f"PixelData (from frame {frame} of 2 on)"])
 
 
-@pytest.mark.parametrize("tag", sorted(SHAPE), ids=name_of)
+@pytest.mark.parametrize("tag", sorted(SHAPE), ids=element_name)
 def test_how_pixels_are_read_must_stay(tag: int) -> None:
     sent = part10({**small(), tag: ("US", b"\1\0")})
-    assert differences(sent, part10({**small(), tag: ("US", b"\2\0")})).wrong == [name_of(tag)]
-    assert differences(sent, part10(without(small(), tag))).wrong == [name_of(tag)]
+    assert differences(sent, part10({**small(), tag: ("US", b"\2\0")})).wrong == [element_name(tag)]
+    assert differences(sent, part10(without(small(), tag))).wrong == [element_name(tag)]
 
 
-@pytest.mark.parametrize("tag", sorted(DATA | {0x00080016}), ids=name_of)
+@pytest.mark.parametrize("tag", sorted(DATA | {0x00080016}), ids=element_name)
 def test_what_is_measured_must_stay(tag: int) -> None:
     sent = part10({**small(), tag: ("OB", b"abcd")})
     for stored in (part10({**small(), tag: ("OB", b"abcx")}), part10(without({**small()}, tag))):
-        assert [word.partition(" ")[0] for word in differences(sent, stored).wrong] == [name_of(tag)]
+        assert [word.partition(" ")[0] for word in differences(sent, stored).wrong] == [element_name(tag)]
 
 
-@pytest.mark.parametrize("tag", sorted(CONTENT), ids=name_of)
+@pytest.mark.parametrize("tag", sorted(CONTENT), ids=element_name)
 def test_content_may_change_and_not_go(tag: int) -> None:
     def with_content(text: bytes) -> bytes:
         before = {t: e for t, e in IDENTITY.items() if t < tag}
@@ -153,17 +153,17 @@ def test_content_may_change_and_not_go(tag: int) -> None:
         return part10(before) + sequence(encode({0x0040A160: ("UT", text)}), tag=tag) + encode(after)
 
     sent = with_content(b"said")
-    assert differences(sent, with_content(b"else")) == Differences(changed=[name_of(tag)])
-    assert differences(sent, part10(IDENTITY)).wrong == [name_of(tag)]
+    assert differences(sent, with_content(b"else")) == Differences(changed=[element_name(tag)])
+    assert differences(sent, part10(IDENTITY)).wrong == [element_name(tag)]
     empty = part10({**IDENTITY, tag: ("SQ", b"")})
-    assert differences(sent, empty).wrong == [name_of(tag)]
+    assert differences(sent, empty).wrong == [element_name(tag)]
 
 
-@pytest.mark.parametrize("tag", sorted(UIDS), ids=name_of)
+@pytest.mark.parametrize("tag", sorted(UIDS), ids=element_name)
 def test_uids_are_a_scripts_to_replace(tag: int) -> None:
     sent = part10(small())
-    assert differences(sent, part10({**small(), tag: ("UI", b"2.25.1")})) == Differences(replaced=[name_of(tag)])
-    assert differences(sent, part10(without(small(), tag))) == Differences(replaced=[name_of(tag)])
+    assert differences(sent, part10({**small(), tag: ("UI", b"2.25.1")})) == Differences(replaced=[element_name(tag)])
+    assert differences(sent, part10(without(small(), tag))) == Differences(replaced=[element_name(tag)])
 
 
 def test_the_rest_of_a_header_may_change() -> None:
@@ -314,7 +314,7 @@ def test_memory_does_not_grow_with_pixels() -> None:
     raw = part10(small(t7FE00010=("OW", bytes(32 << 20))))
     found = Differences()
     tracemalloc.start()
-    compare(blocks(raw, 1 << 18), blocks(raw, 1 << 16), len(raw), found)
+    compare_datasets(blocks(raw, 1 << 18), blocks(raw, 1 << 16), len(raw), found)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == Differences()

@@ -21,7 +21,7 @@ from tests.dicom_trees import (
     part10,
 )
 from xnat_ingest.core.model import Instance, SetAside
-from xnat_ingest.inputs.dicom_dataset import Forward, copy_value, read_head, skip_meta
+from xnat_ingest.inputs.dicom_dataset import PeekableStream, copy_value, read_head, skip_meta
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.sop_classes import DOCUMENTS, IMAGES, is_image
 
@@ -144,7 +144,7 @@ def test_a_real_image_cut_at_every_element_boundary(name: str) -> None:
 
 def boundaries(raw: bytes) -> list[int]:
     """Where the elements of a real file's data set begin, up to its pixel data."""
-    source = Forward([raw])
+    source = PeekableStream([raw])
     syntax = skip_meta(source)
     explicit, order = syntax != "1.2.840.10008.1.2", ">" if syntax == BIG else "<"
     found = []

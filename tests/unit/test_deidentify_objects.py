@@ -17,7 +17,7 @@ from tests.dicomscu import behind_meta
 from tests.planted import PERSON, leaks, patient, planted
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
 from xnat_ingest.deidentify.objects import Deidentifier
-from xnat_ingest.deidentify.profile import load, parse
+from xnat_ingest.deidentify.profile import load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs import FolderSource
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
@@ -55,7 +55,7 @@ def _blocks(outgoing: Outgoing) -> list[bytes]:
 
 
 def basic(**keys: Any) -> Deidentifier:
-    return Deidentifier(parse(json.dumps({"base": "basic"} | keys), "test"), KEY)
+    return Deidentifier(parse_profile(json.dumps({"base": "basic"} | keys), "test"), KEY)
 
 
 @pytest.mark.parametrize("sample", KINDS)
@@ -99,7 +99,7 @@ def test_nothing_planted_leaves_in_files(tmp_path: Path) -> None:
     for name, dataset in planted():
         folder = tmp_path / name
         save(dataset, folder / "IM1")  # type: ignore[arg-type]
-        data = sent(folder, Deidentifier(load("basic"), KEY))
+        data = sent(folder, Deidentifier(load_profile("basic"), KEY))
         if isinstance(data, SetAside):
             assert data.reason == "residual-identifier"
             assert not leaks(data.detail.encode(), PERSON)

@@ -10,7 +10,7 @@ import pytest
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.deidentify.confidentiality import OPTIONS, attributes, settled
-from xnat_ingest.deidentify.profile import READY, load, parse
+from xnat_ingest.deidentify.profile import READY, load_profile, parse_profile
 from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 
 # A few rows of PS3.15, Table E.1-1, as printed there.
@@ -46,7 +46,7 @@ def action(profile: Any, keyword: str) -> str:
 
 
 def made(**keys: Any) -> Any:
-    return parse(json.dumps({"base": "basic"} | keys), "test.json")
+    return parse_profile(json.dumps({"base": "basic"} | keys), "test.json")
 
 
 def test_table_has_every_row() -> None:
@@ -93,14 +93,14 @@ def test_choices_are_settled_so_that_any_object_stays_valid(choice: str, is_sequ
 
 @pytest.mark.parametrize("name", READY)
 def test_ready_profiles_load_and_say_what_they_are_for(name: str) -> None:
-    profile = load(name)
+    profile = load_profile(name)
     assert profile.needs_key
     assert len(profile.sha256) == 64
     assert profile.codes[0] == ("113100", "Basic Application Confidentiality Profile")
 
 
 def test_basic_is_the_table_and_nothing_more() -> None:
-    profile = load("basic")
+    profile = load_profile("basic")
     by_key = {a.key: a for a in attributes()}
     for key, attribute in by_key.items():
         if key != "private" and "x" not in key:
@@ -129,7 +129,7 @@ def test_basic_is_the_table_and_nothing_more() -> None:
     ],
 )
 def test_what_ready_profiles_do(profile: str, keyword: str, expected: str) -> None:
-    assert action(load(profile), keyword) == expected
+    assert action(load_profile(profile), keyword) == expected
 
 
 def test_a_rule_on_the_patient_stands_against_the_labels() -> None:
@@ -139,13 +139,13 @@ def test_a_rule_on_the_patient_stands_against_the_labels() -> None:
 
 
 def test_what_the_dictionary_does_not_know_is_removed() -> None:
-    assert load("basic").action(0x00109999, "LO") == "X"
-    assert load("basic").action(0x60020010, "US") == "X"
-    assert load("basic").action(0x50101234, "US") == "X"
+    assert load_profile("basic").action(0x00109999, "LO") == "X"
+    assert load_profile("basic").action(0x60020010, "US") == "X"
+    assert load_profile("basic").action(0x50101234, "US") == "X"
 
 
 def test_private_elements_by_creator() -> None:
-    profile = load("research-mr")
+    profile = load_profile("research-mr")
     assert profile.private_action("SIEMENS CSA HEADER", 0x00291010) == "K"
     assert profile.private_action("SIEMENS CSA HEADER", 0x00291130) == "X"
     assert profile.private_action("SIEMENS MR HEADER", 0x0019100C) == "K"
@@ -216,6 +216,6 @@ def test_faults_of_a_profile_are_named(keys: dict[str, Any], message: str) -> No
 
 def test_a_name_that_is_no_profile() -> None:
     with pytest.raises(UsageError, match="did you mean research-mr"):
-        load("research-mri")
+        load_profile("research-mri")
     with pytest.raises(UsageError, match=r"cannot read profile \./none\.json"):
-        load("./none.json")
+        load_profile("./none.json")

@@ -17,7 +17,7 @@ from pydicom.sequence import Sequence
 from tests.dicom_trees import CT, SAMPLES, read
 from tests.planted import PERSON, PLACES, leaks, patient, planted
 from xnat_ingest.deidentify.encoding import BIG_EXPLICIT, LITTLE_EXPLICIT, LITTLE_IMPLICIT, Encoding, NotRewritable
-from xnat_ingest.deidentify.profile import Profile, load, parse
+from xnat_ingest.deidentify.profile import Profile, load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.deidentify.rewriting import Rewriting
 
@@ -43,7 +43,7 @@ def parsed(data: bytes, encoding: Encoding = LITTLE_EXPLICIT) -> Dataset:
 
 
 def profile(**keys: Any) -> Profile:
-    return parse(json.dumps({"base": "basic"} | keys), "test")
+    return parse_profile(json.dumps({"base": "basic"} | keys), "test")
 
 
 def rewritten(dataset: Dataset, how: Profile, encoding: Encoding = LITTLE_EXPLICIT, key: Key = KEY) -> Dataset:
@@ -57,7 +57,7 @@ def rewritten(dataset: Dataset, how: Profile, encoding: Encoding = LITTLE_EXPLIC
 @pytest.mark.parametrize("name", ["basic", "research-mr", "dates-kept"])
 def test_nothing_planted_leaves(name: str, encoding: str) -> None:
     """What is found by the search does not leave either: the object is set aside."""
-    how, form = load(name), ENCODINGS[encoding]
+    how, form = load_profile(name), ENCODINGS[encoding]
     aside = []
     for where, dataset in planted():
         work = Rewriting(encoded(dataset, form), form, how, KEY)
@@ -88,7 +88,7 @@ def test_nothing_planted_leaves(name: str, encoding: str) -> None:
 
 def test_what_analysis_needs_stays() -> None:
     before = patient(PERSON)
-    after = rewritten(before, load("basic"))
+    after = rewritten(before, load_profile("basic"))
     for keyword in (
         "Rows",
         "EchoTime",
@@ -102,13 +102,13 @@ def test_what_analysis_needs_stays() -> None:
 
 
 def test_what_is_written_into_the_object() -> None:
-    after = rewritten(patient(PERSON), load("basic"))
+    after = rewritten(patient(PERSON), load_profile("basic"))
     assert after.PatientIdentityRemoved == "YES"
     assert after.DeidentificationMethod.startswith("xnat-ingest: basic ")
     assert [item.CodeValue for item in after.DeidentificationMethodCodeSequence] == ["113100"]
     assert after.LongitudinalTemporalInformationModified == "REMOVED"
     assert (after.PatientID, after.PatientName, after.StudyDate) == ("S01", "S01", "")
-    codes = rewritten(patient(PERSON), load("research-mr")).DeidentificationMethodCodeSequence
+    codes = rewritten(patient(PERSON), load_profile("research-mr")).DeidentificationMethodCodeSequence
     assert [code.CodeValue for code in codes] == ["113100", "113104", "113105", "113107", "113108", "113109", "113111"]
 
 
@@ -124,11 +124,11 @@ def test_what_an_earlier_pass_wrote_is_replaced() -> None:
 def test_burned_in_annotation_is_not_touched() -> None:
     before = patient(PERSON)
     before.BurnedInAnnotation = "NO"
-    assert rewritten(before, load("basic")).BurnedInAnnotation == "NO"
+    assert rewritten(before, load_profile("basic")).BurnedInAnnotation == "NO"
 
 
 def test_elements_stay_in_order() -> None:
-    tags = [element.tag for element in rewritten(patient(PERSON), load("research-mr"))]
+    tags = [element.tag for element in rewritten(patient(PERSON), load_profile("research-mr"))]
     assert tags == sorted(tags)
 
 
@@ -139,13 +139,13 @@ def test_uids_are_mapped_wherever_they_stand() -> None:
     nested.ReferencedImageSequence = Sequence([item])
     before.ReferencedImageSequence = Sequence([item])
     before.DerivationImageSequence = Sequence([nested])
-    after = rewritten(before, load("basic"))
+    after = rewritten(before, load_profile("basic"))
     assert after.SOPInstanceUID.startswith("2.25.")
     assert len(after.SOPInstanceUID) <= 44
     assert after.SOPInstanceUID == after.ReferencedImageSequence[0].ReferencedSOPInstanceUID
     assert after.SOPInstanceUID == after.DerivationImageSequence[0].ReferencedImageSequence[0].ReferencedSOPInstanceUID
     assert after.SOPClassUID == after.ReferencedImageSequence[0].ReferencedSOPClassUID == before.SOPClassUID
-    other = rewritten(before, load("basic"), key=Key(b"another key of tests, of no other use"))
+    other = rewritten(before, load_profile("basic"), key=Key(b"another key of tests, of no other use"))
     assert other.SOPInstanceUID != after.SOPInstanceUID
     assert rewritten(before, profile(uids="keep")).SOPInstanceUID == before.SOPInstanceUID
 
@@ -188,7 +188,7 @@ def test_a_date_that_cannot_be_moved_is_emptied(value: str) -> None:
 
 
 def test_kept_dates_are_said_to_be_kept() -> None:
-    after = rewritten(patient(PERSON), load("dates-kept"))
+    after = rewritten(patient(PERSON), load_profile("dates-kept"))
     assert after.StudyDate == patient(PERSON).StudyDate
     assert after.LongitudinalTemporalInformationModified == "UNMODIFIED"
 
@@ -199,10 +199,10 @@ def test_private_creators_leave_with_what_is_theirs() -> None:
     one.add_new(0x0C, "LO", "whatever")
     two.add_new(0x0C, "IS", "1000")
     two.add_new(0x77, "LO", "who knows")
-    after = rewritten(before, load("research-mr"))
+    after = rewritten(before, load_profile("research-mr"))
     assert after.private_block(0x0019, "SIEMENS MR HEADER")[0x0C].value == 1000
     assert [f"{e.tag:08X}" for e in after if e.tag.is_private] == ["00190011", "0019110C"]
-    assert not [e for e in rewritten(before, load("basic")) if e.tag.is_private]
+    assert not [e for e in rewritten(before, load_profile("basic")) if e.tag.is_private]
 
 
 @pytest.mark.parametrize(
@@ -224,21 +224,21 @@ def test_private_creators_leave_with_what_is_theirs() -> None:
 def test_descriptions_leave_when_they_say_nothing_of_anybody(text: str, leaves: bool) -> None:
     before = patient(PERSON)
     before.SeriesDescription = text
-    after = rewritten(before, load("research-mr"))
+    after = rewritten(before, load_profile("research-mr"))
     assert after.SeriesDescription == (text if leaves else "ANONYMIZED")
 
 
 def test_structured_content() -> None:
     before = read("test-SR.dcm")
-    cleaned = rewritten(before, load("research-mr"))
+    cleaned = rewritten(before, load_profile("research-mr"))
     assert len(cleaned.ContentSequence) == len(before.ContentSequence)
     assert [i.ValueType for i in cleaned.ContentSequence] == [i.ValueType for i in before.ContentSequence]
-    texts = {e.value for e in rewritten(before, load("basic")).iterall() if e.keyword == "TextValue"}
+    texts = {e.value for e in rewritten(before, load_profile("basic")).iterall() if e.keyword == "TextValue"}
     assert texts <= {"ANONYMIZED", ""}
 
 
 def test_labels_change_nothing_but_their_elements() -> None:
-    work = Rewriting(encoded(patient(PERSON)), LITTLE_EXPLICIT, load("basic"), KEY)
+    work = Rewriting(encoded(patient(PERSON)), LITTLE_EXPLICIT, load_profile("basic"), KEY)
     short, long = work.rewrite("", "").data, work.rewrite("S01", "x").data
     assert len(long) == len(short) + 2 * len("S01 ")
     assert work.rewrite("S01", "x").data == long
@@ -251,7 +251,7 @@ def test_the_profile_may_set_what_is_not_there() -> None:
 
 
 def test_actions_are_counted() -> None:
-    header = Rewriting(encoded(patient(PERSON)), LITTLE_EXPLICIT, load("basic"), KEY).rewrite("S", "E")
+    header = Rewriting(encoded(patient(PERSON)), LITTLE_EXPLICIT, load_profile("basic"), KEY).rewrite("S", "E")
     assert header.actions["X", 0x00101040] == 1
     assert header.actions["U", 0x0020000D] == 1
     assert header.actions["Z", 0x00080050] == 1
@@ -274,13 +274,15 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_what_is_not_built_as_it_should_be_is_not_rewritten(fault: str) -> None:
     with pytest.raises(NotRewritable):
-        Rewriting(BROKEN[fault](encoded(patient(PERSON))), LITTLE_EXPLICIT, load("basic"), KEY).rewrite("S", "E")
+        Rewriting(BROKEN[fault](encoded(patient(PERSON))), LITTLE_EXPLICIT, load_profile("basic"), KEY).rewrite(
+            "S", "E"
+        )
 
 
 def test_zeros_behind_the_last_element_do_not_leave() -> None:
     data = encoded(patient(PERSON))
-    plain = Rewriting(data, LITTLE_EXPLICIT, load("basic"), KEY).rewrite("S", "E").data
-    assert Rewriting(data + bytes(512), LITTLE_EXPLICIT, load("basic"), KEY).rewrite("S", "E").data == plain
+    plain = Rewriting(data, LITTLE_EXPLICIT, load_profile("basic"), KEY).rewrite("S", "E").data
+    assert Rewriting(data + bytes(512), LITTLE_EXPLICIT, load_profile("basic"), KEY).rewrite("S", "E").data == plain
 
 
 def test_sequences_in_every_form_and_group_lengths() -> None:
@@ -291,7 +293,7 @@ def test_sequences_in_every_form_and_group_lengths() -> None:
     in_un = struct.pack("<HH2sHL", 0x0008, 0x1140, b"UN", 0, 0xFFFFFFFF) + item + end
     in_un += struct.pack("<HH2sHL", 0x0008, 0x2112, b"UN", 0, len(item)) + item
     data = struct.pack("<HH2sHL", 0x0008, 0, b"UL", 4, 99) + in_un
-    after = Rewriting(data, LITTLE_EXPLICIT, load("basic"), KEY).rewrite("S", "E").data
+    after = Rewriting(data, LITTLE_EXPLICIT, load_profile("basic"), KEY).rewrite("S", "E").data
     assert b"Kranz" not in after
     found = parsed(after)
     assert 0x00080000 not in found
@@ -312,7 +314,7 @@ def test_every_real_header_comes_out_readable_or_is_refused(name: str) -> None:
         except Exception:  # noqa: BLE001 - broken on purpose
             continue
         try:
-            after = parsed(Rewriting(data, form, load(name), KEY).rewrite("S", "E").data, form)
+            after = parsed(Rewriting(data, form, load_profile(name), KEY).rewrite("S", "E").data, form)
         except NotRewritable:
             assert "truncated" in path.name
             continue

@@ -14,14 +14,14 @@ import pytest
 from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.delivery import context
-from xnat_ingest.delivery.decision import LEADING, Standing, judge
+from xnat_ingest.delivery.decision import LEADING, ServerState, decide
 from xnat_ingest.delivery.prearchive_session import explained
 from xnat_ingest.delivery.same_number import together
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.xnat.archive import Holding, Known, compare
-from xnat_ingest.xnat.prearchive import Row, as_row
+from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, compare_stored
+from xnat_ingest.xnat.prearchive import PrearchiveSession, as_session
 from xnat_ingest.xnat.projects import changes_study_uid
 from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids, moved_already, moved_by_build, received_in
 
@@ -43,13 +43,13 @@ def session(*instances: Instance) -> Session:
 @pytest.mark.parametrize(("stored", "is_there"), [(600, True), (599, False)])
 def test_a_copy_must_hold_the_pixels(stored: int, is_there: bool) -> None:
     one = instance(1, 1)
-    assert bool(compare([one], Holding("", {one.name: stored})).verified) == is_there
+    assert bool(compare_stored([one], StoredFiles("", {one.name: stored})).verified) == is_there
 
 
 @pytest.mark.parametrize(("stored", "is_there"), [(500, True), (499, False)])
 def test_without_pixels_half_of_the_source_must_be_there(stored: int, is_there: bool) -> None:
     one = instance(1, 1, pixel_bytes=0)
-    assert bool(compare([one], Holding("", {one.name: stored})).verified) == is_there
+    assert bool(compare_stored([one], StoredFiles("", {one.name: stored})).verified) == is_there
 
 
 @pytest.mark.parametrize(("alike", "are_explained"), [(1, False), (2, False), (3, True)])
@@ -57,9 +57,9 @@ def test_a_length_is_explained_by_two_others(alike: int, are_explained: bool) ->
     """Another length than the source's counts when at least two others differ by as much."""
     files = [instance(1, number) for number in range(1, alike + 1)]
     sizes = {one.name: 990 for one in files}
-    assert (len(explained(files, Holding("", sizes))) == alike) == are_explained
+    assert (len(explained(files, StoredFiles("", sizes))) == alike) == are_explained
     exact = instance(2, 1)
-    assert exact.sop_uid in explained([*files, exact], Holding("", {**sizes, exact.name: 1000}))
+    assert exact.sop_uid in explained([*files, exact], StoredFiles("", {**sizes, exact.name: 1000}))
 
 
 TYPES = {
@@ -73,9 +73,9 @@ def test_which_modalities_keep_a_session_its_type(name: str) -> None:
     """A report that joins an archived session takes one instance of each along, and no other."""
     images = [instance(n, 1, modality=m) for n, m in enumerate((*TYPES[name], "SR"), 1)]
     report = instance(9, 1, modality="SR")
-    there = Holding("/data/experiments/X", {i.name: 1000 for i in images})
-    known = Known("X", "S_E", "S", "1.2", f"xnat:{name}SessionData")
-    decision = judge(session(*images, report), Standing([known], there))
+    there = StoredFiles("/data/experiments/X", {i.name: 1000 for i in images})
+    known = ArchivedSession("X", "S_E", "S", "1.2", f"xnat:{name}SessionData")
+    decision = decide(session(*images, report), ServerState([known], there))
     assert {i.modality for i in decision.lacks} == {"SR", *TYPES[name]}
     assert len(decision.lacks) == 1 + len(TYPES[name])
     assert decision.overwrite
@@ -85,9 +85,9 @@ def test_every_type_is_in_the_table() -> None:
     assert {f"xnat:{name}SessionData": lead for name, lead in TYPES.items()} == LEADING
 
 
-def row(**fields: str) -> Row:
+def row(**fields: str) -> PrearchiveSession:
     entry = {"project": "P1", "timestamp": "20240101_101010000", "folderName": "S_E", "name": "S_E", "subject": "S"}
-    return as_row(
+    return as_session(
         entry | {"tag": "1.2", "status": "READY", "SOURCE": "uploader", "prevent_auto_commit": "true"} | fields
     )
 
@@ -106,17 +106,17 @@ def test_a_row_of_a_subject_in_other_case_is_the_sessions() -> None:
 def test_a_listing_is_believed_for_twenty_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float, asked: int) -> None:
     now, calls = [100.0], []
 
-    def listing(*_: object) -> list[Known]:
+    def listing(*_: object) -> list[ArchivedSession]:
         calls.append(1)
         return []
 
     monkeypatch.setattr("xnat_ingest.delivery.context.time.monotonic", lambda: now[0])
     monkeypatch.setattr(context, "archived_sessions", listing)
-    site: Any = context.Site.__new__(context.Site)
-    site.rest, site._known, site._asking = None, {}, threading.Lock()
-    site.known("P1")
+    shared: Any = context.RunContext.__new__(context.RunContext)
+    shared.rest, shared._known, shared._asking = None, {}, threading.Lock()
+    shared.known("P1")
     now[0] += seconds
-    site.known("P1")
+    shared.known("P1")
     assert len(calls) == asked
 
 

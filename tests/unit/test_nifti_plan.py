@@ -16,7 +16,7 @@ from tests.nifti_trees import (
     put,
     scan,
 )
-from xnat_ingest.commands.nifti.plan import Wishes, template
+from xnat_ingest.commands.nifti.plan import NiftiOptions, template
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan, SetAside
 from xnat_ingest.inputs import FolderSource
@@ -59,7 +59,7 @@ def test_a_modality_that_nothing_tells_is_a_conflict(tmp_path: Path) -> None:
     session = only(planned(tmp_path))
     assert [problem.kind for problem in session.conflicts] == ["unknown-type"]
     assert "--modality" in session.conflicts[0].detail
-    assert only(planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="MR"))).conflicts == ()
+    assert only(planned(tmp_path, NiftiOptions(PLAIN.subject, PLAIN.session, modality="MR"))).conflicts == ()
 
 
 @pytest.mark.parametrize("words", [("MR", "CT"), ("XX",)])
@@ -99,7 +99,7 @@ def test_a_label_that_is_too_long(tmp_path: Path) -> None:
 def test_sessions_that_share_a_label(tmp_path: Path, subject: str, session: str) -> None:
     for folder in ("pre", "post"):
         scan(tmp_path / "a" / folder / "c" / "i", mr(1, "X"))
-    plan = planned(tmp_path, Wishes(template(subject), template(session)))
+    plan = planned(tmp_path, NiftiOptions(template(subject), template(session)))
     assert kinds(plan) == ["label-collision"]
     assert all(one.conflicts == plan.problems for one in plan.sessions)
 
@@ -107,13 +107,13 @@ def test_sessions_that_share_a_label(tmp_path: Path, subject: str, session: str)
 def test_subjects_that_differ_only_in_case(tmp_path: Path) -> None:
     for folder, session in (("a_1", "x"), ("A_1", "y")):
         scan(tmp_path / folder / session / "c" / "i", mr(1, "X"))
-    plan = planned(tmp_path, Wishes(template("{subject}"), template("{session}")))
+    plan = planned(tmp_path, NiftiOptions(template("{subject}"), template("{session}")))
     assert kinds(plan) == ["label-collision"]
     assert "--subject-label" in plan.problems[0].detail
 
 
 def test_one_subject_of_all_is_no_collision(tmp_path: Path) -> None:
-    plan = planned(make_subjects(tmp_path), Wishes(template("X"), template("{subject}_{session}")))
+    plan = planned(make_subjects(tmp_path), NiftiOptions(template("X"), template("{subject}_{session}")))
     assert [one.subject for one in plan.sessions] == ["X", "X"]
     assert kinds(plan) == []
 
@@ -125,7 +125,7 @@ def test_a_template_of_header_values_is_refused() -> None:
 
 def test_no_session_folder_for_the_template(tmp_path: Path) -> None:
     scan(tmp_path / "sub-1" / "anat" / "sub-1_T1w")
-    plan = planned(tmp_path, Wishes(template("{subject}"), template("X_{session}")))
+    plan = planned(tmp_path, NiftiOptions(template("{subject}"), template("X_{session}")))
     assert kinds(plan) == ["illegal-label"]
     assert "no session folder" in plan.problems[0].detail
 

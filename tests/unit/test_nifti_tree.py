@@ -23,7 +23,7 @@ from tests.nifti_trees import (
     scan,
     scans,
 )
-from xnat_ingest.commands.nifti.plan import Wishes, template
+from xnat_ingest.commands.nifti.plan import NiftiOptions, template
 from xnat_ingest.commands.nifti.tree import BESIDE
 from xnat_ingest.core.model import SetAside
 
@@ -88,7 +88,7 @@ def test_a_bids_tree_is_known_by_its_folders_alone(tmp_path: Path) -> None:
 
 def test_root_as_one_session(tmp_path: Path) -> None:
     scan(tmp_path / "T1" / "a", mr(1, "T1"))
-    fixed = Wishes(template("{subject}"), template("{session}"), ("S1", "E1"))
+    fixed = NiftiOptions(template("{subject}"), template("{session}"), ("S1", "E1"))
     session = only(planned(tmp_path, fixed))
     assert (session.subject, session.label, len(session.scans)) == ("S1", "E1", 1)
 
@@ -96,7 +96,7 @@ def test_root_as_one_session(tmp_path: Path) -> None:
 def test_root_as_one_bids_session(tmp_path: Path) -> None:
     scan(tmp_path / "anat" / "sub-1_T1w")
     scan(tmp_path / "anat" / "sub-1_T2w")
-    fixed = Wishes(template("{subject}"), template("{session}"), ("S1", "E1"))
+    fixed = NiftiOptions(template("{subject}"), template("{session}"), ("S1", "E1"))
     assert [one.type for one in only(planned(tmp_path, fixed)).scans] == ["T1w", "T2w"]
 
 
@@ -114,7 +114,7 @@ def test_images_that_lie_in_the_session_folder(tmp_path: Path) -> None:
 def test_deeper_folders_are_part_of_the_scan(tmp_path: Path) -> None:
     put(tmp_path / "a" / "pre" / "T1" / "echo1" / "i.nii", image())
     put(tmp_path / "a" / "pre" / "T1" / "echo2" / "i.nii", image())
-    session = only(planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="MR")))
+    session = only(planned(tmp_path, NiftiOptions(PLAIN.subject, PLAIN.session, modality="MR")))
     assert scans(session)["1"][3] == ["NIFTI/echo1/i.nii", "NIFTI/echo2/i.nii"]
 
 
@@ -171,7 +171,7 @@ def test_an_image_gzipped_in_pieces(tmp_path: Path) -> None:
 def test_a_header_and_its_voxels(tmp_path: Path) -> None:
     put(tmp_path / "a" / "b" / "c" / "i.hdr", image(mark="ni"))
     put(tmp_path / "a" / "b" / "c" / "i.img", bytes(96))
-    session = only(planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="CT")))
+    session = only(planned(tmp_path, NiftiOptions(PLAIN.subject, PLAIN.session, modality="CT")))
     assert scans(session)["1"][3] == ["NIFTI/i.hdr", "NIFTI/i.img"]
 
 
@@ -219,14 +219,14 @@ def test_gzipped_sidecars(tmp_path: Path) -> None:
 
 
 def test_one_resource(tmp_path: Path) -> None:
-    session = only(planned(make_subjects(tmp_path, ("1",)), Wishes(PLAIN.subject, PLAIN.session, together=True)))
+    session = only(planned(make_subjects(tmp_path, ("1",)), NiftiOptions(PLAIN.subject, PLAIN.session, together=True)))
     assert {file.resource for one in session.scans for file in one.files} == {"NIFTI"}
 
 
 def test_a_sidecar_that_is_no_json_is_sent_and_told(tmp_path: Path) -> None:
     scan(tmp_path / "a" / "b" / "c" / "i")
     put(tmp_path / "a" / "b" / "c" / "i.json", "{")
-    plan = planned(tmp_path, Wishes(PLAIN.subject, PLAIN.session, modality="MR"))
+    plan = planned(tmp_path, NiftiOptions(PLAIN.subject, PLAIN.session, modality="MR"))
     assert scans(only(plan))["1"][3] == ["NIFTI/i.nii.gz", "BIDS/i.json"]
     assert kinds(plan) == ["bad-sidecar"]
 

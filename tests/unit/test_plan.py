@@ -16,8 +16,8 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Instance, Plan, Problem
 from xnat_ingest.inputs import Source, open_source
 from xnat_ingest.inputs.dicom_headers import same_bytes, scan
-from xnat_ingest.planning.prepare import labelling, rule_set
-from xnat_ingest.planning.sessions import build
+from xnat_ingest.planning.prepare import label_rules, rule_set
+from xnat_ingest.planning.sessions import make_plan
 from xnat_ingest.settings.layers import resolve
 
 TAGS = {"PatientID": (0x00100020, "LO"), "StudyDate": (0x00080020, "DA")}
@@ -35,12 +35,12 @@ def dicom(study: str, number: int = 1, series: str = "1", **values: str) -> byte
 def plan_source(source: Source, **options: object) -> Plan:
     """The plan that `plan -P DEMO` makes; options: as on the command line, an underscore for a dash."""
     settings = resolve("plan", {"project": "DEMO", **options}, {})
-    naming = labelling(settings)
+    naming = label_rules(settings)
     rules = rule_set(settings, len(naming.levels))
     keywords = rules.keywords | naming.subject.keywords | naming.session.keywords
     keywords |= {"StudyDate", "StudyTime"} if naming.split_studies else set()
     found = scan(source, rules.skip, keywords)
-    return build(found, rules, naming, lambda one, other: same_bytes(source, one, other))
+    return make_plan(found, rules, naming, lambda one, other: same_bytes(source, one, other))
 
 
 def plan_of(files: Mapping[str, bytes], **options: object) -> Plan:

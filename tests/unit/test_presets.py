@@ -11,7 +11,7 @@ from tests.contract.test_rules import configured, left_out, unused
 from tests.dicom_trees import IDENTITY, PIXELS, SAMPLES, part10
 from tests.unit.test_plan import plan_of
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.planning.rule_presets import PRESETS, shown
+from xnat_ingest.planning.rule_presets import PRESETS, preset_lines
 
 IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -148,7 +148,7 @@ def test_unknown_preset(given: object) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_printed_preset_is_a_config_file_of_the_same_rules(name: str, tmp_path: Path) -> None:
     """Written down, it leaves out what the preset leaves out."""
-    config = json.loads(shown(name))
+    config = json.loads(preset_lines(name))
     files = {f"S/E/{n:03}/1": dicom(n, description=text) for n, text in enumerate(LOCALIZERS + OTHERS)}
     files |= {
         "S/E/sc/1": dicom(800, "1.2.840.10008.5.1.4.1.1.7"),
@@ -157,11 +157,11 @@ def test_printed_preset_is_a_config_file_of_the_same_rules(name: str, tmp_path: 
     whole = left_out(configured(tmp_path, config, files))
     assert whole == left_out(plan_of(files, exclude=[f"preset:{name}"]))
     assert whole
-    assert shown(f"preset:{name}") == shown(name)
+    assert preset_lines(f"preset:{name}") == preset_lines(name)
 
 
 def test_list_of_presets() -> None:
-    lines = shown().splitlines()
+    lines = preset_lines().splitlines()
     assert [line.split()[0] for line in lines] == list(PRESETS) == ["localizers", "secondary-capture", "no-pixels"]
     with pytest.raises(UsageError, match="did you mean no-pixels"):
-        shown("no-pixel")
+        preset_lines("no-pixel")

@@ -11,9 +11,9 @@ from email.utils import format_datetime
 import pytest
 
 from xnat_ingest.core.errors import ServerSaid, Unreachable
-from xnat_ingest.transports.concurrency import Pace
+from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.xnat import retry_policy
-from xnat_ingest.xnat.retry_policy import Patience, is_passing
+from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 
 def said(status: int, retry_after: str = "") -> ServerSaid:
@@ -22,19 +22,19 @@ def said(status: int, retry_after: str = "") -> ServerSaid:
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_statuses_that_say_later(status: int) -> None:
-    assert is_passing(said(status))
+    assert is_transient(said(status))
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 409, 413, 500, 501])
 def test_statuses_that_would_be_the_same_again(status: int) -> None:
-    assert not is_passing(said(status))
+    assert not is_transient(said(status))
 
 
 def test_waits_grow_are_drawn_and_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Full jitter: anything between nothing and the doubled bound, never above the cap."""
     monkeypatch.setattr(retry_policy, "BASE", 0.5)
     waits: list[float] = []
-    patient = Patience(1000, waits.append)
+    patient = RetryPolicy(1000, waits.append)
     for _ in range(100):
         for attempt in range(1, retry_policy.MOST_ATTEMPTS):
             patient.wait(Unreachable("gone"), attempt)
@@ -47,7 +47,7 @@ def test_waits_grow_are_drawn_and_capped(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_budget_and_attempts_end_in_the_error_itself() -> None:
-    patient = Patience(2, lambda seconds: None)
+    patient = RetryPolicy(2, lambda seconds: None)
     error = said(503)
     patient.wait(error, 1)
     patient.wait(error, 1)
@@ -56,7 +56,7 @@ def test_budget_and_attempts_end_in_the_error_itself() -> None:
     assert caught.value is error
     assert patient.repeats == 2
     with pytest.raises(ServerSaid):
-        Patience(100, lambda seconds: None).wait(error, retry_policy.MOST_ATTEMPTS)
+        RetryPolicy(100, lambda seconds: None).wait(error, retry_policy.MOST_ATTEMPTS)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_retry_after(header: str | timedelta, least: float, most: float) -> None
     if isinstance(header, timedelta):
         header = format_datetime(datetime.now(UTC) + header, usegmt=True)
     waits: list[float] = []
-    Patience(1, waits.append).wait(said(503, header), 1)
+    RetryPolicy(1, waits.append).wait(said(503, header), 1)
     assert least <= waits[0] <= most
 
 
 def test_success_refills_the_budget_by_a_tenth() -> None:
     """Ten successes pay for one repeat, and never more than the budget is saved up."""
-    patient = Patience(2, lambda seconds: None)
+    patient = RetryPolicy(2, lambda seconds: None)
     for _ in range(2):
         patient.wait(said(503), 1)
     for _ in range(9):
@@ -101,7 +101,7 @@ def test_success_refills_the_budget_by_a_tenth() -> None:
 
 
 def test_without_a_budget_nothing_is_repeated_whatever_succeeds() -> None:
-    patient = Patience(0, lambda seconds: None)
+    patient = RetryPolicy(0, lambda seconds: None)
     for _ in range(100):
         patient.succeeded()
     with pytest.raises(ServerSaid):
@@ -111,7 +111,7 @@ def test_without_a_budget_nothing_is_repeated_whatever_succeeds() -> None:
 @pytest.mark.parametrize(("ago", "again"), [(3500, True), (3700, False)])
 def test_an_operation_is_in_trouble_for_an_hour_at_most(ago: float, again: bool) -> None:
     waits: list[float] = []
-    patient = Patience(20, waits.append)
+    patient = RetryPolicy(20, waits.append)
     with nullcontext() if again else pytest.raises(ServerSaid):
         patient.wait(said(503), 1, since=time.monotonic() - ago)
     assert bool(waits) == again
@@ -120,7 +120,7 @@ def test_an_operation_is_in_trouble_for_an_hour_at_most(ago: float, again: bool)
 
 def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
     with pytest.raises(ServerSaid):
-        Patience(20, lambda seconds: None).wait(said(503, "250"), 1, since=time.monotonic() - 3400)
+        RetryPolicy(20, lambda seconds: None).wait(said(503, "250"), 1, since=time.monotonic() - 3400)
 
 
 @pytest.mark.parametrize(
@@ -138,38 +138,38 @@ def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
 def test_long_waits_are_told_and_capped(header: str, says: str | None) -> None:
     told: list[str] = []
     waits: list[float] = []
-    Patience(1, waits.append, told.append).wait(said(503, header), 1)
+    RetryPolicy(1, waits.append, told.append).wait(said(503, header), 1)
     assert waits[0] <= 301
     assert bool(told) == (says is not None)
     assert says is None or says in told[0]
 
 
 def test_pace_halves_on_trouble_and_grows_by_one_a_round() -> None:
-    pace = Pace(8)
-    pace.bad()
-    pace.bad()
-    assert pace.limit == 2
-    pace.good()
-    assert pace.limit == 2
-    pace.good()
-    assert pace.limit == 3
+    limiter = ConcurrencyLimiter(8)
+    limiter.on_trouble()
+    limiter.on_trouble()
+    assert limiter.limit == 2
+    limiter.on_success()
+    assert limiter.limit == 2
+    limiter.on_success()
+    assert limiter.limit == 3
     for _ in range(100):
-        pace.good()
-    assert pace.limit == 8
+        limiter.on_success()
+    assert limiter.limit == 8
     for _ in range(10):
-        pace.bad()
-    assert pace.limit == 1
+        limiter.on_trouble()
+    assert limiter.limit == 1
 
 
 def test_pace_holds_back_what_is_too_much() -> None:
     """Never more in flight than the limit, and all get their turn."""
-    pace = Pace(3)
+    limiter = ConcurrencyLimiter(3)
     flying, most, done = 0, 0, 0
     lock = threading.Lock()
 
     def fly() -> None:
         nonlocal flying, most, done
-        with pace.slot():
+        with limiter.slot():
             with lock:
                 flying += 1
                 most = max(most, flying)

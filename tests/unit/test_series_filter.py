@@ -19,7 +19,7 @@ from xnat_ingest.core.model import Instance, Plan, Session
 from xnat_ingest.delivery.precheck import filter_keywords, set_aside_filtered
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.xnat.projects import Project, SiteRules
-from xnat_ingest.xnat.series_filter import ELEMENTS, NOT_LISTED, Filter, NotEvaluated, parse
+from xnat_ingest.xnat.series_filter import ELEMENTS, NOT_LISTED, Filter, NotEvaluated, parse_filter
 
 VRS = {"SeriesDescription": "LO", "Modality": "CS", "ImageType": "CS", "BurnedInAnnotation": "CS", "ProtocolName": "LO"}
 
@@ -43,7 +43,7 @@ def scanned(values: Mapping[str, str], keywords: frozenset[str]) -> Instance:
 
 def verdict(text: str, **values: str) -> str | NotEvaluated | None:
     """What is said of a file with these values."""
-    found = parse(text)
+    found = parse_filter(text)
     assert isinstance(found, Filter), found
     return found.drops(scanned(values, found.keywords))
 
@@ -124,7 +124,7 @@ def test_what_decides_whichever_way_it_is_read_is_told() -> None:
 
 
 def test_element_that_is_not_in_the_tags_is_absent() -> None:
-    found = parse(contents("[BurnedInAnnotation]\n!EXISTS", "whitelist"))
+    found = parse_filter(contents("[BurnedInAnnotation]\n!EXISTS", "whitelist"))
     assert isinstance(found, Filter)
     assert found.drops(scanned({"Modality": "MR"}, frozenset())) is None
 
@@ -163,7 +163,7 @@ def test_element_that_is_not_in_the_tags_is_absent() -> None:
 )
 def test_what_is_not_evaluated_here(text: str, words: str) -> None:
     """Java's own expressions, scripts, elements that the server reads in its own way, and what breaks the server."""
-    found = parse(text)
+    found = parse_filter(text)
     assert isinstance(found, NotEvaluated)
     assert words in found.reason
 
@@ -186,7 +186,7 @@ def test_what_is_not_evaluated_here(text: str, words: str) -> None:
 )
 def test_patterns_that_would_never_end_are_not_tried(line: str) -> None:
     """Python's way of trying soars where a part that may match in many ways is repeated."""
-    found = parse(contents(line))
+    found = parse_filter(contents(line))
     assert isinstance(found, NotEvaluated)
     assert "may take too long" in found.reason
 
@@ -204,16 +204,16 @@ def test_patterns_that_would_never_end_are_not_tried(line: str) -> None:
     ],
 )
 def test_patterns_of_the_common_kind_are_tried(line: str) -> None:
-    assert isinstance(parse(contents(line)), Filter)
+    assert isinstance(parse_filter(contents(line)), Filter)
 
 
 def test_contents_may_be_nested_or_blank_and_do_not_switch_it_off() -> None:
     """The configuration's status alone switches a filter; a project's page leaves `enabled` as it was."""
-    plain = parse(contents("loc"))
-    assert parse(json.dumps({"contents": contents("loc")})) == plain
-    assert parse(json.dumps({"content": contents("loc"), "projectId": "X"})) == plain
-    assert parse(contents("loc", enabled=False)) == plain
-    assert parse(" ") == Filter(whitelist=False, patterns=())
+    plain = parse_filter(contents("loc"))
+    assert parse_filter(json.dumps({"contents": contents("loc")})) == plain
+    assert parse_filter(json.dumps({"content": contents("loc"), "projectId": "X"})) == plain
+    assert parse_filter(contents("loc", enabled=False)) == plain
+    assert parse_filter(" ") == Filter(whitelist=False, patterns=())
 
 
 def test_elements_are_those_of_the_standard() -> None:
@@ -271,12 +271,12 @@ def session(label: str, *descriptions: str, project: str = "P") -> Session:
 
 
 def project(text: str | None, name: str = "P") -> Project:
-    return Project(name, "4", may_edit=True, filter=parse(text) if text else None)
+    return Project(name, "4", may_edit=True, filter=parse_filter(text) if text else None)
 
 
 def test_filtered_instances_leave_the_plan() -> None:
     """The site's filter, then the project's; each file has one reason, each rule one note; nothing is lost."""
-    rules = SiteRules(filter=parse(contents("loc")))
+    rules = SiteRules(filter=parse_filter(contents("loc")))
     before = plan(session("A", "loc", "loc t2", "t1"), session("B", "t2", "loc"), session("C", "t1"))
     after = set_aside_filtered(before, rules, {"P": project(contents("t1", "whitelist"))}, frozenset(ELEMENTS))
     assert [len(s.instances) for s in after.sessions] == [1, 0, 1]
@@ -319,7 +319,7 @@ def test_each_project_has_its_own_filter() -> None:
 
 def test_what_a_scan_must_keep() -> None:
     """What the known filters look at, but for what each instance has anyway."""
-    site = SiteRules(filter=parse(contents("[ImageType]\nx")))
+    site = SiteRules(filter=parse_filter(contents("[ImageType]\nx")))
     assert filter_keywords(site, [project(contents("t1\n[Modality]\nx\n[ScanOptions]\nx"))]) == {
         "ImageType",
         "ScanOptions",
@@ -332,6 +332,6 @@ def test_what_a_scan_must_keep() -> None:
 def test_fields_of_an_instance_need_no_asking() -> None:
     instance = scanned({"SeriesDescription": "loc", "Modality": "MR"}, frozenset())
     for line in ("^loc$", "[Modality]\n^MR$", "[SOPClassUID]\n[.]1[.]66$", "[SeriesInstanceUID]\n^1.2.3.4.5$"):
-        found = parse(contents(line))
+        found = parse_filter(contents(line))
         assert isinstance(found, Filter)
         assert (found.keywords, bool(found.drops(instance))) == (frozenset(), True)

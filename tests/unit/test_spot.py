@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xnat_ingest.core.model import Instance
-from xnat_ingest.delivery.read_back import SPOT_LEAST, SPOT_SHARE, choose_spot, kind_of
+from xnat_ingest.delivery.read_back import SPOT_LEAST, SPOT_SHARE, choose_spot, transfer_kind_of
 
 MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
 PLAIN, JPEG, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.1.99"
@@ -47,14 +47,14 @@ def test_by_what_is_sent() -> None:
 
 def test_what_makes_a_kind() -> None:
     one = instance("a", 1)
-    assert kind_of(one) == kind_of(instance("b", 2))
+    assert transfer_kind_of(one) == transfer_kind_of(instance("b", 2))
     for other in (
         instance("b", 1, CT),
         instance("b", 1, syntax=JPEG),
         instance("b", 1, scan="T2"),
         instance("b", 1, modality="PT"),
     ):
-        assert kind_of(one) != kind_of(other)
+        assert transfer_kind_of(one) != transfer_kind_of(other)
 
 
 def test_scan_types_as_far_as_two_per_cent_go() -> None:

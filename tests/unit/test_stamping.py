@@ -17,8 +17,8 @@ from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Instance, Session
 from xnat_ingest.inputs.dicom_dataset import (
     IMPLICIT,
-    Forward,
     NotWalkable,
+    PeekableStream,
     blocks_of,
     skip_meta,
 )
@@ -38,9 +38,9 @@ def stamp(route: str = "comments") -> Stamp:
     return made
 
 
-def start(raw: bytes) -> Forward:
+def start(raw: bytes) -> PeekableStream:
     """A file, up to its data set."""
-    source = Forward(blocks_of(io.BytesIO(raw)))
+    source = PeekableStream(blocks_of(io.BytesIO(raw)))
     skip_meta(source)
     return source
 
@@ -184,7 +184,7 @@ def test_what_cannot_be_walked_before_the_element_is_refused_and_behind_it_goes_
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
 def test_blocks_may_be_cut_anywhere(size: int) -> None:
     raw = part10({**IDENTITY, **BEFORE, **AFTER})
-    source = Forward(raw[at : at + size] for at in range(0, len(raw), size))
+    source = PeekableStream(raw[at : at + size] for at in range(0, len(raw), size))
     skip_meta(source)
     data = b"".join(Stamping(stamp(), LITTLE).blocks(source))
     assert data == encode({**IDENTITY, **BEFORE, **MINE, **AFTER})
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_object() -> None:
 
     tracemalloc.start()
     try:
-        total = sum(map(len, Stamping(stamp(), LITTLE).blocks(Forward(plain()))))
+        total = sum(map(len, Stamping(stamp(), LITTLE).blocks(PeekableStream(plain()))))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

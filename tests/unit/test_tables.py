@@ -35,18 +35,22 @@ def test_the_limits_are_those_that_are_promised() -> None:
 def test_rows_come_whatever_the_chunks_are(size: int) -> None:
     """All values become text, absent ones empty."""
     text = table({"a": "ä\u2028\U0001f600", "b": 1}, {"a": None, "b": True}, {})
-    assert list(tables.rows(pieces(text, size))) == [{"a": "ä\u2028\U0001f600", "b": "1"}, {"a": "", "b": "True"}, {}]
+    assert list(tables.table_rows(pieces(text, size))) == [
+        {"a": "ä\u2028\U0001f600", "b": "1"},
+        {"a": "", "b": "True"},
+        {},
+    ]
 
 
 def test_lone_surrogates_are_replaced_and_pairs_are_not() -> None:
     text = '{"ResultSet":{"Result":[{"a\\ud800":"x\\udfffy", "b":"\\ud83d\\ude00"}]}}'
-    assert list(tables.rows(pieces(text))) == [{"a\ufffd": "x\ufffdy", "b": "\U0001f600"}]
+    assert list(tables.table_rows(pieces(text))) == [{"a\ufffd": "x\ufffdy", "b": "\U0001f600"}]
 
 
 @pytest.mark.parametrize(("length", "fits"), [(900, True), (1200, False)])
 def test_a_row_has_a_limit(length: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROW_LIMIT", 1000)
-    read = tables.rows(pieces(table({"a": "x" * length})))
+    read = tables.table_rows(pieces(table({"a": "x" * length})))
     if fits:
         assert len(next(read)["a"]) == length
     else:
@@ -57,7 +61,7 @@ def test_a_row_has_a_limit(length: int, fits: bool, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("number", "fits"), [(10, True), (11, False)])
 def test_a_table_has_a_limit_of_rows(number: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "MOST_ROWS", 10)
-    read = tables.rows(pieces(table(*[{"a": "b"}] * number)))
+    read = tables.table_rows(pieces(table(*[{"a": "b"}] * number)))
     if fits:
         assert len(list(read)) == number
     else:
@@ -68,7 +72,7 @@ def test_a_table_has_a_limit_of_rows(number: int, fits: bool, monkeypatch: pytes
 @pytest.mark.parametrize(("length", "fits"), [(900, True), (1300, False)])
 def test_what_comes_before_the_rows_has_a_limit(length: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "HEAD_LIMIT", 1000)
-    read = tables.rows(pieces(table({"a": "b"}, head="x" * length)))
+    read = tables.table_rows(pieces(table({"a": "b"}, head="x" * length)))
     if fits:
         assert list(read) == [{"a": "b"}]
     else:
@@ -78,12 +82,12 @@ def test_what_comes_before_the_rows_has_a_limit(length: int, fits: bool, monkeyp
 
 def test_a_table_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "TABLE_LIMIT", 1000)
-    assert len(list(tables.rows(pieces(table(*[{"a": "b"}] * 50))))) == 50
+    assert len(list(tables.table_rows(pieces(table(*[{"a": "b"}] * 50))))) == 50
     with pytest.raises(ValueError, match="no end"):
-        list(tables.rows(pieces(table(*[{"a": "b"}] * 100))))
+        list(tables.table_rows(pieces(table(*[{"a": "b"}] * 100))))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"ResultSet":{"Result":[', table({"a": "b"})[:-6], table([1]), table("x")])
 def test_what_is_no_table(text: str) -> None:
     with pytest.raises(ValueError, match=r"too soon|none"):
-        list(tables.rows(pieces(text)))
+        list(tables.table_rows(pieces(text)))

@@ -15,7 +15,7 @@ from xnat_ingest.cli import container, identity, nifti, prearchive, reports, res
 from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
-from xnat_ingest.cli.signals import ending_signals, unheard
+from xnat_ingest.cli.signals import ending_signals, output_gone
 from xnat_ingest.core.errors import Exit, IngestError
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
     except OutputGone as error:
-        return unheard(error)
+        return output_gone(error)
     except Exception as error:
         print(bug_report(error, words), file=sys.stderr)
         return int(Exit.BUG)
@@ -64,7 +64,7 @@ def _flushed() -> int:
     try:
         sys.stdout.flush()
     except OutputGone as error:
-        return unheard(error)
+        return output_gone(error)
     return 0
 
 

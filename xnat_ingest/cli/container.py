@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from xnat_ingest.cli.output import warn
-from xnat_ingest.cli.signals import catch_signals, unheard
+from xnat_ingest.cli.signals import catch_signals, output_gone
 from xnat_ingest.commands.container.form import FIELDS
 from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.core.text import printable
@@ -48,7 +48,7 @@ def command(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, s
         return _run(given, stray, environ)
     from xnat_ingest.commands.container import document
 
-    found = document.load(given.get("file", ""), given.get("image", ""))
+    found = document.load_command(given.get("file", ""), given.get("image", ""))
     if action == "show":
         _show(found, labels=given["labels"])
     elif action == "check":
@@ -67,7 +67,7 @@ def _show(found: dict[str, Any], *, labels: bool) -> None:
         for name, value in document.labels(found).items():
             print(f"{name}={value}")
     else:
-        print(document.shown(found))
+        print(document.shown_command(found))
 
 
 def _refuse_faults(found: dict[str, Any]) -> None:
@@ -82,15 +82,19 @@ def _refuse_faults(found: dict[str, Any]) -> None:
 def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str, str]) -> None:
     from xnat_ingest.commands.container.register import register
     from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-    from xnat_ingest.xnat.client import Rest
-    from xnat_ingest.xnat.retry_policy import Patience
+    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.retry_policy import RetryPolicy
 
     settings = resolve("register", given, environ)
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
-    patience = Patience(settings.retry_budget, say=warn)
-    rest = Rest(
-        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    retry_policy = RetryPolicy(settings.retry_budget, say=warn)
+    rest = XnatClient(
+        login,
+        ca_bundle=settings.ca_bundle,
+        insecure=settings.insecure,
+        timeout=settings.timeout,
+        retry_policy=retry_policy,
     )
     with closing(rest):
         rest.login()
@@ -100,17 +104,17 @@ def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str
 
 def _run(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]) -> int:
     from xnat_ingest import report
-    from xnat_ingest.commands.container.form import Form
-    from xnat_ingest.commands.container.run import Launched
+    from xnat_ingest.commands.container.form import LaunchInputs
+    from xnat_ingest.commands.container.run import ContainerLaunch
     from xnat_ingest.core.stop import Stop
 
     reporter = report.make_brief_reporter()
     stop = Stop()
-    launched = Launched(Form.read(given, stray), environ, reporter.emit, stop)
+    launched = ContainerLaunch(LaunchInputs.read(given, stray), environ, reporter.emit, stop)
     catch_signals(stop)
     result, note = launched.execute()
     try:
         reporter.end(result, "", note)
     except OSError as error:
-        return max(result.exit_code, unheard(error))
+        return max(result.exit_code, output_gone(error))
     return result.exit_code

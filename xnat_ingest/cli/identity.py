@@ -61,13 +61,13 @@ def _new_key(path: str) -> int:
 
 def _survey(root: str, layout: str) -> tuple[Findings, dict[str, Findings]]:
     from xnat_ingest.core.model import SetAside
-    from xnat_ingest.deidentify.identity import Findings, survey
+    from xnat_ingest.deidentify.identity import Findings, survey_identity
     from xnat_ingest.inputs import open_source
     from xnat_ingest.planning.labels import LAYOUTS
 
     depth = len(LAYOUTS[layout])
     total, sessions = Findings(), defaultdict[str, Findings](Findings)
-    for session, seen in survey(open_source(root, depth), depth):
+    for session, seen in survey_identity(open_source(root, depth), depth):
         for findings in (total, sessions[session]):
             if isinstance(seen, SetAside):
                 findings.unreadable += 1

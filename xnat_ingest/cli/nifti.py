@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from xnat_ingest.cli.signals import catch_signals, finish
+from xnat_ingest.cli.signals import catch_signals, end_process
 from xnat_ingest.settings.options import add_options
 
 
@@ -29,13 +29,13 @@ def add_words(command: argparse.ArgumentParser) -> None:
 def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     from xnat_ingest import report
     from xnat_ingest.cli.outputs import check_outputs
-    from xnat_ingest.commands.nifti.run import Choices, NiftiRun, tree_lines
+    from xnat_ingest.commands.nifti.run import NiftiRun, NiftiRunOptions, tree_lines
     from xnat_ingest.core.model import Event
     from xnat_ingest.core.stop import Stop
     from xnat_ingest.settings.layers import credentials, launch_of, resolve, unknown_variables
 
     settings = resolve("nifti", given, environ)
-    choices = Choices.of(
+    choices = NiftiRunOptions.of(
         given["modality"],
         given["session_type"],
         given["quality"],
@@ -59,4 +59,4 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     if settings.dry_run:
         for line in tree_lines(run):
             print(line)
-    return finish(result, settings, reporter, 0o644 if launch else 0o600, environ)
+    return end_process(result, settings, reporter, 0o644 if launch else 0o600, environ)

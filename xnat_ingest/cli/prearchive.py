@@ -16,11 +16,11 @@ from xnat_ingest.core.errors import Exit, UsageError
 from xnat_ingest.settings.options import add_options, seconds
 
 if TYPE_CHECKING:
-    from xnat_ingest.commands.prearchive.actions import Desk
-    from xnat_ingest.commands.prearchive.outcomes import Outcome
+    from xnat_ingest.commands.prearchive.actions import ActionContext
+    from xnat_ingest.commands.prearchive.outcomes import ActionOutcome
     from xnat_ingest.commands.prearchive.selection import Listed, Selection
     from xnat_ingest.settings.options import Settings
-    from xnat_ingest.xnat.prearchive import Row
+    from xnat_ingest.xnat.prearchive import PrearchiveSession
 
 ACTIONS = {
     "list": "the rows that you see, or a project's; for stuck ones the server's last word",
@@ -62,18 +62,22 @@ def add_words(command: argparse.ArgumentParser) -> None:
 
 
 def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
-    from xnat_ingest.commands.prearchive.actions import Desk
+    from xnat_ingest.commands.prearchive.actions import ActionContext
     from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-    from xnat_ingest.xnat.client import Rest
-    from xnat_ingest.xnat.retry_policy import Patience
+    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.retry_policy import RetryPolicy
 
     settings = resolve("prearchive", given, environ)
     selection = _selection(given, settings.project)
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
-    patience = Patience(settings.retry_budget, say=warn)
-    rest = Rest(
-        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    retry_policy = RetryPolicy(settings.retry_budget, say=warn)
+    rest = XnatClient(
+        login,
+        ca_bundle=settings.ca_bundle,
+        insecure=settings.insecure,
+        timeout=settings.timeout,
+        retry_policy=retry_policy,
     )
 
     def say(line: str) -> None:
@@ -83,7 +87,9 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     with closing(rest):
         rest.login()
         try:
-            return int(_run(Desk(rest, patience, given.get("limit", 0.0), say), given, selection, settings))
+            return int(
+                _run(ActionContext(rest, retry_policy, given.get("limit", 0.0), say), given, selection, settings)
+            )
         except KeyboardInterrupt:
             print(
                 "xnat-ingest: interrupted; the server goes on with what it was asked last (see `prearchive list`), and "
@@ -129,16 +135,16 @@ def _statuses(given: Sequence[str]) -> frozenset[str]:
     return frozenset(words)
 
 
-def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: Settings) -> Exit:
+def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, settings: Settings) -> Exit:
     from xnat_ingest.commands.prearchive.actions import done_before
     from xnat_ingest.commands.prearchive.outcomes import total
-    from xnat_ingest.commands.prearchive.selection import listing, project_id, select, with_logs
+    from xnat_ingest.commands.prearchive.selection import project_id, select, waiting_sessions, with_logs
 
     action, rest = given["action"], desk.rest
     changes = action not in _READING
     project = project_id(rest, settings.project, to_change=changes) if settings.project else ""
     target = project_id(rest, given["to_project"], to_change=True) if action == "move" else ""
-    found = listing(rest, project)
+    found = waiting_sessions(rest, project)
     missing = Exit.FAILED
     if not selection.is_all and not any(selection.names(one.row) for one in found):
         missing = Exit.PARTIAL if action == "archive" else Exit.FAILED
@@ -161,15 +167,15 @@ def _run(desk: Desk, given: Mapping[str, Any], selection: Selection, settings: S
 
 
 def _outcomes(
-    desk: Desk, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
-) -> Iterator[Outcome]:
+    desk: ActionContext, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
+) -> Iterator[ActionOutcome]:
     from xnat_ingest.commands.prearchive import actions as staging
 
     rows = [one.row for one in chosen]
     if given["action"] == "wait":
         yield from staging.wait(desk, project, rows)
         return
-    actions: dict[str, Callable[[Desk, Row], Outcome]] = {
+    actions: dict[str, Callable[[ActionContext, PrearchiveSession], ActionOutcome]] = {
         "archive": partial(staging.archive, subject=given.get("subject", ""), label=given.get("label", "")),
         "delete": staging.delete,
         "rebuild": staging.rebuild,
@@ -179,7 +185,7 @@ def _outcomes(
         yield staging.act(desk, row, actions[given["action"]])
 
 
-def _tell(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def _tell(outcomes: Iterable[ActionOutcome]) -> list[ActionOutcome]:
     """Each as it comes: what follows may be interrupted."""
     told = []
     for outcome in outcomes:

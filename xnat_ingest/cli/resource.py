@@ -18,13 +18,13 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.settings.options import add_options
 
 if TYPE_CHECKING:
-    from xnat_ingest.commands.resources import Sent
+    from xnat_ingest.commands.resources import PutOutcome
     from xnat_ingest.commands.resources.files import Gathered
-    from xnat_ingest.commands.resources.target import Place
+    from xnat_ingest.commands.resources.target import ResourceOwner
     from xnat_ingest.core.stop import Stop
     from xnat_ingest.settings.options import Settings
-    from xnat_ingest.xnat.client import Rest
-    from xnat_ingest.xnat.retry_policy import Patience
+    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 ACTIONS = {
     "put": "store files or folders in a resource, and look that they are there; again sends what lacks",
@@ -67,14 +67,14 @@ def _add_put_words(action: argparse.ArgumentParser) -> None:
 
 
 def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
-    from xnat_ingest.commands.resources.target import Place, check_label
-    from xnat_ingest.core.stop import GRACE, Stop, patiently, pause_until
+    from xnat_ingest.commands.resources.target import ResourceOwner, check_label
+    from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
     from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-    from xnat_ingest.xnat.client import Rest
-    from xnat_ingest.xnat.retry_policy import Patience
+    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.retry_policy import RetryPolicy
 
     settings = resolve("resource", given, environ)
-    place = Place(settings.project, settings.subject, settings.experiment, given["scan"])
+    place = ResourceOwner(settings.project, settings.subject, settings.experiment, given["scan"])
     place.check()
     action = given["action"]
     if given["label"]:
@@ -83,9 +83,13 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
     stop = Stop()
-    patience = Patience(settings.retry_budget, pause_until(stop.check), warn)
-    rest = Rest(
-        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    retry_policy = RetryPolicy(settings.retry_budget, interruptible_sleep(stop.check), warn)
+    rest = XnatClient(
+        login,
+        ca_bundle=settings.ca_bundle,
+        insecure=settings.insecure,
+        timeout=settings.timeout,
+        retry_policy=retry_policy,
     )
     catch_signals(stop)
 
@@ -93,13 +97,13 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
         with closing(rest), rest.kept_alive():
             rest.login()
             if found is not None:
-                return int(_put(rest, place, found, given, settings, patience, stop))
-            return int(_list(rest, place, given) if action == "list" else _delete(rest, place, given, patience))
+                return int(_put(rest, place, found, given, settings, retry_policy, stop))
+            return int(_list(rest, place, given) if action == "list" else _delete(rest, place, given, retry_policy))
 
-    return patiently(work, stop, GRACE)
+    return run_interruptibly(work, stop, GRACE)
 
 
-def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
+def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
     """What is to be put; asked before anything is contacted. Raises UsageError."""
     from dataclasses import replace
 
@@ -119,12 +123,12 @@ def _gathered(given: Mapping[str, Any], place: Place) -> Gathered:
 
 
 def _put(
-    rest: Rest,
-    place: Place,
+    rest: XnatClient,
+    place: ResourceOwner,
     found: Gathered,
     given: Mapping[str, Any],
     settings: Settings,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     stop: Stop,
 ) -> Exit:
     from xnat_ingest.commands.resources import put as resources
@@ -135,7 +139,7 @@ def _put(
     if not (found.files or found.refused):
         print("nothing to put: there are no files", file=sys.stderr)
         return Exit.NOTHING
-    parent = resourceplaces.find(rest, place)
+    parent = resourceplaces.find_owner(rest, place)
     _say(
         settings, f"{len(found.files)} files, {sum(one.size for one in found.files)} bytes: {parent}, {given['label']}"
     )
@@ -145,7 +149,7 @@ def _put(
         given["label"],
         found.files,
         overwrite=given["overwrite"],
-        patience=patience,
+        retry_policy=retry_policy,
         format=given["format"],
         content=given["content"],
         tags=[tag.strip() for tag in given["tags"].split(",") if tag.strip()],
@@ -155,7 +159,7 @@ def _put(
     return _tell(sent, found, parent, given)
 
 
-def _tell(sent: Sent, found: Gathered, parent: str, given: Mapping[str, Any]) -> Exit:
+def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, Any]) -> Exit:
     failed = {**found.refused, **sent.failed}
     good = len(sent.sent) + len(sent.already)
     code = Exit.OK if not (failed or sent.different) else Exit.PARTIAL if good or sent.different else Exit.FAILED
@@ -181,19 +185,19 @@ def _tell(sent: Sent, found: Gathered, parent: str, given: Mapping[str, Any]) ->
     return code
 
 
-def _list(rest: Rest, place: Place, given: Mapping[str, Any]) -> Exit:
+def _list(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any]) -> Exit:
     from dataclasses import asdict
 
     from xnat_ingest.commands.resources import listings as resourcelisting
     from xnat_ingest.commands.resources import target as resourceplaces
 
-    parent = resourceplaces.find(rest, place)
+    parent = resourceplaces.find_owner(rest, place)
     known = resourcelisting.resources_of(rest, parent)
     rows: list[dict[str, Any]]
     if given["label"]:
         if given["label"] not in (one.label for one in known):
             raise IngestError(_absent(given["label"], (one.label for one in known)))
-        held = resourcelisting.listing(rest, parent, given["label"])
+        held = resourcelisting.stored_files(rest, parent, given["label"])
         rows = [{"name": name, **asdict(one)} for name, one in sorted(held.items())]
     else:
         rows = [asdict(one) for one in known]
@@ -218,19 +222,19 @@ def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patience) -> Exit:
+def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], retry_policy: RetryPolicy) -> Exit:
     from xnat_ingest.commands.resources import listings as resourcelisting
     from xnat_ingest.commands.resources import target as resourceplaces
 
     label, names = given["label"], given["files"]
-    parent = resourceplaces.find(rest, place)
+    parent = resourceplaces.find_owner(rest, place)
     resources = resourcelisting.resources_of(rest, parent)
     known = [one.label for one in resources]
     if label not in known:
         raise IngestError(f"{_absent(label, known)}: nothing was deleted")
     images = bool(place.scan) and any(one.label == label and one.is_dicom for one in resources)
     if not given["yes"] or (images and not given["force"]):
-        held = resourcelisting.listing(rest, parent, label)
+        held = resourcelisting.stored_files(rest, parent, label)
         doomed = [name for name in sorted(held) if resourceplaces.is_named(names, name)]
         if images and not given["force"]:
             raise UsageError(_not_images(label, place.scan, len(doomed)))
@@ -238,10 +242,10 @@ def _delete(rest: Rest, place: Place, given: Mapping[str, Any], patience: Patien
         print("nothing was deleted; to delete this, add --yes", file=sys.stderr)
         return Exit.USAGE
     if not names and not given["keep_files"]:
-        resourceplaces.delete_resource(rest, parent, label, patience=patience)
+        resourceplaces.delete_resource(rest, parent, label, retry_policy=retry_policy)
         print(f"deleted resource {printable(label)} with its files")
         return Exit.OK
-    done = resourceplaces.delete_files(rest, parent, label, names, keep=given["keep_files"], patience=patience)
+    done = resourceplaces.delete_files(rest, parent, label, names, keep=given["keep_files"], retry_policy=retry_policy)
     for name in done.gone:
         print(f"deleted {printable(name)}{' (it stays on the disk)' if given['keep_files'] else ''}")
     for name in done.absent:

@@ -43,7 +43,7 @@ def ending_signals() -> list[int]:
     return [signum for signum in known if signal.getsignal(signum) is not signal.SIG_IGN]
 
 
-def unheard(error: OSError) -> int:
+def output_gone(error: OSError) -> int:
     """When whoever read our output has gone, or its disk is full: nothing more is said there."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
@@ -52,7 +52,7 @@ def unheard(error: OSError) -> int:
     return int(Exit.FAILED)
 
 
-def finish(
+def end_process(
     result: Result,
     settings: Settings,
     reporter: Reporter,
@@ -80,7 +80,7 @@ def finish(
             _tell_github(result, environ)
         reporter.end(result, ", ".join(written))
     except OSError as error:
-        return max(result.exit_code, unheard(error))
+        return max(result.exit_code, output_gone(error))
     return result.exit_code
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xnat_ingest.cli.output import warn
-from xnat_ingest.cli.signals import catch_signals, finish
+from xnat_ingest.cli.signals import catch_signals, end_process
 from xnat_ingest.core.errors import Exit
 from xnat_ingest.core.text import printable
 
@@ -78,27 +78,31 @@ def tree(
         reporter.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
-    return finish(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
+    return end_process(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
 
 
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:
     from xnat_ingest.settings.layers import credentials, has_server, unverified_server
-    from xnat_ingest.xnat.client import Rest
-    from xnat_ingest.xnat.projects import describe
-    from xnat_ingest.xnat.retry_policy import Patience
+    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.projects import ping_lines
+    from xnat_ingest.xnat.retry_policy import RetryPolicy
 
     if settings.transport == "cstore" and not has_server(settings, environ):
         print(_echo(settings, ""))
         return int(Exit.OK)
     login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
     warn(unverified_server(settings, login.server))
-    patience = Patience(settings.retry_budget, say=warn)
-    rest = Rest(
-        login, ca_bundle=settings.ca_bundle, insecure=settings.insecure, timeout=settings.timeout, patience=patience
+    retry_policy = RetryPolicy(settings.retry_budget, say=warn)
+    rest = XnatClient(
+        login,
+        ca_bundle=settings.ca_bundle,
+        insecure=settings.insecure,
+        timeout=settings.timeout,
+        retry_policy=retry_policy,
     )
     with closing(rest):
         rest.login()
-        for line in describe(rest, settings.project):
+        for line in ping_lines(rest, settings.project):
             print(printable(line))  # names and versions are the server's
     if settings.transport == "cstore":
         print(_echo(settings, login.server))
@@ -113,7 +117,7 @@ def _echo(settings: Settings, server: str) -> str:
 
 
 def presets(name: str) -> int:
-    from xnat_ingest.planning.rule_presets import shown
+    from xnat_ingest.planning.rule_presets import preset_lines
 
-    print(shown(name))
+    print(preset_lines(name))
     return int(Exit.OK)

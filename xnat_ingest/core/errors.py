@@ -174,7 +174,7 @@ def is_bug(error: BaseException) -> bool:
     return ours and isinstance(error, _MISTAKES)
 
 
-def kind_of(error: IngestError) -> str:
+def error_kind(error: IngestError) -> str:
     """The kind of the problem by which a report names an error that ended a session."""
     if isinstance(error, SessionTrouble):
         return error.kind

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LIMIT = 16 * MEGABYTE
 
 
-def worst(document: object, schema: dict[str, Any]) -> ValidationError | None:
+def best_error(document: object, schema: dict[str, Any]) -> ValidationError | None:
     """The fault that most likely is the cause, None when the document is sound."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
@@ -26,14 +26,14 @@ def worst(document: object, schema: dict[str, Any]) -> ValidationError | None:
     return found
 
 
-def faults(document: object, schema: dict[str, Any]) -> Iterator[ValidationError]:
+def iter_errors(document: object, schema: dict[str, Any]) -> Iterator[ValidationError]:
     """Every fault, in the document's order."""
     from jsonschema import Draft202012Validator
 
     yield from sorted(Draft202012Validator(schema).iter_errors(document), key=lambda error: list(map(str, error.path)))
 
 
-def place(steps: Iterable[str | int]) -> str:
+def json_path(steps: Iterable[str | int]) -> str:
     """Where in a document: `inputs[3].type`; "" for the whole."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
 

@@ -25,7 +25,7 @@ class Stop:
             raise Stopped(self.signum)
 
 
-def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
+def interruptible_sleep(check_stop: Callable[[], None]) -> Callable[[float], None]:
     """A wait that a signal ends. seconds: how long at most."""
 
     def pause(seconds: float) -> None:
@@ -37,7 +37,7 @@ def pause_until(check_stop: Callable[[], None]) -> Callable[[float], None]:
     return pause
 
 
-def patiently(work: Callable[[], T], stop: Stop, grace: float) -> T:
+def run_interruptibly(work: Callable[[], T], stop: Stop, grace: float) -> T:
     """Does the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="run")
     future = pool.submit(work)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from xnat_ingest.core.model import Plan, Problem, Session
 from xnat_ingest.deidentify.encoding import NotRewritable
-from xnat_ingest.deidentify.identity import Findings, look
+from xnat_ingest.deidentify.identity import Findings, look_for_identity
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
@@ -33,7 +33,7 @@ def _judge(session: Session, source: Source, rewrite: Rewrite | None, check_stop
     for instance in session.instances:
         check_stop()
         try:
-            found.add(look(Outgoing(source, instance, rewrite)))
+            found.add(look_for_identity(Outgoing(source, instance, rewrite)))
         except (OSError, NotRewritable, NotWalkable):
             found.unreadable += 1
     if not (found.identifying or found.unreadable):

@@ -62,7 +62,7 @@ class Facts:
         return b"name\0" + b"\0".join(name) if name[0] else b"study\0" + self.values.get(STUDY_UID, b"").strip(b" \0")
 
 
-def gather(reader: Reader, at: int, end: int, *, leaves: bool = False) -> Facts:
+def gather_facts(reader: Reader, at: int, end: int, *, leaves: bool = False) -> Facts:
     """Goes through all elements from one place to another. Raises NotRewritable."""
     facts = Facts(reader.encoding.order)
     facts.end = _Look(reader, facts, leaves).elements(at, end, reader.encoding.explicit, 0)

@@ -12,12 +12,12 @@ from xnat_ingest.deidentify import gathering, pixels
 from xnat_ingest.deidentify.encoding import NotRewritable, Reader
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.objects import header_of
-from xnat_ingest.deidentify.profile import Profile, load
+from xnat_ingest.deidentify.profile import Profile, load_profile
 from xnat_ingest.deidentify.pseudonyms import dummy
 from xnat_ingest.deidentify.rewriting import REMOVED, Places
 from xnat_ingest.deidentify.tokens import SOURCES, Tokens, tokens_of
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable
+from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream
 from xnat_ingest.inputs.dicom_dictionary import decoded, name_of
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing
@@ -27,7 +27,7 @@ _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL
 
 
 @dataclass(slots=True)
-class Look:
+class IdentityReading:
     """What one object tells.
 
     elements: keyword -> its values; private: creators; texts: (element, the element whose words it repeats); risk: why
@@ -45,7 +45,7 @@ class Look:
         return bool(self.elements or self.private or self.texts or self.risk or self.named)
 
 
-def look(outgoing: Outgoing) -> Look:
+def look_for_identity(outgoing: Outgoing) -> IdentityReading:
     """At an object as it is sent. Raises OSError, NotRewritable, NotWalkable.
 
     Where PatientIdentityRemoved says YES, only names, identifiers, birth date and the like count: the name and the id
@@ -53,8 +53,8 @@ def look(outgoing: Outgoing) -> Look:
     """
     instance = outgoing.instance
     with outgoing.open() as blocks:
-        _, encoding, data, _ = header_of(Forward(blocks), instance)
-    facts = gathering.gather(Reader(data, encoding), 0, len(data), leaves=True)
+        _, encoding, data, _ = header_of(PeekableStream(blocks), instance)
+    facts = gathering.gather_facts(Reader(data, encoding), 0, len(data), leaves=True)
     return _Reading(data, facts, instance).look()
 
 
@@ -70,8 +70,8 @@ class _Reading:
         self._tokens: Tokens = tokens_of(tuple(sources), self._sets)
         self._profile = _basic()
 
-    def look(self) -> Look:
-        found = Look()
+    def look(self) -> IdentityReading:
+        found = IdentityReading()
         creators: dict[int, str] = {}
         for start, end, tag, vr, depth in self._facts.leaves:
             value = self._data[start:end]
@@ -85,7 +85,7 @@ class _Reading:
         found.named = self._tokens.in_text(self._instance.path.encode("utf-8", "replace").decode()) is not None
         return found
 
-    def _private(self, found: Look, creators: dict[int, str], tag: int, value: bytes, depth: int) -> None:
+    def _private(self, found: IdentityReading, creators: dict[int, str], tag: int, value: bytes, depth: int) -> None:
         if 0x10 <= tag & 0xFFFF <= 0xFF:
             creators[tag >> 16 << 8 | tag & 0xFF] = value.decode("latin-1").strip(" \0")
         elif not depth and not self._removed:
@@ -102,7 +102,7 @@ class _Reading:
         is_report = self._facts.text(gathering.SOP_CLASS).startswith(pixels.STRUCTURED_REPORTS)
         return "a structured report, whose text is anybody's" if is_report else ""
 
-    def _texts(self, found: Look) -> None:
+    def _texts(self, found: IdentityReading) -> None:
         """Words of the identifiers in elements that are none themselves."""
         places = Places(self._data, self._facts.leaves)
         for token, begin, end in self._tokens.in_bytes(self._data):
@@ -113,7 +113,7 @@ class _Reading:
 
 @cache
 def _basic() -> Profile:
-    return load("basic")
+    return load_profile("basic")
 
 
 def _is_dummy(value: bytes) -> bool:
@@ -138,7 +138,7 @@ class Findings:
     risks: Counter[str] = field(default_factory=Counter)
     named: int = 0
 
-    def add(self, seen: Look) -> None:
+    def add(self, seen: IdentityReading) -> None:
         self.objects += 1
         self.identifying += seen.identifies
         self.elements.update(seen.elements.keys())
@@ -166,9 +166,9 @@ class Findings:
         }
 
 
-def survey(
+def survey_identity(
     source: Source, depth: int, check_stop: Callable[[], None] = lambda: None
-) -> Iterator[tuple[str, Look | SetAside]]:
+) -> Iterator[tuple[str, IdentityReading | SetAside]]:
     """(session folder, what an object tells, or why it cannot be read) for every file that is DICOM or should be.
 
     depth: how many folders lie above the files of a session; 0: the study's UID stands for the folder.
@@ -186,6 +186,6 @@ def survey(
         if not depth:
             session = found.study_uid
         try:
-            yield session, look(Outgoing(source, found))
+            yield session, look_for_identity(Outgoing(source, found))
         except (NotRewritable, NotWalkable, OSError) as error:
             yield session, SetAside(found.path, "unreadable", str(error))

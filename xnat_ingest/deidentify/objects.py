@@ -27,7 +27,14 @@ from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy
 from xnat_ingest.deidentify.rewriting import Header, Rewriting
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable, contradiction, copy_value, is_explicit, read_head
+from xnat_ingest.inputs.dicom_dataset import (
+    NotWalkable,
+    PeekableStream,
+    contradiction,
+    copy_value,
+    is_explicit,
+    read_head,
+)
 from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.dicom_headers import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
@@ -196,7 +203,7 @@ class _Object:
 
     def __init__(self, blocks: Iterator[bytes], instance: Instance, profile: Profile, key: Key | None) -> None:
         self._instance = instance
-        self._stream = Forward(blocks)
+        self._stream = PeekableStream(blocks)
         before, encoding, data, facts = header_of(self._stream, instance)
         self.rewriting = Rewriting(data, encoding, profile, key, facts)
         self._order = encoding.order
@@ -248,7 +255,7 @@ class _Object:
             return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start
 
 
-def header_of(stream: Forward, instance: Instance) -> tuple[int, Encoding, bytes, Facts]:
+def header_of(stream: PeekableStream, instance: Instance) -> tuple[int, Encoding, bytes, Facts]:
     """Takes the header of an object as it is sent: the bytes before its data set, how that is encoded, the elements
     before the pixels, what they say. Raises NotRewritable, NotWalkable."""
     before = _pass_meta(stream)
@@ -256,7 +263,7 @@ def header_of(stream: Forward, instance: Instance) -> tuple[int, Encoding, bytes
     return before, encoding, *_header(stream, encoding)
 
 
-def _pass_meta(stream: Forward) -> int:
+def _pass_meta(stream: PeekableStream) -> int:
     """Goes past preamble and meta information, as dicom_dataset.skip_meta does. Returns their bytes."""
     passed = 0
     if stream.peek(132)[128:] == b"DICM":
@@ -267,7 +274,7 @@ def _pass_meta(stream: Forward) -> int:
     return passed
 
 
-def _encoding(stream: Forward, syntax: str) -> Encoding:
+def _encoding(stream: PeekableStream, syntax: str) -> Encoding:
     if why := contradiction(stream, syntax):
         raise NotRewritable(why)
     if syntax == _BIG_ENDIAN:
@@ -275,13 +282,13 @@ def _encoding(stream: Forward, syntax: str) -> Encoding:
     return LITTLE_EXPLICIT if is_explicit(stream) else LITTLE_IMPLICIT
 
 
-def _header(stream: Forward, encoding: Encoding) -> tuple[bytes, Facts]:
+def _header(stream: PeekableStream, encoding: Encoding) -> tuple[bytes, Facts]:
     """Takes the elements before the pixels."""
     size = _FIRST
     while True:
         data = stream.peek(size)
         try:
-            facts = gathering.gather(Reader(data, encoding), 0, len(data))
+            facts = gathering.gather_facts(Reader(data, encoding), 0, len(data))
         except EndsEarly as error:
             if len(data) < size:
                 raise

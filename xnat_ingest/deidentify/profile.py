@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.json_documents import place, read_json, read_text, worst
+from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.text import nearest, printable
 from xnat_ingest.deidentify.confidentiality import (
     BASIC_CODE,
@@ -107,7 +107,7 @@ def _of_repeating(tag: int) -> str | None:
     return "X" if tag >> 24 in (0x50, 0x60) else None
 
 
-def load(name: str) -> Profile:
+def load_profile(name: str) -> Profile:
     """The ready profile of that name, or the one in a file. Raises UsageError."""
     if name in READY:
         text = resources.files("xnat_ingest.deidentify").joinpath(f"profiles/{name}.json").read_text("utf-8")
@@ -115,10 +115,10 @@ def load(name: str) -> Profile:
         raise UsageError(f"no profile is called {name}; did you mean {near}? A file needs its path, such as ./{name}")
     else:
         text = read_text(name, "profile")
-    return parse(text, name)
+    return parse_profile(text, name)
 
 
-def parse(text: str, name: str) -> Profile:
+def parse_profile(text: str, name: str) -> Profile:
     """A profile's JSON. name: how it is called in messages. Raises UsageError naming what is wrong."""
     what = f"profile {printable(name)}"
     document = read_json(text, what)
@@ -155,10 +155,10 @@ def parse(text: str, name: str) -> Profile:
 
 def _check(what: str, document: object) -> None:
     schema = json.loads(resources.files("xnat_ingest.deidentify").joinpath("profile.schema.json").read_text("utf-8"))
-    error = worst(document, schema)
+    error = best_error(document, schema)
     if error is None:
         return
-    where = place(error.absolute_path)
+    where = json_path(error.absolute_path)
     if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
         known = list(error.schema["properties"]) if isinstance(error.schema, Mapping) else []
         unknown = next(key for key in error.instance if key not in known)

@@ -20,7 +20,7 @@ from xnat_ingest.deidentify.encoding import (
     Reader,
     padded,
 )
-from xnat_ingest.deidentify.gathering import CHARACTER_SETS, Facts, gather
+from xnat_ingest.deidentify.gathering import CHARACTER_SETS, Facts, gather_facts
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
 from xnat_ingest.deidentify.tokens import Tokens, tokens_of
@@ -95,7 +95,7 @@ class Rewriting:
         self._encoding = encoding
         self._profile = profile
         self._key = key
-        self.facts = facts or gather(self._reader, 0, len(data))
+        self.facts = facts or gather_facts(self._reader, 0, len(data))
         self._sets = self.facts.values.get(CHARACTER_SETS, b"")
         self.tokens: Tokens = tokens_of(tuple(s for s in self.facts.sources if not self._leaves(s[0])), self._sets)
         self._days = key.days(self.facts.patient) if key and profile.dates == "shift" else 0
@@ -289,7 +289,9 @@ class Rewriting:
                 return Residue(name_of(tag), token.keyword)
         places = None
         for token, begin, end in self.tokens.in_bytes(data):
-            places = places or Places(data, gather(Reader(data, self._encoding), 0, len(data), leaves=True).leaves)
+            places = places or Places(
+                data, gather_facts(Reader(data, self._encoding), 0, len(data), leaves=True).leaves
+            )
             found = places.of(begin, end)
             if found and self._counts(token.kind, token.text, *found):
                 return Residue(name_of(found[0]), token.keyword)

@@ -14,7 +14,7 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan
 from xnat_ingest.core.text import inert_cell, printable
 from xnat_ingest.deidentify.objects import Deidentifier
-from xnat_ingest.deidentify.profile import load
+from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key
 from xnat_ingest.inputs.dicom_dictionary import name_of
 from xnat_ingest.settings.options import Settings
@@ -31,7 +31,7 @@ def deidentifier_of(settings: Settings, root: str, environ: Mapping[str, str] = 
             raise UsageError(f"--{name.replace('_', '-')} has no say without --deidentify PROFILE")
     if not settings.deidentify:
         return None
-    profile = load(settings.deidentify)
+    profile = load_profile(settings.deidentify)
     key = read_key(settings.deid_key_file, environ)
     if profile.needs_key and key is None:
         raise UsageError(

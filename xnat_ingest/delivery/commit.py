@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable
 from xnat_ingest.core.model import Event, Session
-from xnat_ingest.delivery.context import Site
-from xnat_ingest.delivery.decision import closes_again
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.delivery.decision import commits_again
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.retry_policy import is_passing
+from xnat_ingest.xnat.retry_policy import is_transient
 
 # What the archiver says when a session of that name has come to be since we looked.
 ALREADY = "Session already exists"
@@ -19,7 +19,7 @@ TRIES = 3
 WATCH = 5.0
 
 
-class LiveRow(Exception):
+class ConcurrentUpload(Exception):
     """Somebody else is at work on this session, it seems: what is there must be looked at afresh."""
 
     def __init__(self, uri: str, sign: str = "another run is sending this session into it") -> None:
@@ -28,11 +28,11 @@ class LiveRow(Exception):
         self.sign = sign
 
 
-class Closing:
+class Commit:
     """overwrite: the archive's files of the same names are to be replaced; is_archived: there is such a session."""
 
-    def __init__(self, site: Site, session: Session, uri: str, *, overwrite: bool, is_archived: bool) -> None:
-        self.site = site
+    def __init__(self, context: RunContext, session: Session, uri: str, *, overwrite: bool, is_archived: bool) -> None:
+        self.context = context
         self.title = session.title
         self.uri = uri
         self._overwrite = overwrite
@@ -40,8 +40,8 @@ class Closing:
 
     def close(self) -> None:
         """Closes the row once. Raises SessionTrouble when it cannot be closed, or the row is not what it must be."""
-        self.site.check_stop()
-        self.site.emit(Event("closing", {"session": self.title, "destination": self.site.destination}))
+        self.context.check_stop()
+        self.context.emit(Event("closing", {"session": self.title, "destination": self.context.destination}))
         for attempt in range(1, TRIES + 1):
             try:
                 self._once()
@@ -51,10 +51,10 @@ class Closing:
                     return
 
     def _once(self) -> None:
-        rest, uri = self.site.rest, self.uri
-        if self.site.destination == "prearchive":
+        rest, uri = self.context.rest, self.uri
+        if self.context.destination == "prearchive":
             prearchive.build(rest, uri)
-            row = prearchive.settle(rest, uri, self.site.patience.pause)
+            row = prearchive.settle(rest, uri, self.context.retry_policy.pause)
             if row is None or row.status != "READY":
                 state = row.status if row else "gone"
                 raise SessionTrouble("server-fault", f"row {uri} is {state} after building, not READY")
@@ -69,29 +69,31 @@ class Closing:
         does not let go of it, or when it is stuck for a cause that another closing does not mend.
         """
         row = self._row_after(error)
-        if row is None and self.site.destination != "prearchive":
+        if row is None and self.context.destination != "prearchive":
             return True
         state = row.status if row else "gone"
-        log = prearchive.last_log(self.site.rest, self.uri)
+        log = prearchive.last_log(self.context.rest, self.uri)
         said = f" The server's log says: {log}" if log else ""
         trouble = SessionTrouble("server-fault", f"{error}. Row {self.uri} is left in status {state}.{said}")
         said_why = log or str(error)
         stuck = row is not None and row.status in prearchive.STUCK
         trouble.exit_code = trouble.exit_code if stuck else error.exit_code
-        mendable = closes_again(said_why) if stuck else is_passing(error) or error.status in (409, 500)
+        mendable = commits_again(said_why) if stuck else is_transient(error) or error.status in (409, 500)
         if row is None or row.is_busy or not mendable or attempt >= TRIES:
             raise trouble from error
         if stuck and (HALF in said_why or (ALREADY in said_why and not self._is_archived)):
-            raise LiveRow(self.uri) from error  # another run is sending into it, or has archived it since we looked
+            raise ConcurrentUpload(
+                self.uri
+            ) from error  # another run is sending into it, or has archived it since we looked
         if stuck:
             self._overwrite |= self._is_archived
-            prearchive.build(self.site.rest, row.uri)
-        self.site.patience.wait(trouble, attempt)
+            prearchive.build(self.context.rest, row.uri)
+        self.context.retry_policy.wait(trouble, attempt)
         return False
 
-    def _row_after(self, error: ServerSaid | Unreachable) -> prearchive.Row | None:
+    def _row_after(self, error: ServerSaid | Unreachable) -> prearchive.PrearchiveSession | None:
         """The row when the server has done with it. Without a reply it may not even have begun: then we watch."""
-        rest, uri, pause = self.site.rest, self.uri, self.site.patience.pause
+        rest, uri, pause = self.context.rest, self.uri, self.context.retry_policy.pause
         row = prearchive.settle(rest, uri, pause)
         watched = 0.0
         while row and row.status in prearchive.OPEN and error.status in (0, 502, 504) and watched < WATCH:

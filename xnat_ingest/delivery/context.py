@@ -14,11 +14,11 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports import Transport
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import Known, archived_session, archived_sessions
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.prearchive import Row
+from xnat_ingest.xnat.archive import ArchivedSession, archived_session, archived_sessions
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.projects import Project
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 # Seconds for which listings of a project are believed: other people and other runs change it meanwhile.
 KNOWN_AGE = 20.0
@@ -26,7 +26,7 @@ ROWS_AGE = 1.0
 
 
 @dataclass(slots=True)
-class Site:
+class RunContext:
     """What all sessions of a run share.
 
     timestamps: the PREARC_TIMESTAMP of each session
@@ -39,11 +39,11 @@ class Site:
     changes_uids: the site's script is known to change UIDs on receipt
     """
 
-    rest: Rest
+    rest: XnatClient
     source: Source
     transport: Transport
     parts: ThreadPoolExecutor
-    patience: Patience
+    retry_policy: RetryPolicy
     destination: str
     existing: str
     verify: bool
@@ -57,11 +57,11 @@ class Site:
     rewrite: Rewrite | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
     changes_uids: bool = False
-    _known: dict[str, tuple[float, list[Known]]] = field(default_factory=dict)
-    _rows: dict[str, tuple[float, list[Row]]] = field(default_factory=dict)
+    _known: dict[str, tuple[float, list[ArchivedSession]]] = field(default_factory=dict)
+    _rows: dict[str, tuple[float, list[PrearchiveSession]]] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def known(self, project: str, *, fresh: bool = False) -> list[Known]:
+    def known(self, project: str, *, fresh: bool = False) -> list[ArchivedSession]:
         """The project's archived sessions; not older than KNOWN_AGE, or asked for just now."""
         with self._asking:
             when, listing = self._known.get(project, (0.0, []))
@@ -70,7 +70,7 @@ class Site:
                 self._known[project] = time.monotonic(), listing
             return listing
 
-    def sessions(self, session: Session, *, fresh: bool = False) -> list[Known]:
+    def sessions(self, session: Session, *, fresh: bool = False) -> list[ArchivedSession]:
         """Archived sessions with the session's label or its study. A label that the listing does not show is asked for:
         the listing leaves out sessions of types that are not set up on the site."""
         label = session.label.casefold()
@@ -81,11 +81,11 @@ class Site:
             found += [unlisted] if unlisted else []
         return found
 
-    def rows(self, project: str, *, fresh: bool = False) -> list[Row]:
+    def rows(self, project: str, *, fresh: bool = False) -> list[PrearchiveSession]:
         """The project's prearchive rows; sessions that begin together share one listing."""
         with self._asking:
             when, listing = self._rows.get(project, (0.0, []))
             if fresh or not when or time.monotonic() - when > ROWS_AGE:
-                listing = prearchive.rows(self.rest, project)
+                listing = prearchive.list_sessions(self.rest, project)
                 self._rows[project] = time.monotonic(), listing
             return listing

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from xnat_ingest.core.errors import IngestError, Stopped, kind_of
+from xnat_ingest.core.errors import IngestError, Stopped, error_kind
 from xnat_ingest.core.model import Emit, Problem, Session, Verdict, VerdictWord
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.transports import Transport
 
 ACCEPTED = "accepted by the DICOM receiver; without a server (--server) nobody has looked what became of it"
-UNTAKEN = "the DICOM receiver took nothing of it"
+IGNORED = "the DICOM receiver took nothing of it"
 
 
-def send_blind(
+def send_unverified(
     session: Session, transport: Transport, parts: ThreadPoolExecutor, emit: Emit, check_stop: Callable[[], None]
 ) -> tuple[Verdict, int]:
     """The verdict and the number of parts sent. Raises Stopped."""
@@ -27,11 +27,11 @@ def send_blind(
         raise
     except IngestError as error:
         cause = error
-        notes.append(Problem(kind_of(error), f"{session.title}: {error}", (session.label,)))
-    told = (f"{session.title}: {what}, {number} instances" for what, number in sending.told.items())
+        notes.append(Problem(error_kind(error), f"{session.title}: {error}", (session.label,)))
+    told = (f"{session.title}: {what}, {number} instances" for what, number in sending.notes.items())
     notes += [Problem("receiver-note", text, (session.label,)) for text in told]
-    why = str(cause) if cause else UNTAKEN
-    failed = {i.sop_uid: why for i in session.instances if cause or i.sop_uid in sending.untaken} | sending.failed
+    why = str(cause) if cause else IGNORED
+    failed = {i.sop_uid: why for i in session.instances if cause or i.sop_uid in sending.ignored} | sending.failed
     unverified = {i.sop_uid: ACCEPTED for i in session.instances if i.sop_uid not in failed}
     word: VerdictWord = "failed" if failed else "unverified"
     return Verdict(word, failed=failed, unverified=unverified, problems=tuple(notes), cause=cause), sending.attempts

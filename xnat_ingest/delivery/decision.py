@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from xnat_ingest.core.model import Instance, Problem, Session
 from xnat_ingest.delivery.same_number import together
-from xnat_ingest.xnat.archive import NOWHERE, Comparison, Holding, Known, compare
-from xnat_ingest.xnat.prearchive import STUCK, Row, command_for
+from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
+from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, command_for
 
 # What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
 PASSED = (
@@ -34,7 +34,7 @@ LEADING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ServerState:
     """What was found about one session.
 
     sessions: archived ones with its label or its study
@@ -47,9 +47,9 @@ class Standing:
     changes_uids: the site's script is known to change UIDs on receipt
     """
 
-    sessions: Sequence[Known] = ()
-    holding: Holding = NOWHERE
-    rows: Sequence[Row] = ()
+    sessions: Sequence[ArchivedSession] = ()
+    files_held: StoredFiles = NO_FILES
+    rows: Sequence[PrearchiveSession] = ()
     log: str = ""
     custom_names: bool = False
     splits_petmr: bool = False
@@ -72,15 +72,15 @@ class Decision:
     archive: Comparison
     lacks: tuple[Instance, ...] = ()
     conflict: Problem | None = None
-    row: Row | None = None
+    row: PrearchiveSession | None = None
     overwrite: bool = False
     notes: tuple[Problem, ...] = ()
     later: bool = False
 
 
-def judge(
+def decide(
     session: Session,
-    standing: Standing,
+    state: ServerState,
     mode: str = "resume",
     doubtful: frozenset[str] = frozenset(),
     replaced: frozenset[str] = frozenset(),
@@ -91,21 +91,21 @@ def judge(
     doubtful: archived copies that may be cut or old, to be sent again
     replaced: with mode overwrite, what this run has replaced already
     """
-    archive = compare(session.instances, standing.holding)
+    archive = compare_stored(session.instances, state.files_held)
     if doubtful:
         cut = dict.fromkeys(doubtful, "the archived copy may be cut: an upload was broken off")
         archive = replace(archive, verified=archive.verified - doubtful, lacking={**archive.lacking, **cut})
-    if conflict := _conflict(session, standing, archive, mode):
+    if conflict := _conflict(session, state, archive, mode):
         return Decision(archive, conflict=conflict)
     done = replaced if mode == "overwrite" else archive.seen
     lacks = tuple(i for i in session.instances if i.sop_uid not in done)
     if not lacks:
-        return Decision(archive, notes=tuple(_stale(session, row) for row in standing.rows))
-    row, conflict = _our_row(session, standing)
-    usable = archive.seen if standing.custom_names else archive.verified
-    hashed = standing.changes_uids
-    merge = together(lacks, session.instances, standing.holding.scans, usable, hashed=hashed)
-    company, strangers = _company(session, standing, archive, (*merge.now, *merge.company))
+        return Decision(archive, notes=tuple(_stale(session, row) for row in state.rows))
+    row, conflict = _our_row(session, state)
+    usable = archive.seen if state.custom_names else archive.verified
+    hashed = state.changes_uids
+    merge = together(lacks, session.instances, state.files_held.scans, usable, hashed=hashed)
+    company, strangers = _company(session, state, archive, (*merge.now, *merge.company))
     if merge.stuck:
         conflict = conflict or _unmergeable(session, merge.stuck)
     if strangers:
@@ -116,8 +116,8 @@ def judge(
             "names that do not tell them; send all of it again with --existing overwrite",
         )
     company = (*merge.company, *company)
-    overwrite = bool(company) or (mode == "overwrite" and bool(standing.holding.sizes))
-    overwrite |= bool(archive.other_names) or any(i.name in standing.holding.sizes for i in merge.now)
+    overwrite = bool(company) or (mode == "overwrite" and bool(state.files_held.sizes))
+    overwrite |= bool(archive.other_names) or any(i.name in state.files_held.sizes for i in merge.now)
     return Decision(archive, (*merge.now, *company), conflict, row, overwrite, later=merge.later)
 
 
@@ -130,18 +130,18 @@ def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
     )
 
 
-def closes_again(log: str) -> bool:
+def commits_again(log: str) -> bool:
     """Whether a row that is stuck with this log may simply be closed once more."""
     return any(text in log for text in PASSED)
 
 
 def _company(
-    session: Session, standing: Standing, archive: Comparison, lacks: Sequence[Instance]
+    session: Session, state: ServerState, archive: Comparison, lacks: Sequence[Instance]
 ) -> tuple[tuple[Instance, ...], str]:
     """Archived instances to send along, so that the row's modalities give the session the type that it has; and a
     modality of which none can go, since sent under its own name it would be there twice."""
-    there = archive.seen if standing.custom_names else archive.verified
-    ours = next((k for k in standing.sessions if k.label.casefold() == session.label.casefold()), None)
+    there = archive.seen if state.custom_names else archive.verified
+    ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
     found: list[Instance] = []
     for modality in LEADING.get(ours.xsi_type, ()) if ours else ():
         if any(i.modality == modality for i in lacks):
@@ -154,19 +154,19 @@ def _company(
     return tuple(found), ""
 
 
-def _conflict(session: Session, standing: Standing, archive: Comparison, mode: str) -> Problem | None:
+def _conflict(session: Session, state: ServerState, archive: Comparison, mode: str) -> Problem | None:
     modalities = {i.modality for i in session.instances}
-    if standing.splits_petmr and {"PT", "MR"} <= modalities:
+    if state.splits_petmr and {"PT", "MR"} <= modalities:
         return _problem(
             session,
             "petmr-split",
             "it holds PET and MR, which this project keeps in two sessions; upload each with -S, -E and --include "
             "Modality=... under a label of its own",
         )
-    for known in standing.sessions:
-        if problem := _against(session, standing, known, archive, mode):
+    for known in state.sessions:
+        if problem := _against(session, state, known, archive, mode):
             return problem
-    if mode == "overwrite" or not archive.other_names or standing.custom_names:
+    if mode == "overwrite" or not archive.other_names or state.custom_names:
         return None
     numbers = "; ".join(f"{uid}: {there} of {planned}" for uid, (there, planned) in archive.other_names.items())
     return _problem(
@@ -177,7 +177,9 @@ def _conflict(session: Session, standing: Standing, archive: Comparison, mode: s
     )
 
 
-def _against(session: Session, standing: Standing, known: Known, archive: Comparison, mode: str) -> Problem | None:
+def _against(
+    session: Session, state: ServerState, known: ArchivedSession, archive: Comparison, mode: str
+) -> Problem | None:
     """What an archived session with the same label or study has against this one."""
     other_label = _problem(
         session,
@@ -206,8 +208,8 @@ def _against(session: Session, standing: Standing, known: Known, archive: Compar
     # An anonymised session has another study UID and our names all the same: the server made them on receipt.
     all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
     if known.study_uid and known.study_uid != session.study_uid and not all_there:
-        if standing.holding.has_study(session.study_uid):
-            return None if standing.changes_uids else _changed(session, known)
+        if state.files_held.has_study(session.study_uid):
+            return None if state.changes_uids else _changed(session, known)
         return _problem(
             session,
             "other-study",
@@ -225,7 +227,7 @@ def _is_made(session: Session) -> bool:
     return session.study_uid.startswith("2.25.")
 
 
-def _changed(session: Session, known: Known) -> Problem:
+def _changed(session: Session, known: ArchivedSession) -> Problem:
     return _problem(
         session,
         "other-study",
@@ -235,42 +237,42 @@ def _changed(session: Session, known: Known) -> Problem:
     )
 
 
-def _our_row(session: Session, standing: Standing) -> tuple[Row | None, Problem | None]:
-    for row in standing.rows:
+def _our_row(session: Session, state: ServerState) -> tuple[PrearchiveSession | None, Problem | None]:
+    for row in state.rows:
         where = f"the prearchive row {row.uri}"
-        if not row.is_ours(session, by_dicom=standing.by_dicom):
+        if not row.is_ours(session, by_dicom=state.by_dicom):
             return None, _problem(
                 session,
                 "foreign-row",
                 f"{where} (subject {row.subject}, session {row.label}, status {row.status}) was not made by this "
                 f"program for this session; {_ways(row)}",
             )
-        if row.status in STUCK and not closes_again(standing.log):
-            said = f" ({standing.log})" if standing.log else ""
+        if row.status in STUCK and not commits_again(state.log):
+            said = f" ({state.log})" if state.log else ""
             return None, _problem(
                 session,
                 "stale-row",
                 f"{where} is in status {row.status}{said}; {_ways(row)}",
             )
-    if len(standing.rows) > 1:
-        return None, _problem(session, "stale-row", f"several prearchive rows hold this session; {_one_of(standing)}")
-    return (standing.rows[0] if standing.rows else None), None
+    if len(state.rows) > 1:
+        return None, _problem(session, "stale-row", f"several prearchive rows hold this session; {_one_of(state)}")
+    return (state.rows[0] if state.rows else None), None
 
 
-def _one_of(standing: Standing) -> str:
-    if receiving := next((row for row in standing.rows if row.is_receiving), None):
+def _one_of(state: ServerState) -> str:
+    if receiving := next((row for row in state.rows if row.is_receiving), None):
         return _receiving(receiving)
-    return f"delete all but one: {'; '.join(command_for(row.uri, 'delete') for row in standing.rows)}"
+    return f"delete all but one: {'; '.join(command_for(row.uri, 'delete') for row in state.rows)}"
 
 
-def _ways(row: Row) -> str:
+def _ways(row: PrearchiveSession) -> str:
     if row.is_receiving:
         return _receiving(row)
     archive, delete = command_for(row.uri, "archive"), command_for(row.uri, "delete")
     return f"archive it ({archive}) or delete it ({delete}), then run again"
 
 
-def _receiving(row: Row) -> str:
+def _receiving(row: PrearchiveSession) -> str:
     """Nobody is told to delete a row into which another run may be sending."""
     return (
         f"row {row.uri} is receiving, so another upload may be under way: run again when it has ended "
@@ -278,7 +280,7 @@ def _receiving(row: Row) -> str:
     )
 
 
-def _stale(session: Session, row: Row) -> Problem:
+def _stale(session: Session, row: PrearchiveSession) -> Problem:
     text = f"the archive holds everything; the prearchive row {row.uri} is left over"
     way = _receiving(row) if row.is_receiving else f"delete it: {command_for(row.uri, 'delete')}"
     return _problem(session, "stale-row", f"{text}; {way}")

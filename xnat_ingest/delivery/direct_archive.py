@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from xnat_ingest.core.errors import ServerSaid, SessionTrouble
 from xnat_ingest.core.model import Event, Instance, Session
-from xnat_ingest.delivery.context import Site
+from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.sending import Sending
-from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
+from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.prearchive import SETTLE_LIMIT
 
 # The server completes such a session by itself, too, when nothing has come for some minutes.
@@ -26,7 +26,7 @@ def address_of(session: Session) -> str:
     return f"/xapi/direct-archive/{session.project}/{session.study_uid}/{session.label}"
 
 
-def status_of(rest: Rest, session: Session) -> str:
+def status_of(rest: XnatClient, session: Session) -> str:
     """The status of the session's row on its way into the archive, "" when there is none."""
     address = address_of(session)
     reply = rest.request("GET", address, accept=(200, 404))
@@ -38,7 +38,7 @@ def status_of(rest: Rest, session: Session) -> str:
         raise ServerSaid(f"GET {address} (no row in the answer)", reply.status, "") from error
 
 
-def is_receiving(rest: Rest, session: Session) -> bool:
+def is_receiving(rest: XnatClient, session: Session) -> bool:
     return status_of(rest, session) == RECEIVING
 
 
@@ -46,19 +46,19 @@ class _FellBack(Exception):
     """The first files went into the prearchive: no more are to follow them this way."""
 
 
-class Direct:
+class DirectArchive:
     """One session's direct way. sending: what became of its parts."""
 
-    def __init__(self, site: Site, session: Session, *, in_order: bool) -> None:
-        assert site.direct is not None  # noqa: S101 - whoever has no such way does not come here
-        self._site = site
+    def __init__(self, context: RunContext, session: Session, *, in_order: bool) -> None:
+        assert context.direct is not None  # noqa: S101 - whoever has no such way does not come here
+        self._context = context
         self._session = session
         self._sending = Sending(
             session,
-            site.direct,
-            site.parts,
-            site.emit,
-            site.check_stop,
+            context.direct,
+            context.parts,
+            context.emit,
+            context.check_stop,
             direct=address_of(session),
             in_order=in_order,
         )
@@ -69,47 +69,47 @@ class Direct:
 
     def send(self, instances: Sequence[Instance]) -> None:
         """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
-        if status_of(self._site.rest, self._session) not in ("", RECEIVING):
-            _wait(self._site, self._session)  # another run's, in the middle of being archived
-            self._site.known(self._session.project, fresh=True)
+        if status_of(self._context.rest, self._session) not in ("", RECEIVING):
+            _wait(self._context, self._session)  # another run's, in the middle of being archived
+            self._context.known(self._session.project, fresh=True)
             return
         try:
             self._sending.send(instances, self._fall_back)
         except _FellBack:
             text = f"{self._session.title}: the server takes it by way of the prearchive, not directly"
-            self._site.emit(Event("warning", {"text": text}))
-        if self._sending.went_direct:
-            finish(self._site, self._session)
+            self._context.emit(Event("warning", {"text": text}))
+        if self._sending.used_direct_archive:
+            finish_direct_archive(self._context, self._session)
 
     def _fall_back(self) -> bool:
         raise _FellBack
 
 
-def finish(site: Site, session: Session) -> None:
+def finish_direct_archive(context: RunContext, session: Session) -> None:
     """Has the server archive what it took, and waits until it has. Raises IngestError.
 
     Without the right to ask for it, or with a file still under way, the server does it when nothing more comes.
     """
-    site.check_stop()
+    context.check_stop()
     try:
-        site.rest.request("POST", address_of(session), accept=(200, 404), timeout=CLOSING_TIMEOUT)
+        context.rest.request("POST", address_of(session), accept=(200, 404), timeout=CLOSING_TIMEOUT)
     except ServerSaid as error:
         if error.status < 500:
             raise
-        site.emit(Event("warning", {"text": f"{session.title}: {error}; waiting for the server"}))
-    _wait(site, session)
-    site.known(session.project, fresh=True)
+        context.emit(Event("warning", {"text": f"{session.title}: {error}; waiting for the server"}))
+    _wait(context, session)
+    context.known(session.project, fresh=True)
 
 
-def _wait(site: Site, session: Session) -> None:
+def _wait(context: RunContext, session: Session) -> None:
     """Until the row is gone: into the archive, or, when that failed, into the prearchive."""
     deadline = time.monotonic() + SETTLE_LIMIT
     wait = 0.2
-    while (status := status_of(site.rest, session)) and status != "ERROR":
+    while (status := status_of(context.rest, session)) and status != "ERROR":
         if time.monotonic() > deadline:
             raise SessionTrouble(
                 "server-fault",
                 f"the server is still busy archiving {address_of(session)} ({status}); run again later",
             )
-        site.patience.pause(wait)
+        context.retry_policy.pause(wait)
         wait = min(wait * 1.5, 5.0)

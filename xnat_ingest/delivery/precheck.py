@@ -9,33 +9,33 @@ from dataclasses import replace
 from xnat_ingest.core.errors import Refused
 from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside, Verdict, VerdictWord
 from xnat_ingest.core.text import printable
-from xnat_ingest.delivery.context import Site
-from xnat_ingest.delivery.decision import judge
-from xnat_ingest.delivery.deliver import conflict, doubled, look, rows_of
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.delivery.decision import decide
+from xnat_ingest.delivery.deliver import conflict, doubled, fetch_server_state, rows_of
 from xnat_ingest.delivery.read_back import look_into
-from xnat_ingest.planning.conflicts import Draft, mark_conflicts
+from xnat_ingest.planning.conflicts import LabelledSession, mark_conflicts
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NOWHERE, Comparison, compare, in_archive, in_row
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.archive import NO_FILES, Comparison, compare_stored, in_archive, in_row
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project, SiteRules
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated
-from xnat_ingest.xnat.tables import Row
+from xnat_ingest.xnat.tables import JsonRow
 
 
-def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
+def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     """The session against the archive and against prearchive rows of it that are ready to be listed."""
     label = session.label.casefold()
-    known = next((k for k in site.sessions(session) if k.label.casefold() == label), None)
+    known = next((k for k in context.sessions(session) if k.label.casefold() == label), None)
     mine = known is not None and known.is_imaging and known.subject.casefold() == session.subject.casefold()
-    holding = in_archive(site.rest, known.accession) if known and mine else NOWHERE
-    holdings = [holding]
-    archive = compare(session.instances, holding)
-    verified, counted, uri = archive.verified, archive.counted, holding.uri
-    notes: list[Problem] = doubled(session, holding)
+    files_held = in_archive(context.rest, known.accession) if known and mine else NO_FILES
+    holdings = [files_held]
+    archive = compare_stored(session.instances, files_held)
+    verified, counted, uri = archive.verified, archive.counted, files_held.uri
+    notes: list[Problem] = doubled(session, files_held)
     if archive.lacking:
-        for row in rows_of(site, session):
-            held = in_row(site.rest, row.uri) if _is_listed(site, row) else None
-            there = compare(session.instances, held) if held else None
+        for row in rows_of(context, session):
+            held = in_row(context.rest, row.uri) if _is_listed(context, row) else None
+            there = compare_stored(session.instances, held) if held else None
             if held and there and row.status == "READY":
                 holdings.append(held)
                 verified |= there.verified
@@ -45,19 +45,19 @@ def verify_only(site: Site, session: Session) -> tuple[Verdict, int]:
                 notes.append(_unfinished(session, row, there))
     counted -= verified
     missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
-    if not missing and archive.lacking and site.destination != "prearchive":
+    if not missing and archive.lacking and context.destination != "prearchive":
         text = f"{session.title}: {len(archive.lacking)} instances lie in the prearchive ({uri}), not in the archive"
         notes.append(Problem("not-archived", text, (session.label,)))
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
     verdict = Verdict(word, uri, verified, counted, missing=missing, problems=tuple(notes))
-    return look_into(site, session, verdict, holdings), 0
+    return look_into(context, session, verdict, holdings), 0
 
 
-def _is_listed(site: Site, row: prearchive.Row) -> bool:
-    return not row.is_busy and prearchive.was_built(site.rest, row.uri)
+def _is_listed(context: RunContext, row: prearchive.PrearchiveSession) -> bool:
+    return not row.is_busy and prearchive.was_built(context.rest, row.uri)
 
 
-def _unfinished(session: Session, row: prearchive.Row, there: Comparison | None) -> Problem:
+def _unfinished(session: Session, row: prearchive.PrearchiveSession, there: Comparison | None) -> Problem:
     """An upload that has not ended. XNAT lists what a row holds only once it was built, which verify leaves alone."""
     if there is None:
         holds = "XNAT does not say how many instances it holds before it was built"
@@ -68,10 +68,10 @@ def _unfinished(session: Session, row: prearchive.Row, there: Comparison | None)
     return Problem("unfinished", f"{text}; {way}", (session.label,))
 
 
-def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
+def judge_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     """What an upload would find: a conflict, or how much is there already."""
-    standing = look(site, session)
-    decision = judge(session, standing, site.existing)
+    state = fetch_server_state(context, session)
+    decision = decide(session, state, context.existing)
     if decision.conflict:
         return conflict(session, decision.conflict), 0
     lacks = {i.sop_uid: "only planned" for i in decision.lacks}
@@ -79,22 +79,24 @@ def judge_only(site: Site, session: Session) -> tuple[Verdict, int]:
     word: VerdictWord = "unverified" if lacks else "counted" if archive.counted else "verified"
     seen = len(archive.seen)
     verified, counted = archive.verified - lacks.keys(), archive.counted - lacks.keys()
-    return Verdict(word, standing.holding.uri, verified, counted, seen, unverified=lacks), 0
+    return Verdict(word, state.files_held.uri, verified, counted, seen, unverified=lacks), 0
 
 
-def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project], *, mixed_patients: bool = False) -> Plan:
+def ask_projects(
+    context: RunContext, plan: Plan, ask: Callable[[XnatClient, str], Project], *, mixed_patients: bool = False
+) -> Plan:
     """The plan with every session under its project's canonical id, what the projects hold being known. A project
     that must not be used puts its sessions in conflict; the others go on. mixed_patients: see mark_conflicts."""
     canonical: dict[str, str] = {}
     refused: dict[str, Refused] = {}
     for name in dict.fromkeys(session.project for session in plan.sessions):
         try:
-            project = site.projects.get(name) or ask(site.rest, name)
+            project = context.projects.get(name) or ask(context.rest, name)
         except Refused as error:
             refused[name] = error
             continue
         canonical[name] = project.id
-        site.projects[project.id] = project
+        context.projects[project.id] = project
     if not canonical and refused:
         raise next(iter(refused.values()))
     sessions = []
@@ -105,34 +107,34 @@ def ask_projects(site: Site, plan: Plan, ask: Callable[[Rest, str], Project], *,
         else:
             sessions.append(replace(session, project=canonical[session.project]))
     plan = replace(plan, sessions=tuple(sessions))
-    return _merged(plan, mixed_patients=mixed_patients) if len(canonical) > len(site.projects) else plan
+    return _merged(plan, mixed_patients=mixed_patients) if len(canonical) > len(context.projects) else plan
 
 
 def _merged(plan: Plan, *, mixed_patients: bool) -> Plan:
     """The plan with the conflicts that show only when an alias and an id turn out to be one project."""
-    drafts = [Draft(session, session.repaired or session.subject) for session in plan.sessions]
+    drafts = [LabelledSession(session, session.repaired or session.subject) for session in plan.sessions]
     sessions, conflicts = mark_conflicts(drafts, by_study=False, mixed_patients=mixed_patients)
     new = tuple(problem for problem in conflicts if problem not in plan.problems)
     clean = tuple(replace(s, conflicts=tuple(dict.fromkeys(s.conflicts))) for s in sessions)
     return replace(plan, sessions=clean, problems=(*plan.problems, *new))
 
 
-def find_existing(site: Site, plan: Plan) -> list[Session]:
+def find_existing(context: RunContext, plan: Plan) -> list[Session]:
     """Sessions that are archived under the same subject and label, whatever they hold."""
     found = []
     for session in plan.sessions:
         if session.conflicts:
             continue
-        for known in site.sessions(session):
+        for known in context.sessions(session):
             same_label = known.label.casefold() == session.label.casefold()
             if same_label and known.subject.casefold() == session.subject.casefold():
                 found.append(session)
     return found
 
 
-def set_aside_existing(site: Site, plan: Plan) -> Plan:
+def set_aside_existing(context: RunContext, plan: Plan) -> Plan:
     """`--existing skip`: the files of archived sessions are set aside; the sessions stay, empty."""
-    skipped = {id(session) for session in find_existing(site, plan)}
+    skipped = {id(session) for session in find_existing(context, plan)}
     gone = [instance for session in plan.sessions if id(session) in skipped for instance in session.instances]
     aside = tuple(SetAside(instance.path, "session-exists") for instance in gone)
     sessions = (replace(s, instances=()) if id(s) in skipped else s for s in plan.sessions)
@@ -218,13 +220,13 @@ class _Filtering:
             )
 
 
-def note_new_subjects(site: Site, plan: Plan) -> Plan:
+def note_new_subjects(context: RunContext, plan: Plan) -> Plan:
     """A note on subjects that are new to a project which asks upload tools not to bring any. XNAT takes them."""
     notes = []
-    for project in site.projects.values():
+    for project in context.projects.values():
         if project.takes_subjects:
             continue
-        known = set(site.rest.rows(f"/data/projects/{project.id}/subjects", _label, columns="label"))
+        known = set(context.rest.rows(f"/data/projects/{project.id}/subjects", _label, columns="label"))
         new = [s for s in plan.sessions if s.project == project.id and s.subject.casefold() not in known]
         if new:
             names = ", ".join(dict.fromkeys(session.subject for session in new))
@@ -233,15 +235,15 @@ def note_new_subjects(site: Site, plan: Plan) -> Plan:
     return replace(plan, problems=(*plan.problems, *notes))
 
 
-def _label(row: Row) -> str:
+def _label(row: JsonRow) -> str:
     return row["label"].casefold()
 
 
-def refuse_existing(found: list[Session]) -> Callable[[Site, Session], tuple[Verdict, int]]:
+def refuse_existing(found: list[Session]) -> Callable[[RunContext, Session], tuple[Verdict, int]]:
     """`--existing fail`: what is done with each session when some are archived already: nothing is sent."""
     existing = {id(session) for session in found}
 
-    def refuse(_site: Site, session: Session) -> tuple[Verdict, int]:
+    def refuse(_context: RunContext, session: Session) -> tuple[Verdict, int]:
         if id(session) in existing:
             text = f"{session.title}: it is archived already, and --existing fail stops the run then"
             return conflict(session, Problem("existing", text, (session.label,))), 0

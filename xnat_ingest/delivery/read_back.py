@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from xnat_ingest.core.errors import Refused, ServerSaid, Stopped, Unreachable
 from xnat_ingest.core.model import Event, Instance, Problem, ReadBack, Session, Verdict, VerdictWord
 from xnat_ingest.core.text import printable
-from xnat_ingest.delivery.context import Site
-from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.transports.bodies import change_since_scan
-from xnat_ingest.xnat.archive import Holding
+from xnat_ingest.xnat.archive import StoredFiles
 from xnat_ingest.xnat.projects import replaces_values
 
 # What a spot check may read of a session: this share of its bytes. Of each SOP class in each transfer syntax one
@@ -38,15 +38,15 @@ ADVICE = (
 )
 
 
-def look_into(site: Site, session: Session, verdict: Verdict, holdings: Iterable[Holding]) -> Verdict:
+def look_into(context: RunContext, session: Session, verdict: Verdict, holdings: Iterable[StoredFiles]) -> Verdict:
     """The verdict after as deep a look as --proof asks for. holdings: where the verified instances were seen.
 
     What differs from what was sent has failed, and is a problem `corrupt`. What could not be read stays proven by the
     listing, but with `--proof pixels`, where it is unverified. Raises nothing of ours.
     """
-    if not site.verify or site.proof == "listing":
+    if not context.verify or context.proof == "listing":
         return verdict
-    reading = _Reading(site, session, tuple(holdings))
+    reading = _Reading(context, session, tuple(holdings))
     reading.run([i for i in session.instances if i.sop_uid in verdict.verified])
     if verdict.counted:
         reading.skipped[NAMELESS] += len(verdict.counted)
@@ -66,7 +66,7 @@ class Spot:
 Kind = tuple[str, ...]
 
 
-def kind_of(instance: Instance) -> Kind:
+def transfer_kind_of(instance: Instance) -> Kind:
     """Instances of one kind are stored alike: SOP class, transfer syntax, and the scan's type as XNAT makes it."""
     return instance.sop_class, instance.sent_syntax, instance.modality, instance.series_description
 
@@ -75,7 +75,7 @@ def choose_spot(instances: Sequence[Instance], total: int) -> Spot:
     """The smallest instance of each kind, as far as SPOT_SHARE goes. total: the session's bytes."""
     smallest: dict[Kind, Instance] = {}
     for instance in sorted(instances, key=lambda i: i.length):
-        smallest.setdefault(kind_of(instance), instance)
+        smallest.setdefault(transfer_kind_of(instance), instance)
     forms: dict[Kind, Instance] = {}
     rest: list[Instance] = []
     for kind, instance in smallest.items():
@@ -101,8 +101,8 @@ class _Reading:
     """Of one session. skipped: why -> how many instances; corrupt: SOPInstanceUID -> keywords; unread: SOPInstanceUID
     -> why."""
 
-    def __init__(self, site: Site, session: Session, holdings: tuple[Holding, ...]) -> None:
-        self.site = site
+    def __init__(self, context: RunContext, session: Session, holdings: tuple[StoredFiles, ...]) -> None:
+        self.context = context
         self.session = session
         self.skipped: Counter[str] = Counter()
         self.corrupt: dict[str, str] = {}
@@ -117,7 +117,7 @@ class _Reading:
         self._scripted: bool | None = None
 
     def run(self, instances: Sequence[Instance]) -> None:
-        if self.site.proof == "pixels":
+        if self.context.proof == "pixels":
             self._all(instances)
             return
         spot = choose_spot(instances, self.session.bytes)
@@ -126,22 +126,22 @@ class _Reading:
         self._all(spot.whole)
         self._all(spot.begun, SPOT_LEAST)
         looked_at = {i.sop_uid for i in (*spot.whole, *spot.begun)}
-        suspect = {kind_of(i) for i in instances if i.sop_uid in self.corrupt}
-        self._all([i for i in instances if kind_of(i) in suspect and i.sop_uid not in looked_at])
+        suspect = {transfer_kind_of(i) for i in instances if i.sop_uid in self.corrupt}
+        self._all([i for i in instances if transfer_kind_of(i) in suspect and i.sop_uid not in looked_at])
 
     def _all(self, instances: Sequence[Instance], most: int = 0) -> None:
         """most: bytes to be read of each, 0 for all of them."""
         if not instances:
             return
         fields = {"session": self.session.title, "instances": len(instances), "bytes": sum(i.length for i in instances)}
-        self.site.emit(Event("reading_back", fields))
-        if self.site.in_order(instances[0].path):
+        self.context.emit(Event("reading_back", fields))
+        if self.context.in_order(instances[0].path):
             wanted = {i.sop_uid for i in instances}
             for instance in self.session.instances:
                 if instance.sop_uid in wanted:
                     self._one(instance, most)
             return
-        futures = [self.site.parts.submit(self._one, instance, most) for instance in instances]
+        futures = [self.context.parts.submit(self._one, instance, most) for instance in instances]
         wait(futures)
         for future in futures:
             future.result()
@@ -149,7 +149,7 @@ class _Reading:
     def _one(self, instance: Instance, most: int) -> None:
         if not self._over:
             try:
-                self.site.check_stop()
+                self.context.check_stop()
                 self._look(instance, most)
                 return
             except Stopped as error:
@@ -160,18 +160,18 @@ class _Reading:
 
     def _look(self, instance: Instance, most: int) -> None:
         """Raises Stopped, and what means that nothing more can be read."""
-        holding = next((h for h in self._holdings if h.folders.get(instance.name)), None)
-        if holding is None:
+        files_held = next((h for h in self._holdings if h.folders.get(instance.name)), None)
+        if files_held is None:
             self._skip(instance, "the listing does not tell where it lies")
-        elif why := change_since_scan(self.site.source, instance):
+        elif why := change_since_scan(self.context.source, instance):
             self._skip(instance, why)
         else:
-            self._read_and_compare(instance, holding, most)
+            self._read_and_compare(instance, files_held, most)
 
-    def _read_and_compare(self, instance: Instance, holding: Holding, most: int) -> None:
+    def _read_and_compare(self, instance: Instance, files_held: StoredFiles, most: int) -> None:
         for attempt in range(1, TRIES + 1):
             try:
-                if self._compare(instance, holding, most, last=attempt == TRIES):
+                if self._compare(instance, files_held, most, last=attempt == TRIES):
                     return
             except NotComparable as error:
                 self._skip(instance, f"the file {error}")
@@ -185,11 +185,11 @@ class _Reading:
                 if attempt == TRIES:
                     with self._lock:
                         self._unreadable.append(f"{printable(instance.path)}: {error}")
-                    self._skip(instance, str(error).replace(holding.address_of(instance.name), "its file"))
+                    self._skip(instance, str(error).replace(files_held.address_of(instance.name), "its file"))
                     return
-            self.site.patience.pause(PAUSE * attempt)
+            self.context.retry_policy.pause(PAUSE * attempt)
 
-    def _compare(self, instance: Instance, holding: Holding, most: int, *, last: bool) -> bool:
+    def _compare(self, instance: Instance, files_held: StoredFiles, most: int, *, last: bool) -> bool:
         """Whether that was it. False: fewer bytes came than are listed, and it is not the last try; an answer that a
         proxy cut is no corrupt file."""
         found = Differences()
@@ -202,24 +202,24 @@ class _Reading:
             def stored() -> Iterator[bytes]:
                 nonlocal taken
                 for chunk in chunks:
-                    self.site.check_stop()
+                    self.context.check_stop()
                     piece = chunk[: most - taken] if most else chunk
                     taken += len(piece)
                     yield piece
                     if len(piece) < len(chunk):
                         raise _EnoughError
 
-            with Outgoing(self.site.source, instance, self.site.rewrite).open() as sent:
-                compare(sent, stored(), instance.length, found)
+            with Outgoing(self.context.source, instance, self.context.rewrite).open() as sent:
+                compare_datasets(sent, stored(), instance.length, found)
             return ""
 
         try:
-            self.site.rest.request("GET", holding.address_of(instance.name), read=read)
+            self.context.rest.request("GET", files_held.address_of(instance.name), read=read)
         except _EnoughError:
             with self._lock:
                 self.skipped[BEGUN] += 1
         else:
-            if found.wrong and taken < holding.sizes[instance.name] and not last:
+            if found.wrong and taken < files_held.sizes[instance.name] and not last:
                 return False
         self._note(instance, found, taken)
         return True
@@ -243,7 +243,7 @@ class _Reading:
         """Whether a script may have replaced UIDs, or taken elements away; asked when there is reason to."""
         with self._lock:
             if self._scripted is None:
-                self._scripted = replaces_values(self.site.rest, self.site.projects[self.session.project])
+                self._scripted = replaces_values(self.context.rest, self.context.projects[self.session.project])
             return self._scripted
 
     def _skip(self, instance: Instance, why: str) -> None:
@@ -253,7 +253,7 @@ class _Reading:
 
     def judged(self, verdict: Verdict) -> Verdict:
         corrupt = {uid: f"stored differently from what was sent: {words}" for uid, words in self.corrupt.items()}
-        unread = self.unread if self.site.proof == "pixels" else {}
+        unread = self.unread if self.context.proof == "pixels" else {}
         verified = verdict.verified - corrupt.keys() - unread.keys()
         failed, unverified = {**verdict.failed, **corrupt}, {**verdict.unverified, **unread}
         word = verdict.word

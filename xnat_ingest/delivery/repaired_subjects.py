@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from xnat_ingest.core.model import Plan, Problem, Session
 from xnat_ingest.core.text import printable
-from xnat_ingest.delivery.context import Site
-from xnat_ingest.xnat.tables import Row
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.xnat.tables import JsonRow
 
 
-def refuse_strange_subjects(site: Site, plan: Plan) -> Plan:
+def refuse_strange_subjects(context: RunContext, plan: Plan) -> Plan:
     """The plan with sessions in conflict whose subject label was repaired (`Müller` to `M_ller`) and exists on the
     server as a subject that this tree did not make: with `Miller` repaired so, two people would be one subject.
 
     A subject is this tree's when one of its archived sessions has a study that the plan has for it, too.
     """
     made = {(s.project, s.subject.casefold()) for s in plan.sessions if s.repaired and not s.conflicts}
-    strange = {key for key in made if key[1] in _subjects(site, key[0])} - _own(site, plan, made)
+    strange = {key for key in made if key[1] in _subjects(context, key[0])} - _own(context, plan, made)
     found: dict[int, Problem] = {}
     for session in plan.sessions:
         if session.repaired and (session.project, session.subject.casefold()) in strange:
@@ -26,20 +26,20 @@ def refuse_strange_subjects(site: Site, plan: Plan) -> Plan:
     return replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
 
 
-def _subjects(site: Site, project: str) -> set[str]:
-    return set(site.rest.rows(f"/data/projects/{project}/subjects", _label, columns="label"))
+def _subjects(context: RunContext, project: str) -> set[str]:
+    return set(context.rest.rows(f"/data/projects/{project}/subjects", _label, columns="label"))
 
 
-def _label(row: Row) -> str:
+def _label(row: JsonRow) -> str:
     return row["label"].casefold()
 
 
-def _own(site: Site, plan: Plan, made: set[tuple[str, str]]) -> set[tuple[str, str]]:
+def _own(context: RunContext, plan: Plan, made: set[tuple[str, str]]) -> set[tuple[str, str]]:
     studies = {(s.project, s.subject.casefold(), s.study_uid) for s in plan.sessions}
     return {
         (project, known.subject.casefold())
         for project in {project for project, _ in made}
-        for known in site.known(project)
+        for known in context.known(project)
         if (project, known.subject.casefold(), known.study_uid) in studies
     }
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, kind_of, trace
+from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped, error_kind, trace
 from xnat_ingest.core.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
-from xnat_ingest.core.stop import GRACE, Stop, await_all, patiently, pause_until
+from xnat_ingest.core.stop import GRACE, Stop, await_all, interruptible_sleep, run_interruptibly
 from xnat_ingest.delivery import totals
-from xnat_ingest.delivery.context import Site
-from xnat_ingest.delivery.cstore_unverified import send_blind
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.delivery.cstore_unverified import send_unverified
 from xnat_ingest.delivery.deliver import conflict, deliver
 from xnat_ingest.delivery.precheck import (
     ask_projects,
@@ -30,20 +30,20 @@ from xnat_ingest.delivery.precheck import (
     verify_only,
 )
 from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
-from xnat_ingest.delivery.setup import blind_transport, check_receiver, make_site
+from xnat_ingest.delivery.setup import check_receiver, make_context, unverified_cstore
 from xnat_ingest.delivery.strict import without_a_rule
 from xnat_ingest.inputs.outgoing import Rewrite
-from xnat_ingest.planning.planner import Planning, keep, plan_fields, planning
+from xnat_ingest.planning.planner import PlanSource, plan_fields, plan_source, write_review_files
 from xnat_ingest.planning.sharding import keep_shard
 from xnat_ingest.settings.layers import Credentials, unverified_server
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.settings.shards import parse_shard
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.projects import Project, SiteRules, ask, ask_site, facts
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_site_settings, log_fields
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 SessionWork = Callable[[Session], tuple[Verdict, int]]
-Work = Callable[[Site, Session], tuple[Verdict, int]]
+Work = Callable[[RunContext, Session], tuple[Verdict, int]]
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 
 
@@ -51,7 +51,7 @@ class Run:
     """One command on one tree. Everything that can be wrong with the settings shows when it is made."""
 
     def __init__(
-        self, command: str, root: str, settings: Settings, emit: Emit, stop: Stop, planned: Planning | None = None
+        self, command: str, root: str, settings: Settings, emit: Emit, stop: Stop, planned: PlanSource | None = None
     ) -> None:
         """planned: how to come to a plan, if not from DICOM below ROOT."""
         self.command = command
@@ -60,14 +60,14 @@ class Run:
         self.stop = stop
         self.started = datetime.now(UTC)
         self._clock = time.monotonic()
-        self.planning = planned or planning(root, settings, emit, stop.check)
+        self.planning = planned or plan_source(root, settings, emit, stop.check)
         check_receiver(settings)
         self.rules = SiteRules()
         self._bytes = 0  # sent otherwise than by rest
         self._counting = threading.Lock()
-        self.rest: Rest | None = None
+        self.rest: XnatClient | None = None
         self._unverified = ""
-        self.patience = Patience(settings.retry_budget)
+        self.retry_policy = RetryPolicy(settings.retry_budget)
         self.plan = Plan(settings.project, (), (), (), 0)
 
     def execute(self, credentials: Credentials | None) -> Result:
@@ -77,14 +77,14 @@ class Run:
         """
         try:
             if credentials is None and self.command == "upload":
-                self.patience = self._patient()
-                return self._result(patiently(self._blind, self.stop, GRACE + 1))
+                self.retry_policy = self._patient()
+                return self._result(run_interruptibly(self._blind, self.stop, GRACE + 1))
             if credentials is None:
                 self._make_plan()
                 return self._result([self._unreached(session) for session in self.plan.sessions])
             rest = self._connect(credentials)
             try:
-                outcomes = patiently(lambda: self._online(rest), self.stop, GRACE + 1)
+                outcomes = run_interruptibly(lambda: self._online(rest), self.stop, GRACE + 1)
             finally:
                 if self.stop.signum:  # a server that hangs must hold up neither the report nor the process
                     rest.abandon()
@@ -96,35 +96,35 @@ class Run:
             self.emit(Event("error", {"text": text}))
             return self._result([self._unreached(session, _said(error)) for session in self.plan.sessions], error)
 
-    def _connect(self, credentials: Credentials) -> Rest:
+    def _connect(self, credentials: Credentials) -> XnatClient:
         settings = self.settings
-        self.patience = self._patient()
+        self.retry_policy = self._patient()
         self._unverified = unverified_server(settings, credentials.server)
         if self._unverified:
             self.emit(Event("warning", {"text": self._unverified}))
-        self.rest = Rest(
+        self.rest = XnatClient(
             credentials,
             ca_bundle=settings.ca_bundle,
             insecure=settings.insecure,
             timeout=settings.timeout,
             connections=2 * settings.workers + 1,
-            patience=self.patience,
+            retry_policy=self.retry_policy,
         )
         return self.rest
 
-    def _patient(self) -> Patience:
+    def _patient(self) -> RetryPolicy:
         def say(text: str) -> None:
             self.emit(Event("warning", {"text": text}))
 
-        return Patience(self.settings.retry_budget, pause_until(self.stop.check), say)
+        return RetryPolicy(self.settings.retry_budget, interruptible_sleep(self.stop.check), say)
 
-    def _online(self, rest: Rest) -> list[Outcome]:
+    def _online(self, rest: XnatClient) -> list[Outcome]:
         """Asks the server first: what it refuses shows before a long scan."""
         rest.login()
         with rest.kept_alive():
             projects: dict[str, Project] = {}
             if self.command != "verify":
-                self.rules = ask_site(rest)
+                self.rules = fetch_site_settings(rest)
             if self.planning.project:
                 project = self._ask(rest, self.planning.project)
                 self.planning.use(project.id)
@@ -134,9 +134,9 @@ class Run:
             self._make_plan()
             return self._sessions(rest, projects) if self.plan.sessions else []
 
-    def _ask(self, rest: Rest, name: str) -> Project:
-        project = ask(rest, name, to_send=self.command != "verify" and self.settings.transport != "cstore")
-        self.emit(Event("project", facts(self.rules, project)))
+    def _ask(self, rest: XnatClient, name: str) -> Project:
+        project = fetch_project(rest, name, to_send=self.command != "verify" and self.settings.transport != "cstore")
+        self.emit(Event("project", log_fields(self.rules, project)))
         if self.command == "upload" and project.prearchive_code == "0" and self.settings.destination == "archive":
             text = (
                 f"project {project.id} keeps sessions in the prearchive until somebody has looked at them; this run "
@@ -163,18 +163,18 @@ class Run:
 
             write_crosswalk(self.settings.crosswalk, self.planning.deidentifier, self.plan)
         if self.rest is None or not self.plan.sessions:
-            keep(self.planning, self.plan)
+            write_review_files(self.planning, self.plan)
         self.emit(Event("plan", plan_fields(self.plan)))
 
-    def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
+    def _sessions(self, rest: XnatClient, projects: dict[str, Project]) -> list[Outcome]:
         settings = self.settings
         with self._pools() as (pool, parts):
-            site = make_site(
+            context = make_context(
                 rest,
                 settings,
                 self.planning.source,
                 self._rewrite,
-                self.patience,
+                self.retry_policy,
                 parts,
                 self.emit,
                 self.stop.check,
@@ -183,26 +183,32 @@ class Run:
                 counted=self._count,
                 changes_uids=bool(self.rules.changes_uids),
             )
-            self.plan = ask_projects(site, self.plan, self._ask, mixed_patients=settings.allow_mixed_patients)
+            self.plan = ask_projects(context, self.plan, self._ask, mixed_patients=settings.allow_mixed_patients)
             if self._filters:
-                self.plan = set_aside_filtered(self.plan, self.rules, site.projects, self.planning.kept)
-            keep(self.planning, self.plan)
+                self.plan = set_aside_filtered(self.plan, self.rules, context.projects, self.planning.kept)
+            write_review_files(self.planning, self.plan)
             if self.command != "verify":
-                self.plan = note_new_subjects(site, self.plan)
-                self.plan = refuse_strange_subjects(site, self.plan)
+                self.plan = note_new_subjects(context, self.plan)
+                self.plan = refuse_strange_subjects(context, self.plan)
             if settings.existing == "skip" and self.command != "verify":
-                self.plan = set_aside_existing(site, self.plan)
+                self.plan = set_aside_existing(context, self.plan)
             work = WORK[self.command]
-            if settings.existing == "fail" and self.command != "verify" and (found := find_existing(site, self.plan)):
+            if (
+                settings.existing == "fail"
+                and self.command != "verify"
+                and (found := find_existing(context, self.plan))
+            ):
                 work = refuse_existing(found)
-            return self._each(pool, partial(work, site))
+            return self._each(pool, partial(work, context))
 
     def _blind(self) -> list[Outcome]:
         """C-STORE without a server to ask."""
-        transport = blind_transport(self.settings, self.planning.source, self._rewrite, self.patience, self._count)
+        transport = unverified_cstore(
+            self.settings, self.planning.source, self._rewrite, self.retry_policy, self._count
+        )
         self._make_plan()
         with self._pools() as (pool, parts):
-            return self._each(pool, lambda s: send_blind(s, transport, parts, self.emit, self.stop.check))
+            return self._each(pool, lambda s: send_unverified(s, transport, parts, self.emit, self.stop.check))
 
     @contextmanager
     def _pools(self) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
@@ -249,7 +255,7 @@ class Run:
         except Stopped as error:
             verdict = replace(_never_reached(session, str(error)), cause=error)
         except IngestError as error:
-            problem = Problem(kind_of(error), f"{session.title}: {error}", (session.label,))
+            problem = Problem(error_kind(error), f"{session.title}: {error}", (session.label,))
             failed = {i.sop_uid: str(error) for i in session.instances}
             verdict = Verdict("failed", failed=failed, problems=(problem,), cause=error)
         except Exception as error:
@@ -287,7 +293,7 @@ class Run:
         settings, plan, rest = self.settings, self.plan, self.rest
         if settings.strict and (stray := without_a_rule(plan)):
             plan = replace(plan, problems=(*plan.problems, stray))
-        sums = totals.count(plan, outcomes)
+        sums = totals.count_verdicts(plan, outcomes)
         try:
             totals.check_laws(sums)
         except LawBroken as broken:
@@ -303,7 +309,7 @@ class Run:
         sums |= {
             "bytes_sent": (rest.traffic.bytes_sent if rest else 0) + self._bytes,
             "requests": rest.traffic.requests if rest else 0,
-            "retries": self.patience.repeats,
+            "retries": self.retry_policy.repeats,
             "seconds": round(time.monotonic() - self._clock, 3),
         }
         made: dict[str, object] = {}

@@ -21,7 +21,7 @@ _MOST_SIBLINGS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class SameNumber:
     """What of the instances can be sent together now.
 
     now: the instances that go in this round
@@ -43,7 +43,7 @@ def together(
     usable: Collection[str],
     *,
     hashed: bool = False,
-) -> Together:
+) -> SameNumber:
     """scans: stored name -> scan id in the archive; usable: SOPInstanceUIDs of archived instances that may go along;
     hashed: the archive's series UIDs are the site's, so that their order is not known here."""
     waiting: set[str] = set()
@@ -63,7 +63,7 @@ def together(
         else:
             stuck.append(number)
     now = tuple(i for i in lacks if i.series_uid not in waiting)
-    return Together(now, tuple(company), bool(waiting), tuple(stuck))
+    return SameNumber(now, tuple(company), bool(waiting), tuple(stuck))
 
 
 def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Instance]]]:

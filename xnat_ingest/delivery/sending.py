@@ -23,11 +23,11 @@ class Sending:
     uri: the row, "" while no reply has named it
     taken: SOPInstanceUIDs that the server seems to have taken
     sound: those of them whose last transfer was not disturbed
-    untaken: those that it answered 200 to and took none of
+    ignored: those that it answered 200 to and took none of
     failed: SOPInstanceUID -> why it cannot be sent
     disturbed: what is stored must be compared with what was sent before the row is closed
-    went_direct: whether anything went past the prearchive
-    told: what receipts say happened to how many instances
+    used_direct_archive: whether anything went past the prearchive
+    notes: what receipts say happened to how many instances
 
     direct: the address by which the server tells that it went past the prearchive
     in_order: parts travel one after the other, since their files lie in a stream
@@ -49,13 +49,13 @@ class Sending:
         self.session = session
         self.uri = ""
         self.failed: dict[str, str] = {}
-        self.untaken: set[str] = set()
+        self.ignored: set[str] = set()
         self.taken: set[str] = set()
         self.sound: set[str] = set()
         self.attempts = 0
         self.disturbed = False
-        self.went_direct = False
-        self.told: Counter[str] = Counter()
+        self.used_direct_archive = False
+        self.notes: Counter[str] = Counter()
         self._direct = direct
         self._in_order = in_order
         self._is_gone = is_gone
@@ -91,7 +91,7 @@ class Sending:
             # A DICOM receiver names no row: whoever checks has to look for it.
             if self.uri or (not self._transport.names_rows and self.taken):
                 checked = check_row()
-            checked |= self.went_direct
+            checked |= self.used_direct_archive
         if self._in_order:
             for part in queue:
                 self._part(part)
@@ -123,12 +123,12 @@ class Sending:
                 self.attempts += receipt.attempts
                 self.disturbed |= receipt.disturbed
                 self.failed |= receipt.refused
-                self.told.update(receipt.notes)
+                self.notes.update(receipt.notes)
                 taken = {i.sop_uid for i in receipt.instances}
                 self.taken |= taken
                 self.sound = self.sound - taken if receipt.disturbed or cut else self.sound | taken
-                self.untaken |= {i.sop_uid for i in part.instances}
-                self.untaken -= taken | receipt.refused.keys()
+                self.ignored |= {i.sop_uid for i in part.instances}
+                self.ignored -= taken | receipt.refused.keys()
             self.tell(receipt.instances, with_bytes=False)
             return
 
@@ -162,7 +162,7 @@ class Sending:
     def _judge(self, uris: tuple[str, ...]) -> None:
         """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
         if self._direct in uris:
-            self.went_direct = True
+            self.used_direct_archive = True
             uris = tuple(uri for uri in uris if uri != self._direct)
         if not uris:
             return

@@ -7,25 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from xnat_ingest.core.model import Emit, Session
-from xnat_ingest.delivery.context import Site
+from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.transports import TRANSPORTS, Retrying, Transport, Way, receiver_of
-from xnat_ingest.transports.concurrency import Pace
+from xnat_ingest.transports import TRANSPORTS, Retrying, Transport, TransportConfig, receiver_of
+from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 
-def make_site(
-    rest: Rest,
+def make_context(
+    rest: XnatClient,
     settings: Settings,
     source: Source,
     rewrite: Rewrite | None,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     parts: ThreadPoolExecutor,
     emit: Emit,
     check_stop: Callable[[], None],
@@ -34,34 +34,34 @@ def make_site(
     sends: bool,
     counted: Callable[[int], None],
     changes_uids: bool,
-) -> Site:
+) -> RunContext:
     """sends: the command is upload; counted: told the bytes that go otherwise than by rest; changes_uids: the site's
     script does so on receipt."""
     timestamps = Timestamps()
-    way = _way(settings, source, rewrite, rest, timestamps.of, counted)
-    pace = Pace(settings.workers)
+    config = _way(settings, source, rewrite, rest, timestamps.of, counted)
+    pace = ConcurrencyLimiter(settings.workers)
 
     def settle(session: Session) -> None:
-        for row in prearchive.rows(rest, session.project):
+        for row in prearchive.list_sessions(rest, session.project):
             if row.belongs_to(session):
-                prearchive.wait_until_still(rest, row.uri, patience.pause)
+                prearchive.wait_until_still(rest, row.uri, retry_policy.pause)
 
-    def transport(way: Way) -> Transport:
-        last_resort = TRANSPORTS["gradual"](way) if settings.transport == "archive" else None
-        inner = TRANSPORTS[settings.transport](way)
-        return Retrying(inner, lambda: rest.get("/data/auth"), patience, pace, settle, last_resort)
+    def transport(config: TransportConfig) -> Transport:
+        last_resort = TRANSPORTS["gradual"](config) if settings.transport == "archive" else None
+        inner = TRANSPORTS[settings.transport](config)
+        return Retrying(inner, lambda: rest.get("/data/auth"), retry_policy, pace, settle, last_resort)
 
     # A DICOM receiver goes past the prearchive when it is set up so, and not when it is asked to.
     direct = sends and settings.destination == "direct-archive" and settings.transport != "cstore"
-    return Site(
+    return RunContext(
         rest=rest,
         source=source,
-        transport=transport(way),
-        direct=transport(replace(way, direct=True)) if direct else None,
+        transport=transport(config),
+        direct=transport(replace(config, direct=True)) if direct else None,
         in_order=source.in_order,
-        rewrite=way.rewrite,
+        rewrite=config.rewrite,
         parts=parts,
-        patience=patience,
+        retry_policy=retry_policy,
         destination=settings.destination,
         existing=settings.existing,
         verify=not settings.no_verify,
@@ -83,12 +83,16 @@ def check_receiver(settings: Settings) -> None:
         tls_of(receiver_of(settings, "https://the.server"))
 
 
-def blind_transport(
-    settings: Settings, source: Source, rewrite: Rewrite | None, patience: Patience, counted: Callable[[int], None]
+def unverified_cstore(
+    settings: Settings,
+    source: Source,
+    rewrite: Rewrite | None,
+    retry_policy: RetryPolicy,
+    counted: Callable[[int], None],
 ) -> Transport:
     """To a DICOM receiver, without a server beside it."""
     inner = TRANSPORTS["cstore"](_way(settings, source, rewrite, None, lambda _: "", counted))
-    return Retrying(inner, lambda: None, patience, Pace(settings.workers), lambda _: None)
+    return Retrying(inner, lambda: None, retry_policy, ConcurrencyLimiter(settings.workers), lambda _: None)
 
 
 def _is_gone(source: Source, session: Session) -> bool:
@@ -108,12 +112,12 @@ def _way(
     settings: Settings,
     source: Source,
     rewrite: Rewrite | None,
-    rest: Rest | None,
+    rest: XnatClient | None,
     timestamp: Callable[[Session], str],
     counted: Callable[[int], None],
-) -> Way:
+) -> TransportConfig:
     by_dicom = settings.transport == "cstore"
-    return Way(
+    return TransportConfig(
         rest,
         source,
         timestamp,

@@ -8,7 +8,7 @@ from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, LawBroken
 from xnat_ingest.core.model import Outcome, Plan
 
 
-def count(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, float]:
+def count_verdicts(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The totals that follow from the plan and the verdicts; traffic and time are the caller's to add."""
     verdicts = [outcome.verdict for outcome in outcomes]
     return {

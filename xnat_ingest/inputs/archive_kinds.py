@@ -58,10 +58,10 @@ def instead_of_archive(path: Path) -> str:
 def archive_kind(path: Path) -> Kind | None:
     """Raises OSError."""
     with path.open("rb") as stream:
-        return kind_of(stream)
+        return archive_kind_of(stream)
 
 
-def kind_of(stream: BinaryIO) -> Kind | None:
+def archive_kind_of(stream: BinaryIO) -> Kind | None:
     """What a seekable stream, at its start, is; `gzip` is one that holds no tar, and what is neither zip nor tar is
     only named, not read."""
     head = stream.read(_HEAD)

@@ -26,7 +26,7 @@ def unsafe(name: str) -> str:
     return "" if all(parts) and "\0" not in name else "an empty name"
 
 
-class Names:
+class UniqueNames:
     """Members' names as paths of a source: cleaned, and each once."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ def all_told(faults: Sequence[str]) -> str:
     return faults[0] + more
 
 
-class Bombs:
+class DecompressionGuard:
     """Watches what an archive claims to hold against what it is. size: bytes of the archive."""
 
     def __init__(self, size: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, IMPLICIT_VENDOR, UNDEFINED
-from xnat_ingest.inputs.dicom_elements import Elements, name_of
+from xnat_ingest.inputs.dicom_elements import Elements, element_name
 
 NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, IMPLICIT_VENDOR})
 # What is measured, which is the same wherever it is stored: pixels, a document, waveforms, a spectrum.
@@ -58,7 +58,7 @@ class Differences:
     unlike: str = ""
 
 
-def compare(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences) -> None:
+def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences) -> None:
     """Adds to `found` how the stored object differs from the one that was sent.
 
     sent, stored: blocks of a DICOM file each; size: bytes that were sent. Raises NotComparable, and what the blocks
@@ -68,7 +68,7 @@ def compare(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Di
     try:
         other = Elements(stored, _Broken)
     except _Broken:
-        found.wrong.append(name_of(TRANSFER_SYNTAX))
+        found.wrong.append(element_name(TRANSFER_SYNTAX))
         return
     _Comparison(one, other, size, found).run()
 
@@ -214,7 +214,7 @@ class _Comparison:
         self._ended = True
 
     def _say(self, words: list[str], tag: int, where: str = "") -> None:
-        word = f"{name_of(tag)} ({where})" if where else name_of(tag)
+        word = f"{element_name(tag)} ({where})" if where else element_name(tag)
         if word not in words:
             words.append(word)
 

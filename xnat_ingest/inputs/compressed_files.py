@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside, SourceFile
-from xnat_ingest.inputs.archive_kinds import kind_of
-from xnat_ingest.inputs.archive_members import TOO_LARGE, Bombs
+from xnat_ingest.inputs.archive_kinds import archive_kind_of
+from xnat_ingest.inputs.archive_members import TOO_LARGE, DecompressionGuard
 from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.inputs.source import Source
 from xnat_ingest.inputs.unpacking import BLOCK, PACKINGS, Packing, unpacked
@@ -64,7 +64,7 @@ class CompressedFiles:
         holds_dicom = False
         try:
             with self._source.open(file.path) as stream:
-                kind = kind_of(stream)
+                kind = archive_kind_of(stream)
                 if kind not in PACKINGS:
                     return file
                 stream.seek(0)
@@ -74,7 +74,7 @@ class CompressedFiles:
                 holds_dicom = sniff(start) != "other"
                 if not holds_dicom:
                     return file
-                bombs = Bombs(file.size)
+                bombs = DecompressionGuard(file.size)
                 while block := inside.read(BLOCK):
                     self._check_stop()
                     size += len(block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from xnat_ingest.inputs.dicom_dataset import Forward, NotInflatable, NotWalkable, copy_value, inflated, read_head
+from xnat_ingest.inputs.dicom_dataset import NotInflatable, NotWalkable, PeekableStream, copy_value, inflated, read_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS
 
 # No value that anybody asks for is longer; one that is counts as absent.
@@ -13,7 +13,7 @@ LONGEST = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class DeflatedMeasure:
     """elements: those that were asked for, encoded; length: bytes of the data set; pixel_bytes: 0 without pixels;
     has: see sop_classes.lacking."""
 
@@ -23,9 +23,9 @@ class Survey:
     has: frozenset[int]
 
 
-def survey(blocks: Iterable[bytes], wanted: Collection[int]) -> Survey:
+def measure_deflated(blocks: Iterable[bytes], wanted: Collection[int]) -> DeflatedMeasure:
     """The data set in a deflate stream, to its end; wanted: tags of elements without items. Raises NotWalkable."""
-    source = Forward(inflated(blocks))
+    source = PeekableStream(inflated(blocks))
     kept: dict[int, bytes] = {}
     has: set[int] = set()
     pixel_bytes = behind = 0
@@ -47,4 +47,4 @@ def survey(blocks: Iterable[bytes], wanted: Collection[int]) -> Survey:
         if not pixel_bytes:
             raise
         behind = sum(map(len, source.rest()))  # whatever follows pixels does no harm
-    return Survey(b"".join(kept.values()), source.taken + behind, pixel_bytes, frozenset(has))
+    return DeflatedMeasure(b"".join(kept.values()), source.taken + behind, pixel_bytes, frozenset(has))

@@ -30,7 +30,7 @@ class NotInflatable(NotWalkable):
     """Its deflate stream is damaged, wherever that shows."""
 
 
-class Forward:
+class PeekableStream:
     """Blocks of bytes as a stream that can be looked at before it is taken. It never goes back, so any source does.
 
     taken: how many bytes were taken, but for those of `rest`.
@@ -79,7 +79,7 @@ def blocks_of(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
         yield block
 
 
-def skip_meta(source: Forward) -> str:
+def skip_meta(source: PeekableStream) -> str:
     """Goes past preamble and file meta information: what follows is the data set. Returns the transfer syntax that it
     names, "" when it names none.
 
@@ -98,13 +98,13 @@ def skip_meta(source: Forward) -> str:
     return syntax
 
 
-def is_explicit(source: Forward) -> bool:
+def is_explicit(source: PeekableStream) -> bool:
     """Whether the element that comes next names its VR: some files are not encoded as they say."""
     vr = source.peek(6)[4:]
     return len(vr) == 2 and vr.isalpha() and vr.isupper()
 
 
-def contradiction(source: Forward, syntax: str) -> str:
+def contradiction(source: PeekableStream, syntax: str) -> str:
     """How a data set is not encoded in its file's transfer syntax; "" when it is.
 
     Receivers go by the transfer syntax: some answer nothing at all, and wait, when it is wrong.
@@ -126,7 +126,7 @@ class Head:
     raw: bytes
 
 
-def read_head(source: Forward, explicit: bool, order: str) -> Head:
+def read_head(source: PeekableStream, explicit: bool, order: str) -> Head:
     """Takes an element's head. Raises NotWalkable, and has taken nothing then."""
     raw = source.peek(12)
     if len(raw) < 8:
@@ -146,7 +146,7 @@ def read_head(source: Forward, explicit: bool, order: str) -> Head:
     return Head(group << 16 | element, vr, length, source.take(size))
 
 
-def copy_value(source: Forward, head: Head, explicit: bool, order: str) -> Iterator[bytes]:
+def copy_value(source: PeekableStream, head: Head, explicit: bool, order: str) -> Iterator[bytes]:
     """An element's value; one of undefined length with its delimiter, whatever is nested in it."""
     if head.length != UNDEFINED:
         yield from source.copy(head.length)

@@ -16,9 +16,9 @@ from xnat_ingest.inputs.dicom_dataset import (
     IMPLICIT,
     IMPLICIT_VENDOR,
     UNDEFINED,
-    Forward,
     Head,
     NotWalkable,
+    PeekableStream,
     inflated,
     is_explicit,
     read_head,
@@ -47,10 +47,10 @@ class Elements:
         self.head: Head | None = None
         self.is_cut = False
         with self._telling():
-            source = Forward(blocks)
+            source = PeekableStream(blocks)
             self.syntax = skip_meta(source)
             if self.syntax in INFLATED:
-                source = Forward(inflated(source.rest()))
+                source = PeekableStream(inflated(source.rest()))
                 self.syntax = INFLATED[self.syntax]
             self._source = source
             self._explicit = is_explicit(source)
@@ -180,7 +180,7 @@ class Elements:
                 self._drain(head)
 
 
-def name_of(tag: int) -> str:
+def element_name(tag: int) -> str:
     """An element's keyword; the group of a private one, the numbers of an unknown one."""
     if tag >> 16 & 1:
         return f"private elements of group {tag >> 16:04X}"

@@ -14,7 +14,7 @@ START = 1024
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
-class Watched:
+class TruncationDetector:
     """A stream that remembers whether an element's first eight bytes came short: the file ends inside one.
     check_stop: called at each read; may raise."""
 
@@ -61,7 +61,9 @@ class PixelData:
     lost: int = 0
 
 
-def measure_pixels(stream: Watched, pixels: tuple[str | None, int], size: int, little_endian: bool) -> PixelData:
+def measure_pixels(
+    stream: TruncationDetector, pixels: tuple[str | None, int], size: int, little_endian: bool
+) -> PixelData:
     """The pixel data of a file of this size; the stream stands at the element's start."""
     vr, length = pixels
     start = stream.tell() + (12 if vr in _LONG_VRS else 8)
@@ -90,7 +92,7 @@ def measure_pixels(stream: Watched, pixels: tuple[str | None, int], size: int, l
     return PixelData(total, is_whole, len(fragments), marked, lost)
 
 
-def _ends_marked(stream: Watched, begin: int, end: int) -> bool:
+def _ends_marked(stream: TruncationDetector, begin: int, end: int) -> bool:
     """Whether a fragment ends a JPEG, JPEG-LS or JPEG 2000 codestream; a pad byte may follow."""
     stream.seek(max(begin, end - 3))
     return stream.read(end - max(begin, end - 3)).rstrip(b"\0").endswith(_LAST_MARK)

@@ -29,19 +29,19 @@ from pydicom.tag import BaseTag
 from xnat_ingest.core.errors import Stopped, UsageError, is_bug
 from xnat_ingest.core.model import EMPTY, INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.archive_kinds import kind_of
-from xnat_ingest.inputs.deflated_header import LONGEST, survey
+from xnat_ingest.inputs.archive_kinds import archive_kind_of
+from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
     EXPLICIT,
     IMPLICIT,
-    Forward,
     NotWalkable,
+    PeekableStream,
     blocks_of,
     is_explicit,
     skip_meta,
 )
-from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, Watched, measure_pixels, sniff
+from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, TruncationDetector, measure_pixels, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
@@ -164,7 +164,7 @@ def _judge(
     try:
         with lenient(), source.open(file.path) as stream:
             found = _Header(
-                file, Watched(stream, check_stop), wanted, patients, accept_truncated=accept_truncated
+                file, TruncationDetector(stream, check_stop), wanted, patients, accept_truncated=accept_truncated
             ).judge()
             if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
                 stream.read_on(check_stop)  # what damage has made of a file is not left out as something else
@@ -179,7 +179,7 @@ class _Header:
     def __init__(
         self,
         file: SourceFile,
-        stream: Watched,
+        stream: TruncationDetector,
         wanted: dict[str, int],
         patients: dict[str, str],
         *,
@@ -210,7 +210,7 @@ class _Header:
         if kind == "other":
             self.stream.seek(0)
             stream = cast(BinaryIO, self.stream)
-            archive = kind_of(stream)
+            archive = archive_kind_of(stream)
             if archive:
                 return judge_nested(self.file.path, stream, archive, self.file.size)
             return self._aside("not-dicom", ZEROS if not any(start) and self._is_all_zeros() else "")
@@ -248,7 +248,7 @@ class _Header:
 
     def _pass_meta(self, start: bytes) -> str:
         """Notes where the data set begins, and returns the transfer syntax that the file names."""
-        source = Forward(itertools.chain((start,), blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
+        source = PeekableStream(itertools.chain((start,), blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
         syntax = ""
         with suppress(NotWalkable):  # the library may still make something of it
             syntax = skip_meta(source)
@@ -259,9 +259,9 @@ class _Header:
 
     def _read_inflated(self) -> pydicom.FileDataset:
         """What of a deflated data set was asked for. Reads it to its end: how long it is must be known."""
-        packed = Forward(blocks_of(cast(BinaryIO, self.stream)))
+        packed = PeekableStream(blocks_of(cast(BinaryIO, self.stream)))
         syntax = skip_meta(packed)
-        found = survey(packed.rest(), {_CHARACTER_SET, *_BASE_TAGS, *self.wanted.values()})
+        found = measure_deflated(packed.rest(), {_CHARACTER_SET, *_BASE_TAGS, *self.wanted.values()})
         dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
         self.form, self.data_bytes = "inflated", found.length

@@ -14,7 +14,7 @@ SHOWN = 5
 ABSENT = "dicomdir-absent"
 
 
-def hold_against_directories(plan: Plan, source: Source) -> Plan:
+def check_dicomdirs(plan: Plan, source: Source) -> Plan:
     """The plan, with a problem for each directory that names files which are absent: a medium that was copied in part.
     A note tells of files that a directory does not name."""
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]

@@ -18,7 +18,7 @@ from xnat_ingest.inputs.archive_kinds import (
     without_suffix,
 )
 from xnat_ingest.inputs.archive_members import Damaged
-from xnat_ingest.inputs.dicom_file import Watched
+from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.nested_archive import holds_dicom
 from xnat_ingest.inputs.open_archive import open_archive
 from xnat_ingest.inputs.source import Source, go_on
@@ -138,7 +138,7 @@ class FolderSource:
             if path.count("/") < (self._leaf or 0) - 1 or kind not in ("zip", "tar", "tar.gz", *PACKINGS):
                 return False
             with Path(entry.path).open("rb") as stream:
-                watched = cast(BinaryIO, Watched(stream, self._check_stop))
+                watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
                 holds = holds_dicom(watched, kind, entry.stat().st_size) is True
             return holds != is_single if self._is_session_place(path) else holds and not is_single
         return True

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside
-from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, kind_of
+from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, archive_kind_of
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.inputs.tar_archive import tar_members
@@ -71,7 +71,7 @@ def _any(starts: Iterable[bytes | None]) -> bool | None:
 
 
 def _archive(start: bytes) -> bool:
-    return kind_of(io.BytesIO(start)) not in (None, *PACKINGS)
+    return archive_kind_of(io.BytesIO(start)) not in (None, *PACKINGS)
 
 
 def _zip_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from xnat_ingest.core.about import IMPLEMENTATION_UID
 from xnat_ingest.core.model import Form, Instance
-from xnat_ingest.inputs.dicom_dataset import Forward, blocks_of, inflated, skip_meta
+from xnat_ingest.inputs.dicom_dataset import PeekableStream, blocks_of, inflated, skip_meta
 from xnat_ingest.inputs.source import Source
 
 # An instance and the blocks of its Part 10 object, as it would be sent -> those of the object as it is to be sent:
@@ -64,14 +64,14 @@ def _as_it_is(_: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _inflated(instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    source = Forward(blocks)
+    source = PeekableStream(blocks)
     skip_meta(source)
     yield file_head(instance.sop_class, instance.sop_uid, instance.sent_syntax)
     yield from inflated(source.rest())
 
 
 def _headed(instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    source = Forward(blocks)
+    source = PeekableStream(blocks)
     skip_meta(source)
     yield file_head(instance.sop_class, instance.sop_uid, instance.sent_syntax)
     yield from source.rest()

@@ -9,10 +9,10 @@ from typing import BinaryIO, cast
 
 from xnat_ingest.core.errors import IngestError, is_bug
 from xnat_ingest.core.model import SetAside, SourceFile
-from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, Bombs, Names, unsafe
-from xnat_ingest.inputs.dicom_file import Watched
+from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, unsafe
+from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.source import go_on
-from xnat_ingest.inputs.views import View
+from xnat_ingest.inputs.views import SubStream
 
 # A tar's header is one block, and the long names before it; more than this at once is made to fill memory.
 _LONGEST_HEADER = 1 << 20
@@ -32,7 +32,7 @@ class TarSource(Archive):
     def files(self) -> Iterator[SourceFile | SetAside]:
         mtime = self._path.stat().st_mtime_ns
         with self._path.open("rb") as stream:
-            watched = cast(BinaryIO, Watched(stream, self._check_stop))
+            watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
             found = list(tar_members(watched, self._path.name, self._path.stat().st_size))
         for path, member in sorted(found, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
             if isinstance(member, SetAside):
@@ -43,7 +43,7 @@ class TarSource(Archive):
 
     def open(self, path: str) -> BinaryIO:
         offset, size = self._members[path]
-        return cast(BinaryIO, Piece(self._path.open("rb"), offset, size))
+        return cast(BinaryIO, FileSlice(self._path.open("rb"), offset, size))
 
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path][1], self._path.stat().st_mtime_ns
@@ -55,7 +55,7 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
 
     archive: its name; size: of its file, in bytes.
     """
-    names, bombs = Names(), Bombs(size)
+    names, bombs = UniqueNames(), DecompressionGuard(size)
     try:
         with tarfile.open(fileobj=cast(BinaryIO, _Headers(stream)), mode="r:", ignore_zeros=False) as tar:
             behind = 0
@@ -111,7 +111,7 @@ class _Headers:
         return self._stream.read(size)
 
 
-def _judge_tar(path: str, info: tarfile.TarInfo, bombs: Bombs, stream: BinaryIO) -> SetAside | None:
+def _judge_tar(path: str, info: tarfile.TarInfo, bombs: DecompressionGuard, stream: BinaryIO) -> SetAside | None:
     if why := unsafe(path):
         return SetAside(path, "unsafe-name", why)
     if info.isdir():
@@ -136,7 +136,7 @@ def _lies(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
     return bool(own != info.size) and info.size < _LARGEST_OCTAL
 
 
-class Piece(View):
+class FileSlice(SubStream):
     """A part of a seekable stream, as a stream of its own; closes what it is a part of."""
 
     def __init__(self, whole: BinaryIO, offset: int, size: int) -> None:

@@ -17,14 +17,14 @@ from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import Archive
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members
-from xnat_ingest.inputs.views import View
+from xnat_ingest.inputs.views import SubStream
 
 # Bytes that a reader may go back without another pass: headers are read to and fro within much less.
 BACKLOG = 1 << 20
 _BLOCK = 1 << 18
 
 
-class _Pass(View):
+class _Pass(SubStream):
     """One reading of the unpacked stream; may be sought: forward by reading, backward within the backlog, or by
     beginning anew. Holds a handle and the backlog from its first byte until it is released."""
 
@@ -168,7 +168,7 @@ class StreamSource(Archive):
             _IDLE.put(reading)
 
 
-class _Member(View):
+class _Member(SubStream):
     """One member; holds a reading of the stream until it is closed."""
 
     def __init__(self, source: StreamSource, offset: int, size: int) -> None:

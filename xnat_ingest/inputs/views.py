@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 
-class View(io.RawIOBase):
+class SubStream(io.RawIOBase):
     """A stream of known length, read at a place of its own. What it shows is read by `read`, which is its user's."""
 
     def __init__(self, size: int) -> None:

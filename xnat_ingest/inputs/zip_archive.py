@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside, SourceFile
-from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, Bombs, Names, all_told, unsafe
+from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
 from xnat_ingest.inputs.unpacking import Unpacking, damage_told
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
@@ -24,7 +24,7 @@ class ZipSource(Archive):
             self._directory = read_directory(stream, path.stat().st_size)
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        names, bombs = Names(), Bombs(self._path.stat().st_size)
+        names, bombs = UniqueNames(), DecompressionGuard(self._path.stat().st_size)
         files = (one for one in self._directory.members if one.fault or not one.is_folder)
         entries = [(names.of(one.name), one) for one in files]
         mtime = self._path.stat().st_mtime_ns
@@ -55,7 +55,7 @@ def open_member(stream: BinaryIO, member: ZipMember) -> BinaryIO:
         return cast(BinaryIO, zipfile.ZipExtFile(stream, "r", info))
 
 
-def _judge_zip(path: str, member: ZipMember, bombs: Bombs) -> SetAside | None:
+def _judge_zip(path: str, member: ZipMember, bombs: DecompressionGuard) -> SetAside | None:
     if member.is_folder:
         path = path.rstrip("/")
     if why := unsafe(path):

@@ -15,7 +15,7 @@ _FEW = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class LabelledSession:
     """A session with the words its labels were made of.
 
     row: its line in the label sheet; changed: labels there that differ from the tree's as a spreadsheet changes them.
@@ -32,7 +32,7 @@ class Draft:
 NO_LABEL = "(no label)"
 
 # Sessions, the kind of their conflict, what is wrong, and what to do.
-Conflict = tuple[list[Draft], str, str, str]
+Conflict = tuple[list[LabelledSession], str, str, str]
 Conflicts = Iterable[Conflict]
 
 # What makes studies and folders disagree most often.
@@ -42,7 +42,7 @@ TOO_DEEP = (
 
 
 def mark_conflicts(
-    drafts: list[Draft],
+    drafts: list[LabelledSession],
     *,
     by_study: bool,
     mixed_patients: bool = False,
@@ -71,21 +71,23 @@ def mark_conflicts(
     return sessions, problems
 
 
-def _grouped(drafts: list[Draft], keys: Callable[[Draft], Iterable[object]]) -> list[list[Draft]]:
-    groups: dict[object, list[Draft]] = defaultdict(list)
+def _grouped(
+    drafts: list[LabelledSession], keys: Callable[[LabelledSession], Iterable[object]]
+) -> list[list[LabelledSession]]:
+    groups: dict[object, list[LabelledSession]] = defaultdict(list)
     for draft in drafts:
         for key in keys(draft):
             groups[key].append(draft)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _split_studies(drafts: list[Draft]) -> Conflicts:
+def _split_studies(drafts: list[LabelledSession]) -> Conflicts:
     for group in _grouped(drafts, lambda d: {(d.session.project, i.study_uid) for i in d.session.instances}):
         fix = "put it into one folder, take sessions from the headers with --layout headers, or leave one out with "
         yield group, "split-study", "hold one study", f"{fix}--exclude; {TOO_DEEP}"
 
 
-def _label_collisions(drafts: list[Draft], *, by_study: bool) -> Conflicts:
+def _label_collisions(drafts: list[LabelledSession], *, by_study: bool) -> Conflicts:
     named = [draft for draft in drafts if not draft.session.label.startswith(NO_LABEL)]
     for group in _grouped(named, lambda d: [(d.session.project, d.session.label.casefold())]):
         fact = (
@@ -98,7 +100,7 @@ def _label_collisions(drafts: list[Draft], *, by_study: bool) -> Conflicts:
         yield group, "label-collision", fact, fix
 
 
-def _subject_spellings(drafts: list[Draft]) -> Conflicts:
+def _subject_spellings(drafts: list[LabelledSession]) -> Conflicts:
     named = [draft for draft in drafts if draft.session.subject != NO_LABEL]
     for group in _grouped(named, lambda d: [(d.session.project, d.session.subject.casefold())]):
         if len({d.subject_source for d in group}) > 1:
@@ -107,11 +109,11 @@ def _subject_spellings(drafts: list[Draft]) -> Conflicts:
             yield group, "label-collision", fact, fix
 
 
-def _patients(drafts: Iterable[Draft]) -> set[str]:
+def _patients(drafts: Iterable[LabelledSession]) -> set[str]:
     return {i.patient for draft in drafts for i in draft.session.instances} - {""}
 
 
-def _mixed_patients(drafts: list[Draft]) -> Conflicts:
+def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
     """Several people's images in one session, or in one subject: ROOT lies too high, or files were misplaced."""
     fix = (
         "if ROOT lies a level too high, name the folder below it; if files lie in the wrong folder, move them; if they "
@@ -122,7 +124,7 @@ def _mixed_patients(drafts: list[Draft]) -> Conflicts:
         told = any(conflict.kind == "ambiguous-label" for conflict in draft.session.conflicts)
         if number > 1 and not told:
             yield [draft], "mixed-patients", f"holds the images of {number} patients by PatientID", fix
-    subjects: dict[tuple[str, str], list[Draft]] = defaultdict(list)
+    subjects: dict[tuple[str, str], list[LabelledSession]] = defaultdict(list)
     # Whoever names the subject in a sheet has decided.
     for draft in (d for d in drafts if not (d.row and d.row.subject) and d.session.subject != NO_LABEL):
         subjects[draft.session.project, draft.session.subject.casefold()].append(draft)
@@ -132,7 +134,7 @@ def _mixed_patients(drafts: list[Draft]) -> Conflicts:
             yield group, "mixed-patients", f"{whose}, but hold {number} different PatientIDs", fix
 
 
-def split_notes(drafts: list[Draft]) -> list[Problem]:
+def split_notes(drafts: list[LabelledSession]) -> list[Problem]:
     """What became of the folders that hold several studies."""
     folders: dict[str, list[Session]] = defaultdict(list)
     for draft in drafts:
@@ -149,7 +151,7 @@ def split_notes(drafts: list[Draft]) -> list[Problem]:
     ]
 
 
-def subject_notes(drafts: list[Draft], levels: Sequence[str]) -> Iterable[Problem]:
+def subject_notes(drafts: list[LabelledSession], levels: Sequence[str]) -> Iterable[Problem]:
     """What looks odd about the subjects of a tree and is no conflict. levels: what the layout's folders are."""
     if "subject" not in levels:
         return
@@ -174,7 +176,7 @@ def _advice(kind: str, instead: str, fix: str) -> str:
     return f"{instead}{lifted}" if instead else fix
 
 
-def _problem(kind: str, group: list[Draft], fact: str, fix: str) -> Problem:
+def _problem(kind: str, group: list[LabelledSession], fact: str, fix: str) -> Problem:
     folders = list(dict.fromkeys(printable(d.session.folder) for d in group))
     names = ", ".join(folders[:_FEW]) + (f" and {len(folders) - _FEW} more" if len(folders) > _FEW else "")
     word = "folders" if len(folders) > 1 else "folder"

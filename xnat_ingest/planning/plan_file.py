@@ -15,11 +15,11 @@ from typing import Any
 
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.json_documents import place, read_json, read_text, worst
+from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.model import INFLATED, Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.text import legal_label, printable
-from xnat_ingest.planning.conflicts import Draft, mark_conflicts
+from xnat_ingest.planning.conflicts import LabelledSession, mark_conflicts
 from xnat_ingest.planning.labels import BadLabel, is_project_id, legal
 from xnat_ingest.planning.sessions import session_conflicts
 
@@ -75,14 +75,14 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
     """The plan in a file, with the conflicts that it has as it is now. mixed_patients: see mark_conflicts. Raises
     UsageError naming what is wrong."""
     document = read_json(read_text(path, "plan file", _LIMIT), f"plan file {path}")
-    if error := worst(
+    if error := best_error(
         document, json.loads(resources.files("xnat_ingest.planning").joinpath("plan.schema.json").read_text())
     ):
-        raise UsageError(f"plan file {path}: {place(error.absolute_path) or 'the whole'}: {error.message[:300]}")
+        raise UsageError(f"plan file {path}: {json_path(error.absolute_path) or 'the whole'}: {error.message[:300]}")
     _check_texts(path, document)
     sessions = [_read_session(path, entry) for entry in document["sessions"] if entry["instances"]]
     _once(path, sessions)
-    drafts = [Draft(session, session.repaired or session.subject) for session in sessions]
+    drafts = [LabelledSession(session, session.repaired or session.subject) for session in sessions]
     by_study = document.get("layout") == "headers"
     marked, problems = mark_conflicts(drafts, by_study=by_study, mixed_patients=mixed_patients, instead=_EDIT)
     aside = tuple(SetAside(**entry) for entry in document["set_aside"])

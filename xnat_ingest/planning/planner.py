@@ -14,16 +14,16 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source, one_top_folder, open_source
-from xnat_ingest.inputs.dicomdir import hold_against_directories
+from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.nifti_file import guidance
 from xnat_ingest.inputs.system_names import is_system_folder
 from xnat_ingest.planning.form_notes import form_notes
 from xnat_ingest.planning.label_sheet import sheet_text
 from xnat_ingest.planning.labels import LAYOUTS, is_project_id
 from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
-from xnat_ingest.planning.prepare import labelling, rule_set
+from xnat_ingest.planning.prepare import label_rules, rule_set
 from xnat_ingest.planning.redaction import RedactedSource, redacted
-from xnat_ingest.planning.sessions import build, sheet
+from xnat_ingest.planning.sessions import make_plan, sheet
 from xnat_ingest.planning.sharding import OTHER, shard_by_path
 from xnat_ingest.settings.options import Settings, flag
 from xnat_ingest.settings.shards import parse_shard
@@ -42,7 +42,7 @@ _SETTLED = (
 _RULES = frozenset(("exclude", "include"))
 
 
-class Planning(Protocol):
+class PlanSource(Protocol):
     """project: the one project of all sessions, "" where folders or the plan file name it; deidentifier: what rewrites
     headers on their way out, if anything does."""
 
@@ -70,15 +70,15 @@ class Planning(Protocol):
         ...
 
 
-def planning(root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> Planning:
+def plan_source(root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> PlanSource:
     """Everything that can be wrong with the settings shows here. Raises UsageError."""
     if "\0" in root:
         raise UsageError("ROOT: no folder has such a name")
     if settings.plan:
-        return Reviewed(root, settings, emit, check_stop)
+        return PlanFromFile(root, settings, emit, check_stop)
     if not root:
         raise UsageError("no ROOT: name the folder or archive that holds the DICOM tree")
-    return Tree(root, settings, emit, check_stop)
+    return ScannedTree(root, settings, emit, check_stop)
 
 
 def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
@@ -133,9 +133,9 @@ def the_project(settings: Settings) -> str:
     return settings.project
 
 
-def keep(made_by: Planning, plan: Plan) -> None:
+def write_review_files(made_by: PlanSource, plan: Plan) -> None:
     """Writes a plan, as what the server said has left it, where somebody wants to review it. Raises UsageError."""
-    if isinstance(made_by, Tree):
+    if isinstance(made_by, ScannedTree):
         made_by.keep(plan)
 
 
@@ -152,7 +152,7 @@ def _write(path: str, text: str) -> None:
         raise UsageError(f"cannot write {printable(path)}: {error.strerror}") from error
 
 
-class Tree:
+class ScannedTree:
     """The plan of what is found below ROOT."""
 
     def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
@@ -160,7 +160,7 @@ class Tree:
         self._settings = settings
         self._emit = emit
         self._check_stop = check_stop
-        self._labelling = labelling(settings)
+        self._labelling = label_rules(settings)
         levels = None if self._labelling.fixed else len(self._labelling.levels)
         self._outside: list[str] = []
         self.source = _source(root, levels, settings, check_stop, self._outside)
@@ -208,7 +208,7 @@ class Tree:
 
         accepts = self._settings.accept_truncated
         found = scan(self.source, skip, self._keywords, accept_truncated=accepts, check_stop=self._check_stop)
-        plan = build(
+        plan = make_plan(
             self._counted(found),
             self._rules,
             self._labelling,
@@ -223,7 +223,7 @@ class Tree:
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)
-        plan = hold_against_directories(replace(plan, problems=(*plan.problems, *notes)), self.source)
+        plan = check_dicomdirs(replace(plan, problems=(*plan.problems, *notes)), self.source)
         return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
 
     def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
@@ -259,7 +259,7 @@ class Tree:
             _write(self._settings.json, plan_text(plan, self._root, self._labelling.layout, made_by))
 
 
-class Reviewed:
+class PlanFromFile:
     """The plan in a file, without what has changed since. root: where its tree lies now, "" for where it lay then."""
 
     def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:

@@ -9,11 +9,11 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, read_sheet
 from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, require_legal
 from xnat_ingest.planning.rules import Rule, RuleSet, make_rule, parse_rule
-from xnat_ingest.planning.sessions import Labelling
+from xnat_ingest.planning.sessions import LabelRules
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES, Settings
 
 
-def labelling(settings: Settings) -> Labelling:
+def label_rules(settings: Settings) -> LabelRules:
     """How sessions get their labels, from -S, -E, the layout and the templates."""
     subject, label, layout = settings.subject, settings.experiment, settings.layout
     fixed = None
@@ -35,7 +35,7 @@ def labelling(settings: Settings) -> Labelling:
     levels = frozenset(LAYOUTS[layout]) | ({"subject"} if subject else frozenset())
     subject_template, session_template = (Template.parse(text, levels) for text in _templates(settings, layout))
     _check_keywords(subject_template.keywords | session_template.keywords)
-    return Labelling(
+    return LabelRules(
         settings.project,
         layout,
         subject_template,

@@ -73,7 +73,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def find(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
     """Raises UsageError."""
     if name not in PRESETS:
         near = nearest(name, list(PRESETS))
@@ -82,9 +82,9 @@ def find(name: str) -> Preset:
     return PRESETS[name]
 
 
-def shown(name: str = "") -> str:
+def preset_lines(name: str = "") -> str:
     """A preset as the text of a config file; without a name, one line about each. Raises UsageError."""
     if name:
-        return json.dumps({"exclude": list(find(name.removeprefix(PREFIX)).rules)}, indent=2)
+        return json.dumps({"exclude": list(find_preset(name.removeprefix(PREFIX)).rules)}, indent=2)
     width = max(map(len, PRESETS))
     return "\n".join(f"{known:<{width}}  {preset.about}" for known, preset in PRESETS.items())

@@ -20,7 +20,7 @@ RuleConfig = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SeriesPlace:
     """Where a file lies. path: relative to ROOT; below: names of the folders below the session folder."""
 
     path: str
@@ -35,7 +35,7 @@ class Rule:
     """
 
     name: str
-    on_path: Callable[[Place], bool] | None = None
+    on_path: Callable[[SeriesPlace], bool] | None = None
     on_content: Callable[[Instance, int], bool] | None = None
     keywords: frozenset[str] = frozenset()
     folder: str = ""
@@ -59,7 +59,7 @@ def folder_rule(config: RuleConfig, ignore_case: bool) -> Rule:
     word = str(config["folder"])
     fold = str.casefold if ignore_case else str
 
-    def matches(place: Place) -> bool:
+    def matches(place: SeriesPlace) -> bool:
         return any(fold(word) in fold(name) for name in place.below)
 
     return Rule(word, on_path=matches, folder=word)
@@ -153,7 +153,7 @@ class _Outside:
 def preset_rule(config: RuleConfig, ignore_case: bool) -> Rule:
     """Matches what any rule of a preset matches; one rule with one name, so that reports stay short."""
     name = str(config["preset"])
-    parts = [make_rule(part, ignore_case) for part in rule_presets.find(name).rules]
+    parts = [make_rule(part, ignore_case) for part in rule_presets.find_preset(name).rules]
     return Rule(
         rule_presets.PREFIX + name,
         on_content=lambda instance, in_series: any(
@@ -198,7 +198,7 @@ class RuleSet:
     def skip(self, path: str) -> str | None:
         """The reason to set a file aside by its path alone, or None."""
         *parents, _name = path.split("/")
-        place = Place(path, tuple(parents[self.depth :]))
+        place = SeriesPlace(path, tuple(parents[self.depth :]))
         self.folders.update(place.below)
         excluded = self._first(r for r in self.exclude if r.on_path and self._hit(r, r.on_path(place)))
         # Content include rules may still take what no path rule takes.
@@ -225,12 +225,12 @@ class RuleSet:
 
     def _included(self, instance: Instance, in_series: int) -> bool:
         *parents, _name = instance.path.split("/")
-        place = Place(instance.path, tuple(parents[self.depth :]))
+        place = SeriesPlace(instance.path, tuple(parents[self.depth :]))
         return self._any([rule for rule in self.include if rule.on_path], place) or any(
             self._hit(rule, rule.on_content(instance, in_series)) for rule in self.include if rule.on_content
         )
 
-    def _any(self, rules: list[Rule], place: Place) -> bool:
+    def _any(self, rules: list[Rule], place: SeriesPlace) -> bool:
         return sum(self._hit(rule, rule.on_path(place)) for rule in rules if rule.on_path) > 0
 
     def _hit(self, rule: Rule, matched: bool) -> bool:

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.core.text import composed, is_rewritten, printable, without_zeros
 from xnat_ingest.planning.blank_files import mark_blank
-from xnat_ingest.planning.conflicts import NO_LABEL, TOO_DEEP, Draft, mark_conflicts, split_notes, subject_notes
+from xnat_ingest.planning.conflicts import (
+    NO_LABEL,
+    TOO_DEEP,
+    LabelledSession,
+    mark_conflicts,
+    split_notes,
+    subject_notes,
+)
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, SheetRow
 from xnat_ingest.planning.labels import LAYOUTS, MAX_LABEL, BadLabel, Template, legal
 from xnat_ingest.planning.rules import RuleSet
@@ -29,7 +36,7 @@ def last_name(folder: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelling:
+class LabelRules:
     """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
     one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study;
     labels_partial: the sheet need not name every session; mixed_patients: a subject may have several PatientIDs;
@@ -63,10 +70,10 @@ class Labelling:
         return {level: composed(name) for level, name in named.items()}
 
 
-def build(
+def make_plan(
     found: Iterable[Instance | SetAside],
     rules: RuleSet,
-    labelling: Labelling,
+    labelling: LabelRules,
     same_bytes: SameBytes,
     name_of: NameOf = last_name,
     leave: Leave = lambda instance: instance,
@@ -182,7 +189,7 @@ def _groups(parts: tuple[str, ...], instances: list[Instance], *, split: bool) -
     return [_Group.of(parts, members, number) for number, members in enumerate(sorted(studies.values(), key=begun), 1)]
 
 
-def _draft(group: _Group, labelling: Labelling, name_of: NameOf, row: SheetRow | None) -> Draft:
+def _draft(group: _Group, labelling: LabelRules, name_of: NameOf, row: SheetRow | None) -> LabelledSession:
     found = _Labels(labelling, labelling.folders(group.parts, name_of), group.folder, group.instances)
     source, subject, label = found.make(row)
     if group.number > 1 and not (row and row.session):
@@ -192,7 +199,7 @@ def _draft(group: _Group, labelling: Labelling, name_of: NameOf, row: SheetRow |
     project = found.folders.get("project", labelling.project)
     repaired = source if source != subject else ""
     session = Session(project, subject, label, group.study_uid, group.folder, group.instances, conflicts, repaired)
-    return Draft(session, source, tuple(_about(label, n) for n in found.notes), row, tuple(found.changed))
+    return LabelledSession(session, source, tuple(_about(label, n) for n in found.notes), row, tuple(found.changed))
 
 
 def session_conflicts(
@@ -229,7 +236,7 @@ class _Labels:
     """The labels of one session, and what is wrong with them."""
 
     def __init__(
-        self, labelling: Labelling, folders: dict[str, str], folder: str, instances: tuple[Instance, ...]
+        self, labelling: LabelRules, folders: dict[str, str], folder: str, instances: tuple[Instance, ...]
     ) -> None:
         self.labelling = labelling
         self.folders = folders

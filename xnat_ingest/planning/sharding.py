@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from xnat_ingest.core.model import Plan, Session, SetAside
 from xnat_ingest.planning.labels import BadLabel, legal
-from xnat_ingest.planning.sessions import Labelling, NameOf
+from xnat_ingest.planning.sessions import LabelRules, NameOf
 from xnat_ingest.settings.shards import Shard
 
 OTHER = "other-shard"
@@ -29,7 +29,7 @@ def _whose(session: Session) -> str:
     return f"subject {session.subject} belongs to another shard"
 
 
-def shard_by_path(labelling: Labelling, shard: Shard, name_of: NameOf) -> Callable[[str], bool]:
+def shard_by_path(labelling: LabelRules, shard: Shard, name_of: NameOf) -> Callable[[str], bool]:
     """Whether a path belongs to another shard, where folders alone name the subject: then it need not be read."""
     if labelling.subject.keywords or labelling.sheet or "subject" not in labelling.levels:
         return lambda _: False

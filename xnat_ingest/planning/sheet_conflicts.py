@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 from xnat_ingest.core.model import Problem
 from xnat_ingest.core.text import nearest, printable
-from xnat_ingest.planning.conflicts import Conflict, Draft
+from xnat_ingest.planning.conflicts import Conflict, LabelledSession
 from xnat_ingest.planning.label_sheet import Sheet, SheetRow, cell_key
 
 _FEW = 5
 
 
-def sheet_conflicts(drafts: list[Draft], sheet: Sheet, *, partial: bool) -> Iterator[Conflict]:
+def sheet_conflicts(drafts: list[LabelledSession], sheet: Sheet, *, partial: bool) -> Iterator[Conflict]:
     """Sessions that a sheet leaves out, takes for another study, or gives a label that a spreadsheet has changed."""
     if not sheet:
         return
@@ -37,13 +37,13 @@ def sheet_conflicts(drafts: list[Draft], sheet: Sheet, *, partial: bool) -> Iter
         yield changed, "label-changed", fact, fix
 
 
-def _is_of_another_study(draft: Draft) -> bool:
+def _is_of_another_study(draft: LabelledSession) -> bool:
     studies = {instance.study_uid for instance in draft.session.instances}
     return draft.row is not None and draft.row.study_uid not in ("", *studies)
 
 
 def sheet_notes(
-    sheet: Sheet, drafts: list[Draft], unused: Sequence[SheetRow], left_out: Collection[str], *, partial: bool
+    sheet: Sheet, drafts: list[LabelledSession], unused: Sequence[SheetRow], left_out: Collection[str], *, partial: bool
 ) -> Iterator[Problem]:
     """Lines that no session has, and what else is to be said of a sheet.
 

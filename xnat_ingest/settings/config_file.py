@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.json_documents import place, read_json, read_text, worst
+from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.text import nearest
 from xnat_ingest.settings.options import (
@@ -64,10 +64,10 @@ def parse_config(text: str, path: str) -> dict[str, Any]:
 
 
 def _check_config(path: str, config: object) -> None:
-    error = worst(config, config_schema())
+    error = best_error(config, config_schema())
     if error is None:
         return
-    where = place(error.absolute_path)
+    where = json_path(error.absolute_path)
     schema: Any = error.schema
     instance: Any = error.instance
     known = list(schema.get("properties", ())) if isinstance(schema, Mapping) else []

@@ -106,11 +106,11 @@ def option(
     file may set it that others than the person who runs the program can write. Such a file may choose rules, layout,
     labels and speed, never where data or credentials go, what is written here, or how far a result is trusted.
     """
-    return field(default=default, metadata={"row": Row(help, short, parse, metavar, group, commands, shared)})
+    return field(default=default, metadata={"row": OptionRow(help, short, parse, metavar, group, commands, shared)})
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OptionRow:
     help: str
     short: str
     parse: Parse
@@ -360,7 +360,7 @@ class Settings:
         return [f"{name} = {getattr(self, name)!r} ({self.sources.get(name, 'default')})" for name in TABLE]
 
 
-TABLE: dict[str, Row] = {f.name: f.metadata["row"] for f in fields(Settings) if "row" in f.metadata}
+TABLE: dict[str, OptionRow] = {f.name: f.metadata["row"] for f in fields(Settings) if "row" in f.metadata}
 _LISTS = frozenset(f.name for f in fields(Settings) if f.default == ())
 
 

@@ -14,18 +14,18 @@ from xnat_ingest.transports.dicom_receiver import Receiver, receiver_of
 from xnat_ingest.transports.gradual import GradualTransport
 from xnat_ingest.transports.protocol import Transport
 from xnat_ingest.transports.retrying import Retrying
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 
-__all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "Way", "ask_receiver", "receiver_of"]
+__all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "TransportConfig", "ask_receiver", "receiver_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TransportConfig:
     """What a transport is made of. timestamp: a session's own PREARC_TIMESTAMP; archive_format: auto is tar, since
     whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
     prearchive; counted: told the bytes that C-STORE sends; rewrite: what changes objects on their way out."""
 
-    rest: Rest | None
+    rest: XnatClient | None
     source: Source
     timestamp: Callable[[Session], str]
     part_size: int
@@ -37,31 +37,32 @@ class Way:
     rewrite: Rewrite | None = None
 
 
-def _c_store(way: Way) -> Transport:
+def _c_store(config: TransportConfig) -> Transport:
     from xnat_ingest.transports.cstore import CStore  # pynetdicom is loaded for those who use it
 
-    if way.receiver is None:
+    if config.receiver is None:
         raise UsageError("C-STORE needs a DICOM receiver: give --dicom-host HOST")
-    return CStore(way.receiver, way.source, way.part_size, way.workers, way.counted, rewrite=way.rewrite)
+    receiver = config.receiver
+    return CStore(receiver, config.source, config.part_size, config.workers, config.counted, rewrite=config.rewrite)
 
 
-def _archive(way: Way) -> Transport:
-    assert way.rest is not None  # noqa: S101 - only C-STORE does without
+def _archive(config: TransportConfig) -> Transport:
+    assert config.rest is not None  # noqa: S101 - only C-STORE does without
     return ArchiveTransport(
-        way.rest,
-        way.source,
-        way.timestamp,
-        way.part_size,
-        way.workers,
-        zipped=way.archive_format == "zip",
-        direct=way.direct,
-        rewrite=way.rewrite,
+        config.rest,
+        config.source,
+        config.timestamp,
+        config.part_size,
+        config.workers,
+        zipped=config.archive_format == "zip",
+        direct=config.direct,
+        rewrite=config.rewrite,
     )
 
 
-def _gradual(way: Way) -> Transport:
-    assert way.rest is not None  # noqa: S101 - only C-STORE does without
-    return GradualTransport(way.rest, way.source, way.timestamp, direct=way.direct, rewrite=way.rewrite)
+def _gradual(config: TransportConfig) -> Transport:
+    assert config.rest is not None  # noqa: S101 - only C-STORE does without
+    return GradualTransport(config.rest, config.source, config.timestamp, direct=config.direct, rewrite=config.rewrite)
 
 
 def ask_receiver(receiver: Receiver) -> str:
@@ -72,4 +73,8 @@ def ask_receiver(receiver: Receiver) -> str:
     return echo(receiver, tls_of(receiver))
 
 
-TRANSPORTS: dict[str, Callable[[Way], Transport]] = {"archive": _archive, "gradual": _gradual, "cstore": _c_store}
+TRANSPORTS: dict[str, Callable[[TransportConfig], Transport]] = {
+    "archive": _archive,
+    "gradual": _gradual,
+    "cstore": _c_store,
+}

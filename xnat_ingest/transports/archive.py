@@ -9,7 +9,7 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.bodies import ZIP_LIMIT, ZIP_MEMBERS, Part, TarBody, ZipBody, cut_in_order, cut_into_parts
 from xnat_ingest.transports.import_service import import_part
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 
 
 class ArchiveTransport:
@@ -19,7 +19,7 @@ class ArchiveTransport:
 
     def __init__(
         self,
-        rest: Rest,
+        rest: XnatClient,
         source: Source,
         timestamp: Callable[[Session], str],
         part_size: int,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Pace:
+class ConcurrencyLimiter:
     """Additive increase, multiplicative decrease; safe to use from several threads."""
 
     def __init__(self, most: int) -> None:
@@ -30,7 +30,7 @@ class Pace:
                 self._flying -= 1
                 self._changed.notify_all()
 
-    def good(self) -> None:
+    def on_success(self) -> None:
         with self._changed:
             self._good += 1
             if self._good >= self.limit < self._most:
@@ -38,7 +38,7 @@ class Pace:
                 self.limit += 1
                 self._changed.notify_all()
 
-    def bad(self) -> None:
+    def on_trouble(self) -> None:
         with self._changed:
             self._good = 0
             self.limit = max(1, self.limit // 2)

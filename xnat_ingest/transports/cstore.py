@@ -13,7 +13,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
 from xnat_ingest.core.errors import IngestError, SourceChanged, Unreachable
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.dicom_dataset import Forward, NotWalkable, contradiction, skip_meta
+from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream, contradiction, skip_meta
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
 from xnat_ingest.transports.bodies import Part, change_since_scan, checked, cut_in_order, cut_into_parts
 from xnat_ingest.transports.dicom_association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
@@ -187,7 +187,7 @@ class _UnderWay:
             except OSError as error:
                 self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
                 return
-            start = Forward(self._payload(blocks, instance))
+            start = PeekableStream(self._payload(blocks, instance))
             skip_meta(start)
             if why := contradiction(start, context[1]):
                 self.refused[instance.sop_uid] = f"its data set {why}: no receiver could read it"

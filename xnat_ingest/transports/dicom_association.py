@@ -25,8 +25,8 @@ from xnat_ingest.transports.dicom_messages import (
     COMMAND,
     COMMENT,
     DATA_PDU,
-    LARGEST,
     LAST,
+    MAX_PDU,
     STATUS,
     VERIFICATION,
     Context,
@@ -85,7 +85,7 @@ class Association:
         self._receiver = receiver
         self._ids: dict[Context, int] = {}
         self._message = 0
-        self._room = LARGEST
+        self._room = MAX_PDU
         self._socket = self._connect(tls)
         try:
             self._negotiate(contexts)
@@ -180,8 +180,8 @@ class Association:
             accepted = reply.to_primitive()
         except _UNDECODABLE as error:
             raise IngestError(f"{self._receiver.title} accepts an association in a way that cannot be read") from error
-        limit = accepted.maximum_length_received or LARGEST
-        self._room = max(min(limit, LARGEST) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
+        limit = accepted.maximum_length_received or MAX_PDU
+        self._room = max(min(limit, MAX_PDU) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
         results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
         for number, context in enumerate(contexts):
             result = results.get(2 * number + 1)
@@ -257,7 +257,7 @@ class Association:
         """The next PDU: its type, its bytes."""
         header = self._receive(6)
         kind, _, length = struct.unpack(">BBL", header)
-        if kind not in range(1, 8) or length > 4 * LARGEST:
+        if kind not in range(1, 8) or length > 4 * MAX_PDU:
             self._lose("does not speak DICOM, or speaks it over TLS (--dicom-tls-ca)")
         body = header + self._receive(length)
         if kind == _ABORT:

@@ -14,7 +14,7 @@ from xnat_ingest.transports.dicom_receiver import Receiver
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION = "1.2.840.10008.3.1.1.1"
 # What is sent in one fragment when the receiver sets no limit, or a high one, and what it may send.
-LARGEST = 128 * 1024
+MAX_PDU = 128 * 1024
 DATA_PDU = 4
 COMMAND, LAST = 1, 2  # bits of a fragment's control header
 ANSWERED, STATUS, COMMENT = 0x0120, 0x0900, 0x0902  # elements of an answer
@@ -31,7 +31,7 @@ def association_request(receiver: Receiver, contexts: Sequence[Context]) -> byte
     for number, context in enumerate(proposed):
         context.context_id = 2 * number + 1
     length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received = LARGEST
+    length.maximum_length_received = MAX_PDU
     implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
     request = A_ASSOCIATE()
     request.application_context_name = APPLICATION

@@ -10,7 +10,7 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.bodies import FileBody, Part
 from xnat_ingest.transports.import_service import import_part
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 
 
 class GradualTransport:
@@ -21,7 +21,7 @@ class GradualTransport:
 
     def __init__(
         self,
-        rest: Rest,
+        rest: XnatClient,
         source: Source,
         timestamp: Callable[[Session], str],
         *,

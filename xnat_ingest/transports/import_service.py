@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from xnat_ingest.core.model import Receipt, Session
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.exchange import Body
 from xnat_ingest.xnat.replies import Reply
 
@@ -19,7 +19,7 @@ LOST_LOGIN = (
 
 
 def import_part(
-    rest: Rest,
+    rest: XnatClient,
     session: Session,
     part: Part,
     body: Body,

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.transports.concurrency import Pace
+from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.transports.protocol import Transport
-from xnat_ingest.xnat.retry_policy import Patience, is_passing
+from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 # 400s about one file of a part.
 _BLAMED = re.compile(r"unable to read DICOM object (.+)|object (.+) contains no SOP (?:Class|Instance) UID")
@@ -46,15 +46,15 @@ class Retrying:
         self,
         inner: Transport,
         ask: Callable[[], object],
-        patience: Patience,
-        pace: Pace,
+        retry_policy: RetryPolicy,
+        limiter: ConcurrencyLimiter,
         settle: Callable[[Session], None],
         last_resort: Transport | None = None,
     ) -> None:
         self._inner = inner
         self._ask = ask
-        self._patience = patience
-        self._pace = pace
+        self._retry_policy = retry_policy
+        self._limiter = limiter
         self._settle = settle
         self._last_resort = last_resort
         self._limit = 0  # the smallest part that was ever too large, in bytes; 0 while none was
@@ -78,11 +78,11 @@ class Retrying:
                 return self._send_pieces(session, _halves(part), sent, history)
             history.attempts += 1
             try:
-                with self._pace.slot():
+                with self._limiter.slot():
                     receipt = self._inner.send(session, part, sent)
-                self._pace.good()
+                self._limiter.on_success()
                 if not self.names_rows:  # a DICOM receiver: what goes by HTTP has been counted
-                    self._patience.succeeded()
+                    self._retry_policy.succeeded()
                 disturbed = receipt.disturbed or history.failures > 0
                 return replace(receipt, attempts=history.attempts, disturbed=disturbed)
             except (ServerSaid, Unreachable) as error:
@@ -116,10 +116,10 @@ class Retrying:
             return _halves(part)
         if isinstance(error, ServerSaid) and error.status == 400:
             return self._after_400(part, error, history)
-        if not is_passing(error):
+        if not is_transient(error):
             raise error
-        self._pace.bad()
-        self._patience.wait(error, history.failures, since=history.since)
+        self._limiter.on_trouble()
+        self._retry_policy.wait(error, history.failures, since=history.since)
         if isinstance(error, ServerSaid):
             if error.status == 504:
                 self._settle(session)
@@ -136,7 +136,7 @@ class Retrying:
     def _after_400(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
         """The server blames one member, whatever its trouble is: once more, then that member alone."""
         if any(race in error.sentence for race in _RACES):
-            self._patience.wait(error, history.failures, since=history.since)
+            self._retry_policy.wait(error, history.failures, since=history.since)
             return None
         blame = _BLAMED.search(error.sentence)
         name = (blame[1] or blame[2]).strip() if blame else ""
@@ -150,11 +150,11 @@ class Retrying:
             raise error
         if not history.blamed:
             history.blamed = culprit.name
-            self._patience.wait(error, history.failures, since=history.since)
+            self._retry_policy.wait(error, history.failures, since=history.since)
             return None
         if alone:
             raise _RefusedAlone(f"the server refuses this file alone, too ({error.sentence})")
-        self._patience.spend(error)
+        self._retry_policy.spend(error)
         others = tuple(i for i in part.instances if i is not culprit)
         return [Part(others), Part((culprit,))]
 
@@ -178,7 +178,7 @@ class Retrying:
             self._ask()  # a server that is gone is not asked once for each file
             for piece in self._last_resort.parts(part.instances):
                 history.attempts += 1
-                with self._pace.slot():
+                with self._limiter.slot():
                     receipts.append(replace(self._last_resort.send(session, piece, sent), attempts=0))
         except (ServerSaid, Unreachable):
             return None

@@ -16,8 +16,8 @@ from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Session
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
-    Forward,
     NotWalkable,
+    PeekableStream,
     copy_value,
     is_explicit,
     read_head,
@@ -81,7 +81,7 @@ class Stamping:
         self._stamp = stamp
         self._order = ">" if syntax == BIG_ENDIAN else "<"
 
-    def blocks(self, source: Forward) -> Iterator[bytes]:
+    def blocks(self, source: PeekableStream) -> Iterator[bytes]:
         """The bytes to send; the source stands at the data set. Raises NotWalkable."""
         explicit = is_explicit(source)
         mine = self._stamp.encoded(explicit, self._order)

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from xnat_ingest.core.model import Instance
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 
 _DICOM = ("dicom", "secondary")
@@ -20,7 +20,7 @@ _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/[^/]+$")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ArchivedSession:
     """An archived session: as the project's listing shows it, or as it answers to its label."""
 
     accession: str
@@ -36,7 +36,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class StoredFiles:
     """The DICOM files of one session on the server.
 
     uri: the session's address
@@ -80,19 +80,19 @@ class Comparison:
         return self.verified | self.counted
 
 
-NOWHERE = Holding("", {})
+NO_FILES = StoredFiles("", {})
 
 
-def archived_sessions(rest: Rest, project: str) -> list[Known]:
+def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
     """Every image session of the project, in one listing."""
     columns = "ID,label,subject_label,xsiType,xnat:imageSessionData/UID"
     return rest.rows(f"/data/projects/{project}/experiments", _known, xsiType="xnat:imageSessionData", columns=columns)
 
 
-def _known(row: Mapping[str, str]) -> Known:
+def _known(row: Mapping[str, str]) -> ArchivedSession:
     entry = {key.lower(): value for key, value in row.items()}
     # A column comes back under the path it was asked by, or under XNAT's short word for it.
-    return Known(
+    return ArchivedSession(
         accession=entry.get("uri", "").rpartition("/")[2] or entry.get("id", ""),
         label=entry.get("label", ""),
         subject=entry.get("subject_label", ""),
@@ -101,14 +101,14 @@ def _known(row: Mapping[str, str]) -> Known:
     )
 
 
-def archived_session(rest: Rest, project: str, label: str) -> Known | None:
+def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSession | None:
     """The session that answers to a label, or None. Sessions of types that are not set up on a site are in no listing,
     and answer all the same."""
     item = rest.item(f"/data/projects/{project}/experiments/{label}")
     if item is None:
         return None
     subject = rest.item(f"/data/projects/{project}/subjects/{item.get('subject_ID', '')}") or {}
-    return Known(
+    return ArchivedSession(
         accession=str(item["ID"]),
         label=str(item.get("label", "")),
         subject=str(subject.get("label", "")),
@@ -117,7 +117,7 @@ def archived_session(rest: Rest, project: str, label: str) -> Known | None:
     )
 
 
-def in_archive(rest: Rest, accession: str) -> Holding:
+def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
     """What an archived session holds: one request for all files, one for the scans' UIDs."""
     uri = f"/data/experiments/{accession}"
     uid_of_scan = dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
@@ -134,12 +134,12 @@ def _file(row: Mapping[str, str]) -> StoredFile:
     return StoredFile(unquote(row["Name"]), int(row.get("Size") or 0), scan, folder, intern(label))
 
 
-def in_row(rest: Rest, uri: str) -> Holding:
+def in_row(rest: XnatClient, uri: str) -> StoredFiles:
     """What a prearchive session held when it was last built; its document knows the scans' UIDs."""
     return _holding(uri, prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
 
 
-def _holding(uri: str, uid_of_scan: Mapping[str, str], files: Iterable[StoredFile]) -> Holding:
+def _holding(uri: str, uid_of_scan: Mapping[str, str], files: Iterable[StoredFile]) -> StoredFiles:
     sizes: dict[str, int] = {}
     folders: dict[str, str] = {}
     series: Counter[str] = Counter()
@@ -155,7 +155,7 @@ def _holding(uri: str, uid_of_scan: Mapping[str, str], files: Iterable[StoredFil
         scans[file.name] = file.scan
         if file.label == "secondary":
             secondary.add(file.name)
-    return Holding(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled))
+    return StoredFiles(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled))
 
 
 def least_size(instance: Instance) -> int:
@@ -167,7 +167,7 @@ def least_size(instance: Instance) -> int:
     return instance.pixel_bytes or instance.length // 2
 
 
-def compare(instances: Iterable[Instance], holding: Holding) -> Comparison:
+def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Comparison:
     """Each instance by name and plausible size; a series stored under other names by its number of files."""
     by_series: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
@@ -177,8 +177,8 @@ def compare(instances: Iterable[Instance], holding: Holding) -> Comparison:
     lacking: dict[str, str] = {}
     other_names: dict[str, tuple[int, int]] = {}
     for series_uid, members in by_series.items():
-        on_server = holding.series.get(series_uid, 0)
-        if on_server and not any(i.name in holding.sizes for i in members):
+        on_server = files_held.series.get(series_uid, 0)
+        if on_server and not any(i.name in files_held.sizes for i in members):
             if on_server == len(members):
                 counted.update(i.sop_uid for i in members)
             else:
@@ -186,7 +186,7 @@ def compare(instances: Iterable[Instance], holding: Holding) -> Comparison:
                 why = f"the series has {on_server} files on the server, under names that do not tell instances"
                 lacking |= {i.sop_uid: why for i in members}
             continue
-        for instance, why in _by_name(members, holding.sizes):
+        for instance, why in _by_name(members, files_held.sizes):
             if why:
                 lacking[instance.sop_uid] = why
             else:

@@ -21,7 +21,7 @@ from xnat_ingest.xnat import login, tables
 from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.exchange import LOGIN_LIMIT, Body, Call, Wire
 from xnat_ingest.xnat.replies import Reply, sentence
-from xnat_ingest.xnat.retry_policy import LOGIN_ATTEMPTS, MOST_ATTEMPTS, Patience, is_passing
+from xnat_ingest.xnat.retry_policy import LOGIN_ATTEMPTS, MOST_ATTEMPTS, RetryPolicy, is_transient
 
 # XNAT asks whatever calls itself a browser for CSRF tokens and redirects it to a login page; this name does neither.
 USER_AGENT = f"xnat-ingest/{__version__}"
@@ -39,11 +39,11 @@ _LONG = 16
 _ALIAS = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
 
-def _whole(row: tables.Row) -> Any:
+def _whole(row: tables.JsonRow) -> Any:
     return row
 
 
-class Rest:
+class XnatClient:
     """One user's connection to one server; safe to use from several threads."""
 
     def __init__(
@@ -54,13 +54,13 @@ class Rest:
         insecure: bool = False,
         timeout: float = 60.0,
         connections: int = 8,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         self.server = credentials.server
         self.user = credentials.user
         self._credentials = credentials
         self._timeout = timeout
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or RetryPolicy()
         self._lock = threading.Lock()  # held while logging in
         self._cookies = Cookies()
         self.logins = 0
@@ -121,13 +121,13 @@ class Rest:
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
 
-    def rows(self, path: str, pick: Callable[[tables.Row], T] = _whole, **query: str) -> list[T]:
+    def rows(self, path: str, pick: Callable[[tables.JsonRow], T] = _whole, **query: str) -> list[T]:
         """The rows of a table, each reduced by pick as it arrives. All values are text, absent ones empty."""
         picked: list[T] = []
 
         def read(chunks: Iterator[bytes]) -> str:
             try:
-                picked[:] = [pick(row) for row in tables.rows(chunks)]
+                picked[:] = [pick(row) for row in tables.table_rows(chunks)]
             except KeyError as error:
                 raise ValueError(f"a row of the table lacks {error}") from error
             return ""
@@ -176,13 +176,13 @@ class Rest:
         for attempt in count(1):
             try:
                 reply = once()
-                self._patience.succeeded()
+                self._retry_policy.succeeded()
                 return reply
             except (ServerSaid, Unreachable) as error:
-                if not (repeatable and is_passing(error)):
+                if not (repeatable and is_transient(error)):
                     raise
                 since = since or time.monotonic()
-                self._patience.wait(error, attempt, most, since)
+                self._retry_policy.wait(error, attempt, most, since)
         raise AssertionError("unreachable")
 
     def _signed(self, call: Call, accept: tuple[int, ...]) -> Reply:

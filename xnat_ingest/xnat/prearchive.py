@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from xnat_ingest.core.errors import ServerSaid
 from xnat_ingest.core.model import Session
 from xnat_ingest.core.text import printable
-from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
+from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.replies import sentence, tags
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
@@ -45,7 +45,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PrearchiveSession:
     """A session in the prearchive, as the listing shows it.
 
     touched: when a file last came, in the server's words
@@ -95,19 +95,23 @@ class Row:
         )
 
 
-def rows(rest: Rest, project: str) -> list[Row]:
+def list_sessions(rest: XnatClient, project: str) -> list[PrearchiveSession]:
     """The project's rows. Users with access to all data see unassigned rows in every listing: those are left out."""
-    return [row for row in rest.rows(f"/data/prearchive/projects/{project}", as_row) if row.project == project]
+    return [
+        find_session
+        for find_session in rest.rows(f"/data/prearchive/projects/{project}", as_session)
+        if find_session.project == project
+    ]
 
 
-def row(rest: Rest, uri: str) -> Row | None:
+def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:
     """One row now, or None when it is gone. format=json answers even before the session document exists."""
-    return next(iter(rest.rows(uri, as_row)), None)
+    return next(iter(rest.rows(uri, as_session)), None)
 
 
-def as_row(entry: Mapping[str, str]) -> Row:
+def as_session(entry: Mapping[str, str]) -> PrearchiveSession:
     """An entry of a listing."""
-    return Row(
+    return PrearchiveSession(
         project=entry.get("project", "") or UNASSIGNED,
         timestamp=entry.get("timestamp", ""),
         folder=entry.get("folderName", ""),
@@ -129,12 +133,12 @@ def command_for(uri: str, action: str) -> str:
     return printable(shlex.join(["xnat-ingest", "prearchive", action, "-P", project, timestamp, folder, *sure]))
 
 
-def build(rest: Rest, uri: str) -> None:
+def build(rest: XnatClient, uri: str) -> None:
     """Has the server read what the row holds, so that it can be listed; leaves it READY."""
     rest.request("POST", uri, {"action": "build"}, timeout=CLOSING_TIMEOUT)
 
 
-def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
+def commit(rest: XnatClient, uri: str, *, overwrite_files: bool) -> str:
     """Closes the row into the archive; the archived session's URI, or "" when the row was left in the prearchive.
 
     Archived is answered by 301 without Location; AA goes here, since at import the project's own code replaces it.
@@ -148,16 +152,16 @@ def commit(rest: Rest, uri: str, *, overwrite_files: bool) -> str:
     return reply.text.strip() if reply.status == 301 else ""
 
 
-def was_built(rest: Rest, uri: str) -> bool:
+def was_built(rest: XnatClient, uri: str) -> bool:
     """Whether a row was ever built. Its listings then show what it held when it was built last."""
     return rest.request("GET", f"{uri}/scans", {"format": "json"}, accept=(200, 404)).status == 200
 
 
-def files(rest: Rest, uri: str) -> Iterator[StoredFile]:
+def files(rest: XnatClient, uri: str) -> Iterator[StoredFile]:
     """Every file in a row that is built, under whichever labels its scans have: one without primary images has no
     resource DICOM."""
-    for scan in rest.rows(f"{uri}/scans", lambda row: row["ID"]):
-        for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda row: row["label"]):
+    for scan in rest.rows(f"{uri}/scans", lambda one: one["ID"]):
+        for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda one: one["label"]):
             folder = f"/scans/{scan}/resources/{label}/files"
             for name, size in rest.rows(f"{uri}{folder}", _file):
                 yield StoredFile(name, size, scan, folder, label)
@@ -167,13 +171,13 @@ def _file(entry: Mapping[str, str]) -> tuple[str, int]:
     return unquote(entry["Name"]), int(entry.get("Size") or 0)
 
 
-def scan_uids(rest: Rest, uri: str) -> dict[str, str]:
+def scan_uids(rest: XnatClient, uri: str) -> dict[str, str]:
     """Scan id -> SeriesInstanceUID, from the session document of a row that is built; the listings lack them."""
     document = rest.request("GET", uri, {"format": "xml"}, accept=(200, 404)).text
     return {found.get("ID", ""): found.get("UID", "") for found in tags(document, "xnat:scan")}
 
 
-def last_log(rest: Rest, uri: str) -> str:
+def last_log(rest: XnatClient, uri: str) -> str:
     """The server's last word on a row; "" when it has none. A single log is bare text, whatever was asked for."""
     try:
         return sentence(rest.get(f"{uri}/logs/last").text)
@@ -181,28 +185,28 @@ def last_log(rest: Rest, uri: str) -> str:
         return ""
 
 
-def settle(rest: Rest, uri: str, pause: Pause, limit: float | None = None) -> Row | None:
+def settle(rest: XnatClient, uri: str, pause: Pause, limit: float | None = None) -> PrearchiveSession | None:
     """Waits until the server has done with a row; the row then, None when it is gone.
 
     limit: seconds, SETTLE_LIMIT unless given.
     """
     deadline = time.monotonic() + (SETTLE_LIMIT if limit is None else limit)
     wait = 0.2
-    while (found := row(rest, uri)) and found.is_busy and time.monotonic() < deadline:
+    while (found := find_session(rest, uri)) and found.is_busy and time.monotonic() < deadline:
         pause(wait)
         wait = min(wait * 1.5, 5.0)
     return found
 
 
-def wait_until_still(rest: Rest, uri: str, pause: Pause) -> bool:
+def wait_until_still(rest: XnatClient, uri: str, pause: Pause) -> bool:
     """Waits until nobody has sent into a row for STILL seconds, or it is gone. False when STILL_LIMIT came first."""
     deadline = time.monotonic() + STILL_LIMIT
-    last, since = row(rest, uri), time.monotonic()
+    last, since = find_session(rest, uri), time.monotonic()
     while last is not None and time.monotonic() < deadline:
         if time.monotonic() - since >= STILL:
             return True
         pause(STILL / 20)
-        now = row(rest, uri)
+        now = find_session(rest, uri)
         if now != last:
             last, since = now, time.monotonic()
     return last is None

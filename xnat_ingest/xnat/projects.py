@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from xnat_ingest.core.errors import Refused
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.replies import Reply
-from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse
+from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse_filter
 
 DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 # An assignment to (0020,000D), a deletion, or a function that rewrites UIDs everywhere. X stands for any digit.
@@ -61,7 +61,7 @@ class Project:
     takes_subjects: bool = True
 
 
-def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
+def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
     """The project, as this user may use it. Raises Refused when it does not exist or must not be written to."""
     fields = rest.item(f"/data/projects/{project}")
     if fields is None:
@@ -90,14 +90,14 @@ def ask(rest: Rest, project: str, *, to_send: bool) -> Project:
     )
 
 
-def ask_site(rest: Rest) -> SiteRules:
+def fetch_site_settings(rest: XnatClient) -> SiteRules:
     """What the site does with every file. Asked once in a run."""
     switch = _preference(rest, "enableSitewideAnonymizationScript").lower()
     anonymises = switch == "true" if switch else _is_on(rest, "/data/config/anon/script")
     return SiteRules(_filter(rest, "/data/config"), anonymises, _changes_uids(rest, anonymises))
 
 
-def _changes_uids(rest: Rest, anonymises: bool | None) -> bool | None:
+def _changes_uids(rest: XnatClient, anonymises: bool | None) -> bool | None:
     if anonymises is False:
         return False
     script = _preference(rest, "sitewideAnonymizationScript")
@@ -110,12 +110,12 @@ def changes_study_uid(script: str) -> bool:
     return any(_CHANGES_STUDY.search(line) for line in lines)
 
 
-def replaces_values(rest: Rest, project: Project) -> bool:
+def replaces_values(rest: XnatClient, project: Project) -> bool:
     """Whether a script of the site or the project may have replaced values in headers; True where it is not known."""
     return _preference(rest, "enableSitewideAnonymizationScript").lower() != "false" or project.anonymises is not False
 
 
-def facts(site: SiteRules, project: Project) -> dict[str, object]:
+def log_fields(site: SiteRules, project: Project) -> dict[str, object]:
     """The settings that matter to an upload, for the log."""
     return {
         "project": project.id,
@@ -130,7 +130,7 @@ def facts(site: SiteRules, project: Project) -> dict[str, object]:
     }
 
 
-def describe(rest: Rest, project: str) -> Iterator[str]:
+def ping_lines(rest: XnatClient, project: str) -> Iterator[str]:
     """What `ping` says, line by line."""
     info = rest.get("/xapi/siteConfig/buildInfo").text
     version = ""
@@ -140,10 +140,10 @@ def describe(rest: Rest, project: str) -> Iterator[str]:
     yield f"user     {rest.user}, logged in"
     if not project:
         return
-    found = ask(rest, project, to_send=False)
+    found = fetch_project(rest, project, to_send=False)
     yield f"project  {found.id}, {'may add sessions' if found.may_edit else 'may only read'}"
     yield f"archive  code {found.prearchive_code}: {PREARCHIVE_CODES.get(found.prearchive_code, 'unknown')}"
-    site = ask_site(rest)
+    site = fetch_site_settings(rest)
     yield f"filter   the site's series import filter is {_filter_text(site.filter)}"
     yield f"filter   the project's series import filter is {_filter_text(found.filter)}"
     yield f"PET/MR   {'is split into a PET and an MR session' if found.splits_petmr else 'stays in one session'}"
@@ -162,7 +162,7 @@ def describe(rest: Rest, project: str) -> Iterator[str]:
         raise Refused(f"user {rest.user} may not add sessions to project {found.id}; ask its owner for member rights")
 
 
-def unlisted_types(rest: Rest) -> list[str]:
+def unlisted_types(rest: XnatClient) -> list[str]:
     """Session types that are not set up on the site, as far as the server tells; none when it does not."""
     reply = rest.request("GET", "/data/search/elements", {"format": "json"}, accept=(200, 404, *_UNREADABLE))
     try:
@@ -172,7 +172,7 @@ def unlisted_types(rest: Rest) -> list[str]:
     return [name for name in _SESSION_TYPES if known and f"xnat:{name}SessionData" not in known]
 
 
-def _may_edit(rest: Rest, project: str) -> bool:
+def _may_edit(rest: XnatClient, project: str) -> bool:
     """Whether the user may add sessions: the import service would not refuse, closing would, after all the sending.
 
     XNAT checks this very right before it looks for a prearchive row, so a row that cannot exist tells (403 or an
@@ -182,7 +182,7 @@ def _may_edit(rest: Rest, project: str) -> bool:
     return rest.request("GET", nowhere, {"format": "json"}, accept=(200, 403)).status == 200
 
 
-def _splits_petmr(rest: Rest, project: str) -> bool:
+def _splits_petmr(rest: XnatClient, project: str) -> bool:
     """The project's own word, or else the site's."""
     path = f"/data/projects/{project}/config/separatePETMR/config"
     own = rest.request("GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404))
@@ -190,35 +190,35 @@ def _splits_petmr(rest: Rest, project: str) -> bool:
     return (word or _preference(rest, "sitewidePetMr")) == "separate"
 
 
-def _custom_names(rest: Rest) -> bool:
+def _custom_names(rest: XnatClient) -> bool:
     """Whether the site is known to name files in its own way; most users may not ask, and then it is not known."""
     template = _preference(rest, "dicomFileNameTemplate").removesuffix(".dcm")
     return template not in ("", DEFAULT_TEMPLATE)
 
 
-def _preference(rest: Rest, name: str) -> str:
+def _preference(rest: XnatClient, name: str) -> str:
     """A site preference as bare text, "" when this user may not read it."""
     reply = rest.request("GET", f"/xapi/siteConfig/{name}", accept=(200, 400, 403, 404, 500))
     return reply.text.strip().strip('"') if reply.status == 200 else ""
 
 
-def _contents(rest: Rest, path: str) -> Reply:
+def _contents(rest: XnatClient, path: str) -> Reply:
     """A configuration's bare contents; 204 or 404 where there is none, or where it is switched off."""
     return rest.request(
         "GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404, *_UNREADABLE)
     )
 
 
-def _filter(rest: Rest, config: str) -> Filter | NotEvaluated | None:
+def _filter(rest: XnatClient, config: str) -> Filter | NotEvaluated | None:
     reply = _contents(rest, f"{config}/seriesImportFilter/config")
     if reply.status in (204, 404):
         return None
     if reply.status != 200:
         return NotEvaluated(f"the server does not show it to user {rest.user}")
-    return parse(reply.text)
+    return parse_filter(reply.text)
 
 
-def _is_on(rest: Rest, path: str) -> bool | None:
+def _is_on(rest: XnatClient, path: str) -> bool | None:
     """Whether a configuration is there and switched on; its contents are not asked for."""
     query = {"format": "json", "meta": "true", "accept-not-found": "true"}
     reply = rest.request("GET", path, query, accept=(200, 204, 404, *_UNREADABLE))

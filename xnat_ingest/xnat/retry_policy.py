@@ -26,15 +26,15 @@ SUCCESSES = 10
 MOST_ATTEMPTS = 8
 # Of a login: whoever waits at a terminal, or a scheduler that has its own retries, is told soon.
 LOGIN_ATTEMPTS = 4
-PASSING = frozenset({408, 429, 502, 503, 504})
+TRANSIENT = frozenset({408, 429, 502, 503, 504})
 
 
-def is_passing(error: IngestError) -> bool:
+def is_transient(error: IngestError) -> bool:
     """Whether the cause may go away by itself: no answer, or a status that says "later"."""
-    return isinstance(error, Unreachable) or (isinstance(error, ServerSaid) and error.status in PASSING)
+    return isinstance(error, Unreachable) or (isinstance(error, ServerSaid) and error.status in TRANSIENT)
 
 
-class Patience:
+class RetryPolicy:
     """Shared by everything in a run that repeats a request.
 
     budget: repeats that may follow one another without a success; each repeat takes one, SUCCESSES give one

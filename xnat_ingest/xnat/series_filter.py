@@ -177,7 +177,7 @@ def _readings(value: str | None) -> tuple[str | None, ...]:
     return (value,)
 
 
-def parse(contents: str) -> Filter | NotEvaluated:
+def parse_filter(contents: str) -> Filter | NotEvaluated:
     """The filter that a configuration's contents describe. The configuration's status alone says whether it is
     switched on: the word `enabled` in the contents has no say."""
     try:
@@ -186,7 +186,7 @@ def parse(contents: str) -> Filter | NotEvaluated:
     except (ValueError, AttributeError, RecursionError):
         return NotEvaluated("its contents are not a JSON object")
     if isinstance(nested, str):
-        return parse(nested)
+        return parse_filter(nested)
     mode, listing = found.get("mode"), found.get("list")
     if mode == "modalityMap":
         return NotEvaluated("its mode is modalityMap, which is written in JavaScript")

@@ -16,10 +16,10 @@ HEAD_LIMIT = 256 * 1024
 ROW_LIMIT = 1024**2
 MOST_ROWS = 2_000_000
 TABLE_LIMIT = 1024**3
-Row = dict[str, str]
+JsonRow = dict[str, str]
 
 
-def rows(chunks: Iterable[bytes]) -> Iterator[Row]:
+def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
     """The rows of a table. All values become text.
 
     Raises ValueError when the text is no table, ends too soon, or goes beyond the limits.

@@ -15,7 +15,7 @@ Command = dict[str, Any]
 _TAGGED = re.compile(r".+:[A-Za-z0-9_.-]+")
 
 
-def load(path: str = "", image: str = "") -> Command:
+def load_command(path: str = "", image: str = "") -> Command:
     """The document in a file, or ours. image: NAME:TAG to put into it. Raises UsageError."""
     what = f"command file {path}" if path else "the command"
     text = read_text(path, "command file") if path else _own()
@@ -33,7 +33,7 @@ def _own() -> str:
     return resources.files("xnat_ingest").joinpath("command.json").read_text("utf-8")
 
 
-def shown(command: Command) -> str:
+def shown_command(command: Command) -> str:
     return json.dumps(command, indent=2, ensure_ascii=False)
 
 

@@ -16,7 +16,7 @@ PROFILES = ("auto", "basic", "research-mr", "dates-kept")
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class LaunchInputs:
     """The values of a launch, "" where none was given. input: the mounted folder; source_uri, parent_uri: addresses of
     the mounted resource and of the object launched from; config: a file's name in the project's resource CONFIGS."""
 
@@ -36,7 +36,7 @@ class Form:
     stray: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, given: Mapping[str, str | None], stray: Sequence[str] = ()) -> Form:
+    def read(cls, given: Mapping[str, str | None], stray: Sequence[str] = ()) -> LaunchInputs:
         """given: the values of the line by field; stray: its words that belong to none."""
         values = {name: text for name, raw in given.items() if (text := given_text(raw or ""))}
         return cls(**values, stray=tuple(stray))
@@ -60,4 +60,4 @@ class Form:
             raise UsageError(f"dry-run {self.dry_run!r} is not valid; it {error}") from error
 
 
-FIELDS = tuple(field.name for field in fields(Form) if field.name != "stray")
+FIELDS = tuple(field.name for field in fields(LaunchInputs) if field.name != "stray")

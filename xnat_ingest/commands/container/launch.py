@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from xnat_ingest.commands.container.form import CONFIGS, Form
-from xnat_ingest.commands.container.target import Target, find, parent_of
+from xnat_ingest.commands.container.form import CONFIGS, LaunchInputs
+from xnat_ingest.commands.container.target import Target, find_target, parent_of
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
 from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import resolve
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 
 
-def log_in(rest: Rest) -> None:
+def log_in(rest: XnatClient) -> None:
     """Raises Unreachable and Refused with what an administrator can do: the user of a web page can do nothing."""
     try:
         rest.login()
@@ -37,15 +37,15 @@ def log_in(rest: Rest) -> None:
         ) from error
 
 
-def target_of(rest: Rest, form: Form) -> Target:
+def target_of(rest: XnatClient, form: LaunchInputs) -> Target:
     """Where the sessions go. A launch on a bare resource names its parent, or has it in its own address."""
     address = form.parent_uri or parent_of(form.source_uri)
     if not address:
         raise UsageError("nothing says where this was launched from: give --parent-uri /archive/projects/PROJECT")
-    return find(rest, address)
+    return find_target(rest, address)
 
 
-def settings_of(rest: Rest, form: Form, target: Target, environ: Mapping[str, str]) -> Settings:
+def settings_of(rest: XnatClient, form: LaunchInputs, target: Target, environ: Mapping[str, str]) -> Settings:
     """The settings of an upload. Raises UsageError."""
     form.check()
     given: dict[str, Any] = {"project": target.project, "existing": form.existing, **_labels(form, target)}
@@ -62,7 +62,7 @@ def settings_of(rest: Rest, form: Form, target: Target, environ: Mapping[str, st
     return resolve("upload", given, environ, _reader(rest, target.project), shared=True)
 
 
-def _labels(form: Form, target: Target) -> dict[str, str]:
+def _labels(form: LaunchInputs, target: Target) -> dict[str, str]:
     """-S, -E, the layout and the templates, from the object launched from and what the form says against it."""
     given = {"subject_label": form.subject_label, "session_label": form.session_label}
     given = {name: text for name, text in given.items() if text}
@@ -89,7 +89,7 @@ def _labels(form: Form, target: Target) -> dict[str, str]:
     return given
 
 
-def _destination(form: Form, target: Target) -> str:
+def _destination(form: LaunchInputs, target: Target) -> str:
     """ "" where the config file, or else the program's default, is to decide."""
     if target.kind != "session":
         return "" if form.destination == "auto" else form.destination
@@ -102,7 +102,7 @@ def _destination(form: Form, target: Target) -> str:
     return "prearchive" if form.destination == "auto" else form.destination
 
 
-def _reader(rest: Rest, project: str) -> Callable[[str], str]:
+def _reader(rest: XnatClient, project: str) -> Callable[[str], str]:
     def read(name: str) -> str:
         # Anything else in an address could name another resource, or ask it for something else.
         if ".." in PurePosixPath(name).parts or set(name) & set("?#%\\;") or not name.isprintable():
@@ -121,7 +121,7 @@ def _reader(rest: Rest, project: str) -> Callable[[str], str]:
     return read
 
 
-def root_of(form: Form) -> str:
+def root_of(form: LaunchInputs) -> str:
     """The folder to take. Raises IngestError when the mount is not what was chosen, UsageError for a wrong sub-path."""
     mount = Path(form.input)
     try:

@@ -13,13 +13,13 @@ from typing import Any
 from xnat_ingest.commands.container.document import Command
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid
 from xnat_ingest.transports.bodies import TextBody
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.replies import Reply
 
 _KEY = ("name", "image", "version")
 
 
-def register(rest: Rest, command: Command, *, site: bool, projects: tuple[str, ...]) -> Iterator[str]:
+def register(rest: XnatClient, command: Command, *, site: bool, projects: tuple[str, ...]) -> Iterator[str]:
     """Registers the command, then enables its wrappers for the site and the projects: a line for each step.
 
     Raises Refused for lack of a role, IngestError for a server without the container service or one that refuses the
@@ -46,7 +46,7 @@ def register(rest: Rest, command: Command, *, site: bool, projects: tuple[str, .
         yield f"switched off for the site, so that no project offers it: {', '.join(off)} (see --enable-site)"
 
 
-def _project(rest: Rest, name: str) -> str:
+def _project(rest: XnatClient, name: str) -> str:
     """Its id: the container service takes any name, and keeps it under that, an alias too."""
     fields = rest.item(f"/data/projects/{name}")
     if fields is None:
@@ -54,7 +54,7 @@ def _project(rest: Rest, name: str) -> str:
     return str(fields["ID"])
 
 
-def _number(rest: Rest, command: Command) -> int | None:
+def _number(rest: XnatClient, command: Command) -> int | None:
     """The id under which the command is kept, None when it is not."""
     reply = _ask(rest, "GET", "/xapi/commands")
     try:
@@ -64,14 +64,14 @@ def _number(rest: Rest, command: Command) -> int | None:
         raise ServerSaid("GET /xapi/commands (no list of commands in the answer)", reply.status, "") from error
 
 
-def _enable(rest: Rest, path: str, where: str) -> None:
+def _enable(rest: XnatClient, path: str, where: str) -> None:
     _ask(rest, "PUT", path, where=where)
     if not _state(rest, path, where):
         hint = "; it is switched off for the site, see --enable-site" if where.startswith("project") else ""
         raise IngestError(f"{where}: the container service took {path}, but does not show it{hint}")
 
 
-def _state(rest: Rest, path: str, where: str) -> bool:
+def _state(rest: XnatClient, path: str, where: str) -> bool:
     """Whether a wrapper is on: the answer is a bare word for the site, and an object for a project."""
     reply = _ask(rest, "GET", path, where=where)
     try:
@@ -81,7 +81,7 @@ def _state(rest: Rest, path: str, where: str) -> bool:
         raise ServerSaid(f"GET {path} (no state in the answer)", reply.status, "") from error
 
 
-def _ask(rest: Rest, method: str, path: str, command: Command | None = None, where: str = "") -> Reply:
+def _ask(rest: XnatClient, method: str, path: str, command: Command | None = None, where: str = "") -> Reply:
     body = None if command is None else TextBody(json.dumps(command), "application/json")
     reply = rest.request(method, path, body=body, accept=(200, 201, 400, 401, 403, 404))
     if reply.status in (401, 403):

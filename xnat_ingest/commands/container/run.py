@@ -10,29 +10,29 @@ from datetime import UTC, datetime
 
 from xnat_ingest.commands import resources
 from xnat_ingest.commands.container import launch
-from xnat_ingest.commands.container.form import Form
+from xnat_ingest.commands.container.form import LaunchInputs
 from xnat_ingest.commands.container.target import Target
 from xnat_ingest.core.errors import IngestError, Stopped
 from xnat_ingest.core.model import Emit, Event, Plan, Problem, Result
-from xnat_ingest.core.stop import GRACE, Stop, patiently, pause_until
+from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
 from xnat_ingest.delivery import totals
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.delivery.timestamps import timestamp
 from xnat_ingest.report import document, result_lines
 from xnat_ingest.settings.layers import credentials, launch_of, resolve
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 REPORTS = "XNAT-INGEST"
 # Seconds for each request that stores the report after a signal: `docker stop` kills 10 s after it.
 HURRY = 1.5
 
 
-class Launched:
+class ContainerLaunch:
     """One launch. Its report is stored also when it fails, as soon as it is known where."""
 
-    def __init__(self, form: Form, environ: Mapping[str, str], emit: Emit, stop: Stop) -> None:
+    def __init__(self, form: LaunchInputs, environ: Mapping[str, str], emit: Emit, stop: Stop) -> None:
         self._environ = environ
         self._emit = emit
         self._stop = stop
@@ -53,21 +53,23 @@ class Launched:
             result = replace(result, launch=self._origin())
             return result, self._store(rest, result)
 
-    def _rest(self, timeout: float) -> Rest:
+    def _rest(self, timeout: float) -> XnatClient:
         base = self._base
-        patience = Patience(base.retry_budget, pause_until(self._stop.check))
-        return Rest(self._login, ca_bundle=base.ca_bundle, insecure=base.insecure, timeout=timeout, patience=patience)
+        retry_policy = RetryPolicy(base.retry_budget, interruptible_sleep(self._stop.check))
+        return XnatClient(
+            self._login, ca_bundle=base.ca_bundle, insecure=base.insecure, timeout=timeout, retry_policy=retry_policy
+        )
 
-    def _run(self, rest: Rest) -> Result:
+    def _run(self, rest: XnatClient) -> Result:
         if self._login.in_the_clear:
             text = f"the password travels in the clear to {self._login.server}; use https://"
             self._emit(Event("warning", {"text": text}))
-        settings, root = patiently(lambda: self._prepare(rest), self._stop, GRACE)
+        settings, root = run_interruptibly(lambda: self._prepare(rest), self._stop, GRACE)
         self._stop.check()
         command = "plan" if settings.dry_run else "upload"
         return Run(command, root, settings, self._emit, self._stop).execute(self._login)
 
-    def _prepare(self, rest: Rest) -> tuple[Settings, str]:
+    def _prepare(self, rest: XnatClient) -> tuple[Settings, str]:
         """What is to be done, and where. Raises IngestError."""
         launch.log_in(rest)
         self._target = target = launch.target_of(rest, self._form)
@@ -83,7 +85,7 @@ class Launched:
             plan,
             (),
             (Problem("run-failed", str(error)),),
-            {**totals.count(plan, ()), **dict.fromkeys(("bytes_sent", "requests", "retries", "seconds"), 0)},
+            {**totals.count_verdicts(plan, ()), **dict.fromkeys(("bytes_sent", "requests", "retries", "seconds"), 0)},
             int(code),
             self._started.isoformat(timespec="seconds"),
             now,
@@ -98,7 +100,7 @@ class Launched:
             "sub_path": self._form.sub_path,
         }
 
-    def _store(self, rest: Rest, result: Result) -> str:
+    def _store(self, rest: XnatClient, result: Result) -> str:
         """PUTs the report into a folder of its own, and looks whether it is there: XNAT answers 200 to a user without
         the right, too, and stores nothing."""
         if self._target is None:
@@ -113,12 +115,12 @@ class Launched:
         event = self._environ.get("XNAT_EVENT_ID", "")
         query = {"content": "INGEST_REPORT", **({"event_id": event} if event.isdecimal() else {})}
         uri = self._target.uri
-        patience = Patience(3, pause_until(self._stop.check))
+        retry_policy = RetryPolicy(3, interruptible_sleep(self._stop.check))
         if self._stop.signum:
-            rest, patience = self._rest(HURRY), Patience(0)
+            rest, retry_policy = self._rest(HURRY), RetryPolicy(0)
         try:
             for name, text in files.items():
-                resources.put_text(rest, uri, REPORTS, name, text, patience=patience, query=query)
+                resources.put_text(rest, uri, REPORTS, name, text, retry_policy=retry_policy, query=query)
             if not resources.holds(rest, uri, REPORTS, set(files)):
                 owners = " (a project's own resources can be written by its owners only)"
                 where = self._title(self._target)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xnat_ingest.core.errors import IngestError, Refused
-from xnat_ingest.xnat.client import Rest
+from xnat_ingest.xnat.client import XnatClient
 
 _PROJECT = r"/projects/(?P<project>[^/]+)"
 _ADDRESS = re.compile(
@@ -26,7 +26,7 @@ class Target:
     session: str = ""
 
 
-def find(rest: Rest, address: str) -> Target:
+def find_target(rest: XnatClient, address: str) -> Target:
     """The object at an address as the container service writes it (`/archive/...`), with labels or accession ids.
 
     Raises IngestError for what is no such address, Refused for what this user may not see.

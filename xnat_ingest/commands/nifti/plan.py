@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from xnat_ingest.commands.nifti.model import BIDS, NIFTI, TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
-from xnat_ingest.commands.nifti.tree import BESIDE, DATATYPES, HIDDEN, Found, Series, Tree, entities, instance_of
+from xnat_ingest.commands.nifti.tree import (
+    BESIDE,
+    DATATYPES,
+    HIDDEN,
+    Found,
+    NiftiTreeContents,
+    Series,
+    entities,
+    instance_of,
+)
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Problem
 from xnat_ingest.core.text import composed, printable
@@ -22,7 +31,7 @@ _MIXED = {frozenset({"mr", "pet"}): "petmr", frozenset({"ct", "pet"}): "pet"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class NiftiOptions:
     """How the tree is to be called. fixed: (subject, label) of ROOT as one session; modality, session_type: "" for
     what sidecars and folders say; together: sidecars go into the resource of the images."""
 
@@ -45,7 +54,7 @@ def template(text: str) -> Template:
     return made
 
 
-def build(tree: Tree, wishes: Wishes) -> NiftiPlan:
+def make_nifti_plan(tree: NiftiTreeContents, wishes: NiftiOptions) -> NiftiPlan:
     """The plan for a tree that was read."""
     notes: list[Problem] = [
         Problem("bad-sidecar", f"{printable(path)} holds no JSON that can be read; it is sent as it is")
@@ -58,7 +67,7 @@ def build(tree: Tree, wishes: Wishes) -> NiftiPlan:
     return NiftiPlan(tuple(sessions), tuple(tree.aside), tuple(notes), tree.seen)
 
 
-def _session(above: tuple[str, ...], series: list[Series], wishes: Wishes, notes: list[Problem]) -> NiftiSession:
+def _session(above: tuple[str, ...], series: list[Series], wishes: NiftiOptions, notes: list[Problem]) -> NiftiSession:
     folder = "/".join(above) or "."
     naming = _Naming(above, folder, wishes)
     named, subject, label = naming.labels()
@@ -73,7 +82,7 @@ def _session(above: tuple[str, ...], series: list[Series], wishes: Wishes, notes
 class _Naming:
     """The labels of one session, and what is wrong with them."""
 
-    def __init__(self, above: tuple[str, ...], folder: str, wishes: Wishes) -> None:
+    def __init__(self, above: tuple[str, ...], folder: str, wishes: NiftiOptions) -> None:
         self._folders = dict(zip(("subject", "session"), map(composed, above), strict=False))
         self._folder = printable(folder)
         self._wishes = wishes
@@ -132,7 +141,7 @@ def _only(series: Series, key: str) -> str:
 class _Typing:
     """XNAT's types for one session and its scans."""
 
-    def __init__(self, label: str, folder: str, wishes: Wishes) -> None:
+    def __init__(self, label: str, folder: str, wishes: NiftiOptions) -> None:
         self._label = label
         self._folder = printable(folder)
         self._wishes = wishes
@@ -249,7 +258,7 @@ def _alike(sessions: list[NiftiSession], name: Callable[[NiftiSession], str]) ->
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _left_beside(tree: Tree) -> list[Problem]:
+def _left_beside(tree: NiftiTreeContents) -> list[Problem]:
     """A note of files that lie beside images and are not sent, without a rule of the user's."""
     images = (image for series in tree.sessions.values() for one in series for image in one.images)
     folders = {image.file.path.rpartition("/")[0] for image in images}
@@ -262,7 +271,7 @@ def _left_beside(tree: Tree) -> list[Problem]:
     return [Problem("left-beside", f"{text}; store them with xnat-ingest resource put if they matter")]
 
 
-def _too_high(tree: Tree) -> list[Problem]:
+def _too_high(tree: NiftiTreeContents) -> list[Problem]:
     """A note where everything lies deeper than it should: another folder's name may have become the subject's."""
     images = [image for series in tree.sessions.values() for one in series for image in one.images]
     if tree.bids or not images:
@@ -280,7 +289,7 @@ def _too_high(tree: Tree) -> list[Problem]:
     return [Problem("root-too-high", text)]
 
 
-def _identifying(tree: Tree) -> list[Problem]:
+def _identifying(tree: NiftiTreeContents) -> list[Problem]:
     """A note on sidecars that name a patient: they are sent as they are. Keys are told, never values."""
     holding = [
         (images.images[0].file.path, sorted(keys))

@@ -16,8 +16,8 @@ from itertools import count, groupby
 from pathlib import Path
 
 from xnat_ingest.commands.nifti.model import TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
-from xnat_ingest.commands.nifti.plan import Wishes, build, template
-from xnat_ingest.commands.nifti.send import Delivery, Sending
+from xnat_ingest.commands.nifti.plan import NiftiOptions, make_nifti_plan, template
+from xnat_ingest.commands.nifti.send import NiftiDelivery, NiftiSending
 from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of, settle_ids
 from xnat_ingest.commands.nifti.tree import read_tree
 from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable, UsageError
@@ -31,14 +31,14 @@ from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.planning.planner import the_project
 from xnat_ingest.planning.prepare import rule_set
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.xnat.archive import Known, archived_sessions
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.projects import Project, ask, facts
-from xnat_ingest.xnat.retry_policy import is_passing
+from xnat_ingest.xnat.archive import ArchivedSession, archived_sessions
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.projects import Project, fetch_project, log_fields
+from xnat_ingest.xnat.retry_policy import is_transient
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class NiftiRunOptions:
     """What only this command can be told. modality, session_type: "" for what sidecars and folders say; together:
     sidecars go into the resource of the images; overwrite: files that are there with other bytes are replaced."""
 
@@ -49,7 +49,7 @@ class Choices:
     overwrite: bool = False
 
     @classmethod
-    def of(cls, modality: str, session_type: str, quality: str, *, together: bool, overwrite: bool) -> Choices:
+    def of(cls, modality: str, session_type: str, quality: str, *, together: bool, overwrite: bool) -> NiftiRunOptions:
         """From the words of the command line. Raises UsageError."""
         word = {"PET": "PT"}.get(modality.upper(), modality.upper())
         if word and word not in TYPES:
@@ -67,7 +67,7 @@ class NiftiTree:
     kept: frozenset[str] = frozenset()
     deidentifier = None
 
-    def __init__(self, root: str, settings: Settings, choices: Choices, check_stop: Callable[[], None]) -> None:
+    def __init__(self, root: str, settings: Settings, choices: NiftiRunOptions, check_stop: Callable[[], None]) -> None:
         _check_folder(root)
         self.root = root
         self.source: Source = FolderSource(Path(root))
@@ -78,7 +78,7 @@ class NiftiTree:
         self.nifti = NiftiPlan((), (), (), 0)
         self._check_stop = check_stop
         self._rules = rule_set(settings, 2)
-        self._wishes = Wishes(
+        self._wishes = NiftiOptions(
             template(settings.subject_label),
             template(settings.session_label),
             (settings.subject, settings.experiment) if settings.experiment else None,
@@ -95,7 +95,7 @@ class NiftiTree:
 
     def make(self) -> Plan:
         tree = read_tree(self.source, self._rules, self._check_stop, fixed=self._wishes.fixed is not None)
-        self.nifti = build(tree, self._wishes)
+        self.nifti = make_nifti_plan(tree, self._wishes)
         notes = (Problem("rule-unused", f"the rule {printable(name)} matched nothing") for name in self._rules.unused())
         self.nifti = replace(self.nifti, problems=(*self.nifti.problems, *notes))
         return self.nifti.as_plan(self.project)
@@ -114,11 +114,11 @@ def _check_folder(root: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ServerSide:
     """A session beside what the server holds of it. known: None when it has none; new_subject: nor its subject."""
 
     session: NiftiSession
-    known: Known | None
+    known: ArchivedSession | None
     new_subject: bool
     scans: dict[str, ServerScan]
 
@@ -131,25 +131,25 @@ class Look:
 class NiftiRun(Run):
     """One `nifti` on one tree; command is `plan` when nothing is to be sent."""
 
-    def __init__(self, root: str, settings: Settings, choices: Choices, emit: Emit, stop: Stop) -> None:
+    def __init__(self, root: str, settings: Settings, choices: NiftiRunOptions, emit: Emit, stop: Stop) -> None:
         if bool(settings.subject) != bool(settings.experiment):
             raise UsageError("-S and -E go together here: they make ROOT one session of one subject")
         self.tree = NiftiTree(root, settings, choices, stop.check)
         super().__init__("plan" if settings.dry_run else "nifti", root, settings, emit, stop, self.tree)
         self.choices = choices
-        self.looks: dict[str, Look] = {}
+        self.looks: dict[str, ServerSide] = {}
         self._subjects: set[str] = set()
-        self._known: list[Known] = []
+        self._known: list[ArchivedSession] = []
         self._creating = threading.Lock()
 
-    def _ask(self, rest: Rest, name: str) -> Project:
-        project = ask(rest, name, to_send=not self.settings.dry_run)
-        self.emit(Event("project", facts(self.rules, project)))
+    def _ask(self, rest: XnatClient, name: str) -> Project:
+        project = fetch_project(rest, name, to_send=not self.settings.dry_run)
+        self.emit(Event("project", log_fields(self.rules, project)))
         self._subjects = set(rest.rows(f"/data/projects/{project.id}/subjects", lambda row: row["label"]))
         self._known = archived_sessions(rest, project.id)
         return project
 
-    def _sessions(self, rest: Rest, projects: dict[str, Project]) -> list[Outcome]:
+    def _sessions(self, rest: XnatClient, projects: dict[str, Project]) -> list[Outcome]:
         for project in projects.values():
             if not project.takes_subjects:
                 self._note_new_subjects(project)
@@ -172,18 +172,18 @@ class NiftiRun(Run):
     def _result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
         return replace(super()._result(outcomes, error), destination="archive", transport="resources")
 
-    def _look(self, rest: Rest, session: Session) -> Look:
+    def _look(self, rest: XnatClient, session: Session) -> ServerSide:
         """Raises SessionTrouble."""
         mine = next(one for one in self.tree.nifti.sessions if one.folder == session.folder)
         with self._creating:
             subjects = set(self._subjects)
         known = check_session(mine, self._known, subjects)
         scans = scans_of(rest, known.accession) if known else {}
-        look = Look(settle_ids(mine, scans), known, mine.subject not in subjects, scans)
+        look = ServerSide(settle_ids(mine, scans), known, mine.subject not in subjects, scans)
         self.looks[session.folder] = look
         return look
 
-    def _judge(self, rest: Rest, session: Session) -> tuple[Verdict, int]:
+    def _judge(self, rest: XnatClient, session: Session) -> tuple[Verdict, int]:
         """What would be created, as far as listings tell."""
         try:
             look = self._look(rest, session)
@@ -194,12 +194,12 @@ class NiftiRun(Run):
         unverified = {i.sop_uid: "only planned" for i in session.instances}
         return Verdict("unverified", uri, already_there=there, unverified=unverified), 0
 
-    def _deliver(self, rest: Rest, session: Session) -> tuple[Verdict, int]:
+    def _deliver(self, rest: XnatClient, session: Session) -> tuple[Verdict, int]:
         try:
             look = self._look(rest, session)
             accession = self._create_session(rest, session, look)
-            sending = Sending(rest, self.patience, self.emit, self.stop.check, self.choices.overwrite)
-            delivery = Delivery(sending, session, accession, self.tree.root, self.tree.source)
+            sending = NiftiSending(rest, self.retry_policy, self.emit, self.stop.check, self.choices.overwrite)
+            delivery = NiftiDelivery(sending, session, accession, self.tree.root, self.tree.source)
             for scan in look.session.scans:
                 if scan.id not in look.scans:
                     self._create_scan(rest, f"/data/experiments/{accession}", scan)
@@ -207,7 +207,7 @@ class NiftiRun(Run):
             return _troubled(session, error), 0
         return delivery.send(look.session.scans)
 
-    def _create_session(self, rest: Rest, session: Session, look: Look) -> str:
+    def _create_session(self, rest: XnatClient, session: Session, look: ServerSide) -> str:
         """The accession id of the session, which is made, and its subject before it, where they lack."""
         if look.known:
             return look.known.accession
@@ -219,7 +219,7 @@ class NiftiRun(Run):
         named = f"session {session.label}"
         return self._put(rest, f"{subject}/experiments/{session.label}", {"xsiType": look.session.xsi_type}, named)
 
-    def _create_scan(self, rest: Rest, session: str, scan: NiftiScan) -> None:
+    def _create_scan(self, rest: XnatClient, session: str, scan: NiftiScan) -> None:
         query = {
             "xsiType": scan.xsi_type,
             "type": scan.type,
@@ -230,7 +230,7 @@ class NiftiRun(Run):
             rest, f"{session}/scans/{scan.id}", query | ({"UID": scan.uid} if scan.uid else {}), f"scan {scan.id}"
         )
 
-    def _put(self, rest: Rest, path: str, query: dict[str, str], what: str) -> str:
+    def _put(self, rest: XnatClient, path: str, query: dict[str, str], what: str) -> str:
         """Makes what the address names; doing it twice is doing it once. Returns what the server calls it. what: for
         messages."""
         for attempt in count(1):
@@ -244,9 +244,9 @@ class NiftiRun(Run):
                     said = error.sentence or "it answered 500"
                     text = f"the server refuses to create {what} of type {query['xsiType']} ({said})"
                     raise SessionTrouble("unknown-type", text) from error
-                if not is_passing(error):
+                if not is_transient(error):
                     raise
-                self.patience.wait(error, attempt)
+                self.retry_policy.wait(error, attempt)
         raise AssertionError("unreachable")
 
 
@@ -254,7 +254,7 @@ def _troubled(session: Session, error: SessionTrouble) -> Verdict:
     return conflict(session, Problem(error.kind, f"{session.title}: {error}", (session.label,)))
 
 
-def _in_order(run: NiftiRun) -> Iterator[Look]:
+def _in_order(run: NiftiRun) -> Iterator[ServerSide]:
     return (look for session in run.tree.nifti.sessions if (look := run.looks.get(session.folder)))
 
 

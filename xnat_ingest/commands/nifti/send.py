@@ -9,34 +9,34 @@ from pathlib import Path
 
 from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan
 from xnat_ingest.commands.resources import LocalFile, send
-from xnat_ingest.core.errors import IngestError, Stopped, kind_of
+from xnat_ingest.core.errors import IngestError, Stopped, error_kind
 from xnat_ingest.core.model import Emit, Event, Problem, Session, Verdict
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 # Files that a problem of a session names.
 _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class NiftiSending:
     """How files are sent in a run. check_stop: raises to end it; overwrite: what is there with other bytes."""
 
-    rest: Rest
-    patience: Patience
+    rest: XnatClient
+    retry_policy: RetryPolicy
     emit: Emit
     check_stop: Callable[[], None]
     overwrite: bool
 
 
 @dataclass(slots=True)
-class Delivery:
+class NiftiDelivery:
     """One session's files under way. root: where the tree lies; accession: the session's id on the server; kinds:
     of problems -> the files that have them."""
 
-    how: Sending
+    how: NiftiSending
     session: Session
     accession: str
     root: str
@@ -68,7 +68,7 @@ class Delivery:
         failed = self.failed if stopped else self.failed | left
         problems = [self._problem(kind, uids) for kind, uids in self.kinds.items()]
         if cause and not stopped:
-            problems.append(Problem(kind_of(cause), f"{self.session.title}: {cause}", (self.session.label,)))
+            problems.append(Problem(error_kind(cause), f"{self.session.title}: {cause}", (self.session.label,)))
         verdict = Verdict(
             "failed" if failed else "unverified" if left else "verified",
             f"/data/experiments/{self.accession}",
@@ -106,7 +106,7 @@ class Delivery:
             label,
             unchanged,
             overwrite=self.how.overwrite,
-            patience=self.how.patience,
+            retry_policy=self.how.retry_policy,
             format=label,
             progress=self._progress,
             check_stop=self.how.check_stop,

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 from xnat_ingest.commands.nifti.model import NIFTI, NiftiFile, NiftiScan, NiftiSession
 from xnat_ingest.core.errors import ServerSaid, SessionTrouble
-from xnat_ingest.xnat.archive import Known
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.tables import Row
+from xnat_ingest.xnat.archive import ArchivedSession
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.tables import JsonRow
 
 # A session of the first type may be given scans of a tree that would by itself have made one of the second.
 _TAKES = {("xnat:petmrSessionData", "xnat:mrSessionData"), ("xnat:petmrSessionData", "xnat:petSessionData"),
@@ -32,7 +32,7 @@ class ServerScan:
     files: Mapping[Place, int]
 
 
-def scans_of(rest: Rest, accession: str) -> dict[str, ServerScan]:
+def scans_of(rest: XnatClient, accession: str) -> dict[str, ServerScan]:
     """Every scan of a session and its files, in two requests."""
     base = f"/data/experiments/{accession}/scans"
     rows = rest.rows(base, _scan, columns="ID,xsiType,series_description,UID")
@@ -42,11 +42,11 @@ def scans_of(rest: Rest, accession: str) -> dict[str, ServerScan]:
     return {row[0]: ServerScan(*row, files[row[0]]) for row in rows}
 
 
-def _scan(row: Row) -> tuple[str, str, str, str]:
+def _scan(row: JsonRow) -> tuple[str, str, str, str]:
     return row["ID"], row["xsiType"], row.get("series_description", ""), row.get("UID", "")
 
 
-def _files(rest: Rest, base: str) -> Iterable[tuple[str, Place, int]]:
+def _files(rest: XnatClient, base: str) -> Iterable[tuple[str, Place, int]]:
     try:
         return [found for found in rest.rows(f"{base}/ALL/files", _file) if found]
     except ServerSaid as error:
@@ -55,7 +55,7 @@ def _files(rest: Rest, base: str) -> Iterable[tuple[str, Place, int]]:
         raise
 
 
-def _file(row: Row) -> tuple[str, Place, int] | None:
+def _file(row: JsonRow) -> tuple[str, Place, int] | None:
     found = _SCAN.search(row["URI"])
     return (unquote(found[1]), (row["collection"], row["Name"]), int(row["Size"] or 0)) if found else None
 
@@ -64,7 +64,9 @@ def place(file: NiftiFile) -> Place:
     return file.resource, file.name.rpartition("/")[2]
 
 
-def check_session(session: NiftiSession, known: Iterable[Known], subjects: Iterable[str]) -> Known | None:
+def check_session(
+    session: NiftiSession, known: Iterable[ArchivedSession], subjects: Iterable[str]
+) -> ArchivedSession | None:
     """The session as the server has it; None when it has none. Raises SessionTrouble for one that must not be added
     to. subjects: labels of the project's."""
     alike = [subject for subject in subjects if subject.casefold() == session.subject.casefold()]

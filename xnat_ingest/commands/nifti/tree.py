@@ -67,7 +67,7 @@ class Series:
 
 
 @dataclass
-class Tree:
+class NiftiTreeContents:
     """A tree as it was read. sessions: the folders of subject and session -> scans, in the order of their names;
     bad_sidecars: those that hold no JSON; bids: whether it is laid out so."""
 
@@ -78,11 +78,11 @@ class Tree:
     bad_sidecars: list[str] = field(default_factory=list)
 
 
-def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *, fixed: bool) -> Tree:
+def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *, fixed: bool) -> NiftiTreeContents:
     """Lists the tree, reads every image's header and every sidecar. fixed: ROOT is one session; check_stop: raises to
     end it."""
     items = list(source.files())
-    tree = Tree(_is_bids([item.path for item in items], fixed=fixed), len(items))
+    tree = NiftiTreeContents(_is_bids([item.path for item in items], fixed=fixed), len(items))
     sessions: dict[tuple[str, ...], _Session] = {}
     for item in items:
         check_stop()
@@ -126,7 +126,7 @@ def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
 class _Session:
     """The files of one session on their way into scans."""
 
-    def __init__(self, source: Source, rules: RuleSet, tree: Tree) -> None:
+    def __init__(self, source: Source, rules: RuleSet, tree: NiftiTreeContents) -> None:
         self._source = source
         self._rules = rules
         self._tree = tree

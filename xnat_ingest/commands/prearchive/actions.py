@@ -11,15 +11,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from xnat_ingest.commands.prearchive.outcomes import Outcome, failed, is_locked, over, still_there, stuck
-from xnat_ingest.commands.prearchive.selection import RECEIVING, Selection, listing, title
+from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, failed, is_locked, over, still_there, stuck
+from xnat_ingest.commands.prearchive.selection import RECEIVING, Selection, title, waiting_sessions
 from xnat_ingest.core.errors import Exit, IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.text import legal_label, printable
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NOWHERE, Holding, Known, archived_session, archived_sessions, in_archive, in_row
-from xnat_ingest.xnat.client import CLOSING_TIMEOUT, Rest
-from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, Row
-from xnat_ingest.xnat.retry_policy import Patience, is_passing
+from xnat_ingest.xnat.archive import (
+    NO_FILES,
+    ArchivedSession,
+    StoredFiles,
+    archived_session,
+    archived_sessions,
+    in_archive,
+    in_row,
+)
+from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
+from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, PrearchiveSession
+from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 # How often an action may be asked for, each time after a look.
 TRIES = 3
@@ -28,50 +36,52 @@ WATCH = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ActionContext:
     """What all actions share. limit: seconds that a row is waited for; say: takes lines for the log."""
 
-    rest: Rest
-    patience: Patience
+    rest: XnatClient
+    retry_policy: RetryPolicy
     limit: float = prearchive.SETTLE_LIMIT
     say: Callable[[str], None] = field(default=lambda _: None)
 
-    def settle(self, row: Row) -> Row | None:
+    def settle(self, row: PrearchiveSession) -> PrearchiveSession | None:
         if row.is_busy:
             self.say(f"{title(row)}: waiting for the server, at most {self.limit:g} s; the row is {row.status}")
-        return prearchive.settle(self.rest, row.uri, self.patience.pause, self.limit)
+        return prearchive.settle(self.rest, row.uri, self.retry_policy.pause, self.limit)
 
 
 def done_before(
-    rest: Rest, project: str, selection: Selection, label: str, target: str, subject: str = ""
-) -> Outcome | None:
+    rest: XnatClient, project: str, selection: Selection, label: str, target: str, subject: str = ""
+) -> ActionOutcome | None:
     """What an earlier run, or somebody else, has done already with the row that these words mean; None: nothing.
 
     label, subject: of the archived session, "" when it is not to be looked for; only the very label, and the subject
     where one is named, counts; target: the project that it was to go to.
     """
     where = f"{project} {selection.title}"
-    if target and any(selection.names(one.row) for one in listing(rest, target)):
-        return Outcome(where, "moved", f"it is in project {target} already")
+    if target and any(selection.names(one.row) for one in waiting_sessions(rest, target)):
+        return ActionOutcome(where, "moved", f"it is in project {target} already")
     if label and project not in ("", UNASSIGNED):
         known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
         if known and subject.casefold() in ("", known.subject.casefold()):
             text = f"no row waits, and the archive has session {label} already (subject {known.subject})"
-            return Outcome(where, "archived", printable(text))
+            return ActionOutcome(where, "archived", printable(text))
     return None
 
 
-def act(desk: Desk, row: Row, action: Callable[[Desk, Row], Outcome]) -> Outcome:
+def act(
+    context: ActionContext, row: PrearchiveSession, action: Callable[[ActionContext, PrearchiveSession], ActionOutcome]
+) -> ActionOutcome:
     """One row's action, with its error as its outcome: the other rows go on. Raises Refused when the login is lost."""
     try:
-        return action(desk, row)
+        return action(context, row)
     except Refused:
         raise
     except IngestError as error:
-        return failed(desk.rest, row, error)
+        return failed(context.rest, row, error)
 
 
-def archive(desk: Desk, row: Row, subject: str = "", label: str = "") -> Outcome:
+def archive(context: ActionContext, row: PrearchiveSession, subject: str = "", label: str = "") -> ActionOutcome:
     """Archives a row, under another subject or label when given, and looks that it is there with all of its files.
 
     The server merges it into a session of that label. What it finds in conflict leaves the row.
@@ -79,31 +89,33 @@ def archive(desk: Desk, row: Row, subject: str = "", label: str = "") -> Outcome
     if row.project == UNASSIGNED:
         way = f"{prearchive.command_for(row.uri, 'move')} --to-project PROJECT"
         text = f"it belongs to no project and cannot be archived; move it first: {way}"
-        return Outcome(title(row), "failed", text, Exit.FAILED)
+        return ActionOutcome(title(row), "failed", text, Exit.FAILED)
     wanted = legal_label(label or row.label)
-    now = desk.settle(row)
+    now = context.settle(row)
     if now is None:
-        return _archived(desk.rest, row, subject, wanted, "", None)
+        return _archived(context.rest, row, subject, wanted, "", None)
     if hindrance := _hindrance(now, receiving=False):
         return hindrance
-    known = _known(desk.rest, row.project, wanted)
-    held, had = _held(desk.rest, now), in_archive(desk.rest, known.accession) if known else NOWHERE
+    known = _known(context.rest, row.project, wanted)
+    held, had = _held(context.rest, now), in_archive(context.rest, known.accession) if known else NO_FILES
     query = {"src": row.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
-    desk.say(f"{title(row)}: archiving")
+    context.say(f"{title(row)}: archiving")
     # 303: rows that archive by themselves are answered with a redirection to their new page.
-    left, error = _ask(desk, now, "POST", "/data/services/archive", query)
+    left, error = _ask(context, now, "POST", "/data/services/archive", query)
     if left is not None:
-        return still_there(desk.rest, now, left, error)
+        return still_there(context.rest, now, left, error)
     before = f"{_count(held)} files in the row, {_count(had)} in the archive before, "
-    return _archived(desk.rest, row, subject, wanted, before, held)
+    return _archived(context.rest, row, subject, wanted, before, held)
 
 
-def _archived(rest: Rest, row: Row, subject: str, label: str, before: str, held: Holding | None) -> Outcome:
+def _archived(
+    rest: XnatClient, row: PrearchiveSession, subject: str, label: str, before: str, held: StoredFiles | None
+) -> ActionOutcome:
     """The row is gone: what the archive has of it. before: counts, "" when the row went by itself; held: its files."""
     known = _known(rest, row.project, label)
     if known is None:
         text = f"the row is gone, and project {row.project} has no session {label}: somebody else moved or deleted it"
-        return Outcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
+        return ActionOutcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
     there = in_archive(rest, known.accession)
     text = f"subject {known.subject}, session {known.label}: {before}{_count(there)} {'now' if before else 'files'}"
     lost = len(held.sizes.keys() - there.sizes.keys()) if held else 0
@@ -112,14 +124,14 @@ def _archived(rest: Rest, row: Row, subject: str, label: str, before: str, held:
     if subject and known.subject.casefold() != subject.casefold():
         text += f"; it was to go to subject {subject}: look at it in XNAT"
         lost += 1
-    return Outcome(title(row), "archived", text, Exit.PARTIAL if lost else Exit.OK)
+    return ActionOutcome(title(row), "archived", text, Exit.PARTIAL if lost else Exit.OK)
 
 
-def _count(holding: Holding | None) -> str:
+def _count(holding: StoredFiles | None) -> str:
     return str(sum(holding.series.values())) if holding is not None else "an unknown number of"
 
 
-def _held(rest: Rest, row: Row) -> Holding | None:
+def _held(rest: XnatClient, row: PrearchiveSession) -> StoredFiles | None:
     """The files of a row; None when it was never built, or has files that no scan's DICOM resource lists."""
     try:
         return in_row(rest, row.uri)
@@ -129,7 +141,7 @@ def _held(rest: Rest, row: Row) -> Holding | None:
         return None
 
 
-def _known(rest: Rest, project: str, label: str, study_uid: str = "") -> Known | None:
+def _known(rest: XnatClient, project: str, label: str, study_uid: str = "") -> ArchivedSession | None:
     sessions = archived_sessions(rest, project)
     same_label = (one for one in sessions if one.label.casefold() == label.casefold())
     same_study = (one for one in sessions if study_uid and one.study_uid == study_uid)
@@ -137,97 +149,97 @@ def _known(rest: Rest, project: str, label: str, study_uid: str = "") -> Known |
     return next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
 
 
-def delete(desk: Desk, row: Row) -> Outcome:
+def delete(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
     """Deletes a row with its files. What has come into it since it was listed was not meant, and stays."""
-    now = desk.settle(row)
+    now = context.settle(row)
     if now is None:
-        return Outcome(title(row), "deleted", "it was gone already")
+        return ActionOutcome(title(row), "deleted", "it was gone already")
     if hindrance := _hindrance(now, receiving=row.status in RECEIVING):
         return hindrance
     # The answer to the deletion of a row that is not there is 200 as well: only the look afterwards tells.
-    left, error = _ask(desk, now, "DELETE", now.uri, {})
-    return Outcome(title(row), "deleted", "") if left is None else still_there(desk.rest, now, left, error)
+    left, error = _ask(context, now, "DELETE", now.uri, {})
+    return ActionOutcome(title(row), "deleted", "") if left is None else still_there(context.rest, now, left, error)
 
 
-def rebuild(desk: Desk, row: Row) -> Outcome:
+def rebuild(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
     """Has the server read a row's files anew; it is READY afterwards, or in ERROR."""
-    now = desk.settle(row)
+    now = context.settle(row)
     if now is None:
-        return Outcome(title(row), "gone", "the row went before it was built", Exit.FAILED)
+        return ActionOutcome(title(row), "gone", "the row went before it was built", Exit.FAILED)
     if hindrance := _hindrance(now, receiving=True):
         return hindrance
-    left, error = _ask(desk, now, "POST", now.uri, {"action": "build"})
+    left, error = _ask(context, now, "POST", now.uri, {"action": "build"})
     if left is not None and left.status == "READY" and (error is None or now.status != "READY"):
-        return Outcome(title(row), "rebuilt", f"it is READY, {_count(_held(desk.rest, left))} files")
+        return ActionOutcome(title(row), "rebuilt", f"it is READY, {_count(_held(context.rest, left))} files")
     if left is None:
-        return Outcome(title(row), "gone", "the row went while it was built", Exit.FAILED)
-    return still_there(desk.rest, now, left, error)
+        return ActionOutcome(title(row), "gone", "the row went while it was built", Exit.FAILED)
+    return still_there(context.rest, now, left, error)
 
 
-def move(desk: Desk, row: Row, target: str) -> Outcome:
+def move(context: ActionContext, row: PrearchiveSession, target: str) -> ActionOutcome:
     """Moves a row to another project; target: its id. XNAT keeps timestamp and folder."""
     if row.project == target:
-        return Outcome(title(row), "moved", f"it is in project {target} already")
-    now = desk.settle(row)
+        return ActionOutcome(title(row), "moved", f"it is in project {target} already")
+    now = context.settle(row)
     if now is not None:
         if hindrance := _hindrance(now, receiving=False):
             return hindrance
-        if _at(desk.rest, target, row):
+        if _at(context.rest, target, row):
             text = f"project {target} has a row {row.timestamp} {row.folder} already; archive or delete one of them"
-            return Outcome(title(row), "failed", printable(text), Exit.FAILED)
-        left, error = _ask(desk, now, "POST", now.uri, {"action": "move", "newProject": target})
+            return ActionOutcome(title(row), "failed", printable(text), Exit.FAILED)
+        left, error = _ask(context, now, "POST", now.uri, {"action": "move", "newProject": target})
         if left is not None:
-            return still_there(desk.rest, now, left, error)
-    found = _at(desk.rest, target, row)
+            return still_there(context.rest, now, left, error)
+    found = _at(context.rest, target, row)
     if found is None:
         text = f"the row is gone and project {target} does not have it: somebody else moved or deleted it"
-        return Outcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
-    return Outcome(title(row), "moved", f"it is in project {target}, {found.status}")
+        return ActionOutcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
+    return ActionOutcome(title(row), "moved", f"it is in project {target}, {found.status}")
 
 
-def _at(rest: Rest, project: str, row: Row) -> Row | None:
+def _at(rest: XnatClient, project: str, row: PrearchiveSession) -> PrearchiveSession | None:
     """The row of the same timestamp and folder in a project."""
     key = (row.timestamp, row.folder)
-    return next((one for one in prearchive.rows(rest, project) if (one.timestamp, one.folder) == key), None)
+    return next((one for one in prearchive.list_sessions(rest, project) if (one.timestamp, one.folder) == key), None)
 
 
-def wait(desk: Desk, project: str, rows: Iterable[Row]) -> Iterator[Outcome]:
+def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]) -> Iterator[ActionOutcome]:
     """Until the server has done with the rows and nobody sends into them, at most the desk's limit; each as it ends.
 
     Asks for listings only, which those may read who may not touch a row.
     """
     pending = {row.uri: row for row in rows}
-    deadline = time.monotonic() + desk.limit
+    deadline = time.monotonic() + context.limit
     interval, told = 0.2, 0
     while pending:
-        now = {one.row.uri: one.row for one in listing(desk.rest, project)}
+        now = {one.row.uri: one.row for one in waiting_sessions(context.rest, project)}
         for uri, row in list(pending.items()):
             pending[uri] = now.get(uri, row)
             if uri not in now or not (now[uri].is_busy or now[uri].status in RECEIVING):
                 del pending[uri]
-                yield _ended(desk, now[uri]) if uri in now else _went(desk.rest, row)
+                yield _ended(context, now[uri]) if uri in now else _went(context.rest, row)
         if not pending or time.monotonic() >= deadline:
             break
         if len(pending) != told:
             told = len(pending)
-            desk.say(f"waiting for {told} rows, at most {desk.limit:g} s")
-        desk.patience.pause(min(interval, max(deadline - time.monotonic(), 0)))
+            context.say(f"waiting for {told} rows, at most {context.limit:g} s")
+        context.retry_policy.pause(min(interval, max(deadline - time.monotonic(), 0)))
         interval = min(interval * 1.5, 5.0)
     yield from (over(row) for row in pending.values())
 
 
-def _ended(desk: Desk, row: Row) -> Outcome:
-    return stuck(desk.rest, row) if row.status in STUCK else Outcome(title(row), "ready", "")
+def _ended(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
+    return stuck(context.rest, row) if row.status in STUCK else ActionOutcome(title(row), "ready", "")
 
 
-def _went(rest: Rest, row: Row) -> Outcome:
+def _went(rest: XnatClient, row: PrearchiveSession) -> ActionOutcome:
     known = None if row.project == UNASSIGNED else _known(rest, row.project, row.label, row.study_uid)
     if known:
-        return Outcome(title(row), "archived", f"subject {known.subject}, session {known.label}")
-    return Outcome(title(row), "gone", "it was moved, deleted, or archived under another label", Exit.PARTIAL)
+        return ActionOutcome(title(row), "archived", f"subject {known.subject}, session {known.label}")
+    return ActionOutcome(title(row), "gone", "it was moved, deleted, or archived under another label", Exit.PARTIAL)
 
 
-def _hindrance(row: Row, *, receiving: bool) -> Outcome | None:
+def _hindrance(row: PrearchiveSession, *, receiving: bool) -> ActionOutcome | None:
     """Why a row must be left alone now. receiving: it may be one that files still come into."""
     if row.is_busy or (row.status in RECEIVING and not receiving):
         return over(row)
@@ -235,31 +247,33 @@ def _hindrance(row: Row, *, receiving: bool) -> Outcome | None:
 
 
 def _ask(
-    desk: Desk, row: Row, method: str, path: str, query: Mapping[str, str]
-) -> tuple[Row | None, ServerSaid | Unreachable | None]:
+    context: ActionContext, row: PrearchiveSession, method: str, path: str, query: Mapping[str, str]
+) -> tuple[PrearchiveSession | None, ServerSaid | Unreachable | None]:
     """Asks for a change; the row afterwards, None when it is gone, and the error of the last attempt. Another attempt
     is made only when the row was seen to stand as before, and the cause may have passed."""
     for attempt in count(1):
         error: ServerSaid | Unreachable | None = None
         try:
-            desk.rest.request(method, path, query, accept=(200, 301, 303), timeout=CLOSING_TIMEOUT)
+            context.rest.request(method, path, query, accept=(200, 301, 303), timeout=CLOSING_TIMEOUT)
         except (ServerSaid, Unreachable) as failure:
             error = failure
-        now = _after(desk, row, error)
+        now = _after(context, row, error)
         changed = now is None or now.status != row.status
-        if error is None or changed or not (is_passing(error) or is_locked(error)) or attempt == TRIES:
+        if error is None or changed or not (is_transient(error) or is_locked(error)) or attempt == TRIES:
             return now, error
-        desk.say(f"{title(row)}: {error}; the row stands as before, asking again")
-        desk.patience.wait(error, attempt)
+        context.say(f"{title(row)}: {error}; the row stands as before, asking again")
+        context.retry_policy.wait(error, attempt)
     raise AssertionError("unreachable")
 
 
-def _after(desk: Desk, row: Row, error: ServerSaid | Unreachable | None) -> Row | None:
+def _after(
+    context: ActionContext, row: PrearchiveSession, error: ServerSaid | Unreachable | None
+) -> PrearchiveSession | None:
     """The row when the server has done with it. Without a reply it may not even have begun: then it is watched."""
-    now = prearchive.settle(desk.rest, row.uri, desk.patience.pause, desk.limit)
+    now = prearchive.settle(context.rest, row.uri, context.retry_policy.pause, context.limit)
     unsure = error is not None and error.status in (0, 502, 504) and getattr(error, "maybe_done", True)
     until = time.monotonic() + WATCH
     while unsure and now is not None and now.status == row.status and time.monotonic() < until:
-        desk.patience.pause(WATCH / 10)
-        now = prearchive.settle(desk.rest, row.uri, desk.patience.pause, desk.limit)
+        context.retry_policy.pause(WATCH / 10)
+        now = prearchive.settle(context.rest, row.uri, context.retry_policy.pause, context.limit)
     return now

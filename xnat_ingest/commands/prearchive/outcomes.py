@@ -9,13 +9,13 @@ from xnat_ingest.commands.prearchive.selection import title
 from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, ServerSaid, Unreachable
 from xnat_ingest.core.text import printable
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.prearchive import STUCK, Row
-from xnat_ingest.xnat.retry_policy import is_passing
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession
+from xnat_ingest.xnat.retry_policy import is_transient
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ActionOutcome:
     """What became of one row. word: archived, deleted, moved, rebuilt, ready, conflict, error, busy, receiving, gone,
     refused or failed."""
 
@@ -25,7 +25,7 @@ class Outcome:
     exit_code: Exit = Exit.OK
 
 
-def total(outcomes: Iterable[Outcome], *, waited: bool = False) -> Exit:
+def total(outcomes: Iterable[ActionOutcome], *, waited: bool = False) -> Exit:
     """Some done and some not is partial; of those that were waited for, one whose time is over is to be asked again."""
     codes = {outcome.exit_code for outcome in outcomes} or {Exit.OK}
     if waited or len(codes) == 1:
@@ -33,13 +33,13 @@ def total(outcomes: Iterable[Outcome], *, waited: bool = False) -> Exit:
     return Exit.PARTIAL
 
 
-def over(row: Row) -> Outcome:
+def over(row: PrearchiveSession) -> ActionOutcome:
     if row.is_busy:
         text = f"the server still works on the row ({row.status}); run the same again later"
-        return Outcome(title(row), "busy", text, Exit.TEMPORARY)
+        return ActionOutcome(title(row), "busy", text, Exit.TEMPORARY)
     way = prearchive.command_for(row.uri, "rebuild")
     text = f"files still come into the row ({row.status}, last change {row.touched}); run the same again later, or, "
-    return Outcome(title(row), "receiving", f"{text}when nobody sends any more, first: {way}", Exit.TEMPORARY)
+    return ActionOutcome(title(row), "receiving", f"{text}when nobody sends any more, first: {way}", Exit.TEMPORARY)
 
 
 def is_locked(error: ServerSaid | Unreachable) -> bool:
@@ -47,31 +47,33 @@ def is_locked(error: ServerSaid | Unreachable) -> bool:
     return error.status == 409 or (error.status == 403 and "already in progress" in str(error))
 
 
-def still_there(rest: Rest, before: Row, row: Row, error: ServerSaid | Unreachable | None) -> Outcome:
+def still_there(
+    rest: XnatClient, before: PrearchiveSession, row: PrearchiveSession, error: ServerSaid | Unreachable | None
+) -> ActionOutcome:
     """Why a row is still there after what should have changed it."""
     if row.is_busy:
         return over(row)
     unchanged = row.status == before.status
-    if error is not None and unchanged and (error.status == 403 or is_passing(error) or is_locked(error)):
+    if error is not None and unchanged and (error.status == 403 or is_transient(error) or is_locked(error)):
         return failed(rest, row, error)
     if row.status in STUCK and not (error is None and unchanged):
         return stuck(rest, row, error)
     if error is not None:
         return failed(rest, row, error)
     text = f"the server answered success, but the row stands in status {row.status}; run the same again later"
-    return Outcome(title(row), "failed", text, Exit.TEMPORARY)
+    return ActionOutcome(title(row), "failed", text, Exit.TEMPORARY)
 
 
-def stuck(rest: Rest, row: Row, error: IngestError | None = None) -> Outcome:
+def stuck(rest: XnatClient, row: PrearchiveSession, error: IngestError | None = None) -> ActionOutcome:
     said = prearchive.last_log(rest, row.uri) or (str(error) if error else "nothing")
     text = f"the row is in status {row.status}; the server's log says: {printable(said)}"
-    return Outcome(title(row), row.status.lower(), text, Exit.PARTIAL)
+    return ActionOutcome(title(row), row.status.lower(), text, Exit.PARTIAL)
 
 
-def failed(rest: Rest, row: Row, error: IngestError) -> Outcome:
+def failed(rest: XnatClient, row: PrearchiveSession, error: IngestError) -> ActionOutcome:
     if isinstance(error, ServerSaid) and error.status == 403 and not is_locked(error):
         text = f"user {rest.user} may not change rows of project {row.project}; ask its owner for member rights"
-        return Outcome(title(row), "refused", text, Exit.REFUSED)
+        return ActionOutcome(title(row), "refused", text, Exit.REFUSED)
     code = Exit.TEMPORARY if isinstance(error, ServerSaid) and is_locked(error) else error.exit_code
     again = "; the row stands as before, run the same again later" if code == Exit.TEMPORARY else ""
-    return Outcome(title(row), "failed", f"{error}{again}", code)
+    return ActionOutcome(title(row), "failed", f"{error}{again}", code)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.core.text import printable
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, Row
-from xnat_ingest.xnat.projects import ask
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, PrearchiveSession
+from xnat_ingest.xnat.projects import fetch_project
 
 RECEIVING = ("RECEIVING", "RECEIVING_INTERRUPT")
 _WORK = ("BUILDING", "ARCHIVING", "MOVING", "DELETING", "SEPARATING")
@@ -42,12 +42,12 @@ class Selection:
     def is_all(self) -> bool:
         return not (self.label or self.timestamp)
 
-    def names(self, row: Row) -> bool:
+    def names(self, row: PrearchiveSession) -> bool:
         if self.timestamp:
             return (row.timestamp, row.folder) == (self.timestamp, self.folder)
         return not self.label or row.label == self.label
 
-    def takes(self, row: Row) -> bool:
+    def takes(self, row: PrearchiveSession) -> bool:
         return self.names(row) and (not self.statuses or row.status in self.statuses)
 
 
@@ -55,31 +55,31 @@ class Selection:
 class Listed:
     """A row with all columns of the listing. log: the server's last word on a stuck row."""
 
-    row: Row
+    row: PrearchiveSession
     columns: Mapping[str, str]
     log: str = ""
 
 
-def title(row: Row) -> str:
+def title(row: PrearchiveSession) -> str:
     return printable(f"{row.project} {row.timestamp} {row.folder}")
 
 
-def project_id(rest: Rest, name: str, *, to_change: bool) -> str:
+def project_id(rest: XnatClient, name: str, *, to_change: bool) -> str:
     """The project's canonical id: the prearchive knows no aliases. Raises Refused without the right that it takes."""
     if name.casefold() == UNASSIGNED.casefold():
         return UNASSIGNED
-    return ask(rest, name, to_send=to_change).id
+    return fetch_project(rest, name, to_send=to_change).id
 
 
-def listing(rest: Rest, project: str) -> list[Listed]:
+def waiting_sessions(rest: XnatClient, project: str) -> list[Listed]:
     """The rows of a project, or all that this user sees, by project and label."""
     path = "/data/prearchive" if project in ("", UNASSIGNED) else f"/data/prearchive/projects/{project}"
-    found = [Listed(prearchive.as_row(entry), entry) for entry in rest.rows(path, dict)]
+    found = [Listed(prearchive.as_session(entry), entry) for entry in rest.rows(path, dict)]
     mine = [one for one in found if not project or one.row.project == project]
     return sorted(mine, key=lambda one: (one.row.project, one.row.label, one.row.timestamp, one.row.folder))
 
 
-def with_logs(rest: Rest, found: Iterable[Listed]) -> list[Listed]:
+def with_logs(rest: XnatClient, found: Iterable[Listed]) -> list[Listed]:
     return [
         Listed(one.row, one.columns, prearchive.last_log(rest, one.row.uri)) if one.row.status in STUCK else one
         for one in found

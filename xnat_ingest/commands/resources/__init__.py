@@ -1,6 +1,6 @@
 """Files beside DICOM: what is on disk, what a resource lists, putting it there, whose resource it is."""
 
-from xnat_ingest.commands.resources.listings import Listing, Stored, listing
-from xnat_ingest.commands.resources.put import LocalFile, Sent, create, holds, put_text, send
+from xnat_ingest.commands.resources.listings import Listing, Stored, stored_files
+from xnat_ingest.commands.resources.put import LocalFile, PutOutcome, create, holds, put_text, send
 
-__all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing", "put_text", "send"]
+__all__ = ["Listing", "LocalFile", "PutOutcome", "Stored", "create", "holds", "put_text", "send", "stored_files"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from xnat_ingest.core.errors import ServerSaid
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.tables import Row
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.tables import JsonRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Resource:
         return "DICOM" in (self.label.upper(), self.format.upper())
 
 
-def listing(rest: Rest, parent: str, label: str) -> Listing:
+def stored_files(rest: XnatClient, parent: str, label: str) -> Listing:
     """The files of one resource by their paths in it; none when there is no such resource. parent: from `/data` on."""
     try:
         rows = rest.rows(f"{parent}/resources/{label}/files", _entry)
@@ -50,12 +50,12 @@ def listing(rest: Rest, parent: str, label: str) -> Listing:
     return {name: stored for owner, name, stored in rows if owner == label}
 
 
-def resources_of(rest: Rest, parent: str) -> list[Resource]:
+def resources_of(rest: XnatClient, parent: str) -> list[Resource]:
     """The resources of one project, subject, session or scan."""
     return rest.rows(f"{parent}/resources", _resource, file_stats="true")
 
 
-def _resource(row: Row) -> Resource:
+def _resource(row: JsonRow) -> Resource:
     # Every write adds its tags to those of the resource, the same ones again, too.
     tags = ",".join(dict.fromkeys(tag for tag in row.get("tags", "").split(",") if tag))
     return Resource(
@@ -68,11 +68,11 @@ def _resource(row: Row) -> Resource:
     )
 
 
-def _entry(row: Row) -> tuple[str, str, Stored]:
+def _entry(row: JsonRow) -> tuple[str, str, Stored]:
     return row["collection"], _name(row), Stored(int(row["Size"] or -1), row.get("digest", "").lower())
 
 
-def _name(row: Row) -> str:
+def _name(row: JsonRow) -> str:
     """A file's path in its resource. Some versions of XNAT encode it in the address, others do not: the last part,
     which stands in Name as it is, tells which; so does what no address can carry."""
     tail = row["URI"].partition("/files/")[2]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from xnat_ingest.commands.resources.files import FilesBody, LocalFile, batches, digest_of
-from xnat_ingest.commands.resources.listings import Listing, Stored, listing
+from xnat_ingest.commands.resources.listings import Listing, Stored, stored_files
 from xnat_ingest.core.errors import Refused, ServerSaid, SourceChanged, Unreachable
 from xnat_ingest.transports.bodies import TextBody
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import MOST_ATTEMPTS, Patience, is_passing
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import MOST_ATTEMPTS, RetryPolicy, is_transient
 
-__all__ = ["Listing", "LocalFile", "Sent", "Stored", "create", "holds", "listing", "put_text", "send"]
+__all__ = ["Listing", "LocalFile", "PutOutcome", "Stored", "create", "holds", "put_text", "send"]
 
 # The catalog of a resource is one file: of two writers at once, one is refused (500) and has to come again.
 ATTEMPTS = 3
@@ -24,7 +24,7 @@ _KEPT = "the server keeps another file of this name, which its listing does not 
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class PutOutcome:
     """What became of the files, by name. different: there with other content, and not overwritten; failed: with the
     reason; sent and already were seen in the server's listing."""
 
@@ -35,7 +35,14 @@ class Sent:
 
 
 def put_text(
-    rest: Rest, parent: str, label: str, name: str, text: str, *, patience: Patience, query: Mapping[str, str]
+    rest: XnatClient,
+    parent: str,
+    label: str,
+    name: str,
+    text: str,
+    *,
+    retry_policy: RetryPolicy,
+    query: Mapping[str, str],
 ) -> None:
     """Stores a file of this run's own, so that overwriting it can only complete what was begun.
 
@@ -51,16 +58,18 @@ def put_text(
         except (ServerSaid, Unreachable) as error:
             if attempt == ATTEMPTS or 0 < error.status < 500:
                 raise
-            patience.wait(error, attempt)
+            retry_policy.wait(error, attempt)
             wanted["overwrite"] = "true"
 
 
-def holds(rest: Rest, parent: str, label: str, names: set[str]) -> bool:
+def holds(rest: XnatClient, parent: str, label: str, names: set[str]) -> bool:
     """Whether all of these files, folders included, are in the resource's listing."""
-    return names <= listing(rest, parent, label).keys()
+    return names <= stored_files(rest, parent, label).keys()
 
 
-def create(rest: Rest, parent: str, label: str, *, patience: Patience, query: Mapping[str, str] | None = None) -> None:
+def create(
+    rest: XnatClient, parent: str, label: str, *, retry_policy: RetryPolicy, query: Mapping[str, str] | None = None
+) -> None:
     """Makes the resource if it is not there: two first files at once would make two of one label.
 
     Raises Refused for a user without the right, whom XNAT would answer 200 to every file and store none.
@@ -75,42 +84,42 @@ def create(rest: Rest, parent: str, label: str, *, patience: Patience, query: Ma
                     f"user {rest.user} may not put files into {parent}; ask the project's owner for the right (a "
                     "project's own resources can be written by its owners only)"
                 ) from error
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
-            patience.wait(error, attempt)
+            retry_policy.wait(error, attempt)
 
 
 def send(
-    rest: Rest,
+    rest: XnatClient,
     parent: str,
     label: str,
     files: Sequence[LocalFile],
     *,
     overwrite: bool,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     format: str = "",  # noqa: A002 - XNAT's own word
     content: str = "",
     tags: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
     check_stop: Callable[[], None],
-) -> Sent:
+) -> PutOutcome:
     """Puts what is missing or, with overwrite, different; looks in the listing for all of it.
 
     parent: address of the project, subject, session or scan, from `/data` on; progress: told the bytes as they go;
     check_stop: raises to end it. One call at a time for a resource: XNAT refuses one of two that write its catalogue
-    at once. Raises Refused without the right, and what the server's trouble ends as when patience is at its end; a
+    at once. Raises Refused without the right, and what the server's trouble ends as when the retries are used up; a
     later call with the same files continues, with overwrite where that end left files on the disk that are not listed.
     """
     said = {"format": format, "content": content}
     query = {key: value for key, value in said.items() if value}
-    sending = _Sending(rest, parent, label, patience, check_stop, progress or (lambda _: None))
+    sending = _Sending(rest, parent, label, retry_policy, check_stop, progress or (lambda _: None))
     sending.query = query | ({"tags": ",".join(tags)} if tags else {})
     if lacking := sending.compare(files, overwrite=overwrite):
-        create(rest, parent, label, patience=patience, query=query)
+        create(rest, parent, label, retry_policy=retry_policy, query=query)
         for batch in batches(lacking):
             sending.deliver(batch, replace=overwrite)
         sending.verify(lacking)
-    return Sent(frozenset(sending.sent), frozenset(sending.already), sending.failed, frozenset(sending.different))
+    return PutOutcome(frozenset(sending.sent), frozenset(sending.already), sending.failed, frozenset(sending.different))
 
 
 class _Sending:
@@ -118,17 +127,17 @@ class _Sending:
 
     def __init__(
         self,
-        rest: Rest,
+        rest: XnatClient,
         parent: str,
         label: str,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         check_stop: Callable[[], None],
         progress: Callable[[int], None],
     ) -> None:
         self._rest = rest
         self._parent = parent
         self._label = label
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._check_stop = check_stop
         self._progress = progress
         self._digests: dict[str, str] = {}
@@ -226,15 +235,15 @@ class _Sending:
 
     def _worth_another(self, error: ServerSaid | Unreachable, attempt: int, left: Sequence[LocalFile]) -> bool:
         """Waits before another attempt. False: the server will not take these files; raises when it takes none."""
-        if is_passing(error):
-            self._patience.wait(error, attempt, MOST_ATTEMPTS)
+        if is_transient(error):
+            self._retry_policy.wait(error, attempt, MOST_ATTEMPTS)
             return True
         if error.status < 400 or error.status in (401, 403):
             raise error
         if error.status < 500 or attempt == ATTEMPTS:
             self._fail(left, str(error))
             return False
-        self._patience.wait(error, attempt)
+        self._retry_policy.wait(error, attempt)
         return True
 
     def _lacking(self, files: Sequence[LocalFile], *, replace: bool) -> list[LocalFile]:
@@ -257,7 +266,7 @@ class _Sending:
         self.failed |= dict.fromkeys((file.name for file in files), why)
 
     def _held(self) -> Listing:
-        return listing(self._rest, self._parent, self._label)
+        return stored_files(self._rest, self._parent, self._label)
 
     def _settled(self, file: LocalFile, stored: Stored, *, replace: bool) -> bool:
         """Whether nothing is to be sent. What is to be replaced is sent where no digest tells that it is the same."""

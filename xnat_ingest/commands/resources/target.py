@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from xnat_ingest.commands.resources.files import Gathered, addressable, dicom_among
-from xnat_ingest.commands.resources.listings import listing, resources_of
+from xnat_ingest.commands.resources.listings import resources_of, stored_files
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
 from xnat_ingest.core.text import printable
-from xnat_ingest.xnat.client import Rest
-from xnat_ingest.xnat.retry_policy import Patience, is_passing
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ResourceOwner:
     """What the user named. experiment: label or accession id; without a project, an accession id alone, as is the
     subject then."""
 
@@ -51,7 +51,7 @@ class Deleted:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def find(rest: Rest, place: Place) -> str:
+def find_owner(rest: XnatClient, place: ResourceOwner) -> str:
     """The address whose resources the place means, from `/data` on, with the server's own ids. Raises Refused."""
     project = _id(rest, f"/data/projects/{place.project}", f"project {place.project}") if place.project else ""
     base = f"/data/projects/{project}" if project else "/data"
@@ -79,7 +79,7 @@ def find(rest: Rest, place: Place) -> str:
     return f"{address}/scans/{place.scan}"
 
 
-def _check_subject(rest: Rest, session: Mapping[str, Any], subject: str, place: Place) -> None:
+def _check_subject(rest: XnatClient, session: Mapping[str, Any], subject: str, place: ResourceOwner) -> None:
     """Below a subject's address, XNAT finds the sessions of the project's other subjects, too. Raises IngestError."""
     if (owner := str(session.get("subject_ID", ""))) == subject:
         return
@@ -90,11 +90,11 @@ def _check_subject(rest: Rest, session: Mapping[str, Any], subject: str, place: 
     )
 
 
-def _id(rest: Rest, address: str, what: str) -> str:
+def _id(rest: XnatClient, address: str, what: str) -> str:
     return str(_item(rest, address, what)["ID"])
 
 
-def _item(rest: Rest, address: str, what: str) -> dict[str, Any]:
+def _item(rest: XnatClient, address: str, what: str) -> dict[str, Any]:
     fields = rest.item(address)
     if fields is None:
         raise Refused(
@@ -104,7 +104,7 @@ def _item(rest: Rest, address: str, what: str) -> dict[str, Any]:
     return fields
 
 
-def check_no_dicom(found: Gathered, paths: Sequence[str], place: Place, *, instead: str) -> None:
+def check_no_dicom(found: Gathered, paths: Sequence[str], place: ResourceOwner, *, instead: str) -> None:
     """Raises UsageError that tells how DICOM comes into the scans of a session. instead: what stores it as files."""
     dicom = dicom_among(found.files)
     if not dicom:
@@ -132,7 +132,7 @@ def check_label(label: str, *, new: bool = False) -> None:
         )
 
 
-def delete_resource(rest: Rest, parent: str, label: str, *, patience: Patience) -> bool:
+def delete_resource(rest: XnatClient, parent: str, label: str, *, retry_policy: RetryPolicy) -> bool:
     """Deletes a whole resource. False: there is none of this label, to which XNAT would answer 200."""
 
     def is_there() -> bool:
@@ -140,21 +140,21 @@ def delete_resource(rest: Rest, parent: str, label: str, *, patience: Patience) 
 
     if not is_there():
         return False
-    _delete(rest, f"{parent}/resources/{label}", {}, patience, is_there)
+    _delete(rest, f"{parent}/resources/{label}", {}, retry_policy, is_there)
     if is_there():
         raise IngestError(f"resource {label} is still there although the server says it deleted it; run the same again")
     return True
 
 
 def delete_files(
-    rest: Rest, parent: str, label: str, names: Sequence[str], *, keep: bool, patience: Patience
+    rest: XnatClient, parent: str, label: str, names: Sequence[str], *, keep: bool, retry_policy: RetryPolicy
 ) -> Deleted:
     """Deletes files, and folders by a name that ends with a slash; no names: all files.
 
     keep: they stay on the server's disk, and in no listing. XNAT deletes whatever begins with the path it is given,
     so a name that others begin with is refused unless all of them are named.
     """
-    held = set(listing(rest, parent, label))
+    held = set(stored_files(rest, parent, label))
     wanted = {name: {one for one in held if is_named((name,) if name else (), one)} for name in names or ("",)}
     doomed = set().union(*wanted.values())
     failed: dict[str, str] = {}
@@ -164,9 +164,9 @@ def delete_files(
         if others := sorted(begun - doomed):
             failed[name] = _too_much(stem, others)
         elif begun:
-            _delete_below(rest, parent, label, stem, keep=keep, patience=patience)
+            _delete_below(rest, parent, label, stem, keep=keep, retry_policy=retry_policy)
             held -= begun
-    left = set(listing(rest, parent, label)) & doomed
+    left = set(stored_files(rest, parent, label)) & doomed
     refused = set().union(*(wanted[name] for name in failed))
     failed |= dict.fromkeys(left - refused, "the server says it deleted it and lists it still; run the same again")
     absent = tuple(name for name, found in wanted.items() if name and not found)
@@ -183,12 +183,14 @@ def _too_much(stem: str, others: Sequence[str]) -> str:
     )
 
 
-def _delete_below(rest: Rest, parent: str, label: str, stem: str, *, keep: bool, patience: Patience) -> None:
+def _delete_below(
+    rest: XnatClient, parent: str, label: str, stem: str, *, keep: bool, retry_policy: RetryPolicy
+) -> None:
     def is_there() -> bool:
-        return any(name.startswith(stem) for name in listing(rest, parent, label))
+        return any(name.startswith(stem) for name in stored_files(rest, parent, label))
 
     query = {"removeFiles": "false"} if keep else {}
-    _delete(rest, f"{parent}/resources/{label}/files/{stem}", query, patience, is_there)
+    _delete(rest, f"{parent}/resources/{label}/files/{stem}", query, retry_policy, is_there)
 
 
 def is_named(names: Sequence[str], file: str) -> bool:
@@ -204,7 +206,7 @@ def _stem(name: str) -> str:
 
 
 def _delete(
-    rest: Rest, address: str, query: dict[str, str], patience: Patience, still_there: Callable[[], bool]
+    rest: XnatClient, address: str, query: dict[str, str], retry_policy: RetryPolicy, still_there: Callable[[], bool]
 ) -> None:
     """One deletion; after a lost reply, again only if it is still there."""
     for attempt in count(1):
@@ -216,8 +218,8 @@ def _delete(
                 raise Refused(
                     f"user {rest.user} may not delete here; ask an owner of the project (members may add, not delete)"
                 ) from error
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
-            patience.wait(error, attempt)
+            retry_policy.wait(error, attempt)
             if not still_there():
                 return

@@ -14,8 +14,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from xnat_ingest.commands.container.lint import command, handlers, templates, wrappers
-from xnat_ingest.commands.container.lint.parts import Part, hint
-from xnat_ingest.core.json_documents import faults, place
+from xnat_ingest.commands.container.lint.parts import CommandPart, hint
+from xnat_ingest.core.json_documents import iter_errors, json_path
 from xnat_ingest.core.text import nearest, printable
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ WRAPPER_RULES = wrappers.RULES + handlers.RULES
 
 def check(document: object) -> list[str]:
     """One sentence for each fault, beginning with the place of the field; [] when the command is sound."""
-    shape = [fault for error in faults(document, command_schema()) for fault in _sentences(error)]
+    shape = [fault for error in iter_errors(document, command_schema()) for fault in _sentences(error)]
     if shape or not isinstance(document, Mapping):
         return _once(shape)
-    command = Part("", document)
+    command = CommandPart("", document)
     if (command.text("type") or "docker") != "docker":
         return []  # setup and wrapup commands have nothing but a command line, with the keys of another command
     found = [fault for rule in COMMAND_RULES for fault in rule(command)]
@@ -54,7 +54,7 @@ def command_schema() -> dict[str, Any]:
 
 def _sentences(error: ValidationError) -> Iterator[str]:
     schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
-    where = place(error.absolute_path)
+    where = json_path(error.absolute_path)
     found: Any = error.instance
     if error.validator == "additionalProperties":
         known = list(schema["properties"])

@@ -7,7 +7,16 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator
 
-from xnat_ingest.commands.container.lint.parts import CommandRule, Part, as_text, hint, inputs, json_path, kind, twice
+from xnat_ingest.commands.container.lint.parts import (
+    CommandPart,
+    CommandRule,
+    as_text,
+    hint,
+    inputs,
+    json_path,
+    kind,
+    twice,
+)
 
 SELECTS = ("select-one", "select-many")
 # The service sets these itself, and a command that does so too fails at launch.
@@ -18,19 +27,19 @@ ILLEGAL = (";", "&&", "||", "`", "(")
 _TICKED = ("1", "y", "yes", "true", "t")
 
 
-def _names(command: Part) -> Iterator[str]:
+def _names(command: CommandPart) -> Iterator[str]:
     for member, what in (("mounts", "mount"), ("inputs", "input"), ("outputs", "output"), ("xnat", "wrapper")):
         yield from twice(command.parts(member), what)
 
 
-def _keys(command: Part) -> Iterator[str]:
+def _keys(command: CommandPart) -> Iterator[str]:
     keys = Counter(each.key for each in command.parts("inputs"))
     for each in command.parts("inputs"):
         if keys[each.key] > 1:
             yield f"{each.at('replacement-key')}: several inputs share the key {each.key}; give each a key of its own"
 
 
-def _mount_paths(command: Part) -> Iterator[str]:
+def _mount_paths(command: CommandPart) -> Iterator[str]:
     seen: dict[str, str] = {}
     feeders = [each for wrapper in command.parts("xnat") for each in inputs(wrapper)]
     starts = ("/", *(each.key for each in command.parts("inputs") + feeders))
@@ -43,7 +52,7 @@ def _mount_paths(command: Part) -> Iterator[str]:
         seen.setdefault(path, mount.path)
 
 
-def _select_values(command: Part) -> Iterator[str]:
+def _select_values(command: CommandPart) -> Iterator[str]:
     for each in command.parts("inputs"):
         values = each.texts("select-values")
         if kind(each) in SELECTS and not values:
@@ -53,7 +62,7 @@ def _select_values(command: Part) -> Iterator[str]:
             yield f"{each.at('select-values')}: an input of type {kind(each)} takes none; {fix}"
 
 
-def _select_defaults(command: Part) -> Iterator[str]:
+def _select_defaults(command: CommandPart) -> Iterator[str]:
     for each in command.parts("inputs"):
         where, values = each.at("default-value"), each.texts("select-values")
         if kind(each) == "select-many" and not each.given("default-value"):
@@ -64,7 +73,7 @@ def _select_defaults(command: Part) -> Iterator[str]:
                     yield f"{where}: {value!r} is not among the select-values; {hint(value, values)}"
 
 
-def _selected(each: Part) -> list[str]:
+def _selected(each: CommandPart) -> list[str]:
     """A default of several values is a JSON list in a text."""
     text = each.text("default-value")
     try:
@@ -74,7 +83,7 @@ def _selected(each: Part) -> list[str]:
     return [as_text(value) for value in values] if isinstance(values, list) else [text]
 
 
-def _booleans(command: Part) -> Iterator[str]:
+def _booleans(command: CommandPart) -> Iterator[str]:
     """The service takes any text but true for false; the form ticks the box by the text that would be passed."""
     for each in command.parts("inputs"):
         default = each.text("default-value").lower()
@@ -91,7 +100,7 @@ def _booleans(command: Part) -> Iterator[str]:
             yield f"{each.at(member)}: with {mapped!r} the form shows the default {default} {shown}; {fix}"
 
 
-def _illegal(command: Part) -> Iterator[str]:
+def _illegal(command: CommandPart) -> Iterator[str]:
     for each in command.parts("inputs"):
         values = [(member, each.text(member)) for member in ("default-value", "true-value", "false-value")]
         if kind(each) != "boolean":
@@ -100,7 +109,7 @@ def _illegal(command: Part) -> Iterator[str]:
         yield from illegal(each, values)
 
 
-def illegal(part: Part, values: list[tuple[str, str]]) -> Iterator[str]:
+def illegal(part: CommandPart, values: list[tuple[str, str]]) -> Iterator[str]:
     """One fault for each of these members, given with their texts, that would stop the launch."""
     for member, text in values:
         found = [mark for mark in ILLEGAL if mark in text]
@@ -109,7 +118,7 @@ def illegal(part: Part, values: list[tuple[str, str]]) -> Iterator[str]:
             yield f"{part.at(member)}: the service launches nothing with {found[0]!r} in a value; leave it out"
 
 
-def _output_places(command: Part) -> Iterator[str]:
+def _output_places(command: CommandPart) -> Iterator[str]:
     mounts = [mount.name for mount in command.parts("mounts")]
     for output in command.parts("outputs"):
         mount, path = output.text("mount"), output.text("path")
@@ -119,14 +128,14 @@ def _output_places(command: Part) -> Iterator[str]:
             yield f"{output.at('path')}: {path!r} leaves the mount; give a path inside of it"
 
 
-def _environment(command: Part) -> Iterator[str]:
+def _environment(command: CommandPart) -> Iterator[str]:
     for name in command.table("environment-variables"):
         if name in RESERVED:
             where = command.at("environment-variables") + f".{name}"
             yield f"{where}: the service sets it itself, and the launch fails; leave it out"
 
 
-def _secrets(command: Part) -> Iterator[str]:
+def _secrets(command: CommandPart) -> Iterator[str]:
     seen = dict.fromkeys(command.table("environment-variables"), "environment-variables")
     for index, secret in enumerate(command.members.get("secrets") or ()):
         name, where = secret["destination"]["identifier"], f"secrets[{index}].destination.identifier"

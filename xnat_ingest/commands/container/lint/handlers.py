@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xnat_ingest.commands.container.lint.parts import Part, WrapperRule, hint, inputs, twice
+from xnat_ingest.commands.container.lint.parts import CommandPart, WrapperRule, hint, inputs, twice
 
 
-def _names(_command: Part, wrapper: Part) -> Iterator[str]:
+def _names(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     yield from twice(wrapper.parts("output-handlers"), "output handler")
 
 
-def _outputs(command: Part, wrapper: Part) -> Iterator[str]:
+def _outputs(command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     """The service refuses a command one of whose wrappers leaves an output without a handler."""
     known = [output.name for output in command.parts("outputs")]
     handlers = wrapper.parts("output-handlers")
@@ -25,7 +25,7 @@ def _outputs(command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{wrapper.at('output-handlers')}: nothing takes the output {name!r}; add a handler for it"
 
 
-def _targets(_command: Part, wrapper: Part) -> Iterator[str]:
+def _targets(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     derived = {each.name: each for each in wrapper.parts("derived-inputs")}
     known = [each.name for each in inputs(wrapper)]
     for handler in wrapper.parts("output-handlers"):
@@ -41,7 +41,7 @@ def _targets(_command: Part, wrapper: Part) -> Iterator[str]:
         known.append(handler.name)
 
 
-def _target(where: str, target: Part) -> Iterator[str]:
+def _target(where: str, target: CommandPart) -> Iterator[str]:
     if target.flag("multiple"):
         yield f"{where}: {target.name!r} has multiple values, and files go to one place; name another input"
     asked = target.text("derived-from-xnat-object-property")
@@ -49,7 +49,7 @@ def _target(where: str, target: Part) -> Iterator[str]:
         yield f"{where}: the value of {target.name!r} is its {asked}, and files go to an address; name another input"
 
 
-def _labels(_command: Part, wrapper: Part) -> Iterator[str]:
+def _labels(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     for handler in wrapper.parts("output-handlers"):
         if (handler.text("type") or "Resource") == "Resource" and not handler.text("label").strip():
             yield f"{handler.at('label')}: a resource needs one; give the label that the files are kept under"

@@ -11,7 +11,7 @@ from xnat_ingest.core.text import nearest
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CommandPart:
     """A JSON object of the document. path: where it stands; "" for the whole."""
 
     path: str
@@ -47,13 +47,13 @@ class Part:
     def table(self, member: str) -> dict[str, str]:
         return {name: as_text(value) for name, value in (self.members.get(member) or {}).items()}
 
-    def parts(self, member: str) -> list[Part]:
+    def parts(self, member: str) -> list[CommandPart]:
         listed = self.members.get(member) or ()
-        return [Part(f"{self.at(member)}[{index}]", item) for index, item in enumerate(listed)]
+        return [CommandPart(f"{self.at(member)}[{index}]", item) for index, item in enumerate(listed)]
 
 
-CommandRule = Callable[[Part], Iterator[str]]
-WrapperRule = Callable[[Part, Part], Iterator[str]]
+CommandRule = Callable[[CommandPart], Iterator[str]]
+WrapperRule = Callable[[CommandPart, CommandPart], Iterator[str]]
 
 # Two carets in a text that is filled in mark a JSONPath into the document; what the service takes is from the first
 # caret to the last.
@@ -73,17 +73,17 @@ def json_path(text: str) -> str | None:
     return found[1] if found else None
 
 
-def inputs(wrapper: Part) -> list[Part]:
+def inputs(wrapper: CommandPart) -> list[CommandPart]:
     """External and derived ones, in the order in which the service reads them."""
     return wrapper.parts("external-inputs") + wrapper.parts("derived-inputs")
 
 
-def kind(part: Part) -> str:
+def kind(part: CommandPart) -> str:
     """An input's type; without one it is a string."""
     return part.text("type") or "string"
 
 
-def twice(parts: list[Part], what: str) -> Iterator[str]:
+def twice(parts: list[CommandPart], what: str) -> Iterator[str]:
     """One fault for each part that is named as an earlier one."""
     seen: dict[str, str] = {}
     for part in parts:

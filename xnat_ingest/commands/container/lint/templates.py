@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from xnat_ingest.commands.container.lint.parts import CommandRule, Part, hint, inputs, json_path, kind
+from xnat_ingest.commands.container.lint.parts import CommandPart, CommandRule, hint, inputs, json_path, kind
 
 _KEY = re.compile(r"#[A-Za-z0-9_-]+#")
 _HANDLER_TEXTS = ("label", "format", "description", "content")
 Texts = list[tuple[str, str]]
 
 
-def _command_texts(command: Part) -> Texts:
+def _command_texts(command: CommandPart) -> Texts:
     """Every text of the command itself that is filled in, without the command line."""
     found = [(command.at(member), command.text(member)) for member in ("working-directory", "container-name")]
     for member in ("environment-variables", "ports", "container-labels"):
@@ -24,7 +24,7 @@ def _command_texts(command: Part) -> Texts:
     return found + [(p.at("path"), p.text("path")) for p in command.parts("mounts") + command.parts("outputs")]
 
 
-def _wrapper_texts(wrapper: Part) -> Texts:
+def _wrapper_texts(wrapper: CommandPart) -> Texts:
     found = [(each.at(member), each.text(member)) for each in inputs(wrapper) for member in ("matcher", "parser")]
     for handler in wrapper.parts("output-handlers"):
         found += [(handler.at(member), handler.text(member)) for member in _HANDLER_TEXTS]
@@ -32,13 +32,13 @@ def _wrapper_texts(wrapper: Part) -> Texts:
     return found
 
 
-def _all_texts(command: Part) -> Texts:
+def _all_texts(command: CommandPart) -> Texts:
     wrappers = command.parts("xnat")
     line = [(command.at("command-line"), command.text("command-line"))]
     return line + _command_texts(command) + [text for wrapper in wrappers for text in _wrapper_texts(wrapper)]
 
 
-def _values(command: Part) -> Texts:
+def _values(command: CommandPart) -> Texts:
     externals = [each for wrapper in command.parts("xnat") for each in wrapper.parts("external-inputs")]
     found = [(each.at("default-value"), each.text("default-value")) for each in command.parts("inputs") + externals]
     for each in command.parts("inputs"):
@@ -47,7 +47,7 @@ def _values(command: Part) -> Texts:
     return found
 
 
-def _carets(command: Part) -> Iterator[str]:
+def _carets(command: CommandPart) -> Iterator[str]:
     """One look-up in the document is possible in a text; with more, the service takes all between for a single one."""
     for where, text in _all_texts(command) + _values(command):
         path = json_path(text)
@@ -66,7 +66,7 @@ def _without(text: str, keys: Collection[str]) -> str:
     return text
 
 
-def _line_keys(command: Part) -> Iterator[str]:
+def _line_keys(command: CommandPart) -> Iterator[str]:
     keys = [each.key for each in command.parts("inputs")]
     line = _without(command.text("command-line"), keys)
     foreign = {each.key: each for wrapper in command.parts("xnat") for each in inputs(wrapper)}
@@ -78,7 +78,7 @@ def _line_keys(command: Part) -> Iterator[str]:
             yield f"command-line: {key} is the key of no command input; {hint(key, keys)}"
 
 
-def _other_keys(command: Part) -> Iterator[str]:
+def _other_keys(command: CommandPart) -> Iterator[str]:
     own = {each.key for each in command.parts("inputs")}
     wrappers = command.parts("xnat")
     theirs = {wrapper.path: {each.key for each in inputs(wrapper)} for wrapper in wrappers}
@@ -90,7 +90,7 @@ def _other_keys(command: Part) -> Iterator[str]:
                 yield f"{where}: {key} is the key of no input; {hint(key, sorted(keys))}"
 
 
-def _unused(command: Part) -> Iterator[str]:
+def _unused(command: CommandPart) -> Iterator[str]:
     wrappers = command.parts("xnat")
     helpers = [each.text("via-setup-command") for wrapper in wrappers for each in inputs(wrapper)]
     helpers += [each.text("via-wrapup-command") for wrapper in wrappers for each in wrapper.parts("output-handlers")]
@@ -104,7 +104,7 @@ def _unused(command: Part) -> Iterator[str]:
             yield f"{each.path}: {each.key} stands nowhere, so the value is lost; put it into the command-line"
 
 
-def _lost_words(command: Part) -> Iterator[str]:
+def _lost_words(command: CommandPart) -> Iterator[str]:
     """Without a shell an empty quoted word is dropped, and the option before it takes the word that follows."""
     if command.flag("override-entrypoint"):
         return
@@ -116,7 +116,7 @@ def _lost_words(command: Part) -> Iterator[str]:
             yield f"command-line: {word} after {option} disappears when {held[0].path} is empty; {fix}"
 
 
-def _may_be_empty(command: Part, each: Part) -> bool:
+def _may_be_empty(command: CommandPart, each: CommandPart) -> bool:
     # A flag comes and goes with the value, and so does what a boolean is written as.
     if each.text("command-line-flag").strip() or kind(each) == "boolean":
         return False
@@ -128,7 +128,7 @@ def _may_be_empty(command: Part, each: Part) -> bool:
     return not each.flag("required") or (each.given("default-value") and not each.text("default-value"))
 
 
-def _is_fed(wrapper: Part, name: str) -> bool:
+def _is_fed(wrapper: CommandPart, name: str) -> bool:
     return any(
         each.text("provides-value-for-command-input") == name and each.flag("required", True)
         for each in inputs(wrapper)

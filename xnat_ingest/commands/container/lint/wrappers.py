@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from xnat_ingest.commands.container.lint.command import SELECTS, illegal
-from xnat_ingest.commands.container.lint.parts import Part, WrapperRule, hint, inputs, kind, twice
+from xnat_ingest.commands.container.lint.parts import CommandPart, WrapperRule, hint, inputs, kind, twice
 
 _OBJECTS = ("Project", "ProjectAsset", "Subject", "SubjectAssessor", "Session", "Scan", "Assessor", "Resource")
 # From which types an input of a type can be derived. Types that are not here never get a value.
@@ -43,11 +43,11 @@ _PROPERTIES = {
 }
 
 
-def _names(_command: Part, wrapper: Part) -> Iterator[str]:
+def _names(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     yield from twice(inputs(wrapper), "input of a wrapper")
 
 
-def _collisions(command: Part, wrapper: Part) -> Iterator[str]:
+def _collisions(command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     """The dialog knows inputs by name, and a command input that is fed is not in it."""
     fed = {each.text("provides-value-for-command-input") for each in inputs(wrapper)}
     own = {each.name for each in command.parts("inputs")} - fed
@@ -57,7 +57,7 @@ def _collisions(command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{each.at('name')}: a command input is named {each.name!r} too, and nothing can be launched; {fix}"
 
 
-def _values(command: Part, wrapper: Part) -> Iterator[str]:
+def _values(command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     known = {each.name: each for each in command.parts("inputs")}
     for each in inputs(wrapper):
         name, where = each.text("provides-value-for-command-input"), each.at("provides-value-for-command-input")
@@ -70,7 +70,7 @@ def _values(command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{where}: {known[name].path} is a select input, which no wrapper input may fill; {fix}"
 
 
-def _files(command: Part, wrapper: Part) -> Iterator[str]:
+def _files(command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     known = [mount.name for mount in command.parts("mounts")]
     for each in inputs(wrapper):
         name, where = each.text("provides-files-for-command-mount"), each.at("provides-files-for-command-mount")
@@ -87,7 +87,7 @@ def _files(command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{each.at('required')}: the launch crashes when an input for a mount has no value; make it required"
 
 
-def _multiple(_command: Part, wrapper: Part) -> Iterator[str]:
+def _multiple(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     for each in wrapper.parts("derived-inputs"):
         if not each.flag("multiple"):
             continue
@@ -99,7 +99,7 @@ def _multiple(_command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{where}: an input of multiple values must have it; name a command input"
 
 
-def _parents(_command: Part, wrapper: Part) -> Iterator[str]:
+def _parents(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     known = {each.name: each for each in wrapper.parts("external-inputs")}
     for each in wrapper.parts("derived-inputs"):
         name, where = each.text("derived-from-wrapper-input"), each.at("derived-from-wrapper-input")
@@ -118,7 +118,7 @@ def _parents(_command: Part, wrapper: Part) -> Iterator[str]:
         known.setdefault(each.name, each)
 
 
-def _properties(_command: Part, wrapper: Part) -> Iterator[str]:
+def _properties(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     """A string is a property of its parent; an object's value is its address, or a property of its own."""
     kinds = {each.name: kind(each) for each in reversed(inputs(wrapper))}
     for each in wrapper.parts("derived-inputs"):
@@ -136,7 +136,7 @@ def _properties(_command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{where}: a {owner} has no property {asked!r}; {hint(asked, known)}"
 
 
-def _children(_command: Part, wrapper: Part) -> Iterator[str]:
+def _children(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     bare = [e for e in wrapper.parts("external-inputs") if kind(e) == "Project" and not e.flag("load-children", True)]
     for each in wrapper.parts("derived-inputs"):
         for project in bare:
@@ -147,7 +147,7 @@ def _children(_command: Part, wrapper: Part) -> Iterator[str]:
                 yield f"{where}: without load-children a project shows no {kind(each)}; {fix}"
 
 
-def _externals(_command: Part, wrapper: Part) -> Iterator[str]:
+def _externals(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     externals = wrapper.parts("external-inputs")
     for each in externals:
         yield from illegal(each, [("default-value", each.text("default-value"))])
@@ -157,7 +157,7 @@ def _externals(_command: Part, wrapper: Part) -> Iterator[str]:
             yield f"{each.path}: the form lets nobody fill in a further external input; {fix}"
 
 
-def _scans(_command: Part, wrapper: Part) -> Iterator[str]:
+def _scans(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     """Scan pages start a wrapper with an input of this name, whatever its own is called."""
     first = wrapper.parts("external-inputs")[:1]
     if any(re.fullmatch(r"\w+:\w*[sS]canData", context) for context in wrapper.texts("contexts")):
