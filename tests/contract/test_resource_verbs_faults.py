@@ -15,6 +15,7 @@ from tests.standin.samples import Client
 from xnat_ingest.commands.resources import files as resourcefiles
 from xnat_ingest.commands.resources import put as resources
 from xnat_ingest.commands.resources import target as resourceplaces
+from xnat_ingest.commands.resources.listings import stored_files
 from xnat_ingest.core.errors import Refused, ServerSaid, Stopped, Unreachable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.transports.bodies import TextBody

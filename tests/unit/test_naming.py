@@ -11,8 +11,9 @@ import pytest
 
 from tests.dicom_trees import MR, SAMPLES, encode, read
 from tests.standin.namer import make_file_name
-from xnat_ingest.core import text as naming
 from xnat_ingest.core.model import Instance
+from xnat_ingest.core.stored_name import base36, java_hash, stored_name, uid_hash
+from xnat_ingest.core.text import LABEL, legal_label, printable
 from xnat_ingest.inputs import open_source
 from xnat_ingest.inputs.dicom_headers import scan
 
@@ -34,7 +35,7 @@ TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClass
 @pytest.mark.parametrize(("sop_class", "sop_uid", "hashed"), JAVA, ids=[f"{a}+{b}" for a, b, _ in JAVA])
 def test_the_hash_is_that_of_javas_lists(sop_class: str, sop_uid: str, hashed: str) -> None:
     """The last part of a name is List.hashCode of both UIDs, unsigned, in base 36, negative ones included."""
-    assert naming.uid_hash(sop_class, sop_uid) == hashed
+    assert uid_hash(sop_class, sop_uid) == hashed
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_the_hash_is_that_of_javas_lists(sop_class: str, sop_uid: str, hashed: s
 )
 def test_the_string_hash_is_that_of_java(text: str, value: int) -> None:
     """String.hashCode over UTF-16 units, as an unsigned number."""
-    assert naming.java_hash(text) == value
+    assert java_hash(text) == value
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_the_string_hash_is_that_of_java(text: str, value: int) -> None:
 )
 def test_base_36_is_lower_case_without_padding(number: int, text: str) -> None:
     """Digits as Java's Long.toString(n, 36) writes them."""
-    assert naming.base36(number) == text
+    assert base36(number) == text
     assert int(text, 36) == number
 
 
@@ -71,12 +72,12 @@ def test_base_36_is_lower_case_without_padding(number: int, text: str) -> None:
 )
 def test_names_are_those_of_the_default_template(series: str, instance: str, name: str) -> None:
     """Numbers stand as written; what is absent is named as XNAT's namer names it."""
-    assert naming.stored_name("1.2.3", series, instance, "abc") == name
+    assert stored_name("1.2.3", series, instance, "abc") == name
 
 
 def test_leading_dots_are_stripped() -> None:
     """XNAT strips them, so the listing shows the name without."""
-    assert naming.stored_name("..1.2", "1", "1", "x") == "1.2-1-1-x.dcm"
+    assert stored_name("..1.2", "1", "1", "x") == "1.2-1-1-x.dcm"
 
 
 def test_a_real_file_gets_its_name_from_its_header() -> None:
@@ -140,8 +141,8 @@ def test_names_agree_with_the_servers_namer(number: bytes, tmp_path: Path) -> No
 )
 def test_illegal_characters_of_labels_become_underscores(text: str, label: str) -> None:
     """One character for one; digits and letters beyond ASCII are illegal too."""
-    assert naming.legal_label(text) == label
-    assert bool(naming.LABEL.fullmatch(label)) == bool(label)
+    assert legal_label(text) == label
+    assert bool(LABEL.fullmatch(label)) == bool(label)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_illegal_characters_of_labels_become_underscores(text: str, label: str) 
 )
 def test_file_names_are_shown_in_one_harmless_line(text: str, shown: str) -> None:
     """Control characters, escape sequences and bytes that are no UTF-8 are shown, not sent to the terminal."""
-    assert naming.printable(text) == shown
+    assert printable(text) == shown
 
 
 def test_whatever_the_name_printable_gives_valid_unicode() -> None:
@@ -170,6 +171,6 @@ def test_whatever_the_name_printable_gives_valid_unicode() -> None:
     names = [os.fsdecode(draw.randbytes(20)) for _ in range(200)]
     names += [json.loads('"\\ud800"'), json.loads('"a\\udfffb"')]
     for name in names:
-        shown = naming.printable(name)
+        shown = printable(name)
         assert shown.encode("utf-8")
         assert shown.isprintable()

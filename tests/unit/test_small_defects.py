@@ -10,7 +10,6 @@ import pytest
 
 from tests.unit.test_plan import dicom, plan_of
 from xnat_ingest.cli import main
-from xnat_ingest.core import text as naming
 from xnat_ingest.core.errors import is_bug
 from xnat_ingest.inputs import dicom_headers
 from xnat_ingest.settings.layers import resolve
@@ -72,5 +71,5 @@ def test_a_name_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes two hashes over the UIDs, and is asked for all over a run."""
     (session,) = plan_of({"a/x/1": dicom("1")}).sessions
     first = session.instances[0].name
-    monkeypatch.setattr(naming, "uid_hash", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("xnat_ingest.core.model.uid_hash", lambda *_: pytest.fail("computed again"))
     assert all(session.instances[0].name == first for _ in range(15))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from xnat_ingest.core import text as naming
+from xnat_ingest.core.stored_name import stored_name, uid_hash
 
 # What is done to a file on its way out: nothing; its data set is inflated; preamble and meta information are added.
 Form = Literal["file", "inflated", "headed"]
@@ -128,7 +128,7 @@ class Instance:
 # Each instance of a session is asked for its name some fifteen times on its way; what is kept is bounded.
 @lru_cache(maxsize=32768)
 def _stored_name(sop_class: str, sop_uid: str, study_uid: str, series_number: str, instance_number: str) -> str:
-    return naming.stored_name(study_uid, series_number, instance_number, naming.uid_hash(sop_class, sop_uid))
+    return stored_name(study_uid, series_number, instance_number, uid_hash(sop_class, sop_uid))
 
 
 @dataclass(frozen=True, slots=True)

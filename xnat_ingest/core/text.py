@@ -1,49 +1,13 @@
-"""How XNAT names a stored instance, and how our output names anything that comes from a file system."""
+"""Text from outside: what makes a legal label, a harmless spreadsheet cell, and a name that can be printed."""
 
 from __future__ import annotations
 
 import difflib
 import re
-import struct
 import unicodedata
 from collections.abc import Sequence
 
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def java_hash(text: str) -> int:
-    """Java's String.hashCode (over UTF-16 units) as an unsigned 32-bit number."""
-    raw = text.encode("utf-16-be", "surrogatepass")
-    value = 0
-    for unit in struct.unpack(f">{len(raw) // 2}H", raw):
-        value = (31 * value + unit) & 0xFFFFFFFF
-    return value
-
-
-def base36(number: int) -> str:
-    text = ""
-    while number:
-        number, digit = divmod(number, 36)
-        text = _DIGITS[digit] + text
-    return text or "0"
-
-
-def uid_hash(sop_class: str, sop_uid: str) -> str:
-    """The last part of XNAT's default file name: List.hashCode of both UIDs, unsigned, in base 36.
-
-    Source: XNAT's TemplatizedDicomFileNamer, template part HashSOPClassUIDWithSOPInstanceUID.
-    """
-    value = 31 * (31 + java_hash(sop_class)) + java_hash(sop_uid)
-    return base36(value & 0xFFFFFFFF)
-
-
-def stored_name(study_uid: str, series_number: str, instance_number: str, hashed: str) -> str:
-    """The name that XNAT's default naming template gives an instance when `rename=true` is sent."""
-    series = series_number or "no-value-for-SeriesNumber"
-    instance = instance_number or "no-value-for-InstanceNumber"
-    # A slash in a header would make a folder; listings show the last part.
-    return f"{study_uid}-{series}-{instance}-{hashed}.dcm".lstrip(".").rpartition("/")[2]
 
 
 def legal_label(text: str) -> str:

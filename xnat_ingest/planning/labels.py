@@ -5,9 +5,9 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 
-from xnat_ingest.core import text as naming
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Instance
+from xnat_ingest.core.text import LABEL, legal_label, nearest, printable
 
 # layout -> what the leading folders of a path are; `fixed` is ROOT as one session (-S and -E given).
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -49,7 +49,7 @@ class Template:
                 raise UsageError(f"label template {text!r}: this layout has no {{{name}}} folder")
             # Keywords begin with a capital: what does not was meant to be a folder level.
             if name not in levels and (name[0].islower() or name.casefold() in levels):
-                near = naming.nearest(name, sorted(levels))
+                near = nearest(name, sorted(levels))
                 hint = f"; did you mean {{{near}}}?" if near else ""
                 raise UsageError(f"label template {text!r}: {{{name}}} is not a folder level or a DICOM keyword{hint}")
         names = frozenset(name for name, _, _ in fields)
@@ -72,7 +72,7 @@ def legal(label: str) -> str:
     """The label with illegal characters replaced. Raises BadLabel when it is empty or too long: never cut."""
     if not label:
         raise BadLabel("the label is empty")
-    made = naming.legal_label(label)
+    made = legal_label(label)
     if len(made) > MAX_LABEL:
         raise BadLabel(f"the label {made} is longer than {MAX_LABEL} characters")
     return made
@@ -85,5 +85,5 @@ def is_project_id(text: str) -> bool:
 
 def require_legal(label: str, flag: str) -> None:
     """Raises UsageError when a label given on the command line is not legal: those are taken verbatim or not."""
-    if not naming.LABEL.fullmatch(label):
-        raise UsageError(f"{flag} {naming.printable(label)!r}: a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    if not LABEL.fullmatch(label):
+        raise UsageError(f"{flag} {printable(label)!r}: a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")

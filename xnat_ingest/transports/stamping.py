@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xnat_ingest.core import text as naming
 from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Session
+from xnat_ingest.core.text import LABEL, printable
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
     NotWalkable,
@@ -55,10 +55,10 @@ def stamp_of(route: str, session: Session) -> Stamp | None:
     if route == "none":
         return None
     place = (session.project, session.subject, session.label)
-    if not all(map(naming.LABEL.fullmatch, place)):
+    if not all(map(LABEL.fullmatch, place)):
         raise SessionTrouble(
             "illegal-label",
-            f"{'/'.join(map(naming.printable, place))} cannot be written into DICOM headers for routing: project, "
+            f"{'/'.join(map(printable, place))} cannot be written into DICOM headers for routing: project, "
             "subject and label must be letters, digits, _ and -, 64 at most",
         )
     if route == "comments":
