@@ -17,7 +17,7 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
-	measure lock dist sbom image image-test clean
+	measure bench lock dist sbom image image-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -79,12 +79,18 @@ pictures: $(READY) ## run the demo and take the README's picture of its page (ne
 measure: $(READY) ## how large functions and modules are, and how many modules each imports
 	$(RUN) -m tests.measure
 
+BENCH ?=
+bench: $(READY) ## other tools beside this one, in time, memory and requests; BENCH="--sets b --rounds 1" for less
+	$(RUN) -m bench $(BENCH)
+
 lock: $(READY) ## resolve all requirements anew, with hashes
 	for name in requirements requirements-lowest requirements-build requirements-dev requirements-release; do \
 		$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			$$([ $$name != requirements-lowest ] || echo --resolution lowest-direct) \
 			$$([ -f $$name.in ] && echo $$name.in || echo pyproject.toml) --output-file $$name.txt || exit; \
 	done
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		bench/requirements.in --output-file bench/requirements.txt
 
 dist: $(READY) ## a wheel and a source archive in dist/
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
@@ -121,5 +127,5 @@ $(RELEASE): requirements-release.txt
 	touch $@
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .venv-release .fuzz demo dist build .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .venv-release .venv-bench .fuzz demo dist build .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
