@@ -29,20 +29,32 @@ import pydicom
 from tests.contract.table import held
 from tests.dicom_trees import CT, Series, make_session
 from tests.kinds import make_kinds
+from tests.planted import PERSON, leaks
 from tests.standin.samples import Client
 
 PASSWORD = "driver"
 KEY = "a key for the driver that kills, of no other use"
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+# Who is named in what is sent with a profile.
+NAMED = {
+    "PatientName": PERSON.name,
+    "PatientID": PERSON.patient_id,
+    "PatientBirthDate": PERSON.birth,
+    "AccessionNumber": PERSON.accession,
+    "PatientComments": f"seen with {PERSON.name}, {PERSON.phone}",
+}
 # With a profile; without one, tests/kinds.py has all that there is.
 PLAIN = (
-    Series("T1_0001", 6),
-    Series("CT_0002", 4, CT),
-    Series("SR_0003", 4, "test-SR.dcm"),
-    Series("plan_0005", 2, "rtplan.dcm"),
+    Series("T1_0001", 6, tags=NAMED),
+    Series("CT_0002", 4, CT, tags=NAMED),
+    Series("SR_0003", 4, "test-SR.dcm", tags=NAMED),
+    Series("plan_0005", 2, "rtplan.dcm", tags=NAMED),
 )
 # Objects with few pixels below a long header: a cut copy of these can look whole.
-LONG = (Series("long-header_0001", 3, tags={"EncapsulatedDocument": bytes(150_000)}), Series("T1_0002", 6))
+LONG = (
+    Series("long-header_0001", 3, tags={**NAMED, "EncapsulatedDocument": bytes(150_000)}),
+    Series("T1_0002", 6, tags=NAMED),
+)
 AFTER_START = 1.0  # seconds
 # Bodies, building and archiving take long enough to be struck.
 SLOW = (
@@ -66,13 +78,14 @@ class Figures:
     lacking: int = 0
     extra: int = 0
     rows: int = 0
+    leaked: int = 0
     last_code: int = -1
     last_log: str = ""
     seconds: float = 0.0
 
     @property
     def clean(self) -> bool:
-        return not (self.lacking or self.extra or self.rows or self.last_code)
+        return not (self.lacking or self.extra or self.rows or self.leaked or self.last_code)
 
     def __str__(self) -> str:
         def listed(counter: Counter[str] | Counter[int]) -> str:
@@ -82,8 +95,8 @@ class Figures:
             f"{sum(self.kills.values())} kills ({listed(self.kills)}), struck after: {listed(self.struck)}\n"
             f"{self.runs} runs, exit codes (times): {listed(self.codes)}; last run: {self.last_code}\n"
             f"{self.sessions} sessions, {self.instances} instances; lacking or damaged {self.lacking}, "
-            f"extra {self.extra}, rows left {self.rows}; {self.seconds:.0f} s: "
-            + ("clean" if self.clean else f"NOT CLEAN\n{self.last_log[-3000:]}")
+            f"extra {self.extra}, rows left {self.rows}, files that name the patient {self.leaked}; "
+            f"{self.seconds:.0f} s: " + ("clean" if self.clean else f"NOT CLEAN\n{self.last_log[-3000:]}")
         )
 
 
@@ -195,6 +208,9 @@ class Driver:
         self.figures.lacking = (sources - kept).total()
         strays = [path for path in (self.folder / "xnat/prearchive").rglob("*") if path.is_file()]
         self.figures.extra = (kept - sources).total() + len(strays)
+        if self.profile:
+            written = [path for path in self.folder.rglob("*") if path.is_file() and self.tree not in path.parents]
+            self.figures.leaked = sum(bool(leaks(path.read_bytes(), PERSON)) for path in written)
         client = Client(self.url, "up", PASSWORD).login()
         self.figures.rows = len(client("GET", "/data/prearchive/projects/DEMO", format="json").rows)
         client.close()
