@@ -23,7 +23,7 @@ from tests.dicom_trees import CT, MR, Memory
 from tests.planted import PERSON, PLACES, leaks, patient
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
 from xnat_ingest.deidentify.objects import Deidentifier
-from xnat_ingest.deidentify.profile import READY, load
+from xnat_ingest.deidentify.profile import READY, load_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing
@@ -163,7 +163,7 @@ def fate(data: bytes, how: str) -> tuple[str, bytes]:
     (found,) = scan(source, lambda _: None)
     if isinstance(found, SetAside):
         return f"set aside ({found.reason})", b""
-    deidentifier = Deidentifier(load(how), KEY)
+    deidentifier = Deidentifier(load_profile(how), KEY)
     left = deidentifier.examine(source, found)
     if isinstance(left, SetAside):
         return f"set aside ({left.reason})", b""
