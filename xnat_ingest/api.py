@@ -63,8 +63,11 @@ def plan(
 ) -> Result:
     """What an upload of ROOT would send, and every conflict; asks the server only with `online=True`.
 
-    on_event: called with progress, from several threads; stop: `stop.signum = signal.SIGTERM`, set from another
-    thread, ends it in order; options: the long flags of `xnat-ingest plan` with `_`. Raises UsageError.
+    on_event: called with progress, from several threads.
+    stop: `stop.signum = signal.SIGTERM`, set from another thread, ends it in order.
+    options: the long flags of `xnat-ingest plan` with `_`.
+
+    Raises UsageError.
     """
     settings, login = _settled("plan", project, server, user, password, options)
     online = login if settings.online else None
@@ -127,9 +130,11 @@ def put_resource(
 ) -> PutOutcome:
     """Stores files, or what is in folders, in a resource, and looks in its listing for all of them.
 
-    paths: files keep their names, folders' files their paths below the folder; experiment: a label, or without a
-    project an accession id; force: DICOM files, too. Raises UsageError, Refused without the right, and what the
-    server's trouble ends as.
+    paths: files keep their names, folders' files their paths below the folder.
+    experiment: a label, or without a project an accession id.
+    force: DICOM files, too.
+
+    Raises UsageError, Refused without the right, and what the server's trouble ends as.
     """
     from xnat_ingest.commands.resources import files as resourcefiles
     from xnat_ingest.commands.resources import put as resources

@@ -17,8 +17,11 @@ _TABLES = ("prearchive", "resource")
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """names: its spellings there, with `=value` where the row is of one value; here: what it is here, "" for nothing;
-    why: the reason, or what differs; commands: those of ours that the row is for, () for all."""
+    """names: its spellings there, with `=value` where the row is of one value.
+    here: what it is here, "" for nothing.
+    why: the reason, or what differs.
+    commands: those of ours that the row is for, () for all.
+    """
 
     tools: tuple[str, ...]
     names: tuple[str, ...]
@@ -29,7 +32,10 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """name: as typed there, without the program's name; here: ours, "" for none; why: the reason, or what differs."""
+    """name: as typed there, without the program's name.
+    here: ours, "" for none.
+    why: the reason, or what differs.
+    """
 
     tools: tuple[str, ...]
     name: str
@@ -223,8 +229,11 @@ COMMANDS = (
 
 
 def flag_sentence(word: str, following: str, command: Sequence[str]) -> str:
-    """What to use instead of a flag; "" where no tool is known to have it. following: the word behind it; command:
-    ours, as ("prearchive", "list")."""
+    """What to use instead of a flag; "" where no tool is known to have it.
+
+    following: the word behind it.
+    command: ours, as ("prearchive", "list").
+    """
     name, equals, value = word.partition("=")
     value = value if equals else following
     rows = [row for row in FLAGS if name in row.names or f"{name}={value}" in row.names]

@@ -83,7 +83,8 @@ class UsageError(IngestError):
 class Unreachable(IngestError):
     """No usable answer came.
 
-    status: 0, no answer; maybe_done: the request may have reached the server before the connection was lost;
+    status: 0, no answer.
+    maybe_done: the request may have reached the server before the connection was lost.
     timed_out: the server may still be working on it.
     """
 
@@ -103,7 +104,8 @@ class Refused(IngestError):
 class ServerSaid(IngestError):
     """The server answered, with a status that is not success.
 
-    status: HTTP status; sentence: what the server's error page says, tags removed.
+    status: HTTP status.
+    sentence: what the server's error page says, tags removed.
     """
 
     def __init__(self, action: str, status: int, sentence: str, retry_after: str = "") -> None:
@@ -120,8 +122,9 @@ class ServerSaid(IngestError):
 class SourceChanged(IngestError):
     """A source file could not be read as it was planned.
 
-    path: relative to ROOT; dirty: some of its bytes were sent, so the server may hold a broken copy; others: files of
-    the same part that have changed, too.
+    path: relative to ROOT.
+    dirty: some of its bytes were sent, so the server may hold a broken copy.
+    others: files of the same part that have changed, too.
     """
 
     def __init__(self, path: str, why: str, *, dirty: bool, others: tuple[str, ...] = ()) -> None:

@@ -75,12 +75,18 @@ class SetAside:
 class Instance:
     """One DICOM object in one file.
 
-    size: bytes of the file; transfer_syntax: the file's, or the one that it is encoded in where it names none;
-    pixel_bytes: bytes of pixel data in what is sent, 0 when there is none; series_number, instance_number: as written,
-    "" when absent; tags: the values of the keywords that rules and label templates asked for; form: see Form;
-    sent_size: bytes that are sent, 0 where that is the file's size; head_size: how many of them come before the data
-    set; flaw: see Flaw; sent_tags: as tags, of what is sent, None where nothing changes there; patient: a number for
-    its PatientID, in the order in which the scan met them, "" without one; the PatientID itself is not kept.
+    size: bytes of the file.
+    transfer_syntax: the file's, or the one that it is encoded in where it names none.
+    pixel_bytes: bytes of pixel data in what is sent, 0 when there is none.
+    series_number, instance_number: as written, "" when absent.
+    tags: the values of the keywords that rules and label templates asked for.
+    form: see Form.
+    sent_size: bytes that are sent, 0 where that is the file's size.
+    head_size: how many of them come before the data set.
+    flaw: see Flaw.
+    sent_tags: as tags, of what is sent, None where nothing changes there.
+    patient: a number for its PatientID, in the order in which the scan met them, "" without one; the PatientID itself
+        is not kept.
     """
 
     path: str
@@ -135,7 +141,9 @@ def _stored_name(sop_class: str, sop_uid: str, study_uid: str, series_number: st
 class Problem:
     """Something that the report names beside single files.
 
-    kind: docs/design.md 3.4; sessions: labels; spoils: whether exit 0 is out of reach, where no session is to blame.
+    kind: docs/design.md 3.4.
+    sessions: labels.
+    spoils: whether exit 0 is out of reach, where no session is to blame.
     """
 
     kind: str
@@ -148,8 +156,8 @@ class Problem:
 class Session:
     """One imaging study under one project, subject and label.
 
-    folder: where it lies below ROOT; repaired: what the subject label was before illegal characters in it were
-    replaced, "" for one that was legal.
+    folder: where it lies below ROOT.
+    repaired: what the subject label was before illegal characters in it were replaced, "" for one that was legal.
     """
 
     project: str
@@ -188,9 +196,11 @@ class Receipt:
     """What a transport claims about one part. Proves nothing: a verdict comes from what the server lists.
 
     uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read, and
-    then instances, those that were taken, is empty, too; refused: instances that the server will not take,
-    SOPInstanceUID -> why; attempts: request bodies; disturbed: something was repeated, so what is stored must be
-    compared before it is closed; notes: what was noticed -> in how many instances, never a value from a header.
+        then instances, those that were taken, is empty, too.
+    refused: instances that the server will not take, SOPInstanceUID -> why.
+    attempts: request bodies.
+    disturbed: something was repeated, so what is stored must be compared before it is closed.
+    notes: what was noticed -> in how many instances, never a value from a header.
     """
 
     uris: tuple[str, ...]
@@ -206,7 +216,9 @@ class Receipt:
 class ReadBack:
     """What was read back of a session and laid beside what was sent.
 
-    instances: how many; bytes: taken from the server; skipped: why -> instances that were not compared, or not whole;
+    instances: how many.
+    bytes: taken from the server.
+    skipped: why -> instances that were not compared, or not whole.
     changed: keyword of an element -> instances in which the server changed it, as it may.
     """
 
@@ -220,8 +232,10 @@ class ReadBack:
 class Verdict:
     """What the server was seen to hold of one session.
 
-    verified, counted, already_there: instances; missing, failed, unverified: instance -> why, by SOPInstanceUID;
-    cause: the error that ended a failed session; read_back: None when nothing was to be.
+    verified, counted, already_there: instances.
+    missing, failed, unverified: instance -> why, by SOPInstanceUID.
+    cause: the error that ended a failed session.
+    read_back: None when nothing was to be.
     """
 
     word: VerdictWord
@@ -241,7 +255,9 @@ class Verdict:
 class Outcome:
     """One session's end: its plan, its verdict, what it took.
 
-    began: seconds after the run began; seconds: wall time; attempts: part bodies sent.
+    began: seconds after the run began.
+    seconds: wall time.
+    attempts: part bodies sent.
     """
 
     session: Session
@@ -282,7 +298,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for whoever shows or logs it. name: docs/design.md, events; fields: JSON values."""
+    """Something that happened, for whoever shows or logs it.
+
+    name: docs/design.md, events.
+    fields: JSON values.
+    """
 
     name: str
     fields: Mapping[str, object]

@@ -31,8 +31,9 @@ def check_output_file(
 ) -> None:
     """Raises UsageError when a file of ours must not be written there; leaves nothing behind.
 
-    output: its flag, one of OUTPUTS; inputs: (what it is, path) of the files that the run reads; root: the tree, whose
-    session folders, depth names deep, are no place for it.
+    output: its flag, one of OUTPUTS.
+    inputs: (what it is, path) of the files that the run reads.
+    root: the tree, whose session folders, depth names deep, are no place for it.
     """
     what = f"--{output}"
     shown = printable(path)

@@ -11,7 +11,13 @@ MEGABYTE = 1024 * 1024
 
 
 def read_small(path: str, what: str, limit: int) -> bytes:
-    """A file's bytes. what: names it in the sentence; limit: how many there may be. Raises UsageError."""
+    """A file's bytes.
+
+    what: names it in the sentence.
+    limit: how many there may be.
+
+    Raises UsageError.
+    """
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(limit + 1)

@@ -27,8 +27,10 @@ def open_source(
 ) -> Source:
     """The source that ROOT names, for DICOM: archives and compressed files below it are as if they were not.
 
-    leaf, follow_links, outside: see FolderSource; check_stop: called while something large is looked into. Raises
-    UsageError with what to give instead.
+    leaf, follow_links, outside: see FolderSource.
+    check_stop: called while something large is looked into.
+
+    Raises UsageError with what to give instead.
     """
     if not root.strip():
         raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")

@@ -48,8 +48,10 @@ class _Broken(Exception):
 class Differences:
     """How a stored object differs from what was sent: keywords of elements, never a value.
 
-    wrong: nothing may change these; replaced: only a script may; changed: the server may; unlike: why the pixels could
-    not be laid beside one another, "" when they could, or when there are none.
+    wrong: nothing may change these.
+    replaced: only a script may.
+    changed: the server may.
+    unlike: why the pixels could not be laid beside one another, "" when they could, or when there are none.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -61,8 +63,10 @@ class Differences:
 def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences) -> None:
     """Adds to `found` how the stored object differs from the one that was sent.
 
-    sent, stored: blocks of a DICOM file each; size: bytes that were sent. Raises NotComparable, and what the blocks
-    raise; what was found until then stands.
+    sent, stored: blocks of a DICOM file each.
+    size: bytes that were sent.
+
+    Raises NotComparable, and what the blocks raise; what was found until then stands.
     """
     one = Elements(sent, NotComparable)
     try:

@@ -19,7 +19,9 @@ SUFFIXES = (".gz", ".bz2", ".xz")
 
 @dataclass(frozen=True, slots=True)
 class _Compressed:
-    """size: unpacked, in bytes; status: of the compressed file when that was counted."""
+    """size: unpacked, in bytes.
+    status: of the compressed file when that was counted.
+    """
 
     packing: Packing
     size: int

@@ -14,8 +14,11 @@ LONGEST = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class DeflatedMeasure:
-    """elements: those that were asked for, encoded; length: bytes of the data set; pixel_bytes: 0 without pixels;
-    has: see sop_classes.lacking."""
+    """elements: those that were asked for, encoded.
+    length: bytes of the data set.
+    pixel_bytes: 0 without pixels.
+    has: see sop_classes.lacking.
+    """
 
     elements: bytes
     length: int

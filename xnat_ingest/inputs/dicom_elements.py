@@ -35,9 +35,11 @@ AT_END = 1 << 32  # beyond every tag: a damaged file may hold (FFFF,FFFF)
 
 
 class Elements:
-    """A walk along an object's elements. head: the current element, whose value must be taken before the next; None
-    at the end; syntax: the transfer syntax that the object names, or the one that it is encoded in; is_cut: the object
-    ends inside a value.
+    """A walk along an object's elements.
+
+    head: the current element, whose value must be taken before the next; None at the end.
+    syntax: the transfer syntax that the object names, or the one that it is encoded in.
+    is_cut: the object ends inside a value.
 
     Raises `trouble` for an object that is not built as the standard says.
     """

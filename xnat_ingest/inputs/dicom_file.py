@@ -50,9 +50,12 @@ def sniff(start: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PixelData:
-    """bytes: what the pixel data takes, as far as it is there; is_whole: whether it ends as it should; fragments: of
-    encapsulated pixel data, without its offset table; marked: how many of them end with a codestream's last mark; lost:
-    bytes that the last of them lacks."""
+    """bytes: what the pixel data takes, as far as it is there.
+    is_whole: whether it ends as it should.
+    fragments: of encapsulated pixel data, without its offset table.
+    marked: how many of them end with a codestream's last mark.
+    lost: bytes that the last of them lacks.
+    """
 
     bytes: int
     is_whole: bool

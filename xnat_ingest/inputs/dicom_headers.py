@@ -107,8 +107,9 @@ def scan(
 ) -> Iterator[Instance | SetAside]:
     """Every file of the source, as an Instance or set aside.
 
-    skip: path -> reason to set it aside unread, or None; keywords: DICOM keywords to keep in Instance.tags;
-    accept_truncated: a file that lacks some of its data is an Instance with that flaw;
+    skip: path -> reason to set it aside unread, or None.
+    keywords: DICOM keywords to keep in Instance.tags.
+    accept_truncated: a file that lacks some of its data is an Instance with that flaw.
     check_stop: called at each read of a header, since one file may take long.
     """
     wanted = {keyword: _tag(keyword) for keyword in keywords}

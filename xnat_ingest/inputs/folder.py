@@ -28,12 +28,14 @@ from xnat_ingest.inputs.unpacking import PACKINGS
 
 class FolderSource:
     """A directory tree. Links that stay below ROOT are followed, others are set aside; so are links into another
-    session's folder, and hidden and system folders, which are not looked into.
+        session's folder, and hidden and system folders, which are not looked into.
 
-    all_folders: hidden and system folders are looked into, too; follow_links: links that leave ROOT are followed, too;
-    outside: gets the paths of those that were;
+    all_folders: hidden and system folders are looked into, too.
+    follow_links: links that leave ROOT are followed, too.
+    outside: gets the paths of those that were.
     leaf: of how many names the path of an archive is that stands for a session folder (2: `007/pre.zip`); its members
-    are files below it. 0: any archive does; None: none, and where reads_archives is false, too, none is looked into.
+        are files below it. 0: any archive does; None: none, and where reads_archives is false, too, none is looked
+        into.
     """
 
     def __init__(

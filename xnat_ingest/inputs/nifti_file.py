@@ -39,7 +39,11 @@ IDENTIFYING = frozenset({"PatientName", "PatientID", "PatientBirthDate", "Access
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A file's name in its parts. suffix: in lower case, without .gz; zipped: whether .gz stands behind it."""
+    """A file's name in its parts.
+
+    suffix: in lower case, without .gz.
+    zipped: whether .gz stands behind it.
+    """
 
     stem: str
     suffix: str
@@ -81,8 +85,13 @@ def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside 
 
 
 def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
-    """What is wrong with the second file of a pair, by what the first says of it, "" for nothing. header: a whole one;
-    size: of the file with the voxels. Raises OSError."""
+    """What is wrong with the second file of a pair, by what the first says of it, "" for nothing.
+
+    header: a whole one.
+    size: of the file with the voxels.
+
+    Raises OSError.
+    """
     packed = header.read(2) == b"\x1f\x8b"
     header.seek(0)
     sizes = _sizes((gzip.GzipFile(fileobj=header) if packed else header).read(_LONGEST_HEADER))

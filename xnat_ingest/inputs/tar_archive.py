@@ -51,9 +51,10 @@ class TarSource(Archive):
 
 def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
     """Each member's path, and where its bytes lie: (offset, size); or why it is set aside. Ends with a SetAside of
-    the archive itself when that is damaged: what follows there is lost, and nobody knows what it was.
+        the archive itself when that is damaged: what follows there is lost, and nobody knows what it was.
 
-    archive: its name; size: of its file, in bytes.
+    archive: its name.
+    size: of its file, in bytes.
     """
     names, bombs = UniqueNames(), DecompressionGuard(size)
     try:

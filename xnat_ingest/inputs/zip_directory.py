@@ -37,8 +37,12 @@ _NO_ANSWER = "get the zip anew"
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """A member as the directory lists it. start: where its packed bytes lie; unix_mode: 0 when it was not made on
-    Unix; fault: why its bytes are not to be had, "" when they are."""
+    """A member as the directory lists it.
+
+    start: where its packed bytes lie.
+    unix_mode: 0 when it was not made on Unix.
+    fault: why its bytes are not to be had, "" when they are.
+    """
 
     name: str
     start: int

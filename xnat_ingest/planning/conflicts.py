@@ -18,7 +18,8 @@ _FEW = 10
 class LabelledSession:
     """A session with the words its labels were made of.
 
-    row: its line in the label sheet; changed: labels there that differ from the tree's as a spreadsheet changes them.
+    row: its line in the label sheet.
+    changed: labels there that differ from the tree's as a spreadsheet changes them.
     """
 
     session: Session
@@ -49,8 +50,12 @@ def mark_conflicts(
     instead: str = "",
     also: Conflicts = (),
 ) -> tuple[list[Session], list[Problem]]:
-    """The sessions, each with its conflicts, and all conflicts. instead: the advice where flags have no say; also:
-    conflicts that were found before; mixed_patients: that a subject has several PatientIDs is none."""
+    """The sessions, each with its conflicts, and all conflicts.
+
+    instead: the advice where flags have no say.
+    also: conflicts that were found before.
+    mixed_patients: that a subject has several PatientIDs is none.
+    """
     found = (
         *also,
         *_split_studies(drafts),

@@ -25,9 +25,11 @@ _SAVE = "save it as CSV UTF-8 (in LibreOffice: Text CSV, character set UTF-8)"
 class SheetRow:
     """A line of a label sheet: a session by its folder and study, and the labels it is to have.
 
-    line: its number in the file; subject, session: "" where the templates decide; as_written: the labels whose cell
-    says that it is text, by an apostrophe or as ="007", so that no spreadsheet has changed it; instances, date,
-    modality, description: for people, not read.
+    line: its number in the file.
+    subject, session: "" where the templates decide.
+    as_written: the labels whose cell says that it is text, by an apostrophe or as ="007", so that no spreadsheet has
+        changed it.
+    instances, date, modality, description: for people, not read.
     """
 
     folder: str

@@ -34,8 +34,11 @@ _EDIT = "edit the plan file: change labels, or take a session or some of its ins
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan that was written. root: ROOT of then, absolute; deidentified: fingerprint of what headers were rewritten
-    by, "" when they were not."""
+    """A plan that was written.
+
+    root: ROOT of then, absolute.
+    deidentified: fingerprint of what headers were rewritten by, "" when they were not.
+    """
 
     root: str
     layout: str

@@ -43,8 +43,9 @@ _RULES = frozenset(("exclude", "include"))
 
 
 class PlanSource(Protocol):
-    """project: the one project of all sessions, "" where folders or the plan file name it; deidentifier: what rewrites
-    headers on their way out, if anything does."""
+    """project: the one project of all sessions, "" where folders or the plan file name it.
+    deidentifier: what rewrites headers on their way out, if anything does.
+    """
 
     source: Source
     project: str

@@ -21,7 +21,11 @@ RuleConfig = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlace:
-    """Where a file lies. path: relative to ROOT; below: names of the folders below the session folder."""
+    """Where a file lies.
+
+    path: relative to ROOT.
+    below: names of the folders below the session folder.
+    """
 
     path: str
     below: tuple[str, ...]

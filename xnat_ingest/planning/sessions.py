@@ -37,10 +37,15 @@ def last_name(folder: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """How sessions get their names. fixed: (subject, label) verbatim, for ROOT as one session; subject_given: the
-    one subject of layout `session`; sheet: labels given one by one, by folder or, where by_study, by study;
-    labels_partial: the sheet need not name every session; mixed_patients: a subject may have several PatientIDs;
-    split_studies: each study in a session's folder is a session."""
+    """How sessions get their names.
+
+    fixed: (subject, label) verbatim, for ROOT as one session.
+    subject_given: the one subject of layout `session`.
+    sheet: labels given one by one, by folder or, where by_study, by study.
+    labels_partial: the sheet need not name every session.
+    mixed_patients: a subject may have several PatientIDs.
+    split_studies: each study in a session's folder is a session.
+    """
 
     project: str
     layout: str

@@ -47,7 +47,8 @@ def sheet_notes(
 ) -> Iterator[Problem]:
     """Lines that no session has, and what else is to be said of a sheet.
 
-    left_out: folders of which files were set aside; partial: lines without a session are no conflict.
+    left_out: folders of which files were set aside.
+    partial: lines without a session are no conflict.
     """
     if sheet.note:
         yield Problem("label-sheet", sheet.note)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 
 class Advice(NamedTuple):
-    """means: what you see; fix: what to do, "" when nothing needs to be done."""
+    """means: what you see.
+    fix: what to do, "" when nothing needs to be done.
+    """
 
     means: str
     fix: str = ""

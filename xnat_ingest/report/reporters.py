@@ -33,7 +33,11 @@ class Reporter(Protocol):
         ...
 
     def end(self, result: Result, report: str, note: str = "") -> None:
-        """Shows the result. report: the path of the report file, "" when there is none; note: one more line."""
+        """Shows the result.
+
+        report: the path of the report file, "" when there is none.
+        note: one more line.
+        """
         ...
 
 

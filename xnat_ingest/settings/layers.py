@@ -36,7 +36,11 @@ CONFIG_SERVER = "server of the config"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """server: address without trailing slash; source: where the password came from. The password is never shown."""
+    """server: address without trailing slash.
+    source: where the password came from.
+
+    The password is never shown.
+    """
 
     server: str
     user: str
@@ -60,8 +64,11 @@ def resolve(
 ) -> Settings:
     """The settings of a run.
 
-    given: parsed flags, None where absent; read: a config's name -> its text; shared: others than the user can write
-    the config, so that it may set what the option table lets such a file set. Raises UsageError.
+    given: parsed flags, None where absent.
+    read: a config's name -> its text.
+    shared: others than the user can write the config, so that it may set what the option table lets such a file set.
+
+    Raises UsageError.
     """
     names = [name for name, row in TABLE.items() if command in row.commands]
     flags = {name: given[name] for name in names if given.get(name) is not None}

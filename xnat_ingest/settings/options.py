@@ -102,9 +102,12 @@ def option(
 ) -> Any:
     """A row of the table.
 
-    parse: text -> value, raising ValueError with what it wants; shared: whether, or to which values, a configuration
-    file may set it that others than the person who runs the program can write. Such a file may choose rules, layout,
-    labels and speed, never where data or credentials go, what is written here, or how far a result is trusted.
+    parse: text -> value, raising ValueError with what it wants.
+    shared: whether, or to which values, a configuration file may set it that others than the person who runs the
+        program can write.
+
+    Such a file may choose rules, layout, labels and speed, never where data or credentials go, what is written here, or
+    how far a result is trusted.
     """
     return field(default=default, metadata={"row": OptionRow(help, short, parse, metavar, group, commands, shared)})
 

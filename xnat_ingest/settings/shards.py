@@ -19,7 +19,9 @@ MOST = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """number: from 1; count: of all shards."""
+    """number: from 1.
+    count: of all shards.
+    """
 
     number: int
     count: int

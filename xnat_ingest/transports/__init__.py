@@ -21,9 +21,15 @@ __all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "TransportConfig",
 
 @dataclass(frozen=True, slots=True)
 class TransportConfig:
-    """What a transport is made of. timestamp: a session's own PREARC_TIMESTAMP; archive_format: auto is tar, since
-    whether deflating pays cannot be seen from here (docs/design.md, section 4); receiver: for C-STORE; direct: past the
-    prearchive; counted: told the bytes that C-STORE sends; rewrite: what changes objects on their way out."""
+    """What a transport is made of.
+
+    timestamp: a session's own PREARC_TIMESTAMP.
+    archive_format: auto is tar, since whether deflating pays cannot be seen from here (docs/design.md, section 4).
+    receiver: for C-STORE.
+    direct: past the prearchive.
+    counted: told the bytes that C-STORE sends.
+    rewrite: what changes objects on their way out.
+    """
 
     rest: XnatClient | None
     source: Source

@@ -99,7 +99,11 @@ def echo(receiver: Receiver, tls: ssl.SSLContext | None) -> str:
 
 
 class _UnderWay:
-    """One part on its way. taken, refused: what became of instances; notes: what happened to how many of them."""
+    """One part on its way.
+
+    taken, refused: what became of instances.
+    notes: what happened to how many of them.
+    """
 
     def __init__(
         self,

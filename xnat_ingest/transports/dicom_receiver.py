@@ -11,8 +11,11 @@ from xnat_ingest.settings.options import Settings
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """called, calling: AE titles; route: how objects are told their place; ca, cert, key: PEM files, "" for none;
-    timeout: seconds without progress."""
+    """called, calling: AE titles.
+    route: how objects are told their place.
+    ca, cert, key: PEM files, "" for none.
+    timeout: seconds without progress.
+    """
 
     host: str
     port: int

@@ -30,11 +30,13 @@ def import_part(
     name: str = "",
     direct: bool = False,
 ) -> Receipt:
-    """One part into the session's prearchive row. name: what the server is to call the body; direct: past the
-    prearchive, straight into the archive, if the server will.
+    """One part into the session's prearchive row.
+
+    name: what the server is to call the body.
+    direct: past the prearchive, straight into the archive, if the server will.
 
     A site that lets guests in files what comes under a lost login as a guest's, for no project. The reply shows it:
-    the part is sent once more under a new login, and what the guest sent stays where no project sees it.
+        the part is sent once more under a new login, and what the guest sent stays where no project sees it.
     """
     logins = rest.logins
 

@@ -27,8 +27,11 @@ _RACES = ("Concurrent file sends of the same data is not supported",)
 
 @dataclass(slots=True)
 class _History:
-    """What has happened to one part. blamed: the member that the server said it could not read; since: when it failed
-    for the first time, by time.monotonic()."""
+    """What has happened to one part.
+
+    blamed: the member that the server said it could not read.
+    since: when it failed for the first time, by time.monotonic().
+    """
 
     blamed: str = ""
     since: float | None = None
@@ -38,9 +41,12 @@ class _History:
 
 
 class Retrying:
-    """Wraps a transport. ask: raises when the server is gone, or the login; settle: waits until the server has done
-    with a request whose reply was given up on; last_resort: the way on which a part is tried once more before it is
-    given up."""
+    """Wraps a transport.
+
+    ask: raises when the server is gone, or the login.
+    settle: waits until the server has done with a request whose reply was given up on.
+    last_resort: the way on which a part is tried once more before it is given up.
+    """
 
     def __init__(
         self,

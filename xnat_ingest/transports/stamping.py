@@ -30,7 +30,11 @@ _LO_LIMIT = 64
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """An element to write. text: ASCII, so that it reads the same in every character set; keyword: its name."""
+    """An element to write.
+
+    text: ASCII, so that it reads the same in every character set.
+    keyword: its name.
+    """
 
     keyword: str
     tag: int

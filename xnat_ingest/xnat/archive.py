@@ -67,8 +67,11 @@ class StoredFiles:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """verified, counted: SOPInstanceUIDs; lacking: SOPInstanceUID -> why; other_names: SeriesInstanceUIDs whose files
-    have names that are not XNAT's default and whose number is not the plan's -> (on the server, planned)."""
+    """verified, counted: SOPInstanceUIDs.
+    lacking: SOPInstanceUID -> why.
+    other_names: SeriesInstanceUIDs whose files have names that are not XNAT's default and whose number is not the
+        plan's -> (on the server, planned).
+    """
 
     verified: frozenset[str]
     counted: frozenset[str]

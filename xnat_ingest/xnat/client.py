@@ -164,9 +164,10 @@ class XnatClient:
     ) -> Reply:
         """One request, with one new login when the session has expired.
 
-        path: decoded, below the server's address; read: takes the body of a 200 as it arrives. Raises Unreachable,
-        Refused, ServerSaid for any status that is not
-        in accept, and whatever the body raises.
+        path: decoded, below the server's address.
+        read: takes the body of a 200 as it arrives.
+
+        Raises Unreachable, Refused, ServerSaid for any status that is not in accept, and whatever the body raises.
         """
         call = Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
         return self._repeat(lambda: self._signed(call, accept), repeatable=method == "GET")

@@ -45,8 +45,11 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """path: decoded, below the server's address; read: takes the body of a 200 as it arrives; timeout: seconds until
-    the server must answer; most: bytes of the answer."""
+    """path: decoded, below the server's address.
+    read: takes the body of a 200 as it arrives.
+    timeout: seconds until the server must answer.
+    most: bytes of the answer.
+    """
 
     method: str
     path: str

@@ -46,10 +46,14 @@ class SiteRules:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """id: the canonical one (an alias would look like rerouting later); prearchive_code: "0", "4" or "5";
-    splits_petmr: PET and MR go into two sessions; custom_names: files are not named by XNAT's default template;
-    filter: the project's own, None when there is none that is switched on; anonymises: at archiving, None: this user
-    may not know; takes_subjects: uploads may bring subjects that the project has not."""
+    """id: the canonical one (an alias would look like rerouting later).
+    prearchive_code: "0", "4" or "5".
+    splits_petmr: PET and MR go into two sessions.
+    custom_names: files are not named by XNAT's default template.
+    filter: the project's own, None when there is none that is switched on.
+    anonymises: at archiving, None: this user may not know.
+    takes_subjects: uploads may bring subjects that the project has not.
+    """
 
     id: str
     prearchive_code: str

@@ -16,7 +16,10 @@ from xnat_ingest.settings.layers import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """url: without its login; name: the variable that named it; headers: its login, for the proxy alone."""
+    """url: without its login.
+    name: the variable that named it.
+    headers: its login, for the proxy alone.
+    """
 
     url: str
     name: str

@@ -37,9 +37,10 @@ def is_transient(error: IngestError) -> bool:
 class RetryPolicy:
     """Shared by everything in a run that repeats a request.
 
-    budget: repeats that may follow one another without a success; each repeat takes one, SUCCESSES give one
-    back, so that a night of small troubles does not end at its end; pause: waits, and raises Stopped when the run is
-    to end; say: told what is waited for, when that takes long.
+    budget: repeats that may follow one another without a success; each repeat takes one, SUCCESSES give one back, so
+        that a night of small troubles does not end at its end.
+    pause: waits, and raises Stopped when the run is to end.
+    say: told what is waited for, when that takes long.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class RetryPolicy:
     def wait(self, error: IngestError, attempt: int, most: int = MOST_ATTEMPTS, since: float | None = None) -> None:
         """Waits before another attempt, or raises the error when there is to be none.
 
-        attempt: how many have failed, from 1; most: how many there may be; since: when the first one failed, by
-        time.monotonic().
+        attempt: how many have failed, from 1.
+        most: how many there may be.
+        since: when the first one failed, by time.monotonic().
         """
         asked, capped = _retry_after(error)
         wait = asked + self._random.uniform(0, min(CAP, BASE * 2 ** (attempt - 1)))

@@ -72,7 +72,8 @@ def moved_already(
 ) -> frozenset[str]:
     """SOPInstanceUIDs of those that a built session cannot receive any more: itself, or its series, was moved.
 
-    scans: stored name -> scan id; secondary: stored names that lie in the resource `secondary`.
+    scans: stored name -> scan id.
+    secondary: stored names that lie in the resource `secondary`.
     """
     left = {received_in(i) for i in instances if i.name in scans and scans[i.name] != received_in(i)}
     return frozenset(i.sop_uid for i in instances if i.name in secondary or received_in(i) in left)

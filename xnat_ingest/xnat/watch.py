@@ -17,8 +17,10 @@ LOOK = 0.2
 class Watch:
     """One request. Its socket is shut when the deadline passes, which ends whatever waits on it.
 
-    seconds: for each step until the request is sent; answer: from then until the head of the answer is complete;
-    overdue: no progress was made in time; abandoned: the run has ended.
+    seconds: for each step until the request is sent.
+    answer: from then until the head of the answer is complete.
+    overdue: no progress was made in time.
+    abandoned: the run has ended.
     """
 
     def __init__(self, seconds: float, answer: float, shut: Callable[[Any], None]) -> None:

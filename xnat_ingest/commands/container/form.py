@@ -17,8 +17,12 @@ PROFILES = ("auto", "basic", "research-mr", "dates-kept")
 
 @dataclass(frozen=True, slots=True)
 class LaunchInputs:
-    """The values of a launch, "" where none was given. input: the mounted folder; source_uri, parent_uri: addresses of
-    the mounted resource and of the object launched from; config: a file's name in the project's resource CONFIGS."""
+    """The values of a launch, "" where none was given.
+
+    input: the mounted folder.
+    source_uri, parent_uri: addresses of the mounted resource and of the object launched from.
+    config: a file's name in the project's resource CONFIGS.
+    """
 
     input: str = "/input"
     source_uri: str = ""
@@ -37,7 +41,9 @@ class LaunchInputs:
 
     @classmethod
     def read(cls, given: Mapping[str, str | None], stray: Sequence[str] = ()) -> LaunchInputs:
-        """given: the values of the line by field; stray: its words that belong to none."""
+        """given: the values of the line by field.
+        stray: its words that belong to none.
+        """
         values = {name: text for name, raw in given.items() if (text := given_text(raw or ""))}
         return cls(**values, stray=tuple(stray))
 

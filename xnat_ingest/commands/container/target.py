@@ -17,7 +17,10 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """uri: from `/data` on; project: its id; subject, session: labels, "" above their level."""
+    """uri: from `/data` on.
+    project: its id.
+    subject, session: labels, "" above their level.
+    """
 
     kind: Literal["project", "subject", "session"]
     uri: str

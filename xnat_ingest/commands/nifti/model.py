@@ -25,8 +25,11 @@ class NiftiFile:
 
 @dataclass(frozen=True, slots=True)
 class NiftiScan:
-    """key: its place below the session; id: XNAT's, the sidecar's SeriesNumber where numbered, else counted;
-    modality: "" when it cannot be told, which is a conflict; uid: SeriesInstanceUID, mostly not told."""
+    """key: its place below the session.
+    id: XNAT's, the sidecar's SeriesNumber where numbered, else counted.
+    modality: "" when it cannot be told, which is a conflict.
+    uid: SeriesInstanceUID, mostly not told.
+    """
 
     key: str
     id: str
@@ -50,8 +53,10 @@ class NiftiScan:
 
 @dataclass(frozen=True, slots=True)
 class NiftiSession:
-    """xsi_type: "" when it cannot be told, which is a conflict; typed: it was given, not made of the scans; named:
-    the text that the subject's label was made of."""
+    """xsi_type: "" when it cannot be told, which is a conflict.
+    typed: it was given, not made of the scans.
+    named: the text that the subject's label was made of.
+    """
 
     subject: str
     label: str

@@ -32,8 +32,12 @@ _MIXED = {frozenset({"mr", "pet"}): "petmr", frozenset({"ct", "pet"}): "pet"}
 
 @dataclass(frozen=True, slots=True)
 class NiftiOptions:
-    """How the tree is to be called. fixed: (subject, label) of ROOT as one session; modality, session_type: "" for
-    what sidecars and folders say; together: sidecars go into the resource of the images."""
+    """How the tree is to be called.
+
+    fixed: (subject, label) of ROOT as one session.
+    modality, session_type: "" for what sidecars and folders say.
+    together: sidecars go into the resource of the images.
+    """
 
     subject: Template
     session: Template

@@ -39,8 +39,12 @@ from xnat_ingest.xnat.retry_policy import is_transient
 
 @dataclass(frozen=True, slots=True)
 class NiftiRunOptions:
-    """What only this command can be told. modality, session_type: "" for what sidecars and folders say; together:
-    sidecars go into the resource of the images; overwrite: files that are there with other bytes are replaced."""
+    """What only this command can be told.
+
+    modality, session_type: "" for what sidecars and folders say.
+    together: sidecars go into the resource of the images.
+    overwrite: files that are there with other bytes are replaced.
+    """
 
     modality: str = ""
     session_type: str = ""
@@ -115,7 +119,11 @@ def _check_folder(root: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ServerSide:
-    """A session beside what the server holds of it. known: None when it has none; new_subject: nor its subject."""
+    """A session beside what the server holds of it.
+
+    known: None when it has none.
+    new_subject: nor its subject.
+    """
 
     session: NiftiSession
     known: ArchivedSession | None

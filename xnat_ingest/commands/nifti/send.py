@@ -22,7 +22,11 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class NiftiSending:
-    """How files are sent in a run. check_stop: raises to end it; overwrite: what is there with other bytes."""
+    """How files are sent in a run.
+
+    check_stop: raises to end it.
+    overwrite: what is there with other bytes.
+    """
 
     rest: XnatClient
     retry_policy: RetryPolicy
@@ -33,8 +37,12 @@ class NiftiSending:
 
 @dataclass(slots=True)
 class NiftiDelivery:
-    """One session's files under way. root: where the tree lies; accession: the session's id on the server; kinds:
-    of problems -> the files that have them."""
+    """One session's files under way.
+
+    root: where the tree lies.
+    accession: the session's id on the server.
+    kinds: of problems -> the files that have them.
+    """
 
     how: NiftiSending
     session: Session

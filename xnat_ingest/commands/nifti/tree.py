@@ -27,7 +27,11 @@ IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file of a session. above: the folders that make its subject and session; inner: its path below them."""
+    """A file of a session.
+
+    above: the folders that make its subject and session.
+    inner: its path below them.
+    """
 
     file: SourceFile
     above: tuple[str, ...]
@@ -56,8 +60,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The files of one scan. said: what the sidecars of its images say, one mapping for each image; mixed: what its
-    images tell of several series when nothing tells which of them is whose."""
+    """The files of one scan.
+
+    said: what the sidecars of its images say, one mapping for each image.
+    mixed: what its images tell of several series when nothing tells which of them is whose.
+    """
 
     key: str
     images: tuple[Found, ...]
@@ -68,8 +75,12 @@ class Series:
 
 @dataclass
 class NiftiTreeContents:
-    """A tree as it was read. sessions: the folders of subject and session -> scans, in the order of their names;
-    bad_sidecars: those that hold no JSON; bids: whether it is laid out so."""
+    """A tree as it was read.
+
+    sessions: the folders of subject and session -> scans, in the order of their names.
+    bad_sidecars: those that hold no JSON.
+    bids: whether it is laid out so.
+    """
 
     bids: bool = False
     seen: int = 0
@@ -79,8 +90,11 @@ class NiftiTreeContents:
 
 
 def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *, fixed: bool) -> NiftiTreeContents:
-    """Lists the tree, reads every image's header and every sidecar. fixed: ROOT is one session; check_stop: raises to
-    end it."""
+    """Lists the tree, reads every image's header and every sidecar.
+
+    fixed: ROOT is one session.
+    check_stop: raises to end it.
+    """
     items = list(source.files())
     tree = NiftiTreeContents(_is_bids([item.path for item in items], fixed=fixed), len(items))
     sessions: dict[tuple[str, ...], _Session] = {}

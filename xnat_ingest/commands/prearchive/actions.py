@@ -37,7 +37,11 @@ WATCH = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What all actions share. limit: seconds that a row is waited for; say: takes lines for the log."""
+    """What all actions share.
+
+    limit: seconds that a row is waited for.
+    say: takes lines for the log.
+    """
 
     rest: XnatClient
     retry_policy: RetryPolicy
@@ -56,7 +60,8 @@ def done_before(
     """What an earlier run, or somebody else, has done already with the row that these words mean; None: nothing.
 
     label, subject: of the archived session, "" when it is not to be looked for; only the very label, and the subject
-    where one is named, counts; target: the project that it was to go to.
+        where one is named, counts.
+    target: the project that it was to go to.
     """
     where = f"{project} {selection.title}"
     if target and any(selection.names(one.row) for one in waiting_sessions(rest, target)):
@@ -111,7 +116,11 @@ def archive(context: ActionContext, row: PrearchiveSession, subject: str = "", l
 def _archived(
     rest: XnatClient, row: PrearchiveSession, subject: str, label: str, before: str, held: StoredFiles | None
 ) -> ActionOutcome:
-    """The row is gone: what the archive has of it. before: counts, "" when the row went by itself; held: its files."""
+    """The row is gone: what the archive has of it.
+
+    before: counts, "" when the row went by itself.
+    held: its files.
+    """
     known = _known(rest, row.project, label)
     if known is None:
         text = f"the row is gone, and project {row.project} has no session {label}: somebody else moved or deleted it"

@@ -35,7 +35,11 @@ _END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file to be put. name: its path inside the resource, '/'-separated; path: where it is here; size in bytes."""
+    """A file to be put.
+
+    name: its path inside the resource, '/'-separated.
+    path: where it is here; size in bytes.
+    """
 
     name: str
     path: str
@@ -51,7 +55,9 @@ class Packed(LocalFile):
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """refused: name -> why it cannot be put; left: name -> why it is left alone, which is no fault."""
+    """refused: name -> why it cannot be put.
+    left: name -> why it is left alone, which is no fault.
+    """
 
     files: tuple[LocalFile, ...]
     refused: dict[str, str] = field(default_factory=dict)
@@ -138,7 +144,11 @@ def dicom_among(files: Sequence[LocalFile]) -> list[LocalFile]:
 
 
 def pack(name: str, path: str, files: Sequence[LocalFile]) -> Packed:
-    """One file out of many. name: what it is called in the resource, with `.tar`; path: of the folder."""
+    """One file out of many.
+
+    name: what it is called in the resource, with `.tar`.
+    path: of the folder.
+    """
     return Packed(name, path, _tar_length(files), tuple(files))
 
 

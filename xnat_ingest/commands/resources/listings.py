@@ -13,7 +13,11 @@ from xnat_ingest.xnat.tables import JsonRow
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file as the server lists it. size: -1 when it is not told; digest: MD5, "" on sites that keep none."""
+    """A file as the server lists it.
+
+    size: -1 when it is not told.
+    digest: MD5, "" on sites that keep none.
+    """
 
     size: int
     digest: str

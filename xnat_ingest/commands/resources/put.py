@@ -25,8 +25,11 @@ _KEPT = "the server keeps another file of this name, which its listing does not 
 
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
-    """What became of the files, by name. different: there with other content, and not overwritten; failed: with the
-    reason; sent and already were seen in the server's listing."""
+    """What became of the files, by name.
+
+    different: there with other content, and not overwritten.
+    failed: with the reason; sent and already were seen in the server's listing.
+    """
 
     sent: frozenset[str] = frozenset()
     already: frozenset[str] = frozenset()
@@ -46,8 +49,11 @@ def put_text(
 ) -> None:
     """Stores a file of this run's own, so that overwriting it can only complete what was begun.
 
-    parent: address of the project, subject or session, from `/data` on; name: may have folders. Raises IngestError;
-    returns also when the server, which answers 200 to a user without the right, has stored nothing: see holds.
+    parent: address of the project, subject or session, from `/data` on.
+    name: may have folders.
+
+    Raises IngestError; returns also when the server, which answers 200 to a user without the right, has stored nothing:
+    see holds.
     """
     path = f"{parent}/resources/{label}/files/{name}"
     wanted = {"inbody": "true", **query}
@@ -105,10 +111,13 @@ def send(
 ) -> PutOutcome:
     """Puts what is missing or, with overwrite, different; looks in the listing for all of it.
 
-    parent: address of the project, subject, session or scan, from `/data` on; progress: told the bytes as they go;
-    check_stop: raises to end it. One call at a time for a resource: XNAT refuses one of two that write its catalogue
-    at once. Raises Refused without the right, and what the server's trouble ends as when the retries are used up; a
-    later call with the same files continues, with overwrite where that end left files on the disk that are not listed.
+    parent: address of the project, subject, session or scan, from `/data` on.
+    progress: told the bytes as they go.
+    check_stop: raises to end it. One call at a time for a resource: XNAT refuses one of two that write its catalogue at
+        once.
+
+    Raises Refused without the right, and what the server's trouble ends as when the retries are used up; a later call
+    with the same files continues, with overwrite where that end left files on the disk that are not listed.
     """
     said = {"format": format, "content": content}
     query = {key: value for key, value in said.items() if value}

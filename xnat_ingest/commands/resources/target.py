@@ -44,7 +44,11 @@ class ResourceOwner:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What became of the names. absent: were not there; failed: with the reason."""
+    """What became of the names.
+
+    absent: were not there.
+    failed: with the reason.
+    """
 
     gone: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
