@@ -11,8 +11,9 @@ from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside, V
 from xnat_ingest.core.text import printable
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import decide
-from xnat_ingest.delivery.deliver import conflict, doubled, fetch_server_state, rows_of
 from xnat_ingest.delivery.read_back import look_into
+from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state, own_prearchive_sessions
+from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.planning.conflicts import LabelledSession, mark_conflicts
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import NO_FILES, Comparison, compare_stored, in_archive, in_row
@@ -31,9 +32,9 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     holdings = [files_held]
     archive = compare_stored(session.instances, files_held)
     verified, counted, uri = archive.verified, archive.counted, files_held.uri
-    notes: list[Problem] = doubled(session, files_held)
+    notes: list[Problem] = doubled_instances(session, files_held)
     if archive.lacking:
-        for row in rows_of(context, session):
+        for row in own_prearchive_sessions(context, session):
             held = in_row(context.rest, row.uri) if _is_listed(context, row) else None
             there = compare_stored(session.instances, held) if held else None
             if held and there and row.status == "READY":

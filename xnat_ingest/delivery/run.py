@@ -17,7 +17,7 @@ from xnat_ingest.core.stop import GRACE, Stop, await_all, interruptible_sleep, r
 from xnat_ingest.delivery import totals
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.cstore_unverified import send_unverified
-from xnat_ingest.delivery.deliver import conflict, deliver
+from xnat_ingest.delivery.deliver import deliver
 from xnat_ingest.delivery.precheck import (
     ask_projects,
     filter_keywords,
@@ -32,6 +32,7 @@ from xnat_ingest.delivery.precheck import (
 from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
 from xnat_ingest.delivery.setup import check_receiver, make_context, unverified_cstore
 from xnat_ingest.delivery.strict import without_a_rule
+from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.planning.planner import PlanSource, plan_fields, plan_source, write_review_files
 from xnat_ingest.planning.sharding import keep_shard

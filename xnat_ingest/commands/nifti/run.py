@@ -24,8 +24,8 @@ from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable, Usa
 from xnat_ingest.core.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.core.text import printable
-from xnat_ingest.delivery.deliver import conflict
 from xnat_ingest.delivery.run import Run
+from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.inputs import FolderSource, Source
 from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.planning.planner import the_project

@@ -1,0 +1,83 @@
+"""What the server holds of one session: asked before anything is decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xnat_ingest.core.errors import SessionTrouble
+from xnat_ingest.core.model import Problem, Session
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.delivery.decision import ServerState
+from xnat_ingest.xnat import prearchive
+from xnat_ingest.xnat.archive import NO_FILES, StoredFiles, in_archive, in_row
+from xnat_ingest.xnat.prearchive import PrearchiveSession
+
+# How often to wait for a prearchive session that the server is working on.
+ROUNDS = 3
+
+
+def fetch_server_state(context: RunContext, session: Session) -> ServerState:
+    """What the archive and the prearchive hold of a session. Waits while the server works on it.
+
+    Raises SessionTrouble when the server stays busy.
+    """
+    waiting, waited = _prearchive_sessions(context, session)
+    # A prearchive session that has gone may just have been archived: then the listing must be fresh.
+    archived = context.sessions(session, fresh=waited)
+    label = session.label.casefold()
+    same_label = next((one for one in archived if one.label.casefold() == label and one.is_imaging), None)
+    files_held = in_archive(context.rest, same_label.accession) if same_label else NO_FILES
+    log = next((prearchive.last_log(context.rest, one.uri) for one in waiting if one.status in prearchive.STUCK), "")
+    project = context.projects[session.project]
+    by_dicom = not context.transport.names_rows
+    return ServerState(
+        archived, files_held, waiting, log, project.custom_names, project.splits_petmr, by_dicom, context.changes_uids
+    )
+
+
+def _prearchive_sessions(context: RunContext, session: Session) -> tuple[list[PrearchiveSession], bool]:
+    """Those with the session's label or study, and whether the server was busy with one of them."""
+    busy: list[PrearchiveSession] = []
+    for attempt in range(ROUNDS):
+        waiting = [
+            _recognised(context, session, one)
+            for one in context.rows(session.project, fresh=attempt > 0)
+            if one.label.casefold() == session.label.casefold() or one.study_uid == session.study_uid
+        ]
+        busy = [one for one in waiting if one.is_busy]
+        if not busy:
+            return waiting, attempt > 0
+        for one in busy:
+            prearchive.settle(context.rest, one.uri, context.retry_policy.pause)
+        context.retry_policy.pause(prearchive.STILL / 20)
+    text = f"the server is still busy with prearchive session {busy[0].uri} ({busy[0].status}); run again later"
+    raise SessionTrouble("live-row", text)
+
+
+def own_prearchive_sessions(context: RunContext, session: Session) -> list[PrearchiveSession]:
+    """The session's own ones now, including those of which a script has changed the study UID."""
+    found = (_recognised(context, session, one) for one in context.rows(session.project, fresh=True))
+    return [one for one in found if one.belongs_to(session)]
+
+
+def doubled_instances(session: Session, files_held: StoredFiles) -> list[Problem]:
+    """A note on instances that the server lists twice. The smaller copy is the one that was judged."""
+    twice = [i for i in session.instances if i.name in files_held.doubled]
+    if not twice:
+        return []
+    text = f"{session.title}: {len(twice)} instances are stored twice: {', '.join(i.sop_uid for i in twice[:10])}"
+    return [Problem("doubled", f"{text}; delete one copy of each in XNAT", (session.label,))]
+
+
+def _recognised(context: RunContext, session: Session, found: PrearchiveSession) -> PrearchiveSession:
+    """The prearchive session under the study UID with which it was sent.
+
+    Where the site's script changes UIDs, a build gives the prearchive session another study UID. The names of its
+    files still hold the one under which they were sent.
+    """
+    same = replace(found, study_uid=session.study_uid, changed_uid=True)
+    if found.study_uid == session.study_uid or found.is_busy or not same.belongs_to(session):
+        return found
+    if not context.projects[session.project].may_edit or not prearchive.was_built(context.rest, found.uri):
+        return found
+    return same if in_row(context.rest, found.uri).has_study(session.study_uid) else found
