@@ -272,7 +272,7 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("destination", {"destination": "trash"}, "destination 'trash' is not valid"),
     ("deidentify", {"deidentify": "none"}, "deidentify 'none' is not valid; it is one of auto, basic, research-mr"),
     ("no key", {"deidentify": "basic"}, "makes new UIDs or dates, which takes a key"),
-    ("existing", {"existing": "delete"}, "'delete' is not valid; it wants one of resume"),
+    ("existing", {"existing": "delete"}, "'delete' is not valid; it must be one of resume"),
     ("dry run", {"dry_run": "perhaps"}, "dry-run 'perhaps' is not valid"),
     ("no config", {"config": "Absent.json"}, "has no file Absent.json in its resource XNAT-INGEST-CONFIG"),
     ("config above", {"config": "../../x"}, "must be a plain file name"),

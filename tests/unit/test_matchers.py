@@ -86,8 +86,8 @@ def test_new_matchers_include_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"file_size": {"smaller_than": "10X"}}, "file_size: smaller_than: '10X' is not valid; it wants a size"),
-        ({"file_size": {"larger_than": 0}}, "file_size: larger_than: 0 is not valid; it wants a size"),
+        ({"file_size": {"smaller_than": "10X"}}, "file_size: smaller_than: '10X' is not valid; it must be a size"),
+        ({"file_size": {"larger_than": 0}}, "file_size: larger_than: 0 is not valid; it must be a size"),
         (
             {"file_size": {"smaller_than": "2K", "larger_than": "1K"}},
             "smaller_than 2K, or larger_than 1K, is everything",

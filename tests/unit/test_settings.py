@@ -115,9 +115,9 @@ def test_texts_that_make_no_sense_are_refused(name: str, text: str) -> None:
 @pytest.mark.parametrize("text", ["M\udcfcller", "\ud800", "a\0b"])
 def test_names_are_text(name: str, text: str) -> None:
     """Arguments that are no UTF-8 are refused before anything makes an address of them."""
-    with pytest.raises(UsageError, match="wants text in UTF-8"):
+    with pytest.raises(UsageError, match="must be text in UTF-8"):
         resolve("upload", {name: text}, {})
-    with pytest.raises(UsageError, match="wants text in UTF-8"):
+    with pytest.raises(UsageError, match="must be text in UTF-8"):
         resolve("upload", {}, {env_name(name): text})
 
 
@@ -131,7 +131,7 @@ def test_files_may_have_names_that_are_no_text(name: str, tmp_path: Path) -> Non
     """Bytes of a path are whatever they are; halves of characters and NUL are in none."""
     assert getattr(resolve("upload", {name: "M\udcfcller"}, {}), name) == "M\udcfcller"
     for text in ("x\0y", "\ud800"):
-        with pytest.raises(UsageError, match="wants text"):
+        with pytest.raises(UsageError, match="must be text"):
             resolve("upload", {"config": config_file(tmp_path, {name: text})}, {})
 
 
@@ -149,7 +149,8 @@ def test_help_names_words_and_defaults() -> None:
             assert text.endswith(f"; default {default}")
     assert help_text("existing").endswith(": resume, skip, overwrite, fail; default resume")
     assert help_text("workers") == "requests in parallel; default 4"
-    assert help_text("timeout") == TABLE["timeout"].help
+    assert help_text("timeout") == f"{TABLE['timeout'].help}; default 60"
+    assert help_text("part_size") == TABLE["part_size"].help
     assert help_text("project") == TABLE["project"].help
 
 

@@ -36,7 +36,7 @@ def shared(**config: object) -> object:
 def test_keys_that_a_projects_config_may_not_set(name: str) -> None:
     """Each by itself, with a sentence that names it."""
     value: object = VALUES.get(name, True if "switch" in str(TABLE[name].parse) else "x")
-    with pytest.raises(UsageError, match=f"may not set {name}: others than you can write that file"):
+    with pytest.raises(UsageError, match=f"may not set {name}: other people can write that file"):
         shared(**{name: value})
     assert not TABLE[name].shared
 
@@ -119,7 +119,7 @@ def test_a_config_with_server_and_password_file(password: str) -> None:
     assert login(config, {}).password == "of the file"
     assert login(config, {"XNAT_HOST": B + "/"}).server == B
     for environ, flags in (({"XNAT_HOST": A}, {}), ({}, {"server": A})):
-        with pytest.raises(UsageError, match=f"names the server {B} and its password.* that does not go to {A}"):
+        with pytest.raises(UsageError, match=f"names the server {B} and its password.* which is not sent to {A}"):
             login(config, environ, **flags)
     assert login(config, {"XNAT_HOST": A, "XNAT_PASS": "secret"}).password == "secret"
 

@@ -1,4 +1,4 @@
-"""Files that we write: complete or not at all, for their owner alone, their path tried before anything else is done."""
+"""Output files: complete or not written at all, readable only by their owner, with paths checked before the run."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import TextIO
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.text import printable
 
-# Handles kept for the writing itself: a run that has none left must still be able to tell what it did.
+# Handles kept in reserve for output: a run that has used up all others must still be able to write its report.
 _SPARE_HANDLES = 2
 _spare: list[int] = []
 
 
 def check_writable(path: str, what: str) -> None:
-    """Raises UsageError when no file can be written to the path; leaves nothing behind. what: names it."""
+    """Raises UsageError when no file can be written to the path; leaves nothing behind. what: names it in messages."""
     target = Path(path)
     _keep_spare()
     try:
         with suppress(FileNotFoundError):
-            target.lstat()  # a name that is too long shows here
+            target.lstat()  # fails when the name is too long
         if target.exists() and not target.is_file():
-            raise UsageError(f"{what} {printable(path)} is there and is no file; name a file")
+            raise UsageError(f"{what} {printable(path)} exists and is not a regular file; name a file")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
         if target.exists() and not os.access(target, os.W_OK):
-            raise UsageError(f"{what} {printable(path)} must not be overwritten: no permission")
+            raise UsageError(f"no permission to overwrite {what} {printable(path)}; name another file")
     except (OSError, ValueError) as error:  # ValueError: a path with a null in it
         raise UsageError(f"cannot write {what} {printable(path)}: {getattr(error, 'strerror', error)}") from error
 
 
 @contextmanager
 def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
-    """A stream beside the path, which takes its place when all of it is on the disk. Raises OSError."""
-    target = Path(path)  # whose name may be as long as names can be: the other one does not hold it
+    """A stream to a temporary file that replaces the path once everything is on disk. Raises OSError."""
+    target = Path(path)  # its name may have the greatest length, so the temporary name does not include it
     _give_spare()
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".xnat-ingest.")
     try:

@@ -1,12 +1,12 @@
-"""What can go wrong, told apart by what the user can do about it, and the exit code each cause ends with.
+"""What can go wrong, grouped by what the user can do about it, with the exit code of each.
 
-IngestError                  1   failed, cause not below
+IngestError                  1   failed for any other reason
  +-- UsageError              2   options, configuration, report path; nothing was contacted
  +-- Unreachable             5   no usable answer from the server, worth another try later
- +-- Refused                 6   credentials, or no right on the project
+ +-- Refused                 6   credentials, or no permission on the project
  +-- ServerSaid              by status: 401/403 like Refused, 5xx/408/429 like Unreachable, else 1
- +-- SourceChanged           1   a file is not what the plan saw any more; its instance fails, the run goes on
- +-- SessionTrouble          1   one session cannot be finished, the others can
+ +-- SourceChanged           1   a file changed after it was planned; its instance fails, the run goes on
+ +-- SessionTrouble          1   one session cannot be finished; the others go on
  +-- Stopped                 130/143, by signal
  +-- LawBroken               70  the report does not add up: a bug in this program
 """
@@ -24,7 +24,7 @@ from xnat_ingest.core.secrets import sayable
 
 
 class Exit(IntEnum):
-    """Exit codes; a contract with scripts (docs/design.md, section 3.3)."""
+    """Exit codes. Scripts depend on them, so they never change."""
 
     OK = 0
     FAILED = 1
@@ -40,7 +40,7 @@ class Exit(IntEnum):
 
 EXIT_MEANING: dict[Exit, str] = {
     Exit.OK: "every planned instance was seen on the server",
-    Exit.FAILED: "failed, cause not below",
+    Exit.FAILED: "failed; see the message",
     Exit.USAGE: "usage or configuration; nothing was contacted",
     Exit.PARTIAL: "partial: something is missing, failed, in conflict, unverified, or a file had a problem",
     Exit.NOTHING: "nothing to upload",
@@ -67,12 +67,12 @@ PRECEDENCE = (
 
 
 class IngestError(Exception):
-    """Base of every error a user may see; the text is one sentence that says what to do."""
+    """Base of every error a user may see. The text says what happened and what to do."""
 
     exit_code: Exit = Exit.FAILED
 
     def __init__(self, message: str = "") -> None:
-        """message: may hold what a server or a file says; neither its controls nor a secret in it are kept."""
+        """message: may quote a server or a file; control characters and secrets are removed."""
         super().__init__(sayable(message))
 
 
@@ -136,7 +136,7 @@ class SourceChanged(IngestError):
 
 
 class SessionTrouble(IngestError):
-    """One session cannot be finished; the others go on. kind: a problem's (docs/design.md, 2.2)."""
+    """One session cannot be finished; the others go on. kind: of the problem (docs/design.md, 2.2)."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -144,8 +144,11 @@ class SessionTrouble(IngestError):
 
 
 def trace(error: BaseException) -> str:
-    """Where a bug struck, for its report: frames and types. No message, which may hold a value from a header, and no
-    path above the package a frame is in, which may hold a user's name."""
+    """Where a bug happened, for the bug report: frames and exception types.
+
+    It leaves out messages, which may contain a value from a header, and the paths above a package, which may contain a
+    user's name.
+    """
     chain: list[BaseException] = []
     step: BaseException | None = error
     while step is not None and step not in chain:
@@ -162,13 +165,15 @@ def _frames(error: BaseException) -> Iterator[str]:
         yield f"  {place}:{frame.lineno} {frame.name}: {frame.line}\n"
 
 
-# What no damaged file and no broken server makes our own code raise, only a mistake in it.
+# Our own code raises these only through a mistake in it, never because of a damaged file or a broken server.
 _MISTAKES = (TypeError, AttributeError, NameError, AssertionError, NotImplementedError)
 
 
 def is_bug(error: BaseException) -> bool:
-    """Whether a mistake of ours struck: one of the errors that only those make, raised by our own code. A library that
-    reads what is damaged may raise anything."""
+    """Whether the error is a mistake of ours: one of those types, raised by our own code.
+
+    A library may raise anything when it reads damaged data, so its errors do not count.
+    """
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
@@ -178,7 +183,7 @@ def is_bug(error: BaseException) -> bool:
 
 
 def error_kind(error: IngestError) -> str:
-    """The kind of the problem by which a report names an error that ended a session."""
+    """The problem kind for an error that ended a session."""
     if isinstance(error, SessionTrouble):
         return error.kind
     if isinstance(error, SourceChanged):
@@ -187,7 +192,7 @@ def error_kind(error: IngestError) -> str:
 
 
 class Stopped(IngestError):
-    """The user or the system asked for an end."""
+    """The user or the system stopped the run."""
 
     def __init__(self, signum: int) -> None:
         super().__init__("interrupted" if signum == signal.SIGINT else "terminated")
@@ -195,6 +200,6 @@ class Stopped(IngestError):
 
 
 class LawBroken(IngestError):
-    """The counts of a run contradict each other (docs/design.md, section 3.4)."""
+    """The counts of a run contradict each other (docs/design.md, section 2)."""
 
     exit_code = Exit.BUG

@@ -1,4 +1,4 @@
-"""The nouns of this program, as immutable data. Words: docs/design.md, section 2."""
+"""The nouns of this program, as immutable data. docs/design.md, section 1, explains the words."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Literal
 
 from xnat_ingest.core.stored_name import stored_name, uid_hash
 
-# What is done to a file on its way out: nothing; its data set is inflated; preamble and meta information are added.
+# What is done to a file before it is sent.
+#   file: nothing.
+#   inflated: its data set is inflated.
+#   headed: preamble and file meta information are added.
 Form = Literal["file", "inflated", "headed"]
-# What a file that is sent all the same lacks: nothing; the last mark of its compressed pixel data, or a pad byte before
-# it; some of its data, which the user has accepted; a year at the beginning of its StudyDate, which XNAT refuses.
+# What is wrong with a file that is sent all the same.
+#   unended: its compressed pixel data has no sequence delimiter, or has a pad byte before it.
+#   truncated: some of its data is missing, and the user accepted that.
+#   study-date: its StudyDate does not begin with a year, so XNAT refuses it.
 Flaw = Literal["", "unended", "truncated", "study-date"]
 VerdictWord = Literal["verified", "counted", "missing", "conflict", "failed", "unverified", "skipped"]
 
-# The three transfer syntaxes whose whole data set is a deflate stream (PS3.5, A.5) -> what its inflated data set is.
+# The three transfer syntaxes whose whole data set is a deflate stream (PS3.5, A.5) -> the syntax once inflated.
 INFLATED = {
     "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
@@ -51,7 +56,11 @@ BLANK_DETAILS = frozenset({EMPTY, ZEROS})
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file below ROOT. path: relative, '/'-separated, undecodable bytes as surrogates; size in bytes."""
+    """A file below ROOT.
+
+    path: relative, '/'-separated, with undecodable bytes as surrogates.
+    size: in bytes.
+    """
 
     path: str
     size: int
@@ -60,7 +69,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A file that was seen and is not sent, with exactly one reason."""
+    """A file that was seen but is not sent, with exactly one reason."""
 
     path: str
     reason: str
@@ -76,17 +85,17 @@ class Instance:
     """One DICOM object in one file.
 
     size: bytes of the file.
-    transfer_syntax: the file's, or the one that it is encoded in where it names none.
-    pixel_bytes: bytes of pixel data in what is sent, 0 when there is none.
+    transfer_syntax: the file's, or the one it was found to use when it names none.
+    pixel_bytes: bytes of pixel data that are sent, 0 when there is none.
     series_number, instance_number: as written, "" when absent.
     tags: the values of the keywords that rules and label templates asked for.
     form: see Form.
-    sent_size: bytes that are sent, 0 where that is the file's size.
+    sent_size: bytes that are sent, 0 when that is the file's size.
     head_size: how many of them come before the data set.
     flaw: see Flaw.
-    sent_tags: as tags, of what is sent, None where nothing changes there.
-    patient: a number for its PatientID, in the order in which the scan met them, "" without one; the PatientID itself
-        is not kept.
+    sent_tags: like tags, after de-identification; None when nothing changes.
+    patient: a number that stands for its PatientID, counted in scan order; "" without one. The PatientID itself is not
+        kept.
     """
 
     path: str
@@ -112,12 +121,12 @@ class Instance:
 
     @property
     def leaving(self) -> Mapping[str, str]:
-        """The values that leave of what tags holds: labels and the server's filters see no others."""
+        """The values of tags as they are sent. Labels and the server's filters must only see these."""
         return self.tags if self.sent_tags is None else self.sent_tags
 
     @property
     def length(self) -> int:
-        """Bytes that are sent."""
+        """How many bytes are sent."""
         return self.sent_size or self.size
 
     @property
@@ -131,7 +140,7 @@ class Instance:
         return _stored_name(self.sop_class, self.sop_uid, self.study_uid, self.series_number, self.instance_number)
 
 
-# Each instance of a session is asked for its name some fifteen times on its way; what is kept is bounded.
+# Each instance's name is needed about fifteen times during a run. The cache is bounded.
 @lru_cache(maxsize=32768)
 def _stored_name(sop_class: str, sop_uid: str, study_uid: str, series_number: str, instance_number: str) -> str:
     return stored_name(study_uid, series_number, instance_number, uid_hash(sop_class, sop_uid))
@@ -139,7 +148,7 @@ def _stored_name(sop_class: str, sop_uid: str, study_uid: str, series_number: st
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that the report names beside single files.
+    """Something in the report that is not about a single file.
 
     kind: docs/design.md 3.4.
     sessions: labels.
@@ -193,14 +202,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a transport claims about one part. Proves nothing: a verdict comes from what the server lists.
+    """What a transport claims about one part. It proves nothing: only what the server lists leads to a verdict.
 
     uris: where the server says the part landed, distinct; none when everything was filtered or nothing was read, and
         then instances, those that were taken, is empty, too.
     refused: instances that the server will not take, SOPInstanceUID -> why.
     attempts: request bodies.
-    disturbed: something was repeated, so what is stored must be compared before it is closed.
-    notes: what was noticed -> in how many instances, never a value from a header.
+    disturbed: something was repeated, so the stored files must be compared before the commit.
+    notes: what was noticed -> in how many instances; never a value from a header.
     """
 
     uris: tuple[str, ...]
@@ -214,12 +223,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was read back of a session and laid beside what was sent.
+    """What was read back from the server and compared with what was sent.
 
     instances: how many.
-    bytes: taken from the server.
-    skipped: why -> instances that were not compared, or not whole.
-    changed: keyword of an element -> instances in which the server changed it, as it may.
+    bytes: downloaded from the server.
+    skipped: why -> instances that were not compared, or not completely.
+    changed: keyword of an element -> instances in which the server changed it, which it is allowed to.
     """
 
     instances: int
@@ -230,7 +239,7 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the server was seen to hold of one session.
+    """What the server was seen to store of one session.
 
     verified, counted, already_there: instances.
     missing, failed, unverified: instance -> why, by SOPInstanceUID.
@@ -253,7 +262,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One session's end: its plan, its verdict, what it took.
+    """How one session ended: its plan, its verdict, and what it cost.
 
     began: seconds after the run began.
     seconds: wall time.
@@ -273,9 +282,9 @@ class Result:
 
     started, finished: ISO 8601 with zone.
     totals: docs/design.md 3.4.
-    launch: what XNAT's container service says of it, empty elsewhere.
-    deidentification: what was done to headers, no values.
-    proof: how deep it looked, "" when it did not.
+    launch: what XNAT's container service says about it, empty elsewhere.
+    deidentification: what was done to headers, without their values.
+    proof: the level of --proof, "" when nothing was checked.
     shard: K/N, "" for a whole run.
     """
 
@@ -298,10 +307,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for whoever shows or logs it.
+    """Something that happened, for reporters and logs.
 
-    name: docs/design.md, events.
-    fields: JSON values.
+    name: what happened.
+    fields: its details, as JSON values.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Where we write is never what somebody needs: an output takes the place of nothing but an earlier one of ours."""
+"""An output never overwrites a file that is still needed: it only replaces an earlier output of ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xnat_ingest.core.errors import PRECEDENCE, UsageError
 from xnat_ingest.core.text import printable
 
 _TOOL = rb'"tool"\s*:\s*\{\s*"name"\s*:\s*"xnat-ingest-container"[^}]*\}\s*,\s*'
-# What an output of ours begins with, by the flag that names it.
+# How each output of ours begins, by its flag.
 OUTPUTS: Mapping[str, re.Pattern[bytes]] = {
     "report": re.compile(rb'\s*\{\s*"schema"\s*:\s*1\s*,\s*' + _TOOL + rb'"command"\s*:'),
     "html": re.compile(rb'.{0,200}<meta name="generator" content="xnat-ingest">', re.DOTALL),
@@ -29,11 +29,11 @@ _EXIT_CODE = re.compile(rb'"exit_code"\s*:\s*(\d{1,3})\b')
 def check_output_file(
     path: str, output: str, inputs: Iterable[tuple[str, str]], root: str = "", depth: int = 1
 ) -> None:
-    """Raises UsageError when a file of ours must not be written there; leaves nothing behind.
+    """Raises UsageError when an output must not be written there; leaves nothing behind.
 
     output: its flag, one of OUTPUTS.
     inputs: (what it is, path) of the files that the run reads.
-    root: the tree, whose session folders, depth names deep, are no place for it.
+    root: the tree; its session folders, depth names deep, must not receive outputs.
     """
     what = f"--{output}"
     shown = printable(path)
@@ -50,20 +50,22 @@ def check_output_file(
 
 
 def is_ours(path: str, output: str) -> bool:
-    """Whether nothing would be lost: no file there, an empty one, or an output of this kind. Raises UsageError."""
+    """Whether nothing would be lost: no file, an empty one, or an earlier output of this kind. Raises UsageError."""
     try:
         with Path(path).open("rb") as stream:
             head = stream.read(_HEAD)
     except FileNotFoundError:
         return True
     except OSError as error:
-        raise UsageError(f"cannot read --{output} {printable(path)}, which is there: {error.strerror}") from error
+        raise UsageError(f"cannot read --{output} {printable(path)}, which already exists: {error.strerror}") from error
     return not head or OUTPUTS[output].match(head) is not None
 
 
 def keep_better(path: str, exit_code: int) -> str:
-    """Where the report at the path went when a run that did worse is to write its own there: `report.1.json` beside it;
-    "" when nothing needed to be kept. Raises OSError."""
+    """Moves the report of a better run aside, to `report.1.json`, and returns its new path.
+
+    Returns "" when nothing needed to be kept. Raises OSError.
+    """
     with suppress(FileNotFoundError), Path(path).open("rb") as stream:
         known = _EXIT_CODE.search(stream.read(_HEAD))
         if known and _rank(int(known[1])) > _rank(exit_code):
@@ -72,7 +74,7 @@ def keep_better(path: str, exit_code: int) -> str:
 
 
 def _rank(exit_code: int) -> int:
-    """The better a run ended, the higher."""
+    """Higher for a better exit code."""
     return next((at for at, code in enumerate(PRECEDENCE) if code == exit_code), 0)
 
 
@@ -95,6 +97,6 @@ def _is_same(path: str, other: str) -> bool:
 
 
 def _below(path: str, root: str) -> tuple[str, ...]:
-    """The names of the path below ROOT, none when it lies elsewhere."""
+    """The parts of the path below ROOT; empty when it is elsewhere."""
     real, top = Path(os.path.realpath(path)), Path(os.path.realpath(root))
     return real.relative_to(top).parts if real.is_relative_to(top) else ()

@@ -1,4 +1,4 @@
-"""Files that are read whole: small ones. What has no end, as a device does, is refused before it fills the memory."""
+"""Small files that are read whole. An endless one, such as a device, is refused before it fills the memory."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def read_small(path: str, what: str, limit: int) -> bytes:
     except ValueError as error:
         raise UsageError(f"{what} {printable(path)}: not a valid file name") from error
     if len(data) > limit:
-        raise UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this is another file")
+        raise UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this must be the wrong file")
     return data

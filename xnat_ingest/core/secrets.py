@@ -1,4 +1,4 @@
-"""What must never be shown, in every form in which a server may echo it, and how foreign text is shown."""
+"""Secrets that must never be shown, in every form a server may echo, and how text from outside is shown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from urllib.parse import quote, quote_plus
 from xnat_ingest.core.text import printable
 
 HIDDEN = "***"
-# A word so short stands in too many texts by chance: with the password `xnat`, no address could be told. What a
-# server says is searched for it all the same (client.py).
+# Shorter words turn up in too many texts by chance: with the password `xnat`, every address would be hidden. Server
+# answers are still searched for short ones (client.py).
 _SHORTEST = 6
 _MOST = 500
 _SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+")
@@ -25,7 +25,7 @@ _lock = threading.Lock()
 
 
 def remember(*secrets: str) -> None:
-    """From now on none of them is shown. The oldest are forgotten when there are too many: sessions come and go."""
+    """From now on these are never shown. When there are too many, the oldest are dropped: login sessions expire."""
     with _lock:
         for secret in secrets:
             for form in _forms(secret):
@@ -51,12 +51,12 @@ def redact(text: str) -> str:
 
 
 def sayable(text: str) -> str:
-    """A sentence that may hold what somebody else wrote, as it may be shown: one line, no control, no secret."""
+    """Text that may include foreign text, made safe to show: one line, no control characters, no secrets."""
     return printable(redact(text))
 
 
 def harmless(value: Any) -> Any:
-    """JSON values whose texts, at whatever depth, hold nothing that a terminal acts on."""
+    """JSON values without anything that a terminal would act on, at any depth."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):

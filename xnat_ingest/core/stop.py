@@ -1,4 +1,4 @@
-"""How a run is ended from outside: a flag that a signal sets, and waits that look at it."""
+"""How a run is stopped from outside: a flag that a signal sets, and waits that check it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from xnat_ingest.core.errors import Stopped
 
-# How long what is under way may take to end after a signal, in seconds: `docker stop` kills after 10.
+# Seconds that running requests get to finish after a signal. `docker stop` kills after 10.
 GRACE = 4.0
 T = TypeVar("T")
 
 
 class Stop:
-    """Set by a signal; asked for by everything that can take long."""
+    """Set by a signal, and checked by everything that can take long."""
 
     def __init__(self) -> None:
         self.signum = 0
@@ -26,7 +26,7 @@ class Stop:
 
 
 def interruptible_sleep(check_stop: Callable[[], None]) -> Callable[[float], None]:
-    """A wait that a signal ends. seconds: how long at most."""
+    """A sleep function that a signal ends early."""
 
     def pause(seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -38,7 +38,7 @@ def interruptible_sleep(check_stop: Callable[[], None]) -> Callable[[float], Non
 
 
 def run_interruptibly(work: Callable[[], T], stop: Stop, grace: float) -> T:
-    """Does the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped."""
+    """Runs the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="run")
     future = pool.submit(work)
     try:
@@ -51,7 +51,7 @@ def run_interruptibly(work: Callable[[], T], stop: Stop, grace: float) -> T:
 
 
 def await_all(futures: Sequence[Future[Any]], stop: Stop, grace: float) -> None:
-    """Waits for all of them; after a signal only for grace seconds, since one may hang in a silent request."""
+    """Waits for all of them, but only grace seconds after a signal: one may hang in a request without an answer."""
     pending = set(futures)
     deadline = 0.0
     while pending and not (deadline and time.monotonic() > deadline):

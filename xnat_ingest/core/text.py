@@ -1,4 +1,4 @@
-"""Text from outside: what makes a legal label, a harmless spreadsheet cell, and a name that can be printed."""
+"""Text from outside, turned into legal labels, harmless spreadsheet cells, and names that can be printed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def legal_label(text: str) -> str:
-    """The text with every character that XNAT does not take in a label replaced by an underscore."""
+    """The text with an underscore for every character that XNAT does not accept in a label."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", composed(text))
 
 
 def composed(text: str) -> str:
-    """The text with each accent on its letter (NFC): file systems and spreadsheets write it in two ways."""
+    """The text in NFC: file systems and spreadsheets write accented letters in two ways."""
     return unicodedata.normalize("NFC", text)
 
 
-# What spreadsheets run as a formula, and what they make a number or a date of: 007, 1E5, 3-4, 3/4, 1.2.03.
+# What spreadsheets run as a formula, and what they turn into a number or a date: 007, 1E5, 3-4, 3/4, 1.2.03.
 _FORMULA = re.compile(r"[=+\-@\t\r']")
 _CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
 
 
 def inert_cell(text: str) -> str:
-    """A text as a cell that no spreadsheet runs: an apostrophe in front of a formula, and else as it is."""
+    """A cell that no spreadsheet runs: an apostrophe is put before a formula, other text stays as it is."""
     return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
 
 
 def spreadsheet_cell(text: str) -> str:
-    """A text as a cell that no spreadsheet runs or changes: an apostrophe in front of what it would."""
+    """A cell that no spreadsheet runs or changes: an apostrophe is put before text that it would."""
     return f"'{text}" if _FORMULA.match(text) or _CHANGED.fullmatch(text) else text
 
 
 def from_cell(cell: str) -> str:
-    """The text that a cell holds: without blanks around it, the apostrophe of spreadsheet_cell, or ="..." ."""
+    """The text of a cell, without blanks around it, the apostrophe of spreadsheet_cell, or ="..." ."""
     text = cell.strip(" \t\r\n\xa0")
     if text.startswith('="') and text.endswith('"') and len(text) > 2:
         return text[2:-1].replace('""', '"').strip()
@@ -44,29 +44,29 @@ def from_cell(cell: str) -> str:
 
 
 def without_zeros(text: str) -> str:
-    """The text without zeros that lead a number in it, as a spreadsheet writes it."""
+    """The text without leading zeros in its numbers, as a spreadsheet writes it."""
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
 def is_rewritten(text: str) -> bool:
-    """Whether a text looks like what a spreadsheet shows of a long number or of 1E5: 1.23E+05."""
+    """Whether a spreadsheet seems to have rewritten a long number or 1E5, as in 1.23E+05."""
     return re.fullmatch(r"\d([.,]\d+)?E\+\d+", text) is not None
 
 
 def printable(text: str) -> str:
-    """A file name as it may stand in a terminal, a log or a report: one line, valid Unicode, no escapes run.
+    """A file name that is safe in a terminal, a log or a report: one line, valid Unicode, no escape sequences.
 
     Undecodable bytes come as surrogates (os.fsdecode); they and control characters are shown as \\xNN.
     """
     try:
         safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # surrogates that stand for no byte come from JSON, not from file systems
+    except UnicodeEncodeError:  # a surrogate that is not a byte comes from JSON, not from a file system
         safe = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word most like this one, compared without case."""
+    """The known word most similar to this one, ignoring case."""
     folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), folded, n=1)
     return folded[near[0]] if near else None

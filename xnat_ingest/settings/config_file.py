@@ -25,7 +25,7 @@ from xnat_ingest.settings.options import (
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON schema of a config file: the options that belong to a tree, and the rules."""
+    """The JSON schema of a config file: all options, and the rules."""
     from importlib import resources
 
     rule = json.loads(resources.files("xnat_ingest.settings").joinpath("rules.schema.json").read_text("utf-8"))
@@ -58,7 +58,7 @@ def parse_config(text: str, path: str) -> dict[str, Any]:
     _check_config(path, config)
     if "Exclude" in config:
         if "exclude" in config:
-            raise UsageError(f"config file {path} has both Exclude and exclude; keep one of them")
+            raise UsageError(f"config file {path} has both Exclude and exclude; keep only one of them")
         config["exclude"] = [{"folder": word} for word in config.pop("Exclude")]
     return dict(config)
 
@@ -79,10 +79,10 @@ def _check_config(path: str, config: object) -> None:
     if error.validator == "anyOf" and isinstance(instance, Mapping):
         near = next((n for key in instance if (n := nearest(str(key), _MATCHERS))), None)
         hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(_MATCHERS)}"
-        raise UsageError(f"config file {path}: {where}: {json.dumps(instance)} is no rule; {hint}")
+        raise UsageError(f"config file {path}: {where}: {json.dumps(instance)} is not a rule; {hint}")
     if error.validator == "oneOf":
-        raise UsageError(f"config file {path}: {where}: a tag rule has either matches or in")
-    raise UsageError(f"config file {path}: {where or 'the whole'}: {error.message}")
+        raise UsageError(f"config file {path}: {where}: a tag rule needs exactly one of matches and in")
+    raise UsageError(f"config file {path}: {where or 'the whole file'}: {error.message}")
 
 
 _MATCHERS = ("folder", "path", "tag", "image_type", "series_instances", "file_size", "preset")

@@ -1,7 +1,7 @@
-"""Settles every setting before anything is contacted: options from their layers, the server, the credentials.
+"""Works out every setting before anything is contacted: options from their layers, the server, the credentials.
 
-Precedence: flag > environment > config file > default; `exclude` and `include` add up over all of them, so that a
-rule a site wrote down is never dropped by one more on the command line.
+Precedence: flag > environment > config file > default. `exclude` and `include` add up over all of them, so a rule on
+the command line never drops a rule from a site's config.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
 from xnat_ingest.settings.shards import SHARDS, parse_shard, shard_of_engine
 
-# The key of --deidentify itself: a secret, so it is no option.
+# The key for --deidentify. It is a secret, so it is not an option.
 DEID_KEY = f"{ENV_PREFIX}DEID_KEY"
 _HOSTS = ("XNAT_HOST", "XNAT_URL", "XNAT_SERVER")
 _USERS = ("XNAT_USER", "XNAT_USERNAME")
 _PASSWORDS = ("XNAT_PASS", "XNAT_PASSWORD")
-# Under this name the sources keep the server that a config names, whichever server is used.
+# The name under which `sources` keeps the server of a config file, even when another server is used.
 CONFIG_SERVER = "server of the config"
 
 
@@ -87,7 +87,7 @@ def resolve(
     for source, layer in layers:
         for name, raw in layer.items():
             if name not in names:
-                continue  # one config file may serve several commands
+                continue  # the config file may be meant for several commands
             where = (
                 env_name(name) if source == "environment" else flag(name) if source == "flag" else f"{name} in {path}"
             )
@@ -95,50 +95,51 @@ def resolve(
             values[name] = (*values.get(name, ()), *value) if is_list(name) else value
             sources[name] = source if name not in sources or not is_list(name) else f"{sources[name]}, {source}"
     if server := values.get("server"):
-        _check_server(server)  # before anything shows the settings: a password in an address is refused, not shown
+        _check_server(server)  # first: settings are shown later, and an address may contain a password
     if shard := values.get("shard"):
         values["shard"] = str(shard_of_engine(environ) if shard == "auto" else parse_shard(shard))
     return Settings(**values, sources=sources)
 
 
 def _refuse_strange_keys(config: Mapping[str, Any], path: str) -> None:
-    """Raises UsageError for what a config that others can write may not decide."""
+    """Raises UsageError for options that a config which others can write may not set."""
     for name, value in config.items():
         allowed = TABLE[name].shared
         if allowed is True or (isinstance(allowed, tuple) and value in allowed):
             continue
         what = f"{name} to {printable(json.dumps(value))[:60]}" if allowed else name
         raise UsageError(
-            f"config file {printable(path)} may not set {what}: others than you can write that file, so it may choose "
-            f"rules, layout, labels and speed, not where data go or how they are protected. Remove the key; it may set "
-            f"{', '.join(key for key, row in TABLE.items() if row.shared)}"
+            f"config file {printable(path)} may not set {what}: other people can write that file, so it may choose "
+            "rules, layout, labels and speed, but not where data goes or how it is protected. Remove the key. The "
+            "file "
+            f"may set {', '.join(key for key, row in TABLE.items() if row.shared)}"
         )
 
 
 def _behind_environment(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The config without a server or user that the environment names by XNAT's own variables: it comes first."""
+    """The config without its server or user when XNAT's own environment variables name one: those come first."""
     known = {"server": _HOSTS, "user": _USERS}
     return {name: value for name, value in config.items() if not _first("", environ, known.get(name, ()))}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable that looks like an option of ours and is none."""
+    """A sentence for each variable that looks like one of our options but is not."""
     known = [*map(env_name, TABLE), DEID_KEY, SHARDS]
     lines = []
     for name in environ:
         if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(f"{ENV_PREFIX}TEST_"):
             near = nearest(name, known)
-            lines.append(f"{name} is no setting of this program{f'; did you mean {near}?' if near else ''}")
+            lines.append(f"unknown setting {name}{f'; did you mean {near}?' if near else ''}")
     return lines
 
 
 def from_environment(environ: Mapping[str, str], name: str) -> str:
-    """A variable's value, "" for one that is not given."""
+    """A variable's value, "" when it is not given."""
     return given_text(environ.get(name, ""))
 
 
 def launch_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """What XNAT's container service says of the launch, for the report; empty outside of it. Both may be ""."""
+    """What XNAT's container service says about the launch, for the report. Empty outside it; both values may be ""."""
     if "XNAT_WORKFLOW_ID" not in environ:
         return {}
     return {"workflow_id": environ["XNAT_WORKFLOW_ID"], "event_id": environ.get("XNAT_EVENT_ID", "")}
@@ -159,16 +160,16 @@ def _parse(name: str, raw: Any, where: str) -> Any:
 
 
 def _check_text(text: str, where: str, *, is_path: bool = False) -> None:
-    """Bytes of an argument that are no UTF-8 come as surrogates: a file may be called so, nothing else."""
+    """Refuses bytes that are not UTF-8 (they arrive as surrogates). Only a file name may have them."""
     with suppress(UnicodeEncodeError):
         text.encode("utf-8", "surrogateescape" if is_path else "strict")
         if "\0" not in text:
             return
-    raise UsageError(f"{where}: {printable(text)!r} is not valid; it wants text in UTF-8")
+    raise UsageError(f"{where}: {printable(text)!r} is not valid; it must be text in UTF-8")
 
 
 def _words(text: str) -> list[str]:
-    """Comma-separated folder words; a tag rule keeps its commas, since a pattern may hold them."""
+    """Comma-separated folder words. A tag rule keeps its commas, because its pattern may contain them."""
     keyword, equals, _ = text.partition("=")
     if equals and keyword.isidentifier():
         return [text]
@@ -176,9 +177,10 @@ def _words(text: str) -> list[str]:
 
 
 def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False) -> Credentials:
-    """Server, user and password from the first place that has them. Raises UsageError.
+    """Server, user and password, each from the first place that has it. Raises UsageError.
 
-    http_is_warning: inside the container service and under dicomUpload the address is not the user's choice.
+    http_is_warning: only warn about plain http. In the container service and with dicomUpload the user cannot choose
+        the address.
     """
     server = _first(settings.server, environ, _HOSTS)
     if not server:
@@ -186,11 +188,11 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     server = server.rstrip("/")
     parts = _check_server(server)
     if Credentials(server, "", "").in_the_clear and not (settings.allow_http or http_is_warning):
-        raise UsageError(f"{server} would get the password in the clear; use https://, or give --allow-http")
+        raise UsageError(f"{server} would get the password in clear text; use https://, or give --allow-http")
     user = _first(settings.user, environ, _USERS)
     _check_text(server, "the server address")
     _check_text(user, "the user name")
-    # Verbatim: blanks and number signs may belong to a password.
+    # Taken as it is: blanks and number signs may be part of a password.
     password, source = next(((environ[n], f"environment {n}") for n in _PASSWORDS if environ.get(n)), ("", ""))
     if not password and settings.password_file:
         password, source = _read_password(settings.password_file), f"file {settings.password_file}"
@@ -209,38 +211,41 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
 
 
 def unverified_server(settings: Settings, server: str) -> str:
-    """A sentence when the server's certificate is not looked at, "" when it is."""
+    """A warning when the server's certificate is not verified, "" when it is."""
     if not (settings.insecure and server.startswith("https:")):
         return ""
     where = settings.sources.get("insecure", "")
     return (
-        f"the certificate of {server} is not verified (--insecure{f', from the {where}' if where else ''}): whoever is "
-        "on the way can read the password and the images; --ca-bundle FILE names the certificate to trust"
+        f"the certificate of {server} is not verified (--insecure{f', from the {where}' if where else ''}): others on "
+        "the network can read the password and the images. Name the certificate to trust with --ca-bundle FILE"
     )
 
 
 def _check_pair(settings: Settings, server: str, source: str) -> None:
-    """Raises UsageError when a server that only a config file names would get a password of another origin, or the
-    password file that belongs to the config's server would go to another server."""
+    """Raises UsageError when a password might go to the wrong server.
+
+    That is the case when only a config file names the server and the password comes from elsewhere, or when the
+    config's password file would be used for another server.
+    """
     by = settings.sources.get("server", "")
     from_config = settings.sources.get("password_file", "").startswith("config ") and source.startswith("file ")
     if by.startswith("config ") and not (from_config and settings.sources["password_file"] == by):
         raise UsageError(
-            f"{printable(by)} names the server {server}, but the password comes from {printable(source)}: it may be "
-            "meant for another server. Name the server by --server or XNAT_HOST, or name the password by password_file "
-            "in the same config"
+            f"{printable(by)} names the server {server}, but the password comes from {printable(source)} and may be "
+            "meant for another server. Name the server with --server or XNAT_HOST, or put password_file into the same "
+            "config"
         )
     meant = settings.sources.get(CONFIG_SERVER, server).rstrip("/")
     if from_config and meant != server:
         named = printable(settings.sources["password_file"])
         raise UsageError(
-            f"{named} names the server {meant} and its password, {printable(source)}: that does not go to {server}. "
-            "Give the password by XNAT_PASS or --password-file"
+            f"{named} names the server {meant} and its password ({printable(source)}), which is not sent to {server}. "
+            "Give the password with XNAT_PASS or --password-file"
         )
 
 
 def has_server(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether anything names an XNAT server: a DICOM receiver does without."""
+    """Whether anything names an XNAT server. A DICOM receiver can be used without one."""
     return bool(_first(settings.server, environ, _HOSTS))
 
 
@@ -265,7 +270,7 @@ def _check_server(server: str) -> SplitResult:
     if not valid:
         raise UsageError("the server address must look like https://xnat.example.org (with http:// or https://)")
     if parts.username is not None or parts.password is not None:
-        raise UsageError("the server address holds a user name or password; give them by XNAT_USER and XNAT_PASS")
+        raise UsageError("the server address contains a user name or password; set XNAT_USER and XNAT_PASS instead")
     if parts.query or parts.fragment:
         raise UsageError("the server address must not have a ? or # part")
     return parts
@@ -281,8 +286,10 @@ def _read_password(path: str) -> str:
 def _from_netrc(
     parts: SplitResult, user: str, password: str, source: str, environ: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    """Completes user and password from ~/.netrc, or the file that NETRC names: by host:port, by host, or its default;
-    an entry for another user is not used."""
+    """Fills in user and password from ~/.netrc, or from the file that NETRC names.
+
+    Entries are looked up by host:port, then by host, then the default. An entry for another user is not used.
+    """
     path = environ.get("NETRC", "")
     shown = printable(path) or "~/.netrc"
     try:

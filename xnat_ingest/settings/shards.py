@@ -1,7 +1,7 @@
-"""Which part of a tree this process takes, where several share one: `--shard K/N`, or the number an engine gave it.
+"""Which part of a tree this process takes when several share it: `--shard K/N`, or the number from a scheduler.
 
-A subject belongs to one shard, by the SHA-256 of its label without regard to case: labels that XNAT would take for one
-subject meet in one shard, and the number of a shard stays the same from run to run.
+A subject belongs to one shard, chosen by the SHA-256 of its label in lower case. So labels that XNAT takes for the same
+subject are in the same shard, and a subject's shard is the same in every run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Shard:
     count: int
 
     def takes(self, subject: str) -> bool:
-        """Whether the subject of this label is ours."""
+        """Whether this shard takes the subject with this label."""
         digest = hashlib.sha256(subject.casefold().encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
 
@@ -45,13 +45,16 @@ def parse_shard(text: str) -> Shard:
 
 
 def shard_of_engine(environ: Mapping[str, str]) -> Shard:
-    """The shard by the variables of a Kubernetes Indexed Job or of a Slurm array. Raises UsageError.
+    """The shard from the variables of a Kubernetes Indexed Job or a Slurm array. Raises UsageError.
 
-    Kubernetes counts from 0 and does not say how many there are: XNAT_INGEST_SHARDS must.
+    Kubernetes counts from 0 and does not say how many there are; XNAT_INGEST_SHARDS must say it.
     """
     if index := environ.get("JOB_COMPLETION_INDEX", ""):
         if not environ.get(SHARDS):
-            raise UsageError(f"--shard auto: JOB_COMPLETION_INDEX is set; set {SHARDS} to the job's completions too")
+            raise UsageError(
+                f"--shard auto: JOB_COMPLETION_INDEX is set, but {SHARDS} is not; set it to the job's number of "
+                "completions"
+            )
         return _shard(index, "0", environ[SHARDS], f"JOB_COMPLETION_INDEX and {SHARDS}")
     if task := environ.get("SLURM_ARRAY_TASK_ID", ""):
         first, count = environ.get("SLURM_ARRAY_TASK_MIN", "0"), environ.get("SLURM_ARRAY_TASK_COUNT", "")
@@ -66,5 +69,7 @@ def _shard(index: str, first: str, count: str, names: str) -> Shard:
         raise UsageError(f"--shard auto: {names} must be numbers")
     number = int(index) - int(first) + 1
     if not 1 <= number <= int(count) <= MOST:
-        raise UsageError(f"--shard auto: {names} do not fit: shard {number} of {int(count)} (an array without steps?)")
+        raise UsageError(
+            f"--shard auto: {names} do not match: shard {number} of {int(count)}; use an array without steps"
+        )
     return Shard(number, int(count))
