@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.schemas import check_report
 from tests.standin import ArchivedSession, Project, StandIn, User
 from xnat_ingest.cli import main
 from xnat_ingest.delivery import commit, prearchive_session
@@ -64,7 +65,8 @@ class Ingest:
 
 
 def hold_laws(report: dict[str, Any]) -> None:
-    """The two laws of docs/design.md 3.4, recounted from the report's own lists."""
+    """The two laws of docs/design.md 3.4, recounted from the report's own lists; and the published schema."""
+    check_report(report)
     totals = report["totals"]
     assert totals["files_seen"] == totals["planned"] + totals["set_aside"]
     assert totals["planned"] == sum(totals[k] for k in ("verified", "counted", "missing", "failed", "unverified"))
