@@ -36,6 +36,8 @@ COMMAND_FLAGS = {
     "--labels",
     "--enable-site",
     "--enable-project",
+    "--beside",
+    "--in-project",
     "--all",
     "--status",
     "--limit",

@@ -102,10 +102,153 @@ def test_register_then_update(manager: StandIn, capsys: pytest.CaptureFixture[st
     assert len(known(manager, capsys)) == len(before) == 1
 
 
-def test_a_new_tag_is_a_new_command(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
-    for image in ("me/x:3", "me/x:4"):
-        assert run(capsys, "register", "--image", image)[0] == 0
+def numbers(manager: StandIn) -> list[int]:
+    return sorted(manager.containers.commands)
+
+
+def test_another_image_replaces_the_older_registration(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """One button, which stays enabled where it was."""
+    assert run(capsys, "register", "--image", "me/x:3", "--enable-project", "DEMO")[0] == 0
+    (number,) = numbers(manager)
+    enabled = dict(manager.containers.project_enabled)
+    code, out, err = run(capsys, "register", "--image", "me/x:4")
+    assert code == 0, err
+    assert out.splitlines() == [
+        f"updated command {number}: xnat-ingest {__version__}, image me/x:4",
+        f"it replaces xnat-ingest {__version__}, image me/x:3; it stays enabled where that was",
+    ]
+    assert [command["image"] for command in known(manager, capsys)] == ["me/x:4"]
+    assert manager.containers.project_enabled == enabled == dict.fromkeys(enabled, True)
+
+
+def test_another_version_replaces_it_too(manager: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(json.dumps({**OWN, "version": "0.0.9", "image": "me/x:0.0.9"}))
+    assert run(capsys, "register", str(tmp_path / "old.json"))[0] == 0
+    assert "it replaces xnat-ingest 0.0.9, image me/x:0.0.9" in run(capsys, "register")[1]
+    assert [command["version"] for command in known(manager, capsys)] == [__version__]
+
+
+def test_an_older_one_may_stay_beside(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "register", "--image", "me/x:3")[0] == 0
+    (old,) = numbers(manager)
+    for _ in range(2):  # the same again is an update of it, and still names the other one
+        code, out, _ = run(capsys, "register", "--image", "me/x:4", "--beside")
+        assert code == 0
+        assert f"also there: command {old}: xnat-ingest {__version__}, image me/x:3" in out
+        assert f"xnat-ingest command remove {old} --yes" in out
     assert [command["image"] for command in known(manager, capsys)] == ["me/x:3", "me/x:4"]
+
+
+def test_of_several_older_ones_none_is_replaced(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    for image in ("me/x:3", "me/x:4"):
+        run(capsys, "register", "--image", image, "--beside")
+    code, out, _ = run(capsys, "register", "--image", "me/x:5")
+    assert code == 0
+    assert out.startswith("registered command ")
+    assert out.count("also there: ") == 2
+    assert [command["image"] for command in known(manager, capsys)] == ["me/x:3", "me/x:4", "me/x:5"]
+
+
+def other(manager: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> int:
+    """Somebody else's command of our name: none of its wrappers is ours."""
+    xnat = [{**wrapper, "name": f"their-{wrapper['name']}"} for wrapper in OWN["xnat"]]
+    (tmp_path / "other.json").write_text(json.dumps({**OWN, "image": "them/y:1", "xnat": xnat}))
+    assert run(capsys, "register", str(tmp_path / "other.json"))[0] == 0
+    return numbers(manager)[-1]
+
+
+def test_a_command_of_others_is_left_alone(
+    manager: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    number = other(manager, capsys, tmp_path)
+    assert "registered command" in run(capsys, "register", "--image", "me/x:3")[1]
+    assert len(known(manager, capsys)) == 2
+    assert "them/y:1" not in run(capsys, "list")[1]
+    for words in (("disable", str(number)), ("remove", str(number), "--yes")):
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (1, "")
+        assert "is left alone" in err
+    assert len(known(manager, capsys)) == 2
+    assert all(manager.containers.enabled_for_site(one) for one in manager.containers.wrapper_ids().values())
+
+
+def test_list_disable_remove(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "has no command xnat-ingest" in run(capsys, "list")[1]
+    for image in ("me/x:3", "me/x:4"):
+        run(capsys, "register", "--image", image, "--enable-project", "DEMO", "--beside")
+    old, new = numbers(manager)
+    lines = [
+        f"command {old}: xnat-ingest {__version__}, image me/x:3",
+        "  the site: enabled",
+        "  project DEMO: enabled",
+        f"command {new}: xnat-ingest {__version__}, image me/x:4",
+        "  the site: enabled",
+        "  project DEMO: enabled",
+    ]
+    assert run(capsys, "list", "--in-project", "demo-alias")[1].splitlines() == lines
+    code, out, _ = run(capsys, "disable", str(old), "--in-project", "DEMO")
+    assert (code, out) == (0, f"disabled for project DEMO: {lines[0]}\n")
+    lines[2] = "  project DEMO: disabled"
+    assert run(capsys, "list", "--in-project", "DEMO")[1].splitlines() == lines
+    code, out, _ = run(capsys, "disable", str(new))
+    assert (code, out) == (0, f"disabled for the site: {lines[3]}\n")
+    assert run(capsys, "list")[1].splitlines() == [*lines[:2], lines[3], "  the site: disabled"]
+    code, out, _ = run(capsys, "remove", str(old))
+    assert (code, out) == (0, f"would remove {lines[0]} (say --yes)\n")
+    assert numbers(manager) == [old, new]
+    code, out, _ = run(capsys, "remove", str(old), "--yes")
+    assert (code, out) == (0, f"removed {lines[0]}\n")
+    assert numbers(manager) == [new]
+
+
+def test_one_wrapper_that_is_off_is_named(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "register")
+    manager.containers.site_enabled[manager.containers.wrapper_ids()[WRAPPERS[1]]] = False
+    rest = ", ".join(name for name in WRAPPERS if name != WRAPPERS[1])
+    assert f"  the site: enabled: {rest}; disabled: {WRAPPERS[1]}\n" in run(capsys, "list")[1]
+
+
+def test_nothing_is_removed_when_one_of_the_numbers_is_wrong(
+    manager: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "register")
+    (number,) = numbers(manager)
+    code, out, err = run(capsys, "remove", str(number), "999", "--yes")
+    assert (code, out) == (1, "")
+    assert "there is no command 999" in err
+    assert numbers(manager) == [number]
+    assert run(capsys, "remove", "seven")[0] == 2
+    assert run(capsys, "remove", "--yes")[0] == 2
+
+
+def test_a_removal_that_does_nothing_is_noticed(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """The service answers 204 whether it had the command or not."""
+    run(capsys, "register")
+    (number,) = numbers(manager)
+    kept = dict(manager.containers.commands)
+
+    class Keeping(dict[int, Any]):
+        def pop(self, *_: object) -> None:
+            """Takes nothing out."""
+
+    manager.containers.commands = Keeping(kept)
+    code, out, err = run(capsys, "remove", str(number), "--yes")
+    assert (code, out) == (1, "")
+    assert "still lists" in err
+
+
+@pytest.mark.parametrize("words", [("disable", "1"), ("remove", "1", "--yes")])
+def test_without_the_role_nothing_changes(
+    site: StandIn, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    site.user("up").container_manager = True
+    run(capsys, "register")
+    (number,) = numbers(site)
+    site.user("up").container_manager = False
+    code, out, err = run(capsys, words[0], str(number), *words[2:])
+    assert (code, out) == (6, "")
+    assert "needs the Container Manager role" in err
+    assert numbers(site) == [number]
 
 
 def test_a_faulty_document_is_never_posted(

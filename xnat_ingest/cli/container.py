@@ -1,12 +1,12 @@
-"""`xnat-ingest command`: the container-service command shown, checked, registered, and run."""
+"""`xnat-ingest command`: the container-service command shown, checked, registered, listed, removed, and run."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.signals import catch_signals, output_gone
@@ -14,6 +14,9 @@ from xnat_ingest.commands.container.form import FIELDS
 from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.core.text import printable
 from xnat_ingest.settings.options import add_options
+
+if TYPE_CHECKING:
+    from xnat_ingest.xnat.client import XnatClient
 
 
 def add_words(command: argparse.ArgumentParser) -> None:
@@ -36,7 +39,20 @@ def add_words(command: argparse.ArgumentParser) -> None:
     register.add_argument(
         "--enable-project", action="append", default=[], metavar="PROJECT", help="switch it on in a project; repeatable"
     )
+    register.add_argument(
+        "--beside", action="store_true", help="leave an older registration (another image or version) as it is"
+    )
     add_options(register, "register")
+    listed = add("list", "the command's registrations on a server, and where each is enabled", file=False)
+    disable = add("disable", "switch a registration off: for the site, or only in the projects named", file=False)
+    for action in (listed, disable):
+        action.add_argument("--in-project", action="append", default=[], metavar="PROJECT", help="here; repeatable")
+    remove = add("remove", "take registrations out of a server; without --yes only say which", file=False)
+    remove.add_argument("--yes", action="store_true", help="remove what would be named without it")
+    for action in (disable, remove):
+        action.add_argument("number", nargs="+", type=int, metavar="NUMBER", help="as `command list` shows it")
+    for action in (listed, disable, remove):
+        add_options(action, "register")
     run = add("run", "what the command's line calls inside XNAT; values left empty are not given", file=False)
     for name in FIELDS:
         run.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE")
@@ -55,8 +71,9 @@ def command(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, s
         _refuse_faults(found)
         print(f"{found['name']} {found.get('version', '')}: the container service can take it")
     else:
-        _refuse_faults(found)
-        _register(found, given, environ)
+        if action == "register":
+            _refuse_faults(found)
+        _at_server(action, found, given, environ)
     return int(Exit.OK)
 
 
@@ -79,8 +96,7 @@ def _refuse_faults(found: dict[str, Any]) -> None:
         raise IngestError(f"the command document has {len(faults)} faults, which stand above")
 
 
-def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str, str]) -> None:
-    from xnat_ingest.commands.container.register import register
+def _at_server(action: str, found: dict[str, Any], given: dict[str, Any], environ: Mapping[str, str]) -> None:
     from xnat_ingest.settings.layers import credentials, resolve, unverified_server
     from xnat_ingest.xnat.client import XnatClient
     from xnat_ingest.xnat.retry_policy import RetryPolicy
@@ -98,8 +114,21 @@ def _register(found: dict[str, Any], given: dict[str, Any], environ: Mapping[str
     )
     with closing(rest):
         rest.login()
-        for line in register(rest, found, site=given["enable_site"], projects=tuple(given["enable_project"])):
+        for line in _lines(action, rest, found, given):
             print(printable(line))
+
+
+def _lines(action: str, rest: XnatClient, found: dict[str, Any], given: dict[str, Any]) -> Iterator[str]:
+    from xnat_ingest.commands.container import register
+
+    if action == "register":
+        site, projects = given["enable_site"], given["enable_project"]
+        return register.register(rest, found, site=site, projects=projects, beside=given["beside"])
+    if action == "list":
+        return register.list_commands(rest, found, given["in_project"])
+    if action == "disable":
+        return register.disable(rest, found, given["number"], given["in_project"])
+    return register.remove(rest, found, given["number"], sure=given["yes"])
 
 
 def _run(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]) -> int:

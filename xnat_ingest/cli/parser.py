@@ -20,7 +20,7 @@ COMMANDS = {
     "identity": "which identifying elements a tree holds; no server (new-key FILE makes a key for --deidentify)",
     "ping": "log in; the server's version, your right on the project, its settings that matter",
     "presets": "the named lists of rules for --exclude and --include; with a NAME, its rules as a config file",
-    "command": "XNAT's container-service command: show, check, register (run is what its command line calls)",
+    "command": "XNAT's container-service command: show, check, register, list, disable, remove (XNAT calls run)",
     "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
     "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
     "report": "saved reports: show one as a page for people, merge those of shards",

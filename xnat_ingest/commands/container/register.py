@@ -1,94 +1,124 @@
-"""Puts the command into an XNAT server's container service, and switches its wrappers on.
+"""Puts the command into an XNAT server's container service, switches its wrappers on and off, and takes it out.
 
-The service keeps a command by name, image and version; the same three again are refused, so what is there is updated
-by its number. Wrappers are matched by name then, and stay enabled where they were.
+The service keeps a command by name, image and version, so another image would make a second button beside the first.
+An older registration of ours is replaced in place instead: wrappers are matched by name then, and stay enabled where
+they were.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from xnat_ingest.commands.container.document import Command
-from xnat_ingest.core.errors import IngestError, Refused, ServerSaid
-from xnat_ingest.transports.bodies import TextBody
+from xnat_ingest.commands.container.service import (
+    Registered,
+    ask,
+    place,
+    project_id,
+    registered,
+    switch,
+    switched_off,
+)
+from xnat_ingest.core.errors import IngestError
 from xnat_ingest.xnat.client import XnatClient
-from xnat_ingest.xnat.replies import Reply
-
-_KEY = ("name", "image", "version")
 
 
-def register(rest: XnatClient, command: Command, *, site: bool, projects: tuple[str, ...]) -> Iterator[str]:
+def register(
+    rest: XnatClient, command: Command, *, site: bool, projects: Sequence[str], beside: bool = False
+) -> Iterator[str]:
     """Registers the command, then enables its wrappers for the site and the projects: a line for each step.
 
-    Raises Refused for lack of a role, IngestError for a server without the container service or one that refuses the
-    document.
+    beside: an older registration stays as it is. Raises Refused for lack of a role, IngestError for a server without
+    the container service or one that refuses the document.
     """
-    ids = [_project(rest, name) for name in projects]
-    number = _number(rest, command)
-    path = "/xapi/commands" if number is None else f"/xapi/commands/{number}"
-    reply = _ask(rest, "POST", path, command)
+    ids = [project_id(rest, name) for name in projects]
+    older = [one for one in registered(rest) if one.is_of(command) or one.is_same(command)]
+    before = _to_replace(older, command, beside=beside)
+    reply = ask(rest, "POST", f"/xapi/commands/{before.number}" if before else "/xapi/commands", command)
     if reply.status == 400:
         raise IngestError(f"the container service refuses the command: {' '.join(reply.text.split())[:500]}")
-    done = "registered" if number is None else "updated"
-    number = _number(rest, command)
-    if number is None:
+    kept = next((one for one in registered(rest) if one.is_same(command)), None)
+    if kept is None:
         raise IngestError(f"the container service answered {reply.status}, but does not list the command")
-    yield f"{done} command {number}: {command['name']} {command['version']}, image {command['image']}"
-    wrappers = [str(wrapper["name"]) for wrapper in command.get("xnat", ())]
-    for where, prefix in [("the site", "")] * site + [(f"project {name}", f"/projects/{name}") for name in ids]:
-        for wrapper in wrappers:
-            _enable(rest, f"/xapi{prefix}/commands/{number}/wrappers/{wrapper}/enabled", where)
-        yield f"enabled for {where}: {', '.join(wrappers)}"
-    off = [name for name in wrappers if not _state(rest, f"/xapi/commands/{number}/wrappers/{name}/enabled", "")]
-    if off:
+    yield f"{'updated' if before else 'registered'} {kept}"
+    if before and not before.is_same(command):
+        yield f"it replaces {before.name} {before.version}, image {before.image}; it stays enabled where that was"
+    yield from _beside(one for one in older if one.number not in (kept.number, before.number if before else 0))
+    for project in [""] * site + ids:
+        switch(rest, kept, project, on=True)
+        yield f"enabled for {place(project)}: {', '.join(kept.wrappers)}"
+    if off := switched_off(rest, kept):
         yield f"switched off for the site, so that no project offers it: {', '.join(off)} (see --enable-site)"
 
 
-def _project(rest: XnatClient, name: str) -> str:
-    """Its id: the container service takes any name, and keeps it under that, an alias too."""
-    fields = rest.item(f"/data/projects/{name}")
-    if fields is None:
-        raise Refused(f"project {name} does not exist on {rest.server}, or user {rest.user} may not see it")
-    return str(fields["ID"])
+def _to_replace(older: Sequence[Registered], command: Command, *, beside: bool) -> Registered | None:
+    """The registration that becomes this one: the same again, else the only one of another image or version."""
+    same = next((one for one in older if one.is_same(command)), None)
+    if same or beside or len(older) != 1:
+        return same
+    return older[0]
 
 
-def _number(rest: XnatClient, command: Command) -> int | None:
-    """The id under which the command is kept, None when it is not."""
-    reply = _ask(rest, "GET", "/xapi/commands")
-    try:
-        known: list[dict[str, Any]] = json.loads(reply.text)
-        return next((int(k["id"]) for k in known if all(k.get(key) == command.get(key) for key in _KEY)), None)
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise ServerSaid("GET /xapi/commands (no list of commands in the answer)", reply.status, "") from error
+def _beside(others: Iterator[Registered]) -> Iterator[str]:
+    for one in others:
+        yield (
+            f"also there: {one}; where both are enabled, users see two buttons. "
+            f"Take it out with: xnat-ingest command remove {one.number} --yes"
+        )
 
 
-def _enable(rest: XnatClient, path: str, where: str) -> None:
-    _ask(rest, "PUT", path, where=where)
-    if not _state(rest, path, where):
-        hint = "; it is switched off for the site, see --enable-site" if where.startswith("project") else ""
-        raise IngestError(f"{where}: the container service took {path}, but does not show it{hint}")
+def list_commands(rest: XnatClient, command: Command, projects: Sequence[str]) -> Iterator[str]:
+    """The registrations of the command, and where each is enabled."""
+    ids = [project_id(rest, name) for name in projects]
+    found = [one for one in registered(rest) if one.is_of(command)]
+    if not found:
+        yield f"{rest.server} has no command {command['name']}; xnat-ingest command register puts it there"
+    for one in found:
+        yield str(one)
+        for project in ["", *ids]:
+            off = switched_off(rest, one, project)
+            on = [wrapper for wrapper in one.wrappers if wrapper not in off]
+            yield f"  {place(project)}: {_state(on, off)}"
 
 
-def _state(rest: XnatClient, path: str, where: str) -> bool:
-    """Whether a wrapper is on: the answer is a bare word for the site, and an object for a project."""
-    reply = _ask(rest, "GET", path, where=where)
-    try:
-        state = json.loads(reply.text)
-        return state["enabled-for-project"] is True if isinstance(state, dict) else state is True
-    except (ValueError, KeyError, RecursionError) as error:
-        raise ServerSaid(f"GET {path} (no state in the answer)", reply.status, "") from error
+def _state(on: Sequence[str], off: Sequence[str]) -> str:
+    if not on or not off:
+        return "enabled" if on else "disabled"
+    return f"enabled: {', '.join(on)}; disabled: {', '.join(off)}"
 
 
-def _ask(rest: XnatClient, method: str, path: str, command: Command | None = None, where: str = "") -> Reply:
-    body = None if command is None else TextBody(json.dumps(command), "application/json")
-    reply = rest.request(method, path, body=body, accept=(200, 201, 400, 401, 403, 404))
-    if reply.status in (401, 403):
-        role = "your account needs the Container Manager role"
-        if where.startswith("project"):
-            role += ", or you must own the project"
-        raise Refused(f"{method} {path}: user {rest.user} is refused; {role}")
-    if reply.status == 404:
-        raise IngestError(f"{rest.server} has no container service: its plugin is not installed")
-    return reply
+def disable(rest: XnatClient, command: Command, numbers: Sequence[int], projects: Sequence[str]) -> Iterator[str]:
+    """Switches the wrappers off, in the projects, or for the whole site when none is given."""
+    ids = [project_id(rest, name) for name in projects]
+    for one in _named(rest, command, numbers):
+        for project in ids or [""]:
+            switch(rest, one, project, on=False)
+            yield f"disabled for {place(project)}: {one}"
+
+
+def remove(rest: XnatClient, command: Command, numbers: Sequence[int], *, sure: bool) -> Iterator[str]:
+    """Takes the named registrations out of the service, and looks that they are gone. sure: else only say which.
+
+    Raises IngestError for a number that is none of ours, before anything is deleted.
+    """
+    for one in _named(rest, command, numbers):
+        if not sure:
+            yield f"would remove {one} (say --yes)"
+            continue
+        ask(rest, "DELETE", f"/xapi/commands/{one.number}")
+        if any(one.number == other.number for other in registered(rest)):
+            raise IngestError(f"the container service took the removal, but still lists {one}")
+        yield f"removed {one}"
+
+
+def _named(rest: XnatClient, command: Command, numbers: Sequence[int]) -> Sequence[Registered]:
+    """What the user named. Raises IngestError for what is not there, and for a command that is none of ours."""
+    known = {one.number: one for one in registered(rest)}
+    for number in numbers:
+        if number not in known:
+            raise IngestError(f"there is no command {number} on {rest.server}; see xnat-ingest command list")
+        if not known[number].is_of(command):
+            raise IngestError(
+                f"{known[number]} is not {command['name']}, and is left alone; use XNAT's own page for it"
+            )
+    return [known[number] for number in dict.fromkeys(numbers)]
