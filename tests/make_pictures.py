@@ -59,7 +59,7 @@ def _form(folder: Path) -> None:
     fields = form(document, "xnat-ingest-project", site(folder, "STUDY-2024", "STUDY-2025"), "P")
     page = folder / "form.html"
     page.write_text(drawn("Ingest DICOM from a resource of this project", fields), "utf-8")
-    _take(page.as_uri(), "form", 860, 1130)
+    _take(page.as_uri(), "form", 860, 1230)
 
 
 def _take(page: str, name: str, width: int, height: int) -> None:

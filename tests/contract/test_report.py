@@ -18,6 +18,7 @@ import pytest
 
 from tests.contract.test_totals import E1, E2, OK, outcome, plan
 from tests.dicom_trees import PATIENT, Series, make_session, no_privileges, open_folder
+from tests.schemas import check_event
 from tests.unit.test_plan import plan_source
 from xnat_ingest import __version__
 from xnat_ingest.core.atomic_file import check_writable
@@ -193,9 +194,43 @@ def test_the_faces_are_chosen_by_settings(capsys: pytest.CaptureFixture[str]) ->
         reporter.emit(Event("plan", {"sessions": [], "instances": 0, "bytes": 0, "set_aside": {"not-dicom": 2}}))
         reporter.emit(Event("setting", {"text": "a = b"}))
         assert len(capsys.readouterr().err.splitlines()) == shown
-    make_reporter(Settings(log_format="json")).emit(Event("setting", {"text": "a = b"}))
-    said = capsys.readouterr()
+    for verbose in (0, 1, 2):
+        make_reporter(Settings(log_format="json", verbose=verbose)).emit(Event("setting", {"text": "a = b"}))
+        said = capsys.readouterr()
+        assert bool(said.err) is (verbose == 2)
     assert (said.out, json.loads(said.err)["text"]) == ("", "a = b")
+
+
+NOTES = [f"P/S/E{n}: the server is busy (/data/prearchive/projects/P/2024/E{n}); waiting" for n in range(5)]
+
+
+def test_notes_that_come_again_are_told_once_and_counted() -> None:
+    """For people, notes that differ only in the session count as alike, and three of them are told."""
+    log, out = io.StringIO(), io.StringIO()
+    reporter = TextReporter(log, out)
+    for text in ("same", "same", "other", "same", *NOTES, *NOTES[:2]):
+        reporter.emit(Event("warning", {"text": text}))
+    told = [f"warning {text}" for text in ("same", "other", *NOTES[:3])]
+    assert log.getvalue().splitlines() == told
+    reporter.end(result_of(OK), "")
+    counted = ["warning same (3 times in all)", f"warning {NOTES[0]} (7 times in all)"]
+    assert log.getvalue().splitlines() == [*told, *counted]
+
+
+def test_equal_notes_are_one_json_line_and_a_count() -> None:
+    """Machines get every note that differs."""
+    log = io.StringIO()
+    reporter = JsonReporter(log, io.StringIO())
+    for text in ("same", "same", *NOTES):
+        reporter.emit(Event("warning", {"text": text}))
+    for text in ("same", "same"):
+        reporter.emit(Event("error", {"text": text}))  # an error is never a repetition
+    reporter.end(result_of(OK), "")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["text"] for line in lines[:-1]] == ["same", *NOTES, "same", "same", "same"]
+    assert [line.get("times") for line in lines[:-1]] == [None] * 8 + [2]
+    for line in lines:
+        check_event(line)
 
 
 def test_long_lists_are_cut_on_the_screen_and_say_so() -> None:

@@ -18,6 +18,7 @@ from xnat_ingest.core.secrets import harmless, redact, sayable
 from xnat_ingest.core.text import printable
 from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
+from xnat_ingest.report.repeats import Repeats
 from xnat_ingest.settings.options import Settings
 
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
@@ -74,7 +75,7 @@ class Log:
 def make_reporter(settings: Settings) -> Reporter:
     log = Log(sys.stderr)
     if settings.log_format == "json":
-        return JsonReporter(log, sys.stdout)
+        return JsonReporter(log, sys.stdout, settings.verbose)
     return TextReporter(log, sys.stdout, verbosity=-1 if settings.quiet else settings.verbose)
 
 
@@ -84,16 +85,28 @@ def make_brief_reporter() -> Reporter:
 
 
 class JsonReporter:
-    """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text reporter."""
+    """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text reporter.
 
-    def __init__(self, log: Stream, out: TextIO) -> None:
+    events.schema.json says what a line holds.
+    """
+
+    def __init__(self, log: Stream, out: TextIO, verbosity: int = 0) -> None:
         self._log = log
         self._out = out
+        self._silent = {"progress", "scanned"}  # one line per block would drown the log
+        if verbosity < 2:
+            self._silent.add("setting")
+        self._repeats = Repeats(alike=False)
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
-        if event.name in ("progress", "scanned"):
-            return  # one line per block would drown the log
+        if event.name in self._silent:
+            return
+        with self._lock:
+            if event.name != "warning" or self._repeats.is_new(str(event.fields["text"])):
+                self._write(event)
+
+    def _write(self, event: Event) -> None:
         line = {
             "schema": 1,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -103,10 +116,12 @@ class JsonReporter:
         }
         if "text" in line:
             line["text"] = redact(str(line["text"]))
-        with self._lock:
-            print(json.dumps(line), file=self._log, flush=True)
+        print(json.dumps(line), file=self._log, flush=True)
 
     def end(self, result: Result, report: str, note: str = "") -> None:
+        with self._lock:
+            for text, times in self._repeats.counted():
+                self._write(Event("warning", {"text": text, "times": times}))
         fields = {"exit_code": result.exit_code, "totals": dict(result.totals), "report": report, "note": note}
         self.emit(Event("summary", fields))
         if result.exit_code:
@@ -126,11 +141,14 @@ class TextReporter:
         self._brief = brief
         self._done = 0
         self._spoken = time.monotonic()
+        self._repeats = Repeats(alike=True)
         self._board = ProgressDisplay(log, live=log.isatty() and os.environ.get("TERM") != "dumb")
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
         with self._lock:
+            if event.name == "warning" and not self._repeats.is_new(str(event.fields["text"])):
+                return
             if event.name in ("warning", "error"):
                 for line in str(event.fields["text"]).splitlines() or [""]:  # a bug's trace has several
                     self._board.say(f"{event.name:<8}{sayable(line)}")
@@ -170,6 +188,8 @@ class TextReporter:
     def end(self, result: Result, report: str, note: str = "") -> None:
         with self._lock:
             self._board.close()
+            for text, times in self._repeats.counted():
+                self._board.say(f"warning {sayable(text)} ({times} times in all)")
         paint = _painter(self._out)
         for line in result_lines(result, report, note, brief=self._brief, scans=self._verbosity >= 1):
             print(paint(line), file=self._out)
