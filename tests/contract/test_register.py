@@ -69,7 +69,7 @@ def test_check_names_every_fault(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("[", "is not JSON"), ("[]", "is no JSON object"), ('{"name": 1, "name": 2}', "has the key 'name' twice")],
+    [("[", "is not JSON"), ("[]", "is no JSON object"), ('{"name": 1, "name": 2}', "has a duplicate key 'name'")],
 )
 def test_what_is_no_document(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "x.json").write_text(text)
