@@ -11,13 +11,21 @@ import pydicom
 
 from tests.dicom_trees import IDENTITY, SAMPLES, Memory, deflated, encapsulated, encode, implicit, nested, part10
 from tests.fuzz.target import Target, samples
-from xnat_ingest.core.model import Instance, Plan, Session, SetAside
+from xnat_ingest.core.model import Instance, Plan, Session, SetAside, SourceFile
 from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
-from xnat_ingest.inputs.dicom_headers import referenced_files, scan
+from xnat_ingest.inputs.dicom_headers import library_instance, referenced_files, scan
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
+from xnat_ingest.inputs.header_text import tag_of
+from xnat_ingest.inputs.instances import BASE_TAGS, CHARACTER_SET
 from xnat_ingest.inputs.outgoing import Outgoing
+from xnat_ingest.inputs.quick_header import quick_instance
 
 _KEYWORDS = ("ImageType", "PatientName", "StudyDescription")
+# Elements of many VRs, some of which hold several values.
+_MANY_KEYWORDS = (
+    *("ImageType", "PatientName", "StudyDescription", "AccessionNumber", "StudyTime", "PatientAge", "EchoTime"),
+    *("AcquisitionDateTime", "Rows", "PixelSpacing", "ImageComments", "StationName", "RequestAttributesSequence"),
+)
 _LARGEST = 10_000
 
 
@@ -58,6 +66,19 @@ def _first(dataset: pydicom.Dataset, tag: int) -> str:
     raw = dataset.get_item(tag).value
     text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw or "")
     return text.split("\\")[0].strip(" \0\t\r\n")
+
+
+def quick(data: bytes) -> None:
+    """What the quick reader answers for, the library says of the same file."""
+    file = SourceFile("x", len(data), 1)
+    fast, slow = dict[str, str](), dict[str, str]()
+    wanted = {keyword: tag_of(keyword) for keyword in _MANY_KEYWORDS}
+    found = quick_instance(
+        file, io.BytesIO(data), wanted, frozenset((CHARACTER_SET, *BASE_TAGS, *wanted.values())), fast
+    )
+    if found is not None:
+        assert found == library_instance(file, io.BytesIO(data), wanted, slow)
+        assert fast == slow
 
 
 def outgoing(data: bytes) -> None:
@@ -116,6 +137,7 @@ def _directories() -> Iterator[bytes]:
 
 TARGETS = (
     Target("dicom-header", header, _files),
+    Target("dicom-quick", quick, _files),
     Target("dicom-outgoing", outgoing, _files),
     Target("dicom-compare", read_back, _files),
     Target("dicomdir", dicomdir, _directories, longest=32 * 1024),

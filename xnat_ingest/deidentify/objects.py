@@ -36,7 +36,7 @@ from xnat_ingest.inputs.dicom_dataset import (
     read_head,
 )
 from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
-from xnat_ingest.inputs.dicom_headers import header_values
+from xnat_ingest.inputs.header_text import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
 
 # Bytes that are looked through for the end of a header at first, and at most.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 UNDEFINED = 0xFFFFFFFF
 _LAST_MARK = b"\xff\xd9"
@@ -64,9 +64,17 @@ class PixelData:
     lost: int = 0
 
 
-def measure_pixels(
-    stream: TruncationDetector, pixels: tuple[str | None, int], size: int, little_endian: bool
-) -> PixelData:
+class Readable(Protocol):
+    """What can be read here and there."""
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, little_endian: bool) -> PixelData:
     """The pixel data of a file of this size; the stream stands at the element's start."""
     vr, length = pixels
     start = stream.tell() + (12 if vr in _LONG_VRS else 8)
@@ -95,7 +103,7 @@ def measure_pixels(
     return PixelData(total, is_whole, len(fragments), marked, lost)
 
 
-def _ends_marked(stream: TruncationDetector, begin: int, end: int) -> bool:
+def _ends_marked(stream: Readable, begin: int, end: int) -> bool:
     """Whether a fragment ends a JPEG, JPEG-LS or JPEG 2000 codestream; a pad byte may follow."""
     stream.seek(max(begin, end - 3))
     return stream.read(end - max(begin, end - 3)).rstrip(b"\0").endswith(_LAST_MARK)

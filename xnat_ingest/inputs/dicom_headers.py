@@ -9,12 +9,10 @@ import difflib
 import io
 import itertools
 import logging
-import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from sys import intern
 from typing import BinaryIO, cast
 
 import pydicom
@@ -22,8 +20,6 @@ import pydicom.uid
 from pydicom.datadict import keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_partial
-from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from xnat_ingest.core.errors import Stopped, UsageError, is_bug
@@ -42,44 +38,33 @@ from xnat_ingest.inputs.dicom_dataset import (
     skip_meta,
 )
 from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, TruncationDetector, measure_pixels, sniff
+from xnat_ingest.inputs.header_text import full_text, raw_text, tag_of
+from xnat_ingest.inputs.instances import (
+    BASE_TAGS,
+    CHARACTER_SET,
+    FRAMES,
+    MEDIA_DIRECTORY,
+    MODALITY,
+    SOP_CLASS,
+    SOP_UID,
+    UID,
+    has_no_uid,
+    invalid_uids,
+    make_instance,
+)
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.outgoing import file_head
+from xnat_ingest.inputs.quick_header import quick_instance
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import Unpacking
 
-_CHARACTER_SETS = 0x00080005
-_SOP_CLASS, _SOP_UID = 0x00080016, 0x00080018
-_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
-_SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
-_MODALITY, _SERIES_DESCRIPTION = 0x00080060, 0x0008103E
-_PATIENT_ID = 0x00100020
-_FRAMES = 0x00280008
 _RLE = "1.2.840.10008.1.2.5"
 _CUT = "the file ends before its data does"
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
-_STUDY_DATE = 0x00080020
-_BASE_TAGS = (
-    _SOP_CLASS,
-    _SOP_UID,
-    _STUDY_UID,
-    _SERIES_UID,
-    _SERIES_NUMBER,
-    _INSTANCE_NUMBER,
-    _MODALITY,
-    _SERIES_DESCRIPTION,
-    _PATIENT_ID,
-    _FRAMES,
-    _STUDY_DATE,
-)
-_CHARACTER_SET = 0x00080005
-_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 # Of how many bytes a block is where no more than meta information is looked for.
 _LITTLE = 4096
-_NO_TAGS: Mapping[str, str] = {}
-# More than the standard allows: a scanner's or an anonymiser's odd UID is still one that XNAT takes.
-_UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
@@ -112,7 +97,8 @@ def scan(
     accept_truncated: a file that lacks some of its data is an Instance with that flaw.
     check_stop: called at each read of a header, since one file may take long.
     """
-    wanted = {keyword: _tag(keyword) for keyword in keywords}
+    wanted = {keyword: tag_of(keyword) for keyword in keywords}
+    tags = frozenset((CHARACTER_SET, *BASE_TAGS, *wanted.values()))
     patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
     for found in source.files():
         if isinstance(found, SetAside):
@@ -120,7 +106,9 @@ def scan(
         elif reason := skip(found.path):
             yield SetAside(found.path, reason)
         else:
-            yield _judge(source, found, wanted, patients, accept_truncated=accept_truncated, check_stop=check_stop)
+            yield _judge(
+                source, found, wanted, tags, patients, accept_truncated=accept_truncated, check_stop=check_stop
+            )
 
 
 def check_keywords(keywords: Iterable[str]) -> None:
@@ -145,33 +133,60 @@ def uid_of(name: str) -> str:
     raise UsageError(f"{name} is neither a UID nor the keyword of one{hint}")
 
 
-def _tag(keyword: str) -> int:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None, keyword  # check_keywords came first  # noqa: S101
-    return tag
-
-
 def _judge(
     source: Source,
     file: SourceFile,
     wanted: dict[str, int],
+    tags: frozenset[int],
     patients: dict[str, str],
     *,
     accept_truncated: bool,
     check_stop: Callable[[], None],
 ) -> Instance | SetAside:
+    """tags: of all that is wanted."""
     if file.size == 0:
         return SetAside(file.path, "not-dicom", EMPTY)
     try:
-        with lenient(), source.open(file.path) as stream:
-            found = _Header(
-                file, TruncationDetector(stream, check_stop), wanted, patients, accept_truncated=accept_truncated
-            ).judge()
-            if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
-                stream.read_on(check_stop)  # what damage has made of a file is not left out as something else
-            return found
+        with source.open(file.path) as stream:
+            if usual := quick_instance(file, stream, wanted, tags, patients, check_stop):
+                return usual
+            stream.seek(0)
+            return library_instance(
+                file, stream, wanted, patients, accept_truncated=accept_truncated, check_stop=check_stop
+            )
     except OSError as error:
         return SetAside(file.path, "unreadable", error.strerror or "cannot be read")
+
+
+def library_instance(
+    file: SourceFile,
+    stream: BinaryIO,
+    wanted: dict[str, int],
+    patients: dict[str, str],
+    *,
+    accept_truncated: bool = False,
+    check_stop: Callable[[], None] = go_on,
+) -> Instance | SetAside:
+    """What becomes of any file, read by the library. wanted: keyword -> tag; the others: see scan. Raises OSError."""
+    with lenient():
+        watched = TruncationDetector(stream, check_stop)
+        found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
+        if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
+            stream.read_on(check_stop)  # what damage has made of a file is not left out as something else
+        return found
+
+
+class _Read:
+    """The values of a data set that the library has read."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def first(self, tag: int) -> str:
+        return raw_text(self._dataset, tag)
+
+    def full(self, tag: int) -> str:
+        return full_text(self._dataset, tag)
 
 
 class _Header:
@@ -200,7 +215,7 @@ class _Header:
         self.has: set[int] = set()  # which decisive elements it has
         self.header_cut = False
         self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is passed over
-        self.tags = frozenset((*_BASE_TAGS, *wanted.values()))
+        self.tags = frozenset((*BASE_TAGS, *wanted.values()))
         self.is_explicit = True
         self.saw_elements = False
         self.saw_uid = False
@@ -262,7 +277,7 @@ class _Header:
         """What of a deflated data set was asked for. Reads it to its end: how long it is must be known."""
         packed = PeekableStream(blocks_of(cast(BinaryIO, self.stream)))
         syntax = skip_meta(packed)
-        found = measure_deflated(packed.rest(), {_CHARACTER_SET, *_BASE_TAGS, *self.wanted.values()})
+        found = measure_deflated(packed.rest(), {CHARACTER_SET, *BASE_TAGS, *self.wanted.values()})
         dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
         self.form, self.data_bytes = "inflated", found.length
@@ -320,7 +335,7 @@ class _Header:
             self.is_explicit = vr is not None
         self.saw_elements = True
         self.has |= DECISIVE & {tag}
-        self.saw_uid |= tag in (_SOP_CLASS, _SOP_UID)
+        self.saw_uid |= tag in (SOP_CLASS, SOP_UID)
         if tag in PIXEL_TAGS:
             self.pixels = (vr, length)
             return True
@@ -335,55 +350,34 @@ class _Header:
 
     def _instance(self, dataset: pydicom.FileDataset, kind: str) -> Instance | SetAside:
         syntax = self._syntax(dataset, kind)
-        sop_class, sop_uid = _raw(dataset, _SOP_CLASS), _raw(dataset, _SOP_UID)
-        if _MEDIA_DIRECTORY in (sop_class, _raw(dataset.file_meta, _MEDIA_SOP_CLASS)):
+        values = _Read(dataset)
+        sop_class = values.first(SOP_CLASS)
+        if MEDIA_DIRECTORY in (sop_class, raw_text(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
         pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
-        study_uid, series_uid = _raw(dataset, _STUDY_UID), _raw(dataset, _SERIES_UID)
-        uids = {"SOPClassUID": sop_class, "SOPInstanceUID": sop_uid}
-        uids |= {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-        absent = [name for name, uid in uids.items() if not _UID.fullmatch(uid)]
-        is_nobody = len(absent) == len(uids)
-        if not _UID.fullmatch(syntax):  # it goes into meta information and associations, which are ASCII
-            absent.append("TransferSyntaxUID")
-        if kind == "bare" and is_nobody and not _raw(dataset, _MODALITY):
+        invalid = invalid_uids(values)
+        if kind == "bare" and has_no_uid(invalid) and not values.first(MODALITY):
             return self._aside("not-dicom")
         if flaw == "truncated" and not self.accept_truncated:
             return self._aside("truncated", why)
-        if absent:
-            return self._aside("no-uid", f"no valid {', '.join(absent)}")
+        if not UID.fullmatch(syntax):  # it goes into meta information and associations, which are ASCII
+            invalid.append("TransferSyntaxUID")
+        if invalid:
+            return self._aside("no-uid", f"no valid {', '.join(invalid)}")
         if self.form != "file":
-            self.head_size = len(file_head(sop_class, sop_uid, INFLATED.get(syntax, syntax)))
-        return Instance(
-            path=self.file.path,
-            size=self.file.size,
-            mtime_ns=self.file.mtime_ns,
-            sop_class=intern(sop_class),
-            sop_uid=sop_uid,
-            study_uid=intern(study_uid),
-            series_uid=intern(series_uid),
-            series_number=intern(_raw(dataset, _SERIES_NUMBER)),
-            instance_number=intern(_raw(dataset, _INSTANCE_NUMBER)),
-            modality=intern(_raw(dataset, _MODALITY)),
-            series_description=intern(_text(dataset, _SERIES_DESCRIPTION)),
-            transfer_syntax=intern(syntax),
+            self.head_size = len(file_head(sop_class, values.first(SOP_UID), INFLATED.get(syntax, syntax)))
+        return make_instance(
+            self.file,
+            values,
+            self.wanted,
+            self.patients,
+            syntax=syntax,
             pixel_bytes=pixel_bytes,
-            tags=self._tags(dataset),
             form=self.form,
-            sent_size=0 if self.form == "file" else self.head_size + self.data_bytes,
             head_size=self.head_size,
-            flaw=flaw or self._study_date(dataset),
-            patient=self._patient(dataset),
+            data_bytes=self.data_bytes,
+            flaw=flaw,
         )
-
-    def _study_date(self, dataset: Dataset) -> Flaw:
-        """XNAT takes an absent date, and reads no further than the year of any other."""
-        date = _raw(dataset, _STUDY_DATE)
-        return "study-date" if date and not re.match(r"[0-9]{4}", date) else ""
-
-    def _patient(self, dataset: Dataset) -> str:
-        number = str(len(self.patients) + 1)
-        return self.patients.setdefault(known, number) if (known := _raw(dataset, _PATIENT_ID)) else ""
 
     def _completeness(self, dataset: pydicom.FileDataset, sop_class: str, syntax: str) -> tuple[int, Flaw, str]:
         """(bytes of its pixel data, how it is flawed, and in words)."""
@@ -392,7 +386,7 @@ class _Header:
             little_endian = dataset.original_encoding[1] is not False
             found = measure_pixels(self.stream, self.pixels, self.file.size, little_endian)
             if not found.is_whole:
-                frames = _raw(dataset, _FRAMES)
+                frames = raw_text(dataset, FRAMES)
                 whole = _has_all_frames(found, syntax, int(frames) if frames.isdecimal() else 1)
                 return (found.bytes, "unended", "") if whole else (0, "truncated", _CUT)
             pixel_bytes = found.bytes
@@ -408,7 +402,7 @@ class _Header:
 
     def _syntax(self, dataset: pydicom.FileDataset, kind: str) -> str:
         """The file's transfer syntax; where it names none, or not the one that it is in, that which it is in."""
-        named = _raw(dataset.file_meta, _TRANSFER_SYNTAX)
+        named = raw_text(dataset.file_meta, _TRANSFER_SYNTAX)
         if self.form == "inflated":
             return named
         little_endian = dataset.original_encoding[1] is not False
@@ -417,11 +411,6 @@ class _Header:
         if (kind == "bare" or is_wrong) and self.data_bytes:
             self.form = "headed"
         return actual if is_wrong else named
-
-    def _tags(self, dataset: Dataset) -> Mapping[str, str]:
-        if not self.wanted:
-            return _NO_TAGS  # one for all: memory must not grow by a dict per file
-        return {keyword: intern(_text(dataset, tag)) for keyword, tag in self.wanted.items()}
 
     def _aside(self, reason: str, detail: str = "") -> SetAside:
         return SetAside(self.file.path, reason, detail)
@@ -435,44 +424,6 @@ def _has_all_frames(found: PixelData, syntax: str, frames: int) -> bool:
     if syntax == _RLE:
         return found.fragments == frames and not found.lost
     return found.marked == frames and found.lost <= 1
-
-
-def _raw(dataset: Dataset, tag: int) -> str:
-    """First value of a string element as written, trimmed; "" when absent. No conversion, so it cannot fail."""
-    if tag not in dataset:
-        return ""
-    value = dataset.get_item(tag).value
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
-    return text.split("\\", 1)[0].strip(" \0\t\r\n")
-
-
-def _text(dataset: Dataset, tag: int) -> str:
-    """An element's value as text, in the file's character set, several values joined by a backslash."""
-    if tag not in dataset:
-        return ""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = dataset[tag].value
-    except Exception:  # noqa: BLE001 - a value that breaks its VR is still text to a rule
-        value = dataset.get_item(tag).value
-    if value is None or isinstance(value, Sequence):
-        return ""
-    if isinstance(value, bytes):
-        return value.decode("latin-1").strip(" \0")
-    if isinstance(value, MultiValue):
-        return "\\".join(str(v).strip() for v in value)
-    return str(value).strip()
-
-
-def header_values(head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
-    """The values of DICOM keywords in a Part 10 object in memory, of which nothing but the pixels may be missing."""
-    wanted = {keyword: _tag(keyword) for keyword in keywords}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tags: list[BaseTag | int] = [_CHARACTER_SETS, *wanted.values()]
-        dataset = read_partial(io.BytesIO(head), force=True, specific_tags=tags)
-    return {keyword: intern(_text(dataset, tag)) for keyword, tag in wanted.items()}
 
 
 def referenced_files(source: Source, path: str) -> list[str] | None:
