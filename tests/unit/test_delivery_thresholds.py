@@ -13,6 +13,7 @@ import pytest
 
 from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery import context
 from xnat_ingest.delivery.decision import LEADING, ServerState, decide
 from xnat_ingest.delivery.prearchive_session import explained
@@ -139,7 +140,8 @@ class Told:
 
 
 def sending(*uris: str) -> Sending:
-    return Sending(session(instance(1, 1)), Told(*uris), cast(ThreadPoolExecutor, None), lambda _: None, lambda: None)
+    control = RunControl(Stop(), lambda _: None)
+    return Sending(session(instance(1, 1)), Told(*uris), cast(ThreadPoolExecutor, None), control)
 
 
 OURS = "/data/prearchive/projects/P1/20240101_101010000/S_E"

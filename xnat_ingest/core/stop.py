@@ -1,13 +1,15 @@
-"""How a run is stopped from outside: a flag that a signal sets, and waits that check it."""
+"""How a run is stopped from outside, and what all its steps share: a flag set by a signal, waits and events."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xnat_ingest.core.errors import Stopped
+from xnat_ingest.core.model import Emit, Event
 
 # Seconds that running requests get to finish after a signal. `docker stop` kills after 10.
 GRACE = 4.0
@@ -23,6 +25,29 @@ class Stop:
     def check(self) -> None:
         if self.signum:
             raise Stopped(self.signum)
+
+
+@dataclass(frozen=True, slots=True)
+class RunControl:
+    """What every step of a run shares: may it go on, and whom does it tell what it does?
+
+    stop: set by a signal
+    emit: receives the events
+    """
+
+    stop: Stop
+    emit: Emit
+
+    def check(self) -> None:
+        """Raises Stopped after a signal."""
+        self.stop.check()
+
+    def pause(self, seconds: float) -> None:
+        """Waits. Raises Stopped when a signal comes meanwhile."""
+        interruptible_sleep(self.check)(seconds)
+
+    def warn(self, text: str) -> None:
+        self.emit(Event("warning", {"text": text}))
 
 
 def interruptible_sleep(check_stop: Callable[[], None]) -> Callable[[float], None]:

@@ -40,8 +40,8 @@ class Commit:
 
     def close(self) -> None:
         """Closes the row once. Raises SessionTrouble when it cannot be closed, or the row is not what it must be."""
-        self.context.check_stop()
-        self.context.emit(Event("closing", {"session": self.title, "destination": self.context.destination}))
+        self.context.control.check()
+        self.context.control.emit(Event("closing", {"session": self.title, "destination": self.context.destination}))
         for attempt in range(1, TRIES + 1):
             try:
                 self._once()

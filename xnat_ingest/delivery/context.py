@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from xnat_ingest.core.model import Emit, Session
+from xnat_ingest.core.model import Session
+from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
@@ -30,7 +31,7 @@ class RunContext:
     """What all sessions of a run share.
 
     timestamps: the PREARC_TIMESTAMP of each session
-    check_stop: raises Stopped
+    control: may the run go on, and whom does it tell
     direct: the way past the prearchive, if it is to be tried
     in_order: see Source
     is_gone: whether none of a session's files can be seen any more
@@ -49,8 +50,7 @@ class RunContext:
     verify: bool
     proof: str
     timestamps: Timestamps
-    emit: Emit
-    check_stop: Callable[[], None]
+    control: RunControl
     projects: dict[str, Project] = field(default_factory=dict)
     direct: Transport | None = None
     in_order: Callable[[str], bool] = lambda _: False

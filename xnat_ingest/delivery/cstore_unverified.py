@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from xnat_ingest.core.errors import IngestError, Stopped, error_kind
-from xnat_ingest.core.model import Emit, Problem, Session, Verdict, VerdictWord
+from xnat_ingest.core.model import Problem, Session, Verdict, VerdictWord
+from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.transports import Transport
 
@@ -15,10 +15,10 @@ IGNORED = "the DICOM receiver took nothing of it"
 
 
 def send_unverified(
-    session: Session, transport: Transport, parts: ThreadPoolExecutor, emit: Emit, check_stop: Callable[[], None]
+    session: Session, transport: Transport, parts: ThreadPoolExecutor, control: RunControl
 ) -> tuple[Verdict, int]:
     """The verdict and the number of parts sent. Raises Stopped."""
-    sending = Sending(session, transport, parts, emit, check_stop)
+    sending = Sending(session, transport, parts, control)
     notes: list[Problem] = []
     cause: IngestError | None = None
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from xnat_ingest.core.errors import IngestError, SessionTrouble, Stopped
-from xnat_ingest.core.model import Event, Problem, Session, Verdict, VerdictWord
+from xnat_ingest.core.model import Problem, Session, Verdict, VerdictWord
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
@@ -95,8 +95,7 @@ class Delivery:
             session,
             context.transport,
             context.parts,
-            context.emit,
-            context.check_stop,
+            context.control,
             in_order=in_order,
             is_gone=context.is_gone,
         )
@@ -149,7 +148,7 @@ class Delivery:
         self._archive_uri = state.files_held.uri
         self.holdings = [state.files_held]
         if decision.conflict:
-            self.context.emit(Event("warning", {"text": decision.conflict.detail}))
+            self.context.control.warn(decision.conflict.detail)
             return conflict(self.session, decision.conflict)
         self._before = decision.archive
         self._note(*decision.notes, *doubled_instances(self.session, state.files_held))
@@ -320,7 +319,7 @@ class Delivery:
     def _wait_for_other(self, other: ConcurrentUpload, *, last: bool) -> None:
         """Another run is sending this session. Wait until it has ended, then ask again."""
         text = f"prearchive session {other.uri}: {other.sign}"
-        self.context.emit(Event("warning", {"text": f"{self.session.title}: {text}; waiting until nothing more comes"}))
+        self.context.control.warn(f"{self.session.title}: {text}; waiting until nothing more comes")
         if last or not prearchive.wait_until_still(self.context.rest, other.uri, self.context.retry_policy.pause):
             raise SessionTrouble("live-row", f"{text}; nothing was committed. Run again when that has ended")
         # Runs that waited together must not come back in the same moment.

@@ -57,8 +57,7 @@ class DirectArchive:
             session,
             context.direct,
             context.parts,
-            context.emit,
-            context.check_stop,
+            context.control,
             direct=address_of(session),
             in_order=in_order,
         )
@@ -77,7 +76,7 @@ class DirectArchive:
             self._sending.send(instances, self._fall_back)
         except _FellBack:
             text = f"{self._session.title}: the server takes it by way of the prearchive, not directly"
-            self._context.emit(Event("warning", {"text": text}))
+            self._context.control.emit(Event("warning", {"text": text}))
         if self._sending.used_direct_archive:
             finish_direct_archive(self._context, self._session)
 
@@ -90,13 +89,13 @@ def finish_direct_archive(context: RunContext, session: Session) -> None:
 
     Without the right to ask for it, or with a file still under way, the server does it when nothing more comes.
     """
-    context.check_stop()
+    context.control.check()
     try:
         context.rest.request("POST", address_of(session), accept=(200, 404), timeout=CLOSING_TIMEOUT)
     except ServerSaid as error:
         if error.status < 500:
             raise
-        context.emit(Event("warning", {"text": f"{session.title}: {error}; waiting for the server"}))
+        context.control.warn(f"{session.title}: {error}; waiting for the server")
     _wait(context, session)
     context.known(session.project, fresh=True)
 

@@ -134,7 +134,7 @@ class _Reading:
         if not instances:
             return
         fields = {"session": self.session.title, "instances": len(instances), "bytes": sum(i.length for i in instances)}
-        self.context.emit(Event("reading_back", fields))
+        self.context.control.emit(Event("reading_back", fields))
         if self.context.in_order(instances[0].path):
             wanted = {i.sop_uid for i in instances}
             for instance in self.session.instances:
@@ -149,7 +149,7 @@ class _Reading:
     def _one(self, instance: Instance, most: int) -> None:
         if not self._over:
             try:
-                self.context.check_stop()
+                self.context.control.check()
                 self._look(instance, most)
                 return
             except Stopped as error:
@@ -202,7 +202,7 @@ class _Reading:
             def stored() -> Iterator[bytes]:
                 nonlocal taken
                 for chunk in chunks:
-                    self.context.check_stop()
+                    self.context.control.check()
                     piece = chunk[: most - taken] if most else chunk
                     taken += len(piece)
                     yield piece

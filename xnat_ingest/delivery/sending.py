@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from xnat_ingest.core.errors import SessionTrouble, SourceChanged
-from xnat_ingest.core.model import Emit, Event, Instance, Session
+from xnat_ingest.core.model import Event, Instance, Session
+from xnat_ingest.core.stop import RunControl
 from xnat_ingest.core.text import printable
 from xnat_ingest.transports import Transport
 from xnat_ingest.transports.bodies import Part
@@ -39,8 +40,7 @@ class Sending:
         session: Session,
         transport: Transport,
         pool: ThreadPoolExecutor,
-        emit: Emit,
-        check_stop: Callable[[], None],
+        control: RunControl,
         *,
         direct: str = "",
         in_order: bool = False,
@@ -61,8 +61,7 @@ class Sending:
         self._is_gone = is_gone
         self._transport = transport
         self._pool = pool
-        self._emit = emit
-        self._check_stop = check_stop
+        self._control = control
         self._lock = threading.Lock()
 
     def send(self, instances: Sequence[Instance], check_row: Callable[[], bool]) -> None:
@@ -112,7 +111,7 @@ class Sending:
         """Sends a part, without the files in it that turn out to have changed."""
         cut = False
         while part.instances:
-            self._check_stop()
+            self._control.check()
             try:
                 receipt = self._transport.send(self.session, part, self._sent)
             except SourceChanged as error:
@@ -183,11 +182,11 @@ class Sending:
         )
 
     def _sent(self, number: int) -> None:
-        self._check_stop()
-        self._emit(Event("progress", {"session": self.session.title, "bytes": number, "instances": 0}))
+        self._control.check()
+        self._control.emit(Event("progress", {"session": self.session.title, "bytes": number, "instances": 0}))
 
     def tell(self, instances: Iterable[Instance], *, with_bytes: bool = True) -> None:
         """Progress: these instances are done; with_bytes when they did not travel just now."""
         members = list(instances)
         size = sum(i.length for i in members) if with_bytes else 0
-        self._emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))
+        self._control.emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from xnat_ingest.core.model import Emit, Session
+from xnat_ingest.core.model import Session
+from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
@@ -27,8 +28,7 @@ def make_context(
     rewrite: Rewrite | None,
     retry_policy: RetryPolicy,
     parts: ThreadPoolExecutor,
-    emit: Emit,
-    check_stop: Callable[[], None],
+    control: RunControl,
     projects: dict[str, Project],
     *,
     sends: bool,
@@ -69,8 +69,7 @@ def make_context(
         timestamps=timestamps,
         is_gone=lambda session: _is_gone(source, session),
         changes_uids=changes_uids,
-        emit=emit,
-        check_stop=check_stop,
+        control=control,
         projects=projects,
     )
 

@@ -19,6 +19,11 @@ def conflict(session: Session, *problems: Problem) -> Verdict:
     return Verdict("conflict", failed={i.sop_uid: why for i in session.instances}, problems=problems)
 
 
+def not_reached(session: Session, why: str) -> Verdict:
+    """The verdict of a session of which nothing was done."""
+    return Verdict("unverified", unverified={i.sop_uid: why for i in session.instances})
+
+
 def without_old_copies(now: Comparison, replaced: Iterable[str]) -> Comparison:
     """With --existing overwrite: an instance that this run has not replaced is stored, but it is the old copy."""
     old = dict.fromkeys(sorted(now.seen - frozenset(replaced)), OLD_COPY)

@@ -150,20 +150,20 @@ class NiftiRun(Run):
         self._known: list[ArchivedSession] = []
         self._creating = threading.Lock()
 
-    def _ask(self, rest: XnatClient, name: str) -> Project:
+    def ask_project(self, rest: XnatClient, name: str) -> Project:
         project = fetch_project(rest, name, to_send=not self.settings.dry_run)
-        self.emit(Event("project", log_fields(self.rules, project)))
+        self.control.emit(Event("project", log_fields(self.rules, project)))
         self._subjects = set(rest.rows(f"/data/projects/{project.id}/subjects", lambda row: row["label"]))
         self._known = archived_sessions(rest, project.id)
         return project
 
-    def _sessions(self, rest: XnatClient, projects: dict[str, Project]) -> list[Outcome]:
+    def deliver_all(self, rest: XnatClient, projects: dict[str, Project]) -> list[Outcome]:
         for project in projects.values():
             if not project.takes_subjects:
                 self._note_new_subjects(project)
         work = self._judge if self.settings.dry_run else self._deliver
-        with self._pools() as (pool, _):
-            return [self._as_on_server(outcome) for outcome in self._each(pool, partial(work, rest))]
+        with self.pools() as (pool, _):
+            return [self._as_on_server(outcome) for outcome in self.work_on_sessions(pool, partial(work, rest))]
 
     def _note_new_subjects(self, project: Project) -> None:
         if new := [session for session in self.plan.sessions if session.subject not in self._subjects]:
@@ -177,8 +177,8 @@ class NiftiRun(Run):
         look = self.looks.get(outcome.session.folder)
         return replace(outcome, session=look.session.as_session(outcome.session.project)) if look else outcome
 
-    def _result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
-        return replace(super()._result(outcomes, error), destination="archive", transport="resources")
+    def result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
+        return replace(super().result(outcomes, error), destination="archive", transport="resources")
 
     def _look(self, rest: XnatClient, session: Session) -> ServerSide:
         """Raises SessionTrouble."""
@@ -206,7 +206,7 @@ class NiftiRun(Run):
         try:
             look = self._look(rest, session)
             accession = self._create_session(rest, session, look)
-            sending = NiftiSending(rest, self.retry_policy, self.emit, self.stop.check, self.choices.overwrite)
+            sending = NiftiSending(rest, self.retry_policy, self.control, self.choices.overwrite)
             delivery = NiftiDelivery(sending, session, accession, self.tree.root, self.tree.source)
             for scan in look.session.scans:
                 if scan.id not in look.scans:
@@ -242,7 +242,7 @@ class NiftiRun(Run):
         """Makes what the address names; doing it twice is doing it once. Returns what the server calls it. what: for
         messages."""
         for attempt in count(1):
-            self.stop.check()
+            self.control.check()
             try:
                 return rest.request("PUT", path, query, accept=(200, 201)).text.strip()
             except (ServerSaid, Unreachable) as error:

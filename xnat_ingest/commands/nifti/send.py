@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +10,8 @@ from pathlib import Path
 from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan
 from xnat_ingest.commands.resources import LocalFile, send
 from xnat_ingest.core.errors import IngestError, Stopped, error_kind
-from xnat_ingest.core.model import Emit, Event, Problem, Session, Verdict
+from xnat_ingest.core.model import Event, Problem, Session, Verdict
+from xnat_ingest.core.stop import RunControl
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
 from xnat_ingest.xnat.client import XnatClient
@@ -24,14 +25,13 @@ _NAMED = 3
 class NiftiSending:
     """How files are sent in a run.
 
-    check_stop: raises to end it.
-    overwrite: what is there with other bytes.
+    control: may the run go on, and whom does it tell.
+    overwrite: replace files on the server that hold other bytes.
     """
 
     rest: XnatClient
     retry_policy: RetryPolicy
-    emit: Emit
-    check_stop: Callable[[], None]
+    control: RunControl
     overwrite: bool
 
 
@@ -117,7 +117,7 @@ class NiftiDelivery:
             retry_policy=self.how.retry_policy,
             format=label,
             progress=self._progress,
-            check_stop=self.how.check_stop,
+            check_stop=self.how.control.check,
         )
         self.sent += len(done.sent)
         self.there += len(done.already)
@@ -125,7 +125,7 @@ class NiftiDelivery:
         self._fail("server-fault", {uid_of[name]: why for name, why in sorted(done.failed.items())})
         other = "the server has other bytes under this name; run the same again with --overwrite to replace them"
         self._fail("existing", {uid_of[name]: other for name in sorted(done.different)})
-        self.how.emit(self._event(len(files), 0))
+        self.how.control.emit(self._event(len(files), 0))
 
     def _changed(self, file: NiftiFile) -> bool:
         try:
@@ -134,7 +134,7 @@ class NiftiDelivery:
             return True
 
     def _progress(self, number: int) -> None:
-        self.how.emit(self._event(0, number))
+        self.how.control.emit(self._event(0, number))
 
     def _event(self, instances: int, number: int) -> Event:
         return Event("progress", {"session": self.session.title, "instances": instances, "bytes": number})

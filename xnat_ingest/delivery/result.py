@@ -1,0 +1,88 @@
+"""A run's result, from its plan and its sessions' outcomes: totals, problems, exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped
+from xnat_ingest.core.model import Outcome, Plan, Problem, Result
+from xnat_ingest.delivery import totals
+from xnat_ingest.delivery.strict import without_a_rule
+from xnat_ingest.settings.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a result says of the run beside its plan and its outcomes.
+
+    command: upload, verify, plan, ...
+    started, finished: ISO 8601 with the time zone
+    server: the address, "" when none was asked
+    traffic: the report's totals bytes_sent, requests, retries, seconds
+    insecure: the sentence on a server whose certificate was not verified, or ""
+    signum: the signal that ended the run, or 0
+    deidentification: the report's section of that name, or empty
+    """
+
+    command: str
+    started: str
+    finished: str
+    server: str
+    traffic: dict[str, float]
+    insecure: str
+    signum: int
+    deidentification: dict[str, object]
+
+
+def make_result(
+    facts: RunFacts, settings: Settings, plan: Plan, outcomes: Sequence[Outcome], error: Exception | None = None
+) -> Result:
+    """error: what ended the whole run, if anything did."""
+    if settings.strict and (stray := without_a_rule(plan)):
+        plan = replace(plan, problems=(*plan.problems, stray))
+    sums = totals.count_verdicts(plan, outcomes)
+    try:
+        totals.check_laws(sums)
+    except LawBroken as broken:
+        error = broken
+    found = [problem for outcome in outcomes for problem in outcome.verdict.problems]
+    if error:
+        found.append(Problem("run-failed", said(error)))
+    if facts.insecure:
+        found.append(Problem("insecure", facts.insecure))
+    looked = facts.command != "plan" and facts.server and not settings.no_verify
+    return Result(
+        facts.command,
+        plan,
+        tuple(outcomes),
+        tuple(dict.fromkeys((*plan.problems, *found))),
+        sums | facts.traffic,
+        _exit_code(facts, settings, plan, outcomes, error),
+        facts.started,
+        facts.finished,
+        facts.server,
+        settings.destination,
+        settings.transport,
+        deidentification=facts.deidentification,
+        proof=settings.proof if looked else "",
+        shard=settings.shard,
+    )
+
+
+def _exit_code(
+    facts: RunFacts, settings: Settings, plan: Plan, outcomes: Sequence[Outcome], error: Exception | None
+) -> int:
+    """The first of all that apply, in the order of PRECEDENCE."""
+    sending, allow_empty = facts.command != "plan", settings.allow_empty or bool(settings.shard)
+    no_verify = settings.no_verify
+    codes = {totals.exit_code(plan, outcomes, sending=sending, no_verify=no_verify, allow_empty=allow_empty)}
+    if error:
+        codes.add(error.exit_code if isinstance(error, IngestError) else Exit.BUG)
+    if facts.signum:
+        codes.add(Stopped(facts.signum).exit_code)
+    return int(next(code for code in PRECEDENCE if code in codes))
+
+
+def said(error: Exception) -> str:
+    return str(error) if isinstance(error, IngestError) else f"a bug in this program ({type(error).__name__})"
