@@ -13,7 +13,8 @@ BASE_IMAGE ?= python:3.13-slim-bookworm
 IMAGE ?= $(shell sed -n 's/^  "image": "\(.*\)",$$/\1/p' command.json)
 DOCKER ?= docker
 BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-	--build-arg SOURCE_DATE_EPOCH=$(EPOCH)
+	--build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg SOURCE=$(SOURCE) \
+	--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
@@ -103,11 +104,11 @@ sbom: $(READY) $(RELEASE) ## what the image's own layer holds, in dist/sbom.cdx.
 		sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open("dist/sbom.cdx.json").read()))'
 	@echo "dist/sbom.cdx.json"
 
-# The image, labelled from command.json, and the same without the label that old containerds refuse (over 4096 bytes).
-image: $(READY) ## build the image with its labels
+# The labels name the image, so one of another name needs others. And the same without labels, see Dockerfile.
+image: $(READY) ## build the image with its labels; SOURCE: the address of the sources, for a label
 	@set --; $(RUN) -m xnat_ingest command show --image $(IMAGE) --labels > $(VENV)/labels || exit; \
 	while IFS= read -r label; do set -- "$$@" --label "$$label"; done < $(VENV)/labels; \
-	$(BUILD) --tag $(IMAGE)-unlabelled . && $(BUILD) "$$@" --tag $(IMAGE) .
+	$(BUILD) --target unlabelled --tag $(IMAGE)-unlabelled . && $(BUILD) "$$@" --tag $(IMAGE) .
 
 # As root on Debian it makes both engine and base where none can be had.
 image-test: $(READY) ## the image in a real engine

@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from the program: `python -m tests.make_docs` writes them anew.
+"""Pages that are made from the program, and the image's labels: `make pages` writes them anew.
 
 A test holds that they are what this would write.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xnat_ingest.commands.container.document import labels, load_command
 from xnat_ingest.core.errors import EXIT_MEANING
 from xnat_ingest.core.model import NOTES
 from xnat_ingest.report.advice import PROBLEMS, REASONS, Advice
 from xnat_ingest.settings.options import TABLE, env_name, flag, help_text
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
 
 
 def settings() -> str:
@@ -127,9 +128,26 @@ COMPLAINTS = """
 **Nothing helps.** Run with `-vv` and read the log. If it says that this is a bug, report the block that it prints.
 """
 
-PAGES = {"settings.md": settings, "troubleshooting.md": troubleshooting}
+LABELS = "# From command.json, by `make pages`:\n"
+
+
+def dockerfile() -> str:
+    """Dockerfile, whose last lines are the labels. In single quotes nothing is special but the quote itself."""
+    above = (ROOT / "Dockerfile").read_text("utf-8").partition(LABELS)[0]
+    lines = []
+    for name, value in labels(load_command()).items():
+        quoted = value.replace("'", r"\u0027")
+        lines.append(f"LABEL {name}='{quoted}'\n")
+    return above + LABELS + "".join(lines)
+
+
+PAGES = {
+    "docs/settings.md": settings,
+    "docs/troubleshooting.md": troubleshooting,
+    "Dockerfile": dockerfile,
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():
-        (DOCS / name).write_text(make(), "utf-8")
-        print(f"docs/{name}")
+        (ROOT / name).write_text(make(), "utf-8")
+        print(name)

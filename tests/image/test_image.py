@@ -143,7 +143,11 @@ def test_the_command_is_in_its_label(engine: Engine, image: str) -> None:
     """What the container service reads when it pulls the image: a list, whose command names this image."""
     command = json.loads((ROOT / "command.json").read_text("utf-8"))
     assert json.loads(labels(engine, image)["org.nrg.commands"]) == [command | {"image": image}]
-    assert labels(engine, image)["org.opencontainers.image.version"] == command["version"] == __version__
+    said = labels(engine, image)
+    assert said["org.opencontainers.image.version"] == command["version"] == __version__
+    assert said["org.opencontainers.image.ref.name"] == image
+    assert re.fullmatch("[0-9a-f]{40}", said["org.opencontainers.image.revision"])
+    assert said["org.opencontainers.image.source"] == ""  # nobody said where the sources are
 
 
 def test_the_unlabelled_one_is_the_same(engine: Engine, image: str) -> None:
@@ -168,3 +172,6 @@ def test_equal_sources_make_equal_layers(engine: Engine, tmp_path: Path) -> None
         build(engine, context, tag, engine.base, args={"SOURCE_DATE_EPOCH": "1700000000"}, cache=False)
         made.append(layers(engine, tag))
     assert made[0] == made[1]
+    alone = labels(engine, tag)  # of a plain `docker build`, where nobody said which image it is to be
+    assert json.loads(alone["org.nrg.commands"]) == [json.loads((ROOT / "command.json").read_text("utf-8"))]
+    assert alone["org.opencontainers.image.version"] == __version__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -59,3 +60,15 @@ def test_links_of_the_readme_hold_on_the_site(monkeypatch: pytest.MonkeyPatch, t
     for page in (tmp_path / "pages").rglob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_dockerfile_alone_makes_a_labelled_image() -> None:
+    """As the builder reads it: between single quotes every character stands for itself."""
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    found = dict(re.findall(r"^LABEL ([\w.]+)='([^'\n]*)'$", text, re.MULTILINE))
+    assert json.loads(found["org.nrg.commands"]) == [json.loads((ROOT / "command.json").read_text("utf-8"))]
+    assert len(found) == len(re.findall("^LABEL .*='", text, re.MULTILINE)) == 6
+    assert found["org.opencontainers.image.version"] == __version__
+    assert found["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert text.count("\nFROM ") == 3
+    assert text.index("ENTRYPOINT") < text.index("\nFROM unlabelled\n") < text.index("LABEL ")
