@@ -96,6 +96,15 @@ lock: $(READY) ## resolve all requirements anew, with hashes
 dist: $(READY) ## a wheel and a source archive in dist/
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
+man: $(READY) $(RELEASE) ## a man page, and completion for bash, zsh and tcsh, in dist/
+	@mkdir -p dist/man dist/completion
+	PYTHONPATH=. $(RELEASE_RUN)/argparse-manpage --module xnat_ingest.cli.parser --function make_parser \
+		--prog xnat-ingest --project-name xnat-ingest --manual-title xnat-ingest \
+		--description "bring DICOM into XNAT, and prove for every instance that it is there" \
+		--version $$($(RUN) -m xnat_ingest --version | cut -d' ' -f2) --output dist/man/xnat-ingest.1
+	for shell in bash zsh tcsh; do PYTHONPATH=. $(RELEASE_RUN)/shtab --shell $$shell --prog xnat-ingest \
+		xnat_ingest.cli.parser.make_parser > dist/completion/xnat-ingest.$$shell || exit; done
+
 sbom: $(READY) $(RELEASE) ## what the image's own layer holds, in dist/sbom.cdx.json (CycloneDX)
 	@mkdir -p dist
 	SOURCE_DATE_EPOCH=$(EPOCH) BASE_IMAGE=$(BASE_IMAGE) $(RUN) -m tests.make_sbom > dist/sbom.cdx.json

@@ -193,8 +193,9 @@ def test_list_disable_remove(manager: StandIn, capsys: pytest.CaptureFixture[str
     code, out, _ = run(capsys, "disable", str(new))
     assert (code, out) == (0, f"disabled for the site: {lines[3]}\n")
     assert run(capsys, "list")[1].splitlines() == [*lines[:2], lines[3], "  the site: disabled"]
-    code, out, _ = run(capsys, "remove", str(old))
-    assert (code, out) == (0, f"would remove {lines[0]} (say --yes)\n")
+    code, out, err = run(capsys, "remove", str(old))
+    assert (code, out) == (2, f"would remove {lines[0]}\n")
+    assert "nothing was removed; say --yes" in err
     assert numbers(manager) == [old, new]
     code, out, _ = run(capsys, "remove", str(old), "--yes")
     assert (code, out) == (0, f"removed {lines[0]}\n")

@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import Ended, Ingest
 from tests.dicom_trees import Series, make_session
 from tests.schemas import check_event, check_report, published
+from xnat_ingest.cli import main
 from xnat_ingest.core.errors import Exit
 
 PACKAGE = Path(__file__).parent.parent.parent / "xnat_ingest"
@@ -80,3 +81,9 @@ def test_what_is_not_as_documented_is_found(ingest: Ingest, tmp_path: Path, key:
         check_report(report)
     with pytest.raises(AssertionError, match="no_such_key"):
         check_report(ingest("upload", tmp_path / "study").report | {"no_such_key": 1})
+
+
+@pytest.mark.parametrize("words", [[], ["report"], ["events"]])
+def test_the_program_prints_them(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main(["report", "schema", *words]) == 0
+    assert json.loads(capsys.readouterr().out) == published(words[0] if words else "report")

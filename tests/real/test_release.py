@@ -1,4 +1,4 @@
-"""`make docs` and `make sbom` with their tools: a strict site whose pages ask for nothing from elsewhere."""
+"""`make docs sbom man` with their tools: a strict site that asks for nothing from elsewhere, an SBOM, a man page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from xnat_ingest.cli import COMMANDS
+
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parent.parent.parent
@@ -17,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def made() -> Path:
     """The folder that both targets write into."""
-    words = ["make", "--no-print-directory", "docs", "sbom"]
+    words = ["make", "--no-print-directory", "docs", "sbom", "man"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout
@@ -40,3 +42,15 @@ def test_the_sbom_is_a_cyclonedx_document(made: Path) -> None:
     found = json.loads((made / "dist" / "sbom.cdx.json").read_text())
     assert found["specVersion"] == "1.6"
     assert len(found["components"]) >= 8
+
+
+def test_the_man_page_and_the_completion_know_every_command(made: Path) -> None:
+    page = (made / "dist" / "man" / "xnat-ingest.1").read_text("utf-8")
+    completion = (made / "dist" / "completion" / "xnat-ingest.bash").read_text("utf-8")
+    for name in COMMANDS:
+        assert name in page
+        assert name in completion
+    code = "source dist/completion/xnat-ingest.bash; COMP_WORDS=(xnat-ingest up); COMP_CWORD=1; "
+    code += "_shtab_xnat_ingest; echo ${COMPREPLY[*]}"
+    done = subprocess.run(["bash", "-c", code], cwd=made, capture_output=True, text=True)
+    assert done.stdout.split() == ["upload"], done

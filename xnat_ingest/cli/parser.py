@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from xnat_ingest.cli import container, identity, nifti, prearchive, reports, resource, upload
+from xnat_ingest.cli.examples import HelpFormatter, epilog
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import EXIT_MEANING, UsageError
 from xnat_ingest.core.text import nearest
@@ -23,7 +24,7 @@ COMMANDS = {
     "command": "XNAT's container-service command: show, check, register, list, disable, remove (XNAT calls run)",
     "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
     "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
-    "report": "saved reports: show one as a page for people, merge those of shards",
+    "report": "saved reports: show one as a page, merge those of shards; schema prints what they hold",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
 
@@ -51,10 +52,14 @@ class _Misread(UsageError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors come as UsageError. The parser of the innermost command is the `parser` of what was parsed."""
+    """Errors come as UsageError. The parser of the innermost command is the `parser` of what was parsed.
+
+    Its help ends with examples.
+    """
 
     def __init__(self, **words: Any) -> None:
-        super().__init__(**words)
+        super().__init__(**{"formatter_class": HelpFormatter, **words})
+        self.epilog = self.epilog or epilog(self.prog)
         self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`report show` and `report merge`: saved reports as pages, and those of shards joined into one."""
+"""`report show|merge|schema`: saved reports as pages, those of shards joined into one, and what a report holds."""
 
 from __future__ import annotations
 
@@ -20,10 +20,22 @@ def add_words(command: argparse.ArgumentParser) -> None:
     merge = actions.add_parser("merge", help=text, description=text, allow_abbrev=False)
     merge.add_argument("files", metavar="REPORT", nargs="+", help="the files that the shards' --report wrote")
     merge.add_argument("--report", metavar="FILE", required=True, help="write the joined report here")
+    text = "print the JSON schema of the report, or of the lines of --log-format json"
+    schema = actions.add_parser("schema", help=text, description=text, allow_abbrev=False)
+    schema.add_argument("of", nargs="?", choices=("report", "events"), default="report", help="default report")
 
 
 def reports(given: dict[str, Any]) -> int:
+    if given["action"] == "schema":
+        return _schema(given["of"])
     return _merge(given["files"], given["report"]) if given["action"] == "merge" else _show(given)
+
+
+def _schema(name: str) -> int:
+    from importlib import resources
+
+    print(resources.files("xnat_ingest.report").joinpath(f"{name}.schema.json").read_text("utf-8"), end="")
+    return int(Exit.OK)
 
 
 def _show(given: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ from xnat_ingest.commands.container.service import (
     switch,
     switched_off,
 )
-from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.xnat.client import XnatClient
 
 
@@ -97,14 +97,16 @@ def disable(rest: XnatClient, command: Command, numbers: Sequence[int], projects
 
 
 def remove(rest: XnatClient, command: Command, numbers: Sequence[int], *, sure: bool) -> Iterator[str]:
-    """Takes the named registrations out of the service, and looks that they are gone. sure: else only say which.
+    """Takes the named registrations out of the service, and looks that they are gone.
 
-    Raises IngestError for a number that is none of ours, before anything is deleted.
+    sure: without it, only says which, and raises UsageError. Raises IngestError for a number that is none of ours,
+    before anything is deleted.
     """
-    for one in _named(rest, command, numbers):
-        if not sure:
-            yield f"would remove {one} (say --yes)"
-            continue
+    found = _named(rest, command, numbers)
+    if not sure:
+        yield from (f"would remove {one}" for one in found)
+        raise UsageError("nothing was removed; say --yes to remove what is named above")
+    for one in found:
         ask(rest, "DELETE", f"/xapi/commands/{one.number}")
         if any(one.number == other.number for other in registered(rest)):
             raise IngestError(f"the container service took the removal, but still lists {one}")
