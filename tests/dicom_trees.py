@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from xnat_ingest.core.model import SourceFile
 
@@ -80,23 +80,75 @@ def save(dataset: FileDataset, path: Path) -> Path:
     return path
 
 
+# What stands for an instance's own values in files that are encoded once and copied.
+_STUDY, _SERIES, _INSTANCE, _PERSON = uid("a study"), uid("a series"), uid("an instance"), "ID??????"
+
+
+@cache
+def _syntax(sample: str) -> str:
+    return str(read(sample).file_meta.TransferSyntaxUID)
+
+
+@lru_cache(2000)
+def _encoded(series: _SeriesKey, index: int, study: str, series_uid: str, instance: str, person: str) -> bytes:
+    dataset = read(series.sample)
+    dataset.PatientName = series.patient
+    dataset.PatientID = person
+    dataset.StudyInstanceUID = study
+    dataset.SeriesInstanceUID = series_uid
+    dataset.SeriesNumber = series.number
+    dataset.SeriesDescription = series.name.rpartition("_")[0] or series.name
+    for keyword, value in series.tags:
+        setattr(dataset, keyword, value)
+    dataset.InstanceNumber = index
+    dataset.SOPInstanceUID = instance
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(instance)
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class _SeriesKey:
+    """What the files of a series have in common with those of others that are made alike."""
+
+    sample: str
+    name: str
+    number: int
+    patient: str
+    tags: tuple[tuple[str, object], ...]
+
+    def file(self, index: int, own: tuple[str, str, str, str]) -> bytes:
+        """One file. own: the UIDs of study, series and instance, and the PatientID."""
+        if not self.is_copied:
+            return _encoded.__wrapped__(self, index, *own)
+        raw = _encoded(self, index, _STUDY, _SERIES, _INSTANCE, _PERSON)
+        for placeholder, value in zip((_STUDY, _SERIES, _INSTANCE, _PERSON), own, strict=True):
+            raw = raw.replace(placeholder.encode(), value.encode())
+        return raw
+
+    @cached_property
+    def is_copied(self) -> bool:
+        """Whether values can be exchanged in the encoded file: not in a deflated one."""
+        try:
+            hash(self)
+        except TypeError:  # a tag is a list or a sequence
+            return False
+        return _syntax(self.sample) != DEFLATED
+
+
 def make_series(folder: Path, series: Series, seed: str, number: int, *, patient: str = PATIENT) -> list[Path]:
     """Writes one series below the folder; seed: names the study, so equal seeds give equal UIDs."""
-    dataset = read(series.sample)
-    dataset.PatientName = patient
+    key = _SeriesKey(series.sample, series.name, number, patient, tuple(series.tags.items()))
     # One person in each subject folder, as in a tree that is in order.
-    dataset.PatientID = f"ID{uuid.uuid5(uuid.NAMESPACE_OID, folder.parent.name).hex[:6]}"
-    dataset.StudyInstanceUID = uid(seed)
-    dataset.SeriesInstanceUID = uid(seed, series.name)
-    dataset.SeriesNumber = number
-    dataset.SeriesDescription = series.name.rpartition("_")[0] or series.name
-    for keyword, value in series.tags.items():
-        setattr(dataset, keyword, value)
+    person = f"ID{uuid.uuid5(uuid.NAMESPACE_OID, folder.parent.name).hex[:6]}"
+    study, series_uid = uid(seed), uid(seed, series.name)
+    (folder / series.name).mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(1, series.files + 1):
-        dataset.InstanceNumber = index
-        dataset.SOPInstanceUID = uid(seed, series.name, index)
-        paths.append(save(dataset, folder / series.name / f"IM{index:06d}"))
+        paths.append(folder / series.name / f"IM{index:06d}")
+        paths[-1].write_bytes(key.file(index, (study, series_uid, uid(seed, series.name, index), person)))
     return paths
 
 

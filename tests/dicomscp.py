@@ -27,8 +27,8 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 from pynetdicom.transport import ThreadedAssociationServer
 
 from tests.dicom_trees import part10
+from tests.standin.contexts import supported
 
-VERIFICATION = "1.2.840.10008.1.1"
 CLASSES = tuple(str(uid) for uid in _STORAGE_CLASSES.values())
 # Sent by an implementation of the standard, and by the vendor of some of pydicom's sample files.
 SYNTAXES = (*map(str, AllTransferSyntaxes), "1.2.840.113619.5.2")
@@ -84,9 +84,6 @@ class Scp:
         entity.require_called_aet = True
         entity.require_calling_aet = list(callers)
         entity.maximum_associations = 50
-        for sop_class in classes:
-            entity.add_supported_context(sop_class, list(syntaxes))
-        entity.add_supported_context(VERIFICATION)
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_STORE, self._stored),
@@ -98,6 +95,7 @@ class Scp:
         entity.acse_timeout = 0.5  # how long what is no DICOM sender may keep a connection
         server: Any = entity.make_server(
             ("127.0.0.1", 0),
+            contexts=supported(tuple(classes), tuple(syntaxes)),
             evt_handlers=handlers,
             ssl_context=tls,
             server_class=ThreadedAssociationServer,

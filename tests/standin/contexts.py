@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from pydicom.uid import (
     JPEG2000,
     JPEG2000MC,
     MPEG2MPML,
+    UID,
     AllTransferSyntaxes,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -24,6 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -68,13 +71,40 @@ PRIVATE_CLASSES = (
 """Storage classes of two manufacturers, which XNAT takes beside the standard's."""
 
 
-def entity(ae_title: str, check_title: bool, syntaxes: Sequence[str]) -> Any:
-    """Takes every storage class in every of these syntaxes; of several offered, the first of our own list wins."""
+class _Context(PresentationContext):
+    """A context that is cheap to copy. The library copies all of them, deeply, for each association."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Context:
+        copied = _Context()
+        vars(copied).update(vars(self), _transfer_syntax=list(self._transfer_syntax))
+        return copied
+
+
+@cache
+def supported(classes: tuple[str, ...], syntaxes: tuple[str, ...]) -> list[PresentationContext]:
+    """A context for each class, with all of the syntaxes; and one for C-ECHO."""
+    echo = (VERIFICATION, (ImplicitVRLittleEndian, ExplicitVRLittleEndian))
+    return [_context(*echo), *(_context(one, syntaxes) for one in dict.fromkeys(classes))]
+
+
+def _context(abstract_syntax: str, syntaxes: Sequence[str]) -> PresentationContext:
+    made = _Context()
+    made.abstract_syntax = UID(abstract_syntax)
+    made._transfer_syntax = [UID(one) for one in syntaxes]  # its setter checks each of them, hundreds of times
+    return made
+
+
+STORAGE = tuple(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+
+
+def entity(ae_title: str, check_title: bool) -> Any:
+    """An application entity of this name."""
     made = AE(ae_title)
     made.require_called_aet = check_title
     made.maximum_associations = 1000
-    made.add_supported_context(VERIFICATION, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-    classes = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
-    for one in (*classes, *(private for private in PRIVATE_CLASSES if private not in classes)):
-        made.add_supported_context(one, list(syntaxes))
     return made
+
+
+def xnat_contexts(syntaxes: Sequence[str]) -> list[PresentationContext]:
+    """Every storage class in every of these syntaxes; of several offered, the first of our own list wins."""
+    return supported((*STORAGE, *PRIVATE_CLASSES), tuple(syntaxes))

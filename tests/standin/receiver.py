@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.transport import ThreadedAssociationServer
 
-from tests.standin.contexts import ALL_SYNTAXES, entity
+from tests.standin.contexts import ALL_SYNTAXES, entity, xnat_contexts
 from tests.standin.identify import NO_ROUTING, Routing
 from tests.standin.importer import store
 from tests.standin.tables import RestError
@@ -126,7 +126,8 @@ class Receiver:
         self._objects = 0
         self._aborted = 0
         self._of_association: dict[int, int] = {}
-        self._ae = entity(ae_title, check_title, syntaxes)
+        self._ae = entity(ae_title, check_title)
+        self._contexts = xnat_contexts(syntaxes)
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
@@ -137,6 +138,7 @@ class Receiver:
     def __enter__(self) -> Self:
         self._server = self._ae.make_server(
             ("127.0.0.1", self._port),
+            contexts=self._contexts,
             ssl_context=self._tls.context() if self._tls else None,
             evt_handlers=[
                 (evt.EVT_C_STORE, self._store),

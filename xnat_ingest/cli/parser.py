@@ -91,7 +91,8 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The flags and positional words of a command line by name; and what no flag takes, which only `command run` may
     have. Raises UsageError."""
     try:
-        parsed, stray = make_parser().parse_known_args(words)
+        command = next((word for word in words if not word.startswith("-")), "")
+        parsed, stray = make_parser(command).parse_known_args(words)
     except _Misread as error:
         raise error.parser.refusal(words, error.message) from None
     given = vars(parsed)
@@ -101,7 +102,9 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return given, stray
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """only: the one command that is wanted, for the others take a while to make. With a word that is no command, all
+    are there, but without their flags."""
     codes = "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_MEANING.items())
     parser = _Parser(
         prog="xnat-ingest",
@@ -114,18 +117,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xnat-ingest {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name in WORDS:
-            WORDS[name](command)
-        else:
-            if name != "ping":
-                command.add_argument(
-                    "root",
-                    metavar="ROOT",
-                    nargs="?" if name == "upload" else None,  # a plan file names its own
-                    default="",
-                    help="the folder or archive (zip, tar, tar.gz) that holds the DICOM tree",
-                )
-            add_options(command, name)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        command = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], allow_abbrev=False)
+        if only in (None, name):
+            _add_words(command, name)
     return parser
+
+
+def _add_words(command: argparse.ArgumentParser, name: str) -> None:
+    """The flags and positional words of one command."""
+    if name in WORDS:
+        WORDS[name](command)
+        return
+    if name != "ping":
+        command.add_argument(
+            "root",
+            metavar="ROOT",
+            nargs="?" if name == "upload" else None,  # a plan file names its own
+            default="",
+            help="the folder or archive (zip, tar, tar.gz) that holds the DICOM tree",
+        )
+    add_options(command, name)
