@@ -29,8 +29,15 @@ demo: $(READY) ## upload real DICOM files to a stand-in server on this machine, 
 serve-standin: $(READY) ## keep the demo's server running to play with, until Ctrl-C; PORT chooses one
 	@PORT=$(PORT) $(RUN) -m tests.serve_standin
 
-test: check ## lint, types, unit and contract tests
-	$(RUN) -m pytest --numprocesses auto
+# One process more than there are processors: some tests wait for a server or a process.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := $(RUN) -m pytest --numprocesses $(JOBS) --dist worksteal
+
+test: check ## lint, types, unit and contract tests, the widest grids in part
+	$(PYTEST) -m "not wide"
+
+test-wide: $(READY) ## the other rows of the widest grids
+	$(PYTEST) -m wide
 
 contract: $(READY) ## what becomes of every kind of object, way by way and stage by stage, as a table
 	$(RUN) -m tests.contract.stages

@@ -13,6 +13,7 @@ import pytest
 
 from tests.schemas import check_report
 from tests.standin import ArchivedSession, Project, StandIn, User
+from tests.wide import mark_wide
 from xnat_ingest.cli import main
 from xnat_ingest.delivery import commit, prearchive_session
 from xnat_ingest.xnat import prearchive, retry_policy
@@ -73,6 +74,11 @@ def hold_laws(report: dict[str, Any]) -> None:
     assert totals["set_aside"] == len(report["set_aside"])
     assert totals["planned"] == sum(session["instances"] for session in report["sessions"])
     assert totals["missing"] == sum(len(session["missing"]) for session in report["sessions"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_wide(items)
 
 
 @pytest.fixture(autouse=True)

@@ -25,8 +25,8 @@ from xnat_ingest.inputs import dicom_headers
 from xnat_ingest.transports.bodies import change_since_scan
 from xnat_ingest.xnat import client
 
-SERIES = (Series("T1_0001", 40), Series("CT_0002", 4, CT), Series("SR_0003", 2, "test-SR.dcm"))
-TOTAL = 46
+SERIES = (Series("T1_0001", 20), Series("CT_0002", 4, CT), Series("SR_0003", 2, "test-SR.dcm"))
+TOTAL = 26
 KINDS = 3
 FILES = r"GET /data/.*/files/.+\.dcm"
 TRANSPORTS = ("tar", "zip", "gradual", "cstore")
