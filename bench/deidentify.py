@@ -78,13 +78,13 @@ def found(source: Path, target: Path) -> dict[str, object]:
 def ours(source: Path, target: Path) -> None:
     from xnat_ingest.core.model import Instance, Plan, Session
     from xnat_ingest.deidentify.objects import Deidentifier
-    from xnat_ingest.deidentify.profile import load
+    from xnat_ingest.deidentify.profile import load_profile
     from xnat_ingest.deidentify.pseudonyms import Key
     from xnat_ingest.inputs import FolderSource
     from xnat_ingest.inputs.dicom_headers import scan
     from xnat_ingest.inputs.outgoing import Outgoing
 
-    deidentifier = Deidentifier(load("basic"), Key(b"a key for a measurement, and nothing else"))
+    deidentifier = Deidentifier(load_profile("basic"), Key(b"a key for a measurement, and nothing else"))
     folder = FolderSource(source)
     found = (deidentifier.examine(folder, one) for one in scan(folder, lambda _: None) if isinstance(one, Instance))
     members = tuple(one for one in found if isinstance(one, Instance))
@@ -142,13 +142,13 @@ def headers_a_second() -> float:
     """MR headers rewritten and searched, in one process."""
     from tests.dicom_trees import SAMPLES
     from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT
-    from xnat_ingest.deidentify.profile import load
+    from xnat_ingest.deidentify.profile import load_profile
     from xnat_ingest.deidentify.pseudonyms import Key
     from xnat_ingest.deidentify.rewriting import Rewriting
 
     raw = (SAMPLES / "MR_small.dcm").read_bytes()
     begin, end = raw.index(b"\x08\x00\x08\x00CS"), raw.index(b"\xe0\x7f\x10\x00OW")
-    profile, key, data = load("basic"), Key(b"a key for a measurement, and nothing else"), raw[begin:end]
+    profile, key, data = load_profile("basic"), Key(b"a key for a measurement, and nothing else"), raw[begin:end]
     times = 2000
     start = time.process_time()
     for _ in range(times):

@@ -135,7 +135,7 @@ def test_nothing_planted_arrives(
         assert ended.code == 3, ended.out + ended.err
         says_nothing(all_bytes(site, ended))
         reasons = {aside["reason"] for aside in ended.report["set_aside"]}
-        assert reasons == {"residual-identifier"}
+        assert reasons == {"residual-identifier", "not-deidentifiable"}
         assert {s["verdict"] for s in ended.report["sessions"]} == {"verified"}
         assert len(files_of(site)) == ended.totals["verified"] > 30
         again = ingest("upload", *what, *UP, "--deid-key-file", str(key), *flags)

@@ -101,7 +101,7 @@ def test_nothing_planted_leaves_in_files(tmp_path: Path) -> None:
         save(dataset, folder / "IM1")  # type: ignore[arg-type]
         data = sent(folder, Deidentifier(load_profile("basic"), KEY))
         if isinstance(data, SetAside):
-            assert data.reason == "residual-identifier"
+            assert data.reason in ("residual-identifier", "not-deidentifiable")
             assert not leaks(data.detail.encode(), PERSON)
         else:
             assert not leaks(data, PERSON), name

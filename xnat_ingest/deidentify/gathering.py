@@ -1,15 +1,19 @@
-"""A first look at a header: what it says of the patient, and what decides how the object is dealt with."""
+"""A first look at a header: where its elements lie, what it says of the patient, what decides how it is dealt with."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xnat_ingest.deidentify.encoding import (
     DEEPEST,
     ITEM,
     ITEM_END,
+    LITTLE_IMPLICIT,
     SEQUENCE_END,
     UNDEFINED,
+    Encoding,
     NotRewritable,
     Reader,
 )
@@ -29,21 +33,37 @@ _FACTS = frozenset(
 )
 
 
+class Element(NamedTuple):
+    """One element of a data set in memory. Places are offsets in it.
+
+    vr: what the file says, or, where that is nothing or UN, the dictionary; written: what the file says; begin: of the
+    element; start, end: of its value; items: of a sequence, each a list of elements; None for any other value.
+    """
+
+    tag: int
+    vr: str
+    written: str
+    begin: int
+    start: int
+    end: int
+    items: tuple[list[Element], ...] | None
+    encoding: Encoding | None
+
+
 @dataclass(slots=True)
 class Facts:
     """What a header says.
 
-    values: outermost elements, as encoded; sources: what may name the patient, at any depth; end: where its last
-    element ends, or its pixels begin; leaves: where asked for, (start, end, tag, VR, depth) of every value that is
-    no sequence.
+    elements: of the outermost level; values: outermost elements, as encoded; sources: what may name the patient, at any
+    depth; end: where the last element ends, or the pixels begin.
     """
 
     order: str
+    elements: list[Element] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     sources: dict[Source, None] = field(default_factory=dict)
     end: int = 0
     pixels: bool = False
-    leaves: list[tuple[int, int, int, str, int]] = field(default_factory=list)
 
     def text(self, tag: int) -> str:
         return self.values.get(tag, b"").decode("latin-1").strip(" \0")
@@ -61,76 +81,118 @@ class Facts:
         name = self.values.get(PATIENT_NAME, b"").strip(b" \0"), self.values.get(BIRTH_DATE, b"").strip(b" \0")
         return b"name\0" + b"\0".join(name) if name[0] else b"study\0" + self.values.get(STUDY_UID, b"").strip(b" \0")
 
+    def leaves(self) -> Iterator[tuple[int, int, int, str, int]]:
+        """(start, end, tag, VR, depth) of every value that is neither empty nor a sequence, in order."""
+        return _leaves(self.elements, 0)
 
-def gather_facts(reader: Reader, at: int, end: int, *, leaves: bool = False) -> Facts:
+
+def _leaves(elements: Sequence[Element], depth: int) -> Iterator[tuple[int, int, int, str, int]]:
+    for element in elements:
+        if element.items is None:
+            if element.end > element.start:
+                yield element.start, element.end, element.tag, element.vr, depth
+        else:
+            for item in element.items:
+                yield from _leaves(item, depth + 1)
+
+
+def gather_facts(reader: Reader, at: int, end: int) -> Facts:
     """Goes through all elements from one place to another. Raises NotRewritable."""
     facts = Facts(reader.encoding.order)
-    facts.end = _Look(reader, facts, leaves).elements(at, end, reader.encoding.explicit, 0)
+    facts.elements, facts.end = _Look(reader, facts).elements(at, end, reader.encoding, 0)
     return facts
 
 
 class _Look:
-    def __init__(self, reader: Reader, facts: Facts, leaves: bool) -> None:
-        self._leaves = facts.leaves if leaves else None
+    def __init__(self, reader: Reader, facts: Facts) -> None:
         self._head = reader.head
         self._data = reader.data
         self._fragments_end = reader.fragments_end
         self._cut = reader.cut
         self._facts = facts
 
-    def elements(self, at: int, end: int, explicit: bool, depth: int, *, ends: bool = True) -> int:
-        """ends: the elements fill the place to its end; else a delimiter ends them. Returns where they ended."""
+    def elements(
+        self, at: int, end: int, encoding: Encoding, depth: int, *, ends: bool = True
+    ) -> tuple[list[Element], int]:
+        """ends: the elements fill the place to its end; else a delimiter ends them. Returns them, and where they ended.
+
+        Elements stand in ascending order (PS3.5, 7.1): where one stands twice, no two readers agree on what it says.
+        """
         if depth > DEEPEST:
             raise NotRewritable("has sequences nested too deeply")
+        found: list[Element] = []
+        data, head, explicit, last = self._data, self._head, encoding.explicit, -1
         while at < end or not ends:
-            if not depth and self._data[at : at + 4] == bytes(4) and not any(self._data[at:end]):
-                return at  # zeros behind the last element
-            tag, vr, start, length = self._head(at, end, explicit)
+            if not depth and data[at : at + 4] == b"\0\0\0\0" and not any(data[at:end]):
+                break  # zeros behind the last element
+            tag, written, start, length = head(at, end, explicit)
             if tag in PIXELS and not depth:
                 self._facts.pixels = True
-                return at
+                break
             if tag >> 16 == 0xFFFE:
                 if ends or tag != ITEM_END:
                     raise NotRewritable("has a delimiter where there is nothing to end")
-                return start
-            name = (vr_of(tag) or vr) if vr == "UN" else vr
-            if name == "SQ" or length == UNDEFINED:
-                at = self._nested(name, start, length, end, explicit and vr != "UN", depth)
-                continue
-            at = start + length
-            if length:
-                self._note(tag, name, start, at, depth)
-        return at
+                return found, start
+            if tag <= last:
+                raise NotRewritable("has elements out of order")
+            last = tag
+            vr = (vr_of(tag) or written) if written == "UN" else written
+            if vr == "SQ" or length == UNDEFINED or (written in ("", "UN") and self._holds_items(start, length)):
+                one, at = self._nested(Element(tag, vr, written, at, start, 0, None, encoding), length, end, depth)
+            else:
+                one = Element(tag, vr, written, at, start, start + length, None, None)
+                at = start + length
+                if length:
+                    self._note(one, depth)
+            found.append(one)
+        return found, at
 
-    def _note(self, tag: int, vr: str, start: int, end: int, depth: int) -> None:
-        if self._leaves is not None:
-            self._leaves.append((start, end, tag, vr, depth))
-        if vr == "PN":
-            self._facts.sources[tag, NAME, self._data[start:end]] = None
+    def _holds_items(self, start: int, length: int) -> bool:
+        """Whether a value of no known kind begins as a sequence does."""
+        return length >= 8 and self._data[start : start + 4] in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+
+    def _note(self, element: Element, depth: int) -> None:
+        tag = element.tag
+        if element.vr == "PN" or vr_of(tag) == "PN":
+            self._facts.sources[tag, NAME, self._data[element.start : element.end]] = None
         elif tag in SOURCES:
-            self._facts.sources[tag, SOURCES[tag], self._data[start:end]] = None
+            self._facts.sources[tag, SOURCES[tag], self._data[element.start : element.end]] = None
         if not depth and tag in _FACTS:
-            self._facts.values[tag] = self._data[start:end]
+            self._facts.values[tag] = self._data[element.start : element.end]
 
-    def _nested(self, vr: str, at: int, length: int, end: int, explicit: bool, depth: int) -> int:
-        """What an element holds that is not only a value: items, or the fragments of an icon. Returns where it ends."""
-        if length == UNDEFINED and vr in ("OB", "OW"):
-            return self._fragments_end(at, end)
-        return self._sequence(at, length, end, explicit, depth)
+    def _nested(self, element: Element, length: int, end: int, depth: int) -> tuple[Element, int]:
+        """What an element holds that is not only a value: items, or the fragments of an icon. Returns the element, and
+        where it ends."""
+        if length == UNDEFINED and element.vr in ("OB", "OW"):
+            at = self._fragments_end(element.start, end)
+            return element._replace(end=at, items=()), at
+        inner = LITTLE_IMPLICIT if element.written == "UN" else element.encoding
+        assert inner is not None  # noqa: S101 - it was given
+        known = element.vr == "SQ" or length == UNDEFINED
+        try:
+            items, at = self._items(element.start, length, end, inner, depth)
+        except NotRewritable:
+            if known:
+                raise
+            at = element.start + length  # bytes that only looked like items
+            return element._replace(end=at, encoding=None), at
+        return element._replace(end=at, items=tuple(items), encoding=inner), at
 
-    def _sequence(self, at: int, length: int, end: int, explicit: bool, depth: int) -> int:
-        """Returns where the sequence ends, its delimiter included."""
+    def _items(self, at: int, length: int, end: int, encoding: Encoding, depth: int) -> tuple[list[list[Element]], int]:
+        """A sequence's items, and where it ends, its delimiter included."""
+        items: list[list[Element]] = []
         last = end if length == UNDEFINED else at + length
         while length == UNDEFINED or at < last:
-            tag, _, start, size = self._head(at, last, explicit)
+            tag, _, start, size = self._head(at, last, encoding.explicit)
             if tag == SEQUENCE_END and length == UNDEFINED:
-                return start
+                return items, start
             if tag != ITEM:
                 raise NotRewritable("has a sequence that is not built of items")
             if size == UNDEFINED:
-                at = self.elements(start, last, explicit, depth + 1, ends=False)
+                item, at = self.elements(start, last, encoding, depth + 1, ends=False)
             else:
                 if start + size > last:
                     raise self._cut(last)
-                at = self.elements(start, start + size, explicit, depth + 1)
-        return at
+                item, at = self.elements(start, start + size, encoding, depth + 1)
+            items.append(item)
+        return items, at

@@ -54,7 +54,7 @@ def look_for_identity(outgoing: Outgoing) -> IdentityReading:
     instance = outgoing.instance
     with outgoing.open() as blocks:
         _, encoding, data, _ = header_of(PeekableStream(blocks), instance)
-    facts = gathering.gather_facts(Reader(data, encoding), 0, len(data), leaves=True)
+    facts = gathering.gather_facts(Reader(data, encoding), 0, len(data))
     return _Reading(data, facts, instance).look()
 
 
@@ -64,7 +64,7 @@ class _Reading:
         self._facts = facts
         self._instance = instance
         self._sets = facts.values.get(gathering.CHARACTER_SETS, b"")
-        removed = next((data[a:b] for a, b, tag, _, depth in facts.leaves if tag == REMOVED and not depth), b"")
+        removed = next((data[a:b] for a, b, tag, _, depth in facts.leaves() if tag == REMOVED and not depth), b"")
         self._removed = removed.strip(b" \0").upper() == b"YES"
         sources = (s for s in facts.sources if not (self._removed and s[0] in _PSEUDONYMS) and not _is_dummy(s[2]))
         self._tokens: Tokens = tokens_of(tuple(sources), self._sets)
@@ -73,7 +73,7 @@ class _Reading:
     def look(self) -> IdentityReading:
         found = IdentityReading()
         creators: dict[int, str] = {}
-        for start, end, tag, vr, depth in self._facts.leaves:
+        for start, end, tag, vr, depth in self._facts.leaves():
             value = self._data[start:end]
             if tag >> 16 & 1:
                 self._private(found, creators, tag, value, depth)
@@ -104,7 +104,7 @@ class _Reading:
 
     def _texts(self, found: IdentityReading) -> None:
         """Words of the identifiers in elements that are none themselves."""
-        places = Places(self._data, self._facts.leaves)
+        places = Places(self._data, self._facts)
         for token, begin, end in self._tokens.in_bytes(self._data):
             tag, vr, _, _ = places.of(begin, end) or (0, "PN", b"", True)
             if vr != "PN" and tag not in SOURCES and vr not in _TEXTLESS and vr != "UI":

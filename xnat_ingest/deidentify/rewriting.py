@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import re
+import struct
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from xnat_ingest.deidentify.encoding import (
-    ITEM,
-    ITEM_END,
-    LITTLE_IMPLICIT,
-    SEQUENCE_END,
-    UNDEFINED,
-    Encoding,
-    NotRewritable,
-    Reader,
-    padded,
-)
-from xnat_ingest.deidentify.gathering import CHARACTER_SETS, Facts, gather_facts
+from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
+from xnat_ingest.deidentify.forms import UNITS, check_of
+from xnat_ingest.deidentify.gathering import CHARACTER_SETS, Element, Facts, gather_facts
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
 from xnat_ingest.deidentify.tokens import Tokens, tokens_of
-from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, name_of, vr_of
+from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
 
 REMOVED, METHOD, METHOD_CODES, DATES_MODIFIED = 0x00120062, 0x00120063, 0x00120064, 0x00280303
 DUMMY, CLEAN = "dummy", "clean"
 _DATES = ("DA", "DT", "TM")
 _WORD_ON_DATES = {"shift": b"MODIFIED", "keep": b"UNMODIFIED", "remove": b"REMOVED"}
-# UIDs that the standard has given out stand for no object.
-_STANDARD_UIDS = b"1.2.840.10008."
 _CONCEPT_NAME = 0x0040A043
 # In free text that is kept: what looks like a date, a telephone or other long number, or an address of mail.
 _TELLTALE = re.compile(
@@ -40,7 +30,9 @@ _TELLTALE = re.compile(
 )
 # What plans and reports tell of an object, beside what was written anew.
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
-_BINARY = frozenset({"AT", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "UL", "US", "UV"})
+# VRs of numbers that can be an identifier, as struct reads one.
+_NUMBERS = {"UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FD": "d", "DS": "", "IS": ""}
+_DECIMAL = re.compile(rb"[+-]?\d{1,20}(?:\.\d{0,20})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +59,15 @@ class Header:
 class _Level:
     """The elements of one data set or item.
 
-    end: where they end at the latest; mode: DUMMY, all of them become dummies; CLEAN, texts that are kept are looked
-    through; "" else; blocks: private creators, by group and number: name, place in out, bytes.
+    mode: DUMMY, all of them become dummies; CLEAN, texts that are kept are looked through; "" else; blocks: private
+    creators, by group and number: name, place in out, the element.
     """
 
     encoding: Encoding
-    end: int
     mode: str
     outermost: bool
     out: list[bytes] = field(default_factory=list)
     blocks: dict[int, tuple[str, int, bytes]] = field(default_factory=dict)
-
-    def inner(self, vr: str) -> Encoding:
-        """How the items of a sequence here are encoded: in UN implicitly, whatever is around it (PS3.5, 6.2.2)."""
-        return LITTLE_IMPLICIT if vr == "UN" else self.encoding
 
 
 class Rewriting:
@@ -97,19 +84,31 @@ class Rewriting:
         self._key = key
         self.facts = facts or gather_facts(self._reader, 0, len(data))
         self._sets = self.facts.values.get(CHARACTER_SETS, b"")
+        self._hold_sources_to_form()
         self.tokens: Tokens = tokens_of(tuple(s for s in self.facts.sources if not self._leaves(s[0])), self._sets)
         self._days = key.days(self.facts.patient) if key and profile.dates == "shift" else 0
         self._actions: list[tuple[str, int]] = []
         self._accented: list[tuple[int, str]] = []
+        self._numbered: list[tuple[int, str]] = []
+        self._mapped_to: set[bytes] = set()
         self._values: dict[int, bytes] = {}
+
+    def _hold_sources_to_form(self) -> None:
+        """What is damaged cannot be searched for."""
+        foreign = False
+        for tag, _, value in self.facts.sources:
+            self._hold_to_form(tag, vr_of(tag), value)
+            foreign = foreign or not value.isascii() or b"\x1b" in value
+        if foreign and not knows_character_sets(self._sets):
+            raise NotRewritable("names a character set that is not known, so nothing in it can be searched")
 
     def _leaves(self, tag: int) -> bool:
         return tag not in self._profile.written and self._profile.action(tag, vr_of(tag)) == "K"
 
     def rewrite(self, subject: str, session: str) -> Header:
         """The header with these labels in it; equal bytes every time."""
-        self._actions, self._accented, self._values = [], [], {}
-        out, _ = self._elements(0, self.facts.end, self._encoding, self._written(subject, session))
+        self._actions, self._accented, self._numbered, self._values = [], [], [], {}
+        out = self._elements(self.facts.elements, self._encoding, self._written(subject, session))
         return Header(out, Counter(self._actions), self._values, self._days)
 
     def _written(self, subject: str, session: str) -> dict[int, bytes]:
@@ -130,105 +129,107 @@ class Rewriting:
         )
 
     def _elements(
-        self, at: int, end: int, encoding: Encoding, written: dict[int, bytes], *, mode: str = "", ends: bool = True
-    ) -> tuple[bytes, int]:
-        """Elements rewritten, and where they ended. written: what is put among them; mode: of _Level; ends: as in
-        gathering."""
-        level = _Level(encoding, end, mode, outermost=bool(written))
+        self, elements: Sequence[Element], encoding: Encoding, written: dict[int, bytes], *, mode: str = ""
+    ) -> bytes:
+        """Elements rewritten. written: what is put among them; mode: of _Level."""
+        level = _Level(encoding, mode, outermost=bool(written))
         due = list(written)
-        head, decide = self._reader.head, self._profile.action
-        while at < end or not ends:
-            tag, vr, start, length = head(at, end, encoding.explicit)
-            if tag == ITEM_END:
-                return b"".join(level.out), start
+        out, decide = level.out, self._profile.action
+        for element in elements:
+            tag = element.tag
             while due and due[0] <= tag:
-                level.out.append(written[due.pop(0)])
+                out.append(written[due.pop(0)])
             if tag in written or not tag & 0xFFFF:  # a group's length is retired, and wrong by now
-                at = start + length if length != UNDEFINED else self._passed(vr, start, level)
-            elif tag >> 16 & 1:
-                at = self._private(level, tag, vr, at, start, length)
+                continue
+            if tag >> 16 & 1:
+                self._private(level, element)
             else:
-                action = decide(tag, (vr_of(tag) or vr) if vr == "UN" else vr)
-                at = self._element(level, tag, vr, at, start, length, action)
-        level.out.extend(written[tag] for tag in due)
-        return b"".join(level.out), at
+                self._element(level, element, decide(tag, element.vr))
+        out.extend(written[tag] for tag in due)
+        return b"".join(out)
 
-    def _private(self, level: _Level, tag: int, vr: str, begin: int, start: int, length: int) -> int:
-        """A private element, or the name of a block of them, which leaves when one of the block does. As _element."""
+    def _private(self, level: _Level, element: Element) -> None:
+        """A private element, or the name of a block of them, which leaves when one of the block does."""
+        tag = element.tag
         group, number = tag >> 16, tag & 0xFFFF
-        if 0x10 <= number <= 0xFF and length != UNDEFINED:
-            at = start + length
-            name = self._data[start:at].decode("latin-1").strip(" \0").upper()
-            level.blocks[group << 8 | number] = name, len(level.out), self._data[begin:at]
+        if 0x10 <= number <= 0xFF and element.items is None:
+            name = self._data[element.start : element.end].decode("latin-1").strip(" \0").upper()
+            level.blocks[group << 8 | number] = name, len(level.out), self._data[element.begin : element.end]
             level.out.append(b"")
-            return at
+            return
         block = level.blocks.get(group << 8 | number >> 8)
         action = self._profile.private_action(block[0], tag) if block and level.mode != DUMMY else "X"
         if block and action != "X":
             level.out[block[1]] = block[2]
-        return self._element(level, tag, vr, begin, start, length, action)
+        self._element(level, element, action)
 
-    def _element(self, level: _Level, tag: int, vr: str, begin: int, start: int, length: int, action: str) -> int:
-        """Puts into level.out what leaves of an element. Returns where the element ended."""
-        name = (vr_of(tag) or vr) if vr == "UN" else vr
-        if length == UNDEFINED and name in ("OB", "OW"):  # encapsulated pixels of an icon: no bytes that can be checked
-            self._actions.append(("X", tag))
-            return self._reader.fragments_end(start, level.end)
-        if name == "SQ" or length == UNDEFINED:
-            return self._sequence(level, tag, vr, start, length, action)
-        at = start + length
+    def _element(self, level: _Level, element: Element, action: str) -> None:
+        """Puts into level.out what leaves of an element."""
+        tag, name = element.tag, element.vr
+        if element.items is not None:
+            self._sequence(level, element, action)
+            return
+        if name == "SQ" and action in "KRDCU":  # what holds items was not built of them
+            action = "X"
         if action == "K" and level.mode and (level.mode == DUMMY or name in TEXTS):
             action = "C"
+        value = self._data[element.start : element.end]
         if action == "K":
-            if name in TEXTS and not (value := self._data[start:at]).isascii():
-                self._accented.append((tag, decoded(value, self._sets)))
-            if level.outermost and tag in _TOLD:
-                self._values[tag] = self._data[start:at]
-            level.out.append(self._data[begin:at])
-            return at
-        left = self._value(tag, name, self._data[start:at], action, level.mode)
+            self._hold_to_form(tag, name, value)
+            self._keep(level, element, value)
+            return
+        left = self._value(tag, name, value, action, level.mode)
+        if left is value:
+            self._hold_to_form(tag, name, value)
         if left is not None:
             if level.outermost:
                 self._values[tag] = left
-            level.out.append(level.encoding.element(tag, vr or name, padded(left, name)))
-        return at
+            level.out.append(level.encoding.element(tag, element.written or name, padded(left, name)))
 
-    def _passed(self, vr: str, start: int, level: _Level) -> int:
-        """Where something of undefined length ends."""
-        if vr in ("OB", "OW"):
-            return self._reader.fragments_end(start, level.end)
-        before = len(self._actions), len(self._accented)
-        _, at = self._items(start, UNDEFINED, level.end, level.inner(vr), "")
-        del self._actions[before[0] :], self._accented[before[1] :]
-        return at
+    def _keep(self, level: _Level, element: Element, value: bytes) -> None:
+        tag, name = element.tag, element.vr
+        if name in TEXTS and not value.isascii():
+            self._accented.append((tag, decoded(value, self._sets)))
+        elif name in _NUMBERS and self.tokens.numbers and (found := self._number(name, value, level.encoding.order)):
+            self._numbered.append((tag, found))
+        if level.outermost and tag in _TOLD:
+            self._values[tag] = value
+        level.out.append(self._data[element.begin : element.end])
 
-    def _sequence(self, level: _Level, tag: int, vr: str, start: int, length: int, action: str) -> int:
+    def _hold_to_form(self, tag: int, vr: str, value: bytes) -> None:
+        """Raises NotRewritable for a value that cannot be one of its element."""
+        check = check_of(tag, vr)
+        if check is not None and not check(value):
+            raise NotRewritable(
+                f"holds in {name_of(tag)} what is no {vr_of(tag) or vr}: it is damaged, or this device writes it so. "
+                "A rule of the profile may remove the element"
+            )
+
+    def _number(self, vr: str, value: bytes, order: str) -> str:
+        """The keyword of the identifier that one of these numbers is, "" when none is."""
+        if vr in ("DS", "IS"):
+            texts = [text.strip(b" \0") for text in value.split(b"\\")]
+            found = {float(text) for text in texts if _DECIMAL.fullmatch(text)}
+        else:
+            size = UNITS[vr]
+            found = set(struct.unpack(f"{order}{len(value) // size}{_NUMBERS[vr]}", value)) if size else set()
+        return next((keyword for number, keyword in self.tokens.numbers.items() if number in found), "")
+
+    def _sequence(self, level: _Level, element: Element, action: str) -> None:
         """As _element."""
+        tag, items = element.tag, element.items
+        if element.encoding is None or items is None or (not items and element.vr in ("OB", "OW")):
+            self._actions.append(("X", tag))  # encapsulated pixels of an icon: no bytes that can be checked
+            return
         if action in "XZDC":
             self._actions.append((action, tag))
         if action in "XZ":
-            level.out.append(level.encoding.element(tag, vr or "SQ", b"") if action == "Z" else b"")
-            return start + length if length != UNDEFINED else self._passed(vr, start, level)
+            level.out.append(level.encoding.element(tag, element.written or "SQ", b"") if action == "Z" else b"")
+            return
         mode = {"D": DUMMY, "C": CLEAN}.get(action, level.mode if tag != _CONCEPT_NAME else "")
-        content, at = self._items(start, length, level.end, level.inner(vr), mode)
-        level.out.append(level.encoding.element(tag, vr or "SQ", content))
-        return at
-
-    def _items(self, at: int, length: int, end: int, encoding: Encoding, mode: str) -> tuple[bytes, int]:
-        out: list[bytes] = []
-        last = end if length == UNDEFINED else at + length
-        while length == UNDEFINED or at < last:
-            tag, _, start, size = self._reader.head(at, last, explicit=False)
-            if tag == SEQUENCE_END and length == UNDEFINED:
-                return b"".join(out), start
-            if tag != ITEM:
-                raise NotRewritable("has a sequence that is not built of items")
-            if size == UNDEFINED:
-                content, at = self._elements(start, last, encoding, {}, mode=mode, ends=False)
-            else:
-                content, at = self._elements(start, start + size, encoding, {}, mode=mode)
-            out.append(encoding.item(content))
-        return b"".join(out), at
+        inner = element.encoding
+        content = b"".join(inner.item(self._elements(item, inner, {}, mode=mode)) for item in items)
+        level.out.append(level.encoding.element(tag, element.written or "SQ", content))
 
     def _value(self, tag: int, vr: str, value: bytes, action: str, mode: str) -> bytes | None:
         """What an element holds when it leaves; None when it does not."""
@@ -253,7 +254,7 @@ class Rewriting:
         if vr == "CS":
             return "K"
         if vr == "UI":
-            return "K" if value.startswith(_STANDARD_UIDS) else "U"
+            return "K" if is_standard_uid(value.strip(b" \0")) else "U"
         return "D"
 
     def _cleaned(self, vr: str, value: bytes) -> tuple[str, bytes]:
@@ -274,7 +275,8 @@ class Rewriting:
         new = []
         for uid in value.split(b"\\"):
             plain = uid.strip(b" \0")
-            new.append(self._key.uid(plain) if plain and not plain.startswith(_STANDARD_UIDS) else plain)
+            new.append(self._key.uid(plain) if plain and not is_standard_uid(plain) else plain)
+        self._mapped_to.update(new)
         self._actions.append(("U", tag))
         return b"\\".join(new)
 
@@ -287,11 +289,11 @@ class Rewriting:
         for tag, text in self._accented:
             if token := self.tokens.in_text(text):
                 return Residue(name_of(tag), token.keyword)
+        for tag, keyword in self._numbered:
+            return Residue(name_of(tag), keyword)
         places = None
         for token, begin, end in self.tokens.in_bytes(data):
-            places = places or Places(
-                data, gather_facts(Reader(data, self._encoding), 0, len(data), leaves=True).leaves
-            )
+            places = places or Places(data, gather_facts(Reader(data, self._encoding), 0, len(data)))
             found = places.of(begin, end)
             if found and self._counts(token.kind, token.text, *found):
                 return Residue(name_of(found[0]), token.keyword)
@@ -301,12 +303,11 @@ class Rewriting:
         """Whether a token in this element is one that must not leave."""
         if outermost and tag in (self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}):
             return False  # the program's own words, and the user's
-        if vr in _BINARY:
-            return False
         if vr == "UI":
-            return not value.startswith((_STANDARD_UIDS, b"2.25."))
-        if vr in ("DS", "IS") and text.isdecimal():
-            return len(text) > 5 and value.strip(b" \0") == text.encode()
+            uids = (uid.strip(b" \0") for uid in value.split(b"\\"))
+            return any(text.encode() in uid and uid not in self._mapped_to and not is_standard_uid(uid) for uid in uids)
+        if vr in _NUMBERS and text.isdecimal():
+            return False  # by their values, not by their digits
         if vr in (*_DATES, "AS") and not tag >> 16 & 1:
             return kind != "birth date" and not text.isdecimal()
         return True
@@ -320,10 +321,9 @@ def profile_name(profile: Profile) -> str:
 class Places:
     """Which element of a data set a byte lies in."""
 
-    def __init__(self, data: bytes, leaves: Sequence[tuple[int, int, int, str, int]]) -> None:
-        """leaves: as gathered, in order."""
+    def __init__(self, data: bytes, facts: Facts) -> None:
         self._data = data
-        self._leaves = leaves
+        self._leaves = list(facts.leaves())
 
     def of(self, begin: int, end: int) -> tuple[int, str, bytes, bool] | None:
         """(tag, VR, value, whether it is of the outermost level) of the element whose value holds this stretch."""

@@ -22,6 +22,8 @@ SHORTEST_ID = 4
 SHORTEST_NUMBER = 5
 SHORTEST_ADDRESS = 6
 SHORTEST_PHONE = 6
+# Digits from which a number in a header is no chance.
+SHORTEST_PLAIN_NUMBER = 6
 # From here on a token is found inside a longer word, too.
 _LONG_NAME, _LONG_ID = 6, 8
 # Words that stand in headers whatever the patient is called, beside those of DICOM's own dictionary.
@@ -71,6 +73,7 @@ SOURCES: dict[int, str] = {
     0x00400551: ID,  # SpecimenIdentifier
 }
 Source = tuple[int, str, bytes]
+_NUMBERED = (ID, BIRTH, PHONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,8 @@ def _plain(text: str) -> set[str]:
 
 
 class Tokens:
-    """The tokens of one patient. weak: (keyword, why) of what cannot be searched for."""
+    """The tokens of one patient. weak: (keyword, why) of what cannot be searched for; numbers: identifiers that are
+    numbers -> the keyword of each."""
 
     def __init__(self, sources: Iterable[Source], character_sets: bytes) -> None:
         found: dict[str, Token] = {}
@@ -125,8 +129,12 @@ class Tokens:
                     token = found.setdefault(form, Token(tag, kind, form, item.bounded))
                 for needle in _spelled(item.text, character_sets):
                     self._needles.setdefault(needle, token)
+            for needle in _as_written(kind, raw):
+                self._needles.setdefault(needle, Token(tag, kind, "", bounded=False))
         self._tokens = tuple(found.values())
         self.weak = tuple(weak)
+        digits = (t for t in self._tokens if t.kind in _NUMBERED and t.text.isascii() and t.text.isdecimal())
+        self.numbers = {int(t.text): t.keyword for t in digits if len(t.text.lstrip("0")) >= SHORTEST_PLAIN_NUMBER}
 
     def in_text(self, text: str) -> Token | None:
         """The first token in a text, None when there is none."""
@@ -186,6 +194,15 @@ def _spelled(text: str, character_sets: bytes) -> set[bytes]:
                 continue
         needles.add(form.encode("utf-16-le", "surrogatepass")[:-1].lower())
     return {needle for needle in needles if len(needle) >= SHORTEST_ID}
+
+
+def _as_written(kind: str, raw: bytes) -> Iterator[bytes]:
+    """The parts of a name as they stand, where they are no ASCII: they are found whatever the character set."""
+    if kind != NAME or (raw.isascii() and b"\x1b" not in raw):
+        return
+    for part in re.split(rb"[\^=\\ ]", raw.lower()):
+        if len(part) >= (_LONG_NAME if part.isascii() else SHORTEST_NAME) and (b"\x1b" in part or not part.isascii()):
+            yield part
 
 
 def _codec(character_sets: bytes) -> Sequence[str]:

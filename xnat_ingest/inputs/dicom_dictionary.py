@@ -9,29 +9,49 @@ from functools import cache
 
 import pydicom.charset
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+from pydicom._uid_dict import UID_dictionary
 from pydicom.datadict import keyword_dict, mask_match
 
 # The VR of a text that its file's character set applies to.
 TEXTS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_UID_OF_DICOM = re.compile(rb"1\.2\.840\.10008(\.\d{1,3}){1,10}")
 
 
 @cache
-def _entry(tag: int) -> tuple[str, str]:
-    """(VR, keyword); both "" for a tag that the standard does not know."""
+def _entry(tag: int) -> tuple[tuple[str, ...], str, str]:
+    """(VRs, multiplicity, keyword); all empty for a tag that the standard does not know."""
     found = DicomDictionary.get(tag)
     if found is None and (mask := mask_match(tag)) is not None:
         found = RepeatersDictionary[mask]
-    return (found[0].partition(" or ")[0], found[4]) if found else ("", "")
+    return (tuple(found[0].split(" or ")), found[1], found[4]) if found else ((), "", "")
 
 
+@cache
 def vr_of(tag: int) -> str:
     """The first VR of a standard element, "" when the dictionary lacks it."""
+    return next(iter(_entry(tag)[0]), "")
+
+
+def vrs_of(tag: int) -> tuple[str, ...]:
+    """Every VR that a standard element may have."""
     return _entry(tag)[0]
+
+
+def most_values(tag: int) -> int:
+    """How many values a standard element may have; 0 for any number."""
+    most = _entry(tag)[1].rpartition("-")[2]
+    return int(most) if most.isdecimal() else 0
 
 
 def name_of(tag: int) -> str:
     """The keyword of an element; its tag when it has none, as private ones do."""
-    return _entry(tag)[1] or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    return _entry(tag)[2] or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+@cache
+def is_standard_uid(uid: bytes) -> bool:
+    """Whether the standard has given this UID out, or may have: its numbers are too short to be anybody's."""
+    return uid.decode("latin-1") in UID_dictionary or _UID_OF_DICOM.fullmatch(uid) is not None
 
 
 def tag_of(keyword: str) -> int | None:
@@ -58,12 +78,22 @@ def decoded(value: bytes, character_sets: bytes) -> str:
     return pydicom.charset.decode_bytes(value, _encodings(character_sets), set())
 
 
-@cache
+def knows_character_sets(character_sets: bytes) -> bool:
+    """Whether texts in these can be read (the value of SpecificCharacterSet)."""
+    return _known_encodings(character_sets) is not None
+
+
 def _encodings(character_sets: bytes) -> list[str]:
+    return _known_encodings(character_sets) or ["utf-8"]
+
+
+@cache
+def _known_encodings(character_sets: bytes) -> list[str] | None:
     names = [name.strip() for name in character_sets.decode("latin-1").strip(" \0").split("\\")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         try:
-            return pydicom.charset.convert_encodings(names)
+            found = pydicom.charset.convert_encodings(names)
         except LookupError:
-            return ["utf-8"]
+            return None
+    return None if any("Unknown encoding" in str(warning.message) for warning in said) else found

@@ -1,0 +1,197 @@
+"""Headers that are damaged, or made to hide something: what cannot be trusted does not leave."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from tests.damaging import DAMAGES, drive
+from tests.planted import PERSON, leaks, patient
+from tests.unit.test_deidentify_rewriting import ENCODINGS, KEY, encoded
+from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT, LITTLE_IMPLICIT, Encoding, NotRewritable
+from xnat_ingest.deidentify.forms import check_of
+from xnat_ingest.deidentify.profile import load_profile
+from xnat_ingest.deidentify.rewriting import Rewriting
+from xnat_ingest.inputs.dicom_dictionary import tag_of
+
+PROFILES = ("basic", "research-mr", "dates-kept")
+
+
+def leaves(data: bytes, name: str, encoding: Encoding = LITTLE_EXPLICIT) -> bytes:
+    """What leaves of a header; no bytes where it is refused or found."""
+    try:
+        work = Rewriting(data, encoding, load_profile(name), KEY)
+        header = work.rewrite("S01", "S01_a")
+        return b"" if work.residue(header.data) else header.data
+    except NotRewritable:
+        return b""
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_no_word_leaves_a_damaged_header(kind: str) -> None:
+    """A few of each kind; `python -m tests.damaging` does many."""
+    figures = drive(90, 20261127, kinds=(kind,))
+    assert figures.leaks == []
+    assert figures.fates.total() == 90
+
+
+def swallowing(tag: int, vr: bytes, own: bytes) -> Callable[[bytes], bytes]:
+    """Makes the element's length reach to behind PatientBirthDate: an element that says nothing holds who it is."""
+
+    def damage(data: bytes) -> bytes:
+        at = data.index(struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(own)) + own)
+        end = data.index(struct.pack("<HH2sH", 0x0010, 0x0030, b"DA", 8)) + 16
+        return data[: at + 6] + struct.pack("<H", end - at - 8) + data[at + 8 :]
+
+    return damage
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize(
+    ("keyword", "vr", "own"),
+    [("StudyTime", "TM", "072730"), ("Modality", "CS", "MR"), ("ManufacturerModelName", "LO", "SIGNA "),
+     ("ReferencedFrameNumber", "IS", "12"), ("SOPClassUID", "UI", "")],
+)  # fmt: skip
+def test_a_length_that_takes_in_the_patient(name: str, keyword: str, vr: str, own: str) -> None:
+    dataset = patient(PERSON)
+    tag = tag_of(keyword)
+    assert tag is not None
+    if own:
+        dataset.add_new(tag, vr, own)
+    value = (own or str(dataset.SOPClassUID) + "\0" * (len(dataset.SOPClassUID) % 2)).encode()
+    data = swallowing(tag, vr.encode(), value)(encoded(dataset))
+    assert leaks(data, PERSON)
+    assert not leaks(leaves(data, name), PERSON)
+
+
+def test_elements_out_of_order_are_not_rewritten() -> None:
+    """Where one stands twice, no two readers agree on what it says."""
+    data = encoded(patient(PERSON))
+    again = struct.pack("<HH2sH", 0x0010, 0x0020, b"LO", 4) + b"ab  "
+    with pytest.raises(NotRewritable, match="out of order"):
+        Rewriting(data + again, LITTLE_EXPLICIT, load_profile("basic"), KEY)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_name_under_another_representation_is_searched_for(encoding: str) -> None:
+    """PatientName as LO: it is a name all the same."""
+    dataset = patient(PERSON)
+    dataset.SoftwareVersions = f"made for {PERSON.family}"
+    form = ENCODINGS[encoding]
+    name = encoded(dataset, form).replace(
+        b"PN" + struct.pack(form.order + "H", 24), b"LO" + struct.pack(form.order + "H", 24)
+    )
+    assert not leaks(leaves(name, "basic", form), PERSON)
+
+
+FORMS = {
+    "Rows": (b"\1\0", b"\1\0\2\0", "US"),
+    "EchoTime": (b"12.5\\13 ", b"12.5 ms ", "DS"),
+    "InstanceNumber": (b"12", b"1A", "IS"),
+    "Modality": (b"MR", b"A1234567", "CS"),
+    "LossyImageCompressionMethod": (b"ISO_10918_1 ", b"ISO_10918\1", "CS"),
+    "StudyTime": (b"101112.5", b"Hannelore ", "TM"),
+    "StudyDate": (b"2020.01.02", b"Tuesday ", "DA"),
+    "SOPClassUID": (b"1.2.3\0", b"1.2.PX", "UI"),
+    "SoftwareVersions": (b"V1\0\0", b"V1\0\x10", "LO"),
+    "PixelSpacing": (b"1\\1 ", b"1\0\\1", "DS"),
+    "DiffusionBValue": (bytes(8), b"19530417", "FD"),
+}
+
+
+@pytest.mark.parametrize("keyword", FORMS)
+def test_forms_of_values(keyword: str) -> None:
+    good, bad, vr = FORMS[keyword]
+    tag = tag_of(keyword)
+    assert tag is not None
+    check = check_of(tag, vr)
+    assert check is not None
+    assert check(good)
+    assert check(b"")
+    assert not check(bad)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "fits"),
+    [("Rows", "LO", False), ("SoftwareVersions", "SH", True), ("EchoTime", "IS", True), ("Modality", "LO", False),
+     ("RedPaletteColorLookupTableData", "US", True), ("PixelPaddingValue", "OW", True), ("Modality", "UN", True)],
+)  # fmt: skip
+def test_a_representation_of_another_kind(keyword: str, vr: str, fits: bool) -> None:
+    tag = tag_of(keyword)
+    assert tag is not None
+    check = check_of(tag, vr)
+    assert (check is None or check(b"12")) == fits
+
+
+IN_NUMBERS: dict[str, tuple[str, object]] = {
+    "DS": ("EchoTime", "4711081.0"),
+    "IS": ("EchoNumbers", "4711081"),
+    "UL": ("SimpleFrameList", [3, 4711081]),
+    "FD": ("DiffusionBValue", 4711081.0),
+    "UV": ("FileOffsetInContainer", 4711081),
+}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("number", IN_NUMBERS)
+def test_an_identifier_that_is_a_number(name: str, number: str) -> None:
+    """PatientID 4711081 as a number in an element that is kept."""
+    dataset = patient(PERSON)
+    dataset.PatientID = "04711081"
+    keyword, value = IN_NUMBERS[number]
+    setattr(dataset, keyword, value)
+    work = Rewriting(encoded(dataset), LITTLE_EXPLICIT, load_profile(name), KEY)
+    try:
+        found = work.residue(work.rewrite("S01", "S01_a").data)
+    except NotRewritable:
+        return
+    assert found is not None
+    assert found.removed == "PatientID"
+
+
+def test_a_number_in_other_digits_is_no_identifier() -> None:
+    dataset = patient(PERSON)
+    dataset.PatientID, dataset.EchoTime = "4711081", "0.4711081"
+    assert leaves(encoded(dataset), "basic")
+
+
+def test_a_sequence_in_bytes_of_no_known_kind() -> None:
+    """A private element whose kind nobody names, built of items: they are gone through."""
+    item = Dataset()
+    item.PatientName, item.EchoTime = "Somebody^Unheardof", "5"
+    inner = encoded(item, LITTLE_IMPLICIT)
+    value = struct.pack("<HHL", 0xFFFE, 0xE000, len(inner)) + inner
+    dataset = patient(PERSON)
+    block = dataset.private_block(0x0021, "SIEMENS MR SDI 02", create=True)
+    block.add_new(0xFE, "UN", value)
+    data = leaves(encoded(dataset), "research-mr")
+    assert data
+    assert b"Unheardof" not in data
+
+
+def test_a_damaged_birth_date_is_not_searched_for_and_so_refused() -> None:
+    data = encoded(patient(PERSON)).replace(b"DA\x08\x0019530417", b"DA\x08\x001953041\x80")
+    with pytest.raises(NotRewritable, match="PatientBirthDate"):
+        Rewriting(data, LITTLE_EXPLICIT, load_profile("basic"), KEY)
+
+
+def test_a_character_set_that_nobody_knows() -> None:
+    dataset = patient(PERSON)
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.PatientName = "Kästnerwald^Jürgen"
+    data = encoded(dataset)
+    assert leaves(data, "basic")
+    with pytest.raises(NotRewritable, match="character set"):
+        Rewriting(data.replace(b"ISO_IR 100", b"ISO_XX 100"), LITTLE_EXPLICIT, load_profile("basic"), KEY)
+
+
+def test_uids_that_only_look_like_the_standards() -> None:
+    dataset, item = patient(PERSON), Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.10008.19530417", "1.2.840.10008.4711"
+    dataset.ReferencedImageSequence = Sequence([item])
+    assert b"1.2.840.10008.4711" not in leaves(encoded(dataset), "basic")
+    assert b"10008.19530417" not in leaves(encoded(dataset), "basic")

@@ -1,0 +1,88 @@
+"""Whether a value has the form that its element demands. What has not was damaged, or hides something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+from xnat_ingest.inputs.dicom_dictionary import most_values, vr_of, vrs_of
+
+# VRs that are written for one another; between two of these groups lies damage, or somebody's trick.
+_KIN = (
+    frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}),
+    frozenset({"AE", "CS"}),
+    frozenset({"DS", "IS"}),
+    frozenset({"AS", "DA", "DT", "TM"}),
+    frozenset({"UI"}),
+    frozenset({"AT", "SL", "SS", "SV", "UL", "US", "UV"}),
+    frozenset({"FD", "FL"}),
+    frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"}),
+    frozenset({"SQ"}),
+)
+_KIN_OF = {vr: number for number, kin in enumerate(_KIN) for vr in kin}
+# Bytes of one number.
+UNITS = {"US": 2, "SS": 2, "AT": 4, "FL": 4, "SL": 4, "UL": 4, "FD": 8, "SV": 8, "UV": 8}
+_WIDE_UNITS = {"OF": 4, "OL": 4, "OD": 8, "OV": 8, "OW": 2}
+# What is in no value of a kind: control characters (an escape begins another character set), and a null before the end.
+_NOT_IN_TEXT = re.compile(rb"[\x01-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]|\0(?!\0*\Z)")
+_NOT_IN = {
+    "CS": re.compile(rb"[^ -~\0]|\0(?!\0*\Z)|(?:\A|\\)(?!ISO_)(?:[^\\]*?\d){6}"),
+    "AE": re.compile(rb"[^ -~\0]|\0(?!\0*\Z)"),
+    "DS": re.compile(rb"[^0-9+\-.eE \\\0,NnAaIiFf]|\0(?!\0*\Z)"),
+    "IS": re.compile(rb"[^0-9+\-.eE \\\0]|\0(?!\0*\Z)"),
+    "DA": re.compile(rb"[^0-9./ \\\0-]|\0(?!\0*\Z)"),
+    "TM": re.compile(rb"[^0-9.: \\\0+-]|\0(?!\0*\Z)"),
+    "DT": re.compile(rb"[^0-9.: \\\0+-]|\0(?!\0*\Z)"),
+    "AS": re.compile(rb"[^0-9DWMYdwmy \\\0]|\0(?!\0*\Z)"),
+    "UI": re.compile(rb"[^0-9. \\\0]|\0(?!\0*\Z)"),
+}
+# A number of so many bytes that can all be read as letters and digits is text.
+_LEGIBLE = re.compile(rb"[0-9A-Za-z^ =._\\-]{6,}")
+_CHARACTER_SETS = 0x00080005
+
+Check = Callable[[bytes], bool]
+
+
+@cache
+def check_of(tag: int, vr: str) -> Check | None:
+    """What tells whether a value of this element, in this VR, has its form; None when every value has.
+
+    vr: as the file names it, or as the dictionary does where it names none; "" when neither knows.
+    """
+    known = vrs_of(tag)
+    if known and vr not in ("UN", "") and _KIN_OF.get(vr) not in {_KIN_OF.get(one) for one in known}:
+        return _never if not _are_numbers_in_bulk(vr, known) else None
+    name = vr if vr not in ("UN", "") else vr_of(tag)
+    if name in UNITS:
+        return _numbers(UNITS[name], most_values(tag) if name in known else 0)
+    if name in _WIDE_UNITS:
+        return _numbers(_WIDE_UNITS[name], 0)
+    if tag == _CHARACTER_SETS:
+        return _without(_NOT_IN["AE"])
+    if name in _KIN[0]:
+        return _without(_NOT_IN_TEXT)
+    return _without(_NOT_IN[name]) if name in _NOT_IN else None
+
+
+def _never(value: bytes) -> bool:
+    return not value.strip(b" \0")
+
+
+def _are_numbers_in_bulk(vr: str, known: tuple[str, ...]) -> bool:
+    """Lookup tables are written as words and as numbers."""
+    return vr in ("OB", "OW", "US", "SS") and not {"OB", "OW", "US", "SS"}.isdisjoint(known)
+
+
+def _without(pattern: re.Pattern[bytes]) -> Check:
+    return lambda value: pattern.search(value) is None
+
+
+def _numbers(unit: int, most: int) -> Check:
+    def fits(value: bytes) -> bool:
+        size = len(value)
+        if size % unit or (most and size > most * unit):
+            return False
+        return size < 6 or _LEGIBLE.fullmatch(value) is None
+
+    return fits
