@@ -12,9 +12,11 @@ import random
 import struct
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -132,8 +134,13 @@ class Figures:
         return f"{self.fates.total()} damaged headers in {self.seconds:.0f} s: {said}; {len(self.leaks)} leaked"
 
 
-def seeds() -> Iterator[tuple[str, str, bytes, bytes]]:
+@cache
+def seeds() -> list[tuple[str, str, bytes, bytes]]:
     """(place, name of the syntax, the bytes before the data set, the data set up to its pixels and the pixels)."""
+    return list(_seeds())
+
+
+def _seeds() -> Iterator[tuple[str, str, bytes, bytes]]:
     for number, (name, plant) in enumerate(PLACES.items()):
         for syntax in SYNTAXES:
             dataset = patient(PERSON, MR if number % 2 else CT, number)
@@ -180,7 +187,7 @@ def sent(source: Memory, instance: Instance, deidentifier: Deidentifier) -> byte
 def drive(number: int, seed: int, *, kinds: Sequence[str] = ()) -> Figures:
     """So many damaged headers."""
     chance, figures, begun = random.Random(seed), Figures(), time.monotonic()
-    all_seeds, names = list(seeds()), list(kinds or DAMAGES)
+    all_seeds, names = seeds(), list(kinds or DAMAGES)
     for count in range(number):
         place, syntax, before, rest = all_seeds[count % len(all_seeds)]
         pixels = max(rest.rfind(mark) for mark in PIXELS)
@@ -189,7 +196,9 @@ def drive(number: int, seed: int, *, kinds: Sequence[str] = ()) -> Figures:
             done.append(chance.choice(names))
             DAMAGES[done[-1]](header, chance)
         data, how = before + bytes(header) + rest[pixels:], READY[count % len(READY)]
-        what, out = fate(data, how)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            what, out = fate(data, how)
         figures.fates[what] += 1
         if words := [word for word in leaks(out, PERSON) if _is_told(word, before + rest, data)]:
             figures.leaks.append(("+".join(done), place, syntax, how, words, data))
@@ -199,7 +208,9 @@ def drive(number: int, seed: int, *, kinds: Sequence[str] = ()) -> Figures:
 
 def _is_told(word: bytes, before: bytes, after: bytes) -> bool:
     """Whether the damage spared the word: where it struck the only element that told it, nobody can know it."""
-    return after.lower().count(word) >= before.lower().count(word)
+    spellings = {b"1953-04-17": PERSON.birth.encode(), b"17.04.1953": PERSON.birth.encode()}
+    told = spellings.get(word, word)
+    return after.lower().count(told) >= before.lower().count(told)
 
 
 def main(argv: Sequence[str]) -> int:
