@@ -45,6 +45,10 @@ contract: $(READY) ## what becomes of every kind of object, way by way and stage
 kills: $(READY) ## 50 uploads killed at random moments, each run again; nothing may be lost, doubled or damaged
 	$(RUN) -m tests.killing 50
 
+faults: $(READY) ## networks, proxies and men in the middle against every transport and destination, then a hostile machine
+	$(RUN) -m tests.contract.fault_matrix
+	$(RUN) -m tests.contract.surroundings
+
 test-real: $(READY) image-test ## real clients, receivers and archive readers, then the image (Debian, root)
 	$(RUN) -m pytest -m real tests/real
 

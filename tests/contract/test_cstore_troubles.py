@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
+from tests.contract.relay import Flood, Relay, Trouble, slow_replies
 from tests.dicom_trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, part10
 from tests.dicomscp import ABORT, Scp, answering, parsed
 from tests.dicomscu import MR, TEXT, instances, made, send, session, some, transport
@@ -15,6 +18,7 @@ from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, 
 from xnat_ingest.transports import ask_receiver
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
+from xnat_ingest.transports.dicom_messages import COMMAND, fragments
 from xnat_ingest.transports.dicom_receiver import Receiver
 
 
@@ -189,10 +193,44 @@ def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> Non
     done = threading.Event()
     with Scp(answer=lambda number, uid: 0 if number < 3 else int(done.wait(5))) as scp:
         with pytest.raises(Unreachable, match="no progress") as caught:
-            send(some(4), scp.port, timeout=0.3)
+            send(some(4), scp.port, timeout=1.0)
         done.set()
     assert caught.value.timed_out
     assert scp.associations == 1
+
+
+@pytest.mark.parametrize("pdu", [1, 4], ids=["at the beginning", "in the middle"])
+def test_a_receiver_that_speaks_drop_by_drop(pdu: int) -> None:
+    """Every byte comes in time, and an answer never."""
+    with Scp() as scp, Relay(scp.port, Trouble(slow_replies, f"DICOM {pdu}"), raw=True) as relay:
+        begun = time.monotonic()
+        with suppress(Unreachable):  # the next association is as it should be, in the middle
+            send(some(2), relay.port, timeout=1.5)
+        assert time.monotonic() - begun < 8
+        assert relay.trouble is not None
+        assert relay.trouble.hits
+
+
+@pytest.mark.parametrize("control", [COMMAND, 0], ids=["commands", "data"])
+def test_a_receiver_that_answers_without_end(control: int) -> None:
+    """Fragments, none of which is the last: neither held in memory nor waited for."""
+    flood = Flood(fragments(1, control, bytes(60_000), 60_000) * 4)
+    with Scp() as scp, Relay(scp.port, Trouble(flood, "DICOM 4", times=9), raw=True) as relay:
+        begun = time.monotonic()
+        with pytest.raises(Unreachable, match=r"no progress|without end"):
+            send(some(2), relay.port, timeout=1.5)
+        assert time.monotonic() - begun < 8
+
+
+def test_a_receiver_that_does_not_let_go() -> None:
+    """It answers a release with anything else, for ever; all is stored by then."""
+    flood = Flood(fragments(1, 0, bytes(10), 100))
+    with Scp() as scp, Relay(scp.port, Trouble(flood, "DICOM 5"), raw=True) as relay:
+        begun = time.monotonic()
+        assert len(send(some(1), relay.port, timeout=1.5).instances) == 1
+        assert time.monotonic() - begun < 8
+        assert relay.trouble is not None
+        assert relay.trouble.hits
 
 
 def test_echo() -> None:

@@ -49,13 +49,14 @@ def python() -> Path:
     return found
 
 
-def fuzz(name: str, seconds: float, program: Path) -> Result:
-    """One target in a process of its own."""
+def fuzz(name: str, seconds: float, program: Path, *, mutations: bool = False) -> Result:
+    """One target in a process of its own. mutations: without atheris."""
     findings = WORK / "findings"
     findings.mkdir(parents=True, exist_ok=True)
     written = findings / f"{name}.json"
     written.unlink(missing_ok=True)
     command = [str(program), "-m", "tests.fuzz.worker", name, str(seconds), str(findings)]
+    command += ["mutations"] if mutations else []
     environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
     why = ""
     try:
@@ -102,12 +103,13 @@ def main() -> int:
         prog="python -m tests.fuzz", description=__doc__.partition("\n")[0] if __doc__ else ""
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of all targets together")
+    parser.add_argument("--mutations", action="store_true", help="without atheris, which is many times faster")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     given = parser.parse_args()
     if unknown := set(given.targets) - TARGETS.keys():
         parser.error(f"no target is called {', '.join(sorted(unknown))}")
     names, program = given.targets or list(TARGETS), python()
-    results = [fuzz(name, given.seconds / len(names), program) for name in names]
+    results = [fuzz(name, given.seconds / len(names), program, mutations=given.mutations) for name in names]
     print(table(results))
     for one in results:
         for finding in one.findings:

@@ -13,7 +13,7 @@ from tests.dicom_trees import IDENTITY, SAMPLES, Memory, deflated, encapsulated,
 from tests.fuzz.target import Target, samples
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside, SourceFile
 from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
-from xnat_ingest.inputs.dicom_headers import library_instance, referenced_files, scan
+from xnat_ingest.inputs.dicom_headers import library_instance, scan
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.header_text import tag_of
 from xnat_ingest.inputs.instances import BASE_TAGS, CHARACTER_SET
@@ -27,6 +27,7 @@ _MANY_KEYWORDS = (
     *("AcquisitionDateTime", "Rows", "PixelSpacing", "ImageComments", "StationName", "RequestAttributesSequence"),
 )
 _LARGEST = 10_000
+_SMALL = 2_100
 
 
 def scanned(data: bytes) -> tuple[Memory, Instance | SetAside]:
@@ -104,19 +105,18 @@ def _sent(source: Memory, instance: Instance) -> bytes:
 
 
 def read_back(data: bytes) -> None:
-    """An object against itself, and against another: either is told, or cannot be laid beside anything."""
+    """An object against itself, and against another when the last byte is odd: either is told, or cannot be laid
+    beside anything."""
     half = len(data) // 2
-    for one, two in ((data, data), (data[:half], data[half:])):
-        found = Differences()
-        with suppress(NotComparable):
-            compare_datasets([one], [two], len(one), found)
-            assert one != two or not (found.wrong or found.replaced or found.changed), found
+    one, two = (data[:half], data[half:]) if data[-1:] and data[-1] % 2 else (data, data)
+    found = Differences()
+    with suppress(NotComparable):
+        compare_datasets([one], [two], len(one), found)
+        assert one != two or not (found.wrong or found.replaced or found.changed), found
 
 
 def dicomdir(data: bytes) -> None:
     source = Memory({"DICOMDIR": data})
-    named = referenced_files(source, "DICOMDIR")
-    assert named is None or all(isinstance(path, str) for path in named)
     instance = Instance("a/b", 1, 1, "1", "2", "3", "4", "", "", "MR", "", "1.2.840.10008.1.2.1", 0, {})
     session = Session("P", "S", "L", "3", "a", (instance,))
     plan = Plan("P", (session,), (SetAside("DICOMDIR", "dicomdir"),), (), 2)
@@ -129,16 +129,25 @@ def _files() -> Iterator[bytes]:
     yield from (part10(IDENTITY), deflated(encode(IDENTITY)), implicit(IDENTITY), nested(3), encapsulated(b"", b"ab"))
 
 
+def _small() -> Iterator[bytes]:
+    return (data for data in _files() if len(data) < _SMALL)
+
+
 def _directories() -> Iterator[bytes]:
+    """pydicom's, with the first of their records: a whole one takes a hundred times as long to read."""
     for path in sorted((SAMPLES / "dicomdirtests").glob("DICOMDIR*")):
-        if path.stat().st_size <= 2 * _LARGEST:
-            yield path.read_bytes()
+        made = pydicom.dcmread(path)
+        if made.DirectoryRecordSequence:
+            made.DirectoryRecordSequence = made.DirectoryRecordSequence[:4]
+        stream = io.BytesIO()
+        made.save_as(stream)
+        yield stream.getvalue()
 
 
 TARGETS = (
     Target("dicom-header", header, _files),
     Target("dicom-quick", quick, _files),
     Target("dicom-outgoing", outgoing, _files),
-    Target("dicom-compare", read_back, _files),
-    Target("dicomdir", dicomdir, _directories, longest=32 * 1024),
+    Target("dicom-compare", read_back, _small, longest=4096),
+    Target("dicomdir", dicomdir, _directories, longest=4096),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -42,6 +43,8 @@ from xnat_ingest.transports.dicom_messages import (
 from xnat_ingest.transports.dicom_receiver import Receiver
 
 MOST_CONTEXTS = 128  # their ids are the odd numbers of one byte
+# Bytes of an answer's command set: a dozen short elements.
+MOST_ANSWER = 64 * 1024
 ECHO: Context = (VERIFICATION, IMPLICIT)
 _AC, _RJ, _RELEASE, _RELEASED, _ABORT = 2, 3, 5, 6, 7
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = (1, 3), (1, 7)
@@ -121,7 +124,8 @@ class Association:
         """Ends the association; all is answered by now, so that nothing is lost if this fails."""
         with suppress(Lost):
             self._write(A_RELEASE_RQ(A_RELEASE()).encode())
-            while self._read()[0] != _RELEASED:
+            until = self._deadline()
+            while self._read(until)[0] != _RELEASED:
                 pass
         self._socket.close()
 
@@ -165,7 +169,7 @@ class Association:
     def _negotiate(self, contexts: Sequence[Context]) -> None:
         try:
             self._write(association_request(self._receiver, contexts))
-            kind, body = self._read()
+            kind, body = self._read(self._deadline())
         except Lost as error:
             if isinstance(error.__cause__, ssl.SSLError):  # with TLS 1.3 a client's certificate is judged this late
                 raise self._no_tls(error.__cause__) from error
@@ -214,15 +218,18 @@ class Association:
 
     def _answer(self) -> tuple[int, str]:
         body = bytearray()
+        until = self._deadline()
         self._acknowledge_at_once()
         while True:
-            kind, pdu = self._read()
+            kind, pdu = self._read(until)
             if kind != DATA_PDU:
                 self._lose("answers out of turn")
             for control, value in values_of(pdu):
                 body += value if control & COMMAND else b""
                 if control & COMMAND and control & LAST:
                     return self._status(fields_of(bytes(body)))
+            if len(body) > MOST_ANSWER:
+                self._lose("answers without end")
 
     def _status(self, fields: dict[int, bytes]) -> tuple[int, str]:
         if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
@@ -237,8 +244,13 @@ class Association:
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
+    def _deadline(self) -> float:
+        """Until when an answer must be whole, by time.monotonic(): one that comes drop by drop is none."""
+        return time.monotonic() + self._receiver.timeout
+
     def _write(self, data: bytes) -> None:
         try:
+            self._socket.settimeout(self._receiver.timeout)
             self._socket.sendall(data)
         except OSError as error:
             if not isinstance(error, TimeoutError):
@@ -253,13 +265,13 @@ class Association:
                 self._socket.close()
                 raise Aborted(f"{self._receiver.title} aborts the association")
 
-    def _read(self) -> tuple[int, bytes]:
+    def _read(self, until: float) -> tuple[int, bytes]:
         """The next PDU: its type, its bytes."""
-        header = self._receive(6)
+        header = self._receive(6, until)
         kind, _, length = struct.unpack(">BBL", header)
         if kind not in range(1, 8) or length > 4 * MAX_PDU:
             self._lose("does not speak DICOM, or speaks it over TLS (--dicom-tls-ca)")
-        body = header + self._receive(length)
+        body = header + self._receive(length, until)
         if kind == _ABORT:
             self._socket.close()
             raise Aborted(f"{self._receiver.title} aborts the association")
@@ -269,10 +281,11 @@ class Association:
             self._lose("releases the association")
         return kind, body
 
-    def _receive(self, size: int) -> bytes:
+    def _receive(self, size: int, until: float) -> bytes:
         data = b""
         while len(data) < size:
             try:
+                self._socket.settimeout(max(until - time.monotonic(), 0.001))
                 more = self._socket.recv(size - len(data))
             except OSError as error:
                 self._lose(error)
