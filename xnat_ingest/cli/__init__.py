@@ -11,7 +11,6 @@ from functools import partial
 from types import FrameType
 from typing import NoReturn
 
-from xnat_ingest.cli import container, identity, nifti, prearchive, reports, resource, upload
 from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
@@ -82,25 +81,31 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
         return int(Exit.USAGE)
     given, stray = parse(words)
     command = given.pop("command")
+    # Each command is loaded when it runs, so that --help loads nothing heavy.
     if command == "command":
-        return container.command(given, stray, environ)
-    if command == "presets":
-        return upload.presets(given["name"])
-    if command == "prearchive":
-        return prearchive.prearchive(given, environ)
-    if command == "resource":
-        return resource.resource(given, environ)
-    if command == "report":
-        return reports.reports(given)
-    if command == "identity":
-        return identity.identity(given)
-    if command == "nifti":
-        return nifti.nifti(given, environ)
-    if command == "dicomUpload":
-        return upload.drop_in(given, environ)
-    from xnat_ingest.settings.layers import resolve
+        from xnat_ingest.cli.container import command as container_command
 
-    settings = resolve(command, given, environ)
-    if command == "ping":
-        return upload.ping(settings, environ)
-    return upload.tree(command, given["root"], settings, environ)
+        return container_command(given, stray, environ)
+    if command == "prearchive":
+        from xnat_ingest.cli.prearchive import prearchive
+
+        return prearchive(given, environ)
+    if command == "resource":
+        from xnat_ingest.cli.resource import resource
+
+        return resource(given, environ)
+    if command == "report":
+        from xnat_ingest.cli.reports import reports
+
+        return reports(given)
+    if command == "identity":
+        from xnat_ingest.cli.identity import identity
+
+        return identity(given)
+    if command == "nifti":
+        from xnat_ingest.cli.nifti import nifti
+
+        return nifti(given, environ)
+    from xnat_ingest.cli.upload import on_tree
+
+    return on_tree(command, given, environ)

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xnat_ingest.cli.arguments import NEW_KEY
 from xnat_ingest.core.errors import Exit, UsageError
+from xnat_ingest.core.model import SetAside
 from xnat_ingest.core.text import printable
-
-if TYPE_CHECKING:
-    from xnat_ingest.deidentify.identity import Findings
-
-NEW_KEY = "new-key"
-
-
-def add_words(command: argparse.ArgumentParser) -> None:
-    command.add_argument("root", metavar="ROOT", help=f"folder or archive of the tree; or {NEW_KEY}, to make a key")
-    command.add_argument("file", metavar="FILE", nargs="?", default="", help=f"where {NEW_KEY} writes the key")
-    command.add_argument("--json", action="store_true", help="JSON on stdout")
-    command.add_argument("--show-values", action="store_true", help="the values too, on a terminal alone")
-    command.add_argument(
-        "--layout",
-        default="subject/session",
-        choices=("subject/session", "project/subject/session", "session", "headers"),
-        help="what the folders below ROOT are",
-    )
+from xnat_ingest.deidentify.identity import Findings, survey_identity
+from xnat_ingest.deidentify.pseudonyms import new_key
+from xnat_ingest.inputs import open_source
+from xnat_ingest.planning.labels import LAYOUTS
 
 
 def identity(given: dict[str, Any]) -> int:
@@ -50,8 +37,6 @@ def identity(given: dict[str, Any]) -> int:
 
 
 def _new_key(path: str) -> int:
-    from xnat_ingest.deidentify.pseudonyms import new_key
-
     if not path:
         raise UsageError(f"{NEW_KEY} needs a FILE to write the key to")
     new_key(path)
@@ -60,11 +45,6 @@ def _new_key(path: str) -> int:
 
 
 def _survey(root: str, layout: str) -> tuple[Findings, dict[str, Findings]]:
-    from xnat_ingest.core.model import SetAside
-    from xnat_ingest.deidentify.identity import Findings, survey_identity
-    from xnat_ingest.inputs import open_source
-    from xnat_ingest.planning.labels import LAYOUTS
-
     depth = len(LAYOUTS[layout])
     total, sessions = Findings(), defaultdict[str, Findings](Findings)
     for session, seen in survey_identity(open_source(root, depth), depth):

@@ -1,14 +1,28 @@
-"""The files that a command on a tree writes, looked at before anything is contacted."""
+"""The files that a command on a tree writes: checked before the server is asked, written at the end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest import report
+from xnat_ingest.cli.signals import output_gone
+from xnat_ingest.core.errors import Exit, IngestError, UsageError
+from xnat_ingest.core.model import Result
+from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better
+from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.thumbnail import thumbnails
+from xnat_ingest.planning.labels import LAYOUTS
+from xnat_ingest.report import Reporter
+from xnat_ingest.report.github import workflow_commands, write_summary
+from xnat_ingest.report.html import write_html
+from xnat_ingest.report.junit import write_junit
+from xnat_ingest.report.table import write_csv
+from xnat_ingest.settings.options import Settings
 
-if TYPE_CHECKING:
-    from xnat_ingest.settings.options import Settings
-
+# Sessions whose series are drawn on the page: a contact sheet of thousands helps nobody.
+MOST_SHEETS = 100
 # Files that a run reads, by the settings that name them, and what a sentence calls them.
 _INPUTS = {
     "plan": "the plan file",
@@ -27,9 +41,6 @@ _INPUTS = {
 
 def check_outputs(settings: Settings, root: str) -> None:
     """Raises UsageError when an output would replace something else than an earlier one, or an input, or another."""
-    from xnat_ingest.core.output_file import OUTPUTS, check_output_file
-    from xnat_ingest.planning.labels import LAYOUTS
-
     inputs = [(what, getattr(settings, name)) for name, what in _INPUTS.items()] + [("ROOT", root)]
     depth = 0 if settings.experiment else len(LAYOUTS[settings.layout])
     for name in OUTPUTS:
@@ -38,3 +49,75 @@ def check_outputs(settings: Settings, root: str) -> None:
                 raise UsageError(f"--{name}: no file has such a name")
             check_output_file(path, name, inputs, root, depth)
             inputs.append((f"the file of --{name}", path))
+
+
+def write_outputs(
+    result: Result,
+    settings: Settings,
+    reporter: Reporter,
+    mode: int,
+    environ: Mapping[str, str],
+    source: Source | None = None,
+) -> int:
+    """Writes the report in its forms and tells the result.
+
+    mode: the files' permissions.
+    source: where the pictures of the page are drawn from; without one there are none.
+    Returns the exit code.
+    """
+    written = []
+    for path, write in _files(result, settings, mode, source):
+        try:
+            write()
+            written.append(path)
+        except IngestError as error:
+            # The last line tells the code that the process ends with, and no file that is not there.
+            print(f"xnat-ingest: {error}", file=sys.stderr)
+            result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
+    try:
+        if environ.get("GITHUB_ACTIONS") == "true":
+            _tell_github(result, environ)
+        reporter.end(result, ", ".join(written))
+    except OSError as error:
+        return max(result.exit_code, output_gone(error))
+    return result.exit_code
+
+
+def _files(
+    result: Result, settings: Settings, mode: int, source: Source | None
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each file that was asked for, and how it is written."""
+    if settings.report:
+        yield settings.report, lambda: _write_report(settings.report, result, mode)
+    if settings.html:
+        pictures = _pictures(result, source) if source and not settings.no_thumbnails else {}
+        yield settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
+    if settings.junit:
+        yield settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
+    if settings.csv:
+        yield settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
+
+
+def _write_report(path: str, result: Result, mode: int) -> None:
+    """A run that did worse than the one whose report is there leaves that one beside its own. Raises IngestError."""
+    try:
+        kept = keep_better(path, result.exit_code)
+    except OSError as error:
+        raise IngestError(f"the earlier report could not be kept beside {path}: {error.strerror}") from error
+    if kept:
+        print(f"xnat-ingest: the report of an earlier run that ended better is kept as {kept}", file=sys.stderr)
+    report.write(path, result, mode=mode)
+
+
+def _pictures(result: Result, source: Source) -> Mapping[str, str]:
+    sessions = result.plan.sessions[:MOST_SHEETS]
+    return thumbnails(source, (instance for session in sessions for instance in session.instances))
+
+
+def _tell_github(result: Result, environ: Mapping[str, str]) -> None:
+    """Annotations and the step's summary. Raises OSError."""
+    document = report.document(result)
+    for line in workflow_commands(document):
+        print(line)
+    if path := environ.get("GITHUB_STEP_SUMMARY"):
+        write_summary(path, document)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from xnat_ingest.cli import container, identity, nifti, prearchive, reports, resource, upload
+from xnat_ingest.cli.arguments import ADD_ARGUMENTS
 from xnat_ingest.cli.examples import HelpFormatter, epilog
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import EXIT_MEANING, UsageError
@@ -26,19 +26,6 @@ COMMANDS = {
     "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
     "report": "saved reports: show one as a page, merge those of shards; schema prints what they hold",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
-}
-
-
-# Commands whose words are not those of a tree.
-WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "command": container.add_words,
-    "identity": identity.add_words,
-    "nifti": nifti.add_words,
-    "presets": upload.add_presets_words,
-    "prearchive": prearchive.add_words,
-    "report": reports.add_words,
-    "resource": resource.add_words,
-    "dicomUpload": upload.add_drop_in_words,
 }
 
 
@@ -126,8 +113,8 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def _add_words(command: argparse.ArgumentParser, name: str) -> None:
     """The flags and positional words of one command."""
-    if name in WORDS:
-        WORDS[name](command)
+    if name in ADD_ARGUMENTS:
+        ADD_ARGUMENTS[name](command)
         return
     if name != "ping":
         command.add_argument(

@@ -2,71 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xnat_ingest.cli.output import warn
+from xnat_ingest.commands.prearchive import actions as staging
+from xnat_ingest.commands.prearchive.actions import ActionContext, done_before
+from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, total
+from xnat_ingest.commands.prearchive.selection import (
+    STATUSES,
+    Listed,
+    Selection,
+    project_id,
+    select,
+    waiting_sessions,
+    with_logs,
+)
 from xnat_ingest.core.errors import Exit, UsageError
-from xnat_ingest.settings.options import add_options, seconds
+from xnat_ingest.core.text import printable
+from xnat_ingest.planning.labels import require_legal
+from xnat_ingest.settings.layers import credentials, resolve, unverified_server
+from xnat_ingest.settings.options import Settings
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import PrearchiveSession
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-if TYPE_CHECKING:
-    from xnat_ingest.commands.prearchive.actions import ActionContext
-    from xnat_ingest.commands.prearchive.outcomes import ActionOutcome
-    from xnat_ingest.commands.prearchive.selection import Listed, Selection
-    from xnat_ingest.settings.options import Settings
-    from xnat_ingest.xnat.prearchive import PrearchiveSession
-
-ACTIONS = {
-    "list": "the rows that you see, or a project's; for stuck ones the server's last word",
-    "archive": "archive rows, and look that all their files are there",
-    "delete": "delete rows with their files; without --yes only say which",
-    "rebuild": "have the server read the rows' files anew, so that they can be archived",
-    "move": "move rows to another project",
-    "wait": "wait until the server has done with rows and nobody sends into them",
-}
 # What reads only, and may mean several rows.
 _READING = ("list", "wait")
 _COLUMNS = ("project", "subject", "label", "status", "timestamp", "folder", "touched")
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}(\d{3})?")
 
 
-def add_words(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(command))
-    for name, text in ACTIONS.items():
-        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.add_argument("row", nargs="*", metavar="ROW", help="LABEL, or TIMESTAMP and FOLDER, as list shows them")
-        action.add_argument("--all", action="store_true", help="all rows, of -P or --status")
-        action.add_argument(
-            "--status", action="append", default=[], metavar="STATUS", help="only rows in this status; repeatable"
-        )
-        if name == "list":
-            action.add_argument("--json", action="store_true", dest="as_json", help="JSON with all that XNAT says")
-        else:
-            action.add_argument(
-                "--limit", type=seconds, default=900.0, metavar="SECONDS", help="wait for a row so long, 900"
-            )
-        if name == "archive":
-            action.add_argument("-S", "--subject", default="", metavar="SUBJECT", help="archive under this subject")
-            action.add_argument("--label", default="", metavar="LABEL", help="archive under this session label")
-        if name == "delete":
-            action.add_argument("--yes", action="store_true", help="delete the rows that are named without it")
-        if name == "move":
-            action.add_argument("--to-project", required=True, metavar="PROJECT", help="where the rows go")
-        add_options(action, "prearchive")
-
-
 def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
-    from xnat_ingest.commands.prearchive.actions import ActionContext
-    from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-    from xnat_ingest.xnat.client import XnatClient
-    from xnat_ingest.xnat.retry_policy import RetryPolicy
-
     settings = resolve("prearchive", given, environ)
     selection = _selection(given, settings.project)
     login = credentials(settings, environ)
@@ -101,9 +73,6 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
 
 def _selection(given: Mapping[str, Any], project: str) -> Selection:
     """What the words mean. Raises UsageError."""
-    from xnat_ingest.commands.prearchive.selection import Selection
-    from xnat_ingest.planning.labels import require_legal
-
     action, words = given["action"], given["row"]
     for name in ("subject", "label"):
         if given.get(name):
@@ -127,8 +96,6 @@ def _selection(given: Mapping[str, Any], project: str) -> Selection:
 
 
 def _statuses(given: Sequence[str]) -> frozenset[str]:
-    from xnat_ingest.commands.prearchive.selection import STATUSES
-
     words = {word.strip().upper() for text in given for word in text.split(",")}
     if unknown := sorted(words - set(STATUSES)):
         raise UsageError(f"--status {unknown[0] or 'without a word'}: the statuses are {', '.join(STATUSES)}")
@@ -136,10 +103,6 @@ def _statuses(given: Sequence[str]) -> frozenset[str]:
 
 
 def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, settings: Settings) -> Exit:
-    from xnat_ingest.commands.prearchive.actions import done_before
-    from xnat_ingest.commands.prearchive.outcomes import total
-    from xnat_ingest.commands.prearchive.selection import project_id, select, waiting_sessions, with_logs
-
     action, rest = given["action"], desk.rest
     changes = action not in _READING
     project = project_id(rest, settings.project, to_change=changes) if settings.project else ""
@@ -169,8 +132,6 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
 def _outcomes(
     desk: ActionContext, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
 ) -> Iterator[ActionOutcome]:
-    from xnat_ingest.commands.prearchive import actions as staging
-
     rows = [one.row for one in chosen]
     if given["action"] == "wait":
         yield from staging.wait(desk, project, rows)
@@ -195,8 +156,6 @@ def _tell(outcomes: Iterable[ActionOutcome]) -> list[ActionOutcome]:
 
 
 def _show(found: Sequence[Listed], *, as_json: bool = False) -> None:
-    from xnat_ingest.core.text import printable
-
     if as_json:
         print(json.dumps([{**one.columns, "log": one.log} for one in found], indent=2))
         return

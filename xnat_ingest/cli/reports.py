@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from xnat_ingest.core.errors import Exit, UsageError
-
-
-def add_words(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
-    text = "write a saved JSON report as a page for people, or as JUnit XML"
-    show = actions.add_parser("show", help=text, description=text, allow_abbrev=False)
-    show.add_argument("file", metavar="REPORT", help="the file that --report wrote")
-    show.add_argument("--html", metavar="FILE", default="", help="write the page here")
-    show.add_argument("--junit", metavar="FILE", default="", help="write the JUnit XML here")
-    text = "join the reports of all shards of a run into one"
-    merge = actions.add_parser("merge", help=text, description=text, allow_abbrev=False)
-    merge.add_argument("files", metavar="REPORT", nargs="+", help="the files that the shards' --report wrote")
-    merge.add_argument("--report", metavar="FILE", required=True, help="write the joined report here")
-    text = "print the JSON schema of the report, or of the lines of --log-format json"
-    schema = actions.add_parser("schema", help=text, description=text, allow_abbrev=False)
-    schema.add_argument("of", nargs="?", choices=("report", "events"), default="report", help="default report")
+from xnat_ingest.core.output_file import check_output_file
+from xnat_ingest.report.document import write_document
+from xnat_ingest.report.html import write_html
+from xnat_ingest.report.junit import write_junit
+from xnat_ingest.report.lines import totals_line
+from xnat_ingest.report.saved import merge, read_report
 
 
 def reports(given: dict[str, Any]) -> int:
@@ -39,11 +28,6 @@ def _schema(name: str) -> int:
 
 
 def _show(given: dict[str, Any]) -> int:
-    from xnat_ingest.core.output_file import check_output_file
-    from xnat_ingest.report.html import write_html
-    from xnat_ingest.report.junit import write_junit
-    from xnat_ingest.report.saved import read_report
-
     if not given["html"] and not given["junit"]:
         raise UsageError("say where to write: --html FILE or --junit FILE")
     report = read_report(given["file"])
@@ -56,11 +40,6 @@ def _show(given: dict[str, Any]) -> int:
 
 
 def _merge(files: Sequence[str], target: str) -> int:
-    from xnat_ingest.core.output_file import check_output_file
-    from xnat_ingest.report.document import write_document
-    from xnat_ingest.report.lines import totals_line
-    from xnat_ingest.report.saved import merge, read_report
-
     merged = merge([(path, read_report(path)) for path in files])
     check_output_file(target, "report", [("one of the reports", path) for path in files])
     write_document(target, merged)

@@ -3,76 +3,35 @@ is there listed and deleted."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.signals import catch_signals
+from xnat_ingest.commands.resources import PutOutcome
+from xnat_ingest.commands.resources import files as resourcefiles
+from xnat_ingest.commands.resources import listings as resourcelisting
+from xnat_ingest.commands.resources import put as resources
+from xnat_ingest.commands.resources import target as resourceplaces
+from xnat_ingest.commands.resources.files import Gathered
+from xnat_ingest.commands.resources.target import ResourceOwner, check_label, check_no_dicom
 from xnat_ingest.core.errors import Exit, IngestError, UsageError
+from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
 from xnat_ingest.core.text import printable
-from xnat_ingest.settings.options import add_options
+from xnat_ingest.settings.layers import credentials, resolve, unverified_server
+from xnat_ingest.settings.options import Settings
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-if TYPE_CHECKING:
-    from xnat_ingest.commands.resources import PutOutcome
-    from xnat_ingest.commands.resources.files import Gathered
-    from xnat_ingest.commands.resources.target import ResourceOwner
-    from xnat_ingest.core.stop import Stop
-    from xnat_ingest.settings.options import Settings
-    from xnat_ingest.xnat.client import XnatClient
-    from xnat_ingest.xnat.retry_policy import RetryPolicy
-
-ACTIONS = {
-    "put": "store files or folders in a resource, and look that they are there; again sends what lacks",
-    "list": "the resources, or with --label the files of one",
-    "delete": "delete a resource, or some files of it; without --yes only say which",
-}
 # Seconds between two lines about a transfer.
 _PULSE = 10.0
 
 
-def add_words(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(command))
-    for name, text in ACTIONS.items():
-        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.add_argument("--label", default="", metavar="LABEL", help="the resource", required=name != "list")
-        action.add_argument("--scan", default="", metavar="ID", help="the resources of this scan of the session")
-        if name == "put":
-            _add_put_words(action)
-        if name == "list":
-            action.add_argument("--json", action="store_true", dest="as_json", help="JSON instead of a table")
-        if name == "delete":
-            action.add_argument("files", nargs="*", metavar="NAME", help="a file, or a folder with a slash behind it")
-            action.add_argument("--yes", action="store_true", help="delete what is named")
-            action.add_argument("--force", action="store_true", help="delete the DICOM images of a scan, too")
-            action.add_argument(
-                "--keep-files", action="store_true", help="take files out of the listing and leave them on the disk"
-            )
-        add_options(action, "resource")
-
-
-def _add_put_words(action: argparse.ArgumentParser) -> None:
-    action.add_argument("paths", nargs="+", metavar="PATH", help="a file, or a folder whose content is stored")
-    action.add_argument("--overwrite", action="store_true", help="replace files that are there with other content")
-    action.add_argument("--archive-name", default="", metavar="NAME.tar", help="store all as one tar of this name")
-    action.add_argument("--format", default="", metavar="WORD", help="what XNAT is to note as their format")
-    action.add_argument("--content", default="", metavar="WORD", help="and as their content")
-    action.add_argument("--tags", default="", metavar="WORD,...", help="and as their tags")
-    action.add_argument("--force", action="store_true", help="store DICOM files as plain files")
-    action.add_argument("--json", action="store_true", dest="as_json", help="the result as JSON")
-
-
 def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
-    from xnat_ingest.commands.resources.target import ResourceOwner, check_label
-    from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
-    from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-    from xnat_ingest.xnat.client import XnatClient
-    from xnat_ingest.xnat.retry_policy import RetryPolicy
-
     settings = resolve("resource", given, environ)
     place = ResourceOwner(settings.project, settings.subject, settings.experiment, given["scan"])
     place.check()
@@ -107,9 +66,6 @@ def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
     """What is to be put; asked before anything is contacted. Raises UsageError."""
     from dataclasses import replace
 
-    from xnat_ingest.commands.resources import files as resourcefiles
-    from xnat_ingest.commands.resources.target import check_no_dicom
-
     found = resourcefiles.gather(given["paths"])
     if not given["force"]:
         check_no_dicom(found, given["paths"], place, instead="--force")
@@ -131,9 +87,6 @@ def _put(
     retry_policy: RetryPolicy,
     stop: Stop,
 ) -> Exit:
-    from xnat_ingest.commands.resources import put as resources
-    from xnat_ingest.commands.resources import target as resourceplaces
-
     for left, why in found.left.items():
         _say(settings, f"left out {printable(left)}: {why}")
     if not (found.files or found.refused):
@@ -188,9 +141,6 @@ def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, An
 def _list(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any]) -> Exit:
     from dataclasses import asdict
 
-    from xnat_ingest.commands.resources import listings as resourcelisting
-    from xnat_ingest.commands.resources import target as resourceplaces
-
     parent = resourceplaces.find_owner(rest, place)
     known = resourcelisting.resources_of(rest, parent)
     rows: list[dict[str, Any]]
@@ -223,9 +173,6 @@ def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
 
 
 def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], retry_policy: RetryPolicy) -> Exit:
-    from xnat_ingest.commands.resources import listings as resourcelisting
-    from xnat_ingest.commands.resources import target as resourceplaces
-
     label, names = given["label"], given["files"]
     parent = resourceplaces.find_owner(rest, place)
     resources = resourcelisting.resources_of(rest, parent)

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from xnat_ingest import report
 from xnat_ingest.cli.output import warn
-from xnat_ingest.cli.signals import catch_signals, end_process
+from xnat_ingest.cli.outputs import check_outputs, write_outputs
+from xnat_ingest.cli.signals import catch_signals
 from xnat_ingest.core.errors import Exit
+from xnat_ingest.core.model import Event
+from xnat_ingest.core.stop import Stop
 from xnat_ingest.core.text import printable
+from xnat_ingest.delivery.run import Run
+from xnat_ingest.planning.rule_presets import preset_lines
+from xnat_ingest.settings.layers import (
+    credentials,
+    has_server,
+    launch_of,
+    resolve,
+    unknown_variables,
+    unverified_server,
+)
+from xnat_ingest.settings.options import Settings
+from xnat_ingest.transports import ask_receiver, receiver_of
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.projects import ping_lines
+from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-if TYPE_CHECKING:
-    from xnat_ingest.settings.options import Settings
 
-
-def add_drop_in_words(command: argparse.ArgumentParser) -> None:
-    for word in ("URL", "USER", "PASS", "PROJECT", "ROOTDIR"):
-        command.add_argument(word)
-    command.add_argument("--config", metavar="FILE", help='{"Exclude": [...]} or any config of this program')
-    command.add_argument("--workdir", metavar="DIR", help="the report is written here")
-
-
-def add_presets_words(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", nargs="?", default="", metavar="NAME")
+def on_tree(command: str, given: dict[str, Any], environ: Mapping[str, str]) -> int:
+    """Runs one of these commands. given: the parsed arguments. Returns the exit code."""
+    if command == "presets":
+        return presets(given["name"])
+    if command == "dicomUpload":
+        return drop_in(given, environ)
+    settings = resolve(command, given, environ)
+    if command == "ping":
+        return ping(settings, environ)
+    return tree(command, given["root"], settings, environ)
 
 
 def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
     """The original's arguments. The password stood in its command line, so it may here, with a warning."""
-    from xnat_ingest.settings.layers import resolve
-
     options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
     if given["workdir"]:
         options["report"] = str(Path(given["workdir"], "xnat-ingest-report.json"))
@@ -49,13 +63,6 @@ def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
 def tree(
     command: str, root: str, settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False
 ) -> int:
-    from xnat_ingest import report
-    from xnat_ingest.cli.outputs import check_outputs
-    from xnat_ingest.core.model import Event
-    from xnat_ingest.core.stop import Stop
-    from xnat_ingest.delivery.run import Run
-    from xnat_ingest.settings.layers import credentials, has_server, launch_of, unknown_variables
-
     if settings.dry_run:
         command = "plan"
     check_outputs(settings, root)
@@ -78,15 +85,10 @@ def tree(
         reporter.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
-    return end_process(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
+    return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
 
 
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:
-    from xnat_ingest.settings.layers import credentials, has_server, unverified_server
-    from xnat_ingest.xnat.client import XnatClient
-    from xnat_ingest.xnat.projects import ping_lines
-    from xnat_ingest.xnat.retry_policy import RetryPolicy
-
     if settings.transport == "cstore" and not has_server(settings, environ):
         print(_echo(settings, ""))
         return int(Exit.OK)
@@ -111,13 +113,9 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
 
 def _echo(settings: Settings, server: str) -> str:
     """Whether the DICOM receiver answers. Raises IngestError."""
-    from xnat_ingest.transports import ask_receiver, receiver_of
-
     return f"dicom    {ask_receiver(receiver_of(settings, server))}"
 
 
 def presets(name: str) -> int:
-    from xnat_ingest.planning.rule_presets import preset_lines
-
     print(preset_lines(name))
     return int(Exit.OK)
