@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -33,6 +34,7 @@ HOMES = {
 }
 
 
+@cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -42,11 +44,13 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+@cache
 def dotted(path: Path) -> str:
     words = ("xnat_ingest", *path.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(words).removesuffix(".__init__")
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Absolute names of all modules imported anywhere in a file, late ones too, but for type checking."""
     tree = ast.parse(path.read_text("utf-8"))
@@ -68,6 +72,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@cache
 def own(path: Path) -> set[Path]:
     """The files of ours that a file imports; a name taken from a package's __init__ counts as that __init__."""
     files = {dotted(other): other for other in modules()}

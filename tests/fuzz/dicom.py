@@ -13,10 +13,11 @@ from tests.dicom_trees import IDENTITY, SAMPLES, Memory, deflated, encapsulated,
 from tests.fuzz.target import Target, samples
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside, SourceFile
 from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
-from xnat_ingest.inputs.dicom_headers import library_instance, scan
+from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.dicom_keywords import tags_of
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
-from xnat_ingest.inputs.header_text import tag_of
 from xnat_ingest.inputs.instances import BASE_TAGS, CHARACTER_SET
+from xnat_ingest.inputs.library_header import library_instance
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.inputs.quick_header import quick_instance
 
@@ -73,7 +74,7 @@ def quick(data: bytes) -> None:
     """What the quick reader answers for, the library says of the same file."""
     file = SourceFile("x", len(data), 1)
     fast, slow = dict[str, str](), dict[str, str]()
-    wanted = {keyword: tag_of(keyword) for keyword in _MANY_KEYWORDS}
+    wanted = tags_of(_MANY_KEYWORDS)
     found = quick_instance(
         file, io.BytesIO(data), wanted, frozenset((CHARACTER_SET, *BASE_TAGS, *wanted.values())), fast
     )

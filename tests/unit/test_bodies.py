@@ -18,6 +18,7 @@ from tests.standin import zipstream
 from xnat_ingest.core.errors import SourceChanged
 from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs import open_source
+from xnat_ingest.transports import bodies
 from xnat_ingest.transports.bodies import ZIP_MEMBERS, FileBody, Part, TarBody, ZipBody
 
 Body = TarBody | ZipBody | FileBody
@@ -95,7 +96,7 @@ def test_random_parts_read_back_as_their_sources(seed: int) -> None:
 
 def test_an_opened_body_can_be_given_up_and_opened_anew() -> None:
     """A retry starts from the first byte, whatever the attempt before had read."""
-    body, expected = packed([bytes(700_000), b"x"])
+    body, expected = packed([bytes(1_700_000), b"x"])
     broken = body.open(lambda number: None)
     for _ in range(3):
         next(broken)
@@ -280,3 +281,23 @@ def test_a_later_file_that_changed_names_itself(tmp_path: Path) -> None:
         list(blocks)
     assert (caught.value.path, caught.value.dirty) == ("f1", False)
     assert "f1" in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0, 1, 511, 8**11 - 1, 8**11])
+@pytest.mark.parametrize("series", ["1", "x" * 60, "x" * 90, "\xe9"])
+def test_a_member_has_the_header_that_tarfile_writes(series: str, length: int) -> None:
+    """Names and sizes at the edges of what a plain header holds; the length of a body is told beforehand."""
+    one = replace(instance(1, length), series_number=series)
+    info = tarfile.TarInfo(one.name)
+    info.size = length
+    expected = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "backslashreplace")
+    assert bodies._header(one) == expected
+    assert bodies._member_size(one) == len(expected) + length + -length % 512
+
+
+def test_small_members_go_out_together(tmp_path: Path) -> None:
+    """A call to the network for each of them was most of the work."""
+    body, expected = packed([bytes([number]) * 1000 for number in range(100)])
+    blocks = list(body.open(lambda number: None))
+    assert unpacked(b"".join(blocks)) == expected
+    assert len(blocks) == 1

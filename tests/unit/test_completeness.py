@@ -23,7 +23,7 @@ from tests.dicom_trees import (
 from xnat_ingest.core.model import Instance, SetAside
 from xnat_ingest.inputs.dicom_dataset import PeekableStream, copy_value, read_head, skip_meta
 from xnat_ingest.inputs.dicom_headers import scan
-from xnat_ingest.inputs.sop_classes import DOCUMENTS, IMAGES, is_image
+from xnat_ingest.inputs.sop_classes import COMMON_IMAGES, DOCUMENTS, IMAGES, is_image
 
 MR, SPECTRUM, RAW, DOSE, PDF = (
     "1.2.840.10008.5.1.4.1.1.4",
@@ -211,3 +211,8 @@ def test_what_cannot_be_sent_is_not_accepted() -> None:
         item = judged(raw, accept=True)
         assert isinstance(item, SetAside)
         assert item.reason in ("truncated", "no-uid")
+
+
+def test_what_is_known_without_the_library_is_known_to_it() -> None:
+    for sop_class in COMMON_IMAGES:
+        assert "Image Storage" in UID_dictionary[sop_class][0], sop_class

@@ -18,7 +18,8 @@ from tests.dicom_trees import IDENTITY, PIXELS, Memory, deflated, encapsulated, 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Instance, SetAside
 from xnat_ingest.inputs import open_source
-from xnat_ingest.inputs.dicom_headers import check_keywords, same_bytes, scan, uid_of
+from xnat_ingest.inputs.dicom_headers import same_bytes, scan
+from xnat_ingest.inputs.dicom_keywords import check_keywords, uid_of
 
 LATER = 0x00200013  # after the UIDs of IDENTITY
 UNIDENTIFIED = (

@@ -38,6 +38,15 @@ def test_the_hash_is_that_of_javas_lists(sop_class: str, sop_uid: str, hashed: s
     assert uid_hash(sop_class, sop_uid) == hashed
 
 
+@pytest.mark.parametrize("size", [0, 1, 63, 127, 128, 129, 500])
+def test_a_hash_of_any_length_is_javas(size: int) -> None:
+    text = "1.2.840.10008.5"[: size % 16] + "7" * (size - size % 16)
+    value = 0
+    for letter in text:
+        value = (31 * value + ord(letter)) % 2**32
+    assert java_hash(text) == value
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("", 0), ("a", 97), ("polygenelubricants", 0x80000000), ("1.2.840.10008.5.1.4.1.1.4", 1091423266)],

@@ -75,6 +75,7 @@ ODD = {
     "deflated": deflated(encode(IDENTITY)),
     "private-syntax": part10(IDENTITY, "1.2.3.4.5"),
     "syntax-that-is-none": part10(IDENTITY, "1.2.840.10008.1.2.4.5x"),
+    "strange-character-set": part10({**IDENTITY, CHARACTER_SET: ("CS", b"\0\0O_IR 100")}),
     "bare": encode(IDENTITY),
     "without-meta": bytes(128) + b"DICM" + encode(IDENTITY),
     "implicit-by-name-only": part10(IDENTITY).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"),

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
+from operator import mul
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+# What each character of a UID is multiplied by, the last character last: every instance of a large tree has its hash.
+_POWERS = tuple(pow(31, power, 1 << 32) for power in reversed(range(128)))
 
 
 def java_hash(text: str) -> int:
     """Java's String.hashCode (over UTF-16 units) as an unsigned 32-bit number."""
+    if text.isascii() and len(text) <= len(_POWERS):
+        powers = _POWERS[len(_POWERS) - len(text) :]
+        total: int = sum(map(mul, text.encode("ascii"), powers))
+        return total & 0xFFFFFFFF
     raw = text.encode("utf-16-be", "surrogatepass")
     value = 0
     for unit in struct.unpack(f">{len(raw) // 2}H", raw):
         value = (31 * value + unit) & 0xFFFFFFFF
     return value
+
+
+_class_hash = lru_cache(maxsize=256)(java_hash)
 
 
 def base36(number: int) -> str:
@@ -29,7 +40,7 @@ def uid_hash(sop_class: str, sop_uid: str) -> str:
 
     Source: XNAT's TemplatizedDicomFileNamer, template part HashSOPClassUIDWithSOPInstanceUID.
     """
-    value = 31 * (31 + java_hash(sop_class)) + java_hash(sop_uid)
+    value = 31 * (31 + _class_hash(sop_class)) + java_hash(sop_uid)
     return base36(value & 0xFFFFFFFF)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag
-
 from xnat_ingest.core.model import INFLATED
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
@@ -186,6 +184,8 @@ def element_name(tag: int) -> str:
     """An element's keyword; the group of a private one, the numbers of an unknown one."""
     if tag >> 16 & 1:
         return f"private elements of group {tag >> 16:04X}"
+    from pydicom.datadict import keyword_for_tag  # loaded for what is told, not for what is compared
+
     return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
@@ -193,6 +193,8 @@ def _vr_of(head: Head) -> bytes:
     """As the element says, or as the dictionary does where the encoding is implicit; empty when neither knows."""
     if head.vr:
         return head.vr
+    from pydicom.datadict import dictionary_VR
+
     try:
         return dictionary_VR(head.tag).encode()
     except KeyError:

@@ -7,21 +7,14 @@ import warnings
 from collections.abc import Iterable, Mapping
 from sys import intern
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from xnat_ingest.inputs.instances import CHARACTER_SET
-
-
-def tag_of(keyword: str) -> int:
-    """The tag of a keyword that is known to be one."""
-    tag = tag_for_keyword(keyword)
-    assert tag is not None, keyword  # check_keywords came first  # noqa: S101
-    return tag
+from xnat_ingest.inputs.dicom_keywords import tags_of
+from xnat_ingest.inputs.instances import CHARACTER_SET, NotConvertible
 
 
 def raw_text(dataset: Dataset, tag: int) -> str:
@@ -53,15 +46,18 @@ def full_text(dataset: Dataset, tag: int) -> str:
 
 
 def converted_text(elements: bytes, tag: int, *, explicit: bool) -> str:
-    """As full_text, of an element in a few encoded ones, little endian."""
+    """As full_text, of an element in a few encoded ones, little endian. Raises NotConvertible."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return full_text(read_dataset(io.BytesIO(elements), not explicit, True), tag)
+        try:
+            return full_text(read_dataset(io.BytesIO(elements), not explicit, True), tag)
+        except Exception as error:
+            raise NotConvertible from error
 
 
 def header_values(head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
     """The values of DICOM keywords in a Part 10 object in memory, of which nothing but the pixels may be missing."""
-    wanted = {keyword: tag_of(keyword) for keyword in keywords}
+    wanted = tags_of(keywords)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tags: list[BaseTag | int] = [CHARACTER_SET, *wanted.values()]

@@ -34,6 +34,10 @@ _UIDS = {
 _NO_TAGS: Mapping[str, str] = {}
 
 
+class NotConvertible(Exception):
+    """The library stumbles over a value, or over what the header says of its character set."""
+
+
 class Values(Protocol):
     """The values of one header."""
 
@@ -42,7 +46,7 @@ class Values(Protocol):
         ...
 
     def full(self, tag: int) -> str:
-        """All of an element as text, in the file's character set; "" when absent."""
+        """All of an element as text, in the file's character set; "" when absent. Raises NotConvertible."""
         ...
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from xnat_ingest.core.about import IMPLEMENTATION_UID
 from xnat_ingest.core.model import Form, Instance
-from xnat_ingest.inputs.dicom_dataset import PeekableStream, blocks_of, inflated, skip_meta
+from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream, blocks_of, inflated, skip_meta
 from xnat_ingest.inputs.source import Source
+
+_LEAST = 4096
 
 # An instance and the blocks of its Part 10 object, as it would be sent -> those of the object as it is to be sent:
 # Instance.length bytes, equal ones each time.
@@ -42,7 +44,9 @@ class Outgoing:
         Raises OSError, also while it is read; NotWalkable while it is read, for a file that is not what the scan saw.
         """
         with self.source.open(self.instance.path) as stream:
-            blocks = _MAKE[self.instance.form](self.instance, blocks_of(stream))
+            # One byte more than there is: a small file is read at once, and takes no more memory than it has bytes.
+            size = min(BLOCK, max(self.instance.size + 1, _LEAST))
+            blocks = _MAKE[self.instance.form](self.instance, blocks_of(stream, size))
             yield self.rewrite(self.instance, blocks) if self.rewrite else blocks
 
 

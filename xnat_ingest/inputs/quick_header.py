@@ -23,7 +23,6 @@ from typing import BinaryIO, cast
 from xnat_ingest.core.model import INFLATED, Instance, SourceFile
 from xnat_ingest.inputs.dicom_dataset import EXPLICIT, IMPLICIT, UNDEFINED, NotWalkable
 from xnat_ingest.inputs.dicom_file import measure_pixels
-from xnat_ingest.inputs.header_text import converted_text
 from xnat_ingest.inputs.instances import (
     CHARACTER_SET,
     MEDIA_DIRECTORY,
@@ -34,6 +33,7 @@ from xnat_ingest.inputs.instances import (
     SOP_CLASS,
     STUDY_DATE,
     STUDY_UID,
+    NotConvertible,
     invalid_uids,
     make_instance,
 )
@@ -57,6 +57,9 @@ _ENCAPSULATED, _RLE = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.[0-9]{1,3}"), "1.2
 _ALIKE = frozenset((SOP_CLASS, STUDY_UID, SERIES_UID, SERIES_NUMBER, MODALITY, STUDY_DATE))
 # Of these, the library takes blanks away and no more.
 _TEXT_VRS = frozenset(b"AE AS CS DA DT LO SH TM".split())
+# What names character sets. The library stumbles over some of what does not.
+_CHARACTER_SETS = re.compile(rb"[A-Za-z0-9_ .\\-]*\0?")
+_NO_VALUE = (b"", b"")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _NO_VRS = frozenset[bytes]()
@@ -100,6 +103,8 @@ class QuickHeader:
         plain = vr in _TEXT_VRS or (not vr and tag == SERIES_DESCRIPTION)
         if plain and text.isascii() and not _CONTROLS.search(text):
             return "\\".join(word.strip() for word in text.decode("ascii").split("\\"))
+        from xnat_ingest.inputs.header_text import converted_text  # which loads the library
+
         return converted_text(_encoded(self.raw, tag), tag, explicit=bool(vr))
 
 
@@ -172,20 +177,25 @@ def quick_instance(
     found = quick_header(stream, file.size, tags, check_stop)
     if found is None or invalid_uids(found):
         return None
+    if not _CHARACTER_SETS.fullmatch(found.raw.get(CHARACTER_SET, _NO_VALUE)[1]):
+        return None
     sop_class = found.first(SOP_CLASS)
     if sop_class == MEDIA_DIRECTORY or found.media_sop_class.startswith(MEDIA_DIRECTORY.encode()):
         return None
     if lacking(sop_class, found.has):
         return None
-    return make_instance(
-        file,
-        found,
-        keywords,
-        patients,
-        syntax=found.syntax,
-        pixel_bytes=found.pixel_bytes,
-        head_size=found.head_size,
-    )
+    try:
+        return make_instance(
+            file,
+            found,
+            keywords,
+            patients,
+            syntax=found.syntax,
+            pixel_bytes=found.pixel_bytes,
+            head_size=found.head_size,
+        )
+    except NotConvertible:
+        return None
 
 
 def quick_header(

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cache
 
-from pydicom.uid import UID
-
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 ROWS, PIXEL_URL = 0x00280010, 0x00287FE0
 _SPECTRUM, _DOCUMENT = 0x56000020, 0x00420011
@@ -25,6 +23,23 @@ IMAGES = {
     "1.2.840.10008.5.1.4.1.1.81.1": "Ophthalmic Thickness Map",
     "1.2.840.10008.5.1.4.1.1.82.1": "Corneal Topography Map",
 }
+# Images whose names say so, and which most trees are made of.
+COMMON_IMAGES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.1",  # CR
+        "1.2.840.10008.5.1.4.1.1.1.1",  # digital X-ray
+        "1.2.840.10008.5.1.4.1.1.2",  # CT
+        "1.2.840.10008.5.1.4.1.1.2.1",
+        "1.2.840.10008.5.1.4.1.1.3.1",  # US, several frames
+        "1.2.840.10008.5.1.4.1.1.4",  # MR
+        "1.2.840.10008.5.1.4.1.1.4.1",
+        "1.2.840.10008.5.1.4.1.1.6.1",  # US
+        "1.2.840.10008.5.1.4.1.1.7",  # secondary capture
+        "1.2.840.10008.5.1.4.1.1.12.1",  # XA
+        "1.2.840.10008.5.1.4.1.1.20",  # NM
+        "1.2.840.10008.5.1.4.1.1.128",  # PET
+    }
+)
 # What is not an image, and is nothing without one element.
 DOCUMENTS = {
     "1.2.840.10008.5.1.4.1.1.4.2": (_SPECTRUM, "spectroscopy data"),
@@ -41,7 +56,11 @@ DECISIVE = frozenset((*PIXEL_TAGS, ROWS, PIXEL_URL, _SPECTRUM, _DOCUMENT))
 @cache
 def is_image(sop_class: str) -> bool:
     """Whether its objects have pixels, all of them. A class that the standard does not know is none."""
-    return sop_class in IMAGES or "Image Storage" in UID(sop_class).name
+    if sop_class in IMAGES or sop_class in COMMON_IMAGES:
+        return True
+    from pydicom.uid import UID  # loaded for the rare ones
+
+    return "Image Storage" in UID(sop_class).name
 
 
 def lacking(sop_class: str, has: Collection[int]) -> str:

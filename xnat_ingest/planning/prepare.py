@@ -84,7 +84,7 @@ def rule_set(settings: Settings, depth: int) -> RuleSet:
 
 def _check_keywords(keywords: frozenset[str]) -> None:
     if keywords:
-        from xnat_ingest.inputs.dicom_headers import check_keywords  # pydicom is not loaded where nothing needs it
+        from xnat_ingest.inputs.dicom_keywords import check_keywords
 
         check_keywords(keywords)
 
@@ -92,7 +92,7 @@ def _check_keywords(keywords: frozenset[str]) -> None:
 def _rule(entry: str | Mapping[str, Any], ignore_case: bool) -> Rule:
     config: Mapping[str, Any] = parse_rule(entry) if isinstance(entry, str) else entry
     if str(config.get("tag", "")).endswith("UID") and "in" in config:
-        from xnat_ingest.inputs.dicom_headers import uid_of
+        from xnat_ingest.inputs.dicom_keywords import uid_of
 
         config = {**config, "in": [uid_of(value) for value in config["in"]]}
     return make_rule(config, ignore_case)

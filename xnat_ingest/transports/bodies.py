@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +27,13 @@ ZIP_LEVEL = 1
 # What is deflated goes out in pieces of this size: where pixels are all alike, a larger one would take so many of
 # them that a server waits longer for bytes than it does (Tomcat: 20 seconds).
 _ZIP_BLOCK = 64 * 1024
+# Bytes that go out together.
+_TOGETHER = 256 * 1024
 _END = b"\0" * (2 * tarfile.BLOCKSIZE)
+
+# A header without name and size, and the sum of its bytes but for those: its own sum counts as blanks.
+_BARE = tarfile.TarInfo().tobuf(tarfile.PAX_FORMAT)
+_BARE_SUM = sum(_BARE[:124]) + sum(_BARE[136:148]) + 8 * ord(" ") + sum(_BARE[156:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ class _PartBody:
         not what the plan saw.
         """
         for number, instance in enumerate(self.part.instances):
-            self._check(instance, self.part.instances[number + 1 :])
+            self._check(instance, number + 1)
             with ExitStack() as opened:
                 yield instance, self._payload(self._opened(instance, opened), instance, sent)
             self._check(instance)
@@ -156,11 +162,13 @@ class _PartBody:
         except OSError as error:
             raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=False) from error
 
-    def _check(self, instance: Instance, following: Sequence[Instance] | None = None) -> None:
+    def _check(self, instance: Instance, following: int | None = None) -> None:
         """Raises SourceChanged; before a member is sent, with all of the following that have changed, too, so that
-        the part is begun afresh once and not once for each. following: None after a member was sent."""
+        the part is begun afresh once and not once for each. following: the number of the next member; None after a
+        member was sent."""
         if why := change_since_scan(self._source, instance):
-            others = tuple(i.path for i in following or () if change_since_scan(self._source, i))
+            rest = () if following is None else self.part.instances[following:]
+            others = tuple(i.path for i in rest if change_since_scan(self._source, i))
             raise SourceChanged(instance.path, why, dirty=following is None, others=others)
 
 
@@ -179,11 +187,27 @@ class TarBody(_PartBody):
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
         """The body from its start; sent, and what is raised: as with every body of a part."""
+        return _gathered(self._pieces(sent))
+
+    def _pieces(self, sent: Callable[[int], None]) -> Iterator[bytes]:
         for instance, blocks in self._files(sent):
             yield _header(instance)
             yield from blocks
             yield bytes(_padding(instance.length))
         yield _END
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces: a call to the network for each small one is most of the work."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if held and size + len(piece) > _TOGETHER:
+            yield b"".join(held)
+            held, size = [], 0
+        held.append(piece)
+        size += len(piece)
+    yield b"".join(held)
 
 
 class ZipBody(_PartBody):
@@ -251,15 +275,29 @@ def _encodable(name: str) -> str:
 
 
 def _header(instance: Instance) -> bytes:
+    """As tarfile writes it, which takes ten times as long."""
+    name = instance.name.encode("ascii", "replace")
+    if not _is_plain(instance):
+        return _full_header(instance)
+    size = b"%011o" % instance.length
+    total = _BARE_SUM + sum(name) + sum(size)
+    return b"".join((name.ljust(100, b"\0"), _BARE[100:124], size, _BARE[135:148], b"%06o" % total, _BARE[154:]))
+
+
+def _is_plain(instance: Instance) -> bool:
+    """Whether a plain header holds its name and its size; else it takes a PAX header and its block."""
+    return len(instance.name) <= tarfile.LENGTH_NAME and instance.name.isascii() and instance.length < 8**11
+
+
+def _full_header(instance: Instance) -> bytes:
     info = tarfile.TarInfo(instance.name)
     info.size = instance.length
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "backslashreplace")
 
 
 def _member_size(instance: Instance) -> int:
-    """Bytes of a member in the body. A name beyond what a plain header holds takes a PAX header and its block."""
-    plain = len(instance.name) <= tarfile.LENGTH_NAME and instance.name.isascii() and instance.length < 8**11
-    header = tarfile.BLOCKSIZE if plain else len(_header(instance))
+    """Bytes of a member in the body."""
+    header = tarfile.BLOCKSIZE if _is_plain(instance) else len(_full_header(instance))
     return header + instance.length + _padding(instance.length)
 
 

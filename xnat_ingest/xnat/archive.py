@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from sys import intern
 from urllib.parse import unquote
 
@@ -41,7 +42,7 @@ class StoredFiles:
 
     uri: the session's address
     sizes: name -> bytes; of a name that is there twice, the smaller size
-    series: SeriesInstanceUID -> number of files
+    series: SeriesInstanceUID -> number of files; the server may be asked when it is looked into
     folders: name -> address of the folder that it lies in, below uri
     scans: name -> id of the scan that it lies in
     secondary: names that lie in the resource `secondary`
@@ -86,6 +87,32 @@ class Comparison:
 NO_FILES = StoredFiles("", {})
 
 
+class _SeriesCounts(Mapping[str, int]):
+    """SeriesInstanceUID -> number of files. The listing of files knows scans only: which series they are is asked for
+    when somebody wants to know, as nobody does where the names tell instances."""
+
+    def __init__(self, in_scan: Mapping[str, int], uid_of_scan: Callable[[], Mapping[str, str]]) -> None:
+        self._in_scan = in_scan
+        self._uid_of_scan = uid_of_scan
+
+    @cached_property
+    def _counts(self) -> Mapping[str, int]:
+        uids = self._uid_of_scan() if self._in_scan else {}
+        found: Counter[str] = Counter()
+        for scan, number in self._in_scan.items():
+            found[uids.get(scan, "")] += number
+        return found
+
+    def __getitem__(self, uid: str) -> int:
+        return self._counts[uid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
     """Every image session of the project, in one listing."""
     columns = "ID,label,subject_label,xsiType,xnat:imageSessionData/UID"
@@ -121,9 +148,12 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
 
 
 def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
-    """What an archived session holds: one request for all files, one for the scans' UIDs."""
+    """What an archived session holds: one request for all files."""
     uri = f"/data/experiments/{accession}"
-    uid_of_scan = dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
+
+    def uid_of_scan() -> Mapping[str, str]:
+        return dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
+
     return _holding(uri, uid_of_scan, (file for file in rest.rows(f"{uri}/scans/ALL/files", _file) if file.name))
 
 
@@ -139,25 +169,26 @@ def _file(row: Mapping[str, str]) -> StoredFile:
 
 def in_row(rest: XnatClient, uri: str) -> StoredFiles:
     """What a prearchive session held when it was last built; its document knows the scans' UIDs."""
-    return _holding(uri, prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
+    return _holding(uri, lambda: prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
 
 
-def _holding(uri: str, uid_of_scan: Mapping[str, str], files: Iterable[StoredFile]) -> StoredFiles:
+def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iterable[StoredFile]) -> StoredFiles:
     sizes: dict[str, int] = {}
     folders: dict[str, str] = {}
-    series: Counter[str] = Counter()
     scans: dict[str, str] = {}
     secondary: set[str] = set()
     doubled: set[str] = set()
+    in_scan: Counter[str] = Counter()
     for file in files:
+        in_scan[file.scan] += 1
         if file.name in sizes:
             doubled.add(file.name)
         sizes[file.name] = min(file.size, sizes.get(file.name, file.size))
-        series[uid_of_scan.get(file.scan, "")] += 1
         folders[file.name] = file.folder
         scans[file.name] = file.scan
         if file.label == "secondary":
             secondary.add(file.name)
+    series = _SeriesCounts(in_scan, uid_of_scan)
     return StoredFiles(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled))
 
 
@@ -180,8 +211,8 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     lacking: dict[str, str] = {}
     other_names: dict[str, tuple[int, int]] = {}
     for series_uid, members in by_series.items():
-        on_server = files_held.series.get(series_uid, 0)
-        if on_server and not any(i.name in files_held.sizes for i in members):
+        named = any(i.name in files_held.sizes for i in members)
+        if not named and (on_server := files_held.series.get(series_uid, 0)):
             if on_server == len(members):
                 counted.update(i.sop_uid for i in members)
             else:

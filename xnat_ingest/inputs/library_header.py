@@ -1,0 +1,343 @@
+"""Any header, read by the library: what a file is, how far it reads, whether it is whole, what it says."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, cast
+
+import pydicom
+import pydicom.uid
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_partial
+from pydicom.tag import BaseTag
+
+from xnat_ingest.core.errors import Stopped, is_bug
+from xnat_ingest.core.model import INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile
+from xnat_ingest.inputs.archive_kinds import archive_kind_of
+from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
+from xnat_ingest.inputs.dicom_dataset import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    IMPLICIT,
+    NotWalkable,
+    PeekableStream,
+    blocks_of,
+    is_explicit,
+    skip_meta,
+)
+from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, TruncationDetector, measure_pixels, sniff
+from xnat_ingest.inputs.header_text import full_text, raw_text
+from xnat_ingest.inputs.instances import (
+    BASE_TAGS,
+    CHARACTER_SET,
+    FRAMES,
+    MEDIA_DIRECTORY,
+    MODALITY,
+    SOP_CLASS,
+    SOP_UID,
+    UID,
+    has_no_uid,
+    invalid_uids,
+    make_instance,
+)
+from xnat_ingest.inputs.nested_archive import judge_nested
+from xnat_ingest.inputs.outgoing import file_head
+from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
+from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
+from xnat_ingest.inputs.unpacking import Unpacking
+
+_RLE = "1.2.840.10008.1.2.5"
+_CUT = "the file ends before its data does"
+_MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+# Of how many bytes a block is where no more than meta information is looked for.
+_LITTLE = 4096
+
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Inside, the library reads as leniently as it can: a file that breaks a rule of the standard is still somebody's
+    data. Its setting is the whole process's, so it is put back: we may be a guest there."""
+    settings = pydicom.config.settings
+    before = settings.reading_validation_mode
+    settings.reading_validation_mode = pydicom.config.IGNORE
+    try:
+        yield
+    finally:
+        settings.reading_validation_mode = before
+
+
+def library_instance(
+    file: SourceFile,
+    stream: BinaryIO,
+    wanted: dict[str, int],
+    patients: dict[str, str],
+    *,
+    accept_truncated: bool = False,
+    check_stop: Callable[[], None] = go_on,
+) -> Instance | SetAside:
+    """What becomes of any file, read by the library. wanted: keyword -> tag; the others: see scan. Raises OSError."""
+    with lenient():
+        watched = TruncationDetector(stream, check_stop)
+        found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
+        if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
+            stream.read_on(check_stop)  # what damage has made of a file is not left out as something else
+        return found
+
+
+class _Read:
+    """The values of a data set that the library has read."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def first(self, tag: int) -> str:
+        return raw_text(self._dataset, tag)
+
+    def full(self, tag: int) -> str:
+        return full_text(self._dataset, tag)
+
+
+class _Header:
+    """One file's header: how far it reads, whether the file is whole, what it says."""
+
+    def __init__(
+        self,
+        file: SourceFile,
+        stream: TruncationDetector,
+        wanted: dict[str, int],
+        patients: dict[str, str],
+        *,
+        accept_truncated: bool,
+    ) -> None:
+        self.patients = patients
+        self.file = file
+        self.accept_truncated = accept_truncated
+        self.stream = stream
+        self.wanted = wanted
+        self.form: Form = "file"
+        self.head_size = 0  # bytes before the data set
+        self.data_bytes = 0  # of the data set as it is sent
+        self.end = 0  # where the last element's value ends, by its own length
+        self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
+        self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
+        self.has: set[int] = set()  # which decisive elements it has
+        self.header_cut = False
+        self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is passed over
+        self.tags = frozenset((*BASE_TAGS, *wanted.values()))
+        self.is_explicit = True
+        self.saw_elements = False
+        self.saw_uid = False
+
+    def judge(self) -> Instance | SetAside:
+        start = self.stream.read(START)
+        kind = sniff(start)
+        if kind == "other":
+            self.stream.seek(0)
+            stream = cast(BinaryIO, self.stream)
+            archive = archive_kind_of(stream)
+            if archive:
+                return judge_nested(self.file.path, stream, archive, self.file.size)
+            return self._aside("not-dicom", ZEROS if not any(start) and self._is_all_zeros() else "")
+        try:
+            if self._pass_meta(start) in INFLATED:
+                return self._instance(self._read_inflated(), kind)
+            return self._instance(self._read(cast(BinaryIO, self.stream)), kind)
+        except Stopped:
+            raise
+        except TooDeep as error:
+            return self._aside("unreadable", str(error))
+        except NotWalkable as error:
+            return self._aside("truncated", f"the data set {error}")
+        except Exception as error:  # the library raises many types for a damaged file
+            if is_bug(error) or (isinstance(error, OSError) and error.errno):
+                raise
+            return self._damaged(error, kind)
+
+    def _is_all_zeros(self) -> bool:
+        """Whether the file is blank to its end; read on only while it is."""
+        self.stream.seek(0)
+        while block := self.stream.read(1024 * 1024):
+            if any(block):
+                return False
+        return True
+
+    def _damaged(self, error: Exception, kind: str) -> SetAside:
+        # The library wraps what it meets in a sequence into an OSError of its own.
+        if isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError):
+            return self._aside("unreadable", "sequences nested too deeply")
+        if kind == "bare" and not self.saw_uid:
+            return self._aside("not-dicom")
+        cut = isinstance(error, EOFError | struct.error) or "No tag to read" in str(error) or "incomplete" in str(error)
+        return self._aside("truncated" if cut else "unreadable", "the header cannot be read to its end")
+
+    def _pass_meta(self, start: bytes) -> str:
+        """Notes where the data set begins, and returns the transfer syntax that the file names."""
+        source = PeekableStream(itertools.chain((start,), blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
+        syntax = ""
+        with suppress(NotWalkable):  # the library may still make something of it
+            syntax = skip_meta(source)
+            self.head_size, self.data_bytes = source.taken, self.file.size - source.taken
+            self.is_explicit = is_explicit(source)
+        self.stream.seek(0)
+        return syntax
+
+    def _read_inflated(self) -> pydicom.FileDataset:
+        """What of a deflated data set was asked for. Reads it to its end: how long it is must be known."""
+        packed = PeekableStream(blocks_of(cast(BinaryIO, self.stream)))
+        syntax = skip_meta(packed)
+        found = measure_deflated(packed.rest(), {CHARACTER_SET, *BASE_TAGS, *self.wanted.values()})
+        dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+        self.form, self.data_bytes = "inflated", found.length
+        self.inflated_pixels, self.has = found.pixel_bytes, set(found.has)
+        return dataset
+
+    def _read(self, stream: BinaryIO) -> pydicom.FileDataset:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            tags: list[BaseTag | int] = list(self.tags)
+            dataset = read_partial(stream, self._stop_at, force=True, specific_tags=tags)
+            while self.unwanted is not None:
+                implicit, little_endian = (
+                    dataset.original_encoding[0] is True,
+                    dataset.original_encoding[1] is not False,
+                )
+                self._pass_over(stream, "<" if little_endian else ">")
+                dataset.update(
+                    read_dataset(
+                        stream,
+                        implicit,
+                        little_endian,
+                        stop_when=self._stop_at,
+                        specific_tags=tags,
+                        at_top_level=not implicit,
+                    )
+                )
+        if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
+            if not self.accept_truncated:
+                raise EOFError
+            self.header_cut = True
+        return dataset
+
+    def _pass_over(self, stream: BinaryIO, order: str) -> None:
+        """Goes on behind a value that the library stopped at. Raises NotWalkable."""
+        assert self.unwanted  # noqa: S101 - the caller has looked
+        start, vr, length = self.unwanted
+        self.unwanted = None
+        stream.seek(start)
+        if length == UNDEFINED:
+            try:
+                pass_over(stream, vr not in (None, "UN"), order)
+            except EndsInside:
+                if not self.accept_truncated:
+                    raise
+                self.header_cut = True
+        else:
+            stream.seek(length, io.SEEK_CUR)
+        self.end = stream.tell()
+
+    def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Called by the library at each element, its value next: notes where it ends, stops at pixel data, at what
+        the library would build and nobody wants, and where zeros follow the data set."""
+        if not self.data_bytes:  # the first call is a guess, and a damaged element may have no VR in any data set
+            self.is_explicit = vr is not None
+        self.saw_elements = True
+        self.has |= DECISIVE & {tag}
+        self.saw_uid |= tag in (SOP_CLASS, SOP_UID)
+        if tag in PIXEL_TAGS:
+            self.pixels = (vr, length)
+            return True
+        if tag == 0:
+            return True
+        if length > LONGEST and (length == UNDEFINED or tag in self.tags):
+            self.unwanted = (self.stream.tell(), vr, length)
+            return True
+        # Of a deflated file the library sees another stream, where these positions mean nothing.
+        self.end = self.stream.tell() + length if length != UNDEFINED else 0
+        return False
+
+    def _instance(self, dataset: pydicom.FileDataset, kind: str) -> Instance | SetAside:
+        syntax = self._syntax(dataset, kind)
+        values = _Read(dataset)
+        sop_class = values.first(SOP_CLASS)
+        if MEDIA_DIRECTORY in (sop_class, raw_text(dataset.file_meta, _MEDIA_SOP_CLASS)):
+            return self._aside("dicomdir")
+        pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
+        invalid = invalid_uids(values)
+        if kind == "bare" and has_no_uid(invalid) and not values.first(MODALITY):
+            return self._aside("not-dicom")
+        if flaw == "truncated" and not self.accept_truncated:
+            return self._aside("truncated", why)
+        if not UID.fullmatch(syntax):  # it goes into meta information and associations, which are ASCII
+            invalid.append("TransferSyntaxUID")
+        if invalid:
+            return self._aside("no-uid", f"no valid {', '.join(invalid)}")
+        if self.form != "file":
+            self.head_size = len(file_head(sop_class, values.first(SOP_UID), INFLATED.get(syntax, syntax)))
+        return make_instance(
+            self.file,
+            values,
+            self.wanted,
+            self.patients,
+            syntax=syntax,
+            pixel_bytes=pixel_bytes,
+            form=self.form,
+            head_size=self.head_size,
+            data_bytes=self.data_bytes,
+            flaw=flaw,
+        )
+
+    def _completeness(self, dataset: pydicom.FileDataset, sop_class: str, syntax: str) -> tuple[int, Flaw, str]:
+        """(bytes of its pixel data, how it is flawed, and in words)."""
+        pixel_bytes = self.inflated_pixels
+        if self.pixels and self.form != "inflated":
+            little_endian = dataset.original_encoding[1] is not False
+            found = measure_pixels(self.stream, self.pixels, self.file.size, little_endian)
+            if not found.is_whole:
+                frames = raw_text(dataset, FRAMES)
+                whole = _has_all_frames(found, syntax, int(frames) if frames.isdecimal() else 1)
+                return (found.bytes, "unended", "") if whole else (0, "truncated", _CUT)
+            pixel_bytes = found.bytes
+        elif self.form != "inflated" and not self._reads_to_its_end():
+            return 0, "truncated", _CUT
+        if lacks := lacking(sop_class, self.has):
+            return 0, "truncated", f"it has no {lacks}: it was cut, or is a header alone"
+        return pixel_bytes, "", ""
+
+    def _reads_to_its_end(self) -> bool:
+        end = max(self.end, self.stream.tell())
+        return self.saw_elements and end <= self.file.size and not self.stream.cut and not self.header_cut
+
+    def _syntax(self, dataset: pydicom.FileDataset, kind: str) -> str:
+        """The file's transfer syntax; where it names none, or not the one that it is in, that which it is in."""
+        named = raw_text(dataset.file_meta, _TRANSFER_SYNTAX)
+        if self.form == "inflated":
+            return named
+        little_endian = dataset.original_encoding[1] is not False
+        actual = IMPLICIT if not self.is_explicit else EXPLICIT if little_endian else BIG_ENDIAN
+        is_wrong = not named or (named in (IMPLICIT, EXPLICIT) and named != actual)
+        if (kind == "bare" or is_wrong) and self.data_bytes:
+            self.form = "headed"
+        return actual if is_wrong else named
+
+    def _aside(self, reason: str, detail: str = "") -> SetAside:
+        return SetAside(self.file.path, reason, detail)
+
+
+def _has_all_frames(found: PixelData, syntax: str, frames: int) -> bool:
+    """Whether nothing but the end of the sequence lacks, and perhaps the pad byte before it.
+
+    A codestream tells its end; RLE does not, but has one fragment for each frame (PS3.5, A.4.2).
+    """
+    if syntax == _RLE:
+        return found.fragments == frames and not found.lost
+    return found.marked == frames and found.lost <= 1
