@@ -74,6 +74,8 @@ def hold_laws(report: dict[str, Any]) -> None:
     assert totals["set_aside"] == len(report["set_aside"])
     assert totals["planned"] == sum(session["instances"] for session in report["sessions"])
     assert totals["missing"] == sum(len(session["missing"]) for session in report["sessions"])
+    scans = [scan for session in report["sessions"] for scan in session["scans"]]
+    assert report.get("proof", {}).get("read_back", 0) == sum(scan.get("read_back", 0) for scan in scans)
 
 
 @pytest.hookimpl(tryfirst=True)

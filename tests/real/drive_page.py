@@ -38,7 +38,7 @@ def requests(driver: Any) -> list[str]:
 
 
 def visible(driver: Any) -> list[str]:
-    found = driver.find_elements(By.CSS_SELECTOR, "details.session:not([hidden]) summary b")
+    found = driver.find_elements(By.CSS_SELECTOR, "details.session summary b")
     return [one.text for one in found]
 
 
@@ -57,9 +57,9 @@ def look(page: str, axe: str, pictures: str) -> dict[str, Any]:
     Select(driver.find_element(By.ID, "show")).select_by_value("care")
     time.sleep(0.5)
     answer["care"] = visible(driver)
-    driver.find_element(By.CSS_SELECTOR, "details.session:not([hidden]) summary").click()
+    driver.find_element(By.CSS_SELECTOR, "details.session summary").click()
     time.sleep(0.3)
-    inside = driver.find_element(By.CSS_SELECTOR, "details.session:not([hidden]) .inside")
+    inside = driver.find_element(By.CSS_SELECTOR, "details.session .inside")
     answer["inside"] = inside.text
     answer["pictures"] = [
         [one.get_attribute("alt"), one.get_property("naturalWidth")] for one in inside.find_elements(By.TAG_NAME, "img")
@@ -95,7 +95,17 @@ def many(page: str) -> dict[str, Any]:
     loaded = time.monotonic() - begun
     begun = time.monotonic()
     driver.execute_script("search.value = 's9999'; filter()")
-    return {"load": loaded, "filter": time.monotonic() - begun, "shown": driver.find_element(By.ID, "shown").text}
+    answer = {"load": loaded, "filter": time.monotonic() - begun, "shown": driver.find_element(By.ID, "shown").text}
+    answer["found"] = visible(driver)
+    driver.execute_script("search.value = ''; filter()")
+    answer["first"] = len(visible(driver))
+    driver.find_element(By.ID, "more").click()
+    answer["more"] = len(visible(driver))
+    answer["log"] = [entry["message"] for entry in driver.get_log("browser")]
+    driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    answer["printed"] = driver.execute_script("return document.querySelectorAll('details.session').length")
+    driver.quit()
+    return answer
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def test_the_page_in_a_browser(ingest: Ingest, client: Callable[[str], Client], 
     assert ingest("upload", root, "--html", str(path)).code == 3
     seen = client("selenium").drive("drive_page.py", "look", page=path.as_uri(), axe=axe, pictures=str(tmp_path))
     assert seen["headline"] == "14 of 20 instances are on the server; 1 of 3 sessions need attention"
-    assert seen["all"] == ["007 / 007_pre", "008 / 008_pre", "009 / 009_pre"]
+    assert seen["all"] == ["009 / 009_pre", "007 / 007_pre", "008 / 008_pre"]
     assert seen["searched"] == ["008 / 008_pre"]
     assert seen["care"] == ["009 / 009_pre"]
     assert "009/pre holds 2 studies" in seen["inside"]
@@ -62,3 +62,6 @@ def test_ten_thousand_sessions(client: Callable[[str], Client], axe: str, tmp_pa
     seen = client("selenium").drive("drive_page.py", "many", page=path.as_uri())
     print(f"10,000 sessions: {path.stat().st_size / 1e6:.1f} MB, {seen['load']:.1f} s to load, {seen['filter']:.2f} s")
     assert seen["shown"] == "1 of 10000 sessions"
+    assert seen["found"] == ["007 / s9999"]
+    assert (seen["first"], seen["more"], seen["printed"]) == (200, 400, 10_000)
+    assert seen["log"] == []

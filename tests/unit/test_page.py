@@ -13,7 +13,7 @@ import pytest
 
 from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.report.github import workflow_commands, write_summary
-from xnat_ingest.report.html import SHOWN_PROBLEMS, SHOWN_UNPROVEN, page
+from xnat_ingest.report.html import DRAWN, SHOWN_PROBLEMS, SHOWN_UNPROVEN, page
 from xnat_ingest.report.junit import write_junit
 from xnat_ingest.report.saved import read_report
 
@@ -150,7 +150,20 @@ def test_every_exit_code_has_a_page(code: int) -> None:
 def test_a_plan_has_a_page() -> None:
     made = report(session(verdict="unverified"), command="plan")
     assert "10 instances in 1 sessions would be sent" in seen(made)
-    assert 'data-care="0"' in page(made, {})
+    assert '"care":false' in page(made, {})
+
+
+def test_what_needs_attention_comes_first_and_many_sessions_are_drawn_when_asked_for() -> None:
+    sessions = [session(f"s{n}") for n in range(DRAWN + 50)] + [session("bad", "missing", 1)]
+    text = page(report(*sessions, code=3), {})
+    drawn = re.findall(r"<details.*?<b>007 / (\w+)</b>", text.partition('<script type="application/json"')[0])
+    assert drawn == ["bad", *(f"s{n}" for n in range(DRAWN - 1))]
+    found = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])
+    assert found["drawn"] == DRAWN
+    assert [one["care"] for one in found["sessions"]] == [True] + [False] * (DRAWN + 50)
+    assert ["row" in one for one in found["sessions"]] == [False] * DRAWN + [True] * 51
+    assert f"The first {DRAWN} of {DRAWN + 51} sessions" in text
+    assert "noscript" not in page(report(*sessions[:DRAWN]), {})
 
 
 def test_foreign_text_stays_text() -> None:

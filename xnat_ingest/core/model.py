@@ -229,12 +229,14 @@ class ReadBack:
     bytes: downloaded from the server.
     skipped: why -> instances that were not compared, or not completely.
     changed: keyword of an element -> instances in which the server changed it, which it is allowed to.
+    series: SeriesInstanceUID -> how many of the instances are of it.
     """
 
     instances: int
     bytes: int
     skipped: Mapping[str, int]
     changed: Mapping[str, int]
+    series: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class _Reading:
         self.unread: dict[str, str] = {}
         self._holdings = holdings
         self._lock = threading.Lock()
-        self._read = 0
+        self._read: Counter[str] = Counter()
         self._bytes = 0
         self._changed: Counter[str] = Counter()
         self._unreadable: list[str] = []
@@ -231,7 +231,7 @@ class _Reading:
         else:
             wrong = [*found.replaced, *wrong]
         with self._lock:
-            self._read += 1
+            self._read[instance.series_uid] += 1
             self._bytes += taken
             self._changed.update(set(changed))
             if wrong:
@@ -267,7 +267,9 @@ class _Reading:
             failed=failed,
             unverified=unverified,
             problems=(*verdict.problems, *self._problems()),
-            read_back=ReadBack(self._read, self._bytes, dict(self.skipped), dict(self._changed)),
+            read_back=ReadBack(
+                self._read.total(), self._bytes, dict(self.skipped), dict(self._changed), dict(self._read)
+            ),
         )
 
     def _problems(self) -> Iterator[Problem]:

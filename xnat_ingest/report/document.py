@@ -104,6 +104,7 @@ def _session(outcome: Outcome, command: str) -> dict[str, Any]:
 
 def _scans(outcome: Outcome) -> list[dict[str, Any]]:
     series: dict[str, list[Instance]] = defaultdict(list)
+    look = outcome.verdict.read_back
     for instance in outcome.session.instances:
         series[instance.series_uid].append(instance)
     return [
@@ -114,6 +115,7 @@ def _scans(outcome: Outcome) -> list[dict[str, Any]]:
             "modality": members[0].modality,
             "instances": len(members),
             "verified": sum(i.sop_uid in outcome.verdict.verified for i in members),
+            **({"read_back": look.series.get(uid, 0)} if look else {}),
         }
         for uid, members in series.items()
     ]

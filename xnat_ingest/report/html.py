@@ -28,6 +28,8 @@ STATES = ("verified", "counted", "unverified", "missing", "failed")
 SHOWN_UNPROVEN = 200
 SHOWN_EXAMPLES = 5
 SHOWN_PROBLEMS = 20
+# Sessions that stand in the page from the start; the script draws further ones when they are asked for.
+DRAWN = 200
 # A timeline of more sessions than this is a grey wall.
 SHOWN_BARS = 400
 # Kinds of problems that are no session's and no remark.
@@ -48,7 +50,11 @@ def write_html(path: str, report: Report, pictures: Pictures | None = None, *, m
 def page(report: Report, pictures: Pictures) -> str:
     """report: as docs/design.md describes the JSON file."""
     script = _text("page.js")
-    sessions = report["sessions"]
+    sessions = sorted(report["sessions"], key=lambda one: not needs_attention(one, report["command"]))
+    rows = [_session(at, one, report["server"]) for at, one in enumerate(sessions)]
+    details = [_details(one, pictures, report["command"]) for one in sessions]
+    for one, row in zip(details[DRAWN:], rows[DRAWN:], strict=True):
+        one["row"] = row
     return Template(_text("page.html")).substitute(
         title=escape(f"{report['command']} {report['project']}: {_headline(report)}"),
         script_hash=f"sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -61,13 +67,19 @@ def page(report: Report, pictures: Pictures) -> str:
         bar=_bar(report["totals"]) + _key(report["totals"]),
         timeline=_timeline(sessions),
         words="".join(f'<option value="{word}">{word}</option>' for word in _words(sessions)),
-        sessions="\n".join(_session(at, one, report["server"]) for at, one in enumerate(sessions)),
+        sessions="\n".join(rows[:DRAWN]) + _without_script(len(rows)),
         aside=_aside(report["set_aside"]),
         footer=escape(
             f"{report['tool']['name']} {report['tool']['version']}, {report['started']} to {report['finished']}"
         ),
-        data=_json({"sessions": [_details(one, pictures) for one in sessions]}),
+        data=_json({"drawn": DRAWN, "sessions": details}),
     )
+
+
+def _without_script(number: int) -> str:
+    if number <= DRAWN:
+        return ""
+    return f"<noscript><p>The first {DRAWN} of {number} sessions; the others need this page's script.</p></noscript>"
 
 
 def _text(name: str) -> str:
@@ -231,11 +243,10 @@ def _session(at: int, session: Report, server: str) -> str:
     seen = counts["verified"] + counts["counted"]
     word, label = session["verdict"], session["label"]
     title = f"{session['subject']} / {label}"
-    care = int(needs_attention(session, "plan" if not session["unproven"] and word == "unverified" else ""))
     link = f"<p>{_link(server, session['uri'], 'Open in XNAT')}</p>" if session["uri"] and server else ""
     problems = "".join(f"<li>{escape(one['detail'])}</li>" for one in session["problems"])
     return (
-        f'<details class="session" data-at="{at}" data-word="{word}" data-care="{care}"><summary>'
+        f'<details class="session" data-at="{at}"><summary>'
         f'<b>{escape(title)}</b><span class="word is-{word}">{word.upper()}</span>{_bar(counts)}'
         f'<span class="num">{seen}/{session["instances"]} instances</span>'
         f'<span class="num">{amount(session["bytes"])}</span></summary><div class="inside">'
@@ -244,12 +255,14 @@ def _session(at: int, session: Report, server: str) -> str:
     )
 
 
-def _details(session: Report, pictures: Pictures) -> dict[str, Any]:
+def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any]:
     """What the script shows of a session when it is opened, and the text that a search looks through."""
     scans = session["scans"]
     texts = [session["subject"], session["label"], session["folder"], *(s["description"] for s in scans)]
     unproven = session["unproven"]
     return {
+        "word": session["verdict"],
+        "care": needs_attention(session, command),
         "text": " ".join(texts).lower(),
         "scans": [
             [s["id"], s["description"], s["modality"], s["instances"], s["verified"], s.get("read_back", "")]

@@ -1,6 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const sessions = [...document.querySelectorAll("details.session")];
+const box = document.getElementById("list"), more = document.getElementById("more");
+// Rows by the number of their session: those that the page brought, and those that were drawn since.
+const rows = new Map([...box.querySelectorAll("details.session")].map((row) => [Number(row.dataset.at), row]));
 const make = (name, text, classes) => {
   const node = document.createElement(name);
   if (text !== undefined) node.textContent = text;
@@ -51,22 +53,42 @@ const fill = (details) => {
     if (session.more) inside.append(make("p", "... and " + session.more + " more, all in the JSON report", "soft"));
   }
 };
-sessions.forEach((one) => one.addEventListener("toggle", () => one.open && fill(one)));
+box.addEventListener("toggle", (event) => event.target.open && fill(event.target), true);
+const rowOf = (at) => {
+  if (!rows.has(at)) {
+    const holder = make("template");
+    holder.innerHTML = data.sessions[at].row; // escaped where the page was written
+    rows.set(at, holder.content.firstElementChild);
+  }
+  return rows.get(at);
+};
+let fitting = [], drawn = 0;
+const draw = (count) => {
+  const next = fitting.slice(drawn, drawn + count);
+  box.append(...next.map(rowOf));
+  drawn += next.length;
+  const left = fitting.length - drawn;
+  more.hidden = left === 0;
+  more.textContent = "Show " + Math.min(left, data.drawn) + " more of " + left;
+};
 const search = document.getElementById("search"), show = document.getElementById("show"), shown = document.getElementById("shown");
 const filter = () => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let count = 0;
-  for (const one of sessions) {
-    const text = data.sessions[one.dataset.at].text, word = one.dataset.word;
-    const fits = words.every((w) => text.includes(w)) &&
-      (!show.value || word === show.value || (show.value === "care" && one.dataset.care === "1"));
-    one.hidden = !fits;
-    count += fits;
-  }
-  shown.textContent = count + " of " + sessions.length + " sessions";
+  fitting = [];
+  data.sessions.forEach((one, at) => {
+    const fits = words.every((w) => one.text.includes(w)) &&
+      (!show.value || one.word === show.value || (show.value === "care" && one.care));
+    if (fits) fitting.push(at);
+  });
+  box.replaceChildren();
+  drawn = 0;
+  draw(data.drawn);
+  shown.textContent = fitting.length + " of " + data.sessions.length + " sessions";
 };
-document.getElementById("tools").hidden = sessions.length === 0;
+document.getElementById("tools").hidden = data.sessions.length === 0;
 let waiting = 0;
 search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
 show.addEventListener("change", filter);
+more.addEventListener("click", () => draw(data.drawn));
+window.addEventListener("beforeprint", () => draw(fitting.length)); // paper has no button
 filter();
