@@ -140,7 +140,7 @@ def test_an_archive_in_an_archive_is_set_aside(tree: Path, tmp_path: Path, inges
     ended = ingest("plan", tmp_path / name)
     (aside,) = (one for one in ended.report["set_aside"] if one["path"] == "007/pre/more.zip")
     assert aside["reason"] == "unreadable"
-    assert "holds DICOM" in aside["detail"]
+    assert "with DICOM in it" in aside["detail"]
     assert ended.code == 3
 
 
@@ -242,7 +242,7 @@ def test_a_cut_archive_is_told(tree: Path, tmp_path: Path, ingest: Ingest, name:
     ended = ingest("plan", tmp_path / name)
     if name == "study.zip":  # its directory is at its end
         assert ended.code == 2
-        assert "cut or damaged" in ended.err
+        assert "truncated or corrupt" in ended.err
     else:
         assert ended.code == 3
         assert name in [aside["path"] for aside in ended.report["set_aside"] if aside["reason"] == "truncated"]

@@ -180,7 +180,7 @@ def test_an_archive_damaged_from_its_start_is_told(tree: Path) -> None:
     found = asides(tree, 2)
     assert found["007/cut.tgz"].reason == "unreadable"
     assert found["007/gone.tar"].reason == "truncated"
-    with pytest.raises(UsageError, match="get it anew"):
+    with pytest.raises(UsageError, match="fetch it again"):
         open_source(str(tree / "007/cut.tgz"))
 
 

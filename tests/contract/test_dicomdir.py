@@ -39,8 +39,8 @@ def test_a_file_that_is_absent(media: Path, ingest: Ingest) -> None:
     lost.unlink()
     found = kinds(ingest, media)
     assert (
-        found["dicomdir-absent"] == f"DICOMDIR names 1 files that are not there: {lost.relative_to(media).as_posix()}; "
-        "the medium was copied in part: copy it again"
+        found["dicomdir-absent"] == f"DICOMDIR lists 1 files that do not exist: {lost.relative_to(media).as_posix()}; "
+        "the medium was only partly copied: copy it again"
     )
     ended = ingest("plan", media, "--layout", "headers")
     assert ended.code == 3
@@ -70,14 +70,14 @@ def test_a_nested_directory_whose_names_count_from_the_top(media: Path, ingest: 
     lost.unlink()
     found = kinds(ingest, outer)
     assert list(found) == ["dicomdir-absent"]
-    assert "names 1 files" in found["dicomdir-absent"]
+    assert "lists 1 files" in found["dicomdir-absent"]
     assert lost.relative_to(outer).as_posix() in found["dicomdir-absent"]
 
 
 def test_a_file_that_is_not_named(media: Path, ingest: Ingest) -> None:
     make_session(media / "EXTRA", [Series("T1_1", 1)])
     assert (
-        "1 DICOM files beside DICOMDIR are not named in it: EXTRA/T1_1/"
+        "1 DICOM files beside DICOMDIR are not listed in it: EXTRA/T1_1/"
         in kinds(ingest, media)["dicomdir-unreferenced"]
     )
 

@@ -106,7 +106,7 @@ def test_documents_have_what_makes_them(suffix: str) -> None:
     element, word = DOCUMENTS[f"1.2.840.10008.5.1.4.1.1.{suffix}"]
     item = judged(of(f"1.2.840.10008.5.1.4.1.1.{suffix}"))
     assert isinstance(item, SetAside)
-    assert item.detail == f"it has no {word}: it was cut, or is a header alone"
+    assert item.detail == f"it has no {word}: it was truncated, or is only a header"
     assert outcome(of(f"1.2.840.10008.5.1.4.1.1.{suffix}", {element: ("OB", b"%PDF")})) == "whole"
 
 
@@ -123,7 +123,7 @@ def test_every_storage_class_of_the_standard_is_one_or_the_other() -> None:
 def test_a_header_alone_is_told_as_that() -> None:
     item = judged((SAMPLES / "dicomdirtests/TINY_ALPHA/PT000000/ST000000/SE000000/IM00000J").read_bytes())
     assert isinstance(item, SetAside)
-    assert (item.reason, item.detail) == ("truncated", "it has no pixel data: it was cut, or is a header alone")
+    assert (item.reason, item.detail) == ("truncated", "it has no pixel data: it was truncated, or is only a header")
 
 
 REAL = ("MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "CT_small.dcm")

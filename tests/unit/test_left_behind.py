@@ -102,7 +102,7 @@ def test_link_to_another_session(tmp_path: Path, link: str, to: str) -> None:
     assert sorted(titles(plan)) == ["007/007_post", "007/007_pre"]
     assert conflicts(plan) == []
     assert reasons(plan) == {link: "link"}
-    assert "leads to 007/post" in plan.set_aside[0].detail
+    assert "points to 007/post" in plan.set_aside[0].detail
 
 
 def test_link_to_a_store_is_followed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where files come from: folders and archives, names and bytes, opened again at will. Nothing here knows DICOM."""
+"""Where files come from: folders and archives. A source lists files and opens them as often as needed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def open_source(
     follow_links: bool = False,
     outside: list[str] | None = None,
 ) -> Source:
-    """The source that ROOT names, for DICOM: archives and compressed files below it are as if they were not.
+    """The source that ROOT names, for DICOM. Archives and compressed files below it are read like plain files.
 
     leaf, follow_links, outside: see FolderSource.
-    check_stop: called while something large is looked into.
+    check_stop: called while something large is examined.
 
-    Raises UsageError with what to give instead.
+    Raises UsageError that says what to give instead.
     """
     if not root.strip():
         raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
@@ -45,7 +45,8 @@ def open_source(
         kind = archive_kind(path) if stat.S_ISREG(mode) else None
         if kind is None:
             raise UsageError(
-                f"ROOT {root} is neither a folder nor an archive (zip, tar, tar.gz); name what holds the DICOM tree"
+                f"ROOT {root} is neither a folder nor an archive (zip, tar, tar.gz); name the folder or archive with "
+                "the DICOM tree"
             )
         return CompressedFiles(open_archive(path, kind, check_stop), check_stop)
     except OSError as error:
@@ -55,6 +56,6 @@ def open_source(
 
 
 def one_top_folder(paths: Iterable[str]) -> str:
-    """The folder that all the paths lie in, "" when there is none: an archive is easily packed with one too many."""
+    """The folder that all paths share, or "". An archive is easily packed with one folder too many."""
     tops = {path.partition("/")[0] if "/" in path else "" for path in paths}
     return tops.pop() if len(tops) == 1 else ""

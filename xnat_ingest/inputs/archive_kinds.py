@@ -1,4 +1,4 @@
-"""Archives told by their content: a name may have any suffix, or none."""
+"""Recognises archives by their content: a name may have any suffix, or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal[
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _NAMED = (*SUFFIXES, ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 _HEAD = 512
-# How archives begin that nothing here can read; they are told all the same, for they may hold a whole session.
+# How archives begin that cannot be read here. They are reported all the same: one may contain a whole session.
 _FOREIGN: dict[bytes, Kind] = {
     b"PK00PK\x03\x04": "split zip",
     b"PK\x07\x08PK\x03\x04": "split zip",
@@ -31,28 +31,28 @@ FOREIGN_KINDS = frozenset(_FOREIGN.values()) - {"xz", "bzip2"}
 
 
 def is_named_as_archive(name: str) -> bool:
-    """Whether a file should be an archive by its name. What macOS lays beside files on foreign disks is none."""
+    """Whether the name is that of an archive. The "._" files that macOS leaves on foreign disks are not."""
     return name.lower().endswith(_NAMED) and not name.startswith("._")
 
 
 def instead_of_archive(path: Path) -> str:
-    """What a file is that should be an archive, and is none. Raises OSError."""
+    """What a file is that is named like an archive but is not one. Raises OSError."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     start = head.lstrip().lower()
     if not head:
         return "empty"
     if head.startswith(b"\x1f\x8b"):
-        return "a gzip file that holds no tar"
+        return "a gzip file without a tar in it"
     if not any(head):
         return "it begins with zeros"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, as of a download that failed"
+        return "a web page, probably from a failed download"
     if start.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer, and not what it points to; get that with git lfs pull"
+        return "a git-lfs pointer without its content; get the content with git lfs pull"
     if b"/annex/objects/" in start:
-        return "a git-annex pointer, and not what it points to; get that with git annex get"
-    return "it does not begin as one"
+        return "a git-annex pointer without its content; get the content with git annex get"
+    return "it does not begin like one"
 
 
 def archive_kind(path: Path) -> Kind | None:
@@ -62,8 +62,10 @@ def archive_kind(path: Path) -> Kind | None:
 
 
 def archive_kind_of(stream: BinaryIO) -> Kind | None:
-    """What a seekable stream, at its start, is; `gzip` is one that holds no tar, and what is neither zip nor tar is
-    only named, not read."""
+    """What a seekable stream is, seen from its start.
+
+    `gzip` means one without a tar in it. Kinds other than zip and tar are only named here, not read.
+    """
     head = stream.read(_HEAD)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: a zip without members
         return "zip"
@@ -79,14 +81,16 @@ def archive_kind_of(stream: BinaryIO) -> Kind | None:
 
 
 def without_suffix(name: str) -> str:
-    """An archive's name as the folder it stands for."""
+    """The folder name that an archive's name stands for."""
     found = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(found)] or name
 
 
 def _is_tar(head: bytes) -> bool:
-    """By its magic, which only the oldest lack, or by the header's checksum, which a damaged one lacks; a tar of
-    nothing is all zeros, which alone proves nothing."""
+    """Whether it is a tar: by its magic, which only very old ones do not have, or by a correct header checksum.
+
+    An empty tar is all zeros, so zeros prove nothing.
+    """
     if head[257:262] == b"ustar":
         return True
     try:
@@ -97,7 +101,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _unpacked(stream: BinaryIO) -> bytes | None:
-    """The first bytes in a gzip, None when it is damaged there."""
+    """The first bytes inside a gzip; None when it is damaged there."""
     try:
         return gzip.GzipFile(fileobj=stream).read(_HEAD)
     except (OSError, EOFError, zlib.error):

@@ -1,4 +1,4 @@
-"""Archives read where they lie: never unpacked, no member's name ever used as a path, members opened by seeking."""
+"""Archives read in place: nothing is unpacked to disk, and no member name is used as a path on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from xnat_ingest.core.errors import IngestError
 
-# Beyond this many bytes, what packs better than this is made to fill something, not to hold images.
+# Above this size, data that packs better than this was made to fill a disk, not to carry images.
 BOMB_SIZE = 1 << 30
 BOMB_RATIO = 200
 
@@ -17,23 +17,23 @@ class Damaged(IngestError):
 
 
 def unsafe(name: str) -> str:
-    """Why a member's name is no place in a tree, "" when it is one."""
+    """Why a member's name is not a valid path below ROOT, "" when it is."""
     parts = name.split("/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "an absolute path"
     if ".." in parts:
-        return "a path that leads upwards"
+        return "a path that leaves the archive (..)"
     return "" if all(parts) and "\0" not in name else "an empty name"
 
 
 class UniqueNames:
-    """Members' names as paths of a source: cleaned, and each once."""
+    """Turns member names into the paths of a source: cleaned, and each of them unique."""
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}  # path -> the last number that was put behind it
+        self._last: dict[str, int] = {}  # path -> the last number that was appended to it
 
     def of(self, name: str) -> str:
-        """Separators as everywhere; a second member of the same name gets a number, so that neither hides the other."""
+        """The path with / as separator. A second member of the same name gets a number, so both stay visible."""
         path = re.sub(r"/(?:\./)*/*", "/", name.replace("\\", "/").removeprefix("./"))
         unique, number = path, self._last.get(path, 1)
         while unique in self._last:
@@ -45,20 +45,20 @@ class UniqueNames:
 
 
 def all_told(faults: Sequence[str]) -> str:
-    """The first of several sentences, and how many more there are: one damage can have many traces."""
+    """The first of several faults, and how many more there are: one damaged place can cause many."""
     more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
     return faults[0] + more
 
 
 class DecompressionGuard:
-    """Watches what an archive claims to hold against what it is. size: bytes of the archive."""
+    """Compares the size that an archive claims to unpack to with its own. size: bytes of the archive."""
 
     def __init__(self, size: int) -> None:
         self._most = max(BOMB_SIZE, BOMB_RATIO * size)
         self._total = 0
 
     def adds(self, size: int, packed: int | None = None) -> bool:
-        """Whether this member is too much; then it does not count."""
+        """Whether this member is too large; if so, it is not counted."""
         if packed is not None and size > BOMB_SIZE and size > BOMB_RATIO * packed:
             return True
         if self._total + size > self._most:
@@ -67,11 +67,11 @@ class DecompressionGuard:
         return False
 
 
-TOO_LARGE = "would unpack to far more than an archive of this size holds; unpack it yourself if that is right"
+TOO_LARGE = "would unpack to far more than an archive of this size should contain; unpack it yourself if it is right"
 
 
 class Archive:
-    """What all archives have in common. is_stream: see Source.in_order."""
+    """What all archives share. is_stream: see Source.in_order."""
 
     is_stream = False
 

@@ -1,7 +1,7 @@
-"""What was sent against what is stored, element by element, forwards and once on either side, in constant memory.
+"""Compares what was sent with what is stored, element by element, in one pass over both and in constant memory.
 
-XNAT may rightly change a header: it writes it anew, a script of the site or the project replaces values, and
-compressed pixels may be decompressed. It may not change what is measured, nor how that is to be read.
+XNAT may change a header: it rewrites it, a script of the site or the project replaces values, and compressed pixels may
+be decompressed. It must not change what was measured, or how that is to be read.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, IMP
 from xnat_ingest.inputs.dicom_elements import Elements, element_name
 
 NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, IMPLICIT_VENDOR})
-# What is measured, which is the same wherever it is stored: pixels, a document, waveforms, a spectrum.
+# What was measured, and must be the same wherever it is stored: pixels, a document, waveforms, a spectrum.
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 DATA = PIXELS | {0x00420011, 0x54000100, 0x56000020}
-# How pixels are to be read: samples, frames, rows, columns, bits, sign. The two in ORDER say how samples lie, which is
-# another matter once pixels are compressed or decompressed.
+# How pixels are to be read: samples, frames, rows, columns, bits, sign. The two in ORDER say how samples are arranged,
+# which may change when pixels are compressed or decompressed.
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
 ORDER = frozenset({0x00280004, 0x00280006})
 SHAPE = ORDER | {_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS, 0x00280101, 0x00280102, 0x00280103}
 SOP_CLASS, TRANSFER_SYNTAX = 0x00080016, 0x00020010
-# What a script may replace and nothing else does: SOPInstanceUID, StudyInstanceUID, SeriesInstanceUID.
+# What only a script may replace: SOPInstanceUID, StudyInstanceUID, SeriesInstanceUID.
 UIDS = frozenset({0x00080018, 0x0020000D, 0x0020000E})
-# What objects without pixels are made of: a script may change what is said there, and not take it away. References,
-# structures and contours, fractions and beams, a report's content, segments, functional groups.
+# The content of objects without pixels. A script may change it but not remove it: references, structures and contours,
+# fractions and beams, a report's content, segments, functional groups.
 CONTENT = frozenset(
     {0x00081115, 0x30060020, 0x30060039, 0x300A0070, 0x300A00B0, 0x0040A730, 0x00620002, 0x52009229, 0x52009230}
 )
-# Bytes from which a server that compresses what it receives does so (enableNativeDicomPreCompression).
+# The size from which a server compresses what it receives, if it does (enableNativeDicomPreCompression).
 PRECOMPRESSED_FROM = 2_000_000_000
 # Characters of an integer string (PS3.5, 6.2).
 _LONGEST_NUMBER = 12
 
 
 class NotComparable(Exception):
-    """What was sent is not built as the standard says, so nothing can be laid beside it."""
+    """What was sent does not follow the standard, so it cannot be compared."""
 
 
 class _Broken(Exception):
-    """What is stored is not."""
+    """What is stored does not follow the standard."""
 
 
 @dataclass(slots=True)
 class Differences:
-    """How a stored object differs from what was sent: keywords of elements, never a value.
+    """How a stored object differs from what was sent, as keywords of elements, never as values.
 
     wrong: nothing may change these.
     replaced: only a script may.
     changed: the server may.
-    unlike: why the pixels could not be laid beside one another, "" when they could, or when there are none.
+    unlike: why the pixels could not be compared; "" when they could, or when there are none.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -63,10 +63,10 @@ class Differences:
 def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences) -> None:
     """Adds to `found` how the stored object differs from the one that was sent.
 
-    sent, stored: blocks of a DICOM file each.
+    sent, stored: a DICOM file each, in blocks.
     size: bytes that were sent.
 
-    Raises NotComparable, and what the blocks raise; what was found until then stands.
+    Raises NotComparable, and what reading the blocks raises. What was found until then stays in `found`.
     """
     one = Elements(sent, NotComparable)
     try:
@@ -94,7 +94,7 @@ class _Comparison:
             try:
                 self._element(at)
             except _Broken:
-                self._say(self.found.wrong, at, "and all behind it")
+                self._say(self.found.wrong, at, "and all that follows")
                 return
         if self.stored.is_cut and not self.sent.is_cut and not self.found.wrong:
             self.found.wrong.append("the end of the file")
@@ -116,7 +116,7 @@ class _Comparison:
             self._say(self.found.wrong, TRANSFER_SYNTAX)
 
     def _element(self, at: int) -> None:
-        """Takes the element of this tag from whichever side has it."""
+        """Takes the element with this tag from the side, or the sides, that have it."""
         is_sent, is_stored = self.sent.tag == at, self.stored.tag == at
         if is_sent and is_stored:
             self._both(at)
@@ -133,7 +133,10 @@ class _Comparison:
             self.stored.advance()
 
     def _lost(self, tag: int) -> None:
-        """What was sent and is not stored. When nothing behind it is there either, the end of the file is lost."""
+        """Notes an element that was sent but is not stored.
+
+        If nothing after it is stored, the end of the file is lost.
+        """
         if not sum(map(len, self.sent.value())):
             return
         needed = DATA | SHAPE | CONTENT | {SOP_CLASS}
@@ -172,7 +175,7 @@ class _Comparison:
             self._say(self.found.wrong, tag, self._frame(at))
 
     def _recode(self, tag: int, *, decompressed: bool) -> None:
-        """Other bytes than were sent. What can be said of them is how many decompressed ones there must be."""
+        """Notes pixels with other bytes than were sent. Only the length of decompressed ones can be checked."""
         self.found.unlike = f"the server {'decompressed' if decompressed else 'compressed'} the pixels"
         _drain(self.sent.value())
         held = sum(map(len, self.stored.value()))
@@ -180,7 +183,7 @@ class _Comparison:
             self._end(tag)
 
     def _fragments(self, tag: int) -> None:
-        """Encapsulated pixels, item by item. The first is the offset table, which whoever writes them may make anew."""
+        """Compares encapsulated pixels, item by item. The first is the offset table, which a writer may rebuild."""
         for number in count():
             one, other = self.sent.item(), self.stored.item()
             if one is None and other is None:
@@ -201,19 +204,19 @@ class _Comparison:
 
     @property
     def _frame_bytes(self) -> int:
-        """Of native pixels; 0 where the header does not tell."""
+        """The expected bytes of native pixels; 0 when the header does not say."""
         bits = 1
         for tag in (_ROWS, _COLUMNS, _SAMPLES, _BITS):
             bits *= self.sent.number(self._shape.get(tag, b""))
         return bits // 8
 
     def _frame(self, at: int) -> str:
-        """Which frame a byte of native pixels lies in, where there are several."""
+        """The frame that contains a byte of native pixels, when there are several frames."""
         size, frames = self._frame_bytes, self._frames
         return f"from frame {min(at // size + 1, frames)} of {frames} on" if size and frames > 1 else ""
 
     def _end(self, tag: int, where: str = "") -> None:
-        """A difference behind which nothing can be compared."""
+        """Notes a difference after which nothing can be compared."""
         self._say(self.found.wrong, tag, where)
         self._ended = True
 
@@ -224,7 +227,7 @@ class _Comparison:
 
 
 def _first_difference(one: Iterator[bytes], other: Iterator[bytes]) -> int | None:
-    """Where two streams differ first, in bytes; None when they do not. Takes both to their ends."""
+    """The first byte at which two streams differ; None when they are equal. Reads both to their ends."""
     at = 0
     a = b = b""
     while True:

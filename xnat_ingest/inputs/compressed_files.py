@@ -1,4 +1,4 @@
-"""Single files that are compressed, such as IM1.dcm.gz, read as what they hold: whole data sets are published so."""
+"""Single compressed files such as IM1.dcm.gz, read as the file inside: some data sets are published this way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.inputs.source import Source
 from xnat_ingest.inputs.unpacking import BLOCK, PACKINGS, Packing, unpacked
 
-# Files that are looked into; one that holds DICOM under another name is a problem, and not read.
+# The suffixes of files that are read. DICOM in a compressed file of another name is reported as a problem.
 SUFFIXES = (".gz", ".bz2", ".xz")
 
 
@@ -29,8 +29,7 @@ class _Compressed:
 
 
 class CompressedFiles:
-    """A source in which compressed DICOM files are as if they were not. Anything else in it is as it is, compressed
-    NIfTI included."""
+    """A source in which compressed DICOM files appear uncompressed. Everything else, such as .nii.gz, is unchanged."""
 
     def __init__(self, source: Source, check_stop: Callable[[], None]) -> None:
         self._source = source
@@ -50,7 +49,7 @@ class CompressedFiles:
         return cast(BinaryIO, unpacked(stream, known.packing)) if known else stream
 
     def stat(self, path: str) -> tuple[int, int]:
-        """Of a compressed file that has changed, its own size, which is another than that of what it held."""
+        """Size and time. A compressed file that has changed gets its own size, which differs from the planned one."""
         status = self._source.stat(path)
         known = self._found.get(path)
         return (known.size, status[1]) if known and known.status == status else status
@@ -62,7 +61,7 @@ class CompressedFiles:
         return self._source.name_of(folder)
 
     def _look(self, file: SourceFile) -> SourceFile | SetAside:
-        """A file as what it holds, when that is DICOM."""
+        """A compressed file as the file inside it, when that is DICOM."""
         holds_dicom = False
         try:
             with self._source.open(file.path) as stream:
@@ -84,7 +83,7 @@ class CompressedFiles:
                         return SetAside(file.path, "too-large", TOO_LARGE)
         except OSError:
             if not holds_dicom:
-                return file  # what is wrong with it shows when its header is read
-            return SetAside(file.path, "truncated", f"a {kind} file that is cut or damaged; get it anew")
+                return file  # reading its header will show what is wrong
+            return SetAside(file.path, "truncated", f"a {kind} file that is truncated or corrupt; fetch it again")
         self._found[file.path] = _Compressed(packing, size, (file.size, file.mtime_ns))
         return SourceFile(file.path, size, file.mtime_ns)

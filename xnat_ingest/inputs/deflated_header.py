@@ -1,4 +1,4 @@
-"""What a deflated data set holds, read forwards once: a small file that inflates to gigabytes takes no memory."""
+"""Reads a deflated data set in one pass. A small file that inflates to gigabytes takes no memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from xnat_ingest.inputs.dicom_dataset import NotInflatable, NotWalkable, PeekableStream, copy_value, inflated, read_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS
 
-# No value that anybody asks for is longer; one that is counts as absent.
+# Values that are needed are shorter than this. A longer one counts as absent.
 LONGEST = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class DeflatedMeasure:
-    """elements: those that were asked for, encoded.
+    """What was found in the data set.
+
+    elements: those that were asked for, encoded.
     length: bytes of the data set.
     pixel_bytes: 0 without pixels.
     has: see sop_classes.lacking.
@@ -27,7 +29,7 @@ class DeflatedMeasure:
 
 
 def measure_deflated(blocks: Iterable[bytes], wanted: Collection[int]) -> DeflatedMeasure:
-    """The data set in a deflate stream, to its end; wanted: tags of elements without items. Raises NotWalkable."""
+    """Reads the data set in a deflate stream to its end. wanted: tags of elements without items. Raises NotWalkable."""
     source = PeekableStream(inflated(blocks))
     kept: dict[int, bytes] = {}
     has: set[int] = set()
@@ -49,5 +51,5 @@ def measure_deflated(blocks: Iterable[bytes], wanted: Collection[int]) -> Deflat
     except NotWalkable:
         if not pixel_bytes:
             raise
-        behind = sum(map(len, source.rest()))  # whatever follows pixels does no harm
+        behind = sum(map(len, source.rest()))  # anything may follow the pixels
     return DeflatedMeasure(b"".join(kept.values()), source.taken + behind, pixel_bytes, frozenset(has))

@@ -1,4 +1,4 @@
-"""The encoded data set inside a DICOM file, read forwards and once: nothing here decodes a value (PS3.5, PS3.10)."""
+"""The encoded data set of a DICOM file, read in one pass without decoding any value (PS3.5, PS3.10)."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from typing import BinaryIO
 BLOCK = 256 * 1024
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
-# A vendor's, implicit VR with pixels the other way round.
+# A private syntax of one vendor: implicit VR, with big endian pixels.
 IMPLICIT_VENDOR = "1.2.840.113619.5.2"
 _ITEM_GROUP = 0xFFFE
 _DELIMITERS = frozenset({0xE00D, 0xE0DD})
 _TRANSFER_SYNTAX = 0x00020010
 _LONGEST_UID = 128
 UNDEFINED = 0xFFFFFFFF
-# Value representations with a 16-bit length; all others, those to come included, have a 32-bit one (PS3.5, 7.1.2).
+# Value representations with a 16-bit length. All others, including future ones, have a 32-bit one (PS3.5, 7.1.2).
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
 class NotWalkable(Exception):
-    """The data set is not built of elements where it should be."""
+    """The data set is not a sequence of elements where it should be."""
 
 
 class NotInflatable(NotWalkable):
-    """Its deflate stream is damaged, wherever that shows."""
+    """Its deflate stream is damaged."""
 
 
 class PeekableStream:
-    """Blocks of bytes as a stream that can be looked at before it is taken. It never goes back, so any source does.
+    """A stream over blocks of bytes that can be peeked into. It never goes back, so any source will do.
 
-    taken: how many bytes were taken, but for those of `rest`.
+    taken: how many bytes were taken, not counting those of `rest`.
     """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self.taken = 0
         self._blocks = iter(blocks)
         self._held = b""
-        self._at = 0  # what is before this place in the held bytes is taken
+        self._at = 0  # the buffered bytes before this position were taken
 
     def peek(self, size: int) -> bytes:
-        """The next few bytes, which stay; fewer at the end."""
+        """The next few bytes, without taking them; fewer at the end."""
         while len(self._held) - self._at < size and (block := next(self._blocks, b"")):
             self._held, self._at = self._held[self._at :] + block, 0
         return self._held[self._at : self._at + size]
 
     def take(self, size: int) -> bytes:
-        """The next few bytes; fewer at the end."""
+        """Takes the next few bytes; fewer at the end."""
         data = self.peek(size)
         self._at += len(data)
         self.taken += len(data)
         return data
 
     def copy(self, size: int) -> Iterator[bytes]:
-        """The next bytes, however many, block by block. Raises NotWalkable when they end early."""
+        """Takes any number of bytes, block by block. Raises NotWalkable when the stream ends too early."""
         while size:
             self.peek(1)
             block = self.take(min(size, len(self._held) - self._at))
@@ -66,7 +66,7 @@ class PeekableStream:
             yield block
 
     def rest(self) -> Iterator[bytes]:
-        """All that is left."""
+        """Everything that is left."""
         held, self._held, self._at = self._held[self._at :], b"", 0
         if held:
             yield held
@@ -74,16 +74,15 @@ class PeekableStream:
 
 
 def blocks_of(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
-    """A file in blocks of this many bytes."""
+    """Reads a file in blocks of this many bytes."""
     while block := stream.read(size):
         yield block
 
 
 def skip_meta(source: PeekableStream) -> str:
-    """Goes past preamble and file meta information: what follows is the data set. Returns the transfer syntax that it
-    names, "" when it names none.
+    """Skips preamble and file meta information, up to the data set. Returns the transfer syntax named there, or "".
 
-    The meta elements are passed one by one, since their group length is wrong in some files and absent in others.
+    It skips the meta elements one by one: their group length is wrong in some files and absent in others.
     """
     if source.peek(132)[128:] == b"DICM":
         source.take(132)
@@ -99,26 +98,26 @@ def skip_meta(source: PeekableStream) -> str:
 
 
 def is_explicit(source: PeekableStream) -> bool:
-    """Whether the element that comes next names its VR: some files are not encoded as they say."""
+    """Whether the next element names its VR: some files are not encoded as they claim."""
     vr = source.peek(6)[4:]
     return len(vr) == 2 and vr.isalpha() and vr.isupper()
 
 
 def contradiction(source: PeekableStream, syntax: str) -> str:
-    """How a data set is not encoded in its file's transfer syntax; "" when it is.
+    """How a data set's encoding differs from the transfer syntax of its file; "" when it does not.
 
-    Receivers go by the transfer syntax: some answer nothing at all, and wait, when it is wrong.
+    Receivers rely on the transfer syntax. When it is wrong, some never answer.
     """
     implicit = syntax in (IMPLICIT, IMPLICIT_VENDOR)
     if is_explicit(source) != implicit:
         return ""
     names = ("explicit", "implicit") if implicit else ("implicit", "explicit")
-    return "is encoded in {} VR, and its file says {}".format(*names)
+    return "is encoded in {} VR, but its file says {}".format(*names)
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An element, or an item, before its value. raw: its bytes."""
+    """The head of an element or an item, before its value. raw: its bytes."""
 
     tag: int
     vr: bytes
@@ -127,7 +126,7 @@ class Head:
 
 
 def read_head(source: PeekableStream, explicit: bool, order: str) -> Head:
-    """Takes an element's head. Raises NotWalkable, and has taken nothing then."""
+    """Takes an element's head. Raises NotWalkable without having taken anything."""
     raw = source.peek(12)
     if len(raw) < 8:
         raise NotWalkable("ends inside an element")
@@ -147,11 +146,11 @@ def read_head(source: PeekableStream, explicit: bool, order: str) -> Head:
 
 
 def copy_value(source: PeekableStream, head: Head, explicit: bool, order: str) -> Iterator[bytes]:
-    """An element's value; one of undefined length with its delimiter, whatever is nested in it."""
+    """An element's value. One of undefined length comes with everything nested in it and its delimiter."""
     if head.length != UNDEFINED:
         yield from source.copy(head.length)
         return
-    # How each level around the current one is encoded: inside UN of undefined length it is implicit (PS3.5, 6.2.2).
+    # The encoding of each enclosing level. Inside UN of undefined length it is implicit (PS3.5, 6.2.2).
     levels = [explicit and head.vr != b"UN"]
     while levels:
         inner = read_head(source, levels[-1], order)
@@ -165,7 +164,7 @@ def copy_value(source: PeekableStream, head: Head, explicit: bool, order: str) -
 
 
 def inflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Raises NotInflatable for what is no whole deflate stream."""
+    """Inflates blocks. Raises NotInflatable when they are not a complete deflate stream."""
     engine = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     try:
         for block in blocks:
@@ -177,6 +176,6 @@ def inflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
         if plain := engine.flush():
             yield plain
     except zlib.error as error:
-        raise NotInflatable("is not deflated as it says") from error
+        raise NotInflatable("is not deflated, though the file says so") from error
     if not engine.eof:
         raise NotInflatable("ends before its deflate stream does")

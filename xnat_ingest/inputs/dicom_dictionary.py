@@ -1,4 +1,4 @@
-"""What DICOM's own dictionary says of a tag, and texts in DICOM's character sets."""
+"""What DICOM's own dictionary says about a tag, and text in DICOM's character sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 from pydicom._uid_dict import UID_dictionary
 from pydicom.datadict import keyword_dict, mask_match
 
-# The VR of a text that its file's character set applies to.
+# The VRs of text to which the file's character set applies.
 TEXTS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _UID_OF_DICOM = re.compile(rb"1\.2\.840\.10008(\.\d{1,3}){1,10}")
 
@@ -28,7 +28,7 @@ def _entry(tag: int) -> tuple[tuple[str, ...], str, str]:
 
 @cache
 def vr_of(tag: int) -> str:
-    """The first VR of a standard element, "" when the dictionary lacks it."""
+    """The first VR of a standard element, "" when it is not in the dictionary."""
     return next(iter(_entry(tag)[0]), "")
 
 
@@ -44,7 +44,7 @@ def most_values(tag: int) -> int:
 
 
 def name_of(tag: int) -> str:
-    """The keyword of an element; its tag when it has none, as private ones do."""
+    """The keyword of an element, or its tag when it has no keyword, such as a private element."""
     return _entry(tag)[2] or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
@@ -59,7 +59,7 @@ def tag_of(keyword: str) -> int | None:
 
 
 def nearest_keyword(word: str) -> str:
-    """The keyword most like a word, compared without case; "" when none is."""
+    """The keyword most similar to a word, ignoring case; "" when none is similar."""
     known = {name.lower(): name for name in keyword_dict}
     near = difflib.get_close_matches(word.lower(), known, n=1)
     return known[near[0]] if near else ""
@@ -67,12 +67,12 @@ def nearest_keyword(word: str) -> str:
 
 @cache
 def dictionary_words() -> frozenset[str]:
-    """Every word of the standard's keywords, in lower case: words that say nothing about a patient."""
+    """Every word in the standard's keywords, in lower case: such words do not identify a patient."""
     return frozenset(word.lower() for name in keyword_dict for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))
 
 
 def decoded(value: bytes, character_sets: bytes) -> str:
-    """A text in its file's character sets (the value of SpecificCharacterSet); bytes that do not fit are replaced."""
+    """Decodes text in the file's character sets (the value of SpecificCharacterSet). Invalid bytes are replaced."""
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
     return pydicom.charset.decode_bytes(value, _encodings(character_sets), set())

@@ -1,4 +1,4 @@
-"""The elements of one DICOM object, one after the other, each value in a form that two writers of it agree on."""
+"""The elements of one DICOM object in turn. Values are normalised, so that different writers give equal ones."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from xnat_ingest.inputs.dicom_dataset import (
     skip_meta,
 )
 
-# Text is padded to an even length with a blank or a null, as the writer likes.
+# Text is padded to an even length with a blank or a null, depending on the writer.
 _TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _BULK_VRS = frozenset({b"OB", b"OW"})
 _FIRST_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
 _TRAILING_PADDING = 0xFFFCFFFC
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-AT_END = 1 << 32  # beyond every tag: a damaged file may hold (FFFF,FFFF)
+AT_END = 1 << 32  # above every tag: a damaged file may contain (FFFF,FFFF)
 
 
 class Elements:
-    """A walk along an object's elements.
+    """Walks along an object's elements.
 
-    head: the current element, whose value must be taken before the next; None at the end.
-    syntax: the transfer syntax that the object names, or the one that it is encoded in.
+    head: the current element, None at the end. Its value must be taken before the next one.
+    syntax: the transfer syntax that the object names, or the one it is encoded in.
     is_cut: the object ends inside a value.
 
-    Raises `trouble` for an object that is not built as the standard says.
+    Raises `trouble` for an object that does not follow the standard.
     """
 
     def __init__(self, blocks: Iterable[bytes], trouble: type[Exception]) -> None:
@@ -54,7 +54,7 @@ class Elements:
                 self.syntax = INFLATED[self.syntax]
             self._source = source
             self._explicit = is_explicit(source)
-            if not self.syntax:  # by its first element, which is of group 8
+            if not self.syntax:  # found from its first element, which is in group 8
                 swapped = source.peek(1) == b"\0"
                 self.syntax = BIG_ENDIAN if swapped else EXPLICIT if self._explicit else IMPLICIT
             self.order = ">" if self.syntax == BIG_ENDIAN else "<"
@@ -69,7 +69,7 @@ class Elements:
 
     @property
     def contradicts(self) -> bool:
-        """Whether the data set is not encoded as its transfer syntax says."""
+        """Whether the encoding differs from what the transfer syntax says."""
         return self._explicit == (self.syntax in (IMPLICIT, IMPLICIT_VENDOR))
 
     @property
@@ -77,8 +77,10 @@ class Elements:
         return self.head.tag if self.head else AT_END
 
     def advance(self) -> None:
-        """To the next element that says something: no group length, no padding. Behind the pixels of some files lies
-        what is no element, which ends the walk."""
+        """Goes to the next element with content, skipping group lengths and padding.
+
+        In some files something other than an element follows the pixels. That ends the walk.
+        """
         last = self.head.tag if self.head else -1
         self.head = None
         with self._telling():
@@ -106,32 +108,32 @@ class Elements:
             pass
 
     def value(self) -> Iterator[bytes]:
-        """The current element's value, whatever pads it and however the ends of its items are told."""
+        """The current element's value, without padding and independent of how its items are delimited."""
         assert self.head is not None  # noqa: S101 - there is a current element
         with self._telling():
             yield from self._value(self.head, explicit=self._explicit)
 
     def number(self, raw: bytes) -> int:
-        """An unsigned short; 0 when it is none."""
+        """The value as an unsigned short; 0 when it is not one."""
         return int(struct.unpack(f"{self.order}H", raw)[0]) if len(raw) == 2 else 0
 
     def plain(self) -> Iterator[bytes]:
-        """The current element's value byte for byte, made even; it must have a length."""
+        """The current element's value byte for byte, padded to even length. It must have a defined length."""
         assert self.head is not None  # noqa: S101 - there is a current element
         yield from self._even(self.head.length)
 
     def item(self) -> Iterator[bytes] | None:
-        """The next item of encapsulated pixels, made even; None behind the last."""
+        """The next item of encapsulated pixels, padded to even length; None after the last."""
         with self._telling():
             raw = self._source.peek(8)
             if len(raw) < 8:
-                self.is_cut = True  # the last delimiter is absent in some files, which are whole but for that
+                self.is_cut = True  # some files have no sequence delimiter but are complete otherwise
                 return None
             head = read_head(self._source, False, self.order)
             if head.tag == _SEQUENCE_END:
                 return None
             if head.tag != _ITEM or head.length == UNDEFINED:
-                raise NotWalkable("has something else between the items of its pixels")
+                raise NotWalkable("has something other than items in its pixel data")
         return self._even(head.length)
 
     def _even(self, length: int) -> Iterator[bytes]:
@@ -140,7 +142,7 @@ class Elements:
             yield b"\0"
 
     def _copy(self, length: int) -> Iterator[bytes]:
-        """As many bytes as there are."""
+        """Up to this many bytes."""
         try:
             yield from self._source.copy(length)
         except NotWalkable:
@@ -159,7 +161,7 @@ class Elements:
         for head in self._heads(sequence.length, _SEQUENCE_END, explicit=explicit):
             yield b"item"
             if head.tag != _ITEM:
-                raise NotWalkable("has something else between the items of a sequence")
+                raise NotWalkable("has something other than items in a sequence")
             for inner in self._heads(head.length, _ITEM_END, explicit=explicit):
                 yield from chain((struct.pack("<L", inner.tag),), self._value(inner, explicit=explicit))
 
@@ -168,7 +170,7 @@ class Elements:
             yield from item
 
     def _heads(self, length: int, end: int, *, explicit: bool) -> Iterator[Head]:
-        """The heads of what lies in a value, but for group lengths; each one's own value must be taken in between."""
+        """The heads of the elements in a value, without group lengths. The caller takes each one's value in between."""
         stop = None if length == UNDEFINED else self._source.taken + length
         while stop is None or self._source.taken < stop:
             head = read_head(self._source, explicit, self.order)
@@ -181,7 +183,7 @@ class Elements:
 
 
 def element_name(tag: int) -> str:
-    """An element's keyword; the group of a private one, the numbers of an unknown one."""
+    """An element's keyword, the group of a private one, or the tag of an unknown one."""
     if tag >> 16 & 1:
         return f"private elements of group {tag >> 16:04X}"
     from pydicom.datadict import keyword_for_tag  # loaded for what is told, not for what is compared
@@ -190,7 +192,7 @@ def element_name(tag: int) -> str:
 
 
 def _vr_of(head: Head) -> bytes:
-    """As the element says, or as the dictionary does where the encoding is implicit; empty when neither knows."""
+    """The element's own VR, or the dictionary's when the encoding is implicit; empty when neither has one."""
     if head.vr:
         return head.vr
     from pydicom.datadict import dictionary_VR
@@ -202,7 +204,7 @@ def _vr_of(head: Head) -> bytes:
 
 
 def _unpadded(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Without one blank or null at the end."""
+    """The value without one trailing blank or null."""
     held = b""
     for block in blocks:
         if held:

@@ -1,4 +1,4 @@
-"""The outside of a DICOM file: what it looks like, where it ends, how many bytes its pixels take (PS3.5, PS3.10)."""
+"""A DICOM file from outside: whether it is one, where it ends, how many bytes its pixels take (PS3.5, PS3.10)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import BinaryIO, Protocol
 
 UNDEFINED = 0xFFFFFFFF
 _LAST_MARK = b"\xff\xd9"
-# Enough of a file to see its transfer syntax: only the preamble and two UIDs come before it.
+# Enough to reach the transfer syntax: only the preamble and two UIDs come before it.
 START = 1024
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
 class TruncationDetector:
-    """A stream that remembers whether an element's first eight bytes came short: the file ends inside one.
-    check_stop: called at each read; may raise."""
+    """A stream that remembers whether the file ended inside the first eight bytes of an element.
+
+    check_stop: called at each read; may raise.
+    """
 
     def __init__(self, stream: BinaryIO, check_stop: Callable[[], None]) -> None:
         self._check_stop = check_stop
@@ -34,8 +36,12 @@ class TruncationDetector:
 
 
 def sniff(start: bytes) -> str:
-    """What a file's first START bytes look like: 'part10' with the DICM mark, 'bare' when the first element looks like
-    DICOM without it, else 'other'."""
+    """What a file is, from its first START bytes.
+
+    'part10': it has a preamble with the DICM prefix.
+    'bare': it has no preamble, but its first element looks like DICOM.
+    'other': anything else.
+    """
     if start[128:132] == b"DICM":
         return "part10"
     if len(start) < 8:
@@ -50,11 +56,13 @@ def sniff(start: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PixelData:
-    """bytes: what the pixel data takes, as far as it is there.
+    """The pixel data of a file, as far as it is present.
+
+    bytes: its size.
     is_whole: whether it ends as it should.
     fragments: of encapsulated pixel data, without its offset table.
-    marked: how many of them end with a codestream's last mark.
-    lost: bytes that the last of them lacks.
+    marked: how many of them end with the end marker of a codestream.
+    lost: bytes that are missing from the last of them.
     """
 
     bytes: int
@@ -75,12 +83,12 @@ class Readable(Protocol):
 
 
 def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, little_endian: bool) -> PixelData:
-    """The pixel data of a file of this size; the stream stands at the element's start."""
+    """Measures the pixel data of a file of this size. The stream is at the start of the element."""
     vr, length = pixels
     start = stream.tell() + (12 if vr in _LONG_VRS else 8)
     if length != UNDEFINED:
         return PixelData(length, start + length <= size)
-    items = list[tuple[int, int]]()  # where each begins and ends
+    items = list[tuple[int, int]]()  # start and end of each
     at, is_whole = start, True
     while True:  # encapsulated: items, then the sequence delimiter (PS3.5, A.4)
         stream.seek(at)
@@ -90,7 +98,7 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
             break
         group, element, item = struct.unpack(f"{'<' if little_endian else '>'}HHL", head)
         if (group, element) != (0xFFFE, 0xE000) or item == UNDEFINED:
-            break  # the delimiter; or not built as the standard says, so that nothing is known of its end
+            break  # the delimiter, or something that does not follow the standard, so its end is unknown
         items.append((at + 8, at + 8 + item))
         at += 8 + item
         if at > size:

@@ -27,11 +27,11 @@ def scan(
     accept_truncated: bool = False,
     check_stop: Callable[[], None] = go_on,
 ) -> Iterator[Instance | SetAside]:
-    """Every file of the source, as an Instance or set aside.
+    """Reads every file of the source as an Instance, or sets it aside.
 
     skip: path -> reason to set it aside unread, or None.
     keywords: DICOM keywords to keep in Instance.tags.
-    accept_truncated: a file that lacks some of its data is an Instance with that flaw.
+    accept_truncated: a file with some data missing becomes an Instance with that flaw.
     check_stop: called at each read of a header, since one file may take long.
     """
     wanted = tags_of(keywords)
@@ -58,7 +58,7 @@ def _judge(
     accept_truncated: bool,
     check_stop: Callable[[], None],
 ) -> Instance | SetAside:
-    """tags: of all that is wanted."""
+    """tags: of all wanted elements."""
     if file.size == 0:
         return SetAside(file.path, "not-dicom", EMPTY)
     try:
@@ -76,7 +76,7 @@ def _judge(
 
 
 def referenced_files(source: Source, path: str) -> list[str] | None:
-    """The files that a DICOMDIR names, relative to its folder, '/'-separated; None when it cannot be read."""
+    """The files that a DICOMDIR lists, relative to its folder, '/'-separated; None when it cannot be read."""
     import pydicom
 
     from xnat_ingest.inputs.library_header import lenient
@@ -93,7 +93,7 @@ def referenced_files(source: Source, path: str) -> list[str] | None:
 
 
 def same_bytes(source: Source, first: Instance, second: Instance) -> bool:
-    """Whether two files hold the same bytes. Raises OSError."""
+    """Whether two files have the same bytes. Raises OSError."""
     if first.size != second.size:
         return False
     with source.open(first.path) as one, source.open(second.path) as other:

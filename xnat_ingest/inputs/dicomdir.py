@@ -1,4 +1,4 @@
-"""DICOMDIR media: the directory is never sent, but it says what should be there (PS3.10, 8; PS3.3, F)."""
+"""DICOMDIR media: the directory is never sent, but it lists the files that should exist (PS3.10, 8; PS3.3, F)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
 
 SHOWN = 5
-# The reason for setting a directory aside that names absent files, and the problem's kind.
+# Both the reason for setting aside a directory that lists absent files, and the kind of the problem.
 ABSENT = "dicomdir-absent"
 
 
 def check_dicomdirs(plan: Plan, source: Source) -> Plan:
-    """The plan, with a problem for each directory that names files which are absent: a medium that was copied in part.
-    A note tells of files that a directory does not name."""
+    """Adds a problem to the plan for each directory that lists absent files: the medium was copied only in part.
+
+    Adds a note about files that a directory does not list.
+    """
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]
     if not directories:
         return plan
@@ -44,25 +46,28 @@ def _compare(
     folder = directory.rpartition("/")[0]
     named = referenced_files(source, directory)
     if named is None:
-        yield Problem("dicomdir-unreadable", f"{printable(directory)} cannot be read, so nothing is held against it")
+        yield Problem("dicomdir-unreadable", f"{printable(directory)} cannot be read, so nothing was compared with it")
         return
     wanted = _wanted(folder, named, there)
     absent = sorted(path for key, path in wanted.items() if key not in there)
     if absent:
-        detail = f"{printable(directory)} names {len(absent)} files that are not there: {_some(absent)}"
-        yield Problem(ABSENT, f"{detail}; the medium was copied in part: copy it again")
+        detail = f"{printable(directory)} lists {len(absent)} files that do not exist: {_some(absent)}"
+        yield Problem(ABSENT, f"{detail}; the medium was only partly copied: copy it again")
     nested = [other.rpartition("/")[0] for other in directories if other != directory]
     mine = (path for path in instances if not folder or path.startswith(f"{folder}/"))
     mine = (path for path in mine if not any(n != folder and path.startswith(f"{n}/") for n in nested if n))
     unnamed = sorted(path for path in mine if _key(path) not in wanted)
     if unnamed:
-        detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not named in it: {_some(unnamed)}"
+        detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not listed in it: {_some(unnamed)}"
         yield Problem("dicomdir-unreferenced", detail)
 
 
 def _wanted(folder: str, named: list[str], there: set[str]) -> dict[str, str]:
-    """Comparable path -> name of each file that a directory names. Names count from the directory's own folder; some
-    media have nested directories whose names count from the medium's top, so what finds most files is taken."""
+    """Comparable path -> name, for each file that a directory lists.
+
+    Names are relative to the directory's own folder. On some media a nested directory has names relative to the top of
+    the medium. The interpretation that finds more files is used.
+    """
     parts = folder.split("/") if folder else []
     tops = ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
     readings = [{_key(f"{top}/{path}" if top else path): path for path in named} for top in tops]
@@ -70,7 +75,7 @@ def _wanted(folder: str, named: list[str], there: set[str]) -> dict[str, str]:
 
 
 def _key(path: str) -> str:
-    """Comparable: without case, and without the version that ISO 9660 puts behind a name."""
+    """A path for comparing: without case, and without the version that ISO 9660 appends to a name."""
     return path.casefold().removesuffix(";1").removesuffix(".")
 
 

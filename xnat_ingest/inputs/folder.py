@@ -1,4 +1,4 @@
-"""A directory tree, with archives in it that stand for session folders."""
+"""A directory tree, in which archives may stand for session folders."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _BUFFER = 4096
 
 
 class FolderSource:
-    """A directory tree. Links that stay below ROOT are followed, others are set aside; so are links into another
-        session's folder, and hidden and system folders, which are not looked into.
+    """A directory tree. Links that stay below ROOT are followed.
 
-    all_folders: hidden and system folders are looked into, too.
+    Other links are set aside. So are links into another session's folder, and hidden and system folders.
+
+    all_folders: hidden and system folders are read, too.
     follow_links: links that leave ROOT are followed, too.
-    outside: gets the paths of those that were.
-    leaf: of how many names the path of an archive is that stands for a session folder (2: `007/pre.zip`); its members
-        are files below it. 0: any archive does; None: none, and where reads_archives is false, too, none is looked
-        into.
+    outside: receives the paths of those that were.
+    leaf: how many names are in the path of an archive that stands for a session folder (2: `007/pre.zip`). Its members
+        are files below it. 0: any archive does. None: no archive does, and none is read unless reads_archives is true.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class FolderSource:
         return without_suffix(name) if folder in self._archives else name
 
     def _archive_of(self, path: str) -> tuple[Source | None, str]:
-        """The archive that a file lies in, and its path there."""
+        """The archive that contains a file, and the file's path inside it."""
         at = path.find("/") if self._archives else -1
         while at >= 0:
             if archive := self._archives.get(path[:at]):
@@ -93,7 +93,7 @@ class FolderSource:
         return None, path
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        # What is still to be visited, the next one last: folders can be nested deeper than calls can.
+        # What is still to visit, the next one last. Folders can be nested deeper than calls.
         todo = self._entries("")
         followed: set[str] = set()
         while todo:
@@ -104,20 +104,20 @@ class FolderSource:
             entry, path = found
             try:
                 if not self._all_folders and is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):
-                    yield SetAside(path, "system-folder", "a hidden or system folder, not looked into")
+                    yield SetAside(path, "system-folder", "a hidden or system folder, not read")
                 elif entry.is_symlink() and (obstacle := self._judge_link(entry, path, followed)):
                     yield obstacle
                 elif entry.is_dir():
                     todo += self._entries(path)
                 elif entry.is_file():
                     yield from self._file(entry, path)
-                else:  # a pipe or device would block or never end when read
+                else:  # reading a pipe or a device could block or never end
                     yield SetAside(path, "not-dicom", "not a regular file")
             except OSError as error:
                 yield SetAside(path, "unreadable", _why(error))
 
     def _file(self, entry: os.DirEntry[str], path: str) -> Iterator[SourceFile | SetAside]:
-        """A file, or the members of the archive that it is."""
+        """A file, or the members if it is an archive."""
         if not self._reads_archives:
             named, here = False, False
         else:
@@ -128,7 +128,7 @@ class FolderSource:
                 yield from self._members(entry, path, kind)
                 return
             if named and kind in (None, "gzip"):
-                why = f"an archive by its name, but {instead_of_archive(Path(entry.path))}; get it anew"
+                why = f"named like an archive, but {instead_of_archive(Path(entry.path))}; fetch it again"
                 yield SetAside(path, "unreadable", why)
                 return
         status = entry.stat()
@@ -138,7 +138,7 @@ class FolderSource:
         return self._leaf == 0 or path.count("/") + 1 == self._leaf
 
     def _is_read_here(self, path: str, entry: os.DirEntry[str], kind: Kind) -> bool:
-        """In a session's place every archive is, and told when it cannot be; below, one that holds DICOM."""
+        """Reads every archive in the place of a session, and says so if it cannot. Below that, only one with DICOM."""
         if kind == "gzip":
             return False
         is_single = kind in PACKINGS
@@ -159,11 +159,11 @@ class FolderSource:
             return
         self._archives[path] = archive
         for found in archive.files():
-            own = found.path == entry.name and isinstance(found, SetAside)  # it speaks of the archive itself
+            own = found.path == entry.name and isinstance(found, SetAside)  # it is about the archive itself
             yield replace(found, path=path if own else f"{path}/{found.path}")
 
     def _entries(self, folder: str) -> list[tuple[os.DirEntry[str], str] | SetAside]:
-        """A folder's entries and their paths, the first in order last."""
+        """A folder's entries and their paths, in reverse order."""
         try:
             with os.scandir(os.path.join(self._root, folder)) as listing:  # noqa: PTH118 - a Path per file is slow
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name), reverse=True)
@@ -172,22 +172,26 @@ class FolderSource:
         return [(entry, f"{folder}/{entry.name}" if folder else entry.name) for entry in entries]
 
     def _judge_link(self, entry: os.DirEntry[str], path: str, followed: set[str]) -> SetAside | None:
-        """Why a link is not followed. Each folder is reached by one link at most, so that links cannot lead in
-        circles or multiply what they share."""
+        """Why a link is not followed.
+
+        At most one link leads to each folder, so there are no loops and no duplicates.
+        """
         real = os.path.realpath(entry.path)
         if not self._is_below(real) and not self._follow_links:
             return self._outside(entry, path)
         if not os.path.lexists(real):
-            annexed = "; the content of an annexed file is not here: get it first (datalad get, git annex get)"
+            annexed = (
+                "; the content of this annexed file is not on this machine: run datalad get or git annex get first"
+            )
             return SetAside(path, "unreadable", f"a link to nothing{annexed if '/.git/annex/' in real else ''}")
         if other := self._other_session(path, real):
-            return SetAside(path, "link", f"leads to {printable(other)}, which is read in its own place")
+            return SetAside(path, "link", f"points to {printable(other)}, which is read in its own place")
         if entry.is_dir():
             here = os.path.realpath(os.path.dirname(entry.path))  # noqa: PTH120
             if here == real or here.startswith(real.rstrip("/") + "/"):
-                return SetAside(path, "link", "points to a folder that it lies in")
+                return SetAside(path, "link", "points to a folder that contains it")
             if real in followed:
-                return SetAside(path, "link", "points to a folder that another link has led to")
+                return SetAside(path, "link", "points to a folder that was already reached through another link")
             followed.add(real)
         if not self._is_below(real):
             self._left.append(path)
@@ -197,8 +201,10 @@ class FolderSource:
         return real == self._root or real.startswith(self._root.rstrip("/") + "/")
 
     def _other_session(self, path: str, real: str) -> str:
-        """The session folder beside its own that a link leads to or into, "" for any other link: 007/latest is
-        007/post once more, no session of its own."""
+        """The sibling session folder that a link points to or into; "" for any other link.
+
+        For example 007/latest is 007/post again, not a session of its own.
+        """
         if not self._leaf or not self._is_below(real):
             return ""
         names, target = path.split("/"), os.path.relpath(real, self._root).split("/")
@@ -206,17 +212,16 @@ class FolderSource:
         other = target[: self._leaf]
         if not beside or names[: self._leaf] == other or any(map(is_system_folder, other)):
             return ""
-        # What is no folder at a session's place is no session.
+        # Only a folder can be a session.
         return "/".join(target) if Path(self._root, *other).is_dir() else ""
 
     def _outside(self, entry: os.DirEntry[str], path: str) -> SetAside:
-        """A link out of ROOT. In the place of a subject or a session it may stand for whole sessions."""
+        """A link that points outside ROOT. In the place of a subject or a session, whole sessions may be behind it."""
         level = path.count("/") + 1
         if level <= (self._leaf or 0) and (entry.is_dir() or is_named_as_archive(entry.name)):
             why = (
-                f"a link that leads out of ROOT, in the place of a {'session' if level == self._leaf else 'subject'}: "
-                "what it leads to is not read; give --follow-links, put it there in its place, or name a ROOT that "
-                "holds both"
+                f"a link in the place of a {'session' if level == self._leaf else 'subject'} points outside ROOT; its "
+                "target is not read. Give --follow-links, move the target here, or name a ROOT that contains both"
             )
             return SetAside(path, "unreadable", why)
         return SetAside(path, "link", "points outside ROOT (--follow-links follows it)")

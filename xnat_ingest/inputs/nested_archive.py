@@ -1,4 +1,4 @@
-"""What to say of an archive that lies where none is read: it depends on whether it holds DICOM."""
+"""What to report about an archive in a place where none is read. It depends on whether it contains DICOM."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacke
 from xnat_ingest.inputs.zip_archive import open_member
 from xnat_ingest.inputs.zip_directory import read_directory
 
-_UNPACK = "what it holds is not read in this place; unpack it there"
+_UNPACK = "its content is not read in this place; unpack it there"
 
 
 def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside:
-    """A note about an archive without DICOM; a problem where it holds some, or where nobody can tell. stream: all of
-    its bytes, anywhere. Raises OSError."""
+    """A note for an archive without DICOM; a problem when it contains DICOM, or when that is unknown.
+
+    stream: all of its bytes, at any position.
+
+    Raises OSError.
+    """
     if kind in FOREIGN_KINDS:
         return SetAside(path, "unreadable", f"packed as {kind}, which cannot be read here; unpack it there")
     if kind == "damaged gzip":
         if path.lower().endswith(".nii.gz"):
-            return SetAside(path, "not-dicom", "a gzip file that is damaged from its start")
-        return SetAside(path, "unreadable", "a gzip file that is cut or damaged from its start; get it anew")
+            return SetAside(path, "not-dicom", "a gzip file that is corrupt from its start")
+        return SetAside(path, "unreadable", "a gzip file that is truncated or corrupt from its start; fetch it again")
     found = holds_dicom(stream, kind, size)
     if found is None:
-        return SetAside(path, "unreadable", f"a {kind} file, damaged or with archives in it; {_UNPACK}")
+        return SetAside(path, "unreadable", f"a {kind} file that is corrupt or contains archives; {_UNPACK}")
     if found and kind in PACKINGS:
-        text = (
-            f"a {kind} file that holds DICOM, though its name does not tell; name it so that it does (.gz, .bz2, .xz)"
-        )
+        text = f"a {kind} file with DICOM in it, but its name does not end in .gz, .bz2 or .xz; rename it"
         return SetAside(path, "unreadable", text)
     if found:
-        return SetAside(path, "unreadable", f"a {kind} file that holds DICOM; {_UNPACK}")
+        return SetAside(path, "unreadable", f"a {kind} file with DICOM in it; {_UNPACK}")
     return SetAside(path, "nested-archive", f"a {kind} file")
 
 
 def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:
-    """Whether an archive, at its start, holds DICOM; None when nobody can tell, as of a damaged one. Raises OSError."""
+    """Whether an archive contains DICOM; None when that is unknown, as for a damaged one. Raises OSError."""
     stream.seek(0)
     try:
         if kind == "zip":
@@ -54,13 +56,13 @@ def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:
     except Damaged:
         return None
     except OSError as error:
-        if error.errno == 5 or not error.errno:  # what unpacking says of damage
+        if error.errno == 5 or not error.errno:  # how unpacking reports damage
             return None
         raise
 
 
 def _any(starts: Iterable[bytes | None]) -> bool | None:
-    """starts: how each member begins, None for one that cannot be read."""
+    """starts: the first bytes of each member, None for one that cannot be read."""
     unknown = False
     for start in starts:
         if start is None or _archive(start):

@@ -1,4 +1,4 @@
-"""The outside of NIfTI files: names that belong together, what is a whole image, what a sidecar says."""
+"""NIfTI files from outside: which names belong together, which images are complete, what a sidecar says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xnat_ingest.inputs import Source
 Kind = Literal["image", "pixels", "sidecar", "table", "other"]
 _KINDS: dict[str, Kind] = {
     ".nii": "image",
-    ".hdr": "image",  # of a pair: the header alone, its voxels in .img
+    ".hdr": "image",  # the header of a pair, whose voxels are in .img
     ".img": "pixels",
     ".json": "sidecar",
     ".bval": "sidecar",
@@ -27,22 +27,22 @@ _KINDS: dict[str, Kind] = {
     ".bvecs": "sidecar",
     ".tsv": "table",
 }
-# What FSL and the HCP call the gradient tables of the image beside them.
+# FSL's and the HCP's names for the gradient tables of the image in the same folder.
 _GRADIENTS = frozenset({"bvals", "bvecs"})
-# Sidecars are small; what is larger is none, and is sent without being read.
+# Sidecars are small. A larger JSON file is not one, and is sent without being read.
 _LONGEST_SIDECAR = 4 * 1024**2
 _BLOCK = 1024**2
 _LONGEST_HEADER = 540
-# Keys that converters write into a sidecar unless they are told to leave identifying values out.
+# Keys that converters write into a sidecar unless the user asks for anonymous ones.
 IDENTIFYING = frozenset({"PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs"})
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A file's name in its parts.
+    """A file's name, split into its parts.
 
     suffix: in lower case, without .gz.
-    zipped: whether .gz stands behind it.
+    zipped: whether it ends in .gz.
     """
 
     stem: str
@@ -61,33 +61,35 @@ class Name:
 
     @property
     def is_bare_table(self) -> bool:
-        """Whether it is a gradient table that shares its image's folder, and not its name."""
+        """Whether it is a gradient table that shares its image's folder but not its name."""
         return not self.suffix and self.stem.lower().removesuffix(".gz") in _GRADIENTS
 
 
 def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside | None:
-    """Why a file with an image's name is not sent; None for an image that is whole. Raises OSError."""
+    """Why a file named like an image is not sent; None for a complete image. Raises OSError."""
     zipped = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
     if zipped != name.zipped:
-        detail = "gzipped, though its name does not end so" if zipped else "not gzipped, though its name ends so"
+        detail = "gzipped, but its name does not end in .gz" if zipped else "not gzipped, but its name ends in .gz"
         return SetAside(path, "bad-nifti", f"{detail}; rename it")
     unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if zipped else stream
     try:
         sizes = _sizes(unpacked.read(_LONGEST_HEADER))
         if sizes is None:
-            return SetAside(path, "bad-nifti", "no NIfTI header: neither 348 nor 540 bytes long, or without its mark")
+            return SetAside(
+                path, "bad-nifti", "no NIfTI header: not 348 or 540 bytes long, or without the magic number"
+            )
         wanted = sizes[0] if name.suffix == ".hdr" else sizes[1]
         whole = _holds(unpacked, stream, size, wanted) if zipped else size >= wanted
     except (gzip.BadGzipFile, EOFError, zlib.error):
         whole = False
-    return None if whole else SetAside(path, "truncated", "the file ends before its voxels do, or is damaged")
+    return None if whole else SetAside(path, "truncated", "the file ends before its voxels do, or is corrupt")
 
 
 def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
-    """What is wrong with the second file of a pair, by what the first says of it, "" for nothing.
+    """What is wrong with the second file of a pair, according to the first; "" for nothing.
 
-    header: a whole one.
+    header: the complete header.
     size: of the file with the voxels.
 
     Raises OSError.
@@ -103,12 +105,11 @@ def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
         whole = _holds(unpacked, voxels, size, wanted) if zipped else size >= wanted
     except (gzip.BadGzipFile, EOFError, zlib.error):
         whole = False
-    return "" if whole else "ends before the voxels do that its header promises, or is damaged"
+    return "" if whole else "ends before the voxels that its header describes, or is corrupt"
 
 
 def _sizes(head: bytes) -> tuple[int, int] | None:
-    """(bytes of the header, bytes that the file with the voxels takes with all of them, unpacked); None when this is no
-    NIfTI header."""
+    """(bytes of the header, unpacked size of the file with the voxels); None when this is not a NIfTI header."""
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(f"{order}l", head)[0] == 348 and head[344:348] in _MARKS_1:
             dim, bits = struct.unpack_from(f"{order}8h", head, 40), struct.unpack_from(f"{order}h", head, 72)[0]
@@ -127,14 +128,17 @@ def _sizes(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-# Voxels in the same file (n+), or in one beside it (ni); of version 2 with the line ends that tell broken transfers.
+# Voxels in the same file (n+) or in a second one (ni). Version 2 adds line ends that show broken text transfers.
 _MARKS_1 = (b"n+1\0", b"ni1\0")
 _MARKS_2 = (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
 
 
 def _holds(unpacked: BinaryIO, stream: BinaryIO, size: int, wanted: int) -> bool:
-    """Whether a gzipped image unpacks to so many bytes. Its last four bytes say so of the last member, which nearly
-    always is the only one; only where they say otherwise is all of it unpacked."""
+    """Whether a gzipped image unpacks to this many bytes.
+
+    The last four bytes give the size of the last gzip member, nearly always the only one. Only when they differ is the
+    whole file unpacked.
+    """
     at = stream.tell()
     stream.seek(max(0, size - 4))
     told = stream.read(4)
@@ -148,8 +152,10 @@ def _holds(unpacked: BinaryIO, stream: BinaryIO, size: int, wanted: int) -> bool
 
 
 def read_sidecar(stream: BinaryIO, size: int, name: Name) -> Mapping[str, str] | None:
-    """The values of a JSON sidecar as text, as DICOM writes them (several with backslashes); None when it is none.
-    Raises OSError."""
+    """The values of a JSON sidecar as text, several joined by backslashes as in DICOM; None when it is not a sidecar.
+
+    Raises OSError.
+    """
     if size > _LONGEST_SIDECAR:
         return None
     unpacked = gzip.GzipFile(fileobj=stream) if name.zipped else stream
@@ -167,7 +173,7 @@ def _text(value: object) -> str:
 
 
 def guidance(plan: Plan, source: Source) -> str:
-    """For `upload`, which takes DICOM: what to do with a tree that holds NIfTI and no DICOM; "" for any other."""
+    """Advice for `upload`, which sends DICOM, when a tree has NIfTI but no DICOM; "" for any other tree."""
     if plan.planned:
         return ""
     images = [aside.path for aside in plan.set_aside if Name.of(aside.path.rpartition("/")[2]).kind == "image"]
@@ -175,8 +181,8 @@ def guidance(plan: Plan, source: Source) -> str:
     if not whole:
         return ""
     return (
-        f"there is no DICOM here but NIfTI, {len(images)} images ({printable(whole)} is one): "
-        "give the same ROOT to `xnat-ingest nifti`"
+        f"there is no DICOM here, but {len(images)} NIfTI images (such as {printable(whole)}): "
+        "upload them with `xnat-ingest nifti` and the same ROOT"
     )
 
 

@@ -14,7 +14,7 @@ from xnat_ingest.inputs.zip_archive import ZipSource
 
 
 def open_archive(path: Path, kind: Kind, check_stop: Callable[[], None] = go_on) -> Source:
-    """check_stop: called while members are listed, which may take long. Raises Damaged, and OSError."""
+    """Opens an archive. check_stop: called while members are listed, which may take long. Raises Damaged, OSError."""
     if kind == "zip":
         return ZipSource(path)
     if kind == "tar":
@@ -22,7 +22,7 @@ def open_archive(path: Path, kind: Kind, check_stop: Callable[[], None] = go_on)
     if kind == "tar.gz":
         return StreamSource(path, check_stop)
     if kind == "gzip":
-        raise Damaged("a gzip file that holds no tar")
+        raise Damaged("a gzip file without a tar in it")
     if kind == "damaged gzip":
-        raise Damaged("a gzip file that is cut or damaged from its start; get it anew")
+        raise Damaged("a gzip file that is truncated or corrupt from its start; fetch it again")
     raise Damaged(f"packed as {kind}, which cannot be read here; repack it as tar.gz or zip")

@@ -1,9 +1,9 @@
-"""What is sent of an instance: its file, or what has to be made of it so that XNAT stores it whole.
+"""The bytes that are sent for an instance: its file, or a form of it that XNAT stores completely.
 
-XNAT parses the head of what it gets, writes it anew and copies the rest as it came. So a deflated data set loses its
-pixels there, and one without meta information is taken for explicit VR little endian: both are sent as plain Part 10
-objects. Whatever the form, the number of bytes is known before the first, every opening gives the same bytes, and
-they pass block by block.
+XNAT parses the header of what it receives, rewrites it, and copies the rest unchanged. So a deflated data set would
+lose its pixels, and one without meta information would be taken for explicit VR little endian. Both are sent as plain
+Part 10 objects. In every form the number of bytes is known in advance, each opening gives the same bytes, and they are
+read block by block.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from xnat_ingest.inputs.source import Source
 
 _LEAST = 4096
 
-# An instance and the blocks of its Part 10 object, as it would be sent -> those of the object as it is to be sent:
-# Instance.length bytes, equal ones each time.
+# An instance and the blocks of its Part 10 object -> the blocks to send instead: Instance.length bytes, the same each
+# time.
 Rewrite = Callable[[Instance, Iterator[bytes]], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """The bytes that are sent of one instance. rewrite: what changes them last."""
+    """The bytes that are sent for an instance. rewrite: the last change to them."""
 
     source: Source
     instance: Instance
@@ -41,7 +41,7 @@ class Outgoing:
     def open(self) -> Iterator[Iterator[bytes]]:
         """One Part 10 object in blocks, from its start.
 
-        Raises OSError, also while it is read; NotWalkable while it is read, for a file that is not what the scan saw.
+        Raises OSError, also while it is read. Raises NotWalkable while it is read, for a file that has changed.
         """
         with self.source.open(self.instance.path) as stream:
             # One byte more than there is: a small file is read at once, and takes no more memory than it has bytes.

@@ -1,6 +1,6 @@
-"""What must be in an object of a SOP class, so that one which was cut before it is not taken for whole.
+"""What an object of each SOP class must contain. An object without it was truncated.
 
-Rows tells nothing: spectra and raw data have it without pixels, and a file can be cut before it.
+Rows is no help: spectra and raw data have it without pixels, and a file can be truncated before it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 ROWS, PIXEL_URL = 0x00280010, 0x00287FE0
 _SPECTRUM, _DOCUMENT = 0x56000020, 0x00420011
 _RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
-# Images whose names do not say so: each has one of the three pixel data elements as type 1 (PS3.3, annex A).
+# Image classes whose names do not say so. Each has one of the three pixel data elements as type 1 (PS3.3, annex A).
 IMAGES = {
     "1.2.840.10008.5.1.4.1.1.6.2": "Enhanced US Volume",
     "1.2.840.10008.5.1.4.1.1.30": "Parametric Map",
@@ -40,7 +40,7 @@ COMMON_IMAGES = frozenset(
         "1.2.840.10008.5.1.4.1.1.128",  # PET
     }
 )
-# What is not an image, and is nothing without one element.
+# Classes that are not images, and the one element that each cannot do without.
 DOCUMENTS = {
     "1.2.840.10008.5.1.4.1.1.4.2": (_SPECTRUM, "spectroscopy data"),
     "1.2.840.10008.5.1.4.1.1.104.1": (_DOCUMENT, "document"),  # PDF
@@ -55,7 +55,7 @@ DECISIVE = frozenset((*PIXEL_TAGS, ROWS, PIXEL_URL, _SPECTRUM, _DOCUMENT))
 
 @cache
 def is_image(sop_class: str) -> bool:
-    """Whether its objects have pixels, all of them. A class that the standard does not know is none."""
+    """Whether every object of this class has pixels. False for a class that is not in the standard."""
     if sop_class in IMAGES or sop_class in COMMON_IMAGES:
         return True
     from pydicom.uid import UID  # loaded for the rare ones
@@ -64,10 +64,10 @@ def is_image(sop_class: str) -> bool:
 
 
 def lacking(sop_class: str, has: Collection[int]) -> str:
-    """What an object ought to have and has not, in words, or "". has: which of the DECISIVE elements it has."""
+    """What an object should have but does not, in words, or "". has: which of the DECISIVE elements it has."""
     if element := DOCUMENTS.get(sop_class):
         return "" if element[0] in has else element[1]
-    # A grid of doses has rows and pixels; an object with histograms alone has neither (PS3.3, A.18.3).
+    # A dose grid has rows and pixels. An object with only histograms has neither (PS3.3, A.18.3).
     needs_pixels = is_image(sop_class) or (sop_class == _RT_DOSE and ROWS in has)
-    # Pixels may lie elsewhere, at an address that the object tells (JPIP).
+    # The pixels may be at another address, which the object gives (JPIP).
     return "pixel data" if needs_pixels and not {*PIXEL_TAGS, PIXEL_URL} & set(has) else ""

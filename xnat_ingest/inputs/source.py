@@ -9,14 +9,14 @@ from xnat_ingest.core.model import SetAside, SourceFile
 
 
 def go_on() -> None:
-    """What a caller gives as check_stop that is never told to stop."""
+    """The check_stop of a caller that never stops early."""
 
 
 class Source(Protocol):
     """A set of files that can be listed once and opened many times, from several threads."""
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        """Every file, in sorted order where order costs nothing; what cannot be a file to send comes as SetAside."""
+        """Every file, sorted where sorting is free. What cannot be sent comes as SetAside."""
         ...
 
     def open(self, path: str) -> BinaryIO:
@@ -28,9 +28,9 @@ class Source(Protocol):
         ...
 
     def in_order(self, path: str) -> bool:
-        """Whether the file lies in a stream, where anything but reading on costs another pass from its start."""
+        """Whether the file is in a stream, where going back costs another pass from its start."""
         ...
 
     def name_of(self, folder: str) -> str:
-        """What a folder is called in labels: its last name; of an archive, without the suffix."""
+        """The folder's name for labels: its last part, without the suffix of an archive."""
         ...

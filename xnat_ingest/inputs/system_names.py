@@ -1,15 +1,15 @@
-"""Names that operating systems, storage boxes and version control leave in a tree: never a subject, never an image."""
+"""Names that operating systems, storage systems and version control leave in a tree: never subjects or images."""
 
 from __future__ import annotations
 
-# Folders of snapshots, thumbnails, waste bins and archivers.
+# Folders of snapshots, thumbnails, recycle bins and archive tools.
 SYSTEM_FOLDERS = frozenset(
     {
         *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found", "$recycle.bin"),
         *("__macosx", "system volume information"),
     }
 )
-# Hidden folders of which everybody knows that no images lie in them.
+# Hidden folders that are known to contain no images.
 _KNOWN_HIDDEN = frozenset(
     {
         *(".git", ".datalad", ".svn", ".hg", ".snapshot", ".snapshots", ".zfs", ".trash", ".trashes", ".thumbnails"),
@@ -17,7 +17,7 @@ _KNOWN_HIDDEN = frozenset(
     }
 )
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"})
-# What these end with is meant to be something else than an image of a series.
+# Suffixes of files that are meant to be something other than an image of a series.
 _OTHER = (
     *(".txt", ".log", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".pdf", ".ini", ".yaml", ".yml", ".lock"),
     *(".flag", ".done", ".nii", ".nii.gz", ".bval", ".bvec", ".jpg", ".png", ".md5", ".sha256"),
@@ -25,21 +25,21 @@ _OTHER = (
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder is hidden or a system's own: nothing in it is looked at."""
+    """Whether a folder is hidden or belongs to the system: nothing in it is read."""
     return name.startswith(".") or name.casefold() in SYSTEM_FOLDERS
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file is one that systems leave behind: hidden, a thumbnail, a medium's directory, XNAT's catalogue."""
+    """Whether a file is one that systems leave behind: hidden, a thumbnail, a DICOMDIR, an XNAT catalog."""
     folded = name.casefold()
     return name.startswith(".") or folded in _JUNK or folded.endswith("_catalog.xml")
 
 
 def is_known_system_folder(name: str) -> bool:
-    """Whether a folder is one of those that hold no images by what they are, and not only hidden."""
+    """Whether a folder is known to contain no images, rather than just hidden."""
     return name.casefold() in SYSTEM_FOLDERS | _KNOWN_HIDDEN
 
 
 def may_be_image(name: str) -> bool:
-    """Whether a file's name allows that it is meant to be an image: most have no usable suffix."""
+    """Whether a file with this name could be an image: most images have no usable suffix."""
     return not is_junk(name) and not name.casefold().endswith(_OTHER)

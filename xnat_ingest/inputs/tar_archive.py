@@ -14,15 +14,15 @@ from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.views import SubStream
 
-# A tar's header is one block, and the long names before it; more than this at once is made to fill memory.
+# A tar header is one block, plus long names before it. A larger one was made to fill memory.
 _LONGEST_HEADER = 1 << 20
 _LARGEST_OCTAL = 8**11
 _BLOCK = 1 << 18
-_GET_ANEW = "get the archive anew"
+_FETCH_AGAIN = "fetch the archive again"
 
 
 class TarSource(Archive):
-    """A plain tar: each member is a piece of the file."""
+    """A plain tar: each member is a slice of the file."""
 
     def __init__(self, path: Path, check_stop: Callable[[], None] = go_on) -> None:
         self._path = path
@@ -50,8 +50,9 @@ class TarSource(Archive):
 
 
 def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
-    """Each member's path, and where its bytes lie: (offset, size); or why it is set aside. Ends with a SetAside of
-        the archive itself when that is damaged: what follows there is lost, and nobody knows what it was.
+    """Each member's path with (offset, size) of its bytes, or with the reason why it is set aside.
+
+    When the archive is damaged, the last item is a SetAside of the archive itself: the rest of it is lost.
 
     archive: its name.
     size: of its file, in bytes.
@@ -63,7 +64,7 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # it would keep every one of them
                 if info.size < 0 or tar.offset <= behind:
-                    raise tarfile.ReadError("a member of negative size")  # the library would go in circles
+                    raise tarfile.ReadError("a member of negative size")  # tarfile would loop forever
                 behind = tar.offset
                 if info.isdir() and not info.size:
                     continue
@@ -71,35 +72,38 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
                 yield path, _judge_tar(path, info, bombs, stream) or (info.offset_data, info.size)
             if why := _behind_last(stream, tar.offset):
                 yield archive, SetAside(archive, "truncated", why)
-    except IngestError:  # what reads was told to stop
+    except IngestError:  # the run was stopped
         raise
     except Exception as error:  # the library raises many types for a damaged file
         if is_bug(error):
             raise
-        why = f"the archive is cut or damaged, and any of its members may be: {error.__cause__ or error}; get it anew"
+        why = f"the archive is truncated or corrupt ({error.__cause__ or error}), so any member may be; fetch it again"
         yield archive, SetAside(archive, "truncated", why)
 
 
 def _behind_last(stream: BinaryIO, offset: int) -> str:
-    """What is wrong with a tar behind its last member, "" for nothing. Reads to the very end: there could be more
-    members behind a hole of zeros or in a second tar, and a compressed stream ends in the checksum of all of it."""
+    """What is wrong with a tar after its last member, "" for nothing.
+
+    Reads to the very end: more members could follow a gap of zeros or be in a second tar, and a compressed stream ends
+    with the checksum of all of it.
+    """
     stream.seek(offset)
     mark = stream.read(tarfile.BLOCKSIZE)
     if len(mark) < tarfile.BLOCKSIZE:
-        return "the archive has no end mark: it was cut"
+        return "the archive has no end mark: it is truncated"
     if any(mark):
-        return f"the archive is damaged at byte {offset}, and what lies behind is lost; get it anew"
+        return f"the archive is corrupt at byte {offset}, and the rest is lost; fetch it again"
     while block := stream.read(_BLOCK):
         if block.count(0) < len(block):
             return (
-                "data lies behind the archive's end mark, as when two archives are joined or a piece of one is wiped; "
-                "unpack it with tar --ignore-zeros, and name the folder instead"
+                "there is data after the archive's end mark, as when two archives are joined or part of one is wiped; "
+                "unpack it with tar --ignore-zeros, and give the folder instead"
             )
     return ""
 
 
 class _Headers:
-    """The stream as the tar library sees it: it reads nothing but headers, and as much of them as they claim."""
+    """The stream as tarfile sees it, which reads only headers, and as much of them as they claim."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.seek = stream.seek
@@ -116,19 +120,21 @@ def _judge_tar(path: str, info: tarfile.TarInfo, bombs: DecompressionGuard, stre
     if why := unsafe(path):
         return SetAside(path, "unsafe-name", why)
     if info.isdir():
-        return SetAside(path, "unreadable", f"a folder that claims {info.size} bytes of its own; {_GET_ANEW}")
+        return SetAside(path, "unreadable", f"a folder that claims {info.size} bytes of its own; {_FETCH_AGAIN}")
     if not info.isreg():
         return SetAside(path, "unsafe-name", "a link or a device, not a file")
     if info.issparse():
         return SetAside(path, "unreadable", "a sparse member")
     if any(key == "size" or key.startswith("GNU.sparse.") for key in info.pax_headers) and _lies(info, stream):
-        return SetAside(path, "unreadable", f"its header and the extended one before it tell two sizes; {_GET_ANEW}")
+        return SetAside(path, "unreadable", f"its header and its extended header give different sizes; {_FETCH_AGAIN}")
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.size) else None
 
 
 def _lies(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
-    """Whether a member's own header has another size than the extended header before it, which the library takes.
-    A size that the own header's octal digits cannot hold stands in the extended one alone."""
+    """Whether a member's own header gives another size than its extended header, which tarfile uses.
+
+    A size that does not fit into the octal digits of the own header is only in the extended one.
+    """
     at = stream.tell()
     stream.seek(info.offset_data - tarfile.BLOCKSIZE)
     field = stream.read(tarfile.BLOCKSIZE)[124:136]
@@ -138,7 +144,7 @@ def _lies(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
 
 
 class FileSlice(SubStream):
-    """A part of a seekable stream, as a stream of its own; closes what it is a part of."""
+    """A slice of a seekable stream, as a stream of its own. Closing it closes the whole stream."""
 
     def __init__(self, whole: BinaryIO, offset: int, size: int) -> None:
         super().__init__(size)

@@ -1,6 +1,6 @@
-"""A compressed tar: a stream, in which only reading on is cheap.
+"""A compressed tar. It is a stream, so only reading forward is cheap.
 
-Members are listed, read and sent in archive order, so that each of these takes one pass; going back takes another.
+Members are listed, read and sent in archive order, in one pass each. Going back takes another pass.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members
 from xnat_ingest.inputs.views import SubStream
 
-# Bytes that a reader may go back without another pass: headers are read to and fro within much less.
+# Bytes that a reader may go back without another pass. Reading headers needs much less.
 BACKLOG = 1 << 20
 _BLOCK = 1 << 18
 
 
 class _Pass(SubStream):
-    """One reading of the unpacked stream; may be sought: forward by reading, backward within the backlog, or by
-    beginning anew. Holds a handle and the backlog from its first byte until it is released."""
+    """One pass over the unpacked stream.
+
+    It seeks forward by reading, backward within the backlog or by starting again. It keeps a file handle and the
+    backlog from its first byte until it is released.
+    """
 
     def __init__(self, source: StreamSource, check_stop: Callable[[], None] = go_on) -> None:
         self._check_stop = check_stop
-        super().__init__(sys.maxsize)  # nobody knows where it ends before it has been there
+        super().__init__(sys.maxsize)  # the length is unknown until the end is reached
         self.source = source
         self._gzip: gzip.GzipFile | None = None
         self._past = b""
-        self._end = 0  # of what was read so far; the backlog is the last of it
+        self._end = 0  # of what was read so far; the backlog is its last part
 
     def _begin(self) -> gzip.GzipFile:
         self.release()
@@ -54,19 +57,19 @@ class _Pass(SubStream):
         return data
 
     def _more(self) -> bool:
-        """Reads a block on; keeps what may be wanted again, and what has been sought but not read yet."""
+        """Reads the next block. Keeps the bytes that may be needed again, and those that a seek skipped unread."""
         self._check_stop()
         try:
             block = (self._gzip or self._begin()).read(_BLOCK)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise OSError(5, "its archive is cut or damaged here") from error
+            raise OSError(5, "its archive is truncated or corrupt here") from error
         self._end += len(block)
         wanted = max(BACKLOG, self._end - self._at)
         self._past = (self._past + block)[-wanted:] if len(self._past) + len(block) > wanted else self._past + block
         return bool(block)
 
     def release(self) -> None:
-        """Gives up handle and backlog; a later read begins anew."""
+        """Frees the handle and the backlog. A later read starts from the beginning."""
         if self._gzip:
             self._gzip.close()
         self._gzip, self._past, self._end = None, b"", 0
@@ -77,7 +80,7 @@ class _Pass(SubStream):
 
 
 class _Idle:
-    """Readings that nobody uses just now, of all streams of a run, the last one put here last."""
+    """The readings of all streams of a run that are idle, in the order they were put here."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -93,15 +96,17 @@ class _Idle:
             old.release()
 
     def take(self, reading: _Pass) -> None:
-        """Out again, if it still is here."""
+        """Removes it, if it is still here."""
         with self._lock:
             if reading in self._all:
                 self._all.remove(reading)
 
     def nearest(self, source: StreamSource, offset: int) -> _Pass | None:
-        """The reading of the source that has come nearest to the offset without passing it, taken out. When all have
-        passed it, the furthest stays and the others are released: sending goes on from there, while what was sent is
-        read once more behind it, to be compared with what is stored."""
+        """Takes out the reading of the source that is nearest before the offset.
+
+        When all are past it, the furthest stays and the others are released. Sending goes on from there, while earlier
+        members are read again to be compared with what is stored.
+        """
         with self._lock:
             own = sorted((one for one in self._all if one.source is source), key=lambda one: one.tell())
             before = [one for one in own if one.tell() <= offset]
@@ -114,13 +119,13 @@ class _Idle:
         return None
 
 
-# A run may begin many streams that it does not read to their ends, as where rules leave their last members out.
+# A run may open many streams without reading them to their ends, for example when rules exclude the last members.
 MOST_IDLE = 32
 _IDLE = _Idle(MOST_IDLE)
 
 
 class StreamSource(Archive):
-    """A tar.gz. passes: how often it has been read from its start."""
+    """A tar.gz. passes: how many times it has been read from its start."""
 
     is_stream = True
 
@@ -129,10 +134,10 @@ class StreamSource(Archive):
         self._check_stop = check_stop
         self.passes = 0
         self._members: dict[str, tuple[int, int]] = {}
-        self._end = sys.maxsize  # of the last member, when they are known
+        self._end = sys.maxsize  # of the last member, once the members are known
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        """In archive order: whoever opens a file while it is listed reads it in the same pass."""
+        """The files in archive order. Opening a file while it is listed reads it in the same pass."""
         mtime = self.path.stat().st_mtime_ns
         reading = _Pass(self, self._check_stop)
         try:
@@ -161,7 +166,7 @@ class StreamSource(Archive):
         return _IDLE.nearest(self, offset) or _Pass(self)
 
     def put_back(self, reading: _Pass) -> None:
-        """For the next user; one that has read all members is of no more use."""
+        """Keeps it for the next user. One that has read all members is of no more use."""
         if reading.tell() >= self._end:
             reading.release()
         else:
@@ -169,7 +174,7 @@ class StreamSource(Archive):
 
 
 class _Member(SubStream):
-    """One member; holds a reading of the stream until it is closed."""
+    """One member. It keeps a reading of the stream until it is closed."""
 
     def __init__(self, source: StreamSource, offset: int, size: int) -> None:
         super().__init__(size)

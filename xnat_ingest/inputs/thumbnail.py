@@ -1,6 +1,6 @@
-"""A small picture of one instance, for the report: uncompressed grey and RGB pixels, read without extra packages.
+"""A small picture of one instance for the report, from uncompressed grey or RGB pixels, without extra packages.
 
-Objects that may carry a patient's name in their pixels are never drawn.
+Objects that may show a patient's name in their pixels are never drawn.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from xnat_ingest.inputs.source import Source
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# Pixels on the longer side of a picture.
+# Pixels along the longer side of a picture.
 EDGE = 112
-# Bytes of pixel data beyond which no picture is worth the reading.
+# Above this many bytes of pixel data, a picture is not worth the reading.
 MOST_BYTES = 64 << 20
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-# Text on the screen is common in these: ultrasound, secondary captures, screenshots, documents.
+# Burned-in text is common in these: ultrasound, secondary captures, screenshots, documents.
 MAY_SHOW_TEXT = ("US", "IVUS", "OT", "SC", "SR", "DOC", "ES", "XC", "GM")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def thumbnail(source: Source, instance: Instance) -> bytes:
-    """A PNG, or no bytes where no picture can or may be made."""
+    """A PNG; empty when no picture can or may be made."""
     if instance.transfer_syntax not in UNCOMPRESSED or not 0 < instance.pixel_bytes <= MOST_BYTES:
         return b""
     if instance.modality in MAY_SHOW_TEXT or instance.sop_class.startswith(SECONDARY_CAPTURE):
@@ -68,7 +68,7 @@ Read = Callable[[memoryview, int], tuple[int, ...]]
 
 
 def _grey_reader(header: Dataset, bits: int, *, little: bool) -> Read:
-    """Reads the value of one pixel, by its number in the frame."""
+    """A function that reads the value of one pixel by its number in the frame."""
     if bits == 8:
         return lambda data, at: (data[at],)
     signed = int(header.get("PixelRepresentation", 0)) == 1
@@ -86,7 +86,7 @@ def _colour_reader(header: Dataset, pixels: int) -> Read:
 
 
 def _sampled(data: memoryview, rows: int, columns: int, read: Read) -> tuple[int, int, bytes]:
-    """(width, height, bytes of the picture): every n-th pixel, grey ones stretched over what is seen."""
+    """(width, height, bytes of the picture): every n-th pixel, with grey values stretched over the full range."""
     step = max(1, -(-max(rows, columns) // EDGE))
     points = [read(data, y * columns + x) for y in range(0, rows, step) for x in range(0, columns, step)]
     width, height = len(range(0, columns, step)), len(range(0, rows, step))
@@ -98,7 +98,7 @@ def _sampled(data: memoryview, rows: int, columns: int, read: Read) -> tuple[int
 
 
 def _window(values: Sequence[int]) -> tuple[int, int]:
-    """From the darkest to the brightest of all but the outermost hundredth of pixels."""
+    """The darkest and the brightest value, ignoring the outermost hundredth of the pixels."""
     ordered = sorted(values)
     cut = len(ordered) // 100
     low, high = ordered[cut], ordered[-1 - cut]
@@ -119,10 +119,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def thumbnails(source: Source, instances: Iterable[Instance]) -> dict[str, str]:
-    """SeriesInstanceUID -> a picture of the instance in its middle, as a data URI. Series that have none are absent."""
+    """SeriesInstanceUID -> a picture of its middle instance, as a data URI. Series without a picture are absent."""
     series: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
-        if not source.in_order(instance.path):  # in a compressed tar, each would cost another pass
+        if not source.in_order(instance.path):  # in a compressed tar, each picture would cost another pass
             series[instance.series_uid].append(instance)
     drawn = {uid: thumbnail(source, sorted(members, key=_order)[len(members) // 2]) for uid, members in series.items()}
     return {uid: f"data:image/png;base64,{b64encode(png).decode()}" for uid, png in drawn.items() if png}

@@ -1,4 +1,4 @@
-"""Values of undefined length, passed over without being built: a small file can hold millions of items (PS3.5, 7.5)."""
+"""Skips values of undefined length without building them: a small file can have millions of items (PS3.5, 7.5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xnat_ingest.inputs.dicom_dataset import UNDEFINED, NotWalkable
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _WIDE_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-# No real data set is nested so deeply, and what receives one may fail at less.
+# No real data set is nested this deeply, and some receivers fail earlier.
 DEEPEST = 250
 _TOO_DEEP = "sequences nested too deeply"
 
@@ -19,13 +19,17 @@ class EndsInside(NotWalkable):
 
 
 class TooDeep(NotWalkable):
-    """Its sequences are nested more deeply than anything that receives it can be trusted with."""
+    """Its sequences are nested too deeply for a receiver to be trusted with it."""
 
 
 def pass_over(stream: BinaryIO, explicit: bool, order: str) -> None:
-    """Leaves the stream behind a value of undefined length, at whose start it stands. Values inside are sought over,
-    never read. explicit: whether the elements in it name their VR; those that do not all the same are taken as
-    implicit ones, since some writers mix them. Raises NotWalkable."""
+    """Moves the stream from the start of a value of undefined length to its end. Values inside are skipped, not read.
+
+    explicit: whether the elements in it name their VR. Those that do not are taken as implicit, since some writers mix
+        both.
+
+    Raises NotWalkable.
+    """
     short = struct.Struct(f"{order}HHL").unpack
     levels = [explicit]
     while levels:

@@ -1,4 +1,4 @@
-"""Streams that unpack what they read: members of zips, compressed single files. Nothing is unpacked to a disk."""
+"""Streams that unpack while reading: members of zips, compressed single files. Nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ BLOCK = 1 << 18
 
 
 class Unpacking(io.RawIOBase):
-    """What is wrong with the bytes comes as OSError, as from any file. inner: unpacks, and closes with this, and so
-    does outer, where it is given."""
+    """A stream that unpacks. Damage in the bytes is raised as OSError, like with any file.
+
+    inner: the stream that unpacks. It is closed together with this one.
+    outer: closed as well, when it is given.
+    """
 
     def __init__(self, inner: BinaryIO, outer: BinaryIO | None = None) -> None:
         self._inner = inner
@@ -43,7 +46,7 @@ class Unpacking(io.RawIOBase):
             return self._inner.read(-1 if size is None else size)
 
     def read_on(self, check_stop: Callable[[], None]) -> None:
-        """To the end, where the checksum of it all is held against it. Raises OSError when it does not agree."""
+        """Reads to the end, where the checksum is verified. Raises OSError when it does not match."""
         while self.read(BLOCK):
             check_stop()
 
@@ -56,19 +59,19 @@ class Unpacking(io.RawIOBase):
 
 @contextmanager
 def damage_told() -> Iterator[None]:
-    """What damage raises, as OSError: each way of packing has errors of its own, and so have bad headers."""
+    """Turns the errors that damage causes into OSError: each compression method raises its own."""
     try:
         yield
-    except IngestError:  # what reads was told to stop
+    except IngestError:  # the run was stopped
         raise
     except Exception as error:
         if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
-        raise OSError(5, "its archive is damaged here") from error
+        raise OSError(5, "its archive is corrupt here") from error
 
 
 def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpacking:
-    """What a compressed stream, at its start, holds. closes: the stream with itself."""
+    """The content of a compressed stream, from its start. Closing it closes the stream, too."""
     openers: dict[Packing, Callable[[], object]] = {
         "gzip": lambda: gzip.GzipFile(fileobj=stream),
         "bzip2": lambda: bz2.BZ2File(stream),

@@ -6,7 +6,7 @@ import io
 
 
 class SubStream(io.RawIOBase):
-    """A stream of known length, read at a place of its own. What it shows is read by `read`, which is its user's."""
+    """A stream of known length with its own position. Subclasses implement `read`."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -27,6 +27,6 @@ class SubStream(io.RawIOBase):
         return self._at
 
     def _wanted(self, size: int | None) -> int:
-        """How many bytes a read of this size is to bring at most."""
+        """The most bytes that a read of this size may return."""
         left = max(0, self._size - self._at)
         return left if size is None or size < 0 else min(size, left)

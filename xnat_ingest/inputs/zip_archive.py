@@ -1,4 +1,4 @@
-"""Zip archives, read by their central directory."""
+"""Zip archives, read through their central directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 
 class ZipSource(Archive):
-    """A zip, by its central directory. The file is open only while something is read from it."""
+    """A zip, read through its central directory. The file is open only while something is read from it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class ZipSource(Archive):
 
 
 def open_member(stream: BinaryIO, member: ZipMember) -> BinaryIO:
-    """A member's bytes, unpacked; the zip's stream is its alone until it has been read. Raises OSError."""
+    """A member's bytes, unpacked. It has the zip's stream for itself until it is closed. Raises OSError."""
     info = zipfile.ZipInfo(member.name)
     info.CRC, info.compress_type = member.crc, member.method
     info.compress_size, info.file_size = member.packed, member.size

@@ -1,7 +1,7 @@
-"""A zip's directory, held against the members that it lists: what one of the two does not know is told, never lost.
+"""Compares a zip's directory with the members it lists, and reports what only one of the two knows.
 
-A zip says everything twice, in its directory at the end and in a header before each member, and readers believe the
-directory alone. One flipped bit there hides members from them.
+A zip says everything twice: in the directory at its end, and in a header before each member. Most readers believe only
+the directory, where one flipped bit can hide members from them.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _END_MARK = b"PK\x05\x06"
 _END_64_LOCATOR = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LONGEST_COMMENT = 0xFFFF
-_ELSEWHERE = 0xFFFFFFFF  # the number stands in 64 bits in an extra field
-_COUNT_MODULUS = 1 << 16  # writers that know no 64-bit records let the count wrap
+_ELSEWHERE = 0xFFFFFFFF  # the number is in an extra field, with 64 bits
+_COUNT_MODULUS = 1 << 16  # writers without 64-bit records let the count wrap around
 _ZIP64 = 0x0001
 _ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x0008, 0x0800
 _PATCHED = 0x0020
 _KNOWN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_NO_ANSWER = "get the zip anew"
+_FETCH_AGAIN = "fetch the zip again"
 
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
     """A member as the directory lists it.
 
-    start: where its packed bytes lie.
+    start: the position of its packed bytes.
     unix_mode: 0 when it was not made on Unix.
-    fault: why its bytes are not to be had, "" when they are.
+    fault: why its bytes cannot be read, "" when they can.
     """
 
     name: str
@@ -60,24 +60,24 @@ class ZipMember:
 
 @dataclass(frozen=True, slots=True)
 class ZipDirectory:
-    """faults: what is wrong with the zip as a whole, a sentence each."""
+    """The members of a zip. faults: what is wrong with the zip as a whole, a sentence each."""
 
     members: tuple[ZipMember, ...]
     faults: tuple[str, ...]
 
 
 def read_directory(stream: BinaryIO, size: int) -> ZipDirectory:
-    """stream: a whole zip of so many bytes. Raises Damaged, and OSError."""
+    """Reads the directory of a zip. size: bytes of the whole zip. Raises Damaged, OSError."""
     try:
         with zipfile.ZipFile(stream) as archive:
             entries, start = archive.infolist(), archive.start_dir
             comment = archive.comment
-    except IngestError:  # what reads was told to stop
+    except IngestError:  # the run was stopped
         raise
     except Exception as error:  # the library raises many types for a damaged file
         if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
-        raise Damaged("a zip that is cut or damaged: its directory cannot be read") from error
+        raise Damaged("a zip that is truncated or corrupt: its directory cannot be read") from error
     walk = _Walk(stream, start)
     members = tuple(walk.members(entries))
     faults = [*walk.faults, *_end_faults(stream, size, entries, start, comment)]
@@ -85,7 +85,7 @@ def read_directory(stream: BinaryIO, size: int) -> ZipDirectory:
 
 
 class _Walk:
-    """The zip from front to back: each member where the one before it ended, and nothing between them."""
+    """Goes through the zip from front to back: each member must begin where the one before it ended."""
 
     def __init__(self, stream: BinaryIO, directory: int) -> None:
         self._stream = stream
@@ -94,12 +94,12 @@ class _Walk:
         self.faults: list[str] = []
 
     def members(self, entries: Sequence[zipfile.ZipInfo]) -> Iterator[ZipMember]:
-        """In the order in which they lie."""
+        """In the order of their positions."""
         for entry in sorted(entries, key=lambda one: one.header_offset):
             yield self._member(entry)
         self._gap(self._directory)
         if self._at > self._directory:
-            self.faults.append(f"the last member reaches into the directory; {_NO_ANSWER}")
+            self.faults.append(f"the last member overlaps the directory; {_FETCH_AGAIN}")
 
     def _member(self, entry: zipfile.ZipInfo) -> ZipMember:
         offset = entry.header_offset
@@ -108,16 +108,16 @@ class _Walk:
         start = local.start if local else offset
         fault = _own_fault(entry)
         if offset < self._at:
-            fault = f"its bytes are another member's, too; {_NO_ANSWER}"
+            fault = f"it shares bytes with another member; {_FETCH_AGAIN}"
         elif local is None:
-            fault = f"no member begins where the zip's directory says; {_NO_ANSWER}"
+            fault = f"no member begins where the zip's directory says; {_FETCH_AGAIN}"
         elif differing := local.differs(entry):
-            fault = f"the zip's directory and the member's own header name another {differing}; {_NO_ANSWER}"
+            fault = f"the zip's directory and the member's own header differ in the {differing}; {_FETCH_AGAIN}"
         end = start + entry.compress_size
         if local and local.sizes_behind and not fault:
             behind = self._sizes_behind(entry, end)
             if behind == 0 and not local.has_sizes(entry):
-                fault = f"the sizes behind its data are not those of the zip's directory; {_NO_ANSWER}"
+                fault = f"the sizes behind its data are not those of the zip's directory; {_FETCH_AGAIN}"
             end += behind
         self._at = max(self._at, end)
         mode = entry.external_attr >> 16 if entry.create_system == 3 else 0  # 3: made on Unix
@@ -133,24 +133,24 @@ class _Walk:
         )
 
     def _gap(self, until: int) -> None:
-        """Notes what lies between what was read so far and the next thing that is known."""
+        """Notes the bytes between what was read so far and the next known position."""
         if until <= self._at:
             return
         if self._at == 0:
             self.faults.append(
-                f"{until} bytes lie before the first member that the zip's directory lists, as when two zips are "
-                "joined: what they hold is not read; give each zip on its own"
+                f"there are {until} bytes before the first member that the zip's directory lists, as when two zips are "
+                "joined. They are not read; give each zip separately"
             )
             return
         lost = _Local.read(self._stream, self._at)
-        what = f"a member named {printable(lost.text)} among them" if lost else "and nobody knows what they are"
+        what = f"among them a member named {printable(lost.text)}" if lost else "their content is unknown"
         self.faults.append(
-            f"{until - self._at} bytes at byte {self._at} are of no member that the zip's directory lists, {what}; "
-            f"{_NO_ANSWER}"
+            f"{until - self._at} bytes at byte {self._at} belong to no member in the zip's directory, {what}; "
+            f"{_FETCH_AGAIN}"
         )
 
     def _sizes_behind(self, entry: zipfile.ZipInfo, end: int) -> int:
-        """Bytes of the record behind a member's data that repeats its checksum and sizes; 0 when none is there."""
+        """The length of the record after a member's data that repeats its checksum and sizes; 0 without one."""
         self._stream.seek(end)
         found = self._stream.read(24)
         for form in ("<3L", "<L2Q"):
@@ -204,15 +204,15 @@ class _Local:
         return (self.crc, self.packed, self.size) == (entry.CRC, entry.compress_size, entry.file_size)
 
     def differs(self, entry: zipfile.ZipInfo) -> str:
-        """What the directory says otherwise, "" for nothing. What stands behind the data may be 0 here."""
+        """What the directory gives differently, "" for nothing. Numbers that follow the data may be 0 here."""
         unknown = (0, _ELSEWHERE) if self.sizes_behind else ()
         utf8 = entry.flag_bits & _UTF8
         if self.name != entry.orig_filename.encode("utf-8" if utf8 else "cp437"):
             return "name"
         if not self.name.isascii() and (self.flags ^ entry.flag_bits) & _UTF8:
-            return "way to write the name"
+            return "encoding of the name"
         if self.method != entry.compress_type:
-            return "way of packing"
+            return "compression method"
         if (self.flags ^ entry.flag_bits) & _ENCRYPTED:
             return "encryption"
         if self.crc != entry.CRC and self.crc not in unknown:
@@ -222,7 +222,7 @@ class _Local:
 
 
 def _sizes_64(extra: bytes, size: int, packed: int) -> tuple[int, int]:
-    """The sizes that stand in 64 bits, (size, packed); those that do not stay as they are."""
+    """(size, packed), with the 64-bit values from the extra field where there are any."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
@@ -236,32 +236,32 @@ def _sizes_64(extra: bytes, size: int, packed: int) -> tuple[int, int]:
 
 
 def _own_fault(entry: zipfile.ZipInfo) -> str:
-    """What is wrong with an entry of the directory by itself, "" for nothing."""
+    """What is wrong with an entry of the directory on its own, "" for nothing."""
     if entry.flag_bits & _ENCRYPTED:
         return "encrypted; unpack it with its password first"
     if entry.compress_type not in _KNOWN_PACKING or entry.flag_bits & _PATCHED:
-        return f"packed by method {entry.compress_type}, which is not known here"
+        return f"compressed with method {entry.compress_type}, which is not supported; unpack the zip first"
     if entry.volume not in (0, 0xFFFF):
-        return "it lies in another file of a split zip; join them first"
+        return "it is in another file of a split zip; join them first"
     if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
-        return f"stored as it is, and yet of two sizes; {_NO_ANSWER}"
+        return f"stored uncompressed, but its two sizes differ; {_FETCH_AGAIN}"
     if entry.file_size == 0 and entry.CRC:
-        return f"empty by its size, but with a checksum of something; {_NO_ANSWER}"
+        return f"its size is 0, but its checksum is not that of an empty file; {_FETCH_AGAIN}"
     if entry.filename.endswith(("/", "\\")) and entry.file_size:
-        return f"named like a folder, but it holds {entry.file_size} bytes; unpack the zip, and name the folder instead"
+        return f"named like a folder, but it has {entry.file_size} bytes; unpack the zip, and give the folder instead"
     return ""
 
 
 def _end_faults(
     stream: BinaryIO, size: int, entries: Sequence[zipfile.ZipInfo], start: int, comment: bytes
 ) -> Iterator[str]:
-    """What the record at the zip's end has against its directory, and what lies behind it."""
+    """Where the end record contradicts the directory, and what follows the end of the zip."""
     at = max(0, size - _END.size - _LONGEST_COMMENT)
     stream.seek(at)
     tail = stream.read()
     found = tail.rfind(_END_MARK)
     if found < 0 or len(tail) - found < _END.size:
-        yield f"the record at the zip's end cannot be read; {_NO_ANSWER}"
+        yield f"the record at the zip's end cannot be read; {_FETCH_AGAIN}"
         return
     _, disk, first_disk, here, count, length, offset, _ = _END.unpack_from(tail, found)
     modulus = _COUNT_MODULUS
@@ -269,22 +269,25 @@ def _end_faults(
         disk, first_disk, here, count, length, offset = numbers
         modulus = 0
     if (count - len(entries)) % modulus if modulus else count != len(entries):
-        yield f"the zip's directory lists {len(entries)} members, and should list {count}; {_NO_ANSWER}"
+        yield f"the zip's directory lists {len(entries)} members, but should list {count}; {_FETCH_AGAIN}"
     elif here != count or disk != first_disk:
         yield "the zip is one part of several; join them first"
     listed = sum(_ENTRY_SIZE + len(_raw_name(one)) + len(one.extra) + len(one.comment) for one in entries)
     if listed != length:
-        yield f"the zip's directory takes {listed} bytes, and should take {length}; {_NO_ANSWER}"
+        yield f"the zip's directory has {listed} bytes, but should have {length}; {_FETCH_AGAIN}"
     if offset != start:
-        yield f"the zip's directory lies at byte {start}, and should lie at {offset}; {_NO_ANSWER}"
+        yield f"the zip's directory begins at byte {start}, but should begin at {offset}; {_FETCH_AGAIN}"
     behind = tail[found + _END.size + len(comment) :]
     if any(behind):
-        yield f"{len(behind)} bytes lie behind the end of the zip: what they hold is not read"
+        yield f"there are {len(behind)} bytes after the end of the zip; they are not read"
 
 
 def _end_64(stream: BinaryIO, end: int) -> tuple[int, int, int, int, int, int] | None:
-    """The numbers of the end record in 64 bits: (disk, disk of the directory, members here, members, bytes and place
-    of the directory); None when there is no such record. end: where the plain one begins."""
+    """The numbers of the 64-bit end record; None when there is none.
+
+    They are (disk, disk of the directory, members here, members, bytes of the directory, its position).
+    end: the position of the plain end record.
+    """
     if end < _END_64_LOCATOR.size + _END_64.size:
         return None
     stream.seek(end - _END_64_LOCATOR.size - _END_64.size)
