@@ -288,7 +288,7 @@ def test_root_a_level_too_deep_or_too_high(ingest: Ingest, tmp_path: Path, seeds
         ended = ingest("plan", tmp_path / "t")
         details = [problem["detail"] for problem in ended.report["problems"] if problem["kind"] == kind]
     assert details
-    assert all("a level too deep or too high" in detail and "-S SUBJECT" in detail for detail in details)
+    assert all("one level too deep or too high" in detail and "-S SUBJECT" in detail for detail in details)
 
 
 @pytest.mark.parametrize(

@@ -127,17 +127,17 @@ def test_editing_solves_a_conflict(root: Path, tmp_path: Path, site: StandIn, in
 
 
 REFUSED: dict[str, tuple[Callable[[Document], object], str]] = {
-    "label": (lambda d: d["sessions"][0].update(label="a b"), "label 'a b': a label has 1 to 64"),
+    "label": (lambda d: d["sessions"][0].update(label="a b"), "label 'a b': a label must be 1 to 64"),
     "empty label": (lambda d: d["sessions"][0].update(label=""), "the label is empty"),
     "project": (lambda d: d["sessions"][0].update(project="a/b"), "cannot be a project's id"),
     "unknown key": (lambda d: d.update(sesions=[]), "sesions"),
     "lacking": (lambda d: d["sessions"][0]["instances"][0].pop("size"), "sessions[0].instances[0]"),
     "type": (lambda d: d["sessions"][0]["instances"][0].update(size="1"), "sessions[0].instances[0].size"),
     "uid": (lambda d: d["sessions"][0]["instances"][0].update(sop_uid="../x"), "sop_uid"),
-    "twice": (lambda d: d["sessions"].append({**d["sessions"][0], "label": "other"}), "is in it twice"),
-    "added": (lambda d: d.update(files_seen=3), "nothing may be added"),
+    "twice": (lambda d: d["sessions"].append({**d["sessions"][0], "label": "other"}), "is listed twice"),
+    "added": (lambda d: d.update(files_seen=3), "files must not be added"),
     "schema": (lambda d: d.update(schema=2), "schema"),
-    "layout": (lambda d: d.update(layout="sideways"), "layout 'sideways' is not known"),
+    "layout": (lambda d: d.update(layout="sideways"), "unknown layout 'sideways'"),
 }
 
 
@@ -156,8 +156,8 @@ def test_what_no_plan_can_say(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--exclude", "T1"], "--exclude has no say with --plan"),
-        (["--layout", "headers"], "--layout has no say"),
+        (["--exclude", "T1"], "--exclude cannot be combined with --plan"),
+        (["--layout", "headers"], "--layout cannot be combined"),
         (["-P", "MANUAL"], "-P MANUAL is not the project of DEMO/007/007_pre"),
     ],
 )

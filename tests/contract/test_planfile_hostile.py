@@ -46,17 +46,17 @@ def twice(document: Document) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Document], object], str]] = {
-    "upwards": (first("path", "../secret.bin"), "'../secret.bin' is no path below ROOT"),
-    "upwards inside": (first("path", "007/../../secret.bin"), "is no path below ROOT"),
-    "absolute": (first("path", "/etc/passwd"), "'/etc/passwd' is no path below ROOT"),
-    "another spelling": (first("path", "007/./pre/T1_1/IM000002"), "is no path below ROOT"),
-    "path with NUL": (first("path", "a\0b"), "is no path below ROOT"),
+    "upwards": (first("path", "../secret.bin"), "'../secret.bin' is not a path below ROOT"),
+    "upwards inside": (first("path", "007/../../secret.bin"), "is not a path below ROOT"),
+    "absolute": (first("path", "/etc/passwd"), "'/etc/passwd' is not a path below ROOT"),
+    "another spelling": (first("path", "007/./pre/T1_1/IM000002"), "is not a path below ROOT"),
+    "path with NUL": (first("path", "a\0b"), "is not a path below ROOT"),
     "path with half a character": (first("path", "\ud800"), "sessions[0].instances[0].path: "),
     "series with half a character": (first("series_number", "\udc80"), "sessions[0].instances[0].series_number: "),
-    "root with NUL": (lambda d: d.update(root="/a\0b"), "root: no folder has such a name"),
+    "root with NUL": (lambda d: d.update(root="/a\0b"), "root: not a valid folder name"),
     "root with half a character": (lambda d: d.update(root="\ud800"), "root: "),
     "one instance twice": (twice, "two files have the SOPInstanceUID"),
-    "another study": (lambda d: d["sessions"][0].update(study_uid="9.9"), "study_uid 9.9 is not its instances'"),
+    "another study": (lambda d: d["sessions"][0].update(study_uid="9.9"), "study_uid 9.9 is not that of its instances"),
     "project .": (lambda d: d["sessions"][0].update(project="."), "cannot be a project's id"),
     "project ..": (lambda d: d["sessions"][0].update(project=".."), "cannot be a project's id"),
 }
@@ -165,14 +165,14 @@ def test_rules_that_come_too_late_are_told(
     code, report = upload(ingest, tmp_path, planned, *flags)
     assert (code, report["totals"]["planned"]) == (0, 8)
     said = capsys.readouterr().err
-    assert f"{word} of {by}" in said
-    assert "has no say with --plan" in said
+    assert f"{word} from {by}" in said
+    assert "is ignored with --plan" in said
     assert upload(ingest, tmp_path, planned, *flags, f"--{word}", "T2")[0] == 2
 
 
 def test_no_rule_no_warning(planned: Path, tmp_path: Path, ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload(ingest, tmp_path, planned)[0] == 0
-    assert "has no say" not in capsys.readouterr().err
+    assert "is ignored" not in capsys.readouterr().err
 
 
 # -- files for review
@@ -215,7 +215,7 @@ def test_an_edited_file_is_not_replaced(root: Path, tmp_path: Path, ingest: Inge
     edited = path.read_text()
     ended = ingest("plan", root, flag, str(path))
     assert ended.code == 2
-    assert "name another file, or remove it" in ended.err
+    assert "choose another file, or delete it" in ended.err
     assert path.read_text() == edited
 
 
@@ -268,4 +268,4 @@ def test_no_project_is_called_so(root: Path, ingest: Ingest, site: StandIn, name
 
 def test_root_with_nul(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "a\0b", "-P", "DEMO"]) == 2
-    assert "no folder has such a name" in capsys.readouterr().err
+    assert "not a valid folder name" in capsys.readouterr().err

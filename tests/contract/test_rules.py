@@ -195,7 +195,7 @@ def test_include_rules_on_paths_and_content_add_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["T1*", "T?_0010", "T1 T2"])
 def test_a_folder_rule_has_no_wildcards(word: str) -> None:
     (said,) = unused(plan_of({"007/pre/T1_0010/1": dicom("1")}, exclude=[word]))
-    assert "without wildcards, and words are separated by commas" in said
+    assert "without wildcards, and commas separate several rules" in said
 
 
 def test_other_rules_may_have_wildcards() -> None:

@@ -137,7 +137,7 @@ def test_truncated_files_that_are_accepted_are_sent_and_named(
     assert (ended.code, ended.totals["verified"], ended.totals["set_aside"]) == (0, 3, 0)
     told = [problem for problem in ended.report["problems"] if problem["kind"] == "truncated-sent"]
     assert [problem["detail"] for problem in told] == [
-        f"007/pre/T1_1/IM00000{number} lacks some of its data, and is sent (--accept-truncated)" for number in (2, 3)
+        f"007/pre/T1_1/IM00000{number} is truncated, but is sent (--accept-truncated)" for number in (2, 3)
     ]
     assert len(on_disk(site)) == 3
     assert ingest("upload", cut, *words).totals["bytes_sent"] == 0

@@ -27,8 +27,8 @@ def test_subject_folder_of_several_patients() -> None:
     assert sorted(conflicts(plan)) == [("study/S1", "mixed-patients"), ("study/S2", "mixed-patients")]
     (problem,) = plan.problems
     check_advice(problem, "study/S1", "study/S2")
-    assert "would be one subject, study, but hold 2 different PatientIDs" in problem.detail
-    assert "if ROOT lies a level too high, name the folder below it" in problem.detail
+    assert "would be one subject, study, but contain 2 different PatientIDs" in problem.detail
+    assert "if ROOT is one level too high, name the folder below it" in problem.detail
     assert (conflicts(plan_of(PEOPLE, allow_mixed_patients="true")), plan.project) == ([], "DEMO")
 
 
@@ -37,7 +37,7 @@ def test_session_folder_of_several_patients() -> None:
     files = {"a/x/1": dicom("1", PatientID="ALPHA"), "a/x/2": dicom("1", 2, PatientID="BETA")}
     plan = plan_of(files)
     assert conflicts(plan) == [("a/x", "mixed-patients")]
-    assert "holds the images of 2 patients" in plan.problems[0].detail
+    assert "contains images of 2 patients" in plan.problems[0].detail
     assert conflicts(plan_of(files, allow_mixed_patients="1")) == []
 
 
@@ -117,7 +117,7 @@ def test_root_a_level_too_deep_is_said() -> None:
     certain, so it is a note."""
     files = {f"{name}/T1/1": dicom(name, PatientID="A") for name in ("pre", "post")}
     assert [(p.kind, p.spoils) for p in plan_of(files).problems] == [("one-patient", False)]
-    assert "if ROOT lies a level too deep, name the folder above it" in plan_of(files).problems[0].detail
+    assert "if ROOT is one level too deep, name the folder above it" in plan_of(files).problems[0].detail
     more = {**files, "pre/T1/2": dicom("pre", 2, "2", PatientID="A")}
     assert plan_of(more).problems == ()
 

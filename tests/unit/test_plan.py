@@ -317,7 +317,7 @@ def test_studies_of_one_folder_become_sessions() -> None:
         ("008_pre", "1.2.3", 1),
     ]
     assert [(p.kind, p.spoils) for p in plan.problems] == [("studies-split", False)]
-    assert "007/pre holds 3 studies" in plan.problems[0].detail
+    assert "007/pre contains 3 studies" in plan.problems[0].detail
     assert conflicts(plan) == []
 
 

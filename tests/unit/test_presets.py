@@ -141,7 +141,7 @@ def test_unused_preset_is_told_once() -> None:
 
 @pytest.mark.parametrize("given", ["preset:localizer", "preset:", {"preset": "Localizers"}])
 def test_unknown_preset(given: object) -> None:
-    with pytest.raises(UsageError, match=r"is no preset; (did you mean localizers|there are localizers, )"):
+    with pytest.raises(UsageError, match=r"is not a preset; (did you mean localizers|there are localizers, )"):
         plan_of({"S/E/b/1": dicom(2)}, exclude=[given])
 
 

@@ -1,4 +1,4 @@
-"""Files of nothing but zero bytes among images: a copy was broken off, or a disk has lost them."""
+"""Files of zero bytes only among images: an earlier copy was interrupted, or a disk has lost them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from xnat_ingest.inputs.system_names import may_be_image
 
 
 def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: int) -> list[SetAside]:
-    """The files set aside, the blank ones among DICOM with a reason that spoils the run.
+    """The files set aside, with a problem as the reason for blank files among DICOM.
 
-    A blank file counts when something is sent from its own folder; or when its folder holds nothing but blank files
-    and something is sent from its session's. depth: how many names a session's folder has.
+    A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files
+    and something is sent from its session.
+
+    depth: how many names a session's folder has.
     """
     listed = list(aside)
     sent = {instance.path.rpartition("/")[0] for session in sessions for instance in session.instances}
     sent_sessions = {_top(folder, depth) for folder in sent}
-    others: dict[str, bool] = defaultdict(bool)  # folder -> whether it holds what is neither sent nor blank
+    others: dict[str, bool] = defaultdict(bool)  # folder -> whether it has files that are neither sent nor blank
     for one in listed:
         others[_folder(one)] |= not _is_blank(one)
 

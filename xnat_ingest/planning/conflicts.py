@@ -10,16 +10,16 @@ from xnat_ingest.core.model import Problem, Session
 from xnat_ingest.core.text import composed, printable
 from xnat_ingest.planning.label_sheet import SheetRow
 
-# How many folders a sentence names.
+# How many folders a message names.
 _FEW = 10
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledSession:
-    """A session with the words its labels were made of.
+    """A session with the texts that its labels were made from.
 
     row: its line in the label sheet.
-    changed: labels there that differ from the tree's as a spreadsheet changes them.
+    changed: labels there that a spreadsheet seems to have changed.
     """
 
     session: Session
@@ -29,16 +29,16 @@ class LabelledSession:
     changed: tuple[str, ...] = ()
 
 
-# What stands for a label that cannot be made; two sessions without one do not share it.
+# A placeholder for a label that cannot be made. Two sessions without a label do not share it.
 NO_LABEL = "(no label)"
 
-# Sessions, the kind of their conflict, what is wrong, and what to do.
+# The sessions, the kind of their conflict, what is wrong, and what to do.
 Conflict = tuple[list[LabelledSession], str, str, str]
 Conflicts = Iterable[Conflict]
 
-# What makes studies and folders disagree most often.
+# The most common reason why studies and folders disagree.
 TOO_DEEP = (
-    "if ROOT lies a level too deep or too high, name the folder above or below, or give --layout session -S SUBJECT"
+    "if ROOT is one level too deep or too high, name the folder above or below, or give --layout session -S SUBJECT"
 )
 
 
@@ -50,11 +50,11 @@ def mark_conflicts(
     instead: str = "",
     also: Conflicts = (),
 ) -> tuple[list[Session], list[Problem]]:
-    """The sessions, each with its conflicts, and all conflicts.
+    """The sessions, each with its conflicts, and a list of all conflicts.
 
-    instead: the advice where flags have no say.
-    also: conflicts that were found before.
-    mixed_patients: that a subject has several PatientIDs is none.
+    instead: the advice to give when flags do not apply.
+    also: conflicts that were found earlier.
+    mixed_patients: several PatientIDs in one subject are allowed.
     """
     found = (
         *also,
@@ -89,17 +89,17 @@ def _grouped(
 def _split_studies(drafts: list[LabelledSession]) -> Conflicts:
     for group in _grouped(drafts, lambda d: {(d.session.project, i.study_uid) for i in d.session.instances}):
         fix = "put it into one folder, take sessions from the headers with --layout headers, or leave one out with "
-        yield group, "split-study", "hold one study", f"{fix}--exclude; {TOO_DEEP}"
+        yield group, "split-study", "contain the same study", f"{fix}--exclude; {TOO_DEEP}"
 
 
 def _label_collisions(drafts: list[LabelledSession], *, by_study: bool) -> Conflicts:
     named = [draft for draft in drafts if not draft.session.label.startswith(NO_LABEL)]
     for group in _grouped(named, lambda d: [(d.session.project, d.session.label.casefold())]):
         fact = (
-            f"share the session label {group[0].session.label} (XNAT labels are unique in a project, and letters "
-            "differing only in case do not count)"
+            f"get the same session label {group[0].session.label} (in a project XNAT labels must differ by more than "
+            "case)"
         )
-        fix = "tell them apart with --session-label or --labels"
+        fix = "give them different labels with --session-label or --labels"
         if by_study:
             fact = f"of studies {', '.join(d.session.study_uid for d in group)} {fact}"
         yield group, "label-collision", fact, fix
@@ -109,7 +109,7 @@ def _subject_spellings(drafts: list[LabelledSession]) -> Conflicts:
     named = [draft for draft in drafts if draft.session.subject != NO_LABEL]
     for group in _grouped(named, lambda d: [(d.session.project, d.session.subject.casefold())]):
         if len({d.subject_source for d in group}) > 1:
-            fact = f"reach the subject label {group[0].session.subject} by different spellings"
+            fact = f"have different names but get the same subject label {group[0].session.subject}"
             fix = "rename the folders, or give --subject-label or --labels"
             yield group, "label-collision", fact, fix
 
@@ -119,35 +119,35 @@ def _patients(drafts: Iterable[LabelledSession]) -> set[str]:
 
 
 def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
-    """Several people's images in one session, or in one subject: ROOT lies too high, or files were misplaced."""
+    """Several people's images in one session or one subject: ROOT is too high, or files are in the wrong folder."""
     fix = (
-        "if ROOT lies a level too high, name the folder below it; if files lie in the wrong folder, move them; if they "
-        "are of one person under several ids, give --allow-mixed-patients"
+        "if ROOT is one level too high, name the folder below it; if files are in the wrong folder, move them; if they "
+        "belong to one person with several ids, give --allow-mixed-patients"
     )
     for draft in drafts:
         number = len(_patients([draft]))
-        told = any(conflict.kind == "ambiguous-label" for conflict in draft.session.conflicts)
-        if number > 1 and not told:
-            yield [draft], "mixed-patients", f"holds the images of {number} patients by PatientID", fix
+        is_reported = any(conflict.kind == "ambiguous-label" for conflict in draft.session.conflicts)
+        if number > 1 and not is_reported:
+            yield [draft], "mixed-patients", f"contains images of {number} patients (by PatientID)", fix
     subjects: dict[tuple[str, str], list[LabelledSession]] = defaultdict(list)
-    # Whoever names the subject in a sheet has decided.
+    # A subject that is named in a sheet was decided by the user.
     for draft in (d for d in drafts if not (d.row and d.row.subject) and d.session.subject != NO_LABEL):
         subjects[draft.session.project, draft.session.subject.casefold()].append(draft)
     for group in subjects.values():
         if (number := len(_patients(group))) > 1 and len(group) > 1:
             whose = f"would be one subject, {group[0].session.subject}"
-            yield group, "mixed-patients", f"{whose}, but hold {number} different PatientIDs", fix
+            yield group, "mixed-patients", f"{whose}, but contain {number} different PatientIDs", fix
 
 
 def split_notes(drafts: list[LabelledSession]) -> list[Problem]:
-    """What became of the folders that hold several studies."""
+    """Notes on the folders whose studies were split."""
     folders: dict[str, list[Session]] = defaultdict(list)
     for draft in drafts:
         folders[draft.session.folder].append(draft.session)
     return [
         Problem(
             "studies-split",
-            f"folder {printable(folder)} holds {len(found)} studies, in order of their time: "
+            f"folder {printable(folder)} contains {len(found)} studies, in order of time: "
             + ", ".join(f"{session.label} ({len(session.instances)} instances)" for session in found),
             tuple(session.label for session in found),
         )
@@ -157,7 +157,7 @@ def split_notes(drafts: list[LabelledSession]) -> list[Problem]:
 
 
 def subject_notes(drafts: list[LabelledSession], levels: Sequence[str]) -> Iterable[Problem]:
-    """What looks odd about the subjects of a tree and is no conflict. levels: what the layout's folders are."""
+    """Notes on what looks odd about the subjects of a tree but is not a conflict. levels: the layout's folders."""
     if "subject" not in levels:
         return
     at = levels.index("subject")
@@ -172,12 +172,12 @@ def subject_notes(drafts: list[LabelledSession], levels: Sequence[str]) -> Itera
     one_series = all(len({i.series_uid for i in draft.session.instances}) == 1 for draft in drafts)
     patients = {i.patient for draft in drafts for i in draft.session.instances}
     if len(spellings) > 1 and one_series and len(patients) == 1 and patients != {""}:
-        text = f"all {len(spellings)} subjects have one and the same PatientID, and every session is one series"
-        yield Problem("one-patient", f"{text}; if ROOT lies a level too deep, name the folder above it")
+        text = f"all {len(spellings)} subjects have the same PatientID, and every session has only one series"
+        yield Problem("one-patient", f"{text}; if ROOT is one level too deep, name the folder above it")
 
 
 def _advice(kind: str, instead: str, fix: str) -> str:
-    lifted = ", or allow it by the flag allow-mixed-patients" if kind == "mixed-patients" else ""
+    lifted = ", or allow it with the flag allow-mixed-patients" if kind == "mixed-patients" else ""
     return f"{instead}{lifted}" if instead else fix
 
 

@@ -1,4 +1,4 @@
-"""What a plan says of files that are not sent as they are, or have a flaw."""
+"""Notes in a plan about files that are changed before sending, or have a flaw."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _COUNTED: dict[str, tuple[Callable[[Instance], bool], str]] = {
     ),
     "header-added": (
         lambda i: i.form == "headed",
-        "{} files do not say, or say wrongly, how they are encoded; they are sent with a file header that does",
+        "{} files do not say how they are encoded, or say it wrongly; they are sent with a correct file header",
     ),
     "unended": (
         lambda i: i.flaw == "unended",
-        "{} files lack the mark behind their compressed pixel data; the pixels are whole, and are sent",
+        "{} files have no end mark after their compressed pixel data; the pixels are complete, and are sent",
     ),
     "study-date": (
         lambda i: i.flaw == "study-date" and i.sent_tags is None,
@@ -44,5 +44,5 @@ def _truncated(sessions: Iterable[Session]) -> Iterator[Problem]:
     for session in sessions:
         for instance in session.instances:
             if instance.flaw == "truncated":
-                text = f"{printable(instance.path)} lacks some of its data, and is sent (--accept-truncated)"
+                text = f"{printable(instance.path)} is truncated, but is sent (--accept-truncated)"
                 yield Problem("truncated-sent", text, (session.label,))

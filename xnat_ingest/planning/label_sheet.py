@@ -1,4 +1,4 @@
-"""Sheets (CSV) that give sessions their labels one by one, as people and spreadsheets write them."""
+"""Label sheets: CSV files with one line per session, as people and spreadsheets write them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from xnat_ingest.core.text import composed, from_cell, printable, spreadsheet_ce
 
 COLUMNS = ("folder", "study_uid", "subject", "session", "instances", "date", "modality", "description")
 _LIMIT = 64 * MEGABYTE
-# What a spreadsheet saves that is not text: a zip (xlsx, ods), or an old xls.
+# The start of spreadsheet files that are not text: a zip (xlsx, ods), or an old xls.
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _SAVE = "save it as CSV UTF-8 (in LibreOffice: Text CSV, character set UTF-8)"
 
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """A line of a label sheet: a session by its folder and study, and the labels it is to have.
+    """A line of a label sheet: it names a session by folder and study, and gives its labels.
 
     line: its number in the file.
-    subject, session: "" where the templates decide.
-    as_written: the labels whose cell says that it is text, by an apostrophe or as ="007", so that no spreadsheet has
-        changed it.
+    subject, session: "" to use the templates.
+    as_written: the labels whose cell is marked as text, by an apostrophe or as ="007", so no spreadsheet changed them.
     instances, date, modality, description: for people, not read.
     """
 
@@ -46,22 +45,25 @@ class SheetRow:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A label sheet that was read. note: a sentence about how it was read, "" when there is nothing to say."""
+    """A label sheet that was read. note: a sentence about how it was read, or ""."""
 
     path: str = ""
     rows: tuple[SheetRow, ...] = ()
     note: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.path)  # one without a row was given, too
+        return bool(self.path)  # a sheet without rows counts as given
 
     def matched(
         self, sessions: Sequence[tuple[str, str]], *, by_study: bool
     ) -> tuple[dict[int, SheetRow], list[SheetRow]]:
-        """Which row each session has, by its index, and the rows that none has. sessions: (folder, study UID).
+        """Index of a session -> its row, and the rows without a session.
 
-        A row is found by folder and study, else by its folder, else by its study: spreadsheets change how a folder is
-        spelled, not its UID. by_study: the folder has no say. A row that fits two sessions fits none of them.
+        A row is matched by folder and study, then by folder, then by study: spreadsheets change how a folder is
+        spelled, but not its UID. A row that fits two sessions is given to neither.
+
+        sessions: (folder, study UID).
+        by_study: match by study only.
         """
         places = [_Place(cell_key(printable(folder)), study) for folder, study in sessions]
         open_sessions = dict(enumerate(places))
@@ -94,7 +96,7 @@ _KEYS: tuple[_KeyOf, ...] = (
 
 
 def _by_key(places: Mapping[int, _Place], key_of: _KeyOf) -> dict[tuple[str, ...], list[int]]:
-    """Indices of the places that have the same key, all of it."""
+    """Key -> the indices of the places with this key. A key with an empty part is left out."""
     found: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, place in places.items():
         if all(key := key_of(place)):
@@ -103,18 +105,20 @@ def _by_key(places: Mapping[int, _Place], key_of: _KeyOf) -> dict[tuple[str, ...
 
 
 def cell_key(text: str) -> str:
-    """A folder's name as it is compared."""
+    """A folder's name in the form used for comparing."""
     return composed(text).strip().strip("/")
 
 
 def read_sheet(path: str, by: str = "folder") -> Sheet:
-    """The sheet in a file. by: the column that finds a session, `folder` or `study_uid`; with `folder` the other one
-    does, too. Raises UsageError naming the line and what to do."""
+    """The sheet in a file. Raises UsageError that names the line and what to do.
+
+    by: the column that identifies a session, `folder` or `study_uid`. With `folder`, the study is used, too.
+    """
     data = read_small(path, "label sheet", _LIMIT)
     name = f"label sheet {printable(path)}"
     text, note = _decoded(data, name)
     if "\0" in text:
-        raise UsageError(f"{name} is not text: there is a null in it; {_SAVE}")
+        raise UsageError(f"{name} is not text: it contains a null byte; {_SAVE}")
     lines = io.StringIO(text, newline="")
     separator, before = _separator(lines)
     reader = csv.reader(lines, delimiter=separator)
@@ -147,12 +151,12 @@ def _decoded(data: bytes, name: str) -> tuple[str, str]:
 
 
 def _separator(lines: io.StringIO) -> tuple[str, int]:
-    """(the cells' separator, lines before the header). A first line `sep=;` tells, or what the header has most of."""
+    """(separator, lines before the header). The separator is in a first line `sep=;`, or the most common one."""
     first = lines.readline()
-    if told := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
-        return told[1], 1
+    if declared := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
+        return declared[1], 1
     lines.seek(0)
-    # Spreadsheets of many countries save with semicolons.
+    # In many countries spreadsheets save with semicolons.
     return max(",;\t", key=first.count), 0
 
 
@@ -165,11 +169,11 @@ def _check_header(header: Sequence[str], by: str, name: str) -> None:
             raise UsageError(f"{name} has no column {column} (see plan --labels-template)")
     for column in COLUMNS[:4]:
         if header.count(column) > 1:
-            raise UsageError(f"{name} has two columns {column}; keep one of them")
+            raise UsageError(f"{name} has the column {column} twice; keep only one")
 
 
 def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str) -> Iterator[SheetRow]:
-    """The rows that say something. numbered: (line, column -> cell)."""
+    """The rows that are not empty. numbered: (line, column -> cell)."""
     seen = set[str]()
     for line, cells in numbered:
         if not any(cell.strip() for cell in cells.values()):
@@ -178,21 +182,25 @@ def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str)
         as_written = frozenset(column for column in ("subject", "session") if _is_marked(cells.get(column, "")))
         key = study_uid if by == "study_uid" else " ".join(filter(None, (cell_key(folder), study_uid)))
         if not key:
-            raise UsageError(f"{name}, line {line}: {by} is empty; nothing says which session this is")
+            raise UsageError(
+                f"{name}, line {line}: {by} is empty, so the session is unknown; fill it in or delete the line"
+            )
         if key in seen:
             column = "folder" if by == "folder" and folder else "study_uid"
-            raise UsageError(f"{name}, line {line}: {column} {printable(key)} is there twice; keep one of the lines")
+            raise UsageError(
+                f"{name}, line {line}: {column} {printable(key)} is listed twice; keep only one of the lines"
+            )
         seen.add(key)
         yield SheetRow(folder, study_uid, subject, session, line=line, as_written=as_written)
 
 
 def _is_marked(cell: str) -> bool:
-    """Whether a cell says of itself that it is text."""
+    """Whether a cell is marked as text."""
     return cell.strip().startswith(("'", '="'))
 
 
 def sheet_text(rows: Iterable[SheetRow]) -> str:
-    """A label sheet to be edited."""
+    """The text of a label sheet, for editing."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""Where a file belongs: layouts of a tree, and templates that make XNAT labels."""
+"""The layouts of a tree, and the templates that make XNAT labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Instance
 from xnat_ingest.core.text import LABEL, legal_label, nearest, printable
 
-# layout -> what the leading folders of a path are; `fixed` is ROOT as one session (-S and -E given).
+# layout -> the meaning of the leading folders of a path. `fixed` means ROOT is one session (-S and -E given).
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "subject/session": ("subject", "session"),
     "project/subject/session": ("project", "subject", "session"),
@@ -17,14 +17,14 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "headers": (),
     "fixed": (),
 }
-# With `headers` folders are ignored, one session per study.
+# With `headers` folders are ignored, and each study is a session.
 HEADER_TEMPLATES = ("{PatientID}", "{PatientID}_{StudyDate}")
 MAX_LABEL = 64
 _PLACES = ("subject", "session", "project")
 
 
 class BadLabel(Exception):
-    """No legal label can be made; the text says why."""
+    """No valid label can be made; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str, levels: frozenset[str]) -> Template:
-        """levels: the placeholders that the layout fills. Raises UsageError for what is no placeholder."""
+        """levels: the placeholders that the layout fills. Raises UsageError for an unknown placeholder."""
         try:
             fields = [(name, spec, conv) for _, name, spec, conv in string.Formatter().parse(text) if name is not None]
         except ValueError as error:
@@ -47,7 +47,7 @@ class Template:
                 raise UsageError(f"label template {text!r}: {{{name}}} is not a folder level or a DICOM keyword")
             if name in _PLACES and name not in levels:
                 raise UsageError(f"label template {text!r}: this layout has no {{{name}}} folder")
-            # Keywords begin with a capital: what does not was meant to be a folder level.
+            # DICOM keywords begin with a capital. Other words were meant to be a folder level.
             if name not in levels and (name[0].islower() or name.casefold() in levels):
                 near = nearest(name, sorted(levels))
                 hint = f"; did you mean {{{near}}}?" if near else ""
@@ -59,17 +59,17 @@ class Template:
         return tuple(instance.leaving[keyword] for keyword in sorted(self.keywords))
 
     def fill(self, folders: dict[str, str], instance: Instance) -> str:
-        """The label as the template says, legal or not. Raises BadLabel when a header value in it is empty."""
+        """The label from the template, valid or not. Raises BadLabel when a header value in it is empty."""
         tags = {keyword: instance.leaving[keyword].strip() for keyword in self.keywords}
         if empty := sorted(keyword for keyword, value in tags.items() if not value):
             if instance.tags[empty[0]].strip():
-                raise BadLabel(f"{empty[0]} is removed by --deidentify, and a label may use only what leaves")
+                raise BadLabel(f"{empty[0]} is removed by --deidentify, so a label cannot use it")
             raise BadLabel(f"{empty[0]} is empty in the headers")
         return self.text.format_map(folders | tags)
 
 
 def legal(label: str) -> str:
-    """The label with illegal characters replaced. Raises BadLabel when it is empty or too long: never cut."""
+    """The label with illegal characters replaced. Raises BadLabel when it is empty or too long; it is never cut."""
     if not label:
         raise BadLabel("the label is empty")
     made = legal_label(label)
@@ -79,11 +79,11 @@ def legal(label: str) -> str:
 
 
 def is_project_id(text: str) -> bool:
-    """Whether a project may be called so; in an address `.` and `..` would lead elsewhere."""
+    """Whether this can be a project's id. In a URL `.` and `..` would address something else."""
     return text.isprintable() and not set(text) & set("/?#%") and text.strip() not in ("", ".", "..")
 
 
 def require_legal(label: str, flag: str) -> None:
-    """Raises UsageError when a label given on the command line is not legal: those are taken verbatim or not."""
+    """Raises UsageError when a label from the command line is not valid. Such labels are never changed."""
     if not LABEL.fullmatch(label):
-        raise UsageError(f"{flag} {printable(label)!r}: a label has 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        raise UsageError(f"{flag} {printable(label)!r}: a label must be 1 to 64 of the characters A-Z a-z 0-9 _ -")

@@ -1,4 +1,4 @@
-"""How a run comes to its plan: by scanning ROOT, or from a plan file that somebody has reviewed."""
+"""How a run gets its plan: by scanning ROOT, or from a plan file that was reviewed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from xnat_ingest.settings.shards import parse_shard
 if TYPE_CHECKING:
     from xnat_ingest.deidentify.objects import Deidentifier
 
-# Seconds between two events that say how far the scan is.
+# Seconds between two progress events of the scan.
 SCAN_WORD = 0.5
-# What a plan file has settled already.
+# Options that a plan file has already decided.
 _SETTLED = (
     *("subject", "experiment", "layout", "subject_label", "session_label", "labels", "labels_partial"),
     "split_studies",
@@ -43,8 +43,10 @@ _RULES = frozenset(("exclude", "include"))
 
 
 class PlanSource(Protocol):
-    """project: the one project of all sessions, "" where folders or the plan file name it.
-    deidentifier: what rewrites headers on their way out, if anything does.
+    """Where a plan comes from.
+
+    project: the project of all sessions, "" when folders or the plan file name it.
+    deidentifier: rewrites headers before they are sent, None without --deidentify.
     """
 
     source: Source
@@ -54,38 +56,38 @@ class PlanSource(Protocol):
     def deidentifier(self) -> Deidentifier | None: ...
 
     def use(self, project: str) -> None:
-        """The canonical id of the project, as the server has told it."""
+        """Sets the canonical id of the project, as the server gave it."""
         ...
 
     def want(self, keywords: frozenset[str]) -> None:
-        """DICOM keywords to be read beside those that rules and labels need."""
+        """Adds DICOM keywords to read, besides those that rules and labels need."""
         ...
 
     @property
     def kept(self) -> frozenset[str]:
-        """The keywords whose values the plan's instances have."""
+        """The keywords whose values are in the plan's instances."""
         ...
 
     def make(self) -> Plan:
-        """The plan; may take long. Raises Stopped."""
+        """Makes the plan; may take long. Raises Stopped."""
         ...
 
 
 def plan_source(root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> PlanSource:
-    """Everything that can be wrong with the settings shows here. Raises UsageError."""
+    """The source of the plan. Checks all settings it needs. Raises UsageError."""
     if "\0" in root:
-        raise UsageError("ROOT: no folder has such a name")
+        raise UsageError("ROOT is not a valid folder name")
     if settings.plan:
         return PlanFromFile(root, settings, emit, check_stop)
     if not root:
-        raise UsageError("no ROOT: name the folder or archive that holds the DICOM tree")
+        raise UsageError("no ROOT: name the folder or archive with the DICOM tree")
     return ScannedTree(root, settings, emit, check_stop)
 
 
 def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
     if not (settings.deidentify or settings.deid_key_file or settings.crosswalk):
         return None
-    from xnat_ingest.deidentify.setup import deidentifier_of  # pydicom is not loaded where nothing needs it
+    from xnat_ingest.deidentify.setup import deidentifier_of  # late, so that pydicom is loaded only when needed
 
     return deidentifier_of(settings, root)
 
@@ -93,8 +95,11 @@ def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
 def _ready(
     plan: Plan, source: Source, deidentifier: Deidentifier | None, settings: Settings, check_stop: Callable[[], None]
 ) -> Plan:
-    """The plan as it is told of and sent: with made-up names where they are asked for, and the sizes that labels make,
-    and a conflict for every session that would tell who its patient is."""
+    """The plan as it is reported and sent.
+
+    Applies --redact-paths, the sizes after de-identification, and --require-deidentified, which makes a conflict for
+    every session that identifies its patient.
+    """
     if isinstance(source, RedactedSource):
         plan = redacted(plan, source)
     if deidentifier:
@@ -113,20 +118,20 @@ def _source(
     check_stop: Callable[[], None],
     outside: list[str] | None = None,
 ) -> Source:
-    """outside: gets the links out of ROOT that were followed."""
+    """outside: receives the links to places outside ROOT that were followed."""
     source = open_source(root, leaf, check_stop, follow_links=settings.follow_links, outside=outside)
     if not settings.redact_paths:
         return source
     for name in ("json", "labels_template"):
         if getattr(settings, name):
             raise UsageError(
-                f"{flag(name)} writes the names of folders, which --redact-paths is to keep back; drop one"
+                f"{flag(name)} writes folder names, which --redact-paths is meant to hide; leave one of them out"
             )
     return RedactedSource(source)
 
 
 def the_project(settings: Settings) -> str:
-    """Raises UsageError when none was given, or no project can be called so."""
+    """The project. Raises UsageError when none was given, or the text cannot be a project's id."""
     if not settings.project:
         raise UsageError("no project: give -P PROJECT")
     if not is_project_id(settings.project):
@@ -135,26 +140,28 @@ def the_project(settings: Settings) -> str:
 
 
 def write_review_files(made_by: PlanSource, plan: Plan) -> None:
-    """Writes a plan, as what the server said has left it, where somebody wants to review it. Raises UsageError."""
+    """Writes the plan to the files for review, after the server's settings were applied. Raises UsageError."""
     if isinstance(made_by, ScannedTree):
         made_by.keep(plan)
 
 
 def _write(path: str, text: str) -> None:
-    """One that is there may be somebody's edited plan or sheet. Raises UsageError."""
+    """Writes a file. An existing one may be an edited plan or sheet, so it is kept. Raises UsageError."""
     target = Path(path)
     try:
         if not target.exists():
             with replacing(path) as stream:
                 stream.write(text)
         elif target.read_bytes() != text.encode("utf-8"):
-            raise UsageError(f"{printable(path)} is there and holds something else; name another file, or remove it")
+            raise UsageError(
+                f"{printable(path)} already exists with different content; choose another file, or delete it"
+            )
     except OSError as error:
         raise UsageError(f"cannot write {printable(path)}: {error.strerror}") from error
 
 
 class ScannedTree:
-    """The plan of what is found below ROOT."""
+    """Makes the plan from the files below ROOT."""
 
     def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
         self._root = root
@@ -167,7 +174,12 @@ class ScannedTree:
         self.source = _source(root, levels, settings, check_stop, self._outside)
         if "project" in self._labelling.levels:
             if settings.project:
-                emit(Event("warning", {"text": f"-P {settings.project} has no say where folders name the project"}))
+                emit(
+                    Event(
+                        "warning",
+                        {"text": f"-P {settings.project} is ignored: in this layout the folders name the project"},
+                    )
+                )
             self.project = ""
         else:
             self.project = the_project(settings)
@@ -194,7 +206,7 @@ class ScannedTree:
         return self._keywords
 
     def make(self) -> Plan:
-        from xnat_ingest.inputs.dicom_headers import same_bytes, scan  # pydicom is not loaded for what ends before this
+        from xnat_ingest.inputs.dicom_headers import same_bytes, scan  # late, so that pydicom loads only when needed
 
         self._emit(Event("scanning", {}))
 
@@ -203,7 +215,7 @@ class ScannedTree:
 
         def skip(path: str) -> str | None:
             self._check_stop()
-            if any(map(is_system_folder, path.split("/")[:-1])):  # of an archive: folders of these names are not read
+            if any(map(is_system_folder, path.split("/")[:-1])):  # in an archive; system folders on disk are not read
                 return "system-folder"
             return self._rules.skip(path) or (OTHER if is_other(path) else None)
 
@@ -219,7 +231,7 @@ class ScannedTree:
         )
         notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
         if self._outside:
-            text = f"{len(self._outside)} links lead out of ROOT and were followed (--follow-links)"
+            text = f"{len(self._outside)} links point outside ROOT and were followed (--follow-links)"
             notes.append(Problem("followed-links", f"{text}; the first is {printable(self._outside[0])}"))
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
@@ -228,7 +240,7 @@ class ScannedTree:
         return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
 
     def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
-        """The same, with a word now and then on how far the scan is."""
+        """The same items, with a progress event now and then."""
         begun = spoken = time.monotonic()
         for number, item in enumerate(found, 1):
             now = time.monotonic()
@@ -242,17 +254,18 @@ class ScannedTree:
         return self.deidentifier.examine(self.source, instance, self._keywords) if self.deidentifier else instance
 
     def _packed_with_its_folder(self, plan: Plan) -> str:
-        """A sentence for an archive of which all lies in one folder: a subject's, or that which was packed."""
+        """A note for an archive with a single top folder, which may be a subject's or the folder that was packed."""
         if "subject" not in self._labelling.levels or Path(self._root).is_dir():
             return ""
         top = one_top_folder(i.path for session in plan.sessions for i in session.instances)
         return top and (
-            f"all of the archive lies in folder {printable(top)}, which is taken for the {self._labelling.levels[0]}; "
-            "if it is the folder that was packed, pack what is in it: tar czf FILE -C FOLDER ."
+            f"everything in the archive is in the folder {printable(top)}, which is taken as the "
+            f"{self._labelling.levels[0]}. If it is the folder that was packed, pack only its content: "
+            "tar czf FILE -C FOLDER ."
         )
 
     def keep(self, plan: Plan) -> None:
-        """Writes the files for review that were asked for. Raises UsageError."""
+        """Writes the requested files for review. Raises UsageError."""
         if self._settings.labels_template:
             _write(self._settings.labels_template, sheet_text(sheet(plan)))
         if self._settings.json:
@@ -261,20 +274,20 @@ class ScannedTree:
 
 
 class PlanFromFile:
-    """The plan in a file, without what has changed since. root: where its tree lies now, "" for where it lay then."""
+    """The plan in a file, without the files that have changed since. root: where the tree is now, "" if not moved."""
 
     def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
-        # The sources of rules add up, a flag's last.
+        # The sources of rules add up, with a flag as the last.
         given = [flag(name) for name in _SETTLED if settings.sources.get(name, "").rpartition(", ")[2] == "flag"]
         if given:
-            raise UsageError(f"{given[0]} has no say with --plan: what it decides stands in the plan file; edit that")
+            raise UsageError(f"{given[0]} cannot be combined with --plan; edit the plan file instead")
         for name in sorted(_RULES & settings.sources.keys()):
-            text = f"{name} of {settings.sources[name]} has no say with --plan: rules are applied when a plan is made"
+            text = f"{name} from {settings.sources[name]} is ignored with --plan: rules are applied when a plan is made"
             emit(Event("warning", {"text": text}))
         self._check_stop = check_stop
         found = read_plan(settings.plan, mixed_patients=settings.allow_mixed_patients)
         if found.layout not in LAYOUTS:
-            raise UsageError(f"plan file {settings.plan}: layout {found.layout!r} is not known")
+            raise UsageError(f"plan file {settings.plan}: unknown layout {found.layout!r}")
         strange = [s.title for s in found.plan.sessions if settings.project not in ("", s.project)]
         if strange:
             raise UsageError(f"-P {settings.project} is not the project of {strange[0]} in plan file {settings.plan}")
@@ -285,30 +298,28 @@ class PlanFromFile:
         self._settings = settings
         self.deidentifier = _deidentifier(settings, root or found.root)
         if found.deidentified != (self.deidentifier.fingerprint if self.deidentifier else ""):
-            made = "with another --deidentify or key than" if found.deidentified else "without --deidentify, which is"
-            raise UsageError(
-                f"plan file {settings.plan} was made {made} given now; give what it was made with, or plan again"
-            )
+            how = "with another --deidentify profile or key" if found.deidentified else "without --deidentify"
+            raise UsageError(f"plan file {settings.plan} was made {how}; use the same options now, or plan again")
 
     def use(self, project: str) -> None:
-        """Each session has its own."""
+        """Nothing to do: each session in the plan file has its project."""
 
     def want(self, keywords: frozenset[str]) -> None:
-        """Headers are not read again."""
+        """Nothing to do: headers are not read again."""
 
     @property
     def kept(self) -> frozenset[str]:
         return frozenset()
 
     def make(self) -> Plan:
-        found = set()  # what lies in archives is known only when they have been listed
+        found = set()  # the content of archives is known only after listing them
         for file in self.source.files():
             self._check_stop()
             if isinstance(file, SourceFile):
                 found.add(file.path)
 
         def stat(path: str) -> tuple[int, int]:
-            if path not in found:  # a link out of ROOT, for one, leads to files that no scan would take
+            if path not in found:  # such as files behind a link to outside ROOT, which a scan would not take
                 raise KeyError(path)
             return self.source.stat(path)
 
@@ -318,7 +329,7 @@ class PlanFromFile:
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:
-    """What a reporter needs to tell of a plan."""
+    """What a reporter shows of a plan."""
     reasons = Counter(aside.reason for aside in plan.set_aside)
     return {
         "sessions": [

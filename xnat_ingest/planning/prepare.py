@@ -1,4 +1,4 @@
-"""Settings made into what a run works with: rules, labels. Raises UsageError before anything is contacted."""
+"""Turns settings into rules and label templates. Raises UsageError before anything is contacted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from xnat_ingest.settings.options import DEFAULT_TEMPLATES, Settings
 
 
 def label_rules(settings: Settings) -> LabelRules:
-    """How sessions get their labels, from -S, -E, the layout and the templates."""
+    """The rules for labels, from -S, -E, the layout and the templates."""
     subject, label, layout = settings.subject, settings.experiment, settings.layout
     fixed = None
     if label:
         if not subject:
-            raise UsageError("-E names one session of one subject: give -S SUBJECT too")
+            raise UsageError("-E names one session of one subject: also give -S SUBJECT")
         require_legal(subject, "-S")
         require_legal(label, "-E")
         layout, fixed = "fixed", (subject, label)
     elif subject:
         if layout != "session":
-            raise UsageError("-S alone goes with --layout session; give -E LABEL to make ROOT one session")
+            raise UsageError("-S without -E needs --layout session; give -E LABEL to make ROOT one session")
         require_legal(subject, "-S")
     if layout == "session" and not subject and settings.subject_label == "{subject}":
         raise UsageError("--layout session has no subject folders: give -S SUBJECT, or --subject-label with a keyword")
     if settings.split_studies and layout in ("headers", "fixed"):
-        why = "--layout headers makes a session of each study anyway" if layout == "headers" else "-E names one session"
-        raise UsageError(f"--split-studies cannot be combined with it: {why}; leave it out")
+        why = "--layout headers makes one session per study anyway" if layout == "headers" else "-E names one session"
+        raise UsageError(f"leave --split-studies out: {why}")
     levels = frozenset(LAYOUTS[layout]) | ({"subject"} if subject else frozenset())
     subject_template, session_template = (Template.parse(text, levels) for text in _templates(settings, layout))
     _check_keywords(subject_template.keywords | session_template.keywords)
@@ -60,7 +60,7 @@ def _sheet(settings: Settings, layout: str) -> Sheet:
 
 
 def _templates(settings: Settings, layout: str) -> tuple[str, str]:
-    """The texts of the subject's and the session's template; for ROOT as one session they have no say."""
+    """The texts of the subject's and the session's template. They are not used when ROOT is one session."""
     given = settings.subject_label, settings.session_label
     if layout == "fixed":
         return "", ""

@@ -1,6 +1,6 @@
-"""--redact-paths: folders may be called after patients, and their names are to stay out of reports and logs.
+"""--redact-paths: folders may be named after patients, so their names must stay out of reports and logs.
 
-From the plan on, every name of a folder or a file is a made-up one; the source takes it for the real one.
+From the plan on, every folder and file has a made-up name. The source translates it back to the real one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from xnat_ingest.core.model import Plan, Problem, SetAside, SourceFile
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
 
-# Names shorter than this are replaced in paths, and not in sentences, where they are words.
+# Shorter names are replaced in paths, but not in sentences, where they may be ordinary words.
 _SHORTEST = 3
 
 
 class RedactedSource:
-    """A source that knows its files by made-up names, too."""
+    """A source that also knows its files by made-up names."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -45,7 +45,7 @@ class RedactedSource:
         return self._source.name_of(folder)
 
     def redact(self, path: str) -> str:
-        """The path under which a file is told of; each name of it becomes another one, the same within a run."""
+        """The made-up path of a file. A name is replaced by the same made-up one throughout a run."""
         redacted = "/".join(self._name(part) for part in path.split("/"))
         self._real[redacted] = path
         return redacted
@@ -58,7 +58,7 @@ class RedactedSource:
 
 
 def redacted(plan: Plan, source: RedactedSource) -> Plan:
-    """The plan with made-up names of folders and files, in sentences too."""
+    """The plan with made-up names of folders and files, in messages, too."""
     paths = {i.path for session in plan.sessions for i in session.instances}
     paths |= {aside.path for aside in plan.set_aside} | {session.folder for session in plan.sessions}
     labels = {word for s in plan.sessions for word in (s.project, s.subject, s.label)}
@@ -82,7 +82,7 @@ def redacted(plan: Plan, source: RedactedSource) -> Plan:
 
 
 def _sentences(paths: Iterable[str], labels: set[str], source: RedactedSource) -> Callable[[str], str]:
-    """What replaces paths and names in a sentence. labels: what is told in any case."""
+    """A function that replaces paths and names in a message. labels: words that are shown anyway."""
     words = {path: source.redact(path) for path in paths if "/" in path}
     for path in paths:
         words |= {part: source.redact(part) for part in path.split("/") if len(part) >= _SHORTEST}

@@ -1,4 +1,4 @@
-"""Named lists of rules, in the words of the config file, so that one can print them and write them down changed."""
+"""Named lists of rules, in the form of the config file, so that users can print them and keep a changed copy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PREFIX = "preset:"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """rules: on content alone, since folder names are whatever somebody's export made of them."""
+    """A named list of rules. The rules only look at content: folder names depend on the export tool."""
 
     about: str
     rules: tuple[Mapping[str, object], ...]
 
 
 def _description(pattern: str) -> Mapping[str, object]:
-    """A rule on SeriesDescription. Not on ProtocolName: GE writes the whole examination's name there."""
+    """A rule on SeriesDescription. ProtocolName is no use: GE writes the name of the whole examination there."""
     return {"tag": "SeriesDescription", "matches": f"(?i){pattern}"}
 
 
@@ -29,7 +29,7 @@ def _class(pattern: str) -> Mapping[str, object]:
     return {"tag": "SOPClassUID", "matches": pattern}
 
 
-# A series that finds a brain region for a task is a "localizer", too, and nobody wants to lose it.
+# A series that locates a brain region for a task is also called a "localizer", and must not be lost.
 _NO_TASK = r"^(?!.*(bold|fmri|func|task|ep2d|epi|run|face|scene|motor|langu|visual|retino))"
 _PLANES = (
     "ax|axial|sag|sagittal|cor|coronal|tra|oblique|plane|pl|scan|head|brain|spine|knee|heart|cardiac|breast|abdomen"
@@ -39,10 +39,10 @@ PRESETS: dict[str, Preset] = {
     "localizers": Preset(
         "planning scans: localizers, scouts, surveys, topograms",
         (
-            # The third value of CT scouts of every maker, and of enhanced MR images.
+            # The third value in CT scouts of every vendor, and in enhanced MR images.
             {"image_type": ["LOCALIZER"]},
             # Siemens: localizer, AAHead_Scout, AAHScout, Topogram. GE: 3-Plane Loc, Scout. Philips: Survey,
-            # SmartSurvey, Surview, fast pilot. Canon: Locator, Scanogram. Their MR images do not say LOCALIZER.
+            # SmartSurvey, Surview, fast pilot. Canon: Locator, Scanogram. Their MR images do not have LOCALIZER.
             _description(rf"{_NO_TASK}.*(?<![a-z])(fast |quick )?locali[sz]ers?(?![a-z])"),
             _description(rf"{_NO_TASK}(loc|.*(?<![a-z])({_PLANES})[ _-]*locs?)(?![a-z])"),
             _description(r"(?<![a-z])(aa[a-z]*|auto|test)?scouts?(?![a-z])"),
@@ -52,10 +52,10 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "secondary-capture": Preset(
-        "screen shots and other secondary captures",
+        "screenshots and other secondary captures",
         (
             _class(r"^1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.|$)"),
-            # Screen shots that were stored in the class of the images they show.
+            # Screenshots stored with the SOP class of the images they show.
             {"image_type": ["SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "SCREEN CAPTURE", "SCREEN_CAPTURE"]},
         ),
     ),
@@ -78,7 +78,7 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         near = nearest(name, list(PRESETS))
         hint = f"did you mean {near}?" if near else f"there are {', '.join(PRESETS)}"
-        raise UsageError(f"{PREFIX}{name} is no preset; {hint}")
+        raise UsageError(f"{PREFIX}{name} is not a preset; {hint}")
     return PRESETS[name]
 
 

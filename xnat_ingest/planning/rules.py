@@ -1,7 +1,7 @@
-"""Exclusion and inclusion: each rule is one matcher; which files it matched decides what is set aside.
+"""Exclude and include rules. Each rule is one matcher, and decides which files are set aside.
 
-A rule on paths is asked before a file is read, a rule on content after it. Adding a matcher: one factory below, one
-line in MATCHERS, one branch in rules.schema.json, one row in the tests.
+A rule on paths is checked before a file is read, a rule on content after that. To add a matcher, write one factory
+below, one line in MATCHERS, one branch in rules.schema.json, and one row in the tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RuleConfig = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlace:
-    """Where a file lies.
+    """Where a file is.
 
     path: relative to ROOT.
     below: names of the folders below the session folder.
@@ -33,9 +33,10 @@ class SeriesPlace:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """name: how reports call it. Exactly one of on_path and on_content is set.
+    """A rule. Exactly one of on_path and on_content is set.
 
-    on_content gets an instance and the number of instances in its series.
+    name: its name in reports.
+    on_content: gets an instance and the number of instances in its series.
     """
 
     name: str
@@ -46,8 +47,10 @@ class Rule:
 
 
 def parse_rule(text: str) -> RuleConfig:
-    """A rule as the command line gives it: a bare word is a folder rule, KEYWORD=pattern a tag rule, preset:NAME a
-    preset."""
+    """A rule from the command line.
+
+    A plain word is a folder rule, KEYWORD=pattern a tag rule, and preset:NAME a preset.
+    """
     if text.startswith(rule_presets.PREFIX):
         return {"preset": text.removeprefix(rule_presets.PREFIX)}
     keyword, equals, pattern = text.partition("=")
@@ -77,9 +80,9 @@ def path_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
 
 
 def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
-    """Matches the value of a DICOM element by a regular expression (found anywhere) or a list of values.
+    """Matches the value of a DICOM element with a regular expression (anywhere in it) or a list of values.
 
-    An element that is absent counts as the empty text.
+    An absent element counts as empty text.
     """
     keyword = str(config["tag"])
     keywords = frozenset({keyword})
@@ -102,7 +105,7 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
 
 
 def image_type_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
-    """Matches when ImageType has any of the values: in any position, with the case of the letters that DICOM fixes."""
+    """Matches when ImageType has any of the values, in any position. Case matters, as DICOM defines it."""
     listed = config["image_type"]
     assert isinstance(listed, list)  # noqa: S101 - the schema says so
     return Rule(
@@ -113,7 +116,7 @@ def image_type_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
 
 
 def series_instances_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
-    """Matches every instance of a series that has fewer instances than one number, or more than another."""
+    """Matches every instance of a series with fewer instances than one number, or more than another."""
     outside = _Outside.of(config, "series_instances", ("fewer_than", "more_than"), natural)
     return Rule(outside.name, on_content=lambda _, in_series: outside.has(in_series))
 
@@ -126,7 +129,7 @@ def file_size_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Outside:
-    """What lies below one limit or above another; None: no limit."""
+    """Numbers below one limit or above another; None: no limit."""
 
     name: str
     below: int | None
@@ -134,7 +137,7 @@ class _Outside:
 
     @classmethod
     def of(cls, config: RuleConfig, matcher: str, words: tuple[str, str], parse: Callable[[str], int]) -> _Outside:
-        """The limits that an entry gives under these two words. Raises UsageError."""
+        """The limits in an entry, under these two words. Raises UsageError."""
         limits = config[matcher]
         assert isinstance(limits, dict)  # noqa: S101 - the schema says so
         found: list[int | None] = []
@@ -146,7 +149,7 @@ class _Outside:
         below, above = found
         if below is not None and above is not None and below > above:
             low, high = (f"{word} {limits[word]}" for word in words)
-            raise UsageError(f"{matcher}: {low}, or {high}, is everything")
+            raise UsageError(f"{matcher}: {low} with {high} matches everything; change one of them")
         parts = [f"{sign}{limits[word]}" for sign, word in zip("<>", words, strict=True) if word in limits]
         return cls(matcher + " or ".join(parts), below, above)
 
@@ -155,7 +158,7 @@ class _Outside:
 
 
 def preset_rule(config: RuleConfig, ignore_case: bool) -> Rule:
-    """Matches what any rule of a preset matches; one rule with one name, so that reports stay short."""
+    """Matches what any rule of a preset matches. It is one rule with one name, to keep reports short."""
     name = str(config["preset"])
     parts = [make_rule(part, ignore_case) for part in rule_presets.find_preset(name).rules]
     return Rule(
@@ -186,8 +189,13 @@ def make_rule(config: RuleConfig, ignore_case: bool = False) -> Rule:
 
 @dataclass
 class RuleSet:
-    """All rules of a run, in order, and what they matched. First `include`: what no include rule matches is left
-    out; then `exclude`: what any matches is left out. depth: number of path parts above the files of a session."""
+    """All rules of a run, in order, and what they matched.
+
+    `include` comes first: files that no include rule matches are left out. Then `exclude`: files that any exclude rule
+    matches are left out.
+
+    depth: number of path parts above the files of a session.
+    """
 
     exclude: Sequence[Rule]
     include: Sequence[Rule] = ()
@@ -205,7 +213,7 @@ class RuleSet:
         place = SeriesPlace(path, tuple(parents[self.depth :]))
         self.folders.update(place.below)
         excluded = self._first(r for r in self.exclude if r.on_path and self._hit(r, r.on_path(place)))
-        # Content include rules may still take what no path rule takes.
+        # Include rules on content may still match what no path rule matches.
         includes = [rule for rule in self.include if rule.on_path]
         if includes and len(includes) == len(self.include) and not self._any(includes, place):
             return "excluded:not-included"
@@ -220,7 +228,7 @@ class RuleSet:
         )
 
     def unused(self) -> dict[str, list[str]]:
-        """Rules that matched nothing -> folder names that would have matched in another case."""
+        """Rules that matched nothing -> folder names that would match if case were ignored."""
         return {
             rule.name: sorted(name for name in self.folders if _differs_in_case(rule.folder, name))
             for rule in (*self.include, *self.exclude)
@@ -243,7 +251,7 @@ class RuleSet:
 
     @staticmethod
     def _first(matched: Iterable[Rule]) -> str | None:
-        """All rules are asked, so that one which another overlaps is not called unused."""
+        """Checks all rules, so that a rule overlapping another one is not reported as unused."""
         names = [rule.name for rule in matched]
         return f"excluded:{names[0]}" if names else None
 
@@ -258,11 +266,11 @@ def _regex(text: str) -> re.Pattern[str]:
     except (re.error, OverflowError) as error:
         raise UsageError(f"the pattern {text!r} is not a regular expression: {error}") from error
     except RecursionError as error:
-        raise UsageError(f"the pattern {text[:60]!r}... has too many brackets in each other") from error
+        raise UsageError(f"the pattern {text[:60]!r}... is nested too deeply") from error
 
 
 def _glob_pattern(glob: str) -> str:
-    """The regular expression of a glob; `**/` also stands for no folder at all."""
+    """The regular expression of a glob. `**/` also matches no folder at all."""
     parts = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?)", glob)
     known = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return "(?s:" + "".join(known.get(part, re.escape(part)) for part in parts) + ")"

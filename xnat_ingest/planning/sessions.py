@@ -1,4 +1,4 @@
-"""Groups instances into sessions and finds every conflict before a byte is sent."""
+"""Groups instances into sessions, and finds every conflict before anything is sent."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from xnat_ingest.planning.rules import RuleSet
 from xnat_ingest.planning.sheet_conflicts import sheet_conflicts, sheet_notes
 
 SameBytes = Callable[[Instance, Instance], bool]
-# An instance that is to be sent -> as it is sent, or why it is not. May raise OSError.
+# An instance -> the instance as it will be sent, or the reason why it is not. May raise OSError.
 Leave = Callable[[Instance], Instance | SetAside]
-# A folder's path -> what it is called: an archive that stands for a folder, without its suffix.
+# A folder's path -> its name for labels. An archive that stands for a folder loses its suffix.
 NameOf = Callable[[str], str]
 
 
@@ -37,12 +37,12 @@ def last_name(folder: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """How sessions get their names.
+    """How sessions get their labels.
 
-    fixed: (subject, label) verbatim, for ROOT as one session.
+    fixed: (subject, label) as given, when ROOT is one session.
     subject_given: the one subject of layout `session`.
-    sheet: labels given one by one, by folder or, where by_study, by study.
-    labels_partial: the sheet need not name every session.
+    sheet: labels for single sessions, found by folder, or by study when by_study is set.
+    labels_partial: the sheet need not list every session.
     mixed_patients: a subject may have several PatientIDs.
     split_studies: each study in a session's folder is a session.
     """
@@ -83,7 +83,7 @@ def make_plan(
     name_of: NameOf = last_name,
     leave: Leave = lambda instance: instance,
 ) -> Plan:
-    """The plan for everything a scan found. same_bytes may raise OSError: the second file is then unreadable."""
+    """The plan for everything a scan found. If same_bytes raises OSError, the second file is unreadable."""
     depth = len(labelling.levels)
     aside: list[SetAside] = []
     folders: dict[tuple[str, ...], list[Instance]] = defaultdict(list)
@@ -92,7 +92,7 @@ def make_plan(
         if isinstance(item, SetAside):
             aside.append(item)
         elif len(parts := tuple(item.path.split("/"))) <= depth:
-            detail = f"lies above the session folders of {labelling.layout}; {TOO_DEEP}"
+            detail = f"is above the session folders of layout {labelling.layout}; {TOO_DEEP}"
             aside.append(SetAside(item.path, "outside-layout", detail))
         else:
             folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
@@ -163,7 +163,7 @@ def _drop_duplicates(instances: list[Instance], same_bytes: SameBytes, aside: li
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Instances that make one session. parts: the folders above its files that the layout names."""
+    """The instances of one session. parts: the folders above its files that the layout names."""
 
     parts: tuple[str, ...]
     folder: str
@@ -173,14 +173,14 @@ class _Group:
 
     @classmethod
     def of(cls, parts: tuple[str, ...], instances: Iterable[Instance], number: int = 1) -> _Group:
-        """number: which of its folder's studies it is."""
+        """number: the position of its study among those of the folder."""
         kept = tuple(instances)
         folder = "/".join(parts) or _common_folder(kept)
         return cls(parts, folder, min(i.study_uid for i in kept), kept, number)
 
 
 def _groups(parts: tuple[str, ...], instances: list[Instance], *, split: bool) -> list[_Group]:
-    """The sessions of one folder: one, or, where studies are split, one for each, in order of study date and time."""
+    """The sessions of one folder: one, or with --split-studies one per study, by study date and time."""
     studies: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         studies[instance.study_uid].append(instance)
@@ -210,20 +210,21 @@ def _draft(group: _Group, labelling: LabelRules, name_of: NameOf, row: SheetRow 
 def session_conflicts(
     folder: str, label: str, instances: tuple[Instance, ...], *, instead: str = ""
 ) -> tuple[Problem, ...]:
-    """What the instances of one session have against each other, whatever its label. instead: see mark_conflicts."""
+    """Conflicts between the instances of one session, whatever its label. instead: see mark_conflicts."""
     conflicts = []
     studies = sorted({i.study_uid for i in instances})
     if len(studies) > 1:
-        # The commonest causes are a console that was restarted, and a stray capture.
-        fact = f"folder {printable(folder)} holds {len(studies)} studies ({', '.join(studies)})"
+        # The most common causes are a console that was restarted, and a misplaced screen capture.
+        fact = f"folder {printable(folder)} contains {len(studies)} studies ({', '.join(studies)})"
         fix = (
-            "make a session of each with --split-studies, take sessions from the headers with --layout headers, move "
+            "make one session per study with --split-studies, take sessions from the headers with --layout headers, "
+            "move "
             f"one study to a folder of its own, or leave it out with --exclude; {TOO_DEEP}"
         )
         conflicts.append(Problem("two-studies", f"{fact}; {instead or fix}", (label,)))
     if twice := _stored_twice(instances):
-        fact = f"XNAT would store two instances of {printable(folder)} under one name ({twice})"
-        fix = "upload one of their series alone, leaving the other out with --exclude"
+        fact = f"XNAT would store two instances of {printable(folder)} under the same name ({twice})"
+        fix = "leave one of their series out with --exclude"
         conflicts.append(Problem("name-collision", f"{fact}; {instead or fix}", (label,)))
     return tuple(conflicts)
 
@@ -238,7 +239,7 @@ def _common_folder(instances: tuple[Instance, ...]) -> str:
 
 
 class _Labels:
-    """The labels of one session, and what is wrong with them."""
+    """The labels of one session, and their problems."""
 
     def __init__(
         self, labelling: LabelRules, folders: dict[str, str], folder: str, instances: tuple[Instance, ...]
@@ -252,7 +253,7 @@ class _Labels:
         self.changed: list[str] = []
 
     def make(self, given: SheetRow | None) -> tuple[str, str, str]:
-        """(what the subject label was made of, subject label, session label)."""
+        """(text that the subject label was made from, subject label, session label)."""
         if self.labelling.fixed:
             subject, label = self.labelling.fixed
             return subject, subject, label
@@ -264,15 +265,15 @@ class _Labels:
         return source, subject, label
 
     def numbered(self, label: str, number: int) -> str:
-        """The label of a folder's second study, or a later one."""
+        """The label of the second or a later study of a folder."""
         made = f"{label}_{number}"
         if len(made) > MAX_LABEL and label != NO_LABEL:
             detail = f"session label of {self.folder}: the label {made} is longer than {MAX_LABEL} characters"
-            self.conflicts.append(Problem("illegal-label", f"{detail}; name the session in a sheet (--labels)"))
+            self.conflicts.append(Problem("illegal-label", f"{detail}; list the session in a sheet (--labels)"))
         return made
 
     def _is_changed(self, text: str, what: str, template: Template) -> bool:
-        """Whether a label of the sheet looks like what a spreadsheet makes of the folder's name or the template's."""
+        """Whether a label in the sheet looks like the folder's name, or the template's label, after a spreadsheet."""
         if not text:
             return False
         known = {self.folders[what]} if what in self.folders else set[str]()
@@ -286,14 +287,15 @@ class _Labels:
             self.conflicts.append(
                 Problem(
                     "ambiguous-label",
-                    f"the files of {self.folder} give {len(values)} different labels by {template.text}; use a "
-                    "template that is the same for the whole session, or give its labels with --labels",
+                    f"template {template.text} gives {len(values)} different labels for the files of {self.folder}; "
+                    "use "
+                    "a template that is the same for the whole session, or give its labels with --labels",
                 )
             )
         return template.fill(self.folders, self.instances[0])
 
     def _label(self, what: str, given: str, template: Template) -> tuple[str, str]:
-        """(what the label was made of, the label)."""
+        """(text that the label was made from, the label)."""
         text = given
         try:
             text = composed(given or self._fill(template))
@@ -301,7 +303,7 @@ class _Labels:
         except BadLabel as error:
             where = f" of {len(self.instances)} files (the first is {printable(self.instances[0].path)})"
             whose = where if str(error).endswith("headers") else ""
-            fix = f"give another with --{what}-label, or name the session in a sheet (--labels)"
+            fix = f"give another template with --{what}-label, or list the session in a sheet (--labels)"
             detail = f"{what} label of {self.folder}: {error}{whose}; {fix}"
             self.conflicts.append(Problem("illegal-label", detail))
             return text, printable(text) or NO_LABEL
@@ -309,13 +311,13 @@ class _Labels:
     def _legal(self, what: str, text: str) -> str:
         label = legal(text)
         if label != text:
-            detail = f"{what} label of {self.folder}: {printable(text)!r} is sent as {label}"
+            detail = f"{what} label of {self.folder}: {printable(text)!r} becomes {label}"
             self.notes.append(Problem("illegal-label", detail))
         return label
 
 
 def _stored_twice(instances: tuple[Instance, ...]) -> str:
-    """A name that two instances share, "" when there is none. Numbers, not names, are kept: sessions can be large."""
+    """A stored name that two instances share, or "". It keeps hashes, not names, because sessions can be large."""
     seen: set[int] = set()
     for instance in instances:
         if (number := hash(instance.name)) in seen:
@@ -330,8 +332,10 @@ def _about(label: str, problem: Problem) -> Problem:
 
 
 def sheet(plan: Plan) -> list[SheetRow]:
-    """The plan's labels as a sheet to be edited and given back with --labels. The instances' tags are to hold
-    StudyDate and StudyDescription."""
+    """The plan's labels as a sheet to edit and give back with --labels.
+
+    The instances' tags must contain StudyDate and StudyDescription.
+    """
     return [
         SheetRow(
             printable(session.folder),
@@ -355,5 +359,5 @@ def _first(texts: Iterable[str]) -> str:
 def _unused(rule: str, near: list[str], is_folder: bool) -> Problem:
     hint = f"; folders that differ only in case: {', '.join(map(printable, near))} (see --ignore-case)" if near else ""
     if is_folder and set(rule) & set("*? "):
-        hint += "; a folder rule is a part of a name, without wildcards, and words are separated by commas"
+        hint += "; a folder rule is part of a name, without wildcards, and commas separate several rules"
     return Problem("rule-unused", f"the rule {printable(rule)} matched nothing{hint}")

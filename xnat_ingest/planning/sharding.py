@@ -1,4 +1,4 @@
-"""A plan without what other shards take."""
+"""Removes from a plan what other shards take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER = "other-shard"
 
 
 def keep_shard(plan: Plan, shard: Shard) -> Plan:
-    """The sessions of the shard's subjects; the files of all others are set aside. Their problems are theirs."""
+    """Keeps the sessions of the shard's subjects, and sets the files of all others aside, without their problems."""
     ours = [session for session in plan.sessions if shard.takes(session.subject)]
     others = [session for session in plan.sessions if not shard.takes(session.subject)]
     aside = (SetAside(i.path, OTHER, _whose(session)) for session in others for i in session.instances)
@@ -30,7 +30,7 @@ def _whose(session: Session) -> str:
 
 
 def shard_by_path(labelling: LabelRules, shard: Shard, name_of: NameOf) -> Callable[[str], bool]:
-    """Whether a path belongs to another shard, where folders alone name the subject: then it need not be read."""
+    """Whether a path belongs to another shard. If folders name the subject, such a file need not be read."""
     if labelling.subject.keywords or labelling.sheet or "subject" not in labelling.levels:
         return lambda _: False
     depth = len(labelling.levels)

@@ -1,4 +1,4 @@
-"""What a label sheet and a tree have against each other: a wrong label is a person's data under another one's name."""
+"""Conflicts between a label sheet and a tree. A wrong label puts one person's data under another's name."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _FEW = 5
 
 
 def sheet_conflicts(drafts: list[LabelledSession], sheet: Sheet, *, partial: bool) -> Iterator[Conflict]:
-    """Sessions that a sheet leaves out, takes for another study, or gives a label that a spreadsheet has changed."""
+    """Sessions that a sheet leaves out, lists with another study, or gives a label that a spreadsheet has changed."""
     if not sheet:
         return
     unnamed = [draft for draft in drafts if draft.row is None]
     if unnamed and not partial:
         fact = f"cannot be found in the label sheet ({len(unnamed)} of {len(drafts)} sessions)"
-        fix = "add them (plan --labels-template writes every session), or give --labels-partial: then the templates"
-        yield unnamed, "label-default", fact, f"{fix} label them"
-    strangers = [draft for draft in drafts if _is_of_another_study(draft)]
-    if strangers:
-        rows = ", ".join(f"line {draft.row.line}" for draft in strangers[:_FEW] if draft.row)
-        fact = f"cannot be what the label sheet means: it gives another study ({rows})"
-        fix = "look whether lines were sorted or pasted apart; to go by the folders alone, empty the column study_uid"
-        yield strangers, "label-study", fact, fix
+        fix = "add them (plan --labels-template writes every session), or give --labels-partial to use the templates"
+        yield unnamed, "label-default", fact, fix
+    other_studies = [draft for draft in drafts if _is_of_another_study(draft)]
+    if other_studies:
+        rows = ", ".join(f"line {draft.row.line}" for draft in other_studies[:_FEW] if draft.row)
+        fact = f"got another study in the label sheet ({rows})"
+        fix = "check whether columns were sorted separately; to match by folder only, empty the column study_uid"
+        yield other_studies, "label-study", fact, fix
     changed = [draft for draft in drafts if draft.changed]
     if changed:
         few = ", ".join(
             f"{printable(draft.changed[0])} (line {draft.row.line})" for draft in changed[:_FEW] if draft.row
         )
         fact = f"got labels in the sheet that a spreadsheet seems to have changed: {few}"
-        fix = "write them as text, with their zeros; if they are meant so, put an apostrophe before them ('7)"
+        fix = "write them as text, with their zeros; if they are correct, put an apostrophe before them ('7)"
         yield changed, "label-changed", fact, fix
 
 
@@ -45,22 +45,22 @@ def _is_of_another_study(draft: LabelledSession) -> bool:
 def sheet_notes(
     sheet: Sheet, drafts: list[LabelledSession], unused: Sequence[SheetRow], left_out: Collection[str], *, partial: bool
 ) -> Iterator[Problem]:
-    """Lines that no session has, and what else is to be said of a sheet.
+    """Lines without a session, and other notes on a sheet.
 
-    left_out: folders of which files were set aside.
-    partial: lines without a session are no conflict.
+    left_out: folders with files that were set aside.
+    partial: lines without a session are allowed.
     """
     if sheet.note:
         yield Problem("label-sheet", sheet.note)
     unnamed = sorted(printable(draft.session.folder) for draft in drafts if draft.row is None)
     if unnamed and partial:
-        text = f"the label sheet does not name {len(unnamed)} of {len(drafts)} sessions, which get default labels"
+        text = f"the label sheet does not list {len(unnamed)} of {len(drafts)} sessions; they get default labels"
         yield Problem("label-default", f"{text}; the first is {unnamed[0]}")
     keys = {cell_key(printable(folder)) for folder in left_out}
     for row in unused:
         name = printable(row.folder or row.study_uid)
         if cell_key(row.folder) in keys:
-            text = f"the label sheet names {name} (line {row.line}), of which nothing is sent"
+            text = f"the label sheet lists {name} (line {row.line}), but nothing of it is sent"
             yield Problem("label-unused", text)
             continue
         near = nearest(name, unnamed)
