@@ -112,9 +112,9 @@ def make_binary(path: Path) -> None:
 BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "absent": (lambda path: None, "does not exist"),
     "a directory": (lambda path: path.mkdir(), "is a directory|a directory"),
-    "empty": (make_empty, "holds no certificate"),
-    "no certificate": (make_key, "holds no certificate"),
-    "no text": (make_binary, "holds no certificate"),
+    "empty": (make_empty, "contains no PEM certificate"),
+    "no certificate": (make_key, "contains no PEM certificate"),
+    "no text": (make_binary, "contains no PEM certificate"),
 }
 
 
@@ -162,14 +162,14 @@ def test_a_server_of_old_tls_alone(certificates: Path) -> None:
 
 def test_no_tls_where_tls_was_asked_for() -> None:
     with Scripted(answer, greeting=http(400, "what?")) as server:
-        assert "does not speak TLS" in said(rest_for(server))
+        assert "does not use TLS" in said(rest_for(server))
 
 
 def test_plain_http_to_a_port_for_tls(server: Scripted, certificates: Path) -> None:
     """A connection that breaks may have this cause; an alert leaves no doubt."""
-    assert "if this port is for TLS, give https://" in said(rest_for(server, scheme="http"))
+    assert "if this port expects TLS, use https://" in said(rest_for(server, scheme="http"))
     with Scripted(answer, greeting=b"\x15\x03\x01\x00\x02\x02\x0a") as alert:
-        assert "speaks TLS on this port; give https://" in said(rest_for(alert, scheme="http"))
+        assert "expects TLS on this port; use https://" in said(rest_for(alert, scheme="http"))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_plain_http_to_a_port_for_tls(server: Scripted, certificates: Path) -> N
 )
 def test_servers_that_say_so_themselves(page: str) -> None:
     with Scripted(lambda *_: http(400, page, kind="text/html")) as server:
-        assert "give https://" in said(rest_for(server, scheme="http"))
+        assert "use https://" in said(rest_for(server, scheme="http"))
 
 
 def test_tls_that_is_cut_is_worth_another_try(certificates: Path) -> None:

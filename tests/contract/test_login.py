@@ -173,7 +173,7 @@ def test_a_server_that_knows_only_guests_is_refused() -> None:
     """Something in front drops the credentials."""
     site = OpenSite(only_guests=True)
     with Scripted(site.answer) as server, closing(rest_for(server.url)) as rest:
-        with pytest.raises(Refused, match="takes us for a guest"):
+        with pytest.raises(Refused, match="treats us as a guest"):
             rest.get("/data/projects/P")
         assert site.logins == 2
 

@@ -150,7 +150,7 @@ def test_a_proxy_that_refuses(plain: Scripted, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:word@127.0.0.1:{proxy.port}")
         with pytest.raises(Unreachable) as caught:
             rest_for(f"https://{HOST}").login()
-        says = f"the proxy 127.0.0.1:{proxy.port} (from HTTPS_PROXY) does not let us to https://{HOST}"
+        says = f"the proxy 127.0.0.1:{proxy.port} (from HTTPS_PROXY) refuses the connection to https://{HOST}"
         assert says in str(caught.value)
         assert "403" in str(caught.value)
         assert "me:" not in str(caught.value)
@@ -173,9 +173,9 @@ BAD = {
     "socks5h://127.0.0.1:1080": "SOCKS",
     "socks4://me:word@127.0.0.1": "SOCKS",
     "ftp://127.0.0.1:1": "kind ftp://",
-    "http://": "no address of a proxy",
-    "host:port": "no address of a proxy",
-    "http://127.0.0.1:99999": "no address of a proxy",
+    "http://": "not the address of a proxy",
+    "host:port": "not the address of a proxy",
+    "http://127.0.0.1:99999": "not the address of a proxy",
 }
 
 

@@ -67,7 +67,7 @@ def test_not_an_xnat(ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pyt
     monkeypatch.setenv("XNAT_HOST", f"{site.url}/somewhere")
     ended = ingest("upload", tree)
     assert ended.code == 1
-    assert "is the address right" in ended.err
+    assert "check the address" in ended.err
 
 
 def test_empty_tree(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:

@@ -153,10 +153,10 @@ def test_ping_tells_what_the_server_does(site: StandIn, capsys: pytest.CaptureFi
     assert main(["ping", "-P", "DEMO"]) == 0
     said = capsys.readouterr().out
     assert "the site's series import filter is not evaluated here: its mode is modalityMap" in said
-    assert "the project's series import filter is on: it drops series without a word (blacklist, 2 patterns)" in said
+    assert "the project's series import filter is on: it silently drops series (blacklist, 2 patterns)" in said
     assert "split into a PET and an MR session" in said
     assert "by the site on receipt: yes; by the project at archiving: no" in said
-    assert "subjects should be there before an upload" in said
+    assert "subjects should exist before an upload" in said
 
 
 @pytest.mark.parametrize("status", [403, 500])

@@ -1,4 +1,4 @@
-"""What the server holds against what the plan says. Reads listings; never trusts a receipt."""
+"""Compares what the server has stored with the plan. It reads listings and never trusts a receipt."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 
 _DICOM = ("dicom", "secondary")
-# An address below a session's: /scans/SCAN/resources/RESOURCE/files/NAME, the name with the folders it lies in.
+# An address below a session: /scans/SCAN/resources/RESOURCE/files/NAME. The name includes its folders.
 _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/[^/]+$")
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedSession:
-    """An archived session: as the project's listing shows it, or as it answers to its label."""
+    """An archived session, from the project's listing or from a request by its label."""
 
     accession: str
     label: str
@@ -32,7 +32,7 @@ class ArchivedSession:
 
     @property
     def is_imaging(self) -> bool:
-        """Whether it is an imaging session; a label may also belong to another kind of experiment."""
+        """Whether it is an imaging session. A label may also belong to another kind of experiment."""
         return not self.xsi_type or self.xsi_type.endswith("SessionData")
 
 
@@ -58,20 +58,22 @@ class StoredFiles:
     doubled: frozenset[str] = frozenset()
 
     def address_of(self, name: str) -> str:
-        """Where the bytes of a file are to be had."""
+        """The address from which a file can be downloaded."""
         return f"{self.uri}{self.folders[name]}/{name}"
 
     def has_study(self, study_uid: str) -> bool:
-        """Whether a stored name tells this study. Names are made on receipt, before a script may change UIDs."""
+        """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
         return any(name.startswith(f"{study_uid}-") for name in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """verified, counted: SOPInstanceUIDs.
-    lacking: SOPInstanceUID -> why.
-    other_names: SeriesInstanceUIDs whose files have names that are not XNAT's default and whose number is not the
-        plan's -> (on the server, planned).
+    """Planned instances beside the stored files.
+
+    verified, counted: SOPInstanceUIDs.
+    lacking: SOPInstanceUID -> why it is not on the server.
+    other_names: SeriesInstanceUID -> (files on the server, files planned), for series whose files do not have XNAT's
+        default names and whose numbers differ.
     """
 
     verified: frozenset[str]
@@ -114,14 +116,14 @@ class _SeriesCounts(Mapping[str, int]):
 
 
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
-    """Every image session of the project, in one listing."""
+    """Every image session of the project, from one listing."""
     columns = "ID,label,subject_label,xsiType,xnat:imageSessionData/UID"
     return rest.rows(f"/data/projects/{project}/experiments", _known, xsiType="xnat:imageSessionData", columns=columns)
 
 
 def _known(row: Mapping[str, str]) -> ArchivedSession:
     entry = {key.lower(): value for key, value in row.items()}
-    # A column comes back under the path it was asked by, or under XNAT's short word for it.
+    # A column comes back under the requested path, or under XNAT's short name for it.
     return ArchivedSession(
         accession=entry.get("uri", "").rpartition("/")[2] or entry.get("id", ""),
         label=entry.get("label", ""),
@@ -132,8 +134,10 @@ def _known(row: Mapping[str, str]) -> ArchivedSession:
 
 
 def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSession | None:
-    """The session that answers to a label, or None. Sessions of types that are not set up on a site are in no listing,
-    and answer all the same."""
+    """The session with this label, or None.
+
+    Sessions of types that are not set up on the site are missing from listings, but are found this way.
+    """
     item = rest.item(f"/data/projects/{project}/experiments/{label}")
     if item is None:
         return None
@@ -158,7 +162,7 @@ def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
 
 
 def _file(row: Mapping[str, str]) -> StoredFile:
-    """A file of the archive; the name is "" for what is no DICOM, such as snapshots."""
+    """A file in the archive. Its name is "" when it is not DICOM, such as a snapshot."""
     label = row.get("collection", "")
     if row.get("file_format", "").upper() != "DICOM" and label.lower() not in _DICOM:
         return StoredFile("", 0, "", "", "")
@@ -168,7 +172,7 @@ def _file(row: Mapping[str, str]) -> StoredFile:
 
 
 def in_row(rest: XnatClient, uri: str) -> StoredFiles:
-    """What a prearchive session held when it was last built; its document knows the scans' UIDs."""
+    """The files of a prearchive session when it was last built. Its document has the scans' UIDs."""
     return _holding(uri, lambda: prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
 
 
@@ -193,16 +197,16 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
 
 
 def least_size(instance: Instance) -> int:
-    """The fewest bytes that a whole copy of the instance can take on the server.
+    """The smallest size that a complete copy of the instance can have on the server.
 
-    Anonymisation and re-encoding change headers and decompression enlarges, but nothing shrinks pixels. Where there
-    are none, half of what was sent must be there.
+    Anonymisation and re-encoding change headers, and decompression enlarges pixels, but nothing shrinks them. An object
+    without pixels must have at least half of the sent size.
     """
     return instance.pixel_bytes or instance.length // 2
 
 
 def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Comparison:
-    """Each instance by name and plausible size; a series stored under other names by its number of files."""
+    """Compares each instance by name and plausible size, or a series with other names by its number of files."""
     by_series: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         by_series[instance.series_uid].append(instance)
@@ -217,7 +221,7 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
                 counted.update(i.sop_uid for i in members)
             else:
                 other_names[series_uid] = (on_server, len(members))
-                why = f"the series has {on_server} files on the server, under names that do not tell instances"
+                why = f"the series has {on_server} files on the server, under names that do not identify instances"
                 lacking |= {i.sop_uid: why for i in members}
             continue
         for instance, why in _by_name(members, files_held.sizes):

@@ -1,4 +1,4 @@
-"""XNAT's REST interface: one login for all connections, requests, and statuses as errors."""
+"""XNAT's REST API: requests, one login for all connections, and HTTP statuses as errors."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from xnat_ingest.xnat.exchange import LOGIN_LIMIT, Body, Call, Wire
 from xnat_ingest.xnat.replies import Reply, sentence
 from xnat_ingest.xnat.retry_policy import LOGIN_ATTEMPTS, MOST_ATTEMPTS, RetryPolicy, is_transient
 
-# XNAT asks whatever calls itself a browser for CSRF tokens and redirects it to a login page; this name does neither.
+# XNAT demands CSRF tokens from browsers and redirects them to a login page. This name is not taken for a browser.
 USER_AGENT = f"xnat-ingest/{__version__}"
-# A closing request is silent while the server works, up to its own limit of 600 s (sessionArchiveTimeoutInterval).
+# A commit gets no bytes while the server works, up to its own limit of 600 s (sessionArchiveTimeoutInterval).
 CLOSING_TIMEOUT = 660.0
-# Seconds; a server session lives 15 minutes without requests by default, and sites shorten that.
+# Seconds. A server session expires after 15 minutes without requests by default, and sites may shorten that.
 KEEP_ALIVE = 60.0
 T = TypeVar("T")
-# What an open site answers to a lost session, where a user with rights would be answered otherwise.
+# What an open site answers when the session is lost, and a logged-in user would get another answer.
 _NOT_FOR_GUESTS = (403, 404)
 _GUEST = "guest"
-# Cookies of a balancer with values so long open something, or might.
+# Load balancer cookies with values this long may be secrets.
 _LONG = 16
-# Alias tokens have names as no user has.
+# The name of an alias token, unlike any user name.
 _ALIAS = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
 
@@ -44,7 +44,7 @@ def _whole(row: tables.JsonRow) -> Any:
 
 
 class XnatClient:
-    """One user's connection to one server; safe to use from several threads."""
+    """One user's connection to one server. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -71,20 +71,22 @@ class XnatClient:
         self.traffic = self._wire.traffic
 
     def close(self) -> None:
-        """Ends the server session, if one was begun, and the connections."""
+        """Ends the server session, if there is one, and closes the connections."""
         if self._cookies.session:
-            with suppress(IngestError):  # a session left behind ends by itself
+            with suppress(IngestError):  # a session that is left open expires
                 self._once(Call("DELETE", "/data/JSESSION", timeout=min(self._timeout, 3.0)), self._cookies)
         self._wire.close()
 
     def abandon(self) -> None:
-        """Ends all requests under way, for a run that is to end although the server is silent."""
+        """Aborts all running requests, to end a run although the server does not answer."""
         self._wire.abandon()
 
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
-        """Keeps the server's session from expiring while long bodies travel, which alone do not touch it; a session
-        that is lost all the same is begun anew before the next request meets it."""
+        """Keeps the server session alive while long bodies are sent, which do not count as activity.
+
+        If it expires all the same, logs in again before the next request.
+        """
         ended = threading.Event()
 
         def touch() -> None:
@@ -100,14 +102,14 @@ class XnatClient:
             ended.set()
 
     def login(self) -> None:
-        """Begins a session, if there is none. Raises Refused, once and for all: wrong credentials tried again lock
-        the account out."""
+        """Logs in, if there is no session. Raises Refused, from then on always: retrying wrong credentials locks the
+        account."""
         self._renew(None)
 
     def mend_login(self) -> bool:
-        """Asks the server whom it takes us for, and logs in again when the session is lost; whether it was.
+        """Asks the server who is logged in, and logs in again when the session was lost. Returns whether it was.
 
-        A site that lets guests in answers 200 to a lost session, as the user `guest`.
+        A site that admits guests answers 200 to a lost session, as the user `guest`.
         """
         cookies = self._cookies
         if not cookies.session:
@@ -122,21 +124,21 @@ class XnatClient:
         return self.request("GET", path, query)
 
     def rows(self, path: str, pick: Callable[[tables.JsonRow], T] = _whole, **query: str) -> list[T]:
-        """The rows of a table, each reduced by pick as it arrives. All values are text, absent ones empty."""
+        """The rows of a table, each reduced by pick when it arrives. All values are text; absent ones are empty."""
         picked: list[T] = []
 
         def read(chunks: Iterator[bytes]) -> str:
             try:
                 picked[:] = [pick(row) for row in tables.table_rows(chunks)]
             except KeyError as error:
-                raise ValueError(f"a row of the table lacks {error}") from error
+                raise ValueError(f"a row of the table has no {error}") from error
             return ""
 
         self.request("GET", path, {"format": "json", **query}, read=read)
         return picked
 
     def item(self, path: str) -> dict[str, Any] | None:
-        """The data fields and the xsiType of a single object; None when there is none that this user may see."""
+        """The data fields and the xsiType of one object; None when it does not exist or this user may not see it."""
         reply = self.request("GET", path, {"format": "json"}, accept=(200, 404))
         if reply.status == 404:
             return None
@@ -162,12 +164,12 @@ class XnatClient:
         accept: tuple[int, ...] = (200,),
         timeout: float | None = None,
     ) -> Reply:
-        """One request, with one new login when the session has expired.
+        """Sends one request. Logs in again once when the session has expired.
 
         path: decoded, below the server's address.
-        read: takes the body of a 200 as it arrives.
+        read: receives the body of a 200 while it arrives.
 
-        Raises Unreachable, Refused, ServerSaid for any status that is not in accept, and whatever the body raises.
+        Raises Unreachable, Refused, ServerSaid for any status not in accept, and what reading the body raises.
         """
         call = Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
         return self._repeat(lambda: self._signed(call, accept), repeatable=method == "GET")
@@ -187,7 +189,7 @@ class XnatClient:
         raise AssertionError("unreachable")
 
     def _signed(self, call: Call, accept: tuple[int, ...]) -> Reply:
-        """One request under the login, which is renewed once when it has expired."""
+        """One request with the login, which is renewed once when it has expired."""
         if not self._cookies.session:
             self.login()
         cookies = self._cookies
@@ -210,7 +212,7 @@ class XnatClient:
         raise ServerSaid(action, reply.status, sentence(reply.text), reply.headers.get("Retry-After", ""))
 
     def _is_lost(self, call: Call, reply: Reply, cookies: Cookies) -> bool:
-        """Whether an answer may be what it is because the session is gone; to a guest, much is refused or not there."""
+        """Whether the cause of an answer may be a lost session. For a guest, much is refused or invisible."""
         if reply.status == 401 or (call.repeatable and _is_page(call, reply)):
             return True
         if reply.status not in _NOT_FOR_GUESTS or not self._lets_guests_in():
@@ -220,7 +222,7 @@ class XnatClient:
         return False
 
     def _lets_guests_in(self) -> bool:
-        """Whether the site answers without a login; asked once, by the first answer that makes it matter."""
+        """Whether the site answers without a login. Asked once, when an answer first makes it matter."""
         if self._has_guests is None:
             with suppress(IngestError):
                 nobody = self._once(Call("GET", "/data/auth", timeout=self._timeout), Cookies())
@@ -231,7 +233,7 @@ class XnatClient:
         return login.user_of(reply).casefold() == _GUEST != self.user.casefold()
 
     def _renew(self, lost: Cookies | None) -> None:
-        """A new session, begun by the first of all threads that saw this one expire; None: there was none yet."""
+        """Starts a new session, in the first thread that sees this one expire. None: there was none yet."""
         with self._lock:
             if self._cookies is lost or (lost is None and not self._cookies.session):
                 self._repeat(self._login, repeatable=True, most=LOGIN_ATTEMPTS)
@@ -247,7 +249,7 @@ class XnatClient:
         except Unreachable as error:
             if self.logins or not self.server.startswith("http:") or not error.maybe_done or error.timed_out:
                 raise
-            raise Unreachable(f"{error}; if this port is for TLS, give https:// instead of http://") from error
+            raise Unreachable(f"{error}; if this port expects TLS, use https:// instead of http://") from error
         if reply.status == 407:
             raise self._wire.wants_proxy_login()
         if reply.status in (401, 403):
@@ -265,9 +267,9 @@ class XnatClient:
             said = sentence(reply.text)
             raise ServerSaid(f"login at {self.server}", reply.status, said, reply.headers.get("Retry-After", ""))
         if reply.is_page and login.is_sign_on_page(reply.text):
-            raise login.single_sign_on(self.server, "a page of its own")
+            raise login.single_sign_on(self.server, "another page")
         if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
-            raise IngestError(f"{self.server} does not answer as an XNAT server; is the address right?")
+            raise IngestError(f"{self.server} does not answer like an XNAT server; check the address")
         cookies.session = cookies.session or reply.text.strip()
         remember(*(value for value in cookies.secrets() if len(value) >= _LONG))
         self._cookies = cookies
@@ -278,12 +280,12 @@ class XnatClient:
         headers = {"User-Agent": USER_AGENT, **(extra or {})}
         if cookie := cookies.header():
             headers["Cookie"] = cookie
-        # Only an answer to a login begins a session of ours.
+        # Only the answer to a login starts a session of ours.
         reply = self._wire.exchange(call, headers, lambda lines: cookies.take(lines, with_session=bool(extra)))
         if reply.status == 200 and not reply.is_page:
             return reply
-        # An error page may echo what was sent. Two things are hidden there that we show ourselves: an alias, which is
-        # half of a login, and a password so short that it is a word like others.
+        # An error page may repeat what was sent. Two things are hidden in it that we show elsewhere: an alias, which is
+        # half of a login, and a password so short that it may be an ordinary word.
         said = redact(reply.text)
         for word in (self._credentials.password, self.user if _ALIAS.fullmatch(self.user) else ""):
             said = said.replace(word, HIDDEN) if word else said
@@ -297,5 +299,5 @@ class XnatClient:
 
 
 def _is_page(call: Call, reply: Reply) -> bool:
-    """XNAT's answer to a file that is there already is JSON that calls itself HTML."""
+    """Whether it is JSON labelled as HTML, which is XNAT's answer when a file already exists."""
     return reply.is_page and not (call.body is not None and reply.text.lstrip().startswith("{"))

@@ -1,4 +1,4 @@
-"""Connections to one server: its certificates, a proxy in front of it, and sockets that another thread can end."""
+"""Connections to one server: certificates, a proxy, and sockets that another thread can close."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _here = threading.local()
 
 
 def watched_by(watch: Watch | None) -> None:
-    """From now on, what this thread asks over any connection is ended by this watch."""
+    """From now on this watch can end the requests of this thread, on any connection."""
     _here.watch = watch
 
 
 class _Answer(http.client.HTTPResponse):
     def _safe_read(self, amt: int) -> bytes:
-        """A chunk of less than no bytes would be read to the end of the connection, and into memory."""
+        """Refuses a negative chunk size: the library would read to the end of the connection, into memory."""
         if amt < 0:
             raise http.client.HTTPException("a chunk of a negative size")
         data: bytes = super()._safe_read(amt)  # type: ignore[misc]
@@ -38,14 +38,14 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Watched(HTTPConnection):
-    """Tells the watch of its thread which socket it uses."""
+    """Gives its socket to the watch of its thread."""
 
     response_class = _Answer
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         if watch := getattr(_here, "watch", None):
-            watch.hold(sock.dup(), ours=True)  # the socket itself becomes another one in the TLS handshake
+            watch.hold(sock.dup(), ours=True)  # the TLS handshake replaces the socket object
         return sock
 
     def connect(self) -> None:
@@ -82,8 +82,8 @@ class EncryptedPool(HTTPSConnectionPool):
 def make_pool(
     server: str, ca_bundle: str, proxy: Proxy | None, *, insecure: bool, connections: int
 ) -> urllib3.PoolManager:
-    """Connections to one server, through a proxy if there is one. Raises UsageError for certificates of no use."""
-    # Proxies and firewalls forget a connection that is silent for minutes, as it is while the server archives.
+    """Connections to one server, through a proxy if there is one. Raises UsageError for unusable certificates."""
+    # Proxies and firewalls drop a connection after minutes without data, and archiving can take minutes.
     keep_alive = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     options: dict[str, Any] = {"maxsize": connections, "socket_options": keep_alive}
     if server.startswith("https:") or ca_bundle:
@@ -103,7 +103,7 @@ def make_pool(
 
 
 def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
-    """What TLS accepts: the certificates of --ca-bundle, or else of the environment, or else the system's."""
+    """The TLS context with the certificates of --ca-bundle, or of the environment, or of the system."""
     name, path = next(
         (
             (name, path)
@@ -120,19 +120,19 @@ def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
     try:
         if not path:
             context = ssl.create_default_context()
-        elif Path(path).is_dir() and name == "REQUESTS_CA_BUNDLE":  # as the library takes it that the name is from
+        elif Path(path).is_dir() and name == "REQUESTS_CA_BUNDLE":  # as requests does, where the name comes from
             context = ssl.create_default_context(capath=path)
         else:
             context = ssl.create_default_context(cafile=path)
     except FileNotFoundError as error:
-        raise UsageError(f"{shown} does not exist; name a file of certificates in PEM form") from error
+        raise UsageError(f"{shown} does not exist; name a file with PEM certificates") from error
     except IsADirectoryError as error:
-        raise UsageError(f"{shown} is a directory; name one file of certificates in PEM form") from error
+        raise UsageError(f"{shown} is a directory; name one file with PEM certificates") from error
     except ssl.SSLError as error:
-        raise UsageError(f"{shown} holds no certificate in PEM form") from error
+        raise UsageError(f"{shown} contains no PEM certificate") from error
     except (OSError, ValueError) as error:
-        reason = "a directory" if Path(path).is_dir() else getattr(error, "strerror", None) or "no such name"
-        raise UsageError(f"{shown} cannot be read ({reason}); name a file of certificates in PEM form") from error
+        reason = "a directory" if Path(path).is_dir() else getattr(error, "strerror", None) or "not a valid name"
+        raise UsageError(f"{shown} cannot be read ({reason}); name a file with PEM certificates") from error
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -140,7 +140,7 @@ def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
 
 
 def shut(sock: Any) -> None:
-    """Ends a connection under whoever waits on it, in whatever thread."""
-    inner = getattr(sock, "socket", sock)  # TLS inside of TLS is no socket
+    """Shuts a connection down, even while another thread waits on it."""
+    inner = getattr(sock, "socket", sock)  # TLS inside TLS is not a socket
     with suppress(OSError, ValueError):
         socket.socket.shutdown(inner, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The cookies of one login: XNAT's session, and whatever a load balancer in front of it wants back."""
+"""The cookies of one login: XNAT's session, and those of a load balancer in front of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
 SESSION = "JSESSIONID"
-# Tomcat refuses a request whose headers are longer than 8 kB together.
+# Tomcat refuses a request when its headers exceed 8 kB in total.
 MOST_COOKIES = 50
 LONGEST_COOKIE = 4096
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -17,9 +17,9 @@ _VALUE = re.compile(r'[!-:<-~]*|"[ -~]*"')
 
 
 class Cookies:
-    """All of them go to the one host that they came from; safe to use from several threads.
+    """The cookies of one host. Safe to use from several threads.
 
-    A new login begins with an empty jar: a node that has gone must not be asked for again.
+    A new login begins with an empty jar, so that a balancer does not send us to a node that is gone.
     """
 
     def __init__(self) -> None:
@@ -37,9 +37,10 @@ class Cookies:
             self._values[SESSION] = value
 
     def take(self, lines: Iterable[str], *, with_session: bool = False) -> None:
-        """Keeps what Set-Cookie lines say.
+        """Stores the cookies of Set-Cookie lines.
 
-        with_session: the answer to a login. Any other answer that sets a session has lost ours, and gives a guest's.
+        with_session: this is the answer to a login. Any other answer that sets a session has lost ours, and its session
+            is a guest's.
         """
         for line in lines:
             name, value, gone = _parse(line)
@@ -57,13 +58,13 @@ class Cookies:
             return "; ".join(f"{name}={value}" for name, value in self._values.items())
 
     def secrets(self) -> list[str]:
-        """The values that open something."""
+        """The values that are secret."""
         with self._lock:
             return [value for value in self._values.values() if value]
 
 
 def _parse(line: str) -> tuple[str, str, bool]:
-    """(name, value, whether it is to be forgotten); the name is "" for what is no cookie that can be sent."""
+    """(name, value, whether it is to be deleted). The name is "" for a cookie that cannot be sent."""
     pair, *attributes = line[: 2 * LONGEST_COOKIE].split(";")
     name, equals, value = (part.strip() for part in pair.partition("="))
     if not (equals and _NAME.fullmatch(name) and _VALUE.fullmatch(value) and len(value) <= LONGEST_COOKIE):
@@ -73,7 +74,7 @@ def _parse(line: str) -> tuple[str, str, bool]:
 
 
 def _is_over(said: dict[str, str]) -> bool:
-    """Whether the server takes the cookie back; Max-Age goes before Expires."""
+    """Whether the server deletes the cookie. Max-Age has precedence over Expires."""
     if age := said.get("max-age", ""):
         return not age.isdecimal() or not age.strip("0")
     try:

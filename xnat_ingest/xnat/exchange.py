@@ -1,4 +1,4 @@
-"""One request and its answer over the wire: within bounds of time, and of memory."""
+"""One request and its answer over the wire, with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from xnat_ingest.xnat.proxies import proxy_for
 from xnat_ingest.xnat.replies import Reply
 from xnat_ingest.xnat.watch import Watch, Watchdog
 
-# Bytes that are read of an answer. A session's document or an item has kilobytes; listings go row by row (tables.py).
+# The most bytes read of an answer. A session document or an item has kilobytes; listings are read by row (tables.py).
 TEXT_LIMIT = 16 * 1024**2
 ERROR_LIMIT = 64 * 1024
 LOGIN_LIMIT = 1024**2
-# Progress is one of these in --timeout seconds.
+# Progress means one of these within --timeout seconds.
 _CHUNK = 16 * 1024
-# What may follow the end of a table before its connection is of no more use, in chunks.
+# How many chunks may follow the end of a table before its connection is given up.
 _REST = 4
 
 
 class Body(Protocol):
-    """A request body that can be opened again for another attempt. length: in bytes; None: it travels in chunks."""
+    """A request body that can be opened again for another attempt. length: in bytes; None: sent in chunks."""
 
     content_type: str
 
@@ -45,10 +45,12 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """path: decoded, below the server's address.
-    read: takes the body of a 200 as it arrives.
+    """A request.
+
+    path: decoded, below the server's address.
+    read: receives the body of a 200 while it arrives.
     timeout: seconds until the server must answer.
-    most: bytes of the answer.
+    most: the most bytes that the answer may have.
     """
 
     method: str
@@ -62,20 +64,20 @@ class Call:
 
     @property
     def repeatable(self) -> bool:
-        """Whether doing it twice is doing it once: reading, and sending instances under their own names."""
+        """Whether it can be repeated safely: reading, and sending instances under their own names."""
         return self.method == "GET" or self.body is not None
 
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over the wire. bytes_sent counts what bodies say of themselves, repeats included: the files' bytes."""
+    """What went over the wire. bytes_sent: the files' bytes in all bodies, including retries."""
 
     requests: int = 0
     bytes_sent: int = 0
 
 
 class Wire:
-    """Connections to one server. timeout: seconds without progress. Raises UsageError for settings of no use."""
+    """Connections to one server. timeout: seconds without progress. Raises UsageError for unusable settings."""
 
     def __init__(self, server: str, ca_bundle: str, *, insecure: bool, timeout: float, connections: int) -> None:
         self.server = server
@@ -92,28 +94,28 @@ class Wire:
         self._pool.clear()
 
     def abandon(self) -> None:
-        """Ends all requests under way, in whatever threads they wait; every later one fails at once."""
+        """Ends all running requests, in every thread. Later ones fail at once."""
         self._watchdog.abandon()
 
     def wants_proxy_login(self) -> IngestError:
-        """What a 407 means: it is never the server's."""
+        """The error for a 407, which always comes from a proxy."""
         return failures.wants_login(self.proxy.shown if self.proxy else "on the way", self.server)
 
     def exchange(self, call: Call, headers: dict[str, str], take_cookies: Callable[[list[str]], None]) -> Reply:
-        """The answer, whatever its status. Raises Unreachable and other IngestErrors where there is none."""
+        """The answer, with any status. Raises Unreachable and other IngestErrors when there is none."""
         with self._counting:
             self.traffic.requests += 1
         with self._watchdog.watch(self._timeout, call.timeout) as watch:
             watched_by(watch)
             try:
                 answer = self._answer(call, self._begin(call, headers, watch), watch, take_cookies)
-                if watch.overdue or watch.abandoned:  # a connection that was shut looks like the end of the answer
+                if watch.overdue or watch.abandoned:  # a connection that we shut down looks like the end of the answer
                     raise http.ProtocolError("cut")
                 return answer
             except http.HTTPError as error:
                 raise self._failure(error, watch) from error
             except (OverflowError, MemoryError) as error:
-                raise Unreachable(f"{self.server} announces more bytes than there can be") from error
+                raise Unreachable(f"{self.server} announces an impossible number of bytes") from error
             finally:
                 watched_by(None)
 
@@ -121,14 +123,14 @@ class Wire:
         if watch.abandoned:
             raise IngestError("the run has ended")
         stream = None
-        # Without it, a server or a proxy may pack the answer, and a small one then unpacks to any size.
+        # Otherwise a server or a proxy may compress the answer, and a small one can unpack to any size.
         headers["Accept-Encoding"] = "identity"
         if call.body is not None:
             headers["Content-Type"] = call.body.content_type
             if call.body.length is not None:  # without it, urllib3 sends what it iterates over in chunks
                 headers["Content-Length"] = str(call.body.length)
             stream = _paced(call.body.open(self._counted(call.sent)), watch)
-        # A lone surrogate in a name that the server gave is no text that can be asked for.
+        # A name from the server may contain a lone surrogate, which cannot be encoded.
         query = f"?{urlencode(call.query, errors='replace')}" if call.query else ""
         return self._pool.request(
             call.method,
@@ -138,7 +140,7 @@ class Wire:
             redirect=False,
             preload_content=False,
             decode_content=False,
-            retries=False,  # its own would send an opened body again as an empty one and call that success
+            retries=False,  # urllib3 would repeat a used-up body as an empty one and report success
             timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
         )
 
@@ -152,13 +154,13 @@ class Wire:
         whole = False
         try:
             if not reply.headers:
-                raise http.ProtocolError("the answer was cut in its head")
+                raise http.ProtocolError("the answer ended inside its header")
             take_cookies(reply.headers.getlist("Set-Cookie"))
             chunks = _arriving(reply, watch, self._timeout)
             packed = reply.headers.get("Content-Encoding", "identity").lower() not in ("identity", "")
             if packed and reply.status == 200:
                 raise ServerSaid(
-                    f"{call.method} {call.path}", 200, "the answer is packed, though that was not asked for"
+                    f"{call.method} {call.path}", 200, "the answer is compressed, though that was not requested"
                 )
             page = reply.headers.get("Content-Type", "").startswith("text/html")
             if call.read is None or reply.status != 200 or page:
@@ -201,12 +203,12 @@ def _read(call: Call, chunks: Iterator[bytes]) -> str:
     assert call.read is not None  # noqa: S101 - asked for by the caller
     try:
         return call.read(chunks)
-    except (ValueError, RecursionError) as error:  # what it expected is not there
+    except (ValueError, RecursionError) as error:  # it did not find what it expected
         raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
 
 
 def _paced(chunks: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
-    """The chunks of a body: each must be taken in time. How long we take to make one does not count."""
+    """The chunks of a body. The server must take each in time; our own time to make one does not count."""
     watch.renew(math.inf)
     for chunk in chunks:
         watch.renew(watch.seconds)
@@ -215,7 +217,7 @@ def _paced(chunks: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
 
 
 def _arriving(reply: urllib3.BaseHTTPResponse, watch: Watch, seconds: float) -> Iterator[bytes]:
-    """The chunks of an answer: so many bytes must come in time, in however many pieces."""
+    """The chunks of an answer. This many bytes must arrive in time, in any number of pieces."""
     stream = reply.stream(_CHUNK, decode_content=False)
     left, come = seconds, 0
     while True:
@@ -233,7 +235,7 @@ def _arriving(reply: urllib3.BaseHTTPResponse, watch: Watch, seconds: float) -> 
 
 
 def _up_to(chunks: Iterator[bytes], most: int) -> tuple[bytes, bool]:
-    """So many bytes at most, and whether that is all there is."""
+    """Up to this many bytes, and whether the answer ended there."""
     held = bytearray()
     for chunk in chunks:
         held += chunk

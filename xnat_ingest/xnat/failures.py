@@ -1,4 +1,4 @@
-"""What the HTTP library says when a request gets no answer, in our words."""
+"""Turns the HTTP library's errors into clear messages, when a request gets no answer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from urllib3 import exceptions as http
 from xnat_ingest.core.errors import IngestError, Unreachable
 from xnat_ingest.xnat.proxies import Proxy
 
-# OpenSSL's names for a peer whose TLS is older than what we accept, and for one that speaks no TLS.
+# OpenSSL's names for a peer whose TLS is too old for us, and for one that does not use TLS.
 _TOO_OLD = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "VERSION_TOO_LOW", "NO_PROTOCOLS_AVAILABLE")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
-# The first bytes of a TLS alert, as the library shows them where it expected a status line.
+# The first bytes of a TLS alert, as the library shows them in place of a status line.
 _ALERT = ("\\x15\\x03", "\x15\x03")
-# What servers say in plain text on a port that is for TLS.
+# What servers say in plain text on a TLS port.
 _WANTS_TLS = ("https port", "requires tls", "ssl-enabled server port", "tls-enabled", "http request to an https")
 
 
 def failure(error: http.HTTPError, server: str, proxy: Proxy | None) -> IngestError:
-    """An error of urllib3 as one of ours, with a sentence."""
+    """One of our errors, with a message, for an error of urllib3."""
     cause = getattr(error, "reason", None) or error
     by_way = f" through the proxy {proxy.shown}" if proxy else ""
     if isinstance(cause, http.ProxyError) and proxy:
@@ -34,17 +34,17 @@ def failure(error: http.HTTPError, server: str, proxy: Proxy | None) -> IngestEr
 
 
 def needs_tls(server: str) -> IngestError:
-    return IngestError(f"{server} speaks TLS on this port; give https:// instead of http://")
+    return IngestError(f"{server} expects TLS on this port; use https:// instead of http://")
 
 
 def wants_tls(page: str) -> bool:
-    """Whether an error page says that plain http came to a port for TLS."""
+    """Whether an error page says that plain http was used on a TLS port."""
     return any(word in page[:4000].casefold() for word in _WANTS_TLS)
 
 
 def wants_login(shown: str, server: str) -> IngestError:
     return IngestError(
-        f"the proxy {shown} wants a login before it lets us to {server}; put it into the variable: "
+        f"the proxy {shown} wants a login for connections to {server}; put it into the variable: "
         "http://user:password@host:port"
     )
 
@@ -55,32 +55,33 @@ def _proxy_failure(cause: http.ProxyError, server: str, proxy: Proxy) -> IngestE
         return wants_login(proxy.shown, server)
     if "Tunnel connection failed" in text:
         status = text.partition("failed:")[2].strip()
-        return Unreachable(f"the proxy {proxy.shown} does not let us to {server}: it answered {status}")
+        return Unreachable(f"the proxy {proxy.shown} refuses the connection to {server}: it answered {status}")
     return Unreachable(
         f"cannot reach the proxy {proxy.shown} on the way to {server}: {_short(cause)}", maybe_done=False
     )
 
 
 def _tls_failure(text: str, server: str, by_way: str) -> IngestError:
-    # OpenSSL's reasons come as [SSL: REASON] in some versions and as words in others.
+    # OpenSSL gives reasons as [SSL: REASON] in some versions and as words in others.
     reason = text.upper().replace(" ", "_")
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        return IngestError(f"the certificate of {server} does not verify ({text}); see --ca-bundle")
+        return IngestError(f"the certificate of {server} is not trusted ({text}); see --ca-bundle")
     if any(word in reason for word in _NO_TLS):
-        return IngestError(f"{server} does not speak TLS; is it to be http:// instead of https://?")
+        return IngestError(f"{server} does not use TLS on this port; should the address begin with http://?")
     if any(word in reason for word in _TOO_OLD):
         return IngestError(
-            f"{server} speaks no TLS that is safe today, 1.2 or newer ({text}); its administrator must update it, or "
-            "the proxy in front of it"
+            f"{server} does not offer TLS 1.2 or newer ({text}); its administrator must update it, or the proxy in "
+            "front "
+            "of it"
         )
     if "CERTIFICATE_REQUIRED" in reason:
-        return IngestError(f"{server} asks for a certificate of ours, which this program cannot give ({text})")
+        return IngestError(f"{server} asks for a client certificate, which this program does not support ({text})")
     if "HANDSHAKE" in reason or "_ALERT_" in reason:
-        return IngestError(f"{server} refuses our TLS ({text}); ask its administrator")
+        return IngestError(f"{server} refuses our TLS connection ({text}); ask its administrator")
     return Unreachable(f"the TLS connection to {server} broke{by_way}: {text}")
 
 
 def _short(error: BaseException) -> str:
-    """The innermost reason, without the repr of connection objects in front of it."""
+    """The innermost reason, without the repr of connection objects before it."""
     text = str(error.__cause__ or error.__context__ or error)
     return text.rpartition("object at 0x")[2].partition(": ")[2] or text

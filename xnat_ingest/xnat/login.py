@@ -1,4 +1,4 @@
-"""What an answer says about a login: expired, disabled, handed to a single sign-on, or plainly refused."""
+"""What an answer means for a login: expired, disabled, passed to a single sign-on, or refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xnat_ingest.core.errors import IngestError, Refused
 from xnat_ingest.xnat.replies import Reply, sentence
 
 REDIRECTS = (301, 302, 303, 307, 308)
-# Where XNAT sends a login that it knows and does not let in.
+# The pages to which XNAT redirects a known user who may not log in.
 _NEW_PASSWORD = "XDATScreen_UpdateUser.vm"  # noqa: S105 - a page
 _INACTIVE = "InactiveAccount.vm"
 _SIGN_ON = re.compile(r"saml|oidc|openid|oauth|shibboleth|adfs|/sso|/cas/|/auth/realms/", re.IGNORECASE)
@@ -17,18 +17,20 @@ _NAMED = re.compile(r"User '([^']{1,256})' is logged in")
 
 
 def user_of(reply: Reply) -> str:
-    """Whom `GET /data/auth` says is logged in; "" where it says nothing of the kind."""
+    """The user that `GET /data/auth` names as logged in; "" when it names none."""
     found = _NAMED.search(reply.text[:1000]) if reply.status == 200 else None
     return found[1] if found else ""
 
 
 def redirected(reply: Reply, server: str, user: str, path: str) -> IngestError:
-    """What a redirection of a request for path means, and what to do about it."""
+    """The error for a redirect of a request for path, with what to do about it."""
     try:
         there = urljoin(f"{server}/", reply.headers.get("Location", ""))
         target, ours = urlsplit(there), urlsplit(server)
     except ValueError:  # half an IPv6 address
-        return IngestError(f"{server} redirects to what is no address; is it the right server, or a proxy in between?")
+        return IngestError(
+            f"{server} redirects to an invalid address; is it the right server, or is there a proxy in between?"
+        )
     shown = f"{target.scheme}://{target.netloc}{target.path}"[:300]
     if target.path.endswith(_NEW_PASSWORD):
         return Refused(
@@ -37,7 +39,7 @@ def redirected(reply: Reply, server: str, user: str, path: str) -> IngestError:
         )
     if target.path.endswith(_INACTIVE):
         return Refused(f"the account of user {user} on {server} is disabled; ask the site's administrator to enable it")
-    if target.path.endswith(path):  # the same place under another address
+    if target.path.endswith(path):  # the same path at another address
         return IngestError(f"{server} redirects to {shown}; give the address that it redirects to")
     if target.netloc != ours.netloc or _SIGN_ON.search(target.path):
         return single_sign_on(server, shown)
@@ -53,12 +55,12 @@ def single_sign_on(server: str, shown: str) -> Refused:
 
 
 def is_sign_on_page(page: str) -> bool:
-    """Whether a web page is the form by which a single sign-on sends a browser on."""
+    """Whether a web page is the form with which a single sign-on forwards a browser."""
     return "SAMLRequest" in page or "openid-connect" in page
 
 
 def refused(reply: Reply, server: str, user: str, password: str) -> Refused:
-    """A first login that was answered by 401 or 403."""
+    """The error for a first login that was answered with 401 or 403."""
     said = sentence(reply.text)
     if "password has expired" in said:
         return Refused(
@@ -72,12 +74,12 @@ def refused(reply: Reply, server: str, user: str, password: str) -> Refused:
     hint = ""
     if password != password.strip():
         ending = "line break" if {"\n", "\r"} & set(password) else "blank"
-        hint = f". The password as it was given begins or ends with a {ending}: is that a part of it?"
+        hint = f". The password begins or ends with a {ending}: is that part of it?"
     return Refused(f"{server} does not accept user {user} with this password{f' ({said})' if said else ''}{hint}")
 
 
 def ousted(server: str, user: str, said: str) -> Refused:
-    """A login that was good before."""
+    """The error for a login that worked before."""
     return Refused(
         f"{server} no longer accepts user {user}{f' ({said})' if said else ''}; run the same again with "
         "a valid login (one that XNAT gives to a container lives two days from the launch): what is on the server "
@@ -87,6 +89,6 @@ def ousted(server: str, user: str, said: str) -> Refused:
 
 def only_guest(server: str) -> Refused:
     return Refused(
-        f"{server} takes us for a guest in spite of the login: does a proxy in front of it drop the Authorization "
-        "header? Ask the site's administrator"
+        f"{server} treats us as a guest in spite of the login. Perhaps a proxy in front of it drops the Authorization "
+        "header; ask the site's administrator"
     )

@@ -1,4 +1,4 @@
-"""XNAT's staging area: its rows, what they hold, and the one closing request after all parts."""
+"""XNAT's prearchive: its sessions, their files, and the commit after all parts were sent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from xnat_ingest.xnat.replies import sentence, tags
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
-# Under this name the server keeps rows that belong to no project; in listings their project is empty.
+# The name for prearchive sessions without a project. In listings their project is empty.
 UNASSIGNED = "Unassigned"
-# How long the server may work on a row before we give up on it; how long a row that somebody else sends into must
-# stand still, and how long we wait for that. Seconds. The server refreshes a row's time only every 15 s.
+# SETTLE_LIMIT: how long the server may work on a prearchive session before we give up.
+# STILL: how long a session that another client sends into must be unchanged. STILL_LIMIT: how long we wait for that.
+# All in seconds. The server updates the time of a session only every 15 s.
 SETTLE_LIMIT = 900.0
 STILL = 20.0
 STILL_LIMIT = 300.0
@@ -31,10 +32,10 @@ Pause = Callable[[float], None]
 class StoredFile:
     """A file in a listing.
 
-    size: bytes
-    scan: the id of its scan
-    folder: the address of the folder that it lies in, below the session's
-    label: of its resource, DICOM or secondary
+    size: bytes.
+    scan: the id of its scan.
+    folder: the address of its folder, below the session's.
+    label: of its resource, DICOM or secondary.
     """
 
     name: str
@@ -48,9 +49,9 @@ class StoredFile:
 class PrearchiveSession:
     """A session in the prearchive, as the listing shows it.
 
-    touched: when a file last came, in the server's words
-    changed_uid: the site's script gave it another study UID, which shows once it is built; study_uid is then the one
-    under which it was sent, and what is sent under that UID makes another row
+    touched: when the last file arrived, as the server writes it.
+    changed_uid: the site's script gave it another study UID, which shows once it is built. study_uid is then the UID
+        under which it was sent. More files sent under that UID make another prearchive session.
     """
 
     project: str
@@ -72,17 +73,19 @@ class PrearchiveSession:
 
     @property
     def is_receiving(self) -> bool:
-        """Files came since it was built last, or it never was."""
+        """Whether files arrived since it was last built, or it was never built."""
         return self.status.startswith("RECEIVING")
 
     @property
     def is_busy(self) -> bool:
-        """The server works on it: files sent to it now can be lost."""
+        """Whether the server is working on it: files sent to it now can be lost."""
         return self.status not in OPEN and self.status not in STUCK
 
     def is_ours(self, session: Session, *, by_dicom: bool = False) -> bool:
-        """Made by an upload of this session that left anonymisation to the server and closing to us; by_dicom: or by
-        a DICOM receiver, which says nothing of either."""
+        """Whether an upload like ours made it: with anonymisation left to the server, and the commit left to us.
+
+        by_dicom: accept one from a DICOM receiver, too, which says nothing about either.
+        """
         uploaded = self.source == "uploader" and self.prevent_auto_commit
         received = by_dicom and not self.source
         return self.belongs_to(session) and not self.prevent_anon and (uploaded or received)
@@ -96,7 +99,10 @@ class PrearchiveSession:
 
 
 def list_sessions(rest: XnatClient, project: str) -> list[PrearchiveSession]:
-    """The project's rows. Users with access to all data see unassigned rows in every listing: those are left out."""
+    """The project's prearchive sessions.
+
+    Users with access to all data see unassigned sessions in every listing. Those are left out.
+    """
     return [
         find_session
         for find_session in rest.rows(f"/data/prearchive/projects/{project}", as_session)
@@ -105,7 +111,7 @@ def list_sessions(rest: XnatClient, project: str) -> list[PrearchiveSession]:
 
 
 def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:
-    """One row now, or None when it is gone. format=json answers even before the session document exists."""
+    """One session now, or None when it is gone. format=json works even before the session document exists."""
     return next(iter(rest.rows(uri, as_session)), None)
 
 
@@ -127,39 +133,38 @@ def as_session(entry: Mapping[str, str]) -> PrearchiveSession:
 
 
 def command_for(uri: str, action: str) -> str:
-    """What to type for an action on a row, for the sentence that advises it."""
+    """The command for an action on a session, to quote in advice."""
     project, timestamp, folder = uri.split("/")[-3:]
     sure = ["--yes"] if action == "delete" else []
     return printable(shlex.join(["xnat-ingest", "prearchive", action, "-P", project, timestamp, folder, *sure]))
 
 
 def build(rest: XnatClient, uri: str) -> None:
-    """Has the server read what the row holds, so that it can be listed; leaves it READY."""
+    """Lets the server build the session, so that its files can be listed. Leaves it READY."""
     rest.request("POST", uri, {"action": "build"}, timeout=CLOSING_TIMEOUT)
 
 
 def commit(rest: XnatClient, uri: str, *, overwrite_files: bool) -> str:
-    """Closes the row into the archive; the archived session's URI, or "" when the row was left in the prearchive.
+    """Commits the session to the archive. Returns the archived session's URI, or "" when it stayed in the prearchive.
 
-    Archived is answered by 301 without Location; AA goes here, since at import the project's own code replaces it.
+    Success is a 301 without Location. AA is sent here because the project's own code replaces it at import.
     """
     query = {"action": "commit", "AA": "true", "SOURCE": "uploader"}
     if overwrite_files:
         query["overwrite_files"] = "true"
     reply = rest.request("POST", uri, query, accept=(200, 301), timeout=CLOSING_TIMEOUT)
     if reply.status == 301 and reply.headers.get("Location"):
-        raise ServerSaid(f"POST {uri}", 301, "redirected elsewhere: is a proxy in the way?")
+        raise ServerSaid(f"POST {uri}", 301, "redirected to another place: is there a proxy in between?")
     return reply.text.strip() if reply.status == 301 else ""
 
 
 def was_built(rest: XnatClient, uri: str) -> bool:
-    """Whether a row was ever built. Its listings then show what it held when it was built last."""
+    """Whether a session was ever built. Its listings then show the files from the last build."""
     return rest.request("GET", f"{uri}/scans", {"format": "json"}, accept=(200, 404)).status == 200
 
 
 def files(rest: XnatClient, uri: str) -> Iterator[StoredFile]:
-    """Every file in a row that is built, under whichever labels its scans have: one without primary images has no
-    resource DICOM."""
+    """Every file in a built session, in all resources: a scan without primary images has no resource DICOM."""
     for scan in rest.rows(f"{uri}/scans", lambda one: one["ID"]):
         for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda one: one["label"]):
             folder = f"/scans/{scan}/resources/{label}/files"
@@ -172,13 +177,13 @@ def _file(entry: Mapping[str, str]) -> tuple[str, int]:
 
 
 def scan_uids(rest: XnatClient, uri: str) -> dict[str, str]:
-    """Scan id -> SeriesInstanceUID, from the session document of a row that is built; the listings lack them."""
+    """Scan id -> SeriesInstanceUID, from the document of a built session. The listings do not have the UIDs."""
     document = rest.request("GET", uri, {"format": "xml"}, accept=(200, 404)).text
     return {found.get("ID", ""): found.get("UID", "") for found in tags(document, "xnat:scan")}
 
 
 def last_log(rest: XnatClient, uri: str) -> str:
-    """The server's last word on a row; "" when it has none. A single log is bare text, whatever was asked for."""
+    """The last line of the server's log on a session, or "". A single log is plain text in any requested format."""
     try:
         return sentence(rest.get(f"{uri}/logs/last").text)
     except ServerSaid:
@@ -186,9 +191,9 @@ def last_log(rest: XnatClient, uri: str) -> str:
 
 
 def settle(rest: XnatClient, uri: str, pause: Pause, limit: float | None = None) -> PrearchiveSession | None:
-    """Waits until the server has done with a row; the row then, None when it is gone.
+    """Waits until the server has finished with a session. Returns it, or None when it is gone.
 
-    limit: seconds, SETTLE_LIMIT unless given.
+    limit: seconds, SETTLE_LIMIT by default.
     """
     deadline = time.monotonic() + (SETTLE_LIMIT if limit is None else limit)
     wait = 0.2
@@ -199,7 +204,7 @@ def settle(rest: XnatClient, uri: str, pause: Pause, limit: float | None = None)
 
 
 def wait_until_still(rest: XnatClient, uri: str, pause: Pause) -> bool:
-    """Waits until nobody has sent into a row for STILL seconds, or it is gone. False when STILL_LIMIT came first."""
+    """Waits until a session is unchanged for STILL seconds, or is gone. False when STILL_LIMIT was reached first."""
     deadline = time.monotonic() + STILL_LIMIT
     last, since = find_session(rest, uri), time.monotonic()
     while last is not None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The project as the server knows it: its real id, the user's right on it, the settings that matter to an upload."""
+"""The project on the server: its real id, the user's permission, and the settings that matter to an upload."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from xnat_ingest.xnat.replies import Reply
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse_filter
 
 DEFAULT_TEMPLATE = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
-# An assignment to (0020,000D), a deletion, or a function that rewrites UIDs everywhere. X stands for any digit.
+# An assignment to (0020,000D), a deletion, or a function that rewrites all UIDs. X matches any digit.
 _CHANGES_STUDY = re.compile(
     r"\([0X][0X][2X][0X],\s*[0X][0X][0X][DX@]\)\s*\??:=|-\s*\([0X][0X][2X][0X],\s*[0X][0X][0X][DX@]\)|mapReferencedUIDs",
     re.IGNORECASE,
 )
-# The types that XNAT gives to imaging sessions, without what all of their names begin and end with.
+# The types of imaging sessions in XNAT, without the common start and end of their names.
 _SESSION_TYPES = ("mr", "ct", "pet", "petmr", "cr", "dx", "mg", "nm", "rf", "rt", "sr", "us", "xa", "otherDicom")
-# What a plain user may not read is not known, which is no fault.
+# Settings that an ordinary user may not read are unknown, which is not an error.
 _UNREADABLE = (400, 403, 500)
 PREARCHIVE_CODES = {
-    "0": "sessions stay in the prearchive unless told otherwise",
-    "4": "sessions are archived by themselves",
-    "5": "sessions are archived by themselves and overwrite",
+    "0": "sessions stay in the prearchive unless the uploader says otherwise",
+    "4": "sessions are archived automatically",
+    "5": "sessions are archived automatically and overwrite",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SiteRules:
-    """What holds for every project.
+    """Settings of the site.
 
-    filter: None when there is none that is switched on
-    anonymises: whether a script changes headers on receipt; None: this user may not know
-    changes_uids: whether that script changes UIDs; None: this user may not know
+    filter: None when it is switched off or absent.
+    anonymises: whether a script changes headers on receipt. None: this user may not read that.
+    changes_uids: whether that script changes UIDs. None: this user may not read that.
     """
 
     filter: Filter | NotEvaluated | None = None
@@ -46,13 +46,15 @@ class SiteRules:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """id: the canonical one (an alias would look like rerouting later).
+    """A project and its settings.
+
+    id: the canonical one (an alias would look like rerouting later).
     prearchive_code: "0", "4" or "5".
     splits_petmr: PET and MR go into two sessions.
-    custom_names: files are not named by XNAT's default template.
-    filter: the project's own, None when there is none that is switched on.
-    anonymises: at archiving, None: this user may not know.
-    takes_subjects: uploads may bring subjects that the project has not.
+    custom_names: files do not get the names of XNAT's default template.
+    filter: the project's own, None when it is switched off or absent.
+    anonymises: whether headers change at archiving. None: this user may not read that.
+    takes_subjects: uploads may create subjects.
     """
 
     id: str
@@ -66,18 +68,19 @@ class Project:
 
 
 def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
-    """The project, as this user may use it. Raises Refused when it does not exist or must not be written to."""
+    """The project, with this user's permissions. Raises Refused when it does not exist or cannot be written to."""
     fields = rest.item(f"/data/projects/{project}")
     if fields is None:
         raise Refused(
             f"project {project} does not exist on {rest.server}, or user {rest.user} may not see it; "
-            "check the spelling (XNAT wants the project's id, not its title) and ask its owner for access"
+            "check the spelling (use the project's id, not its title), or ask its owner for access"
         )
     canonical = str(fields.get("ID") or project)
     may_edit = _may_edit(rest, canonical)
     if to_send and not may_edit:
         raise Refused(
-            f"user {rest.user} may read project {canonical} but not add sessions; ask its owner for member rights"
+            f"user {rest.user} may read project {canonical} but not add sessions; ask its owner to make the user a "
+            "member"
         )
     code = rest.get(f"/data/projects/{canonical}/prearchive_code").text.strip()
     own = f"/data/projects/{canonical}/config"
@@ -89,13 +92,13 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
         _custom_names(rest),
         _filter(rest, own),
         _is_on(rest, f"{own}/anon/projects/{canonical}"),
-        # A word to upload tools: XNAT itself creates whatever subject is sent.
+        # Only upload tools honour this setting. XNAT itself creates any subject.
         _contents(rest, f"{own}/applet/allow-create-subject").text.strip().lower() != "false",
     )
 
 
 def fetch_site_settings(rest: XnatClient) -> SiteRules:
-    """What the site does with every file. Asked once in a run."""
+    """Fetches the site's settings. Done once in a run."""
     switch = _preference(rest, "enableSitewideAnonymizationScript").lower()
     anonymises = switch == "true" if switch else _is_on(rest, "/data/config/anon/script")
     return SiteRules(_filter(rest, "/data/config"), anonymises, _changes_uids(rest, anonymises))
@@ -109,13 +112,13 @@ def _changes_uids(rest: XnatClient, anonymises: bool | None) -> bool | None:
 
 
 def changes_study_uid(script: str) -> bool:
-    """Whether a DicomEdit script assigns or deletes StudyInstanceUID, or rewrites UIDs wherever they are."""
+    """Whether a DicomEdit script assigns or deletes StudyInstanceUID, or rewrites all UIDs."""
     lines = (line.partition("//")[0] for line in script.replace("\\n", "\n").splitlines())
     return any(_CHANGES_STUDY.search(line) for line in lines)
 
 
 def replaces_values(rest: XnatClient, project: Project) -> bool:
-    """Whether a script of the site or the project may have replaced values in headers; True where it is not known."""
+    """Whether a script of the site or the project may have replaced header values. True when that is unknown."""
     return _preference(rest, "enableSitewideAnonymizationScript").lower() != "false" or project.anonymises is not False
 
 
@@ -135,7 +138,7 @@ def log_fields(site: SiteRules, project: Project) -> dict[str, object]:
 
 
 def ping_lines(rest: XnatClient, project: str) -> Iterator[str]:
-    """What `ping` says, line by line."""
+    """The lines that `ping` prints."""
     info = rest.get("/xapi/siteConfig/buildInfo").text
     version = ""
     with suppress(ValueError, AttributeError, RecursionError):
@@ -155,19 +158,21 @@ def ping_lines(rest: XnatClient, project: str) -> Iterator[str]:
         found.anonymises
     )
     yield f"UIDs     the site's script changes them on receipt: {_known(site.changes_uids)}"
-    asks = "may be created by an upload" if found.takes_subjects else "should be there before an upload"
+    asks = "may be created by an upload" if found.takes_subjects else "should exist before an upload"
     yield f"subjects {asks}"
     if hidden := unlisted_types(rest):
         yield (
-            f"types    not set up on the site: {', '.join(hidden)}; such sessions are archived, and appear in no "
-            "listing until an administrator sets their data type up"
+            f"types    not set up on the site: {', '.join(hidden)}; such sessions are archived, but do not appear in "
+            "listings until an administrator sets up their data type"
         )
     if not found.may_edit:
-        raise Refused(f"user {rest.user} may not add sessions to project {found.id}; ask its owner for member rights")
+        raise Refused(
+            f"user {rest.user} may not add sessions to project {found.id}; ask its owner to make the user a member"
+        )
 
 
 def unlisted_types(rest: XnatClient) -> list[str]:
-    """Session types that are not set up on the site, as far as the server tells; none when it does not."""
+    """Session types that are not set up on the site; empty when the server does not say."""
     reply = rest.request("GET", "/data/search/elements", {"format": "json"}, accept=(200, 404, *_UNREADABLE))
     try:
         known = {str(row["ELEMENT_NAME"]) for row in json.loads(reply.text)["ResultSet"]["Result"]}
@@ -177,17 +182,18 @@ def unlisted_types(rest: XnatClient) -> list[str]:
 
 
 def _may_edit(rest: XnatClient, project: str) -> bool:
-    """Whether the user may add sessions: the import service would not refuse, closing would, after all the sending.
+    """Whether the user may add sessions. The import service accepts files without this permission, but the commit does
+    not, after everything was sent.
 
-    XNAT checks this very right before it looks for a prearchive row, so a row that cannot exist tells (403 or an
-    empty table) and changes nothing.
+    XNAT checks the permission before it looks for a prearchive session. So asking for one that cannot exist shows it
+    (403 or an empty table) and changes nothing.
     """
     nowhere = f"/data/prearchive/projects/{project}/19000101_000000000/none"
     return rest.request("GET", nowhere, {"format": "json"}, accept=(200, 403)).status == 200
 
 
 def _splits_petmr(rest: XnatClient, project: str) -> bool:
-    """The project's own word, or else the site's."""
+    """The project's own setting, or else the site's."""
     path = f"/data/projects/{project}/config/separatePETMR/config"
     own = rest.request("GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404))
     word = own.text.strip() if own.status == 200 else ""
@@ -195,19 +201,19 @@ def _splits_petmr(rest: XnatClient, project: str) -> bool:
 
 
 def _custom_names(rest: XnatClient) -> bool:
-    """Whether the site is known to name files in its own way; most users may not ask, and then it is not known."""
+    """Whether the site is known to use its own file names. Most users may not ask, and then it is unknown."""
     template = _preference(rest, "dicomFileNameTemplate").removesuffix(".dcm")
     return template not in ("", DEFAULT_TEMPLATE)
 
 
 def _preference(rest: XnatClient, name: str) -> str:
-    """A site preference as bare text, "" when this user may not read it."""
+    """A site preference as plain text, "" when this user may not read it."""
     reply = rest.request("GET", f"/xapi/siteConfig/{name}", accept=(200, 400, 403, 404, 500))
     return reply.text.strip().strip('"') if reply.status == 200 else ""
 
 
 def _contents(rest: XnatClient, path: str) -> Reply:
-    """A configuration's bare contents; 204 or 404 where there is none, or where it is switched off."""
+    """A configuration's contents as plain text. 204 or 404 mean that it is absent or switched off."""
     return rest.request(
         "GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404, *_UNREADABLE)
     )
@@ -223,7 +229,7 @@ def _filter(rest: XnatClient, config: str) -> Filter | NotEvaluated | None:
 
 
 def _is_on(rest: XnatClient, path: str) -> bool | None:
-    """Whether a configuration is there and switched on; its contents are not asked for."""
+    """Whether a configuration exists and is switched on. Its contents are not requested."""
     query = {"format": "json", "meta": "true", "accept-not-found": "true"}
     reply = rest.request("GET", path, query, accept=(200, 204, 404, *_UNREADABLE))
     if reply.status in (204, 404):
@@ -239,7 +245,7 @@ def _filter_text(found: Filter | NotEvaluated | None) -> str:
         return "off"
     if isinstance(found, NotEvaluated):
         return f"not evaluated here: {found.reason}"
-    return f"on: it drops series without a word ({found.mode}, {len(found.patterns)} patterns)"
+    return f"on: it silently drops series ({found.mode}, {len(found.patterns)} patterns)"
 
 
 def _known(state: bool | None) -> str:

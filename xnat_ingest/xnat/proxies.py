@@ -1,4 +1,4 @@
-"""The proxy between us and the server, as the environment names it: the same variables as curl and requests read."""
+"""The proxy between us and the server, from the same environment variables that curl and requests read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from xnat_ingest.settings.layers import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """url: without its login.
+    """A proxy.
+
+    url: without its login.
     name: the variable that named it.
-    headers: its login, for the proxy alone.
+    headers: its login, sent only to the proxy.
     """
 
     url: str
@@ -33,7 +35,7 @@ class Proxy:
 
 
 def proxy_for(server: str) -> Proxy | None:
-    """The proxy for a server; None where none is named, or the server is an exception. Raises UsageError."""
+    """The proxy for a server; None when none is named or NO_PROXY lists the server. Raises UsageError."""
     parts = urlsplit(server)
     if is_loopback(parts.hostname or "") or _is_exception(parts.hostname or "", parts.netloc):
         return None
@@ -53,14 +55,14 @@ def _proxy(text: str, name: str) -> Proxy:
     except ValueError:
         host = ""
     if not host:
-        raise UsageError(f"{name} is no address of a proxy; it wants http://host:port")
+        raise UsageError(f"{name} is not the address of a proxy; it must look like http://host:port")
     if parts.scheme.startswith("socks"):
         raise UsageError(
-            f"{name} names a SOCKS proxy ({host}), which this program does not speak to; name an HTTP proxy, or put "
-            "the server into NO_PROXY"
+            f"{name} names a SOCKS proxy ({host}), which this program does not support; name an HTTP proxy, or add "
+            "the server to NO_PROXY"
         )
     if parts.scheme not in ("http", "https"):
-        raise UsageError(f"{name} names a proxy of the kind {parts.scheme}://; it wants http://host:port")
+        raise UsageError(f"{name} names a proxy of the kind {parts.scheme}://; it must look like http://host:port")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     login = b64encode(f"{user}:{password}".encode()).decode()
@@ -69,7 +71,7 @@ def _proxy(text: str, name: str) -> Proxy:
 
 
 def _is_exception(host: str, netloc: str) -> bool:
-    """Whether NO_PROXY names the server: by name, by suffix, with its port, or as one of a network's addresses."""
+    """Whether NO_PROXY names the server: by name, by suffix, with its port, or by network."""
     if proxy_bypass(netloc):
         return True
     words = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).split(",")

@@ -1,7 +1,7 @@
-"""What a server's answer says, whoever gave it: XNAT, its login page, or a proxy in front of it.
+"""What an answer says, whether it is from XNAT, its login page, or a proxy in front of it.
 
-Nobody knows who writes these texts. They are cut first and searched by `str.find`: a pattern that looks for an end
-which never comes would take minutes on a page that was made for that, and no signal would be heard meanwhile.
+These texts may come from anyone. They are shortened first and searched with `str.find`. A regular expression could take
+minutes on a page that was made for that, and a signal could not stop it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
 
-# Characters: of a page that are looked at, of what it says that is shown, and of one tag in a document.
+# The most characters: of a page that are read, of its text that are shown, and of one tag in a document.
 PAGE = 64 * 1024
 SENTENCE = 300
 _TAG = 4096
@@ -27,17 +27,17 @@ class Reply:
 
     @property
     def is_page(self) -> bool:
-        """A web page where none was asked for: a login page, or a proxy's. No answer that we want is HTML."""
+        """Whether it is a web page, from a login or a proxy. No answer that we expect is HTML."""
         return self.status == 200 and self.headers.get("Content-Type", "").startswith("text/html")
 
 
 def sentence(page: str) -> str:
-    """What an error page says, without its tags: the heading where there is one, at most 300 characters."""
+    """The text of an error page without its tags, or its heading if there is one; at most 300 characters."""
     page = page[:PAGE]
-    # Tomcat's own pages (a 401 is one) give the cause beside the word Message, and their name in a heading.
-    told = _between(page, "<b>Message</b>", "</p>") or _between(page, "<h3>", "</h3>") or page
-    # Twice as much as is shown, since a character may be written as several.
-    return " ".join(unescape(" ".join(_words(told).split())[: 10 * SENTENCE]).split())[:SENTENCE]
+    # Tomcat's own pages (such as a 401) give the cause after the word Message, and their name in a heading.
+    text = _between(page, "<b>Message</b>", "</p>") or _between(page, "<h3>", "</h3>") or page
+    # More than is shown, since one character may be written as several.
+    return " ".join(unescape(" ".join(_words(text).split())[: 10 * SENTENCE]).split())[:SENTENCE]
 
 
 def tags(document: str, name: str) -> Iterator[dict[str, str]]:
@@ -54,7 +54,7 @@ def tags(document: str, name: str) -> Iterator[dict[str, str]]:
 
 
 def _between(page: str, begin: str, end: str) -> str:
-    """What stands between the first of both; "" where it is not there."""
+    """The text between the first of each; "" when they are absent."""
     start = page.find(begin)
     if start < 0:
         return ""

@@ -1,4 +1,4 @@
-"""Whether a request is repeated, and when: by tries and time for each, by the share of failures for the run."""
+"""Whether and when a request is retried: limited by tries and time per request, and by a budget for the run."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from email.utils import parsedate_to_datetime
 
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
 
-# Waits grow from BASE by doubling up to CAP; each is drawn between nothing and that, so that clients which failed
-# together do not come back together. Seconds.
+# Waits double from BASE up to CAP, in seconds. Each is a random part of that, so that clients which failed at the same
+# time do not return at the same time.
 BASE = 0.5
 CAP = 30.0
 LONGEST_RETRY_AFTER = 300.0
-# Waits that are worth a word to whoever watches the run.
+# Waits from this length on are reported.
 WORTH_A_WORD = 10.0
-# How long one operation may be in trouble, from its first failure on: a part of 128 MB takes a quarter of an hour on a
-# slow line, and may fail more than once.
+# How long one operation may be retried after its first failure. On a slow line a part of 128 MB takes a quarter of an
+# hour, and may fail more than once.
 LONGEST_TROUBLE = 3600.0
-# Successes that earn one repeat back: a run may repeat one request in so many for ever.
+# How many successes give one retry back. A run can go on forever if no more than one in this many requests fails.
 SUCCESSES = 10
-# Of one request, the first included: a request that fails so often will not be mended by one more.
+# Tries of one request, including the first. One that fails this often will not succeed the next time.
 MOST_ATTEMPTS = 8
-# Of a login: whoever waits at a terminal, or a scheduler that has its own retries, is told soon.
+# Tries of a login. A person at a terminal, or a scheduler with its own retries, should get the error soon.
 LOGIN_ATTEMPTS = 4
 TRANSIENT = frozenset({408, 429, 502, 503, 504})
 
 
 def is_transient(error: IngestError) -> bool:
-    """Whether the cause may go away by itself: no answer, or a status that says "later"."""
+    """Whether trying again later may help: there was no answer, or a status that means "later"."""
     return isinstance(error, Unreachable) or (isinstance(error, ServerSaid) and error.status in TRANSIENT)
 
 
 class RetryPolicy:
-    """Shared by everything in a run that repeats a request.
+    """Shared by everything in a run that retries a request.
 
-    budget: repeats that may follow one another without a success; each repeat takes one, SUCCESSES give one back, so
-        that a night of small troubles does not end at its end.
+    budget: how many retries the run has. Each retry takes one, and SUCCESSES give one back, so a long run does not end
+        because of many small failures.
     pause: waits, and raises Stopped when the run is to end.
-    say: told what is waited for, when that takes long.
+    say: gets a message when a wait is long.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RetryPolicy:
         self._random = random.SystemRandom()
 
     def wait(self, error: IngestError, attempt: int, most: int = MOST_ATTEMPTS, since: float | None = None) -> None:
-        """Waits before another attempt, or raises the error when there is to be none.
+        """Waits before the next attempt, or raises the error when there is to be none.
 
         attempt: how many have failed, from 1.
         most: how many there may be.
@@ -69,12 +69,12 @@ class RetryPolicy:
             raise error
         self.spend(error)
         if wait >= WORTH_A_WORD:
-            longer = f"; the server asked for more, {LONGEST_RETRY_AFTER:.0f} seconds are the most" if capped else ""
+            longer = f" (the server asked for more than the limit of {LONGEST_RETRY_AFTER:.0f})" if capped else ""
             self._say(f"{error}; trying again in {wait:.0f} seconds{longer}")
         self.pause(wait)
 
     def spend(self, error: IngestError) -> None:
-        """Takes one repeat from the budget without waiting; raises the error when it is used up."""
+        """Takes one retry from the budget without waiting. Raises the error when none is left."""
         with self._lock:
             if self._left < SUCCESSES:
                 raise error
@@ -82,14 +82,13 @@ class RetryPolicy:
             self.repeats += 1
 
     def succeeded(self) -> None:
-        """A request was answered as it should be."""
+        """Notes that a request succeeded."""
         with self._lock:
             self._left = min(self._budget, self._left + 1)
 
 
 def _retry_after(error: IngestError) -> tuple[float, bool]:
-    """Seconds that the server asked for, and whether it asked for more; 0 without a word, or with one that is neither a
-    number nor a date."""
+    """(seconds to wait, whether the server asked for more). 0 for a missing or invalid Retry-After."""
     text = error.retry_after.strip()[:100] if isinstance(error, ServerSaid) else ""
     if text.isdecimal():
         wanted = float(text)

@@ -1,8 +1,8 @@
-"""Which scan of a session an instance comes to: where XNAT puts it on receipt, and where a build moves it.
+"""The scan of an instance: where XNAT puts it on receipt, and where a build moves it.
 
-A build reads what a prearchive session has received. It gives each series a scan id of its own and moves files that
-are no primary images from the resource `DICOM` to `secondary`. It never replaces a file: an instance that comes again
-after such a move lies beside the first copy, and XNAT refuses to archive the session.
+A build reads what a prearchive session has received. It gives each series its own scan id, and moves files that are not
+primary images from the resource `DICOM` to `secondary`. It never replaces a file. So an instance that is sent again
+after such a move is stored twice, and XNAT refuses to archive the session.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from xnat_ingest.core.model import Instance
 
-# The SOP classes that a build leaves under the label DICOM (primary-sops.txt of XNAT's dicom-xnat). All others move.
+# The SOP classes that a build leaves in the resource DICOM (primary-sops.txt of XNAT's dicom-xnat). All others move.
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _TAILS = """
     1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 2 2.1 3.1 4 4.1 6.1 6.3 9.1.1 9.1.3 9.2.1 9.3.1 9.6.1 9.7.2 9.7.3 9.8.1 12.1 12.2
@@ -21,12 +21,12 @@ _TAILS = """
     88.22 91.1 104.4 104.5 128 130 481.1 481.2
 """
 PRIMARY = frozenset(_STORAGE + tail for tail in _TAILS.split())
-# Which modality names a scan that has several, the first one of these.
+# In a scan with several modalities, the first of these is used in its name.
 _LEADING = ("PT", "MR", "CT", "NM", "XA", "RF", "US", "MG", "CR", "DX", "OPT", "XC", "ES", "RTIMAGE", "ECG", "EEG")
 
 
 def received_in(instance: Instance) -> str:
-    """The scan's folder on receipt: the series number when it is a file name, else the series UID."""
+    """The scan's folder on receipt: the series number if it is a valid file name, else the series UID."""
     number = instance.series_number.strip()
     if re.fullmatch(r"[\w.-]+", number, re.ASCII):
         return number
@@ -34,15 +34,15 @@ def received_in(instance: Instance) -> str:
 
 
 def number_of(instance: Instance) -> str:
-    """What the scan ids of a series begin with."""
+    """The start of the scan ids of a series."""
     return instance.series_number.strip() or re.sub(r"\W", "_", instance.series_uid, flags=re.ASCII)
 
 
 def built_ids(instances: Iterable[Instance]) -> dict[str, str]:
-    """SeriesInstanceUID -> scan id, when a build finds exactly these instances.
+    """SeriesInstanceUID -> scan id, if a build finds exactly these instances.
 
-    A series that shares its number with none has the number as its id. Otherwise each of them is
-    NUMBER-MODALITYk, counted from 1 for each modality in the order of their UIDs.
+    A series with a unique number has that number as its id. Series that share a number get NUMBER-MODALITYk, where k
+    counts from 1 per modality, in the order of their UIDs.
     """
     modalities: dict[tuple[str, str], set[str]] = defaultdict(set)
     for instance in instances:
@@ -62,7 +62,7 @@ def _lead(modalities: Collection[str]) -> str:
 
 
 def moved_by_build(instances: Collection[Instance]) -> frozenset[str]:
-    """SOPInstanceUIDs of those that the first build moves, so that they must not come again after it."""
+    """SOPInstanceUIDs of the instances that the first build moves. They must not be sent again after it."""
     ids = built_ids(instances)
     return frozenset(i.sop_uid for i in instances if i.sop_class not in PRIMARY or ids[i.series_uid] != received_in(i))
 
@@ -70,10 +70,10 @@ def moved_by_build(instances: Collection[Instance]) -> frozenset[str]:
 def moved_already(
     instances: Collection[Instance], scans: Mapping[str, str], secondary: Collection[str]
 ) -> frozenset[str]:
-    """SOPInstanceUIDs of those that a built session cannot receive any more: itself, or its series, was moved.
+    """SOPInstanceUIDs of the instances that a built session cannot receive again: they, or their series, were moved.
 
     scans: stored name -> scan id.
-    secondary: stored names that lie in the resource `secondary`.
+    secondary: stored names in the resource `secondary`.
     """
     left = {received_in(i) for i in instances if i.name in scans and scans[i.name] != received_in(i)}
     return frozenset(i.sop_uid for i in instances if i.name in secondary or received_in(i) in left)

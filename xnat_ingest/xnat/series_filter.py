@@ -1,4 +1,4 @@
-"""XNAT's series import filter, evaluated as the server does on receipt. What is not certain is not told."""
+"""XNAT's series import filter, evaluated like the server does on receipt. It never guesses when it is not certain."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from xnat_ingest.core.model import Instance
 
-# The elements that can be looked at here: short text whatever file they stand in. The server reads others in its own
-# way (numbers, bytes), and refuses every file where a filter names a sequence.
+# The elements that can be evaluated here: short text in every file. The server reads others in its own way (numbers,
+# bytes), and refuses every file when a filter names a sequence.
 ELEMENTS = {
     "AccessionNumber": "00080050",
     "AngioFlag": "00180025",
@@ -45,7 +45,7 @@ ELEMENTS = {
     "StudyID": "00200010",
 }
 _KEYWORDS = {tag: keyword for keyword, tag in ELEMENTS.items()}
-# What an instance has without being asked for, what filters look at most among it.
+# Values that every instance has anyway. Filters use these most.
 _FIELDS = {
     "Modality": "modality",
     "SOPClassUID": "sop_class",
@@ -53,16 +53,16 @@ _FIELDS = {
     "SeriesInstanceUID": "series_uid",
 }
 NOT_LISTED = "not-in-whitelist"
-# Java trims what is not above a blank; Python's strip would take more.
+# The characters that Java trims. Python's strip would remove more.
 _BLANKS = "".join(map(chr, range(33)))
-# The server shows the filter no more of a value.
+# The server passes only this many characters of a value to the filter.
 _LONGEST = 300
-# How often Python may try a pattern on a value, about: beyond that a run would seem to hang, and nothing could stop it.
+# About how many steps Python may take for a pattern and a value. With more a run would seem to hang, unstoppably.
 _MOST_TRIES = (_LONGEST + 1) ** 3
 _TAG = re.compile(r"(\(?)([0-9A-Za-z]{4}),([0-9A-Za-z]{4})(\)?)")
-# What Java's regular expressions and Python's have in common, of a pattern without control characters. Left out are
-# possessive quantifiers, \p{...}, \Q...\E, named and atomic groups, inline flags, classes in classes, `&&`, octal, hex
-# and Unicode escapes, references to groups, and \B (which of the two differ on the empty text).
+# The common part of Java's and Python's regular expressions, for patterns without control characters. Left out are
+# possessive quantifiers, \p{...}, \Q...\E, named and atomic groups, inline flags, nested classes, `&&`, octal, hex and
+# Unicode escapes, group references, and \B (which differs on empty text).
 _COMMON = re.compile(
     r"""(?:
         (?:[*+?]|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})\??(?![*+?{])       # quantifier
@@ -84,7 +84,7 @@ _QUANTIFIER = re.compile(r"(?:(?P<sign>[*+?])|\{(?P<low>[0-9]+)(?P<range>,(?P<hi
 
 @dataclass(frozen=True, slots=True)
 class NotEvaluated:
-    """What cannot be told here. reason: why, as the end of a sentence."""
+    """A filter, or values, that cannot be evaluated here. reason: why, as the end of a sentence."""
 
     reason: str
 
@@ -102,13 +102,13 @@ class Pattern:
         return self.text if self.keyword == "SeriesDescription" else f"{self.keyword}={self.text}"
 
     def matches(self, value: str | None) -> bool:
-        """value: None for an element that the file has not: then nothing but !EXISTS matches."""
+        """value: None for an absent element, which only !EXISTS matches."""
         if value is None:
             return self.text == "!EXISTS"
         return self.text == "EXISTS" or self.regex.search(value) is not None
 
     def can_judge(self, value: str | None) -> bool:
-        """Whether Java would say the same: its `.` and `$` know more line ends, its \\b more letters."""
+        """Whether Java gives the same result: its `.` and `$` know more line ends, its \\b more letters."""
         if not value:
             return True
         return len(value) <= _LONGEST and value.isprintable() and (value.isascii() or r"\b" not in self.text)
@@ -116,8 +116,10 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A whitelist takes what any pattern matches, a blacklist drops it; without patterns, one drops all, the other
-    nothing."""
+    """A whitelist keeps what any pattern matches, a blacklist drops it.
+
+    Without patterns, a whitelist drops everything and a blacklist nothing.
+    """
 
     whitelist: bool
     patterns: tuple[Pattern, ...]
@@ -128,11 +130,11 @@ class Filter:
 
     @property
     def keywords(self) -> frozenset[str]:
-        """The elements that Instance.tags must have been asked for."""
+        """The elements that must be in Instance.tags."""
         return frozenset(pattern.keyword for pattern in self.patterns) - _FIELDS.keys()
 
     def drops(self, instance: Instance) -> str | NotEvaluated | None:
-        """The rule by which the server drops the instance, None when it takes it."""
+        """The rule by which the server drops the instance, None when it keeps it."""
         keywords = tuple(dict.fromkeys(pattern.keyword for pattern in self.patterns))
         return _decide(self, tuple((keyword, _value(instance, keyword)) for keyword in keywords))
 
@@ -155,20 +157,23 @@ def _decide(chosen: Filter, values: tuple[tuple[str, str | None], ...]) -> str |
         if any(found):
             unsure = unsure or keyword
     if unsure:
-        return NotEvaluated(f"some values of {unsure} can be read in two ways")
+        return NotEvaluated(f"some values of {unsure} are ambiguous")
     return NOT_LISTED if chosen.whitelist else None
 
 
 def _first(patterns: list[Pattern], value: str | None) -> Pattern | NotEvaluated | None:
-    """The first pattern that certainly matches, None when certainly none does."""
+    """The first pattern that certainly matches; None when certainly none matches."""
     certain = [pattern for pattern in patterns if pattern.can_judge(value)]
     found = next((pattern for pattern in certain if pattern.matches(value)), None)
     return found if found or len(certain) == len(patterns) else NotEvaluated("")
 
 
 def _readings(value: str | None) -> tuple[str | None, ...]:
-    """What the server may see. A scan reads an absent element and an empty one alike, and trims each of several
-    values where the server trims the ends of all, so that a padded `DERIVED ` keeps its blank."""
+    """The values that the server may see.
+
+    Our scan does not distinguish absent from empty elements. It trims each of several values, while the server trims
+    only the ends of all, so a padded `DERIVED ` keeps its blank there.
+    """
     if value == "":
         return None, ""
     if value and "\\" in value:
@@ -178,8 +183,10 @@ def _readings(value: str | None) -> tuple[str | None, ...]:
 
 
 def parse_filter(contents: str) -> Filter | NotEvaluated:
-    """The filter that a configuration's contents describe. The configuration's status alone says whether it is
-    switched on: the word `enabled` in the contents has no say."""
+    """The filter in a configuration's contents.
+
+    Only the configuration's status says whether it is switched on. The word `enabled` in the contents has no effect.
+    """
     try:
         found = json.loads(contents) if contents.strip(_BLANKS) else {"mode": "blacklist", "list": ""}
         nested = found.get("contents", found.get("content"))
@@ -191,16 +198,16 @@ def parse_filter(contents: str) -> Filter | NotEvaluated:
     if mode == "modalityMap":
         return NotEvaluated("its mode is modalityMap, which is written in JavaScript")
     if mode not in ("blacklist", "whitelist") or not isinstance(listing, str):
-        return NotEvaluated("it has no mode or no list that is known here")
+        return NotEvaluated("its mode or its list is not known here")
     patterns = _patterns(listing)
     return patterns if isinstance(patterns, NotEvaluated) else Filter(mode == "whitelist", patterns)
 
 
 def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
-    """The lines, about SeriesDescription until one in brackets names another element."""
+    """The lines. They are about SeriesDescription until a line in brackets names another element."""
     keyword = "SeriesDescription"
     patterns = []
-    # A backslash and an n anywhere make these the line ends, the only ones.
+    # If a backslash and an n occur anywhere, only they are line ends.
     for raw in listing.split("\\n" if "\\n" in listing else "\n"):
         line = raw.strip(_BLANKS)
         if not line or line.startswith("#"):
@@ -208,7 +215,7 @@ def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
         if line.startswith("[") and line.endswith("]"):
             keyword = _element(line[1:-1])
             if keyword not in ELEMENTS:
-                return NotEvaluated(f"it looks at {line}, which is not evaluated here")
+                return NotEvaluated(f"it uses {line}, which is not evaluated here")
             continue
         regex = _regex(line)
         if regex is None:
@@ -220,7 +227,7 @@ def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
 
 
 def _element(name: str) -> str:
-    """The keyword of an element given as keyword, `gggg,eeee` or `(gggg,eeee)`; any other text as it is."""
+    """The keyword of an element given as keyword, `gggg,eeee` or `(gggg,eeee)`. Other text is returned unchanged."""
     tag = _TAG.fullmatch(name)
     if tag and bool(tag[1]) == bool(tag[4]):
         return _KEYWORDS.get((tag[2] + tag[3]).upper(), name)
@@ -228,8 +235,8 @@ def _element(name: str) -> str:
 
 
 def _regex(text: str) -> re.Pattern[str] | None:
-    """The pattern as Java compiles it: without regard to the case of ASCII letters; None when it may differ."""
-    same = text.removeprefix("(?i)")  # says what holds anyway
+    """The pattern as Java compiles it, ignoring the case of ASCII letters; None when it may differ in Python."""
+    same = text.removeprefix("(?i)")  # it is the default anyway
     if not same.isprintable() or not _COMMON.fullmatch(same):
         return None
     try:
@@ -241,11 +248,12 @@ def _regex(text: str) -> re.Pattern[str] | None:
 
 
 def _tries(pattern: str) -> int:
-    """In how many ways a pattern of the common kind can be laid over a value, at most and roughly.
+    """A rough upper bound for the number of ways in which a pattern can match a value.
 
-    Parts in a row multiply, alternatives add up, and what is repeated is raised to its repetitions: (a+)+ soars.
+    Parts in a sequence multiply, alternatives add up, and a repeated part is raised to the power of its repetitions, so
+    (a+)+ explodes.
     """
-    waiting: list[tuple[int, int]] = []  # of each open bracket: its alternatives so far, what stands before it
+    waiting: list[tuple[int, int]] = []  # for each open bracket: its alternatives so far, and what comes before it
     ways, in_row, at = 0, 1, 0
     while piece := _PIECE.match(pattern, at):
         at, one = piece.end(), 1

@@ -1,4 +1,4 @@
-"""XNAT's JSON tables, read row by row: a listing of a hundred thousand files never stands in memory whole."""
+"""XNAT's JSON tables, read row by row: a listing of a hundred thousand files is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 # The envelope is {"ResultSet":{..., "Result":[{row}, ...], ...}}; a row's values are text or numbers, never nested.
 _START = re.compile(r'"Result"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
-# Characters before the first row, and of one row; rows of one table, and its characters. The largest session that we
-# know of has a few hundred thousand files, and its listing a hundred megabytes.
+# The most characters before the first row, and of one row; the most rows of a table, and its most characters. The
+# largest session that we know has a few hundred thousand files, and a listing of a hundred megabytes.
 HEAD_LIMIT = 256 * 1024
 ROW_LIMIT = 1024**2
 MOST_ROWS = 2_000_000
@@ -22,7 +22,7 @@ JsonRow = dict[str, str]
 def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
     """The rows of a table. All values become text.
 
-    Raises ValueError when the text is no table, ends too soon, or goes beyond the limits.
+    Raises ValueError when the text is not a table, ends too soon, or exceeds the limits.
     """
     decoder = json.JSONDecoder()
     texts = _bounded(codecs.iterdecode(chunks, "utf-8", "replace"))
@@ -33,7 +33,7 @@ def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
         if text[at : at + 1] == "]":
             return
         if text[at : at + 1] not in ("{", ""):
-            raise ValueError("a row of the table is none")
+            raise ValueError("a row of the table is not an object")
         try:
             row, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError:
@@ -48,16 +48,16 @@ def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
 
 
 def whole(text: str) -> str:
-    """The text without lone surrogates, which JSON can hold and nothing else can."""
+    """The text without lone surrogates, which are possible only in JSON."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _first_row(texts: Iterator[str]) -> str:
-    """The text from the first row on."""
+    """The text, starting at the first row."""
     text = ""
     while not (start := _START.search(text)):
         if len(text) > HEAD_LIMIT:
-            raise ValueError("the text is no table")
+            raise ValueError("the text is not a table")
         text += _more(texts)
     return text[start.end() :]
 

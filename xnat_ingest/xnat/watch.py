@@ -1,4 +1,4 @@
-"""Requests under way: how long each may go on without progress, and an end for all of them."""
+"""Watches running requests: it limits how long each may go without progress, and can end all of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-# Seconds between two looks at the requests under way.
+# Seconds between two checks of the running requests.
 LOOK = 0.2
 
 
 class Watch:
-    """One request. Its socket is shut when the deadline passes, which ends whatever waits on it.
+    """One request. Its socket is shut down after the deadline, which ends every wait on it.
 
     seconds: for each step until the request is sent.
-    answer: from then until the head of the answer is complete.
+    answer: seconds from then until the header of the answer is complete.
     overdue: no progress was made in time.
     abandoned: the run has ended.
     """
@@ -33,14 +33,14 @@ class Watch:
         self._socket: Any = None
         self._ours = False
         self._ended = False
-        self.deadline = math.inf  # while a name is looked up and addresses are tried, which have limits of their own
+        self.deadline = math.inf  # while a name is looked up and addresses are tried, which have their own limits
 
     def renew(self, seconds: float) -> None:
-        """Something was sent or has come, or we are busy ourselves: so many seconds more."""
+        """Notes progress: something was sent or received, or we are busy ourselves. Extends the deadline."""
         self.deadline = time.monotonic() + seconds
 
     def hold(self, sock: Any, *, ours: bool) -> None:
-        """The socket that the request goes over. ours: to be closed with the watch."""
+        """Sets the socket that the request uses. ours: close it with the watch."""
         with self._lock:
             self._let_go()
             self._socket, self._ours = sock, ours
@@ -49,7 +49,7 @@ class Watch:
                 self._shut(sock)
 
     def end(self) -> None:
-        """The request is done: its socket may be another one's now."""
+        """The request is done. Another one may use its socket now."""
         with self._lock:
             self._ended = True
             self._let_go()
@@ -71,7 +71,7 @@ class Watch:
 
 
 class Watchdog:
-    """Looks at all requests of one client, in a thread that lives while there are any."""
+    """Checks all requests of one client, in a thread that runs while there are any."""
 
     def __init__(self, shut: Callable[[Any], None]) -> None:
         self._shut = shut
@@ -82,7 +82,7 @@ class Watchdog:
 
     @contextmanager
     def watch(self, seconds: float, answer: float) -> Iterator[Watch]:
-        """A watch over what is done in the block."""
+        """Watches what is done in the block."""
         watch = Watch(seconds, answer, self._shut)
         watch.abandoned = self.abandoned
         with self._changed:
@@ -99,7 +99,7 @@ class Watchdog:
                 self._watches.discard(watch)
 
     def abandon(self) -> None:
-        """Ends every request under way, and those to come."""
+        """Ends every running request, and every later one."""
         self.abandoned = True
         with self._changed:
             watches = list(self._watches)
@@ -110,7 +110,7 @@ class Watchdog:
         while True:
             with self._changed:
                 if not self._watches:
-                    self._changed.wait(60.0)  # requests come often: a thread for each would cost more than this one
+                    self._changed.wait(60.0)  # requests are frequent: a thread for each would cost more
                 if not self._watches:
                     self._runs = False
                     return
