@@ -56,7 +56,7 @@ def test_a_right_that_is_lost_under_way(desk: Prearchive) -> None:
     code, out, _ = desk("archive", "A")
     assert code == 6
     assert out.startswith("refused   DEMO")
-    assert "ask its owner to make the user a member" in out
+    assert "ask its owner for member access" in out
     assert desk.posts("services/archive") == 1
 
 

@@ -73,7 +73,7 @@ class PixelData:
 
 
 class Readable(Protocol):
-    """What can be read here and there."""
+    """A seekable stream."""
 
     def tell(self) -> int: ...
 

@@ -18,7 +18,7 @@ from xnat_ingest.inputs.instances import CHARACTER_SET, NotConvertible
 
 
 def raw_text(dataset: Dataset, tag: int) -> str:
-    """First value of a string element as written, trimmed; "" when absent. No conversion, so it cannot fail."""
+    """The first value of a string element as written, trimmed; "" when absent. Without conversion it cannot fail."""
     if tag not in dataset:
         return ""
     value = dataset.get_item(tag).value
@@ -27,7 +27,7 @@ def raw_text(dataset: Dataset, tag: int) -> str:
 
 
 def full_text(dataset: Dataset, tag: int) -> str:
-    """An element's value as text, in the file's character set, several values joined by a backslash."""
+    """An element's value as text in the file's character set. Several values are joined by a backslash."""
     if tag not in dataset:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What becomes of a header's values: an Instance. However they were read: quick_header.py, or the library."""
+"""Turns a header's values into an Instance, whether quick_header.py or pydicom has read them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MODALITY, SERIES_DESCRIPTION = 0x00080060, 0x0008103E
 PATIENT_ID = 0x00100020
 FRAMES = 0x00280008
 STUDY_DATE = 0x00080020
-# What is read of every header.
+# The elements that are read from every header.
 BASE_TAGS = (
     *(SOP_CLASS, SOP_UID, STUDY_UID, SERIES_UID, SERIES_NUMBER, INSTANCE_NUMBER),
     *(MODALITY, SERIES_DESCRIPTION, PATIENT_ID, FRAMES, STUDY_DATE),
 )
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-# More than the standard allows: a scanner's or an anonymiser's odd UID is still one that XNAT takes.
+# More than the standard allows: XNAT accepts the odd UIDs of some scanners and anonymisers.
 UID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UIDS = {
     "SOPClassUID": SOP_CLASS,
@@ -51,7 +51,7 @@ class Values(Protocol):
 
 
 def invalid_uids(values: Values) -> list[str]:
-    """The names of the UIDs that are absent or no UIDs."""
+    """The names of the UIDs that are absent or invalid."""
     return [name for name, tag in _UIDS.items() if not UID.fullmatch(values.first(tag))]
 
 
@@ -72,8 +72,12 @@ def make_instance(
     data_bytes: int = 0,
     flaw: Flaw = "",
 ) -> Instance:
-    """keywords: those to be kept, with their tags; patients: PatientID -> its number, for all files of a scan;
-    data_bytes: of the data set as it is sent; the others as in Instance."""
+    """Makes the instance. The other parameters are as in Instance.
+
+    keywords: those to keep, with their tags.
+    patients: PatientID -> its number, for all files of a scan.
+    data_bytes: of the data set as it is sent.
+    """
     first = values.first
     return Instance(
         path=file.path,
@@ -89,7 +93,7 @@ def make_instance(
         series_description=intern(values.full(SERIES_DESCRIPTION)),
         transfer_syntax=intern(syntax),
         pixel_bytes=pixel_bytes,
-        # One mapping for all without: memory must not grow by a dict per file.
+        # Shared by all instances without tags, to save a dict per file.
         tags={word: intern(values.full(tag)) for word, tag in keywords.items()} if keywords else _NO_TAGS,
         form=form,
         sent_size=0 if form == "file" else head_size + data_bytes,
@@ -100,7 +104,7 @@ def make_instance(
 
 
 def _flaw_of(date: str) -> Flaw:
-    """XNAT takes an absent StudyDate, and reads no further than the year of any other."""
+    """XNAT accepts an absent StudyDate. Of any other it reads only the year."""
     return "study-date" if date and not re.match(r"[0-9]{4}", date) else ""
 
 

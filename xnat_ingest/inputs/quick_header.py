@@ -1,13 +1,14 @@
-"""The usual header, read fast; whatever is unusual is left to the library.
+"""Reads ordinary headers fast, and leaves unusual ones to pydicom.
 
-pydicom makes an object of every element, and goes to the file for each: 0.4 ms for a plain MR header, which was more
-than half of what sending such a file takes. Nearly all files are alike, though: a preamble, meta information whose
-length is right, elements in ascending order, in explicit or implicit VR little endian, and whole. Their elements are
-hopped over here, with one read of the first few kilobytes, and only what was asked for is cut out.
+pydicom makes an object of every element, and reads the file for each. That takes 0.4 ms for a plain MR header, which
+was more than half of the time to send such a file. But nearly all files are alike: they have a preamble, meta
+information with the correct length, elements in ascending order, explicit or implicit VR little endian, and they are
+complete. This module reads the first few kilobytes at once, skips from element to element, and takes only the wanted
+values.
 
-Nothing is judged here. A file of which anything is odd (another encoding, an element out of order, one that is cut or
-has a strange length, bytes behind the last one) gives None, and is then read as if this module did not exist. So it
-has to be right only about files that it answers for: tests/fuzz holds both readers against each other.
+It makes no judgement. For a file with anything odd (another encoding, an element out of order, a truncated element or
+one with a strange length, bytes after the last one) it returns None, and pydicom reads the file. So it only has to be
+right about the files that it does read. tests/fuzz compares both readers.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.undefined_length import pass_over
 
-# Bytes that are read at a time: the headers of most scanners fit in, and what is longer is hopped over; of pixel data,
-# the heads of fragments alone.
+# Bytes to read at a time. The headers of most scanners fit in, and longer values are skipped. Of pixel data only the
+# heads of fragments are read.
 WINDOW = 4096
 _FRAGMENT = 8
-# An element that was asked for and is longer than this is the library's.
+# A wanted element that is longer than this is left to pydicom.
 LONGEST = 4096
 _HEAD = Struct("<HH2sH").unpack_from
 _LONG = Struct("<L").unpack_from
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
 _SYNTAX, _MEDIA_SOP_CLASS = 0x00020010, 0x00020002
-# The transfer syntaxes of encapsulated pixel data, but for RLE's.
+# The transfer syntaxes of encapsulated pixel data, except RLE.
 _ENCAPSULATED, _RLE = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.[0-9]{1,3}"), "1.2.840.10008.1.2.5"
-# The values of these are the same in many files.
+# Elements whose values are the same in many files.
 _ALIKE = frozenset((SOP_CLASS, STUDY_UID, SERIES_UID, SERIES_NUMBER, MODALITY, STUDY_DATE))
-# Of these, the library takes blanks away and no more.
+# pydicom only strips blanks from these.
 _TEXT_VRS = frozenset(b"AE AS CS DA DT LO SH TM".split())
 # What names character sets. The library stumbles over some of what does not.
 _CHARACTER_SETS = re.compile(rb"[A-Za-z0-9_ .\\-]*\0?")
@@ -63,14 +64,14 @@ _NO_VALUE = (b"", b"")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _NO_VRS = frozenset[bytes]()
-# From here on, tags are those of items and their delimiters.
+# Tags from here on are those of items and their delimiters.
 _ITEMS = 0xFFFE0000
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 @dataclass(frozen=True, slots=True)
 class QuickHeader:
-    """What was asked for of a sound file.
+    """The wanted values of an ordinary file.
 
     syntax: transfer syntax
     media_sop_class: what the meta information calls it
@@ -95,7 +96,7 @@ class QuickHeader:
         return _known_value(found[1]) if tag in _ALIKE else _first_value(found[1])
 
     def full(self, tag: int) -> str:
-        """See Values. What is not plain ASCII, or no plain text, is the library's to convert."""
+        """See Values. pydicom converts what is not plain ASCII text."""
         if tag not in self.raw:
             return ""
         vr, value = self.raw[tag]
@@ -116,7 +117,7 @@ _known_value = lru_cache(maxsize=1024)(_first_value)
 
 
 def _encoded(raw: dict[int, tuple[bytes, bytes]], tag: int) -> bytes:
-    """An element as a data set of its own, with the character set that it is in."""
+    """An element as a data set of its own, together with its character set."""
     found = b""
     for one in sorted({CHARACTER_SET, tag} & raw.keys()):
         vr, value = raw[one]
@@ -127,7 +128,7 @@ def _encoded(raw: dict[int, tuple[bytes, bytes]], tag: int) -> bytes:
 
 
 class Window:
-    """A piece of a file, and the place in it; another piece is read when it is needed."""
+    """A window on a file, and the position in it. Another window is read when it is needed."""
 
     def __init__(self, stream: BinaryIO, check_stop: Callable[[], None]) -> None:
         check_stop()
@@ -139,7 +140,7 @@ class Window:
         self._at = 0  # place in the file
 
     def move(self, at: int) -> bytes:
-        """The piece that begins at this place of the file."""
+        """Reads the window that begins at this position of the file."""
         self._check_stop()
         self._stream.seek(at)
         self.data, self.begin = self._stream.read(self.step), at
@@ -172,8 +173,10 @@ def quick_instance(
     patients: dict[str, str],
     check_stop: Callable[[], None] = go_on,
 ) -> Instance | None:
-    """The instance in a file of which nothing is unusual, or None. tags: of all that is wanted; the others: see
-    make_instance. Raises what the stream raises."""
+    """The instance in an ordinary file, or None for an unusual one. Raises what the stream raises.
+
+    tags: of all wanted elements. For the others see make_instance.
+    """
     found = quick_header(stream, file.size, tags, check_stop)
     if found is None or invalid_uids(found):
         return None
@@ -201,9 +204,12 @@ def quick_instance(
 def quick_header(
     stream: BinaryIO, size: int, wanted: frozenset[int], check_stop: Callable[[], None] = go_on
 ) -> QuickHeader | None:
-    """What is wanted of the file, or None: then it is for the library, from its start. size: of the file; wanted:
-    tags of elements without items, none of them of the meta information; check_stop: called at each read. Raises what
-    the stream raises."""
+    """The wanted values, or None when pydicom must read the file from its start. Raises what the stream raises.
+
+    size: of the file.
+    wanted: tags of elements without items, and not of the meta information.
+    check_stop: called at each read.
+    """
     window = Window(stream, check_stop)
     meta = _meta(window.data)
     if meta is None:
@@ -231,7 +237,7 @@ def quick_header(
 
 
 def _meta(data: bytes) -> tuple[str, bytes, int] | None:
-    """(transfer syntax, media storage SOP class, where the data set begins); None for what is not as it should be."""
+    """(transfer syntax, media storage SOP class, start of the data set); None for unusual meta information."""
     if data[128:140] != b"DICM" + _GROUP_LENGTH or len(data) < 144:
         return None
     end = 144 + _LONG(data, 140)[0]
@@ -257,7 +263,7 @@ def _meta(data: bytes) -> tuple[str, bytes, int] | None:
 
 
 def _is_explicit(syntax: str) -> bool | None:
-    """Whether a data set in this transfer syntax names VRs; None where that is not for us to say."""
+    """Whether a data set in this transfer syntax names VRs; None when pydicom should decide."""
     if syntax == IMPLICIT:
         return False
     known = syntax in (EXPLICIT, _RLE) or bool(_ENCAPSULATED.fullmatch(syntax))
@@ -270,9 +276,9 @@ _Found = tuple[dict[int, tuple[bytes, bytes]], frozenset[int], tuple[str | None,
 def _walk(  # noqa: C901 - calls would double what it costs
     window: Window, begin: int, size: int, wanted: frozenset[int], explicit: bool
 ) -> _Found | None:
-    """(values, decisive elements, VR and length of the pixel data); the window then stands at the pixel data.
+    """(values, decisive elements, VR and length of the pixel data). The window is then at the pixel data.
 
-    One loop with its state in local names: it runs some eighty times for each file, and is most of its cost.
+    One loop with local variables only: it runs about eighty times per file, and is most of the cost.
     """
     values: dict[int, tuple[bytes, bytes]] = {}
     has: list[int] = []
@@ -314,7 +320,7 @@ def _walk(  # noqa: C901 - calls would double what it costs
                             data, start, value = window.move(start + value), start + value, 0
                         values[tag] = vr, data[value : value + length]
                 last, at = tag, value + length
-        except StructError:  # an element's head ends behind the window: another one, unless the file ends there
+        except StructError:  # the head of an element extends beyond the window: read the next one, if there is more
             if start + at >= size or at == 0:
                 break
             data, start, at = window.move(start + at), start + at, 0

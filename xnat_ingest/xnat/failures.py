@@ -65,7 +65,7 @@ def _tls_failure(text: str, server: str, by_way: str) -> IngestError:
     # OpenSSL gives reasons as [SSL: REASON] in some versions and as words in others.
     reason = text.upper().replace(" ", "_")
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        return IngestError(f"the certificate of {server} is not trusted ({text}); see --ca-bundle")
+        return IngestError(f"the certificate of {server} cannot be verified ({text}); see --ca-bundle")
     if any(word in reason for word in _NO_TLS):
         return IngestError(f"{server} does not use TLS on this port; should the address begin with http://?")
     if any(word in reason for word in _TOO_OLD):

@@ -166,9 +166,7 @@ def ping_lines(rest: XnatClient, project: str) -> Iterator[str]:
             "listings until an administrator sets up their data type"
         )
     if not found.may_edit:
-        raise Refused(
-            f"user {rest.user} may not add sessions to project {found.id}; ask its owner to make the user a member"
-        )
+        raise Refused(f"user {rest.user} may not add sessions to project {found.id}; ask its owner for member access")
 
 
 def unlisted_types(rest: XnatClient) -> list[str]:
