@@ -36,7 +36,7 @@ def test_answers_one_by_one() -> None:
     }
     assert set(receipt.refused) == {f"1.2.3.{n}" for n in (3, 4, 5, 8)}
     assert receipt.refused["1.2.3.3"].endswith("status 0xC000 (Cannot Understand): no such project")
-    assert receipt.refused["1.2.3.8"].endswith("status 0x1234 (no standard one): no such project")
+    assert receipt.refused["1.2.3.8"].endswith("status 0x1234 (not a standard one): no such project")
     assert (scp.associations, scp.endings.count("released")) == (1, 1)
 
 
@@ -61,9 +61,10 @@ def test_contexts_that_are_not_accepted() -> None:
         receipt = send(source, scp.port)
     assert [i.path for i in receipt.instances] == ["a"]
     assert receipt.refused == {
-        "1.2.3.2": "the receiver does not take this kind of object: 1.2.3.4.5.6 in Explicit VR Little Endian "
+        "1.2.3.2": "the receiver does not accept this kind of object: 1.2.3.4.5.6 in Explicit VR Little Endian "
         f"(1.2.3.4.5.6, {LITTLE})",
-        rle.sop_uid: f"the receiver does not take this transfer syntax: MR Image Storage in RLE Lossless ({MR}, {RLE})",
+        rle.sop_uid: "the receiver does not accept this transfer syntax: "
+        f"MR Image Storage in RLE Lossless ({MR}, {RLE})",
     }
 
 
@@ -104,7 +105,7 @@ def test_an_instance_that_always_brings_an_abort_is_refused_alone() -> None:
         receipt = send(some(5), scp.port)
     assert len(receipt.instances) == 4
     assert receipt.refused == {
-        "1.2.3.3": f"XNAT@127.0.0.1:{scp.port} aborts the association whenever it gets this instance"
+        "1.2.3.3": f"XNAT@127.0.0.1:{scp.port} aborts the association each time it gets this instance"
     }
 
 
@@ -161,11 +162,11 @@ def test_rejections(result: int, source: int, reason: int, kind: type[IngestErro
         (b"\x07\0\0\0\0\x04\0\0\0\0", "aborts"),
         (b"\x05\0\0\0\0\x04\0\0\0\0", "releases"),
         (b"\x04\0\0\0\0\x04\0\0\0\0", "something else"),
-        (b"\x02\0\0\0\0\x04\0\0\0\0", "no C-ECHO"),
+        (b"\x02\0\0\0\0\x04\0\0\0\0", "not C-ECHO"),
         (b"\x02\0\0\0\0\x4c" + bytes(68) + b"\x50\0\0\x04\x51\0\0\x01", "cannot be read"),
         (b"\x02\0\0\0\0\x50\0\0", "closes the connection"),
-        (b"\x03\0\0\0\0\0", "rejects the association in a way that cannot be read"),
-        (b"\x03\0\0\0\0\x02\0\1", "rejects the association in a way that cannot be read"),
+        (b"\x03\0\0\0\0\0", "rejects the association with an invalid answer"),
+        (b"\x03\0\0\0\0\x02\0\1", "rejects the association with an invalid answer"),
     ],
 )
 def test_what_is_no_dicom_receiver(reply: bytes, text: str) -> None:

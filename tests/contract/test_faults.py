@@ -77,7 +77,7 @@ CASES = {
     "disk full once": Case([Fault("disk-full", after=3000, skip=3)]),
     "slow socket": Case([Fault("slow", PARTS, rate=200_000)]),
     "one instance always refused": Case(
-        [Fault("poison", name="-2-3-", times=None)], 3, "failed", TOTAL - 1, says="the server refuses this file alone"
+        [Fault("poison", name="-2-3-", times=None)], 3, "failed", TOTAL - 1, says="refuses this file on its own"
     ),
     "disk full for good": Case(
         [Fault("disk-full", after=3000, times=None)], 3, "failed", 0, kinds=("server-fault",), left=("RECEIVING",)
@@ -86,7 +86,7 @@ CASES = {
     "a stored file cut short": Case([Fault("cut", name="-1-4-", keep=3000)], 3, "missing", TOTAL - 1),
     "empty 200": Case([Fault("empty", PARTS, skip=2)], 3, "missing", extra={"verified": "fewer"}),
     "single instance above the limit": Case(
-        [Fault("too-large", PARTS, limit=30_000, times=None)], 3, "failed", 10, says="must raise that limit"
+        [Fault("too-large", PARTS, limit=30_000, times=None)], 3, "failed", 10, says="must raise the limit"
     ),
     "503 for ever": Case(
         [Fault("status", PARTS, status=503, times=None)], 5, "failed", 0, kinds=("server-fault",)

@@ -109,7 +109,7 @@ def test_an_instance_that_is_refused_names_itself(ingest: Ingest, site: StandIn,
     site.faults.add(Fault("poison", name="-1-2-", times=None))
     ended = ingest("upload", tmp_path / "t", *GRADUAL)
     assert (ended.code, ended.totals["verified"], ended.totals["failed"]) == (3, 3, 1)
-    assert "refuses this file alone" in ended.session("S_E")["unproven"][0]["why"]
+    assert "refuses this file on its own" in ended.session("S_E")["unproven"][0]["why"]
 
 
 def test_a_name_that_no_address_holds(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_name_that_no_address_holds(ingest: Ingest, site: StandIn, tmp_path: P
     ended = ingest("upload", tmp_path / "t", *GRADUAL)
     assert {request.path.rpartition("/")[2][:14] for request in parts(site)} == {"1.2.3.4-4__A-1", "1.2.3.4-4__A-2"}
     assert (ended.code, ended.totals["verified"], ended.totals["failed"]) == (3, 1, 1)
-    assert "refuses this file alone" in ended.session("S_E")["unproven"][0]["why"]
+    assert "refuses this file on its own" in ended.session("S_E")["unproven"][0]["why"]
 
 
 @pytest.mark.parametrize("flags", [GRADUAL, ("--archive-format", "zip")], ids=["gradual", "zip"])

@@ -51,7 +51,7 @@ def test_one_instance_that_is_refused_everywhere(ingest: Ingest, site: StandIn, 
     ended = ingest("upload", tree)
     assert (ended.code, ended.totals["verified"], sent(site, "gradual-DICOM")) == (3, TOTAL - 1, 1)
     (unproven,) = ended.session("S_E")["unproven"]
-    assert "the server refuses this file alone, too" in unproven["why"]
+    assert "the server also refuses this file on its own" in unproven["why"]
 
 
 def test_what_breaks_single_files_off_too_ends_the_session(ingest: Ingest, site: StandIn, tree: Path) -> None:

@@ -73,4 +73,4 @@ def test_every_trap_at_once(ingest: Ingest, site: StandIn, tmp_path: Path) -> No
     reasons = {aside["reason"] for aside in ended.report["set_aside"]}
     assert {"blank", "link", "system-folder", "unreadable", "not-dicom"} <= reasons
     assert not any(word in ended.out + ended.err for word in ("A-1", "B-2"))
-    assert "links lead to other sessions" in ended.out
+    assert "links point to other sessions" in ended.out

@@ -177,5 +177,5 @@ def test_an_edited_report_is_refused(key: str) -> None:
 
 
 def test_half_a_report_is_refused() -> None:
-    with pytest.raises(IngestError, match="not a whole report"):
+    with pytest.raises(IngestError, match="not a complete report"):
         merge([("x.json", {"schema": 1, "sessions": []})])

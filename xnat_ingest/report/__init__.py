@@ -1,4 +1,4 @@
-"""Events and results made visible: text for people, JSON lines for machines, one report file."""
+"""Shows events and results: text for people, JSON lines for machines, report files."""
 
 from xnat_ingest.report.document import document, write
 from xnat_ingest.report.lines import result_lines

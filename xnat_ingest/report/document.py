@@ -1,6 +1,6 @@
-"""The report file: every session, every file set aside, every instance that is not proven, with the reason.
+"""The report file: every session, every file set aside, and every instance that is not proven, with the reason.
 
-Holds no header values but UIDs, modalities and series descriptions.
+The only header values in it are UIDs, modalities and series descriptions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from xnat_ingest.core.text import printable
 
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:
-    """The report, complete or not at all. Raises IngestError."""
+    """Writes the report, completely or not at all. Raises IngestError."""
     write_document(path, document(result), mode=mode)
 
 
 def write_document(path: str, report: Mapping[str, Any], *, mode: int = 0o600) -> None:
-    """The same for a report that is JSON values already."""
+    """The same for a report that already consists of JSON values."""
     try:
         with replacing(path, mode) as stream:
             json.dump(report, stream, indent=1)
@@ -34,7 +34,7 @@ def write_document(path: str, report: Mapping[str, Any], *, mode: int = 0o600) -
 
 
 def document(result: Result) -> dict[str, Any]:
-    """The report as JSON values (docs/design.md, section 3.4)."""
+    """The report as JSON values (docs/design.md, section 2.3)."""
     found = {
         "schema": 1,
         "tool": {"name": "xnat-ingest-container", "version": __version__},
@@ -62,7 +62,7 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def _proof(result: Result) -> dict[str, Any]:
-    """How deep the run looked: of how many instances the stored bytes were compared with those that were sent."""
+    """How the run checked the server: for how many instances the stored bytes were compared with the sent ones."""
     looks = [(o.session.label, o.verdict.read_back) for o in result.outcomes if o.verdict.read_back]
     changed: Counter[str] = Counter()
     for _, look in looks:

@@ -1,4 +1,4 @@
-"""What a run says to GitHub Actions: annotations on stdout, and a table in the step's summary."""
+"""Output for GitHub Actions: annotations on stdout, and a table in the step's summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN_SESSIONS = 200
 
 
 def workflow_commands(report: Mapping[str, Any]) -> Iterator[str]:
-    """Workflow commands, one for each session that needs attention and for each problem of no session."""
+    """Workflow commands: one for each session that needs attention, and one for each problem without a session."""
     care = [one for one in report["sessions"] if needs_attention(one, report["command"])]
     for session in care[:SHOWN]:
         why = "; ".join(one["detail"] for one in session["problems"]) or f"{len(session['unproven'])} not proven"
@@ -49,7 +49,7 @@ def _summary(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data(text: str) -> str:
-    """Escaped as the runner's own toolkit does it, so that no text ends its command or begins another."""
+    """Escapes text like the runner's own toolkit, so that it cannot end its command or begin another one."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

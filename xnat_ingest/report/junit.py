@@ -12,14 +12,14 @@ from xnat_ingest.core.errors import IngestError
 from xnat_ingest.core.model import is_note
 from xnat_ingest.report.html import needs_attention
 
-# Instances of one session that are named; the JSON report has them all.
+# How many instances of a session are named. The JSON report has them all.
 SHOWN = 20
-# What XML 1.0 cannot hold at all.
+# Characters that XML 1.0 cannot represent.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(path: str, report: Mapping[str, Any], *, mode: int = 0o600) -> None:
-    """The file, complete or not at all. report: as the JSON file. Raises IngestError."""
+    """Writes the file, completely or not at all. report: as in the JSON file. Raises IngestError."""
     try:
         with replacing(path, mode) as stream:
             stream.write('<?xml version="1.0" encoding="UTF-8"?>\n')

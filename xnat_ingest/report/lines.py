@@ -19,11 +19,11 @@ SHOWN_INSTANCES = 3  # of each session
 def result_lines(
     result: Result, report: str = "", note: str = "", *, brief: bool = False, scans: bool = False
 ) -> list[str]:
-    """The result. Its last line is a contract (docs/design.md, section 3.4).
+    """The result. Scripts rely on its last line.
 
     report, note: where the report is.
     brief: only sessions that need attention, when there are many.
-    scans: of a plan, a line for each scan too.
+    scans: for a plan, also a line per scan.
     """
     outcomes = _notable(result) if brief else result.outcomes
     if result.command == "plan":
@@ -57,7 +57,7 @@ def _problem_lines(result: Result) -> Iterator[str]:
 
 
 def _aside_lines(result: Result) -> Iterator[str]:
-    """Files set aside that somebody should know of."""
+    """The files set aside that people should know about."""
     asides = result.plan.set_aside
     bad = [aside for aside in asides if aside.is_problem]
     for aside in bad[:SHOWN_PROBLEMS]:
@@ -65,20 +65,20 @@ def _aside_lines(result: Result) -> Iterator[str]:
     if len(bad) > SHOWN_PROBLEMS:
         yield f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
     links = [aside for aside in asides if aside.reason == "link"]
-    if doubled := [aside for aside in links if aside.detail.startswith("leads to ")]:
+    if doubled := [aside for aside in links if aside.detail.endswith("read in its own place")]:
         some = ", ".join(f"{printable(one.path)} {one.detail}" for one in doubled[:3])
-        yield f"{len(doubled)} links lead to other sessions and were left out: {some}"
+        yield f"{len(doubled)} links point to other sessions and were left out: {some}"
     if left := [printable(aside.path) for aside in links if aside not in doubled]:
         some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         yield (
-            f"{len(left)} symbolic links that leave ROOT or lead in circles were not followed ({some}); give what "
-            "they lead to as ROOT, too, if it is to be sent"
+            f"{len(left)} symbolic links that point outside ROOT or form a loop were skipped ({some}); upload their "
+            "targets separately if needed"
         )
     if folders := [printable(aside.path) for aside in asides if aside.reason == "system-folder"]:
         some = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
         yield f"{len(folders)} hidden or system folders, or files in them, were left out ({some})"
     if empty := sum(aside.detail == EMPTY for aside in asides):
-        yield f"{empty} files are empty; if they were to hold images, a copy of them was broken off"
+        yield f"{empty} files are empty; an earlier copy was probably interrupted"
 
 
 def _count_lines(result: Result) -> Iterator[str]:
@@ -90,13 +90,13 @@ def _count_lines(result: Result) -> Iterator[str]:
     if looks := [outcome.verdict.read_back for outcome in result.outcomes if outcome.verdict.read_back]:
         yield _read_back_line(looks)
     if totals["already_there"]:
-        yield f"{totals['already_there']} instances were on the server already"
+        yield f"{totals['already_there']} instances were already on the server"
 
 
 def _read_back_line(looks: Sequence[ReadBack]) -> str:
     read, size = sum(look.instances for look in looks), sum(look.bytes for look in looks)
     skipped = sum(sum(look.skipped.values()) for look in looks)
-    more = f"; {skipped} were not compared, or not whole (proof in the report says why)" if skipped else ""
+    more = f"; {skipped} were not compared, or not completely (see proof in the report)" if skipped else ""
     return f"{read} instances ({amount(size)}) were read back and compared with what was sent{more}"
 
 
@@ -104,15 +104,15 @@ def _ending(result: Result, report: str) -> str:
     """What the exit code means, and what to do."""
     if result.exit_code in (Exit.INTERRUPTED, Exit.TERMINATED):
         word = "interrupted" if result.exit_code == Exit.INTERRUPTED else "terminated"
-        kept = "" if report else " (with --report FILE there is a report, too)"
-        return f"{word}; the same command again goes on from here{kept}"
-    if result.exit_code == Exit.USAGE and result.launch:  # part of a launch's configuration lies on the server
+        kept = "" if report else " (add --report FILE to get a report, too)"
+        return f"{word}; run the same command again to go on from here{kept}"
+    if result.exit_code == Exit.USAGE and result.launch:  # part of a launch's configuration is on the server
         return "usage or configuration; nothing was sent"
     return EXIT_MEANING[Exit(result.exit_code)]
 
 
 def _notable(result: Result) -> Sequence[Outcome]:
-    """Sessions that need attention, the first of them; all of them when they are few."""
+    """The sessions to show: all when they are few, otherwise the first that need attention."""
     if len(result.outcomes) <= SHOWN_PROBLEMS:
         return result.outcomes
     return [one for one in result.outcomes if one.verdict.word not in ("verified", "counted")][:SHOWN_PROBLEMS]
@@ -123,7 +123,7 @@ def last_line(result: Result) -> str:
 
 
 def totals_line(t: Mapping[str, float], exit_code: int) -> str:
-    """The contract's last line."""
+    """The last line, on which scripts rely."""
     return (
         f"{t['planned']} planned, {t['verified']} verified, {t['missing']} missing, {t['failed']} failed, "
         f"{t['set_aside']} set aside: exit {exit_code}"
@@ -131,7 +131,7 @@ def totals_line(t: Mapping[str, float], exit_code: int) -> str:
 
 
 def _outcome_lines(outcome: Outcome) -> Iterator[str]:
-    """The session's line, and some of what is not proven of it where no problem tells already."""
+    """The session's line, and some of its unproven instances when no problem explains them."""
     yield _outcome_line(outcome)
     verdict = outcome.verdict
     if verdict.word not in ("missing", "failed"):

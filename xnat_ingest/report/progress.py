@@ -1,4 +1,4 @@
-"""How far a run is: live lines on a terminal, a word now and then elsewhere."""
+"""The progress of a run: live lines on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xnat_ingest.core.text import printable
 
 REDRAW = 0.1  # seconds between two drawings
 HEARTBEAT = 30.0  # seconds between two plain lines
-# Sessions in flight that are drawn; the others are counted.
+# How many running sessions are drawn. The others are only counted.
 MOST_DRAWN = 6
 
 
@@ -24,7 +24,7 @@ class Stream(Protocol):
 
 
 def amount(number: float) -> str:
-    """Bytes for people, in powers of 1000."""
+    """A number of bytes for people, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
@@ -41,7 +41,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(slots=True)
 class _Transfer:
-    """One session under way."""
+    """One session that is being sent."""
 
     instances: int
     bytes: int
@@ -56,7 +56,7 @@ class _Transfer:
 
 @dataclass(slots=True)
 class _Whole:
-    """The run: how many sessions and bytes there are, how many are done, and since when."""
+    """The run: how many sessions and bytes there are, how many are done, and when it began."""
 
     sessions: int
     bytes: int
@@ -66,7 +66,7 @@ class _Whole:
     sent: int = 0
 
     def text(self, under_way: int, now: float) -> str:
-        """under_way: bytes of sessions that have not ended."""
+        """under_way: bytes of sessions that have not ended yet."""
         done = min(self.bytes, self.done_bytes + under_way)
         share = done / self.bytes if self.bytes else 1.0
         elapsed = max(now - self.begun, 0.001)
@@ -82,7 +82,7 @@ class _Whole:
 
 
 class ProgressDisplay:
-    """Where log lines and live lines share one stream. Not thread-safe: its owner holds the lock."""
+    """Log lines and live lines on one stream. Not thread-safe: its owner holds the lock."""
 
     def __init__(self, stream: Stream, *, live: bool) -> None:
         self._stream = stream
@@ -95,12 +95,12 @@ class ProgressDisplay:
         self._spoken = time.monotonic()
 
     def scanned(self, files: int, seconds: float) -> None:
-        """How many files have been looked at so far."""
+        """Notes how many files have been scanned so far."""
         self._scanning = f"scan    {files} files  {files / max(seconds, 0.001):.0f} files/s"
         self._tell(self._scanning)
 
     def plan(self, sessions: int, size: int) -> None:
-        """What is to be done from here on. size: in bytes."""
+        """Notes how much is to be sent. size: in bytes."""
         self._scanning = ""
         self._whole = _Whole(sessions, size, time.monotonic())
 
@@ -126,7 +126,7 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         self._erase()
-        print(printable(line), file=self._stream, flush=True)  # titles hold what the server calls a project
+        print(printable(line), file=self._stream, flush=True)  # titles contain the server's name for the project
 
     def close(self) -> None:
         self._erase()
@@ -139,7 +139,7 @@ class ProgressDisplay:
         return self._whole.text(sum(min(t.done_bytes, t.bytes) for t in self._transfers.values()), time.monotonic())
 
     def _tell(self, plain: str) -> None:
-        """Draws anew on a terminal; elsewhere a plain line now and then."""
+        """Redraws on a terminal; elsewhere prints a plain line now and then."""
         now = time.monotonic()
         if self._live and now - self._last > REDRAW:
             self._erase()
@@ -163,7 +163,7 @@ class ProgressDisplay:
 
     def _erase(self) -> None:
         if self._drawn:
-            # Past the guard that writes escapes out: this one is ours.
+            # Bypasses the guard against escape sequences: this one is ours.
             control = getattr(self._stream, "control", self._stream.write)
             control(f"\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0

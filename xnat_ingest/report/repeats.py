@@ -1,19 +1,19 @@
-"""Notes that come again and again are told once, and counted."""
+"""Repeated notes are shown once, with a count."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-# Of notes that differ only in the session that they are about, so many are told.
+# How many notes are shown that differ only in their session.
 MOST_ALIKE = 3
 _SESSION = re.compile(r"^[^\s/]+/[^\s/]+/[^\s/:]+: |(?<=/data/)\S+|(?<=/prearchive/)\S+")
 
 
 class Repeats:
-    """Which notes were told. Not thread-safe: its owner holds the lock.
+    """The notes that were shown. Not thread-safe: its owner holds the lock.
 
-    alike: whether notes that differ only in their session count as one.
+    alike: whether notes that differ only in their session count as the same.
     """
 
     def __init__(self, *, alike: bool) -> None:
@@ -22,7 +22,7 @@ class Repeats:
         self._times: dict[str, int] = {}
 
     def is_new(self, text: str) -> bool:
-        """Whether the note is to be told now."""
+        """Whether to show the note now."""
         key = _SESSION.sub("", text) if self._alike else text
         told = self._told.setdefault(key, [])
         self._times[key] = self._times.get(key, 0) + 1
@@ -32,7 +32,7 @@ class Repeats:
         return True
 
     def counted(self) -> Iterator[tuple[str, int]]:
-        """The notes that came more often than they were told, each with how often it came in all; once."""
+        """The notes that came more often than they were shown, each with its total count. Returns them only once."""
         for key, told in self._told.items():
             if self._times[key] > len(told):
                 yield told[0], self._times[key]

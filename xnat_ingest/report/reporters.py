@@ -1,4 +1,4 @@
-"""What a run says while it works (stderr) and at its end (stdout)."""
+"""What a run prints while it works (stderr) and at its end (stdout)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xnat_ingest.report.repeats import Repeats
 from xnat_ingest.settings.options import Settings
 
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
-# Verdicts as result lines show them: behind two blanks.
+# Verdicts in result lines: after two blanks.
 _COLOURS = {"VERIFIED": 32, "COUNTED": 36, "MISSING": 33, "FAILED": 31, "CONFLICT": 31, "UNVERIFIED": 33}
 _VERDICT = re.compile(rf"(?<=  )(({'|'.join(_COLOURS)})\b)")
 _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
@@ -30,7 +30,7 @@ _LEVELS = {"warning": "warning", "error": "error", "exit_error": "error"}
 
 class Reporter(Protocol):
     def emit(self, event: Event) -> None:
-        """Shows an event; may be called from several threads."""
+        """Shows an event. May be called from several threads."""
         ...
 
     def end(self, result: Result, report: str, note: str = "") -> None:
@@ -43,7 +43,7 @@ class Reporter(Protocol):
 
 
 class Log:
-    """A stream for log lines; when whoever read it has gone, the run goes on in silence."""
+    """A stream for log lines. When its reader is gone, the run goes on without output."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class Log:
         return self._put(self._stream.write, text)
 
     def control(self, text: str) -> int:
-        """What the program itself says to a terminal."""
+        """Writes the program's own escape sequences to a terminal."""
         return self._put(getattr(self._stream, "control", self._stream.write), text)
 
     def _put(self, write: Callable[[str], object], text: str) -> int:
@@ -69,7 +69,7 @@ class Log:
         return len(text)
 
     def flush(self) -> None:
-        """Every write has been flushed."""
+        """Nothing to do: every write was flushed."""
 
 
 def make_reporter(settings: Settings) -> Reporter:
@@ -80,14 +80,14 @@ def make_reporter(settings: Settings) -> Reporter:
 
 
 def make_brief_reporter() -> Reporter:
-    """For a log that is kept in memory, shown on a web page and mailed: XNAT's container service does all of it."""
+    """Whether to keep the log short: XNAT's container service keeps it in memory, shows it on a page and mails it."""
     return TextReporter(Log(sys.stderr), sys.stdout, brief=True)
 
 
 class JsonReporter:
-    """JSON lines on stderr: time, level, event and the event's fields; the result on stdout as in the text reporter.
+    """JSON lines on stderr, with time, level, event and the event's fields. The result on stdout is plain text.
 
-    events.schema.json says what a line holds.
+    events.schema.json describes the lines.
     """
 
     def __init__(self, log: Stream, out: TextIO, verbosity: int = 0) -> None:
@@ -132,8 +132,10 @@ class JsonReporter:
 
 
 class TextReporter:
-    """Lines for people; on a terminal, one live line per session in flight. brief: only what needs attention, and a
-    sign of life now and then."""
+    """Lines for people. On a terminal there is also one live line per running session.
+
+    brief: only what needs attention, and a sign of life now and then.
+    """
 
     def __init__(self, log: Stream, out: TextIO, verbosity: int = 0, *, brief: bool = False) -> None:
         self._out = out
@@ -197,7 +199,7 @@ class TextReporter:
 
 
 def _painter(out: TextIO) -> Callable[[str], str]:
-    """Colours the verdicts on a terminal that shows colours, and nothing elsewhere (https://no-color.org)."""
+    """Colours the verdicts on a terminal with colours (https://no-color.org)."""
     if not out.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return lambda line: line
     return lambda line: _VERDICT.sub(lambda found: f"\x1b[{_COLOURS[found[2]]}m{found[2]}\x1b[0m", line)
@@ -205,7 +207,7 @@ def _painter(out: TextIO) -> Callable[[str], str]:
 
 def _verdict_text(fields: Mapping[str, Any]) -> str:
     seen = fields["verified"] + fields["counted"]
-    there = f" ({fields['already_there']} there already)" if fields["already_there"] else ""
+    there = f" ({fields['already_there']} already there)" if fields["already_there"] else ""
     return f"{fields['verdict']} {seen}/{fields['instances']}{there}  {amount(fields['bytes'])}"
 
 

@@ -1,4 +1,4 @@
-"""Saved reports: read again, and those of shards joined into one."""
+"""Reads saved reports, and merges the reports of shards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Report = Mapping[str, Any]
 OTHER = "other-shard"
 ENDS = ("verified", "counted", "missing", "failed", "unverified")
 SUMMED = ("planned", *ENDS, "already_there", "bytes_planned", "bytes_sent", "requests", "retries")
-# Of several shards' reports these must be equal; what they would mean together nobody can say.
+# These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
-# Notes that are only true when each shard says so.
+# Notes that are only true when every shard has them.
 ONLY_TOGETHER = ("rule-unused", "label-unused")
 
 
 def read_report(path: str) -> dict[str, Any]:
-    """A saved JSON report. Raises IngestError when it is none of ours."""
+    """A saved JSON report. Raises IngestError when it is not one of ours."""
     try:
         with open(path, encoding="utf-8") as stream:  # noqa: PTH123 - the path is the user's own
             report = json.load(stream)
@@ -34,10 +34,10 @@ def read_report(path: str) -> dict[str, Any]:
 
 
 def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
-    """One report of all shards. reports: (path, report). Raises IngestError when they do not belong together.
+    """One report for all shards. reports: (path, report). Raises IngestError when they do not belong together.
 
-    A file that one shard set aside as another's is planned by that one; conflicts that no shard could see alone, such
-    as one study in two shards, are found here.
+    Each file counts once, although the other shards set it aside. Conflicts between shards, such as one study in two
+    of them, are found here.
     """
     shards = [report for _, report in _latest(reports)]
     first = shards[0]
@@ -45,7 +45,8 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
         values = {report[key] for report in shards if report[key]}
         if len(values) > 1:
             raise IngestError(
-                f"the reports differ in {key}: {', '.join(sorted(map(printable, values)))}; merge one run's"
+                f"the reports differ in {key}: {', '.join(sorted(map(printable, values)))}; merge only the reports of "
+                "one run"
             )
     sessions = [session for report in shards for session in report["sessions"]]
     aside = _set_aside(shards)
@@ -74,7 +75,7 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
 
 
 def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
-    """Each shard's last report: one that was run again has several. All must be of one division."""
+    """The last report of each shard, which has several when it ran again. All must have the same number of shards."""
     by_shard: dict[str, tuple[str, Report]] = {}
     for path, report in reports:
         _check(path, report)
@@ -91,7 +92,7 @@ def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
 
 
 def _check(path: str, report: Report) -> None:
-    """The laws of a single report. Raises IngestError: one that does not add up cannot be trusted."""
+    """Checks the counts of a report. Raises IngestError: a report that does not add up cannot be trusted."""
     try:
         totals = report["totals"]
         planned = sum(session["instances"] for session in report["sessions"])
@@ -99,13 +100,15 @@ def _check(path: str, report: Report) -> None:
         sums_up &= totals["planned"] == sum(totals[end] for end in ENDS) == planned
         sums_up &= totals["set_aside"] == len(report["set_aside"])
     except (KeyError, TypeError) as error:
-        raise IngestError(f"{printable(path)} is not a whole report of xnat-ingest ({type(error).__name__})") from error
+        raise IngestError(
+            f"{printable(path)} is not a complete report of xnat-ingest ({type(error).__name__})"
+        ) from error
     if not sums_up:
         raise IngestError(f"{printable(path)} does not add up; was it edited? Run that shard again")
 
 
 def _set_aside(shards: Sequence[Report]) -> list[dict[str, Any]]:
-    """Each file once. A file that every shard left to another was sent by none and stays in the list."""
+    """Each file set aside, once. A file that every shard left to another one was not sent, and stays in the list."""
     mine: dict[tuple[str, str], dict[str, Any]] = {}
     left: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for report in shards:
@@ -133,7 +136,7 @@ def _problems(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
 
 
 def _across(sessions: Iterable[Report]) -> Iterator[dict[str, Any]]:
-    """What no shard could see alone: one study, or one label, in two of them."""
+    """Conflicts that no single shard could see: one study, or one label, in two shards."""
     studies: dict[str, list[Report]] = defaultdict(list)
     labels: dict[tuple[str, str], list[Report]] = defaultdict(list)
     for session in sessions:
@@ -141,10 +144,10 @@ def _across(sessions: Iterable[Report]) -> Iterator[dict[str, Any]]:
         labels[session["project"], session["label"].casefold()].append(session)
     for found in studies.values():
         if len({(one["project"], one["label"]) for one in found}) > 1:
-            yield _problem("split-study", "one study lies in several session folders", found)
+            yield _problem("split-study", "one study is in several session folders", found)
     for found in labels.values():
         if len(found) > 1:
-            yield _problem("label-collision", "several shards have a session of this label", found)
+            yield _problem("label-collision", "several shards have a session with this label", found)
 
 
 def _problem(kind: str, why: str, sessions: Sequence[Report]) -> dict[str, Any]:
@@ -153,19 +156,22 @@ def _problem(kind: str, why: str, sessions: Sequence[Report]) -> dict[str, Any]:
 
 
 def _absent(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
-    """Shards that have no report here."""
+    """The shards without a report."""
     named = [report["shard"].partition("/") for report in shards if report.get("shard")]
     if named:
         there = {int(number) for number, _, _ in named}
         lacking = sorted(set(range(1, int(named[0][2]) + 1)) - there)
         if lacking:
             numbers = ", ".join(map(str, lacking[:20])) + (", ..." if len(lacking) > 20 else "")
-            detail = f"no report of shard {numbers} of {named[0][2]}; what they were to send is not proven"
+            detail = f"no report of shard {numbers} of {named[0][2]}; their share is not proven"
             yield {"kind": "shard-absent", "detail": detail, "sessions": []}
 
 
 def _exit_code(shards: Sequence[Report], problems: Iterable[Report]) -> int:
-    """The strongest code. Temporary and refused mean that nothing was delivered: with one shard done, it is partial."""
+    """The strongest code.
+
+    Temporary and refused mean that nothing was delivered. If one shard is done, it is partial.
+    """
     codes = {Exit(report["exit_code"]) for report in shards}
     if any(problem["kind"] in ("split-study", "label-collision", "shard-absent") for problem in problems):
         codes.add(Exit.PARTIAL)

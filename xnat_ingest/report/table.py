@@ -1,4 +1,4 @@
-"""Sessions as a table: columns that fit a terminal, and the same as CSV."""
+"""Sessions as a table: as columns that fit a terminal, and as CSV."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xnat_ingest.report.progress import amount
 COLUMNS = ("project", "subject", "session", "folder", "verdict", "scans", "instances", "proven", "bytes", "uri")
 _HEADS = ("SUBJECT", "SESSION", "SCANS", "INSTANCES", "SIZE", "FOLDER")
 _RIGHT = frozenset((2, 3, 4))
-# The folder is what gives way on a narrow terminal; it keeps at least this many characters, from its end.
+# On a narrow terminal the folder is shortened. At least this many characters at its end are kept.
 _LEAST_FOLDER = 10
 
 
 def plan_lines(outcomes: Sequence[Outcome], width: int, *, scans: bool) -> Iterator[str]:
-    """One line for each session, and with `scans` one for each of its scans. width: of the terminal."""
+    """One line per session, and with `scans` one per scan. width: of the terminal."""
     if not outcomes:
         return
     several = len({outcome.session.project for outcome in outcomes}) > 1
@@ -37,7 +37,7 @@ def plan_lines(outcomes: Sequence[Outcome], width: int, *, scans: bool) -> Itera
 def _row(outcome: Outcome, *, several_projects: bool) -> tuple[str, ...]:
     session = outcome.session
     flag = "" if outcome.verdict.word == "unverified" else f"  {outcome.verdict.word.upper()}"
-    here = f"  {outcome.verdict.already_there} there already" if outcome.verdict.already_there else ""
+    here = f"  {outcome.verdict.already_there} already there" if outcome.verdict.already_there else ""
     return (
         f"{session.project}/{session.subject}" if several_projects else session.subject,
         session.label,
@@ -56,7 +56,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
 
 
 def aside_lines(asides: Sequence[SetAside], width: int) -> Iterator[str]:
-    """How many files are set aside for each reason, the commonest first, with an example. width: of the terminal."""
+    """The number of files set aside per reason, the most common first, with an example. width: of the terminal."""
     examples: dict[str, str] = {}
     for aside in asides:
         examples.setdefault(aside.reason, aside.path)
@@ -83,7 +83,7 @@ def _series(outcome: Outcome) -> dict[str, list[Instance]]:
 
 
 def write_csv(path: str, outcomes: Sequence[Outcome], *, mode: int = 0o600) -> None:
-    """A line for each session. No cell is run or changed by a spreadsheet. Raises IngestError."""
+    """Writes one line per session. No spreadsheet runs or changes a cell. Raises IngestError."""
     try:
         with replacing(path, mode) as stream:
             table = csv.writer(stream)

@@ -21,14 +21,14 @@ __all__ = ["TRANSPORTS", "Receiver", "Retrying", "Transport", "TransportConfig",
 
 @dataclass(frozen=True, slots=True)
 class TransportConfig:
-    """What a transport is made of.
+    """What a transport needs.
 
     timestamp: a session's own PREARC_TIMESTAMP.
-    archive_format: auto is tar, since whether deflating pays cannot be seen from here (docs/design.md, section 4).
+    archive_format: auto is tar, because it is unknown here whether compression pays.
     receiver: for C-STORE.
-    direct: past the prearchive.
-    counted: told the bytes that C-STORE sends.
-    rewrite: what changes objects on their way out.
+    direct: skip the prearchive.
+    counted: called with the bytes that C-STORE sends.
+    rewrite: changes objects before they are sent.
     """
 
     rest: XnatClient | None
@@ -44,7 +44,7 @@ class TransportConfig:
 
 
 def _c_store(config: TransportConfig) -> Transport:
-    from xnat_ingest.transports.cstore import CStore  # pynetdicom is loaded for those who use it
+    from xnat_ingest.transports.cstore import CStore  # late: loads pynetdicom
 
     if config.receiver is None:
         raise UsageError("C-STORE needs a DICOM receiver: give --dicom-host HOST")
@@ -72,7 +72,7 @@ def _gradual(config: TransportConfig) -> Transport:
 
 
 def ask_receiver(receiver: Receiver) -> str:
-    """A sentence on a DICOM receiver's answer to C-ECHO, for who has nothing to send. Raises IngestError."""
+    """A sentence on a DICOM receiver's answer to C-ECHO, for `ping`. Raises IngestError."""
     from xnat_ingest.transports.cstore import echo
     from xnat_ingest.transports.dicom_association import tls_of
 

@@ -1,4 +1,4 @@
-"""Parts as archives in the body of XNAT's import service, into the prearchive, with no closing in them."""
+"""Sends parts as archives to XNAT's import service, into the prearchive, without a commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xnat_ingest.xnat.client import XnatClient
 
 
 class ArchiveTransport:
-    """zipped: parts are deflated, but for those that a zip cannot hold; else all of them are tars."""
+    """zipped: parts are sent as deflated zips, unless they exceed the limits of a zip. Otherwise all are tars."""
 
     names_rows = True
 
@@ -55,7 +55,7 @@ class ArchiveTransport:
         return pieces if in_order else sorted(pieces, key=lambda part: part.bytes)
 
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
-        # A part above the limit is one large instance.
+        # A part above the limit is a single large instance.
         pack = ZipBody if self._zipped and part.bytes <= ZIP_LIMIT else TarBody
         body = pack(self._source, part, self._rewrite)
         return import_part(

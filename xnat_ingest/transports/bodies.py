@@ -1,4 +1,4 @@
-"""Request bodies that can be opened again, written as they are sent; no temporary file."""
+"""Request bodies that can be opened again and are produced while they are sent, without temporary files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
 
 # Below this, one more request costs more than it gains.
 SMALLEST_PART = 16 * 1024**2
-# What a zip may hold, in bytes: Java reads no entry whose sizes are told in 64 bits unless it is above 4 GiB, and
-# zipfile tells them so from 2 GiB on.
+# The most bytes in a zip. Java does not read an entry with 64-bit sizes unless it is above 4 GiB, but zipfile writes
+# 64-bit sizes from 2 GiB on.
 ZIP_LIMIT = 1945 * 1024**2
-# Nobody reads a zip's directory, and Tomcat gives a connection up that brings more than 2 MB after what was read.
+# XNAT does not read a zip's directory, and Tomcat drops a connection with more than 2 MB of unread data.
 ZIP_MEMBERS = 8000
-# Deflate's fastest level: up to three times as fast as the default, for about one per cent more bytes.
+# Deflate's fastest level: up to three times faster than the default, for about one per cent more bytes.
 ZIP_LEVEL = 1
-# What is deflated goes out in pieces of this size: where pixels are all alike, a larger one would take so many of
-# them that a server waits longer for bytes than it does (Tomcat: 20 seconds).
+# Deflated data is sent in blocks of this size. Uniform pixels compress so well that a larger block would take too long
+# to fill, and the server would time out (Tomcat: 20 seconds).
 _ZIP_BLOCK = 64 * 1024
 # Bytes that go out together.
 _TOGETHER = 256 * 1024
@@ -48,13 +48,12 @@ class Part:
 
 
 def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) -> list[Part]:
-    """Parts whose bodies have at most part_size bytes (or one instance), cut on series boundaries where they can be,
-    balanced by bytes.
+    """Parts with bodies of at most part_size bytes (or one instance), split between series if possible, balanced.
 
-    The smallest comes first: it travels alone, until its reply shows whose row it made.
+    The smallest comes first. It is sent alone, until its reply shows the prearchive session that it made.
     """
     total = sum(map(_member_size, instances))
-    most = max(1, part_size - len(_END))  # a part of one instance may be larger in any case
+    most = max(1, part_size - len(_END))  # a part of one instance may be larger
     target = min(most, max(total // workers, SMALLEST_PART))
     parts: list[list[Instance]] = []
     room = 0
@@ -70,8 +69,10 @@ def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) 
 
 
 def cut_in_order(instances: Sequence[Instance], part_size: int) -> list[Part]:
-    """Parts of instances that lie in a stream: each goes on where the one before it ended. The first is small: it
-    travels alone in any case, and shows whose row it made."""
+    """Parts of instances in a stream, in stream order.
+
+    The first is small. It is sent alone, until its reply shows the prearchive session that it made.
+    """
     parts: list[list[Instance]] = [[]]
     room = min(part_size, SMALLEST_PART) - len(_END)
     for instance in instances:
@@ -85,7 +86,7 @@ def cut_in_order(instances: Sequence[Instance], part_size: int) -> list[Part]:
 
 
 def _pieces(series: list[Instance], target: int) -> Iterator[list[Instance]]:
-    """One series in pieces of about equal bytes, none above the target but a single instance."""
+    """Splits one series into pieces of about equal size. Only a single instance may be above the target."""
     total = sum(map(_member_size, series))
     share = total / max(1, -(-total // target))
     piece: list[Instance] = []
@@ -105,7 +106,7 @@ def _pieces(series: list[Instance], target: int) -> Iterator[list[Instance]]:
 
 
 def change_since_scan(source: Source, instance: Instance) -> str:
-    """What has become of a file since it was scanned; "" when nothing has."""
+    """How a file has changed since it was scanned; "" when it has not."""
     try:
         now = source.stat(instance.path)
     except OSError as error:
@@ -114,25 +115,27 @@ def change_since_scan(source: Source, instance: Instance) -> str:
 
 
 def checked(blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
-    """The blocks of what is sent of an instance. Raises SourceChanged, before a byte too many, when they are not as
-    many as the plan has counted."""
+    """The blocks that are sent for an instance. Raises SourceChanged when the number of bytes is not the planned one.
+
+    It never yields more bytes than planned.
+    """
     left = instance.length
     try:
         for block in blocks:
             left -= len(block)
             if left < 0:
-                raise SourceChanged(instance.path, "the file became longer while it was sent", dirty=True)
+                raise SourceChanged(instance.path, "the file grew while it was sent", dirty=True)
             yield block
     except OSError as error:
         raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
     except NotWalkable as error:
         raise SourceChanged(instance.path, f"the file changed: its data set {error}", dirty=True) from error
     if left:
-        raise SourceChanged(instance.path, "the file became shorter while it was sent", dirty=True)
+        raise SourceChanged(instance.path, "the file shrank while it was sent", dirty=True)
 
 
 class _PartBody:
-    """What the bodies of a part share: its instances, in blocks, so that memory does not grow with them."""
+    """Base of the bodies of a part: it gives the instances in blocks, so memory does not grow with their size."""
 
     def __init__(self, source: Source, part: Part, rewrite: Rewrite | None = None) -> None:
         self._source = source
@@ -140,10 +143,11 @@ class _PartBody:
         self.part = part
 
     def _files(self, sent: Callable[[int], None]) -> Iterator[tuple[Instance, Iterator[bytes]]]:
-        """Each instance and its bytes, which must be taken before the next one.
+        """Each instance with its bytes, which must be taken before the next one.
 
-        sent: told each block's bytes of payload; may raise to end the request. Raises SourceChanged when a file is
-        not what the plan saw.
+        sent: called with each block's payload size; may raise to end the request.
+
+        Raises SourceChanged when a file has changed since it was planned.
         """
         for number, instance in enumerate(self.part.instances):
             self._check(instance, number + 1)
@@ -173,10 +177,10 @@ class _PartBody:
 
 
 class TarBody(_PartBody):
-    """A tar archive of a part's instances, each under the name that XNAT will store it by.
+    """A tar archive of a part's instances, each under the name that XNAT will store.
 
-    PAX headers: names beyond ASCII read the same whatever the server's locale. Its length is known before the first
-    byte: XNAT takes no tar without.
+    With PAX headers, names that are not ASCII do not depend on the server's locale. The length is known in advance,
+    because XNAT does not accept a tar without one.
     """
 
     content_type = "application/x-tar"
@@ -186,7 +190,7 @@ class TarBody(_PartBody):
         self.length = len(_END) + sum(map(_member_size, part.instances))
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
-        """The body from its start; sent, and what is raised: as with every body of a part."""
+        """The body from its start. For sent, and for what it raises, see the base class."""
         return _gathered(self._pieces(sent))
 
     def _pieces(self, sent: Callable[[int], None]) -> Iterator[bytes]:
@@ -211,17 +215,17 @@ def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class ZipBody(_PartBody):
-    """A zip of a part's instances, deflated on the way, so its length is known to nobody beforehand.
+    """A zip of a part's instances, compressed while it is sent, so its length is not known in advance.
 
-    Java reads it front to back: members must be deflated, since only those may have their sizes behind them, and
+    Java reads it front to back. So members must be deflated, since only then may their sizes come after the data, and
     sizes must have 32 bits. At most ZIP_LIMIT bytes and ZIP_MEMBERS instances.
     """
 
-    content_type = "application/zip"  # exactly this: no other body may come to XNAT in chunks
+    content_type = "application/zip"  # XNAT accepts a chunked body only with exactly this type
     length = None
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
-        """The body from its start. sent: told the bytes that are packed, not the fewer ones that travel."""
+        """The body from its start. sent: called with the bytes before compression."""
         out = _Outlet()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=ZIP_LEVEL) as archive:
             for instance, blocks in self._files(sent):
@@ -234,7 +238,7 @@ class ZipBody(_PartBody):
 
 
 class FileBody(_PartBody):
-    """A part's only instance, with nothing around it."""
+    """A part with one instance, sent as it is."""
 
     content_type = "application/dicom"
 
@@ -248,7 +252,7 @@ class FileBody(_PartBody):
 
 
 class _Outlet:
-    """Where zipfile writes to: it cannot be sought in, and holds what was not taken yet."""
+    """The output of zipfile: not seekable, and it keeps the bytes that were not taken yet."""
 
     def __init__(self) -> None:
         self.held = bytearray()
@@ -270,7 +274,7 @@ class _Outlet:
 
 
 def _encodable(name: str) -> str:
-    """The name without what UTF-8 cannot hold."""
+    """The name without characters that UTF-8 cannot encode."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -306,7 +310,7 @@ def _padding(size: int) -> int:
 
 
 class TextBody:
-    """A body that is text in memory."""
+    """A body of text in memory."""
 
     def __init__(self, text: str, content_type: str) -> None:
         self.content_type = content_type

@@ -1,4 +1,4 @@
-"""How many parts travel at once: one more after a round of successes, half after trouble, between 1 and the most."""
+"""How many parts are sent at once: one more after a round of successes, half after trouble, from 1 up to a limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConcurrencyLimiter:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Waits until one more may travel."""
+        """Waits until one more may be sent."""
         with self._changed:
             self._changed.wait_for(lambda: self._flying < self.limit)
             self._flying += 1

@@ -1,4 +1,4 @@
-"""Instances by C-STORE to XNAT's DICOM receiver: data sets as they are stored, told their place on the way out."""
+"""Sends instances by C-STORE to XNAT's DICOM receiver. A routing element is added to the data sets while sending."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from xnat_ingest.transports.dicom_messages import Context
 from xnat_ingest.transports.dicom_receiver import Receiver
 from xnat_ingest.transports.stamping import Stamp, Stamping, stamp_of
 
-# What a message or a context can carry; the scan lets through more than the standard allows.
+# The UIDs that a message or a context can carry. The scan accepts more than the standard allows.
 _UID = re.compile(r"[!-~]{1,64}")
 _RESOURCE_LIMITATION = 0x0213
 
 
 class CStore:
-    """One part is sent over one association, or over as many as its contexts take; parts go in parallel.
+    """Sends each part over one association, or over several if its contexts need more. Parts are sent in parallel.
 
-    The receiver names no prearchive row (names_rows): receipts have no uris, and instances says what it accepted.
+    The receiver does not name a prearchive session (names_rows). So receipts have no uris, and instances lists what it
+    accepted.
     """
 
     names_rows = False
@@ -53,7 +54,7 @@ class CStore:
         self._counted = counted
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
-        """As archives are cut, and then so that the contexts of each fit into one association."""
+        """Parts as for archives, then split so that the contexts of each fit into one association."""
         in_order = any(self._source.in_order(i.path) for i in instances[:1])
         whole = (
             cut_in_order(instances, self._part_size)
@@ -63,8 +64,10 @@ class CStore:
         return [piece for part in whole for piece in _cut_by_contexts(part)]
 
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
-        """One part. Raises Unreachable when the whole part should be sent again: the receiver stores an instance that
-        comes twice over itself."""
+        """Sends one part. Raises Unreachable when the whole part should be sent again.
+
+        That is safe: the receiver overwrites an instance that arrives twice.
+        """
         stamp = stamp_of(self._receiver.route, session)
 
         def both(number: int) -> None:
@@ -85,7 +88,7 @@ def echo(receiver: Receiver, tls: ssl.SSLContext | None) -> str:
     association = Association(receiver, tls, [ECHO])
     if ECHO in association.refused:
         association.release()
-        raise IngestError(f"{receiver.title} accepts associations, and no C-ECHO in them")
+        raise IngestError(f"{receiver.title} accepts associations, but not C-ECHO")
     try:
         status = association.echo()
     except BaseException:
@@ -99,10 +102,10 @@ def echo(receiver: Receiver, tls: ssl.SSLContext | None) -> str:
 
 
 class _UnderWay:
-    """One part on its way.
+    """One part while it is sent.
 
-    taken, refused: what became of instances.
-    notes: what happened to how many of them.
+    taken, refused: instances that the receiver accepted or did not.
+    notes: what happened -> to how many of them.
     """
 
     def __init__(
@@ -124,8 +127,8 @@ class _UnderWay:
         self._stamp = stamp
         self._part = part
         self._sent = sent
-        self._aborted_at = ""  # where the receiver has aborted an association
-        self._refused_so = False  # an instance was given up for its aborts, and none was taken since
+        self._aborted_at = ""  # the instance at which the receiver aborted an association
+        self._refused_so = False  # an instance was given up because of aborts, and none was accepted since
 
     def send(self) -> Receipt:
         contexts = {i.sop_uid: context for i in self._part.instances if (context := self._context(i))}
@@ -140,7 +143,7 @@ class _UnderWay:
         return Receipt((), taken, size, self.refused, disturbed=self.disturbed, notes=self.notes)
 
     def _context(self, instance: Instance) -> Context | None:
-        """SOP class and transfer syntax; None when the instance is refused for them."""
+        """(SOP class, transfer syntax); None when the instance is refused because of them."""
         syntax = instance.sent_syntax
         if not all(map(_UID.fullmatch, (instance.sop_class, instance.sop_uid, syntax))):
             self.refused[instance.sop_uid] = "has a UID that C-STORE cannot carry (64 characters at most)"
@@ -148,7 +151,7 @@ class _UnderWay:
         return instance.sop_class, syntax
 
     def _over_one_association(self, batch: Sequence[Context], members: Sequence[tuple[Instance, Context]]) -> None:
-        """Sends until all is sent or the association is lost; then those that are left need another one."""
+        """Sends until everything is sent or the association is lost. The rest then needs another one."""
         association = self._open(batch)
         before = len(self.taken) + len(self.refused)
         try:
@@ -165,7 +168,9 @@ class _UnderWay:
         except NotWalkable as error:
             association.abort()
             self.disturbed = True
-            self.refused[instance.sop_uid] = f"cannot be stamped, its data set {error}; --route none sends it as it is"
+            self.refused[instance.sop_uid] = (
+                f"the routing element cannot be added: its data set {error}; --route none sends it unchanged"
+            )
         except BaseException:
             association.abort()
             raise
@@ -173,12 +178,14 @@ class _UnderWay:
             association.release()
 
     def _blame(self, error: Lost, instance: Instance) -> bool:
-        """Whether to go on after a loss without progress: an instance at which the receiver aborts twice is given up,
-        unless it does so at the next one, too."""
+        """Whether to go on after a lost association without progress.
+
+        An instance at which the receiver aborts twice is given up, unless it also aborts at the next one.
+        """
         if not isinstance(error, Aborted) or self._refused_so:
             return False
         if self._aborted_at == instance.sop_uid:
-            self.refused[instance.sop_uid] = f"{error} whenever it gets this instance"
+            self.refused[instance.sop_uid] = f"{error} each time it gets this instance"
             self._refused_so = True
         self._aborted_at = instance.sop_uid
         return True
@@ -204,7 +211,7 @@ class _UnderWay:
             self.notes[f"{self._stamp.keyword} replaced"] += 1
 
     def _payload(self, blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
-        """What is sent of an instance. Raises SourceChanged before its end when it is not what the scan saw."""
+        """The bytes that are sent for an instance. Raises SourceChanged before the end when the file has changed."""
         for block in checked(blocks, instance):
             self._sent(len(block))
             yield block
@@ -213,7 +220,7 @@ class _UnderWay:
 
     def _judge(self, instance: Instance, status: int, comment: str) -> None:
         meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
-        said = f"status 0x{status:04X} ({meaning or 'no standard one'})"
+        said = f"status 0x{status:04X} ({meaning or 'not a standard one'})"
         category = code_to_category(status)
         if category in ("Success", "Warning"):
             self.taken[instance.sop_uid] = instance

@@ -1,8 +1,8 @@
-"""One DICOM association: negotiated in pynetdicom's terms, its messages written straight to the socket.
+"""One DICOM association: it uses pynetdicom's PDUs, but writes messages straight to the socket.
 
-pynetdicom's own requestor puts all fragments of an object into a queue before the first has left (so that it holds
-every object in memory), and logs why a connection fails instead of telling. So its PDUs and status tables are used, and
-the moving of bytes is done here, where a slow network slows the reading of the file.
+pynetdicom's own requestor queues all fragments of an object before the first is sent, so each object is in memory as a
+whole. It also logs why a connection fails instead of raising an error. So only its PDUs and status tables are used
+here. The bytes are moved by this module, where a slow network slows down the reading of the file.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ _CALLING_UNKNOWN, _CALLED_UNKNOWN = (1, 3), (1, 7)
 
 
 class Lost(Unreachable):
-    """The association ended before its time."""
+    """The association ended too early."""
 
 
 class Aborted(Lost):
-    """The receiver ended it, and said so."""
+    """The receiver aborted it."""
 
 
 def tls_of(receiver: Receiver) -> ssl.SSLContext | None:
-    """What TLS needs, None without it. Raises UsageError for files that do not do."""
+    """The TLS context, None without TLS. Raises UsageError for unusable files."""
     if not receiver.has_tls:
         return None
     try:
         context = ssl.create_default_context(cafile=receiver.ca or None)
         if receiver.cert:
-            # A key with a passphrase is an error: OpenSSL would ask for it on the terminal.
+            # A key with a passphrase is refused: OpenSSL would ask for it on the terminal.
             context.load_cert_chain(receiver.cert, receiver.key or None, password=lambda: "")
     except OSError as error:
         reason = error.strerror or error
@@ -73,14 +73,14 @@ def tls_of(receiver: Receiver) -> ssl.SSLContext | None:
     return context
 
 
-# What pynetdicom's decoders raise for bytes that are no PDU of the kind.
+# The errors of pynetdicom's decoders for bytes that are not a valid PDU.
 _UNDECODABLE = (ValueError, TypeError, LookupError, AssertionError, AttributeError, struct.error)
 
 
 class Association:
-    """An association with contexts for some kinds of objects. Making one opens it; raises IngestError.
+    """An association with contexts for some kinds of objects. The constructor opens it; raises IngestError.
 
-    refused: the contexts that the receiver does not accept, and why.
+    refused: the contexts that the receiver does not accept -> why.
     """
 
     def __init__(self, receiver: Receiver, tls: ssl.SSLContext | None, contexts: Sequence[Context]) -> None:
@@ -97,8 +97,10 @@ class Association:
             raise
 
     def store(self, context: Context, sop_uid: str, blocks: Iterable[bytes]) -> tuple[int, str]:
-        """Sends one object; (status, the receiver's comment). What blocks raises leaves the message unfinished: the
-        association can only be aborted then."""
+        """Sends one object. Returns (status, the receiver's comment).
+
+        If blocks raises, the message is unfinished, and the association can only be aborted.
+        """
         context_id, room = self._ids[context], self._room
         self._message = self._message % 0xFFFF + 1
         command = store_command(self._message, context[0], sop_uid)
@@ -106,7 +108,7 @@ class Association:
         held = bytearray()
         for block in blocks:
             held += block
-            if len(held) > room:  # one byte at least is kept, for the fragment that says that it is the last
+            if len(held) > room:  # at least one byte is kept, for the fragment that is marked as the last
                 whole = (len(held) - 1) // room * room
                 self._write(ready + fragments(context_id, 0, bytes(held[:whole]), room))
                 ready = b""
@@ -121,7 +123,7 @@ class Association:
         return self._answer()[0]
 
     def release(self) -> None:
-        """Ends the association; all is answered by now, so that nothing is lost if this fails."""
+        """Releases the association. Everything is answered by now, so nothing is lost if this fails."""
         with suppress(Lost):
             self._write(A_RELEASE_RQ(A_RELEASE()).encode())
             until = self._deadline()
@@ -155,15 +157,17 @@ class Association:
         except ssl.SSLCertVerificationError as error:
             plain.close()
             said = error.verify_message
-            raise IngestError(f"the certificate of {to.title} does not verify ({said}); see --dicom-tls-ca") from error
+            raise IngestError(
+                f"the certificate of {to.title} cannot be verified ({said}); see --dicom-tls-ca"
+            ) from error
         except OSError as error:
             plain.close()
             raise self._no_tls(error) from error
 
     def _no_tls(self, error: OSError) -> IngestError:
-        text = f"{self._receiver.title} does not begin TLS ({getattr(error, 'reason', None) or error})"
+        text = f"{self._receiver.title} does not start TLS ({getattr(error, 'reason', None) or error})"
         if isinstance(error, ssl.SSLError):
-            return IngestError(f"{text}; it may speak plain DICOM, or want --dicom-tls-cert")
+            return IngestError(f"{text}; it may expect DICOM without TLS, or a certificate (--dicom-tls-cert)")
         return Unreachable(text, maybe_done=False)
 
     def _negotiate(self, contexts: Sequence[Context]) -> None:
@@ -171,19 +175,19 @@ class Association:
             self._write(association_request(self._receiver, contexts))
             kind, body = self._read(self._deadline())
         except Lost as error:
-            if isinstance(error.__cause__, ssl.SSLError):  # with TLS 1.3 a client's certificate is judged this late
+            if isinstance(error.__cause__, ssl.SSLError):  # with TLS 1.3 a client's certificate is checked this late
                 raise self._no_tls(error.__cause__) from error
             raise Unreachable(f"{error} instead of accepting an association", maybe_done=False) from error
         if kind == _RJ:
             raise self._rejected(body)
         if kind != _AC:
-            raise IngestError(f"{self._receiver.title} answers with something else than an association")
+            raise IngestError(f"{self._receiver.title} answers with something other than an association")
         reply = A_ASSOCIATE_AC()
         try:
             reply.decode(body)
             accepted = reply.to_primitive()
         except _UNDECODABLE as error:
-            raise IngestError(f"{self._receiver.title} accepts an association in a way that cannot be read") from error
+            raise IngestError(f"{self._receiver.title} accepts the association with an invalid answer") from error
         limit = accepted.maximum_length_received or MAX_PDU
         self._room = max(min(limit, MAX_PDU) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
         results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
@@ -201,7 +205,7 @@ class Association:
         try:
             reply.decode(body)
         except _UNDECODABLE as error:
-            raise IngestError(f"{to.title} rejects the association in a way that cannot be read") from error
+            raise IngestError(f"{to.title} rejects the association with an invalid answer") from error
         try:
             why = reply.reason_str
         except ValueError:
@@ -209,12 +213,14 @@ class Association:
         text = f"{to.title} rejects the association ({why})"
         cause = (reply.source, reply.reason_diagnostic)
         if cause == _CALLED_UNKNOWN:
-            return Refused(f"{text}; give the receiver's own AE title with -aec (XNAT's administrators see it)")
+            return Refused(f"{text}; give the receiver's own AE title with -aec (XNAT's administrators know it)")
         if cause == _CALLING_UNKNOWN:
-            return Refused(f"{text}; it knows no sender {to.calling}: have it allowed there, or give another with -aet")
+            return Refused(
+                f"{text}; it does not know {to.calling}: have this AE title allowed there, or change it (-aet)"
+            )
         if reply.result == 2 or reply.source == 3:
             return Unreachable(text, maybe_done=False)
-        return Refused(f"{text}; its administrators can tell whom it accepts")
+        return Refused(f"{text}; ask its administrators whom it accepts")
 
     def _answer(self) -> tuple[int, str]:
         body = bytearray()
@@ -233,14 +239,14 @@ class Association:
 
     def _status(self, fields: dict[int, bytes]) -> tuple[int, str]:
         if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
-            self._lose("answers another message than was sent")
+            self._lose("answers a message that was not sent")
         comment = fields.get(COMMENT, b"").decode("latin-1").strip(" \0")
         return struct.unpack("<H", fields[STATUS])[0], printable(comment)
 
     def _acknowledge_at_once(self) -> None:
-        """DCMTK writes an answer in two pieces and holds the second back until the first is acknowledged, with which a
-        kernel takes its time: 40 ms for each object."""
-        if hasattr(socket, "TCP_QUICKACK"):  # Linux; it holds for the next packets only
+        """Acknowledges packets at once. DCMTK sends an answer in two packets, and the second only after the first was
+        acknowledged. The kernel delays that by 40 ms per object."""
+        if hasattr(socket, "TCP_QUICKACK"):  # Linux; valid for the next packets only
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
@@ -258,7 +264,7 @@ class Association:
             self._lose(error)
 
     def _read_last_words(self) -> None:
-        """A receiver that aborts does not read on: its abort can still be there, where only answers are expected."""
+        """Looks for an abort: a receiver that aborts stops reading, but its abort may have arrived already."""
         self._socket.settimeout(0.2)
         with suppress(OSError):
             if self._socket.recv(1) == bytes([_ABORT]):
@@ -266,11 +272,11 @@ class Association:
                 raise Aborted(f"{self._receiver.title} aborts the association")
 
     def _read(self, until: float) -> tuple[int, bytes]:
-        """The next PDU: its type, its bytes."""
+        """The next PDU: (type, bytes)."""
         header = self._receive(6, until)
         kind, _, length = struct.unpack(">BBL", header)
         if kind not in range(1, 8) or length > 4 * MAX_PDU:
-            self._lose("does not speak DICOM, or speaks it over TLS (--dicom-tls-ca)")
+            self._lose("does not speak DICOM, or expects TLS (--dicom-tls-ca)")
         body = header + self._receive(length, until)
         if kind == _ABORT:
             self._socket.close()

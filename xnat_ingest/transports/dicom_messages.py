@@ -1,4 +1,4 @@
-"""What travels over an association, as bytes: its request, commands, fragments (PS3.7, PS3.8)."""
+"""The bytes of an association: its request, commands, fragments (PS3.7, PS3.8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xnat_ingest.transports.dicom_receiver import Receiver
 
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION = "1.2.840.10008.3.1.1.1"
-# What is sent in one fragment when the receiver sets no limit, or a high one, and what it may send.
+# The fragment size that we send when the receiver sets no limit, or a high one, and the size that it may send.
 MAX_PDU = 128 * 1024
 DATA_PDU = 4
 COMMAND, LAST = 1, 2  # bits of a fragment's control header
@@ -26,7 +26,7 @@ Context = tuple[str, str]  # SOP class, transfer syntax
 
 
 def association_request(receiver: Receiver, contexts: Sequence[Context]) -> bytes:
-    """The PDU that asks for an association; the contexts get the odd numbers from 1 as ids."""
+    """The PDU that requests an association. The contexts get the odd numbers from 1 as ids."""
     proposed = [build_context(sop_class, [syntax]) for sop_class, syntax in contexts]
     for number, context in enumerate(proposed):
         context.context_id = 2 * number + 1
@@ -43,15 +43,17 @@ def association_request(receiver: Receiver, contexts: Sequence[Context]) -> byte
 
 
 def refusal(context: Context, reason: int) -> str:
-    """Why a context was not accepted, by the reason in the answer."""
+    """Why a context was not accepted, from the reason in the answer."""
     named = build_context(context[0], [context[1]])
     what = _NOT_TAKEN.get(reason, "this combination")
     kind = getattr(named.abstract_syntax, "name", context[0])
-    return f"the receiver does not take {what}: {kind} in {named.transfer_syntax[0].name} ({context[0]}, {context[1]})"
+    return (
+        f"the receiver does not accept {what}: {kind} in {named.transfer_syntax[0].name} ({context[0]}, {context[1]})"
+    )
 
 
 def store_command(number: int, sop_class: str, sop_uid: str) -> bytes:
-    """number: the message's, which its answer repeats."""
+    """number: the id of the message, which its answer repeats."""
     fields = {_SOP_CLASS: _uid(sop_class), _FIELD: short(_C_STORE), _MESSAGE: short(number), _PRIORITY: short(_MEDIUM)}
     return _command({**fields, _HAS_DATA: short(_WITH_DATA), _SOP_UID: _uid(sop_uid)})
 
@@ -72,7 +74,7 @@ def fields_of(command: bytes) -> dict[int, bytes]:
 
 
 def fragments(context_id: int, control: int, data: bytes, room: int) -> bytes:
-    """The data in PDUs of one fragment each, none longer than room; with LAST in control the final one says so."""
+    """The data in PDUs of one fragment each, none longer than room. With LAST in control, the final one is marked."""
     starts = range(0, max(len(data), 1), room)
     return b"".join(
         _fragment(context_id, control if at == starts[-1] else control & ~LAST, data[at : at + room]) for at in starts
@@ -93,7 +95,7 @@ def short(number: int) -> bytes:
 
 
 def _command(fields: Mapping[int, bytes]) -> bytes:
-    """A command with its length: in implicit VR little endian, whatever its context (PS3.7, 6.3.1)."""
+    """A command with its length. It is always in implicit VR little endian (PS3.7, 6.3.1)."""
     body = b"".join(struct.pack("<HHL", 0, tag, len(value)) + value for tag, value in sorted(fields.items()))
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 

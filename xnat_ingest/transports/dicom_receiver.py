@@ -1,4 +1,4 @@
-"""Where a DICOM receiver is and what it is to be told: what the options of the group DICOM come to."""
+"""The DICOM receiver, from the options of the group DICOM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xnat_ingest.settings.options import Settings
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """called, calling: AE titles.
-    route: how objects are told their place.
+    route: which element carries project, subject and session.
     ca, cert, key: PEM files, "" for none.
     timeout: seconds without progress.
     """
@@ -38,7 +38,7 @@ class Receiver:
 
 
 def receiver_of(settings: Settings, server: str) -> Receiver:
-    """The receiver that the settings name; server: XNAT's address, whose host it has unless told otherwise."""
+    """The receiver from the settings. server: XNAT's address; its host is the default."""
     host = settings.dicom_host or (urlsplit(server).hostname if server else "")
     if not host:
         raise UsageError("no DICOM receiver: give --dicom-host HOST, or --server URL")

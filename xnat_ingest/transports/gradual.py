@@ -1,4 +1,4 @@
-"""Each instance in a request of its own, for servers and proxies that archives do not get through."""
+"""Sends each instance in its own request, for servers and proxies that do not let archives through."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from xnat_ingest.xnat.client import XnatClient
 
 
 class GradualTransport:
-    """The row, its closing and the proof are those of the archive transport: XNAT's handler for archives gives each
-    member to this one's."""
+    """Prearchive session, commit and proof are the same as with archives: XNAT's archive handler uses this one's."""
 
     names_rows = True
 
@@ -35,7 +34,7 @@ class GradualTransport:
         self._rewrite = rewrite
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
-        """One instance each, series by series; those in a stream as they lie there."""
+        """One instance each, series by series, or in stream order."""
         in_order = any(self._source.in_order(i.path) for i in instances[:1])
         return [Part((i,)) for i in (instances if in_order else sorted(instances, key=lambda i: i.series_uid))]
 
@@ -51,7 +50,7 @@ class GradualTransport:
             handler="gradual-DICOM",
             timestamp=self._timestamp(session),
             direct=self._direct,
-            # For the server's log and errors alone, since `rename=true`. Tomcat refuses some characters in a path.
+            # Only for the server's log and errors, because of `rename=true`. Tomcat refuses some characters in a path.
             name=re.sub(r"[^\w.-]", "_", instance.name, flags=re.ASCII),
         )
 

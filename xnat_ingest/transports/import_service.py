@@ -10,11 +10,11 @@ from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.exchange import Body
 from xnat_ingest.xnat.replies import Reply
 
-# Where the server files what is no project's.
+# The address of prearchive sessions without a project.
 _NO_PROJECT = "/prearchive/projects/Unassigned/"
 LOST_LOGIN = (
-    "the server lost the login and took a part as a guest's; it was sent again, and the copy without a project is left "
-    "for the site's administrator"
+    "the server lost the login and stored a part as a guest's; the part was sent again, and the site's administrator "
+    "can delete the copy without a project"
 )
 
 
@@ -30,13 +30,13 @@ def import_part(
     name: str = "",
     direct: bool = False,
 ) -> Receipt:
-    """One part into the session's prearchive row.
+    """Sends one part into the prearchive.
 
-    name: what the server is to call the body.
-    direct: past the prearchive, straight into the archive, if the server will.
+    name: the server's name for the body.
+    direct: skip the prearchive, if the server allows it.
 
-    A site that lets guests in files what comes under a lost login as a guest's, for no project. The reply shows it:
-        the part is sent once more under a new login, and what the guest sent stays where no project sees it.
+    When the login is lost, a site that admits guests stores the part as a guest's, without a project. The reply shows
+    that. The part is then sent again with a new login, and the guest's copy stays outside every project.
     """
     logins = rest.logins
 
@@ -55,11 +55,10 @@ def import_part(
 
 
 def _query(session: Session, handler: str, timestamp: str, *, direct: bool) -> dict[str, str]:
-    """The same on every part of a session: the first file decides them for the row.
+    """The query, equal for all parts of a session: the first file decides it for the prearchive session.
 
-    They hold no `dest`, `action` or `AA`, each of which would make the server close the session after this part.
-    Their names are XNAT's inner ones, which every handler reads; `project`, `subject` and `session` are known to some
-    only.
+    It has no `dest`, `action` or `AA`: each of them would make the server commit the session after this part. It uses
+    XNAT's internal names, which every handler reads. Only some handlers know `project`, `subject` and `session`.
     """
     return {
         "import-handler": handler,

@@ -10,22 +10,22 @@ from xnat_ingest.transports.bodies import Part
 
 
 class Transport(Protocol):
-    """Three functions: cut, send, check. A transport sends one part once; who repeats it is somebody else.
+    """A way to send instances. It sends one part once; retrying is done elsewhere (retrying.py).
 
-    names_rows: whether receipts tell the prearchive row; a DICOM receiver does not.
+    names_rows: whether receipts name the prearchive session; a DICOM receiver does not.
     """
 
     @property
     def names_rows(self) -> bool: ...
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
-        """What travels together; the part that may go alone first comes first."""
+        """The parts. The first is one that may be sent alone before the others."""
         ...
 
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
-        """One attempt. sent: told payload bytes as they go. Raises IngestError."""
+        """One attempt. sent: called with payload bytes as they are sent. Raises IngestError."""
         ...
 
     def check(self) -> str:
-        """A sentence on whether the way is open. Raises IngestError when it is not."""
+        """A sentence saying that the server can be reached this way. Raises IngestError when it cannot."""
         ...

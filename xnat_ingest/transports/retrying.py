@@ -1,7 +1,7 @@
-"""A transport that repeats another one's parts where that is safe and useful: docs/guarantees.md has the table.
+"""A transport that retries another one's parts when that is useful. docs/guarantees.md has the table.
 
-Sending a part again is always safe: the stored name of an instance depends on the instance alone, so what is there
-already is overwritten by itself. Only parts are repeated here; a closing never is.
+Sending a part again is always safe: the stored name of an instance depends only on the instance, so it overwrites its
+own earlier copy. Only parts are retried here, never a commit.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 # 400s about one file of a part.
 _BLAMED = re.compile(r"unable to read DICOM object (.+)|object (.+) contains no SOP (?:Class|Instance) UID")
-# 400s that say that two requests met, not that this one is wrong.
+# 400s that mean that two requests collided, not that this one is wrong.
 _RACES = ("Concurrent file sends of the same data is not supported",)
 
 
 @dataclass(slots=True)
 class _History:
-    """What has happened to one part.
+    """The history of one part.
 
     blamed: the member that the server said it could not read.
-    since: when it failed for the first time, by time.monotonic().
+    since: when it first failed, by time.monotonic().
     """
 
     blamed: str = ""
@@ -43,9 +43,9 @@ class _History:
 class Retrying:
     """Wraps a transport.
 
-    ask: raises when the server is gone, or the login.
-    settle: waits until the server has done with a request whose reply was given up on.
-    last_resort: the way on which a part is tried once more before it is given up.
+    ask: raises when the server or the login is gone.
+    settle: waits until the server has finished a request that timed out.
+    last_resort: the transport for a last attempt before a part is given up.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Retrying:
         self._limiter = limiter
         self._settle = settle
         self._last_resort = last_resort
-        self._limit = 0  # the smallest part that was ever too large, in bytes; 0 while none was
+        self._limit = 0  # bytes of the smallest part that was too large so far; 0: none was
 
     @property
     def names_rows(self) -> bool:
@@ -87,7 +87,7 @@ class Retrying:
                 with self._limiter.slot():
                     receipt = self._inner.send(session, part, sent)
                 self._limiter.on_success()
-                if not self.names_rows:  # a DICOM receiver: what goes by HTTP has been counted
+                if not self.names_rows:  # a DICOM receiver: HTTP requests are counted elsewhere
                     self._retry_policy.succeeded()
                 disturbed = receipt.disturbed or history.failures > 0
                 return replace(receipt, attempts=history.attempts, disturbed=disturbed)
@@ -109,14 +109,14 @@ class Retrying:
     def _remedy(
         self, session: Session, part: Part, error: ServerSaid | Unreachable, history: _History
     ) -> list[Part] | None:
-        """Waits for another attempt at the part (None), or cuts it (pieces), or raises."""
+        """Waits for another attempt (returns None), or splits the part (returns pieces), or raises."""
         if isinstance(error, ServerSaid) and error.status == 413:
-            # Halving ends by itself, so it takes nothing from the budget; parts to come are cut beforehand.
+            # Halving comes to an end, so it takes nothing from the budget. Later parts are split in advance.
             self._limit = min(self._limit or part.bytes, part.bytes)
             if len(part.instances) == 1:
                 raise _RefusedAlone(
-                    f"{part.bytes} bytes in one request are more than the server, or a proxy in front of it, takes; "
-                    "its administrator must raise that limit",
+                    f"{part.bytes} bytes in one request are more than the server, or a proxy in front of it, accepts; "
+                    "its administrator must raise the limit",
                     is_final=True,
                 )
             return _halves(part)
@@ -132,7 +132,7 @@ class Retrying:
             return None
         if error.maybe_done:
             history.resets += 1
-            self._ask()  # a broken login shows here, not under the next body
+            self._ask()  # so that a lost login shows here, not with the next body
             if error.timed_out:
                 self._settle(session)
             if history.resets >= 2 and len(part.instances) > 1:
@@ -140,13 +140,13 @@ class Retrying:
         return None
 
     def _after_400(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
-        """The server blames one member, whatever its trouble is: once more, then that member alone."""
+        """The server blames one member. Sends the part once more, then that member separately."""
         if any(race in error.sentence for race in _RACES):
             self._retry_policy.wait(error, history.failures, since=history.since)
             return None
         blame = _BLAMED.search(error.sentence)
         name = (blame[1] or blame[2]).strip() if blame else ""
-        # A part of one leaves no doubt; what came by an address of its own is blamed by that.
+        # In a part of one instance there is no doubt. A member sent to its own address is blamed by that address.
         alone = len(part.instances) == 1
         culprit = next((i for i in part.instances if blame and (alone or i.name == name)), None)
         if alone and culprit and culprit.flaw == "study-date":
@@ -159,7 +159,7 @@ class Retrying:
             self._retry_policy.wait(error, history.failures, since=history.since)
             return None
         if alone:
-            raise _RefusedAlone(f"the server refuses this file alone, too ({error.sentence})")
+            raise _RefusedAlone(f"the server also refuses this file on its own ({error.sentence})")
         self._retry_policy.spend(error)
         others = tuple(i for i in part.instances if i is not culprit)
         return [Part(others), Part((culprit,))]
@@ -167,21 +167,21 @@ class Retrying:
     def _send_pieces(
         self, session: Session, pieces: list[Part], sent: Callable[[int], None], history: _History
     ) -> Receipt:
-        """The pieces one after the other; a second member to be blamed means that the trouble is the server's."""
+        """Sends the pieces one after the other. If a second member is blamed, the fault is the server's."""
         return _joined([self._send(session, piece, sent, _History(history.blamed)) for piece in pieces], history)
 
     def _otherwise(
         self, session: Session, part: Part, sent: Callable[[int], None], history: _History
     ) -> Receipt | None:
-        """The part by the last resort, once; None when there is none, or it does not get all of it through.
+        """Sends the part by the last resort, once. None when there is none, or when it does not send everything.
 
-        Whoever lets plain requests pass and breaks archives off (a filter that looks into bodies) may take files.
+        A content filter may let small requests through although it breaks off archives. Then single files may pass.
         """
         if self._last_resort is None:
             return None
         receipts: list[Receipt] = []
         try:
-            self._ask()  # a server that is gone is not asked once for each file
+            self._ask()  # so that a server that is gone is not tried once per file
             for piece in self._last_resort.parts(part.instances):
                 history.attempts += 1
                 with self._limiter.slot():
@@ -192,9 +192,9 @@ class Retrying:
 
 
 def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid | Unreachable) -> bool:
-    """Whether the last resort may help: what was refused alone, but not for its size, and what was reset each time.
+    """Whether the last resort may help: the part was refused on its own, but not for its size, or always reset.
 
-    given_up: what the error led to; another one than the error itself came from asking whether the server lives.
+    given_up: the final error. If it differs from the error itself, it comes from checking the server.
     """
     if isinstance(given_up, _RefusedAlone):
         return not given_up.is_final
@@ -202,7 +202,7 @@ def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid |
 
 
 def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
-    """What became of a part in pieces. history: of the part as a whole."""
+    """The receipt of a part that was sent in pieces. history: of the whole part."""
     refused: dict[str, str] = {}
     notes: Counter[str] = Counter()
     for receipt in receipts:
@@ -220,7 +220,7 @@ def _joined(receipts: Sequence[Receipt], history: _History) -> Receipt:
 
 
 class _RefusedAlone(IngestError):
-    """A part of one instance that will never be taken."""
+    """A part of one instance that the server will never accept."""
 
     def __init__(self, message: str, *, is_final: bool = False) -> None:
         super().__init__(message)

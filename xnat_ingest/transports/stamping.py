@@ -1,8 +1,8 @@
-"""One element put into an encoded data set on its way out: where XNAT's receiver is to file it.
+"""Adds one element to an encoded data set while it is sent: it tells XNAT's receiver where to put the object.
 
-The element is inserted or replaced in the data set's own encoding; every other byte stays as it is, but for the length
-element of its group, which is left out: it would be wrong, and the standard has retired it. The source is not touched,
-values pass block by block, so that an object of any size takes the same memory.
+The element is inserted or replaced in the data set's own encoding. Every other byte stays the same, except the length
+element of its group. That is left out, because it would be wrong, and the standard has retired it. The source file is
+not changed. Values pass block by block, so an object of any size takes the same memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xnat_ingest.inputs.dicom_dataset import (
     read_head,
 )
 
-# From here on there are pixels, and no element that could be stamped.
+# From here on there are pixels, and no element that could be added or replaced.
 _PIXELS = 0x7FE00000
 _LO_LIMIT = 64
 
@@ -32,7 +32,7 @@ _LO_LIMIT = 64
 class Stamp:
     """An element to write.
 
-    text: ASCII, so that it reads the same in every character set.
+    text: ASCII, so that it is the same in every character set.
     keyword: its name.
     """
 
@@ -51,10 +51,11 @@ class Stamp:
 
 
 def stamp_of(route: str, session: Session) -> Stamp | None:
-    """What tells the receiver the session's place; None for no routing. Raises SessionTrouble.
+    """The element that tells the receiver where the session belongs; None without routing. Raises SessionTrouble.
 
-    comments: XNAT's receiver looks for these assignments in PatientComments, and takes letters, digits, _ and - in
-    their values; study-description: for receivers whose routing expressions read such a line.
+    comments: XNAT's receiver looks for these assignments in PatientComments. Their values may contain letters, digits,
+        _ and -.
+    study-description: for receivers whose routing expressions read such a line.
     """
     if route == "none":
         return None
@@ -63,7 +64,7 @@ def stamp_of(route: str, session: Session) -> Stamp | None:
         raise SessionTrouble(
             "illegal-label",
             f"{'/'.join(map(printable, place))} cannot be written into DICOM headers for routing: project, "
-            "subject and label must be letters, digits, _ and -, 64 at most",
+            "subject and label must be at most 64 letters, digits, _ and -",
         )
     if route == "comments":
         return Stamp("PatientComments", 0x00104000, b"LT", "Project:{} Subject:{} Session:{}".format(*place))
@@ -71,14 +72,15 @@ def stamp_of(route: str, session: Session) -> Stamp | None:
     if len(text) > _LO_LIMIT:
         raise SessionTrouble(
             "illegal-label",
-            f"{text} has {len(text)} characters, and StudyDescription holds {_LO_LIMIT}: shorten the labels, or use "
+            f"{text} has {len(text)} characters, but StudyDescription holds only {_LO_LIMIT}: shorten the labels, or "
+            "use "
             "--route comments",
         )
     return Stamp("StudyDescription", 0x00081030, b"LO", text)
 
 
 class Stamping:
-    """One object's data set with the stamp in it. replaced: whether it had another value for the element before."""
+    """One object's data set with the stamp in it. replaced: whether the element had another value before."""
 
     def __init__(self, stamp: Stamp, syntax: str) -> None:
         self.replaced = False
@@ -86,7 +88,7 @@ class Stamping:
         self._order = ">" if syntax == BIG_ENDIAN else "<"
 
     def blocks(self, source: PeekableStream) -> Iterator[bytes]:
-        """The bytes to send; the source stands at the data set. Raises NotWalkable."""
+        """The bytes to send. The source is at the start of the data set. Raises NotWalkable."""
         explicit = is_explicit(source)
         mine = self._stamp.encoded(explicit, self._order)
         placed = dropping = False
@@ -97,7 +99,7 @@ class Stamping:
                     placed = True
                     yield mine
                 value = copy_value(source, head, explicit, self._order)
-                # The element itself, wherever it is (of two in wrong order, readers take either), and its group length.
+                # Drops the element wherever it is (readers differ when there are two), and its group length.
                 if head.tag in (self._stamp.tag, self._stamp.tag & 0xFFFF0000):
                     dropping = True
                     for block in value:

@@ -79,8 +79,7 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
     may_edit = _may_edit(rest, canonical)
     if to_send and not may_edit:
         raise Refused(
-            f"user {rest.user} may read project {canonical} but not add sessions; ask its owner to make the user a "
-            "member"
+            f"user {rest.user} may read project {canonical} but not add sessions; ask its owner for member access"
         )
     code = rest.get(f"/data/projects/{canonical}/prearchive_code").text.strip()
     own = f"/data/projects/{canonical}/config"
