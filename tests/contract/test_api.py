@@ -157,7 +157,7 @@ def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
     with pytest.raises(UsageError, match=r"is DICOM \(5 of 5 files are\).*: force=True"):
         put_resource(root, "IMAGES", "DEMO", experiment="007_pre")
     assert len(put_resource(root, "IMAGES", "DEMO", experiment="007_pre", force=True).sent) == 5
-    with pytest.raises(UsageError, match="whose resource"):
+    with pytest.raises(UsageError, match="no target"):
         put_resource(tmp_path / "a.txt", "NOTES")
 
 

@@ -126,7 +126,7 @@ def test_a_label_of_several_rows_is_refused_with_what_to_choose_from(desk: Prear
     rows[1].timestamp = "20240131_101112000"
     code, _, err = desk(*action.split(), "A")
     assert code == 1
-    assert "2 rows are meant by A" in err
+    assert "2 sessions match A" in err
     assert all(f"{row.project} {row.timestamp} A (READY)" in err for row in rows)
     assert [len(desk.site.rows(project)) for project in ("DEMO", "MANUAL")] == [1, 1]
 
@@ -135,7 +135,7 @@ def test_nothing_that_matches(desk: Prearchive) -> None:
     row = desk.row("A")
     code, out, err = desk("delete", "-P", "DEMO", "B", "--yes")
     assert (code, out) == (1, "")
-    assert f"no row B; there are: A (DEMO {row.timestamp} A, READY)" in err
+    assert f"no session B; it has: A (DEMO {row.timestamp} A, READY)" in err
     assert "it is empty" in desk("delete", "-P", "MANUAL", row.timestamp, "A", "--yes")[2]
     assert desk("archive", "A", "--status", "CONFLICT")[0] == 1
     code, out, _ = desk("archive", "--all", "--status", "CONFLICT")
@@ -147,7 +147,7 @@ def test_archive_proves_it(desk: Prearchive) -> None:
     desk.row("A", (1, 2, 3))
     code, out, err = desk("archive", "A")
     assert code == 0, err
-    assert "3 files in the row, 0 in the archive before, 3 now" in out
+    assert "3 files in the prearchive, 0 in the archive before, 3 now" in out
     assert len(stored(desk.site, "DEMO", "S", "A").files) == 3
     assert desk.site.rows("DEMO") == []
 
@@ -160,7 +160,7 @@ def test_archive_under_other_labels(desk: Prearchive) -> None:
     assert len(stored(desk.site, "DEMO", "T", "T_1").files) == 2
     code, out, _ = desk("archive", "-P", "DEMO", "A", "--subject", "T", "--label", "T_1")
     assert code == 0, "an interrupted run is told that it was done"
-    assert "the archive has session T_1 already" in out
+    assert "session T_1 is already archived" in out
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_archive_merges(desk: Prearchive) -> None:
     desk.row("A", (3,))
     code, out, _ = desk("archive", "A")
     assert code == 0
-    assert "1 files in the row, 2 in the archive before, 3 now" in out
+    assert "1 files in the prearchive, 2 in the archive before, 3 now" in out
 
 
 def test_a_conflict_leaves_the_row(desk: Prearchive) -> None:
@@ -208,7 +208,7 @@ def test_files_that_archiving_threw_away_are_told(desk: Prearchive) -> None:
     desk.row("A", (1, 2, 3))
     code, out, _ = desk("archive", "A")
     assert code == 3
-    assert "3 files in the row, 0 in the archive before, 2 now; 1 of the row's files are not there" in out
+    assert "3 files in the prearchive, 0 in the archive before, 2 now; 1 of its files are not there" in out
 
 
 def test_archive_all_goes_on_after_a_conflict(desk: Prearchive) -> None:
@@ -263,7 +263,7 @@ def test_delete_keeps_what_has_come_since(desk: Prearchive, monkeypatch: pytest.
     monkeypatch.setattr(actions.ActionContext, "settle", late)
     code, out, _ = desk("delete", "A", "--yes")
     assert code == 5
-    assert "files still come into the row" in out
+    assert "files are still arriving" in out
     assert desk.site.rows("DEMO") == [row]
     assert desk("delete", "A", "--yes")[0] == 0, "one that was RECEIVING when it was chosen is meant"
 

@@ -53,7 +53,7 @@ def test_archiving_is_followed_and_never_repeated_blindly(desk: Prearchive, faul
     code, out, err = desk("archive", "A")
     assert code == 0, out + err
     assert fault.hits == 1
-    assert "2 files in the row, 0 in the archive before, 2 now" in out
+    assert "2 files in the prearchive, 0 in the archive before, 2 now" in out
     assert len(stored(desk.site, "DEMO", "S", "A").files) == 2
     assert desk.posts(ARCHIVE) == asked
 
@@ -83,7 +83,7 @@ def test_a_server_that_stays_in_trouble(desk: Prearchive) -> None:
     desk.site.faults.add(Fault("status", ARCHIVE, status=503, times=None))
     code, out, _ = desk("archive", "A")
     assert code == 5
-    assert "the row stands as before, run the same again later" in out
+    assert "the session is unchanged, run the same again later" in out
     assert (desk.posts(ARCHIVE), row.status) == (3, "READY")
 
 
@@ -113,7 +113,7 @@ def test_an_answer_that_is_not_true(desk: Prearchive) -> None:
     desk.site.faults.add(Fault("empty", "action=move"))
     code, out, _ = desk("move", "A", "--to-project", "MANUAL")
     assert code == 5
-    assert "answered success, but the row stands in status READY" in out
+    assert "reported success, but the session still has status READY" in out
     desk.site.faults.add(Fault("empty", "DELETE .*prearchive"))
     assert desk("delete", "A", "--yes")[0] == 5
 
@@ -145,7 +145,7 @@ def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, soon: Soon) -
     soon(lambda: setattr(row, "status", "READY"))
     code, out, err = desk(*action.split(), "A")
     assert code == 0, out + err
-    assert "waiting for the server, at most 900 s; the row is _BUILDING" in err
+    assert "waiting for the server, at most 900 s; the session is _BUILDING" in err
 
 
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL", "wait"])
@@ -190,7 +190,7 @@ def test_wait_until_all_is_done(desk: Prearchive, soon: Soon) -> None:
     code, out, err = desk("wait", "-P", "DEMO", "--all")
     assert code == 0
     assert sorted(line.split()[0] for line in out.splitlines()) == ["archived", "ready", "ready"]
-    assert "waiting for 2 rows" in err
+    assert "waiting for 2 sessions" in err
     assert desk("wait", "-P", "DEMO", "A")[:2] == (
         0,
         "archived  DEMO A: no row waits, and the archive has session A already (subject S)\n",

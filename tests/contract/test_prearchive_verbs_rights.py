@@ -26,7 +26,7 @@ def test_move_onto_a_row_of_the_same_name(desk: Prearchive) -> None:
     other.timestamp = row.timestamp
     code, out, _ = desk("move", "-P", "DEMO", "A", "--to-project", "MANUAL")
     assert code == 1
-    assert "has a row" in out
+    assert "already has a prearchive session" in out
     assert row.project == "DEMO"
 
 
@@ -72,7 +72,9 @@ def test_unassigned_rows_are_moved_first(desk: Prearchive, monkeypatch: pytest.M
     assert desk("list", "-P", "DEMO")[1] == "no rows\n"
     code, out, _ = desk("archive", "A")
     assert code == 1
-    assert f"move it first: xnat-ingest prearchive move -P Unassigned {row.timestamp} A --to-project PROJECT" in out
+    assert (
+        f"move it to one first: xnat-ingest prearchive move -P Unassigned {row.timestamp} A --to-project PROJECT" in out
+    )
     assert desk("move", "-P", "Unassigned", row.timestamp, "A", "--to-project", "DEMO")[0] == 0
     assert row.project == "DEMO"
     assert desk("archive", "A")[0] == 0

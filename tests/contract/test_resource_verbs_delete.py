@@ -124,7 +124,7 @@ def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) ->
     owner("put", root, "--label", "NOTES", *SESSION)
     code, out, err = owner("delete", "--label", "NOTES", "--yes", "a", "zzz", *SESSION)
     assert (code, out) == (1, "")
-    assert "failed a: XNAT would delete whatever begins with a, ab with it" in err
+    assert "failed a: XNAT would delete everything that begins with a, including ab" in err
     assert "not there zzz" in err
     assert len(kept(site).files) == 6
     code, out, _ = owner("delete", "--label", "NOTES", "--yes", "a", "ab", "gone", *SESSION)

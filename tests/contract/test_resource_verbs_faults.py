@@ -185,7 +185,7 @@ def test_other_bytes_of_the_same_size_fail(
     monkeypatch.setattr(site.faults, "stored", lambda _, blocks: (bytes(len(block)) for block in blocks))
     sent = send(folder)
     assert sent.sent == {"f0"}  # the one that is all zeros
-    assert all("other bytes" in why for why in sent.failed.values())
+    assert all("different bytes" in why for why in sent.failed.values())
 
 
 def test_a_server_that_stays_away(site: StandIn, send: Send, folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""What a user does with the prearchive's rows: one function per action, results as data.
+"""The actions of a user on prearchive sessions: one function per action, with results as data.
 
-Nothing that changes a row is asked for twice without a look at the row in between: a reply may be lost after the
-server did the work, and archiving goes on after the server has given up waiting for it.
+Before a change is requested again, the session is checked: a reply may be lost after the server did the work, and
+archiving goes on after a timeout of the reply.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, PrearchiveSession
 from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
-# How often an action may be asked for, each time after a look.
+# How often an action may be requested, each time after checking the session.
 TRIES = 3
-# How long a row is watched, in seconds, when it is not known whether the server has begun.
+# How long a session is watched, in seconds, when it is unknown whether the server has begun.
 WATCH = 5.0
 
 
@@ -39,8 +39,8 @@ WATCH = 5.0
 class ActionContext:
     """What all actions share.
 
-    limit: seconds that a row is waited for.
-    say: takes lines for the log.
+    limit: seconds to wait for a session.
+    say: receives lines for the log.
     """
 
     rest: XnatClient
@@ -50,26 +50,26 @@ class ActionContext:
 
     def settle(self, row: PrearchiveSession) -> PrearchiveSession | None:
         if row.is_busy:
-            self.say(f"{title(row)}: waiting for the server, at most {self.limit:g} s; the row is {row.status}")
+            self.say(f"{title(row)}: waiting for the server, at most {self.limit:g} s; the session is {row.status}")
         return prearchive.settle(self.rest, row.uri, self.retry_policy.pause, self.limit)
 
 
 def done_before(
     rest: XnatClient, project: str, selection: Selection, label: str, target: str, subject: str = ""
 ) -> ActionOutcome | None:
-    """What an earlier run, or somebody else, has done already with the row that these words mean; None: nothing.
+    """What an earlier run, or another person, has already done with the selected session; None: nothing.
 
-    label, subject: of the archived session, "" when it is not to be looked for; only the very label, and the subject
-        where one is named, counts.
-    target: the project that it was to go to.
+    label, subject: of the archived session, "" to skip looking for it. The label must be equal, and the subject, too,
+        if one is given.
+    target: the project to which it was to be moved.
     """
     where = f"{project} {selection.title}"
     if target and any(selection.names(one.row) for one in waiting_sessions(rest, target)):
-        return ActionOutcome(where, "moved", f"it is in project {target} already")
+        return ActionOutcome(where, "moved", f"it is already in project {target}")
     if label and project not in ("", UNASSIGNED):
         known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
         if known and subject.casefold() in ("", known.subject.casefold()):
-            text = f"no row waits, and the archive has session {label} already (subject {known.subject})"
+            text = f"nothing left in the prearchive; session {label} is already archived (subject {known.subject})"
             return ActionOutcome(where, "archived", printable(text))
     return None
 
@@ -77,7 +77,7 @@ def done_before(
 def act(
     context: ActionContext, row: PrearchiveSession, action: Callable[[ActionContext, PrearchiveSession], ActionOutcome]
 ) -> ActionOutcome:
-    """One row's action, with its error as its outcome: the other rows go on. Raises Refused when the login is lost."""
+    """Runs one session's action. An error becomes its outcome, so the others go on. Raises Refused on a lost login."""
     try:
         return action(context, row)
     except Refused:
@@ -87,13 +87,13 @@ def act(
 
 
 def archive(context: ActionContext, row: PrearchiveSession, subject: str = "", label: str = "") -> ActionOutcome:
-    """Archives a row, under another subject or label when given, and looks that it is there with all of its files.
+    """Archives a prearchive session, with another subject or label if given, and checks that all of its files arrived.
 
-    The server merges it into a session of that label. What it finds in conflict leaves the row.
+    The server merges it into a session with that label. On a conflict it stays in the prearchive.
     """
     if row.project == UNASSIGNED:
         way = f"{prearchive.command_for(row.uri, 'move')} --to-project PROJECT"
-        text = f"it belongs to no project and cannot be archived; move it first: {way}"
+        text = f"it has no project, so it cannot be archived; move it to one first: {way}"
         return ActionOutcome(title(row), "failed", text, Exit.FAILED)
     wanted = legal_label(label or row.label)
     now = context.settle(row)
@@ -105,33 +105,33 @@ def archive(context: ActionContext, row: PrearchiveSession, subject: str = "", l
     held, had = _held(context.rest, now), in_archive(context.rest, known.accession) if known else NO_FILES
     query = {"src": row.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
     context.say(f"{title(row)}: archiving")
-    # 303: rows that archive by themselves are answered with a redirection to their new page.
+    # 303: for sessions with automatic archiving the server redirects to the new page.
     left, error = _ask(context, now, "POST", "/data/services/archive", query)
     if left is not None:
         return still_there(context.rest, now, left, error)
-    before = f"{_count(held)} files in the row, {_count(had)} in the archive before, "
+    before = f"{_count(held)} files in the prearchive, {_count(had)} in the archive before, "
     return _archived(context.rest, row, subject, wanted, before, held)
 
 
 def _archived(
     rest: XnatClient, row: PrearchiveSession, subject: str, label: str, before: str, held: StoredFiles | None
 ) -> ActionOutcome:
-    """The row is gone: what the archive has of it.
+    """The outcome when the session has left the prearchive: what the archive has of it.
 
-    before: counts, "" when the row went by itself.
+    before: counts, "" when it was archived without us.
     held: its files.
     """
     known = _known(rest, row.project, label)
     if known is None:
-        text = f"the row is gone, and project {row.project} has no session {label}: somebody else moved or deleted it"
-        return ActionOutcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
+        text = f"it is gone, and project {row.project} has no session {label}: another user moved or deleted it"
+        return ActionOutcome(title(row), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
     there = in_archive(rest, known.accession)
     text = f"subject {known.subject}, session {known.label}: {before}{_count(there)} {'now' if before else 'files'}"
     lost = len(held.sizes.keys() - there.sizes.keys()) if held else 0
     if lost:
-        text += f"; {lost} of the row's files are not there under their names: compare with `xnat-ingest verify`"
+        text += f"; {lost} of its files are not there under their names: compare with `xnat-ingest verify`"
     if subject and known.subject.casefold() != subject.casefold():
-        text += f"; it was to go to subject {subject}: look at it in XNAT"
+        text += f"; it should have gone to subject {subject}: check it in XNAT"
         lost += 1
     return ActionOutcome(title(row), "archived", text, Exit.PARTIAL if lost else Exit.OK)
 
@@ -141,7 +141,7 @@ def _count(holding: StoredFiles | None) -> str:
 
 
 def _held(rest: XnatClient, row: PrearchiveSession) -> StoredFiles | None:
-    """The files of a row; None when it was never built, or has files that no scan's DICOM resource lists."""
+    """The files of a session; None when it was never built, or has files that no scan's DICOM resource lists."""
     try:
         return in_row(rest, row.uri)
     except ServerSaid as error:
@@ -154,39 +154,39 @@ def _known(rest: XnatClient, project: str, label: str, study_uid: str = "") -> A
     sessions = archived_sessions(rest, project)
     same_label = (one for one in sessions if one.label.casefold() == label.casefold())
     same_study = (one for one in sessions if study_uid and one.study_uid == study_uid)
-    # A type that is not set up on the site is in no listing, and answers to its label.
+    # A session whose type is not set up on the site is in no listing, but can be requested by its label.
     return next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
 
 
 def delete(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
-    """Deletes a row with its files. What has come into it since it was listed was not meant, and stays."""
+    """Deletes a session with its files. If files arrived after it was listed, it is kept."""
     now = context.settle(row)
     if now is None:
-        return ActionOutcome(title(row), "deleted", "it was gone already")
+        return ActionOutcome(title(row), "deleted", "it was already gone")
     if hindrance := _hindrance(now, receiving=row.status in RECEIVING):
         return hindrance
-    # The answer to the deletion of a row that is not there is 200 as well: only the look afterwards tells.
+    # Deleting a session that does not exist is also answered by 200. Only checking afterwards shows what happened.
     left, error = _ask(context, now, "DELETE", now.uri, {})
     return ActionOutcome(title(row), "deleted", "") if left is None else still_there(context.rest, now, left, error)
 
 
 def rebuild(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
-    """Has the server read a row's files anew; it is READY afterwards, or in ERROR."""
+    """Lets the server build a session again. It is READY afterwards, or in ERROR."""
     now = context.settle(row)
     if now is None:
-        return ActionOutcome(title(row), "gone", "the row went before it was built", Exit.FAILED)
+        return ActionOutcome(title(row), "gone", "the session disappeared before it was built", Exit.FAILED)
     if hindrance := _hindrance(now, receiving=True):
         return hindrance
     left, error = _ask(context, now, "POST", now.uri, {"action": "build"})
     if left is not None and left.status == "READY" and (error is None or now.status != "READY"):
         return ActionOutcome(title(row), "rebuilt", f"it is READY, {_count(_held(context.rest, left))} files")
     if left is None:
-        return ActionOutcome(title(row), "gone", "the row went while it was built", Exit.FAILED)
+        return ActionOutcome(title(row), "gone", "the session disappeared while it was built", Exit.FAILED)
     return still_there(context.rest, now, left, error)
 
 
 def move(context: ActionContext, row: PrearchiveSession, target: str) -> ActionOutcome:
-    """Moves a row to another project; target: its id. XNAT keeps timestamp and folder."""
+    """Moves a session to another project. target: the project's id. XNAT keeps timestamp and folder."""
     if row.project == target:
         return ActionOutcome(title(row), "moved", f"it is in project {target} already")
     now = context.settle(row)
@@ -194,32 +194,35 @@ def move(context: ActionContext, row: PrearchiveSession, target: str) -> ActionO
         if hindrance := _hindrance(now, receiving=False):
             return hindrance
         if _at(context.rest, target, row):
-            text = f"project {target} has a row {row.timestamp} {row.folder} already; archive or delete one of them"
+            text = (
+                f"project {target} already has a prearchive session {row.timestamp} {row.folder}; archive or delete one"
+            )
             return ActionOutcome(title(row), "failed", printable(text), Exit.FAILED)
         left, error = _ask(context, now, "POST", now.uri, {"action": "move", "newProject": target})
         if left is not None:
             return still_there(context.rest, now, left, error)
     found = _at(context.rest, target, row)
     if found is None:
-        text = f"the row is gone and project {target} does not have it: somebody else moved or deleted it"
-        return ActionOutcome(title(row), "gone", f"{text}; look at `xnat-ingest prearchive list`", Exit.FAILED)
+        text = f"it is gone, and project {target} does not have it: another user moved or deleted it"
+        return ActionOutcome(title(row), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
     return ActionOutcome(title(row), "moved", f"it is in project {target}, {found.status}")
 
 
 def _at(rest: XnatClient, project: str, row: PrearchiveSession) -> PrearchiveSession | None:
-    """The row of the same timestamp and folder in a project."""
+    """The session with the same timestamp and folder in a project."""
     key = (row.timestamp, row.folder)
     return next((one for one in prearchive.list_sessions(rest, project) if (one.timestamp, one.folder) == key), None)
 
 
 def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]) -> Iterator[ActionOutcome]:
-    """Until the server has done with the rows and nobody sends into them, at most the desk's limit; each as it ends.
+    """Waits until the server has finished with the sessions and no client sends into them. Yields each when it ends.
 
-    Asks for listings only, which those may read who may not touch a row.
+    It waits at most context.limit seconds. It only reads listings, so it also works for users who may not change
+    anything.
     """
     pending = {row.uri: row for row in rows}
     deadline = time.monotonic() + context.limit
-    interval, told = 0.2, 0
+    interval, shown = 0.2, 0
     while pending:
         now = {one.row.uri: one.row for one in waiting_sessions(context.rest, project)}
         for uri, row in list(pending.items()):
@@ -229,9 +232,9 @@ def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]
                 yield _ended(context, now[uri]) if uri in now else _went(context.rest, row)
         if not pending or time.monotonic() >= deadline:
             break
-        if len(pending) != told:
-            told = len(pending)
-            context.say(f"waiting for {told} rows, at most {context.limit:g} s")
+        if len(pending) != shown:
+            shown = len(pending)
+            context.say(f"waiting for {shown} sessions, at most {context.limit:g} s")
         context.retry_policy.pause(min(interval, max(deadline - time.monotonic(), 0)))
         interval = min(interval * 1.5, 5.0)
     yield from (over(row) for row in pending.values())
@@ -249,7 +252,7 @@ def _went(rest: XnatClient, row: PrearchiveSession) -> ActionOutcome:
 
 
 def _hindrance(row: PrearchiveSession, *, receiving: bool) -> ActionOutcome | None:
-    """Why a row must be left alone now. receiving: it may be one that files still come into."""
+    """Why a session must not be touched now. receiving: it may be one that still receives files."""
     if row.is_busy or (row.status in RECEIVING and not receiving):
         return over(row)
     return None
@@ -258,8 +261,10 @@ def _hindrance(row: PrearchiveSession, *, receiving: bool) -> ActionOutcome | No
 def _ask(
     context: ActionContext, row: PrearchiveSession, method: str, path: str, query: Mapping[str, str]
 ) -> tuple[PrearchiveSession | None, ServerSaid | Unreachable | None]:
-    """Asks for a change; the row afterwards, None when it is gone, and the error of the last attempt. Another attempt
-    is made only when the row was seen to stand as before, and the cause may have passed."""
+    """Requests a change. Returns the session afterwards (None when it is gone) and the error of the last attempt.
+
+    It tries again only when the session is unchanged and the cause may be temporary.
+    """
     for attempt in count(1):
         error: ServerSaid | Unreachable | None = None
         try:
@@ -270,7 +275,7 @@ def _ask(
         changed = now is None or now.status != row.status
         if error is None or changed or not (is_transient(error) or is_locked(error)) or attempt == TRIES:
             return now, error
-        context.say(f"{title(row)}: {error}; the row stands as before, asking again")
+        context.say(f"{title(row)}: {error}; the session is unchanged, trying again")
         context.retry_policy.wait(error, attempt)
     raise AssertionError("unreachable")
 
@@ -278,7 +283,10 @@ def _ask(
 def _after(
     context: ActionContext, row: PrearchiveSession, error: ServerSaid | Unreachable | None
 ) -> PrearchiveSession | None:
-    """The row when the server has done with it. Without a reply it may not even have begun: then it is watched."""
+    """The session when the server has finished with it.
+
+    Without a reply the work may not have begun: then it watches.
+    """
     now = prearchive.settle(context.rest, row.uri, context.retry_policy.pause, context.limit)
     unsure = error is not None and error.status in (0, 502, 504) and getattr(error, "maybe_done", True)
     until = time.monotonic() + WATCH

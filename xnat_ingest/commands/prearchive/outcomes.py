@@ -1,4 +1,4 @@
-"""What became of a row, in a sentence that says what to do, and with an exit code."""
+"""The outcome of an action on a prearchive session: a message that says what to do, and an exit code."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from xnat_ingest.xnat.retry_policy import is_transient
 
 @dataclass(frozen=True, slots=True)
 class ActionOutcome:
-    """What became of one row. word: archived, deleted, moved, rebuilt, ready, conflict, error, busy, receiving, gone,
-    refused or failed."""
+    """The outcome for one session.
+
+    word: archived, deleted, moved, rebuilt, ready, conflict, error, busy, receiving, gone, refused or failed.
+    """
 
     title: str
     word: str
@@ -26,7 +28,7 @@ class ActionOutcome:
 
 
 def total(outcomes: Iterable[ActionOutcome], *, waited: bool = False) -> Exit:
-    """Some done and some not is partial; of those that were waited for, one whose time is over is to be asked again."""
+    """The exit code of several outcomes: partial when only some succeeded, temporary when a wait timed out."""
     codes = {outcome.exit_code for outcome in outcomes} or {Exit.OK}
     if waited or len(codes) == 1:
         return min(codes, key=PRECEDENCE.index)
@@ -35,22 +37,22 @@ def total(outcomes: Iterable[ActionOutcome], *, waited: bool = False) -> Exit:
 
 def over(row: PrearchiveSession) -> ActionOutcome:
     if row.is_busy:
-        text = f"the server still works on the row ({row.status}); run the same again later"
+        text = f"the server is still working on it ({row.status}); run the same again later"
         return ActionOutcome(title(row), "busy", text, Exit.TEMPORARY)
     way = prearchive.command_for(row.uri, "rebuild")
-    text = f"files still come into the row ({row.status}, last change {row.touched}); run the same again later, or, "
-    return ActionOutcome(title(row), "receiving", f"{text}when nobody sends any more, first: {way}", Exit.TEMPORARY)
+    text = f"files are still arriving ({row.status}, last change {row.touched}); run the same again later, or, if "
+    return ActionOutcome(title(row), "receiving", f"{text}nothing is sending any more, first: {way}", Exit.TEMPORARY)
 
 
 def is_locked(error: ServerSaid | Unreachable) -> bool:
-    """The server was at work on the row; the service that archives says so with the status of a missing right."""
+    """Whether the server was busy with the session. The archive service reports that with the status 403."""
     return error.status == 409 or (error.status == 403 and "already in progress" in str(error))
 
 
 def still_there(
     rest: XnatClient, before: PrearchiveSession, row: PrearchiveSession, error: ServerSaid | Unreachable | None
 ) -> ActionOutcome:
-    """Why a row is still there after what should have changed it."""
+    """Why a session is unchanged after an action."""
     if row.is_busy:
         return over(row)
     unchanged = row.status == before.status
@@ -60,20 +62,20 @@ def still_there(
         return stuck(rest, row, error)
     if error is not None:
         return failed(rest, row, error)
-    text = f"the server answered success, but the row stands in status {row.status}; run the same again later"
+    text = f"the server reported success, but the session still has status {row.status}; run the same again later"
     return ActionOutcome(title(row), "failed", text, Exit.TEMPORARY)
 
 
 def stuck(rest: XnatClient, row: PrearchiveSession, error: IngestError | None = None) -> ActionOutcome:
     said = prearchive.last_log(rest, row.uri) or (str(error) if error else "nothing")
-    text = f"the row is in status {row.status}; the server's log says: {printable(said)}"
+    text = f"the session has status {row.status}; the server's log says: {printable(said)}"
     return ActionOutcome(title(row), row.status.lower(), text, Exit.PARTIAL)
 
 
 def failed(rest: XnatClient, row: PrearchiveSession, error: IngestError) -> ActionOutcome:
     if isinstance(error, ServerSaid) and error.status == 403 and not is_locked(error):
-        text = f"user {rest.user} may not change rows of project {row.project}; ask its owner for member rights"
+        text = f"user {rest.user} may not change it in project {row.project}; ask its owner for member access"
         return ActionOutcome(title(row), "refused", text, Exit.REFUSED)
     code = Exit.TEMPORARY if isinstance(error, ServerSaid) and is_locked(error) else error.exit_code
-    again = "; the row stands as before, run the same again later" if code == Exit.TEMPORARY else ""
+    again = "; the session is unchanged, run the same again later" if code == Exit.TEMPORARY else ""
     return ActionOutcome(title(row), "failed", f"{error}{again}", code)

@@ -1,4 +1,4 @@
-"""Which of the prearchive's rows are meant: by label, by timestamp and folder, or all; of some statuses only."""
+"""Selects prearchive sessions: by label, by timestamp and folder, or all, and by status."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from xnat_ingest.xnat.projects import fetch_project
 
 RECEIVING = ("RECEIVING", "RECEIVING_INTERRUPT")
 _WORK = ("BUILDING", "ARCHIVING", "MOVING", "DELETING", "SEPARATING")
-# With an underscore the row is locked: the server refuses to do anything else with it.
+# With an underscore the session is locked: the server refuses to do anything else with it.
 STATUSES = (
     *("READY", "CONFLICT", "ERROR", *RECEIVING, *_WORK),
     *(f"QUEUED_{word}" for word in _WORK),
     *(f"_{word}" for word in (*_WORK, "CONFLICT", *RECEIVING)),
 )
-# How many rows a sentence names.
+# How many sessions a message names.
 _FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of a label, or the one of a timestamp and folder; without either, all. statuses: of these only, if any."""
+    """Sessions with a label, or the one with a timestamp and folder; otherwise all. statuses: only these, if any."""
 
     label: str = ""
     timestamp: str = ""
@@ -53,7 +53,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row with all columns of the listing. log: the server's last word on a stuck row."""
+    """A prearchive session with all columns of the listing. log: the server's last log line on a stuck one."""
 
     row: PrearchiveSession
     columns: Mapping[str, str]
@@ -65,14 +65,14 @@ def title(row: PrearchiveSession) -> str:
 
 
 def project_id(rest: XnatClient, name: str, *, to_change: bool) -> str:
-    """The project's canonical id: the prearchive knows no aliases. Raises Refused without the right that it takes."""
+    """The project's canonical id, because the prearchive does not know aliases. Raises Refused without permission."""
     if name.casefold() == UNASSIGNED.casefold():
         return UNASSIGNED
     return fetch_project(rest, name, to_send=to_change).id
 
 
 def waiting_sessions(rest: XnatClient, project: str) -> list[Listed]:
-    """The rows of a project, or all that this user sees, by project and label."""
+    """The prearchive sessions of a project, or all that this user can see, by project and label."""
     path = "/data/prearchive" if project in ("", UNASSIGNED) else f"/data/prearchive/projects/{project}"
     found = [Listed(prearchive.as_session(entry), entry) for entry in rest.rows(path, dict)]
     mine = [one for one in found if not project or one.row.project == project]
@@ -94,20 +94,22 @@ def select(
     several: bool = False,
     missing: Exit = Exit.FAILED,
 ) -> list[Listed]:
-    """The rows that are meant. Raises IngestError when words name none, or, unless several may be meant, more than
-    one. missing: the exit code when words name none."""
+    """The selected sessions. Raises IngestError when there is none, or more than one where only one is allowed.
+
+    missing: the exit code when there is none.
+    """
     chosen = [one for one in found if selection.takes(one.row)]
     if selection.is_all:
         return chosen
     if not chosen:
-        where = f"of project {project}" if project else "that you see"
-        error = IngestError(f"the prearchive {where} has no row {selection.title}; {_what_is_there(found)}")
+        where = f"of project {project}" if project else "that you can see"
+        error = IngestError(f"the prearchive {where} has no session {selection.title}; {_what_is_there(found)}")
         error.exit_code = missing
         raise error
     if len(chosen) > 1 and not several:
         rows = "".join(f"\n  {title(one.row)} ({one.row.status})" for one in chosen)
-        way = "TIMESTAMP and FOLDER" if selection.label else "-P PROJECT, too"
-        raise IngestError(f"{len(chosen)} rows are meant by {selection.title}; to choose one, give {way}:{rows}")
+        way = "TIMESTAMP and FOLDER" if selection.label else "-P PROJECT"
+        raise IngestError(f"{len(chosen)} sessions match {selection.title}; to choose one, give {way}:{rows}")
     return chosen
 
 
@@ -115,4 +117,4 @@ def _what_is_there(found: Sequence[Listed]) -> str:
     if not found:
         return "it is empty"
     few = ", ".join(f"{printable(one.row.label)} ({title(one.row)}, {one.row.status})" for one in found[:_FEW])
-    return f"there are: {few}{f' and {len(found) - _FEW} more' if len(found) > _FEW else ''}"
+    return f"it has: {few}{f' and {len(found) - _FEW} more' if len(found) > _FEW else ''}"

@@ -1,4 +1,4 @@
-"""Files beside DICOM: what is on disk, what a resource lists, putting it there, whose resource it is."""
+"""Resources, which store files that are not DICOM: local files, listings, uploading, and the resource's owner."""
 
 from xnat_ingest.commands.resources.listings import Listing, Stored, stored_files
 from xnat_ingest.commands.resources.put import LocalFile, PutOutcome, create, holds, put_text, send

@@ -1,4 +1,4 @@
-"""Local files that go into a resource: which there are, what they may be called there, what they travel in."""
+"""Local files for a resource: which files, their names there, and the request bodies."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from xnat_ingest.inputs import FolderSource
 from xnat_ingest.inputs.dicom_file import START, sniff
 
 BLOCK = 256 * 1024
-# XNAT reads and writes the whole catalogue of a resource for every request, so small files travel together in a tar;
-# from this size on a file goes by itself, and is alone what a broken connection costs.
+# XNAT reads and writes the whole catalog of a resource for every request, so small files are sent together in a tar.
+# From this size on a file is sent separately, so that a broken connection costs only this file.
 BIG = 32 * 1024**2
 TAR_BYTES = 128 * 1024**2
 TAR_FILES = 2000
-# XNAT keeps its own catalogue and locks under such names, and lists no other file that has one.
+# XNAT uses such names for its own catalog and locks, and does not list other files with such a name.
 _CATALOGUE = "_catalog.xml"
 _LOCK = ".~lock-"
-# In an address, XNAT undoes the encoding of a name only where a blank or a plus is in it: `a#b` would be kept as
-# `a%23b`. What is here arrives as it is; firewalls in front of the rest of ASCII do not mind it either.
+# In an address, XNAT decodes a name only if it has a blank or a plus: `a#b` would be stored as `a%23b`. These
+# characters arrive unchanged, and firewalls do not mind them.
 _ADDRESSABLE = re.compile(r"[A-Za-z0-9._~/ +-]+")
 _END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file to be put.
+    """A file to store.
 
     name: its path inside the resource, '/'-separated.
-    path: where it is here; size in bytes.
+    path: of the local file.
+    size: in bytes.
     """
 
     name: str
@@ -48,15 +49,17 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class Packed(LocalFile):
-    """Files that become one: a tar of this name, made while it is sent. path: of the folder, for messages."""
+    """Files that are stored as one tar with this name, made while it is sent. path: of the folder, for messages."""
 
     members: tuple[LocalFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """refused: name -> why it cannot be put.
-    left: name -> why it is left alone, which is no fault.
+    """The local files.
+
+    refused: name -> why it cannot be stored.
+    left: name -> why it is skipped, which is not an error.
     """
 
     files: tuple[LocalFile, ...]
@@ -65,9 +68,9 @@ class Gathered:
 
 
 def gather(paths: Sequence[str]) -> Gathered:
-    """The files that the paths name: a file by its own name, a folder's by their paths in it, hidden ones too.
+    """The files at the paths. A folder's files are named by their paths in it, hidden ones included.
 
-    Links that leave a folder are not followed. Raises UsageError.
+    Links that point outside a folder are not followed. Raises UsageError.
     """
     found: dict[str, LocalFile] = {}
     refused: dict[str, str] = {}
@@ -81,7 +84,7 @@ def gather(paths: Sequence[str]) -> Gathered:
             elif file.name in found:
                 first, second = (printable(one.path) for one in (found[file.name], file))
                 raise UsageError(
-                    f"{first} and {second} would both be stored as {printable(file.name)}; put one of them"
+                    f"{first} and {second} would both be stored as {printable(file.name)}; give only one of them"
                 )
             else:
                 found[file.name] = file
@@ -100,38 +103,38 @@ def _below(given: str) -> Iterator[LocalFile | SetAside]:
     except OSError as error:
         raise UsageError(f"cannot read {printable(given)}: {error.strerror}") from error
     if not path.is_dir():
-        raise UsageError(f"{printable(given)} is no file and no folder; name what is to be put")
+        raise UsageError(f"no such file or folder: {printable(given)}")
     root = os.path.realpath(path)
     for file in FolderSource(path, all_folders=True).files():
         yield file if isinstance(file, SetAside) else LocalFile(file.path, f"{root}/{file.path}", file.size)
 
 
 def why_not(name: str) -> str:
-    """Why XNAT would not keep a file under exactly this name; "" when it would."""
+    """Why XNAT would not store a file under exactly this name; "" when it would."""
     folder, _, last = name.rpartition("/")
     parts = name.split("/")
     if any("\ud800" <= c <= "\udfff" for c in name):
         return "its name is not valid UTF-8; rename it"
     if any(unicodedata.category(c) == "Cc" or c in "\ufffe\uffff" for c in name):
-        return "its name has control characters, which XNAT's catalogue cannot hold; rename it"
+        return "its name has control characters, which XNAT's catalog does not allow; rename it"
     if "\\" in name:
-        return "its name has a backslash, which XNAT takes for a folder; rename it"
+        return "its name has a backslash, which XNAT takes as a folder separator; rename it"
     if not all(part.strip() and part not in (".", "..") and len(part.encode()) <= 255 for part in parts):
-        return "its name is empty, too long or leads out of the resource; rename it"
+        return "its name is empty, too long, or points outside the resource; rename it"
     if last.endswith(_CATALOGUE) or last.startswith(_LOCK):
-        return f"XNAT keeps files called *{_CATALOGUE} and {_LOCK}* for itself; rename it"
+        return f"XNAT reserves the names *{_CATALOGUE} and {_LOCK}* for itself; rename it"
     if unquote(folder) != folder:
-        return "a folder's name has an encoded character (like %20), which listings do not tell from a plain one"
+        return "a folder's name has an encoded character (like %20), which listings show like a plain one; rename it"
     return ""
 
 
 def addressable(name: str) -> bool:
-    """Whether a file that is put under this name by its address arrives under it."""
+    """Whether a file keeps this name when it is sent in the address."""
     return bool(_ADDRESSABLE.fullmatch(name)) and name == name.strip()
 
 
 def dicom_among(files: Sequence[LocalFile]) -> list[LocalFile]:
-    """Those with the mark of a DICOM file."""
+    """The files with the DICM prefix of DICOM files."""
     found = []
     for file in files:
         try:
@@ -139,21 +142,21 @@ def dicom_among(files: Sequence[LocalFile]) -> list[LocalFile]:
                 if sniff(stream.read(START)) == "part10":
                     found.append(file)
         except OSError:
-            continue  # told when it is sent
+            continue  # reported when it is sent
     return found
 
 
 def pack(name: str, path: str, files: Sequence[LocalFile]) -> Packed:
-    """One file out of many.
+    """One tar from many files.
 
-    name: what it is called in the resource, with `.tar`.
+    name: of the tar in the resource, with `.tar`.
     path: of the folder.
     """
     return Packed(name, path, _tar_length(files), tuple(files))
 
 
 def batches(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
-    """What travels in one request: many small files, or a big one."""
+    """Groups the files into requests: many small files, or one large one."""
     batch: list[LocalFile] = []
     weight = 0
     for file in files:
@@ -170,7 +173,7 @@ def batches(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
 
 
 def digest_of(file: LocalFile) -> str:
-    """MD5 as hexadecimal digits, which is what XNAT's catalogues hold. Raises SourceChanged."""
+    """MD5 as hexadecimal digits, as in XNAT's catalogs. Raises SourceChanged."""
     md5 = hashlib.md5(usedforsecurity=False)
     for block in _blocks(file, lambda _: None):
         md5.update(block)
@@ -180,8 +183,8 @@ def digest_of(file: LocalFile) -> str:
 class FilesBody:
     """One file as it is, or several as a tar that the server unpacks into the resource.
 
-    A tar also where a name does not survive in an address, and for an empty file: XNAT refuses a body of no bytes.
-    digests: gets the MD5 of each file that was read to its end.
+    A tar is also used for a name that an address would change, and for an empty file: XNAT refuses an empty body.
+    digests: receives the MD5 of each file that was read to its end.
     """
 
     def __init__(self, files: Sequence[LocalFile], digests: dict[str, str]) -> None:
@@ -193,7 +196,7 @@ class FilesBody:
         self.length = single.size if single else _tar_length(files)
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
-        """The body from its start. sent: told each block's bytes; may raise to end it. Raises SourceChanged."""
+        """The body from its start. sent: called with each block's size; may raise to end it. Raises SourceChanged."""
         if self.single:
             return self._hashed(self.single, sent)
         return _tar(self._files, lambda file: self._hashed(file, sent))
@@ -207,7 +210,7 @@ class FilesBody:
 
 
 def _blocks(file: LocalFile, sent: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of a file, exactly as many as it was found with."""
+    """The bytes of a file, exactly as many as were found."""
     if isinstance(file, Packed):
         try:
             yield from _tar(file.members, lambda member: _blocks(member, sent))
@@ -220,7 +223,7 @@ def _blocks(file: LocalFile, sent: Callable[[int], None]) -> Iterator[bytes]:
             while left or not file.size:
                 block = stream.read(min(BLOCK, left))
                 left -= len(block)
-                # Longer than it was is found before its last block goes, so that the server keeps nothing of it.
+                # Checked before the last block is sent, so that the server does not store a file that has grown.
                 if (left and not block) or (not left and stream.read(1)):
                     raise SourceChanged(file.name, "the file changed while it was read", dirty=True)
                 if not block:
@@ -244,8 +247,8 @@ def _tar_length(files: Sequence[LocalFile]) -> int:
 
 
 def _header(file: LocalFile) -> bytes:
-    """PAX: names beyond ASCII read the same whatever the server's locale. No times, so that a tar made again is the
-    same."""
+    """A PAX header, so names that are not ASCII do not depend on the server's locale. Without times, so that the tar is
+    the same each time."""
     info = tarfile.TarInfo(file.name)
     info.size = file.size
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")

@@ -1,4 +1,4 @@
-"""What a resource holds, as the server lists it."""
+"""The files in a resource, as the server lists them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from xnat_ingest.xnat.tables import JsonRow
 class Stored:
     """A file as the server lists it.
 
-    size: -1 when it is not told.
-    digest: MD5, "" on sites that keep none.
+    size: -1 when it is unknown.
+    digest: MD5, "" on sites without digests.
     """
 
     size: int
@@ -28,7 +28,7 @@ Listing = dict[str, Stored]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A line of the table of resources. files and bytes: "" while the server has not counted them."""
+    """A line of the table of resources. files and bytes: "" until the server has counted them."""
 
     label: str
     files: str
@@ -39,12 +39,12 @@ class Resource:
 
     @property
     def is_dicom(self) -> bool:
-        """Of a scan: whether its images are here. XNAT archives secondary captures into a resource of their own."""
+        """Whether it contains a scan's images. XNAT archives secondary captures into their own resource."""
         return "DICOM" in (self.label.upper(), self.format.upper())
 
 
 def stored_files(rest: XnatClient, parent: str, label: str) -> Listing:
-    """The files of one resource by their paths in it; none when there is no such resource. parent: from `/data` on."""
+    """The files of one resource by their paths in it; empty without such a resource. parent: from `/data` on."""
     try:
         rows = rest.rows(f"{parent}/resources/{label}/files", _entry)
     except ServerSaid as error:
@@ -60,7 +60,7 @@ def resources_of(rest: XnatClient, parent: str) -> list[Resource]:
 
 
 def _resource(row: JsonRow) -> Resource:
-    # Every write adds its tags to those of the resource, the same ones again, too.
+    # Every write adds its tags to those of the resource, including duplicates.
     tags = ",".join(dict.fromkeys(tag for tag in row.get("tags", "").split(",") if tag))
     return Resource(
         row["label"],
@@ -77,8 +77,11 @@ def _entry(row: JsonRow) -> tuple[str, str, Stored]:
 
 
 def _name(row: JsonRow) -> str:
-    """A file's path in its resource. Some versions of XNAT encode it in the address, others do not: the last part,
-    which stands in Name as it is, tells which; so does what no address can carry."""
+    """A file's path in its resource.
+
+    Some versions of XNAT encode it in the address, others do not. The last part shows which, because Name has it
+    unencoded. Characters that cannot be in an address show it, too.
+    """
     tail = row["URI"].partition("/files/")[2]
     last = tail.rpartition("/")[2]
     plain = ("%" in last and last == row["Name"]) or re.search(r'[^!-~]|[#?"<>]', tail)

@@ -1,4 +1,4 @@
-"""Files beside DICOM: into a resource, and the listing that shows that they are there."""
+"""Stores files in a resource, and checks in its listing that they arrived."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from xnat_ingest.xnat.retry_policy import MOST_ATTEMPTS, RetryPolicy, is_transie
 
 __all__ = ["Listing", "LocalFile", "PutOutcome", "Stored", "create", "holds", "put_text", "send"]
 
-# The catalog of a resource is one file: of two writers at once, one is refused (500) and has to come again.
+# The catalog of a resource is one file. With two writers at once, one is refused (500) and has to try again.
 ATTEMPTS = 3
-# XNAT takes the kind of an archive from its name alone; members keep their own names.
+# XNAT recognises the kind of an archive only by its name. Members keep their own names.
 _ARCHIVE = "files.tar"
-_KEPT = "the server keeps another file of this name, which its listing does not show"
+_KEPT = "a file of this name exists on the server but is not in the catalog; use --overwrite to replace it"
 
 
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
-    """What became of the files, by name.
+    """What happened to the files, by name.
 
-    different: there with other content, and not overwritten.
-    failed: with the reason; sent and already were seen in the server's listing.
+    sent, already: seen in the server's listing.
+    different: on the server with other content, and not overwritten.
+    failed: name -> why.
     """
 
     sent: frozenset[str] = frozenset()
@@ -47,13 +48,12 @@ def put_text(
     retry_policy: RetryPolicy,
     query: Mapping[str, str],
 ) -> None:
-    """Stores a file of this run's own, so that overwriting it can only complete what was begun.
+    """Stores a file that only this run writes, so overwriting it is safe.
 
     parent: address of the project, subject or session, from `/data` on.
     name: may have folders.
 
-    Raises IngestError; returns also when the server, which answers 200 to a user without the right, has stored nothing:
-    see holds.
+    Raises IngestError. Without permission the server answers 200 and stores nothing, so check with `holds`.
     """
     path = f"{parent}/resources/{label}/files/{name}"
     wanted = {"inbody": "true", **query}
@@ -69,16 +69,16 @@ def put_text(
 
 
 def holds(rest: XnatClient, parent: str, label: str, names: set[str]) -> bool:
-    """Whether all of these files, folders included, are in the resource's listing."""
+    """Whether all of these files, named with their folders, are in the resource's listing."""
     return names <= stored_files(rest, parent, label).keys()
 
 
 def create(
     rest: XnatClient, parent: str, label: str, *, retry_policy: RetryPolicy, query: Mapping[str, str] | None = None
 ) -> None:
-    """Makes the resource if it is not there: two first files at once would make two of one label.
+    """Creates the resource if it does not exist: two first files at once would create two with the same label.
 
-    Raises Refused for a user without the right, whom XNAT would answer 200 to every file and store none.
+    Raises Refused for a user without permission. XNAT would answer 200 to every file and store none.
     """
     for attempt in count(1):
         try:
@@ -87,8 +87,9 @@ def create(
         except (ServerSaid, Unreachable) as error:
             if error.status == 403:
                 raise Refused(
-                    f"user {rest.user} may not put files into {parent}; ask the project's owner for the right (a "
-                    "project's own resources can be written by its owners only)"
+                    f"user {rest.user} may not put files into {parent}; ask the project's owner for access (only "
+                    "owners "
+                    "can write a project's own resources)"
                 ) from error
             if not is_transient(error):
                 raise
@@ -109,15 +110,16 @@ def send(
     progress: Callable[[int], None] | None = None,
     check_stop: Callable[[], None],
 ) -> PutOutcome:
-    """Puts what is missing or, with overwrite, different; looks in the listing for all of it.
+    """Stores the files that are missing or, with overwrite, different. Checks all of them in the listing.
+
+    Only one call at a time for a resource: XNAT refuses one of two that write its catalog at once.
 
     parent: address of the project, subject, session or scan, from `/data` on.
-    progress: told the bytes as they go.
-    check_stop: raises to end it. One call at a time for a resource: XNAT refuses one of two that write its catalogue at
-        once.
+    progress: called with the bytes as they are sent.
+    check_stop: raises to end it.
 
-    Raises Refused without the right, and what the server's trouble ends as when the retries are used up; a later call
-    with the same files continues, with overwrite where that end left files on the disk that are not listed.
+    Raises Refused without permission, and the last error when the retries are used up. A later call with the same files
+    continues. It needs overwrite if files were left on the server's disk that are not listed.
     """
     said = {"format": format, "content": content}
     query = {key: value for key, value in said.items() if value}
@@ -132,7 +134,7 @@ def send(
 
 
 class _Sending:
-    """Some files under way into one resource, one request after the other."""
+    """Sends some files into one resource, one request after the other."""
 
     def __init__(
         self,
@@ -157,7 +159,7 @@ class _Sending:
         self.different: set[str] = set()
 
     def compare(self, files: Sequence[LocalFile], *, overwrite: bool) -> list[LocalFile]:
-        """The files that the server lacks and, with overwrite, those that are to replace what it has."""
+        """The files that are missing on the server and, with overwrite, those that differ."""
         held = self._held()
         lacking = []
         for file in files:
@@ -175,16 +177,16 @@ class _Sending:
         return lacking
 
     def deliver(self, batch: Sequence[LocalFile], *, replace: bool) -> None:
-        """One request, repeated with what the listing lacks until the server has everything or will not take it.
+        """Sends one request, and repeats it with what is still missing, until all is stored or the server refuses.
 
-        replace: what is there of these names is to be replaced, in the listing or not.
+        replace: replace existing files with these names, whether they are listed or not.
         """
         left = list(batch)
         lost = kept = False
         for attempt in count(1):
             self._check_stop()
-            # On disk, there may be what a request that was lost or refused has left, in this run or in an earlier one
-            # that was broken off: no listing shows it, and the same command must be able to go on.
+            # An earlier request that failed may have left files on the server's disk, in this run or another. They are
+            # not listed, and the same command must be able to go on.
             force = replace or lost
             try:
                 if self._put(left, force):
@@ -207,20 +209,20 @@ class _Sending:
                 return
 
     def verify(self, files: Sequence[LocalFile]) -> None:
-        """Sorts what was delivered into sent and failed, by what the server lists."""
+        """Sorts the files into sent and failed, by the server's listing."""
         held = self._held()
         for file in files:
             if file.name in self.failed or file.name in self.different:
                 continue
             stored = held.get(file.name)
-            why = self._other(file, stored) if stored else "the server took it and does not list it; run the same again"
+            why = self._other(file, stored) if stored else "the server accepted it but does not list it; run again"
             if why:
                 self.failed[file.name] = why
             else:
                 self.sent.add(file.name)
 
     def _put(self, files: Sequence[LocalFile], force: bool) -> bool:
-        """Whether the server says that it has stored all: where it has a file already, it tells its name, with 200."""
+        """Whether the server stored everything. For a file that already exists it answers 200 and names it."""
         body = FilesBody(files, self._digests)
         name = body.single.name if body.single else _ARCHIVE
         query = {"inbody": "true", **self.query}
@@ -237,13 +239,16 @@ class _Sending:
         self._progress(number)
 
     def _halve(self, files: Sequence[LocalFile], *, replace: bool) -> None:
-        """For a proxy in front of the server that takes no bodies of this size."""
+        """Splits a request that is too large for a proxy in front of the server."""
         middle = len(files) // 2
         for half in (files[:middle], files[middle:]):
             self.deliver(half, replace=replace)
 
     def _worth_another(self, error: ServerSaid | Unreachable, attempt: int, left: Sequence[LocalFile]) -> bool:
-        """Waits before another attempt. False: the server will not take these files; raises when it takes none."""
+        """Waits before another attempt.
+
+        Returns False when the server refuses these files. Raises when it refuses all.
+        """
         if is_transient(error):
             self._retry_policy.wait(error, attempt, MOST_ATTEMPTS)
             return True
@@ -256,7 +261,7 @@ class _Sending:
         return True
 
     def _lacking(self, files: Sequence[LocalFile], *, replace: bool) -> list[LocalFile]:
-        """Those of the files that are still to be sent, as the server lists them now."""
+        """The files that are still missing in the server's listing."""
         held = self._held()
         lacking = []
         for file in files:
@@ -278,13 +283,13 @@ class _Sending:
         return stored_files(self._rest, self._parent, self._label)
 
     def _settled(self, file: LocalFile, stored: Stored, *, replace: bool) -> bool:
-        """Whether nothing is to be sent. What is to be replaced is sent where no digest tells that it is the same."""
+        """Whether the file need not be sent. With replace, only an equal digest counts."""
         return not (self._other(file, stored) or (replace and not stored.digest))
 
     def _other(self, file: LocalFile, stored: Stored) -> str:
-        """What tells the file from the one that is stored; "" when nothing does. A file that cannot be read fails."""
+        """How the file differs from the stored one, "" when it does not. A file that cannot be read fails."""
         if stored.size != file.size:
-            return f"the server has {stored.size} bytes of {file.size}; run the same again with --overwrite"
+            return f"the server has {stored.size} of {file.size} bytes; run the same again with --overwrite"
         if not stored.digest:
             return ""
         if file.name not in self._digests:
@@ -294,11 +299,11 @@ class _Sending:
                 self.failed[file.name] = error.why
                 return error.why
         same = self._digests[file.name] == stored.digest
-        return "" if same else "the server has other bytes (by MD5); run the same again with --overwrite"
+        return "" if same else "the server has different bytes (by MD5); run the same again with --overwrite"
 
 
 def _duplicates(text: str) -> bool:
-    """Whether an answer names files that were there, and so were not stored."""
+    """Whether an answer names files that already existed, and so were not stored."""
     try:
         return bool(json.loads(text)["duplicates"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Whose resources: a project, a subject, a session or a scan; and taking files or resources away from it."""
+"""The owner of a resource: a project, subject, session or scan. Also deletes files and resources."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 @dataclass(frozen=True, slots=True)
 class ResourceOwner:
-    """What the user named. experiment: label or accession id; without a project, an accession id alone, as is the
-    subject then."""
+    """What the user named.
+
+    experiment: a label or an accession id. Without a project only an accession id works, and only an id as subject.
+    """
 
     project: str = ""
     subject: str = ""
@@ -29,25 +31,25 @@ class ResourceOwner:
     scan: str = ""
 
     def check(self) -> None:
-        """Raises UsageError for what names nothing, or several things at once."""
+        """Raises UsageError when nothing is named, or several things at once."""
         if not (self.project or self.subject or self.experiment):
-            raise UsageError("whose resource? give -P PROJECT, with -S SUBJECT or -E SESSION, or -E ACCESSION_ID")
+            raise UsageError("no target: give -P PROJECT, with -S SUBJECT or -E SESSION, or only -E ACCESSION_ID")
         if self.subject and self.experiment and not self.project:
-            raise UsageError("-S with -E needs the project: give -P, or -E with an accession id alone")
+            raise UsageError("-S with -E needs the project: give -P, or only -E with an accession id")
         if self.scan and not self.experiment:
             raise UsageError("--scan needs the session: give -E")
         for text in (self.project, self.subject, self.experiment, self.scan):
-            # XNAT takes commas, * and ALL for several at once.
+            # For XNAT, commas, * and ALL mean several at once.
             if re.search(r"[/\\,*?#%]", text) or text in ("ALL", ".", ".."):
                 raise UsageError(f"{printable(text)} does not name one project, subject, session or scan; give its id")
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What became of the names.
+    """What happened to the names.
 
-    absent: were not there.
-    failed: with the reason.
+    absent: they did not exist.
+    failed: name -> why.
     """
 
     gone: tuple[str, ...] = ()
@@ -56,27 +58,27 @@ class Deleted:
 
 
 def find_owner(rest: XnatClient, place: ResourceOwner) -> str:
-    """The address whose resources the place means, from `/data` on, with the server's own ids. Raises Refused."""
+    """The address of the owner, from `/data` on, with the server's own ids. Raises Refused."""
     project = _id(rest, f"/data/projects/{place.project}", f"project {place.project}") if place.project else ""
     base = f"/data/projects/{project}" if project else "/data"
     subject = ""
     if place.subject:
         what = f"subject {place.subject}"
         if not project:
-            what += " (without -P, only a subject's id will do: to name a label, give its project with -P)"
+            what += " (without -P this must be the subject's id; for a label, also give -P)"
         subject = _id(rest, f"{base}/subjects/{place.subject}", what)
     if not place.experiment:
         return f"{base}/subjects/{subject}" if subject else base
     session = f"session {place.experiment}"
     if not place.project:
-        session += " (without -P, only an accession id will do)"
+        session += " (without -P this must be an accession id)"
     fields = _item(rest, f"{base}/experiments/{place.experiment}", session)
     if subject:
         _check_subject(rest, fields, subject, place)
     address = f"/data/experiments/{fields['ID']}"
     if not place.scan:
         return address
-    # Where no scan has this id, XNAT looks for a scan of this type.
+    # If no scan has this id, XNAT looks for a scan of this type.
     known = rest.rows(f"{address}/scans", lambda row: row["ID"])
     if place.scan not in known:
         raise IngestError(f"{session} has no scan {place.scan}; it has {', '.join(sorted(known)) or 'none'}")
@@ -84,13 +86,16 @@ def find_owner(rest: XnatClient, place: ResourceOwner) -> str:
 
 
 def _check_subject(rest: XnatClient, session: Mapping[str, Any], subject: str, place: ResourceOwner) -> None:
-    """Below a subject's address, XNAT finds the sessions of the project's other subjects, too. Raises IngestError."""
+    """Checks the subject: below its address XNAT also finds sessions of the project's other subjects.
+
+    Raises IngestError.
+    """
     if (owner := str(session.get("subject_ID", ""))) == subject:
         return
-    named = (rest.item(f"/data/subjects/{owner}") or {}).get("label", owner) if owner else "nobody that is told"
+    named = (rest.item(f"/data/subjects/{owner}") or {}).get("label", owner) if owner else "(unknown)"
     raise IngestError(
-        f"session {place.experiment} belongs to subject {named}, not {place.subject}; nothing was done: give the "
-        "right -S, or none"
+        f"session {place.experiment} belongs to subject {named}, not {place.subject}; nothing was done. Give the "
+        "right -S, or leave it out"
     )
 
 
@@ -109,7 +114,7 @@ def _item(rest: XnatClient, address: str, what: str) -> dict[str, Any]:
 
 
 def check_no_dicom(found: Gathered, paths: Sequence[str], place: ResourceOwner, *, instead: str) -> None:
-    """Raises UsageError that tells how DICOM comes into the scans of a session. instead: what stores it as files."""
+    """Raises UsageError that explains how to upload DICOM. instead: the command that stores it as plain files."""
     dicom = dicom_among(found.files)
     if not dicom:
         return
@@ -118,26 +123,27 @@ def check_no_dicom(found: Gathered, paths: Sequence[str], place: ResourceOwner, 
     known = place.subject and place.experiment
     upload += ["-S", place.subject, "-E", place.experiment] if known else ["--layout", "headers"]
     raise UsageError(
-        f"{printable(dicom[0].name)} is DICOM ({len(dicom)} of {len(found.files)} files are), which XNAT keeps in the "
-        f"scans of sessions; to have it there: {printable(shlex.join(upload))}; to store it as plain files: {instead}"
+        f"{printable(dicom[0].name)} is DICOM ({len(dicom)} of {len(found.files)} files are), which belongs in "
+        f"the scans of sessions. To put it there: {printable(shlex.join(upload))}. To store it as plain files: "
+        f"{instead}"
     )
 
 
 def check_label(label: str, *, new: bool = False) -> None:
-    """Raises UsageError. A number is taken for the id of a resource, which may be somebody else's; a comma for
-    several labels."""
+    """Raises UsageError for an invalid label. XNAT takes a number as the id of any resource, and a comma as several
+    labels."""
     if label.isdecimal():
-        raise UsageError(f"XNAT takes the label {label} for a resource's number; give one that has a letter")
+        raise UsageError(f"XNAT takes the label {label} as a resource's id; give a label with a letter in it")
     if not label.strip() or re.search(r"[/\\,*?#%]|[\x00-\x1f]", label) or label in (".", ".."):
-        raise UsageError(f"{printable(label) or 'nothing'} is no label of a resource")
+        raise UsageError(f"{printable(label) or 'nothing'} is not the label of a resource")
     if new and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", label):
         raise UsageError(
-            f"{printable(label)} is no good label for a resource: use letters, digits, _ . and -, at most 64"
+            f"{printable(label)} is not a valid label for a resource: use at most 64 letters, digits, _ . and -"
         )
 
 
 def delete_resource(rest: XnatClient, parent: str, label: str, *, retry_policy: RetryPolicy) -> bool:
-    """Deletes a whole resource. False: there is none of this label, to which XNAT would answer 200."""
+    """Deletes a whole resource. False: there is none with this label, which XNAT would answer with 200."""
 
     def is_there() -> bool:
         return label in (one.label for one in resources_of(rest, parent))
@@ -146,17 +152,19 @@ def delete_resource(rest: XnatClient, parent: str, label: str, *, retry_policy: 
         return False
     _delete(rest, f"{parent}/resources/{label}", {}, retry_policy, is_there)
     if is_there():
-        raise IngestError(f"resource {label} is still there although the server says it deleted it; run the same again")
+        raise IngestError(f"resource {label} still exists although the server reported success; run the same again")
     return True
 
 
 def delete_files(
     rest: XnatClient, parent: str, label: str, names: Sequence[str], *, keep: bool, retry_policy: RetryPolicy
 ) -> Deleted:
-    """Deletes files, and folders by a name that ends with a slash; no names: all files.
+    """Deletes files, and folders when a name ends with a slash. Without names: all files.
 
-    keep: they stay on the server's disk, and in no listing. XNAT deletes whatever begins with the path it is given,
-    so a name that others begin with is refused unless all of them are named.
+    XNAT deletes everything that begins with the given path. So a name that others begin with is refused, unless all of
+    them are named.
+
+    keep: only remove them from the listing; they stay on the server's disk.
     """
     held = set(stored_files(rest, parent, label))
     wanted = {name: {one for one in held if is_named((name,) if name else (), one)} for name in names or ("",)}
@@ -172,18 +180,18 @@ def delete_files(
             held -= begun
     left = set(stored_files(rest, parent, label)) & doomed
     refused = set().union(*(wanted[name] for name in failed))
-    failed |= dict.fromkeys(left - refused, "the server says it deleted it and lists it still; run the same again")
+    failed |= dict.fromkeys(left - refused, "the server reported success but still lists it; run the same again")
     absent = tuple(name for name, found in wanted.items() if name and not found)
     return Deleted(tuple(sorted(doomed - left)), absent, failed)
 
 
 def _too_much(stem: str, others: Sequence[str]) -> str:
-    """Why a name cannot be deleted alone. stem: what XNAT is told of it. Naming what goes with it is consent."""
+    """Why a name cannot be deleted separately. stem: the part that XNAT uses. Naming the others, too, is consent."""
     listed = ", ".join(map(printable, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-    begins = f"whatever begins with {printable(stem)}" if stem else "all files of the resource"
+    begins = f"everything that begins with {printable(stem)}" if stem else "all files of the resource"
     return (
-        f"XNAT would delete {begins}, {listed} with it; name these, too, only if all of them are to go; to keep "
-        "them, put them into another resource first"
+        f"XNAT would delete {begins}, including {listed}. Name these, too, if all of them should go. To keep them, put "
+        "them into another resource first"
     )
 
 
@@ -198,12 +206,12 @@ def _delete_below(
 
 
 def is_named(names: Sequence[str], file: str) -> bool:
-    """Whether the names mean this file: by itself, or by a folder with a slash behind it; no names mean all."""
+    """Whether the names include this file, directly or by a folder that ends with a slash. No names mean all."""
     return not names or any(file == name or (name.endswith("/") and file.startswith(name)) for name in names)
 
 
 def _stem(name: str) -> str:
-    """As much of a name as XNAT finds in an address: it compares what is encoded there as it stands."""
+    """The part of a name that XNAT uses from an address: it compares encoded characters without decoding them."""
     while name and not addressable(name):
         name = name[:-1]
     return name
@@ -212,7 +220,7 @@ def _stem(name: str) -> str:
 def _delete(
     rest: XnatClient, address: str, query: dict[str, str], retry_policy: RetryPolicy, still_there: Callable[[], bool]
 ) -> None:
-    """One deletion; after a lost reply, again only if it is still there."""
+    """One deletion. After a lost reply it is repeated only if the file still exists."""
     for attempt in count(1):
         try:
             rest.request("DELETE", address, query)
