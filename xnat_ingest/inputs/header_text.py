@@ -56,7 +56,7 @@ def converted_text(elements: bytes, tag: int, *, explicit: bool) -> str:
 
 
 def header_values(head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
-    """The values of DICOM keywords in a Part 10 object in memory, of which nothing but the pixels may be missing."""
+    """The values of DICOM keywords in a Part 10 object in memory, complete except perhaps for its pixels."""
     wanted = tags_of(keywords)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
