@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.conftest import stored
 from tests.contract.test_prearchive_verbs import Prearchive, desk, stuck
-from tests.standin import Fault
+from tests.standin import Fault, StandIn
 from xnat_ingest.commands.prearchive import actions as staging
 from xnat_ingest.xnat import prearchive
 
 __all__ = ["desk"]
 
 ARCHIVE = "services/archive"
-Soon = Callable[[Callable[[], object]], None]
+PATIENCE = 30.0
+
+
+class Meanwhile:
+    """Does something when the command has had a certain answer of the server, as another client would just then."""
+
+    def __init__(self, site: StandIn) -> None:
+        self._site = site
+        self._threads: list[threading.Thread] = []
+
+    def __call__(self, answer: str, action: Callable[[], object], times: int = 1) -> None:
+        """answer: a pattern in what is asked for and the answer's text; times: how often it must have come."""
+        begin = len(self._site.requests)
+
+        def wait() -> None:
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                told = [f"{one.path} {one.reply.decode()}" for one in self._site.requests[begin:]]
+                if sum(bool(re.search(answer, one)) for one in told) >= times:
+                    action()
+                    return
+                time.sleep(0.01)
+
+        self._threads.append(threading.Thread(target=wait))
+        self._threads[-1].start()
+
+    def end(self) -> None:
+        for thread in self._threads:
+            thread.join()
 
 
 @pytest.fixture
-def soon() -> Iterator[Soon]:
-    """Runs something a moment after the test's command has begun."""
-    timers = []
-
-    def start(action: Callable[[], object]) -> None:
-        timers.append(threading.Timer(0.3, action))
-        timers[-1].start()
-
-    yield start
-    for timer in timers:
-        timer.join()
+def meanwhile(desk: Prearchive) -> Iterator[Meanwhile]:
+    made = Meanwhile(desk.site)
+    yield made
+    made.end()
 
 
 @pytest.mark.parametrize(
@@ -96,13 +119,17 @@ def test_an_old_conflict_is_not_taken_for_the_servers_answer(desk: Prearchive) -
 
 
 def test_a_server_that_begins_after_the_proxy_gave_up(
-    desk: Prearchive, soon: Soon, monkeypatch: pytest.MonkeyPatch
+    desk: Prearchive, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row still looks untouched when the answer comes; it is watched before anything is asked again."""
     monkeypatch.setattr(staging, "WATCH", 5.0)
     row = desk.row("A")
     desk.site.faults.add(Fault("status", ARCHIVE, status=504))
-    soon(lambda: desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False))
+
+    def begin() -> None:
+        desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False)
+
+    meanwhile(ARCHIVE, begin)
     assert desk("archive", "A")[0] == 0
     assert desk.posts(ARCHIVE) == 1
 
@@ -139,10 +166,10 @@ def test_other_actions_are_looked_at_too(desk: Prearchive, action: str, match: s
 
 
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
-def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, soon: Soon) -> None:
+def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
     row.status = "_BUILDING"
-    soon(lambda: setattr(row, "status", "READY"))
+    meanwhile("_BUILDING", lambda: setattr(row, "status", "READY"))
     code, out, err = desk(*action.split(), "A")
     assert code == 0, out + err
     assert "waiting for the server, at most 900 s; the session is _BUILDING" in err
@@ -159,10 +186,14 @@ def test_a_row_that_stays_locked(desk: Prearchive, action: str) -> None:
     assert desk.posts(r"services/archive|DELETE \S+prearchive|action") == 0
 
 
-def test_a_row_that_another_archives_meanwhile(desk: Prearchive, soon: Soon) -> None:
+def test_a_row_that_another_archives_meanwhile(desk: Prearchive, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
     row.status = "QUEUED_ARCHIVING"
-    soon(lambda: desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False))
+
+    def end() -> None:
+        desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False)
+
+    meanwhile("QUEUED_ARCHIVING", end)
     code, out, _ = desk("archive", "A")
     assert code == 0
     assert out.endswith("subject S, session A: 2 files\n")
@@ -170,15 +201,15 @@ def test_a_row_that_another_archives_meanwhile(desk: Prearchive, soon: Soon) -> 
 
 
 @pytest.mark.parametrize("action", ["archive", "rebuild", "move --to-project MANUAL"])
-def test_a_row_that_another_deletes_meanwhile(desk: Prearchive, action: str, soon: Soon) -> None:
+def test_a_row_that_another_deletes_meanwhile(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
     row.status = "DELETING"
-    soon(lambda: desk.site.prearchive.forget(row))
+    meanwhile("DELETING", lambda: desk.site.prearchive.forget(row))
     code, out, _ = desk(*action.split(), "A")
     assert (code, out.split()[0]) == (1, "gone")
 
 
-def test_wait_until_all_is_done(desk: Prearchive, soon: Soon) -> None:
+def test_wait_until_all_is_done(desk: Prearchive, meanwhile: Meanwhile) -> None:
     rows = [desk.row("A"), desk.row("B", built=False), desk.row("C")]
     rows[0].status = "ARCHIVING"
 
@@ -186,7 +217,9 @@ def test_wait_until_all_is_done(desk: Prearchive, soon: Soon) -> None:
         desk.site.archiver.archive(rows[0], desk.site.user("up"), {}, override=False, overwrite=False)
         desk.site.prearchive.build(rows[1])
 
-    soon(end)
+    meanwhile(
+        "ARCHIVING", end, times=2
+    )  # when the command looks for the second time, it has found something to wait for
     code, out, err = desk("wait", "-P", "DEMO", "--all")
     assert code == 0
     assert sorted(line.split()[0] for line in out.splitlines()) == ["archived", "ready", "ready"]
@@ -198,7 +231,7 @@ def test_wait_until_all_is_done(desk: Prearchive, soon: Soon) -> None:
     assert desk("wait", "-P", "MANUAL", "A")[0] == 1
 
 
-def test_wait_ends_as_the_rows_do(desk: Prearchive, soon: Soon) -> None:
+def test_wait_ends_as_the_rows_do(desk: Prearchive, meanwhile: Meanwhile) -> None:
     desk.row("A")
     late = desk.row("B", built=False)
     code, out, _ = desk("wait", "--all", "--limit", "0.1")
@@ -209,7 +242,7 @@ def test_wait_ends_as_the_rows_do(desk: Prearchive, soon: Soon) -> None:
     assert code == 3
     assert "log says: Session already exists" in out
     late.status = "DELETING"
-    soon(lambda: desk.site.prearchive.forget(late))
+    meanwhile("DELETING", lambda: desk.site.prearchive.forget(late))
     code, out, _ = desk("wait", "B")
     assert (code, out.split()[0]) == (3, "gone")
 
