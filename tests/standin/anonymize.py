@@ -1,7 +1,7 @@
 """Anonymisation scripts, reduced to what an uploader can notice: bytes change, UIDs change, objects go, or it fails.
 
 A script is a line of words: ``name`` blanks the patient's name, ``uids`` replaces study, series and object UIDs,
-``reject:KEYWORD=VALUE`` throws matching objects away, ``error`` fails.
+``put:KEYWORD=VALUE`` writes an element, ``reject:KEYWORD=VALUE`` throws matching objects away, ``error`` fails.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def anonymize(script: str, path: Path) -> bool:
         if word.startswith("reject:") and (value_of(data, keyword) or "") == value:
             path.unlink()
             return True
+    for keyword, _, value in (word.removeprefix("put:").partition("=") for word in words if word.startswith("put:")):
+        setattr(data, keyword, value)
     if "name" in words:
         data.PatientName = "Anonymous"
         data.PatientIdentityRemoved = "YES"
@@ -50,6 +52,10 @@ def as_text(script: str) -> str:
             lines += ['(0010,0010) := "Anonymous"', '(0012,0062) := "YES"']
         elif word == "uids":
             lines += [f"{tag} := hashUID[{tag}]" for tag in ("(0020,000D)", "(0020,000E)", "(0008,0018)")]
+        elif word.startswith("put:"):
+            keyword, _, value = word.removeprefix("put:").partition("=")
+            tag = f"{tag_for_keyword(keyword):08X}"
+            lines.append(f'({tag[:4]},{tag[4:]}) := "{value}"')
         elif word.startswith("reject:"):
             keyword, _, value = word.removeprefix("reject:").partition("=")
             lines.append(f'({tag_for_keyword(keyword):08X}) = "{value}" ? reject')

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 import pytest
+from pydicom._private_dict import private_dictionaries
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.deidentify.confidentiality import OPTIONS, attributes, settled
-from xnat_ingest.deidentify.profile import READY, load_profile, parse_profile
+from xnat_ingest.deidentify.profile import READY, load_profile, parse_profile, safe_private
 from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 
 # A few rows of PS3.15, Table E.1-1, as printed there.
@@ -219,3 +222,71 @@ def test_a_name_that_is_no_profile() -> None:
         load_profile("research-mri")
     with pytest.raises(UsageError, match=r"cannot read profile \./none\.json"):
         load_profile("./none.json")
+
+
+# Elements of creators that pydicom knows, which it lacks or calls unknown, and where they are told of.
+_DD_001, _DD_005 = "Philips MR Imaging DD 001", "Philips MR Imaging DD 005"
+TOLD_ELSEWHERE = {
+    "PS3.15, Table E.3.10-1": {
+        ("ELSCINT1", "00E1", "21"),
+        ("ELSCINT1", "01E1", "26"),
+        (_DD_001, "2005", "0D"),
+        (_DD_001, "2005", "0E"),
+    },
+    "dcm2niix, nii_dicom.cpp": {
+        *((_DD_001, "2005", element) for element in ("63", "6F", "71", "72", "73", "78", "79", "7A", "A0")),
+        *((_DD_005, "2005", element) for element in ("0F", "12", "13", "3C")),
+    },
+}
+# What pydicom knows next to nothing of: dcm4che's dictionaries and dcm2niix have its elements.
+OTHER_DICTIONARIES = {"SIEMENS MR SDS 01", "SIEMENS MR SDI 02"}
+NUMBERS = {"DS", "IS", "FL", "FD", "SS", "US", "SL", "UL", "CS"}
+TEXTS_OF_SCANNERS = {"LO", "SH"}
+
+
+def listed(kind: str) -> Iterator[tuple[str, str, str]]:
+    text = resources.files("xnat_ingest.deidentify").joinpath("safe_private.json").read_text("utf-8")
+    for creator, groups in json.loads(text)[kind].items():
+        for group, elements in groups.items():
+            for element in elements.split():
+                yield creator, group, element
+
+
+@pytest.mark.parametrize(("kind", "vrs"), [("numbers", NUMBERS), ("texts", TEXTS_OF_SCANNERS)])
+def test_safe_private_elements_are_what_dictionaries_say(kind: str, vrs: set[str]) -> None:
+    elsewhere = set().union(*TOLD_ELSEWHERE.values())
+    for creator, group, element in listed(kind):
+        assert creator in private_dictionaries, creator
+        known = {tag.upper(): entry for tag, entry in private_dictionaries[creator].items()}
+        entry = known.get(f"{group}XX{element}")
+        where = f"{creator} ({group},xx{element}): {entry}"
+        if creator in OTHER_DICTIONARIES:
+            assert entry is None, where
+        elif (creator, group, element) in elsewhere:
+            assert entry is None or entry[0] in {*vrs, "SQ"}, where
+        else:
+            assert entry is not None, where
+            assert entry[0] in vrs, where
+            assert entry[2] not in ("Unknown", "Private", "Reserved", ""), where
+
+
+def test_safe_private_counts_and_what_was_never_safe() -> None:
+    """Once listed from memory: a name, dates, UIDs, free texts, and what nobody knows."""
+    assert (len(list(listed("numbers"))), len(list(listed("texts")))) == (254, 11)
+    kept = safe_private()
+    for creator, group, element in (
+        ("PHILIPS MR IMAGING DD 004", 0x2005, 0x91),
+        ("SIEMENS MED PT", 0x0071, 0x22),
+        ("GEMS_PARM_01", 0x0043, 0x62),
+        ("GEMS_PARM_01", 0x0043, 0x85),
+        ("GEMS_PARM_01", 0x0043, 0x98),
+        ("PHILIPS MR IMAGING DD 005", 0x2005, 0x36),
+        ("SIEMENS MR SDS 01", 0x0021, 0x01),
+    ):
+        assert (creator, group, element) not in kept
+
+
+def test_texts_of_scanners_are_cleaned() -> None:
+    kept = safe_private()
+    assert kept["SIEMENS MR HEADER", 0x0051, 0x11] == "C"
+    assert kept["SIEMENS MR HEADER", 0x0019, 0x0C] == "K"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import BinaryIO
@@ -25,6 +25,7 @@ from xnat_ingest.deidentify.encoding import (
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy
+from xnat_ingest.deidentify.restored import Restored, restored
 from xnat_ingest.deidentify.rewriting import Header, Rewriting
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import (
@@ -60,12 +61,18 @@ class Original:
 
 @dataclass(slots=True)
 class Tally:
-    """What happened in a run, without a value. weak: (keyword, why it is not searched for) -> objects."""
+    """What happened in a run, without a value.
+
+    weak: (keyword, why it is not searched for) -> objects; restored, returned: keyword of an element that the server
+    holds again, with what was removed, or with something else -> objects of those that were read back.
+    """
 
     actions: Counter[tuple[str, int]] = field(default_factory=Counter)
     weak: Counter[tuple[str, str]] = field(default_factory=Counter)
     objects: int = 0
     blackened: int = 0
+    restored: Counter[str] = field(default_factory=Counter)
+    returned: Counter[str] = field(default_factory=Counter)
 
 
 class Deidentifier:
@@ -196,6 +203,21 @@ class Deidentifier:
             yield from work.pixel_blocks()
         except NotRewritable as error:
             raise NotWalkable(str(error)) from error
+
+    def held_again(self, source: Source, instance: Instance, labels: Sequence[str], stored: bytes) -> Restored:
+        """What the server holds again of what was removed. labels: project, subject, session; stored: the object as the
+        server gives it, or its beginning. Raises OSError, NotWalkable."""
+        with Outgoing(source, instance).open() as blocks:
+            try:
+                work = _Object(blocks, instance, self.profile, self.key).rewriting
+                sent = work.rewrite(*labels[1:]).data
+                found = restored(work, self.profile, sent, work.encoding, stored, labels)
+            except NotRewritable as error:
+                raise NotWalkable(str(error)) from error
+        with self._lock:
+            self.tally.restored.update(found.original)
+            self.tally.returned.update(found.other)
+        return found
 
 
 class _Object:

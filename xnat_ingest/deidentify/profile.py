@@ -293,12 +293,13 @@ def _burned_in(value: Any) -> str | tuple[Boxes, ...]:
 
 @cache
 def safe_private() -> dict[tuple[str, int | None, int | None], str]:
-    """What `retain safe private` keeps: (creator, group, element) -> K."""
+    """What `retain safe private` keeps: (creator, group, element) -> K, or C for a text, which is cleaned."""
     text = resources.files("xnat_ingest.deidentify").joinpath("safe_private.json").read_text("utf-8")
-    listed = {creator: groups for creator, groups in json.loads(text).items() if creator != "comment"}
+    listed = json.loads(text)
     return {
-        (creator.upper(), int(group, 16), int(element, 16)): "K"
-        for creator, groups in listed.items()
+        (creator.upper(), int(group, 16), int(element, 16)): action
+        for kind, action in (("numbers", "K"), ("texts", "C"))
+        for creator, groups in listed[kind].items()
         for group, elements in groups.items()
         for element in elements.split()
     }

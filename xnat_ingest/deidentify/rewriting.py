@@ -15,7 +15,7 @@ from xnat_ingest.deidentify.forms import UNITS, check_of
 from xnat_ingest.deidentify.gathering import CHARACTER_SETS, Element, Facts, gather_facts
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
-from xnat_ingest.deidentify.tokens import Tokens, tokens_of
+from xnat_ingest.deidentify.tokens import Token, Tokens, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
 
 REMOVED, METHOD, METHOD_CODES, DATES_MODIFIED = 0x00120062, 0x00120063, 0x00120064, 0x00280303
@@ -78,8 +78,8 @@ class Rewriting:
     ) -> None:
         """facts: of these data, if they are known."""
         self._reader = Reader(data, encoding)
-        self._data = data
-        self._encoding = encoding
+        self.data = data
+        self.encoding = encoding
         self._profile = profile
         self._key = key
         self.facts = facts or gather_facts(self._reader, 0, len(data))
@@ -108,12 +108,12 @@ class Rewriting:
     def rewrite(self, subject: str, session: str) -> Header:
         """The header with these labels in it; equal bytes every time."""
         self._actions, self._accented, self._numbered, self._values = [], [], [], {}
-        out = self._elements(self.facts.elements, self._encoding, self._written(subject, session))
+        out = self._elements(self.facts.elements, self.encoding, self._written(subject, session))
         return Header(out, Counter(self._actions), self._values, self._days)
 
     def _written(self, subject: str, session: str) -> dict[int, bytes]:
         """Elements that the program writes, whole, by tag; an empty one takes what was there away."""
-        profile, encoding = self._profile, self._encoding
+        profile, encoding = self._profile, self.encoding
         texts = {tag: filled(text, subject, session).encode("ascii") for tag, text in profile.written.items()}
         texts |= {REMOVED: b"YES", METHOD: f"xnat-ingest: {profile_name(profile)}"[:64].encode("ascii", "replace")}
         texts[DATES_MODIFIED] = _WORD_ON_DATES[profile.dates]
@@ -124,8 +124,8 @@ class Rewriting:
 
     def _code(self, code: tuple[str, str]) -> bytes:
         values = ((0x00080100, "SH", code[0]), (0x00080102, "SH", "DCM"), (0x00080104, "LO", code[1]))
-        return self._encoding.item(
-            b"".join(self._encoding.element(tag, vr, padded(text.encode(), vr)) for tag, vr, text in values)
+        return self.encoding.item(
+            b"".join(self.encoding.element(tag, vr, padded(text.encode(), vr)) for tag, vr, text in values)
         )
 
     def _elements(
@@ -153,8 +153,8 @@ class Rewriting:
         tag = element.tag
         group, number = tag >> 16, tag & 0xFFFF
         if 0x10 <= number <= 0xFF and element.items is None:
-            name = self._data[element.start : element.end].decode("latin-1").strip(" \0").upper()
-            level.blocks[group << 8 | number] = name, len(level.out), self._data[element.begin : element.end]
+            name = self.data[element.start : element.end].decode("latin-1").strip(" \0").upper()
+            level.blocks[group << 8 | number] = name, len(level.out), self.data[element.begin : element.end]
             level.out.append(b"")
             return
         block = level.blocks.get(group << 8 | number >> 8)
@@ -173,7 +173,7 @@ class Rewriting:
             action = "X"
         if action == "K" and level.mode and (level.mode == DUMMY or name in TEXTS):
             action = "C"
-        value = self._data[element.start : element.end]
+        value = self.data[element.start : element.end]
         if action == "K":
             self._hold_to_form(tag, name, value)
             self._keep(level, element, value)
@@ -194,7 +194,7 @@ class Rewriting:
             self._numbered.append((tag, found))
         if level.outermost and tag in _TOLD:
             self._values[tag] = value
-        level.out.append(self._data[element.begin : element.end])
+        level.out.append(self.data[element.begin : element.end])
 
     def _hold_to_form(self, tag: int, vr: str, value: bytes) -> None:
         """Raises NotRewritable for a value that cannot be one of its element."""
@@ -262,7 +262,7 @@ class Rewriting:
         if vr in _DATES:
             there = moved(vr, value, self._days)
             return ("K", there) if there is not None else ("Z", value)
-        if vr not in TEXTS:
+        if vr not in TEXTS and not (vr in ("", "UN") and value.isascii() and _is_text(value)):
             return "X", value
         text = decoded(value, self._sets)
         if self.tokens.in_text(text) or _TELLTALE.search(text.lower()):
@@ -292,17 +292,19 @@ class Rewriting:
         for tag, keyword in self._numbered:
             return Residue(name_of(tag), keyword)
         places = None
+        own = self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}
         for token, begin, end in self.tokens.in_bytes(data):
-            places = places or Places(data, gather_facts(Reader(data, self._encoding), 0, len(data)))
+            places = places or Places(data, gather_facts(Reader(data, self.encoding), 0, len(data)))
             found = places.of(begin, end)
-            if found and self._counts(token.kind, token.text, *found):
+            if found is None or (found[3] and found[0] in own):
+                continue  # the program's own words, and the user's
+            if self.tells(token, *found[:3]):
                 return Residue(name_of(found[0]), token.keyword)
         return None
 
-    def _counts(self, kind: str, text: str, tag: int, vr: str, value: bytes, outermost: bool) -> bool:
-        """Whether a token in this element is one that must not leave."""
-        if outermost and tag in (self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}):
-            return False  # the program's own words, and the user's
+    def tells(self, token: Token, tag: int, vr: str, value: bytes) -> bool:
+        """Whether a token that stands in this element's value is one that must not leave."""
+        kind, text = token.kind, token.text
         if vr == "UI":
             uids = (uid.strip(b" \0") for uid in value.split(b"\\"))
             return any(text.encode() in uid and uid not in self._mapped_to and not is_standard_uid(uid) for uid in uids)
@@ -316,6 +318,11 @@ class Rewriting:
 def profile_name(profile: Profile) -> str:
     """What the object tells of its profile: its name without its folder, and the beginning of its SHA-256."""
     return f"{PurePath(profile.name).name[:24]} {profile.sha256[:16]}"
+
+
+def _is_text(value: bytes) -> bool:
+    check = check_of(0, "LO")
+    return check is not None and check(value)
 
 
 class Places:

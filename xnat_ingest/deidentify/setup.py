@@ -88,6 +88,8 @@ def summary(deidentifier: Deidentifier, plan: Plan) -> dict[str, object]:
         "blackened": deidentifier.tally.blackened,
         "actions": {word: dict(sorted(actions[word].items())) for word in _WORDS.values() if word in actions},
         "refused": dict(sorted(refused.items())),
+        "restored": dict(sorted(deidentifier.tally.restored.items())),
+        "returned": dict(sorted(deidentifier.tally.returned.items())),
         "not_searched": [
             {"keyword": keyword, "why": why, "objects": number}
             for (keyword, why), number in sorted(deidentifier.tally.weak.items())

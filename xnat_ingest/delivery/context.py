@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from xnat_ingest.core.model import Session
+from xnat_ingest.core.model import Instance, Session
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
@@ -26,6 +27,20 @@ KNOWN_AGE = 20.0
 ROWS_AGE = 1.0
 
 
+class Returned(Protocol):
+    """Keywords of elements that a server holds again. original: with what was removed; other: with something else."""
+
+    @property
+    def original(self) -> tuple[str, ...]: ...
+
+    @property
+    def other(self) -> tuple[str, ...]: ...
+
+
+# The source, an instance, its labels (project, subject, session), and the beginning of the stored object.
+HeldAgain = Callable[[Source, Instance, Sequence[str], bytes], Returned]
+
+
 @dataclass(slots=True)
 class RunContext:
     """What all sessions of a run share.
@@ -37,6 +52,7 @@ class RunContext:
     is_gone: whether none of a session's files can be seen any more
     proof: how deep to look at what is stored
     rewrite: what changes objects on their way out
+    held_again: tells what of the removed identifiers the server holds, where headers are rewritten
     changes_uids: the site's script is known to change UIDs on receipt
     """
 
@@ -55,6 +71,7 @@ class RunContext:
     direct: Transport | None = None
     in_order: Callable[[str], bool] = lambda _: False
     rewrite: Rewrite | None = None
+    held_again: HeldAgain | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
     changes_uids: bool = False
     _known: dict[str, tuple[float, list[ArchivedSession]]] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from xnat_ingest.core.model import Event, Instance, Problem, ReadBack, Session, 
 from xnat_ingest.core.text import printable
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
+from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.transports.bodies import change_since_scan
 from xnat_ingest.xnat.archive import StoredFiles
@@ -31,6 +32,9 @@ PAUSE = 0.1  # seconds before the second try, twice that before the third
 SHOWN = 3  # instances that a problem names
 TOO_MUCH = f"beyond what a spot check reads, {SPOT_SHARE:.0%} of a session's bytes"
 BEGUN = f"only the first {SPOT_LEAST >> 20} MiB of it were compared"
+NOT_SEARCHED = "their stored header cannot be searched for what was removed"
+# Bytes of a stored object in which its header is looked for.
+MOST_OF_HEADER = 4 << 20
 NAMELESS = "stored under names that do not tell instances"
 ADVICE = (
     "send them again with --existing overwrite; where a script of the site or the project changes them on purpose, "
@@ -112,6 +116,8 @@ class _Reading:
         self._read: Counter[str] = Counter()
         self._bytes = 0
         self._changed: Counter[str] = Counter()
+        self._restored: Counter[str] = Counter()
+        self._returned: Counter[str] = Counter()
         self._unreadable: list[str] = []
         self._over = ""  # why nothing more is read
         self._scripted: bool | None = None
@@ -194,9 +200,11 @@ class _Reading:
         proxy cut is no corrupt file."""
         found = Differences()
         taken = 0
+        begun = bytearray()  # of what is stored
 
         def read(chunks: Iterator[bytes]) -> str:
             nonlocal found, taken
+            begun.clear()
             found, taken = Differences(), 0  # a connection may break, and the request be repeated
 
             def stored() -> Iterator[bytes]:
@@ -205,6 +213,8 @@ class _Reading:
                     self.context.control.check()
                     piece = chunk[: most - taken] if most else chunk
                     taken += len(piece)
+                    if self.context.held_again and len(begun) < MOST_OF_HEADER:
+                        begun.extend(piece)
                     yield piece
                     if len(piece) < len(chunk):
                         raise _EnoughError
@@ -222,7 +232,27 @@ class _Reading:
             if found.wrong and taken < files_held.sizes[instance.name] and not last:
                 return False
         self._note(instance, found, taken)
+        self._look_for_removed(instance, bytes(begun))
         return True
+
+    def _look_for_removed(self, instance: Instance, stored: bytes) -> None:
+        """Whether the server holds again what --deidentify has removed. stored: the beginning of the object."""
+        if self.context.held_again is None:
+            return
+        session = self.session
+        labels = session.project, session.subject, session.label
+        try:
+            found = self.context.held_again(self.context.source, instance, labels, stored)
+        except NotWalkable:
+            self._count(NOT_SEARCHED)
+            return
+        with self._lock:
+            self._restored.update(found.original)
+            self._returned.update(found.other)
+
+    def _count(self, why: str) -> None:
+        with self._lock:
+            self.skipped[why] += 1
 
     def _note(self, instance: Instance, found: Differences, taken: int) -> None:
         wrong, changed = found.wrong, found.changed
@@ -274,6 +304,7 @@ class _Reading:
 
     def _problems(self) -> Iterator[Problem]:
         title, labels = self.session.title, (self.session.label,)
+        yield from self._privacy_problems(title, labels)
         if self.corrupt:
             by_words: dict[str, list[str]] = defaultdict(list)
             for instance in self.session.instances:
@@ -291,6 +322,18 @@ class _Reading:
             yield Problem(
                 "not-read-back", f"{title}: {self._over}; what was not read back is proven by the listing only", labels
             )
+
+    def _privacy_problems(self, title: str, labels: tuple[str, ...]) -> Iterator[Problem]:
+        if self._restored:
+            names = ", ".join(f"{name} ({number})" for name, number in sorted(self._restored.items()))
+            text = (
+                f"{title}: the server holds again what was removed before sending, in {names} of {self._read} objects "
+                "that were read back; a script of the site or the project puts it there"
+            )
+            yield Problem("reidentified", text, labels, spoils=True)
+        if self._returned:
+            names = ", ".join(f"{name} ({number})" for name, number in sorted(self._returned.items()))
+            yield Problem("elements-returned", f"{title}: the server has filled removed elements anew: {names}", labels)
 
 
 def _word(*, failed: bool, missing: bool) -> VerdictWord:

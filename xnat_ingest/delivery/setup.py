@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from xnat_ingest.core.model import Session
 from xnat_ingest.core.stop import RunControl
-from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.delivery.context import HeldAgain, RunContext
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
@@ -34,6 +34,7 @@ def make_context(
     sends: bool,
     counted: Callable[[int], None],
     changes_uids: bool,
+    held_again: HeldAgain | None = None,
 ) -> RunContext:
     """sends: the command is upload; counted: told the bytes that go otherwise than by rest; changes_uids: the site's
     script does so on receipt."""
@@ -60,6 +61,7 @@ def make_context(
         direct=transport(replace(config, direct=True)) if direct else None,
         in_order=source.in_order,
         rewrite=config.rewrite,
+        held_again=held_again,
         parts=parts,
         retry_policy=retry_policy,
         destination=settings.destination,

@@ -52,7 +52,7 @@ def exit_code(
     causes = []
     for verdict in (outcome.verdict for outcome in outcomes):
         delivered |= verdict.word in ("verified", "counted") or (verdict.word == "unverified" and no_verify)
-        if verdict.word in ("missing", "failed", "conflict"):
+        if verdict.word in ("missing", "failed", "conflict") or any(p.spoils for p in verdict.problems):
             codes.add(Exit.PARTIAL)
         if verdict.word == "unverified" and sending and not no_verify:
             codes.add(Exit.PARTIAL)

@@ -94,6 +94,6 @@ def _known_encodings(character_sets: bytes) -> list[str] | None:
         warnings.simplefilter("always")
         try:
             found = pydicom.charset.convert_encodings(names)
-        except LookupError:
+        except (LookupError, ValueError):  # the latter for a null in a name
             return None
     return None if any("Unknown encoding" in str(warning.message) for warning in said) else found

@@ -60,6 +60,10 @@ PROBLEMS: dict[str, Advice] = {
         "The session is already archived, so --existing fail stopped the run.",
         "Use --existing resume to add what is missing, or skip to leave archived sessions alone.",
     ),
+    "elements-returned": Advice(
+        "The server has written something into elements that --deidentify had removed.",
+        "Look at them in XNAT. A script of the site or the project fills them.",
+    ),
     "followed-links": Advice("Links that point outside ROOT were followed, because --follow-links was given."),
     "filter-not-evaluated": Advice(
         "The server's series import filter cannot be evaluated here. What it drops shows as missing.",
@@ -68,6 +72,10 @@ PROBLEMS: dict[str, Advice] = {
     "foreign-row": Advice(
         "The prearchive has a session with this label that another tool or user sent.",
         "Archive or delete it first: xnat-ingest prearchive list, then archive or delete.",
+    ),
+    "reidentified": Advice(
+        "The server holds a name, an identifier or a date again that --deidentify had removed.",
+        "Have the anonymisation script of the site or the project changed, then delete these objects in XNAT.",
     ),
     "identifying": Advice(
         "The headers of this session identify the patient, and --require-deidentified forbids that.",

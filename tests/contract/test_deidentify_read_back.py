@@ -1,0 +1,76 @@
+"""The read-back of de-identified sessions: it tells when the server holds again what was removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ended, Ingest
+from tests.contract.test_contract import by
+from tests.contract.test_deidentify import SECRET, UP, plain
+from tests.planted import PERSON, leaks
+from tests.standin import StandIn
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XNAT_INGEST_DEID_KEY", SECRET)
+
+
+def says_nobody(ended: Ended) -> None:
+    said = ended.out + ended.err + json.dumps(ended.report, ensure_ascii=False)
+    assert leaks(said.encode(), PERSON) == []
+
+
+BACK = {
+    "the name, in its place": (f"put:PatientName={PERSON.name}", "PatientName"),
+    "the id, in its place": (f"put:PatientID={PERSON.patient_id}", "PatientID"),
+    "the id, elsewhere": (f"put:ImageComments=of_{PERSON.patient_id}", "ImageComments"),
+    "the accession number": (f"put:AccessionNumber={PERSON.accession}", "AccessionNumber"),
+    "the birth date": (f"put:PatientBirthDate={PERSON.birth}", "PatientBirthDate"),
+    "a date that is no token": ("put:StudyDate=20040826", "StudyDate"),
+}
+
+
+@pytest.mark.parametrize("what", BACK)
+def test_a_script_that_puts_it_back(ingest: Ingest, site: StandIn, tmp_path: Path, what: str) -> None:
+    script, keyword = BACK[what]
+    site.settings.site_anonymization, site.settings.site_script = True, script
+    ended = ingest("upload", plain(tmp_path / "tree"), *UP)
+    assert ended.code == 3, ended.out
+    assert ended.kinds() == ["reidentified"]
+    assert f"{keyword} (1) of 1 objects" in ended.report["problems"][0]["detail"]
+    assert ended.report["deidentification"]["restored"] == {keyword: 1}
+    assert ended.totals["verified"] == 3  # all of it is there, which is the trouble
+    says_nobody(ended)
+    deep = ingest("verify", tmp_path / "tree", *UP, "--proof", "pixels")
+    assert (deep.code, deep.report["deidentification"]["restored"]) == (3, {keyword: 3})
+    assert ingest("verify", tmp_path / "tree", *UP, "--proof", "listing").code == 0
+
+
+@pytest.mark.parametrize("transport", ["tar", "gradual", "cstore"])
+def test_what_a_script_may_write(ingest: Ingest, site: StandIn, tmp_path: Path, transport: str) -> None:
+    """Labels, as XNAT's own script writes them, and as they are stamped for its receiver; a word in place of a name."""
+    site.settings.site_anonymization = True
+    site.settings.site_script = "name put:StudyDescription=DEMO put:PatientID=007_pre"
+    with by(transport, site) as (flags, _):
+        ended = ingest("upload", plain(tmp_path / "tree"), *UP, *flags)
+    assert ended.code == 0, ended.out
+    assert not {"reidentified", "elements-returned"} & set(ended.kinds())
+    assert ended.report["deidentification"]["restored"] == ended.report["deidentification"]["returned"] == {}
+
+
+def test_removed_elements_that_hold_something_else(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    site.settings.site_anonymization, site.settings.site_script = True, "put:InstitutionName=Ward_7"
+    ended = ingest("upload", plain(tmp_path / "tree"), *UP)
+    assert (ended.code, ended.kinds()) == (0, ["elements-returned"])
+    assert "InstitutionName (1)" in ended.report["problems"][0]["detail"]
+    assert ended.report["deidentification"]["returned"] == {"InstitutionName": 1}
+    assert "Ward_7" not in json.dumps(ended.report)
+
+
+def test_without_deidentify_nothing_is_looked_for(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    site.settings.site_anonymization, site.settings.site_script = True, f"put:ImageComments={PERSON.patient_id}"
+    assert ingest("upload", plain(tmp_path / "tree")).kinds() == []

@@ -1,0 +1,94 @@
+"""What a server holds again of what was removed: its header beside the one that was sent and the one in the file.
+
+XNAT's own scripts run after receipt. One that puts a name back, or writes it somewhere else, undoes what was done here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from xnat_ingest.deidentify.encoding import BIG_EXPLICIT, LITTLE_EXPLICIT, LITTLE_IMPLICIT, Encoding, Reader
+from xnat_ingest.deidentify.gathering import Element, Facts, gather_facts
+from xnat_ingest.deidentify.profile import Profile
+from xnat_ingest.deidentify.pseudonyms import dummy
+from xnat_ingest.deidentify.rewriting import Places, Rewriting
+from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, PeekableStream, is_explicit, skip_meta
+from xnat_ingest.inputs.dicom_dictionary import decoded, name_of, vr_of
+
+_ROUTING = frozenset({"project", "subject", "session"})
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Keywords of elements of one stored object. original: they hold what was removed; other: they were removed, and
+    hold something else now."""
+
+    original: tuple[str, ...]
+    other: tuple[str, ...]
+
+
+def restored(
+    work: Rewriting, profile: Profile, sent: bytes, encoding: Encoding, stored: bytes, labels: Iterable[str]
+) -> Restored:
+    """work: of the file; sent: the header that it was made into, in this encoding; stored: the object that the server
+    holds, or its beginning; labels: words that the server may write. Raises NotRewritable, NotWalkable."""
+    data, facts = _header(stored)
+    before = _values(work.facts, work.data)
+    after = _values(gather_facts(Reader(sent, encoding), 0, len(sent)), sent)
+    now = _values(facts, data)
+    original, other = dict.fromkeys(_told_again(work, data, facts, after)), []
+    words = {label.casefold() for label in labels} | _ROUTING
+    for tag, value in now.items():
+        was_sent = after.get(tag, b"")
+        if value == was_sent or tag >> 16 & 1:
+            continue
+        if value == before.get(tag):
+            original[name_of(tag)] = None
+            continue
+        vr = vr_of(tag)
+        says_nothing = not was_sent or was_sent == dummy(vr).strip(b" \0")
+        if says_nothing and profile.action(tag, vr) in ("X", "Z", "D") and not _says_only(value, words):
+            other.append(name_of(tag))
+    return Restored(tuple(original), tuple(name for name in other if name not in original))
+
+
+def _told_again(work: Rewriting, data: bytes, facts: Facts, after: Mapping[int, bytes]) -> Iterable[str]:
+    """Elements, at any depth, in which the search finds the patient."""
+    places = Places(data, facts)
+    for token, begin, end in work.tokens.in_bytes(data):
+        place = places.of(begin, end)
+        if place is None:
+            continue
+        tag, vr, value, is_outermost = place
+        if is_outermost and value.strip(b" \0") == after.get(tag):
+            continue
+        if work.tells(token, tag, vr, value):
+            yield name_of(tag)
+
+
+def _says_only(value: bytes, words: set[str]) -> bool:
+    """Whether a text is made of these words alone."""
+    return set(re.findall(r"[\w-]+", decoded(value, b"").casefold())) <= words
+
+
+def _values(facts: Facts, data: bytes) -> dict[int, bytes]:
+    """Of the outermost level, without what pads them; no empty ones."""
+    found = {e.tag: _stripped(e, data) for e in facts.elements if e.items is None and e.tag & 0xFFFF}
+    return {tag: value for tag, value in found.items() if value}
+
+
+def _stripped(element: Element, data: bytes) -> bytes:
+    return data[element.start : element.end].strip(b" \0")
+
+
+def _header(stored: bytes) -> tuple[bytes, Facts]:
+    """The elements before the pixels; of a cut header those that are whole."""
+    stream = PeekableStream(iter([stored]))
+    syntax = skip_meta(stream)
+    data = b"".join(stream.rest())
+    explicit = is_explicit(PeekableStream(iter([data])))
+    encoding = BIG_EXPLICIT if syntax == BIG_ENDIAN else LITTLE_EXPLICIT if explicit else LITTLE_IMPLICIT
+    facts = gather_facts(Reader(data, encoding), 0, len(data))
+    return data[: facts.end], facts
