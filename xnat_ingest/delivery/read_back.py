@@ -327,8 +327,8 @@ class _Reading:
         if self._restored:
             names = ", ".join(f"{name} ({number})" for name, number in sorted(self._restored.items()))
             text = (
-                f"{title}: the server holds again what was removed before sending, in {names} of {self._read.total()} objects "
-                "that were read back; a script of the site or the project puts it there"
+                f"{title}: the server holds again what was removed before sending, in {names} of {self._read.total()} "
+                "objects that were read back; a script of the site or the project puts it there"
             )
             yield Problem("reidentified", text, labels, spoils=True)
         if self._returned:
