@@ -43,8 +43,13 @@ def session(members: Sequence[Instance]) -> Session:
     return Session("DEMO", "007", "007_pre", "1.2.3.4", "007/pre", tuple(members))
 
 
+def receiver(port: int, **more: Any) -> Receiver:
+    """On this machine. The timeout is for a busy one."""
+    return Receiver("127.0.0.1", port, **{"timeout": 10.0, **more})
+
+
 def transport(source: Source, port: int, **more: Any) -> CStore:
-    return CStore(Receiver("127.0.0.1", port, **{"timeout": 5.0, **more}), source, 1 << 27, 4)
+    return CStore(receiver(port, **more), source, 1 << 27, 4)
 
 
 def send(source: Source, port: int, **more: Any) -> Receipt:

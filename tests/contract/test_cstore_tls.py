@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.dicomscp import Scp, make_certificates
-from tests.dicomscu import send, some, transport
+from tests.dicomscu import receiver, send, some
 from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.settings.options import Settings, ae_title, port
+from xnat_ingest.transports import ask_receiver
 from xnat_ingest.transports.cstore import CStore
 from xnat_ingest.transports.dicom_receiver import Receiver, receiver_of
 
@@ -38,7 +39,7 @@ def test_tls(certificates: Path) -> None:
     source = some(3, size=600_000)
     with Scp(tls=tls_scp(certificates)) as scp:
         ca = str(certificates / "ca.pem")
-        assert "over TLS" in transport(source, scp.port, ca=ca).check()
+        assert "over TLS" in ask_receiver(receiver(scp.port, ca=ca))
         assert len(send(source, scp.port, ca=ca).instances) == 3
     assert all(len(one.data) > 600_000 for one in scp.got)
 
@@ -48,22 +49,22 @@ def test_tls_with_a_certificate_of_ours(certificates: Path) -> None:
     with Scp(tls=tls_scp(certificates, clients=True)) as scp:
         assert send(some(1), scp.port, ca=ca, cert=cert, key=key).instances
         with pytest.raises(IngestError, match=r"dicom-tls-cert|does not start TLS"):
-            transport(some(0), scp.port, ca=ca).check()
+            ask_receiver(receiver(scp.port, ca=ca))
 
 
 def test_tls_and_a_certificate_that_nobody_signed(certificates: Path) -> None:
     with Scp(tls=tls_scp(certificates)) as scp, pytest.raises(IngestError, match=r"cannot be verified.*--dicom-tls-ca"):
-        transport(some(0), scp.port, ca=str(certificates / "scu.pem")).check()
+        ask_receiver(receiver(scp.port, ca=str(certificates / "scu.pem")))
 
 
 def test_tls_with_a_receiver_that_speaks_plain(certificates: Path) -> None:
     with Scp() as scp, pytest.raises(IngestError, match="does not start TLS"):
-        transport(some(0), scp.port, ca=str(certificates / "ca.pem"), timeout=1.0).check()
+        ask_receiver(receiver(scp.port, ca=str(certificates / "ca.pem"), timeout=1.0))
 
 
 def test_plain_with_a_receiver_that_wants_tls(certificates: Path) -> None:
     with Scp(tls=tls_scp(certificates)) as scp, pytest.raises(IngestError, match=r"TLS|closes|breaks"):
-        transport(some(0), scp.port).check()
+        ask_receiver(receiver(scp.port))
 
 
 @pytest.mark.parametrize("files", [("absent.pem", "", ""), ("text.pem", "", ""), ("", "text.pem", "")])

@@ -13,11 +13,10 @@ import pytest
 from tests.contract.relay import Flood, Relay, Trouble, slow_replies
 from tests.dicom_trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, part10
 from tests.dicomscp import ABORT, Scp, answering, parsed
-from tests.dicomscu import MR, TEXT, instances, made, send, session, some, transport
+from tests.dicomscu import MR, TEXT, instances, made, receiver, send, session, some, transport
 from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
 from xnat_ingest.transports import ask_receiver
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.transports.cstore import CStore
 from xnat_ingest.transports.dicom_messages import COMMAND, fragments
 from xnat_ingest.transports.dicom_receiver import Receiver
 
@@ -171,7 +170,7 @@ def test_rejections(result: int, source: int, reason: int, kind: type[IngestErro
 )
 def test_what_is_no_dicom_receiver(reply: bytes, text: str) -> None:
     with answering(reply) as port, pytest.raises(IngestError, match=text):
-        transport(some(0), port).check()
+        ask_receiver(receiver(port))
 
 
 def test_nobody_there() -> None:
@@ -181,12 +180,12 @@ def test_nobody_there() -> None:
         send(some(1), port)
     assert not caught.value.maybe_done
     with pytest.raises(Unreachable, match="--dicom-host"):
-        CStore(Receiver("no.such.host.invalid", 1), some(0), 1, 1).check()
+        ask_receiver(Receiver("no.such.host.invalid", 1))
 
 
 def test_a_receiver_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Unreachable, match=r"no progress for 0\.1 s"):
-        transport(some(0), server.getsockname()[1], timeout=0.1).check()
+        ask_receiver(receiver(server.getsockname()[1], timeout=0.1))
 
 
 def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> None:
@@ -236,8 +235,7 @@ def test_a_receiver_that_does_not_let_go() -> None:
 
 def test_echo() -> None:
     with Scp(classes=[]) as scp:
-        said = transport(some(0), scp.port).check()
-        assert said == ask_receiver(Receiver("127.0.0.1", scp.port))
+        said = ask_receiver(receiver(scp.port))
     assert said == f"XNAT@127.0.0.1:{scp.port} answers C-ECHO from XNAT_INGEST (DICOM without TLS)"
     assert "released" in scp.endings
 

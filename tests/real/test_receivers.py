@@ -21,6 +21,7 @@ from tests.real.receivers import Apart, Orthanc, StoreScp, apart
 from xnat_ingest.core.errors import Refused, Unreachable
 from xnat_ingest.core.model import Instance, Receipt
 from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.transports import ask_receiver
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.cstore import CStore
 from xnat_ingest.transports.dicom_receiver import Receiver
@@ -193,8 +194,8 @@ def test_a_wrong_called_title(there: Apart, orthanc: Orthanc) -> None:
 def test_echo(there: Apart, orthanc: Orthanc, store_scp: Callable[..., Any]) -> None:
     with store_scp() as scp:
         for to in (orthanc, scp):
-            way = transport(Memory({}), to)
-            assert "answers C-ECHO" in there(way.check)
+            receiver = Receiver("127.0.0.1", to.port, called=to.title, timeout=10.0)
+            assert "answers C-ECHO" in there(lambda: ask_receiver(receiver))  # noqa: B023 - called at once
 
 
 def test_a_disk_that_takes_no_more(there: Apart, store_scp: Callable[..., Any]) -> None:

@@ -58,9 +58,10 @@ def is_image(sop_class: str) -> bool:
     """Whether every object of this class has pixels. False for a class that is not in the standard."""
     if sop_class in IMAGES or sop_class in COMMON_IMAGES:
         return True
-    from pydicom.uid import UID  # loaded for the rare ones
+    from pydicom import config  # loaded for the rare ones
+    from pydicom.uid import UID
 
-    return "Image Storage" in UID(sop_class).name
+    return "Image Storage" in UID(sop_class, validation_mode=config.IGNORE).name
 
 
 def lacking(sop_class: str, has: Collection[int]) -> str:

@@ -68,6 +68,3 @@ class ArchiveTransport:
             timestamp=self._timestamp(session),
             direct=self._direct,
         )
-
-    def check(self) -> str:
-        return f"user {self._rest.user} is logged in at {self._rest.server}"

@@ -76,9 +76,6 @@ class CStore:
 
         return _UnderWay(self._source, self._open, stamp, part, both, self._rewrite).send()
 
-    def check(self) -> str:
-        return echo(self._receiver, self._tls)
-
     def _open(self, contexts: Sequence[Context]) -> Association:
         return Association(self._receiver, self._tls, contexts)
 

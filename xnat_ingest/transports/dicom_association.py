@@ -88,7 +88,7 @@ class Association:
         self._receiver = receiver
         self._ids: dict[Context, int] = {}
         self._message = 0
-        self._room = MAX_PDU
+        self._max_fragment = MAX_PDU
         self._socket = self._connect(tls)
         try:
             self._negotiate(contexts)
@@ -101,7 +101,7 @@ class Association:
 
         If blocks raises, the message is unfinished, and the association can only be aborted.
         """
-        context_id, room = self._ids[context], self._room
+        context_id, room = self._ids[context], self._max_fragment
         self._message = self._message % 0xFFFF + 1
         command = store_command(self._message, context[0], sop_uid)
         ready = fragments(context_id, COMMAND | LAST, command, room)
@@ -119,7 +119,7 @@ class Association:
     def echo(self) -> int:
         """The status of a C-ECHO."""
         self._message += 1
-        self._write(fragments(self._ids[ECHO], COMMAND | LAST, echo_command(self._message), self._room))
+        self._write(fragments(self._ids[ECHO], COMMAND | LAST, echo_command(self._message), self._max_fragment))
         return self._answer()[0]
 
     def release(self) -> None:
@@ -189,7 +189,7 @@ class Association:
         except _UNDECODABLE as error:
             raise IngestError(f"{self._receiver.title} accepts the association with an invalid answer") from error
         limit = accepted.maximum_length_received or MAX_PDU
-        self._room = max(min(limit, MAX_PDU) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
+        self._max_fragment = max(min(limit, MAX_PDU) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
         results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
         for number, context in enumerate(contexts):
             result = results.get(2 * number + 1)
@@ -229,17 +229,17 @@ class Association:
         while True:
             kind, pdu = self._read(until)
             if kind != DATA_PDU:
-                self._lose("answers out of turn")
+                self._abandon("answers out of turn")
             for control, value in values_of(pdu):
                 body += value if control & COMMAND else b""
                 if control & COMMAND and control & LAST:
                     return self._status(fields_of(bytes(body)))
             if len(body) > MOST_ANSWER:
-                self._lose("answers without end")
+                self._abandon("answers without end")
 
     def _status(self, fields: dict[int, bytes]) -> tuple[int, str]:
         if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
-            self._lose("answers a message that was not sent")
+            self._abandon("answers a message that was not sent")
         comment = fields.get(COMMENT, b"").decode("latin-1").strip(" \0")
         return struct.unpack("<H", fields[STATUS])[0], printable(comment)
 
@@ -261,7 +261,7 @@ class Association:
         except OSError as error:
             if not isinstance(error, TimeoutError):
                 self._read_last_words()
-            self._lose(error)
+            self._abandon(error)
 
     def _read_last_words(self) -> None:
         """Looks for an abort: a receiver that aborts stops reading, but its abort may have arrived already."""
@@ -276,7 +276,7 @@ class Association:
         header = self._receive(6, until)
         kind, _, length = struct.unpack(">BBL", header)
         if kind not in range(1, 8) or length > 4 * MAX_PDU:
-            self._lose("does not speak DICOM, or expects TLS (--dicom-tls-ca)")
+            self._abandon("does not speak DICOM, or expects TLS (--dicom-tls-ca)")
         body = header + self._receive(length, until)
         if kind == _ABORT:
             self._socket.close()
@@ -284,7 +284,7 @@ class Association:
         if kind == _RELEASE:
             with suppress(OSError):
                 self._socket.sendall(A_RELEASE_RP(A_RELEASE()).encode())
-            self._lose("releases the association")
+            self._abandon("releases the association")
         return kind, body
 
     def _receive(self, size: int, until: float) -> bytes:
@@ -294,13 +294,13 @@ class Association:
                 self._socket.settimeout(max(until - time.monotonic(), 0.001))
                 more = self._socket.recv(size - len(data))
             except OSError as error:
-                self._lose(error)
+                self._abandon(error)
             if not more:
-                self._lose("closes the connection")
+                self._abandon("closes the connection")
             data += more
         return data
 
-    def _lose(self, why: OSError | str) -> NoReturn:
+    def _abandon(self, why: OSError | str) -> NoReturn:
         self._socket.close()
         if isinstance(why, str):
             raise Lost(f"{self._receiver.title} {why}")

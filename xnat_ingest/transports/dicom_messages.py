@@ -21,7 +21,7 @@ ANSWERED, STATUS, COMMENT = 0x0120, 0x0900, 0x0902  # elements of an answer
 _SOP_CLASS, _FIELD, _MESSAGE, _PRIORITY, _HAS_DATA, _SOP_UID = 0x0002, 0x0100, 0x0110, 0x0700, 0x0800, 0x1000
 _C_STORE, _C_ECHO = 0x0001, 0x0030
 _MEDIUM, _WITH_DATA, _WITHOUT_DATA = 0x0000, 0x0001, 0x0101
-_NOT_TAKEN = {3: "this kind of object", 4: "this transfer syntax"}
+_REFUSAL_REASON = {3: "this kind of object", 4: "this transfer syntax"}
 Context = tuple[str, str]  # SOP class, transfer syntax
 
 
@@ -45,7 +45,7 @@ def association_request(receiver: Receiver, contexts: Sequence[Context]) -> byte
 def refusal(context: Context, reason: int) -> str:
     """Why a context was not accepted, from the reason in the answer."""
     named = build_context(context[0], [context[1]])
-    what = _NOT_TAKEN.get(reason, "this combination")
+    what = _REFUSAL_REASON.get(reason, "this combination")
     kind = getattr(named.abstract_syntax, "name", context[0])
     return (
         f"the receiver does not accept {what}: {kind} in {named.transfer_syntax[0].name} ({context[0]}, {context[1]})"

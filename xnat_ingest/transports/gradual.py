@@ -53,6 +53,3 @@ class GradualTransport:
             # Only for the server's log and errors, because of `rename=true`. Tomcat refuses some characters in a path.
             name=re.sub(r"[^\w.-]", "_", instance.name, flags=re.ASCII),
         )
-
-    def check(self) -> str:
-        return f"user {self._rest.user} is logged in at {self._rest.server}"

@@ -25,7 +25,3 @@ class Transport(Protocol):
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
         """One attempt. sent: called with payload bytes as they are sent. Raises IngestError."""
         ...
-
-    def check(self) -> str:
-        """A sentence saying that the server can be reached this way. Raises IngestError when it cannot."""
-        ...

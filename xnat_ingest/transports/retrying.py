@@ -72,9 +72,6 @@ class Retrying:
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         return self._inner.parts(instances)
 
-    def check(self) -> str:
-        return self._inner.check()
-
     def send(self, session: Session, part: Part, sent: Callable[[int], None]) -> Receipt:
         return self._send(session, part, sent, _History())
 
@@ -97,7 +94,8 @@ class Retrying:
                 try:
                     pieces = self._remedy(session, part, error, history)
                 except (_RefusedAlone, Unreachable) as given_up:
-                    if _may_go_otherwise(given_up, error) and (last := self._otherwise(session, part, sent, history)):
+                    fallback = _fallback_may_help(given_up, error)
+                    if fallback and (last := self._send_by_fallback(session, part, sent, history)):
                         return last
                     if isinstance(given_up, Unreachable):
                         raise
@@ -121,7 +119,7 @@ class Retrying:
                 )
             return _halves(part)
         if isinstance(error, ServerSaid) and error.status == 400:
-            return self._after_400(part, error, history)
+            return self._isolate_rejected_file(part, error, history)
         if not is_transient(error):
             raise error
         self._limiter.on_trouble()
@@ -139,7 +137,7 @@ class Retrying:
                 return _halves(part)
         return None
 
-    def _after_400(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
+    def _isolate_rejected_file(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
         """The server blames one member. Sends the part once more, then that member separately."""
         if any(race in error.sentence for race in _RACES):
             self._retry_policy.wait(error, history.failures, since=history.since)
@@ -170,7 +168,7 @@ class Retrying:
         """Sends the pieces one after the other. If a second member is blamed, the fault is the server's."""
         return _joined([self._send(session, piece, sent, _History(history.blamed)) for piece in pieces], history)
 
-    def _otherwise(
+    def _send_by_fallback(
         self, session: Session, part: Part, sent: Callable[[int], None], history: _History
     ) -> Receipt | None:
         """Sends the part by the last resort, once. None when there is none, or when it does not send everything.
@@ -191,7 +189,7 @@ class Retrying:
         return _joined(receipts, history)
 
 
-def _may_go_otherwise(given_up: _RefusedAlone | Unreachable, error: ServerSaid | Unreachable) -> bool:
+def _fallback_may_help(given_up: _RefusedAlone | Unreachable, error: ServerSaid | Unreachable) -> bool:
     """Whether the last resort may help: the part was refused on its own, but not for its size, or always reset.
 
     given_up: the final error. If it differs from the error itself, it comes from checking the server.
