@@ -20,6 +20,7 @@ HOME = Path("demo")
 # Below a folder of the project's name, so that `--layout project/subject/session` takes the one above it.
 TREE = HOME / "study" / "DEMO"
 CONFIG = HOME / "Exclusions.json"
+EXCLUDED = ["Localizers", "AAHEAD", "MoCoSeries", "JJWANGS"]
 SERVER = HOME / "xnat"
 PROGRAM = ".venv/bin/xnat-ingest"
 
@@ -46,7 +47,7 @@ def main() -> int:
 def lay_out() -> int:
     """Makes the tree and the exclusion file. Returns the number of files in the tree."""
     HOME.mkdir(exist_ok=True)
-    CONFIG.write_text(json.dumps({"Exclude": ["Localizers", "AAHEAD", "MoCoSeries", "JJWANGS"]}) + "\n")
+    CONFIG.write_text(json.dumps({"Exclude": EXCLUDED}) + "\n")
     return make_demo(TREE)
 
 

@@ -122,7 +122,7 @@ COMPLAINTS = """
 
 **11. Where are my data? / My session is in CONFLICT.** `xnat-ingest prearchive list -P MYPROJECT --status CONFLICT` shows it with the server's last word. If it is an older upload of the same session, run `upload` again: it finishes what is unfinished. If somebody else sent it (`foreign-row`), look at it in XNAT. Then archive it with `xnat-ingest prearchive archive -P MYPROJECT LABEL`, or delete it with `xnat-ingest prearchive delete -P MYPROJECT LABEL --yes`. Then run `upload` again. [Quick start](quick-start.md#a-session-is-in-conflict) shows it step by step.
 
-**12. The upload freezes my machine, or is slow.** `--workers 1` sends one part at a time, `--max-rate 5M` takes at most 5 MB a second. To be faster, try `--workers 8`; on a slow line `--archive-format zip` sends fewer bytes. The timeline on the page of a run shows where the time went.
+**12. The upload freezes my machine, or is slow.** `--workers 1` sends one part at a time. To be faster, try `--workers 8`; on a slow line `--archive-format zip` sends fewer bytes. The timeline on the page of a run shows where the time went.
 
 **13. "Unexpected condition" when archiving; the proxy cuts large bodies (413, resets).** Parts are halved by themselves after a 413 or a second reset. If that is not enough, use `--part-size 16M` or `--transport gradual`. A server that fails while archiving is `server-fault` or `not-archived`: what it said stands beside the word, and is what its administrator needs.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ingest
+from tests.demo import EXCLUDED
 from tests.dicom_trees import make_demo
+from xnat_ingest.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -45,6 +48,17 @@ def test_the_tree_goes_with_each(ingest: Ingest, study: Path, flags: str) -> Non
     done = ingest("plan", study / root, *flags.split())
     assert done.code == 0, done.out
     assert len(done.report["sessions"]) == sessions
+
+
+def test_the_sample_in_the_readme_is_what_plan_shows(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "Exclusions.json"
+    config.write_text(json.dumps({"Exclude": EXCLUDED}))
+    assert main(["plan", str(study / "DEMO"), "-P", "DEMO", "--config", str(config)]) == 0
+    (sample,) = re.findall(r"^```\n(SUBJECT .*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert capsys.readouterr().out == sample
 
 
 def test_the_server_stays_until_it_is_ended(tmp_path: Path) -> None:
