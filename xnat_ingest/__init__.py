@@ -1,11 +1,11 @@
-"""Bring DICOM into XNAT, and prove for every instance that it is there: `plan`, `upload`, `verify`, `put_resource`."""
+"""Uploads DICOM to XNAT, and proves for every instance that it arrived: `plan`, `upload`, `verify`, `put_resource`."""
 
 from __future__ import annotations
 
 from xnat_ingest.core.about import __version__
 
-# Type checkers take this name as true. The real one comes with a module that takes its time to load, and until
-# __main__ has begun, Ctrl-C is a traceback.
+# Type checkers treat this name as true. The real one is in a module that is slow to import, and until __main__ runs,
+# Ctrl-C causes a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -47,7 +47,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a name when it is asked for, so that `xnat-ingest --help` answers at once."""
+    """Imports a name when it is first used, so that `xnat-ingest --help` is fast."""
     home = next((module for module, names in _HOMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The program's first lines: signals have a meaning before the rest of it is loaded."""
+"""The entry point. It sets signal handlers before the rest is imported."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def _end(signum: int, _frame: object) -> None:
 
 
 def start() -> None:
-    """The console script. Ctrl-C in the first moments is no traceback."""
+    """The console script. Ctrl-C during start-up gives no traceback."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signum = getattr(signal, name, None)
-        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:  # nohup means it
+        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:  # so that nohup works
             signal.signal(signum, _end)
     from xnat_ingest.cli import script
 

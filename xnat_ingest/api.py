@@ -1,6 +1,6 @@
-"""The program's verbs as Python functions: what they take, what they return, what they raise (docs/api.md).
+"""The commands as Python functions (docs/api.md).
 
-Nothing is printed, no signal is caught, and the exit code is in the result. Whatever is not given comes from the
+They print nothing and catch no signals. The exit code is in the result. Values that are not given come from the
 environment, as on the command line.
 """
 
@@ -30,7 +30,7 @@ Option = str | int | float | bool | Path | Sequence[str | Mapping[str, Any]]
 def _run(
     command: str, root: str | Path, settings: Settings, on_event: Emit, stop: Stop | None, login: Credentials | None
 ) -> Result:
-    """The run. An error of the caller's own on_event is told by the result, and costs no verdict."""
+    """Runs it. An error in the caller's on_event is noted in the result, and changes no verdict."""
     failures: list[Exception] = []
 
     def tell(event: Event) -> None:
@@ -47,7 +47,7 @@ def _run(
 
 
 def _silent(_event: Event) -> None:
-    """Who does not ask is not told."""
+    """Ignores events."""
 
 
 def plan(
@@ -61,10 +61,10 @@ def plan(
     stop: Stop | None = None,
     **options: Option,
 ) -> Result:
-    """What an upload of ROOT would send, and every conflict; asks the server only with `online=True`.
+    """Plans an upload of ROOT: what would be sent, and every conflict. Asks the server only with `online=True`.
 
     on_event: called with progress, from several threads.
-    stop: `stop.signum = signal.SIGTERM`, set from another thread, ends it in order.
+    stop: set `stop.signum = signal.SIGTERM` from another thread to end the run, with its result.
     options: the long flags of `xnat-ingest plan` with `_`.
 
     Raises UsageError.
@@ -85,9 +85,11 @@ def upload(
     stop: Stop | None = None,
     **options: Option,
 ) -> Result:
-    """Plans, sends, closes, verifies. The result holds every session's verdict, and why what is not proven is not.
+    """Plans, sends, commits, verifies. The result has each session's verdict, and the reason for each unproven
+    instance.
 
-    Parameters as of plan, and the flags of `xnat-ingest upload`. Raises UsageError; all else is told by the result.
+    Takes the parameters of plan, and the flags of `xnat-ingest upload`. Raises UsageError. Other errors are in the
+    result.
     """
     settings, login = _settled("upload", project, server, user, password, options)
     command = "plan" if settings.dry_run else "upload"
@@ -105,7 +107,7 @@ def verify(
     stop: Stop | None = None,
     **options: Option,
 ) -> Result:
-    """Compares ROOT with what the server holds; sends nothing. Parameters as of plan. Raises UsageError."""
+    """Compares ROOT with what the server has; sends nothing. Takes the parameters of plan. Raises UsageError."""
     settings, login = _settled("verify", project, server, user, password, options)
     return _run("verify", root, settings, on_event, stop, login)
 
@@ -128,13 +130,13 @@ def put_resource(
     password: str = "",
     **options: Option,
 ) -> PutOutcome:
-    """Stores files, or what is in folders, in a resource, and looks in its listing for all of them.
+    """Stores files, or the files in folders, in a resource, and checks its listing for all of them.
 
-    paths: files keep their names, folders' files their paths below the folder.
+    paths: files keep their names, files in folders keep their paths below the folder.
     experiment: a label, or without a project an accession id.
-    force: DICOM files, too.
+    force: store DICOM files, too.
 
-    Raises UsageError, Refused without the right, and what the server's trouble ends as.
+    Raises UsageError, Refused without permission, and the last error when the server fails.
     """
     from xnat_ingest.commands.resources import files as resourcefiles
     from xnat_ingest.commands.resources import put as resources
@@ -178,7 +180,7 @@ def put_resource(
 
 
 def as_report(result: Result) -> dict[str, Any]:
-    """The result as the report file has it (docs/design.md, section 2.3)."""
+    """The result in the form of the report file (docs/design.md, section 2.3)."""
     from xnat_ingest.report import document
 
     return document(result)
@@ -187,12 +189,12 @@ def as_report(result: Result) -> dict[str, Any]:
 def _settled(
     command: str, project: str, server: str, user: str, password: str, options: Mapping[str, Any]
 ) -> tuple[Settings, Credentials | None]:
-    """Settings and login from arguments, else from the environment. Raises UsageError."""
+    """Settings and login, from arguments or the environment. Raises UsageError."""
     known = [name for name, row in TABLE.items() if command in row.commands]
     for name in options:
         if name not in known:
             near = nearest(name, known)
-            raise UsageError(f"{name} is no option of {command}{f'; did you mean {near}?' if near else ''}")
+            raise UsageError(f"{name} is not an option of {command}{f'; did you mean {near}?' if near else ''}")
     given = {name: _value(value) for name, value in options.items()}
     given |= {name: text for name, text in (("project", project), ("server", server), ("user", user)) if text}
     environ = {**os.environ, "XNAT_PASS": password} if password else dict(os.environ)
@@ -205,7 +207,7 @@ def _settled(
 
 
 def _value(value: Option) -> Any:
-    """As a flag would bring it: paths are text, sequences lists; the rest is parsed as JSON values of a config are."""
+    """The value in the form that a flag would give: paths as text, sequences as lists, others like in a config file."""
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

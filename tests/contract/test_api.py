@@ -88,7 +88,7 @@ def test_options_of_every_kind(root: Path, site: StandIn) -> None:
 def test_trouble_is_in_the_result_and_misuse_is_raised(root: Path, site: StandIn) -> None:
     assert upload(root, "HIDDEN").exit_code == 6
     assert upload(root, "DEMO", password="wrong").exit_code == 6
-    with pytest.raises(UsageError, match="exlude is no option of upload; did you mean exclude"):
+    with pytest.raises(UsageError, match="exlude is not an option of upload; did you mean exclude"):
         upload(root, "DEMO", exlude=["x"])
     with pytest.raises(UsageError, match="no project"):
         upload(root)

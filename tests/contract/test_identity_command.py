@@ -135,11 +135,11 @@ def test_people_get_a_table_without_values(tmp_path: Path, capsys: pytest.Captur
     write(tmp_path / "a/b/IM1", patient(PERSON))
     assert main(["identity", str(tmp_path)]) == 3
     out = capsys.readouterr().out
-    assert "a/b: 1 of 1 objects tell who the patient is" in out
+    assert "a/b: 1 of 1 objects identify the patient" in out
     assert "PatientAddress" in out
     assert not leaks(out.encode(), PERSON)
     assert main(["identity", str(tmp_path), "--show-values"]) == 2
-    assert "on a terminal alone" in capsys.readouterr().err
+    assert "only on a terminal" in capsys.readouterr().err
 
 
 def test_values_on_a_terminal(

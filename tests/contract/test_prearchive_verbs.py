@@ -79,7 +79,7 @@ def test_list_is_a_table_by_project_and_label(desk: Prearchive) -> None:
     assert lines[2] == "  log: Session already exists with matching files."
     assert desk("list", "-P", "demo-alias", "--status", "ready,ERROR")[1].split()[7:10] == ["DEMO", "S", "B"]
     assert desk("list", "A")[1].split()[7:10] == ["DEMO", "S", "A"]
-    assert desk("list", "-P", "READONLY")[:2] == (0, "no rows\n")
+    assert desk("list", "-P", "READONLY")[:2] == (0, "no sessions\n")
 
 
 def test_list_as_json_has_every_column_and_the_log(desk: Prearchive) -> None:
@@ -97,10 +97,10 @@ def test_list_as_json_has_every_column_and_the_log(desk: Prearchive) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("delete",), "say which rows"),
+        (("delete",), "name the sessions"),
         (("archive", "A", "--all"), "one or the other"),
         (("archive", "--all"), "-P PROJECT or --status"),
-        (("archive", "--all", "-P", "DEMO", "--label", "X"), "for one row"),
+        (("archive", "--all", "-P", "DEMO", "--label", "X"), "for one session"),
         (("archive", "A", "--label", "a b"), "--label 'a b'"),
         (("archive", "A", "--subject", "ä"), "--subject"),
         (("delete", "A", "B"), "TIMESTAMP"),
@@ -139,8 +139,8 @@ def test_nothing_that_matches(desk: Prearchive) -> None:
     assert "it is empty" in desk("delete", "-P", "MANUAL", row.timestamp, "A", "--yes")[2]
     assert desk("archive", "A", "--status", "CONFLICT")[0] == 1
     code, out, _ = desk("archive", "--all", "--status", "CONFLICT")
-    assert (code, out) == (0, "no row in status CONFLICT: nothing to archive\n")
-    assert desk("archive", "--all", "-P", "MANUAL")[:2] == (0, "no row is there: nothing to archive\n")
+    assert (code, out) == (0, "no session in status CONFLICT in the prearchive: nothing to archive\n")
+    assert desk("archive", "--all", "-P", "MANUAL")[:2] == (0, "no session in the prearchive: nothing to archive\n")
 
 
 def test_archive_proves_it(desk: Prearchive) -> None:
@@ -178,7 +178,7 @@ def test_archived_is_said_only_of_the_row_that_was_named(desk: Prearchive, words
     desk.row("C")
     code, out, err = desk("archive", "-P", "DEMO", *words)
     assert (code, out) == (3, "")
-    assert "there are: C (DEMO" in err
+    assert "it has: C (DEMO" in err
     assert desk("archive", "-P", "DEMO", "A")[0] == 0
 
 

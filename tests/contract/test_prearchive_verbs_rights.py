@@ -63,13 +63,13 @@ def test_a_right_that_is_lost_under_way(desk: Prearchive) -> None:
 def test_unassigned_rows_are_moved_first(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
     row = desk.row("A", project="NOPE")
     assert row.key[0] == "Unassigned"
-    assert "no rows" in desk("list", "-P", "Unassigned")[1]
+    assert "no sessions" in desk("list", "-P", "Unassigned")[1]
     desk.site.users["boss"] = User("boss", "pw", all_data=True)
     monkeypatch.setenv("XNAT_USER", "boss")
     monkeypatch.setenv("XNAT_PASS", "pw")
     assert desk("list")[1].split()[7:11] == ["Unassigned", "S", "A", "READY"]
     assert desk("list", "-P", "unassigned")[1].split()[7] == "Unassigned"
-    assert desk("list", "-P", "DEMO")[1] == "no rows\n"
+    assert desk("list", "-P", "DEMO")[1] == "no sessions\n"
     code, out, _ = desk("archive", "A")
     assert code == 1
     assert (

@@ -25,9 +25,9 @@ __all__ = ["folder", "run"]
         (("-P", "HIDDEN"), 6, "project HIDDEN does not exist"),
         (("-P", "DEMO", "-S", "S9"), 6, "subject S9 does not exist"),
         (("-P", "DEMO", "-E", "E9"), 6, "session E9 does not exist"),
-        (("-S", "S1"), 6, "subject S1 (without -P, only a subject's id will do"),
+        (("-S", "S1"), 6, "subject S1 (without -P this must be the subject's id"),
         (("-P", "DEMO", "-S", "S2", "-E", "E1"), 1, "session E1 belongs to subject S1, not S2"),
-        (("-E", "E1"), 6, "session E1 (without -P, only an accession id will do) does not exist"),
+        (("-E", "E1"), 6, "session E1 (without -P this must be an accession id) does not exist"),
         (("-P", "DEMO", "-E", "E1", "--scan", "9"), 1, "session E1 has no scan 9; it has 3"),
         (("-P", "DEMO", "-E", "E1", "--scan", "T1"), 1, "session E1 has no scan T1; it has 3"),
         (("-P", "DEMO"), 6, "a project's own resources can be written by its owners only"),
@@ -110,7 +110,7 @@ def test_delete_keeps_files(site: StandIn, owner: Run, folder: Path) -> None:
     code, out, _ = owner("delete", "--label", "NOTES", "--keep-files", "--yes", "d/", *SESSION)
     assert (code, out.splitlines()) == (
         0,
-        [f"deleted {name} (it stays on the disk)" for name in ("d/.empty", "d/b.txt")],
+        [f"deleted {name} (it stays on the server disk)" for name in ("d/.empty", "d/b.txt")],
     )
     assert set(kept(site).files) == {"a.txt", "z.bin"}
     assert (kept(site).directory / "d/b.txt").exists()
@@ -125,7 +125,7 @@ def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) ->
     code, out, err = owner("delete", "--label", "NOTES", "--yes", "a", "zzz", *SESSION)
     assert (code, out) == (1, "")
     assert "failed a: XNAT would delete everything that begins with a, including ab" in err
-    assert "not there zzz" in err
+    assert "not found zzz" in err
     assert len(kept(site).files) == 6
     code, out, _ = owner("delete", "--label", "NOTES", "--yes", "a", "ab", "gone", *SESSION)
     assert (code, out) == (3, "deleted a\ndeleted ab\n")
@@ -147,7 +147,7 @@ def test_images_of_a_scan_are_not_deleted_by_the_way(site: StandIn, owner: Run, 
         for names in ((), ("1.dcm",)):
             code, out, err = owner("delete", "--label", label, "--yes", *names, *scan)
             assert (code, out) == (2, "")
-            assert f"{label} holds the DICOM images of scan 3, and {2 - len(names)} files of them" in err
+            assert f"{label} contains the DICOM images of scan 3; {2 - len(names)} of these files" in err
         assert len(json.loads(owner("list", "--label", label, "--json", *scan)[1])) == 2
         assert owner("delete", "--label", label, "--force", *scan)[0] == 2
         assert owner("delete", "--label", label, "--yes", "--force", *scan)[0] == 0

@@ -59,7 +59,7 @@ def test_the_forms_of_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
         "upload x --overwrite": "--overwrite is another tool's flag; here it is --existing overwrite",
         "upload x --mode=zip": "--mode zip is another tool's flag; here it is --archive-format zip",
         "plan --mode zip x": "--mode zip is another tool's flag; here it is --archive-format zip",
-        "upload +sd x": "+sd is another tool's flag; leave it out: ROOT is read with all its folders",
+        "upload +sd x": "+sd is another tool's flag; leave it out: ROOT is always read with all its folders",
         "resource put x --session E": "--session is another tool's flag; here it is -E/--experiment",
         "prearchive list --host h": "--host is another tool's flag; here it is --server",
         "ping --host h": "--host is other tools' flag; here it is --server (of xnatpy, bxl); "

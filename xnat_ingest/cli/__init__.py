@@ -1,4 +1,4 @@
-"""Commands, signals, and the one place where an error becomes a sentence and an exit code."""
+"""Runs commands, and turns errors into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def script() -> NoReturn:
-    """The console script. A thread that still waits for a server after a signal must not keep the process."""
-    # Until a run has its own handler: as the first process of a container, one without any ignores SIGTERM.
+    """The console script. A thread that still waits for a server must not keep the process alive after a signal."""
+    # Until the run sets its own: the first process of a container ignores SIGTERM without a handler.
     for signum in ending_signals():
         signal.signal(signum, partial(_leave, Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED))
     code = main()
@@ -59,7 +59,7 @@ def _leave(code: Exit, _signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _flushed() -> int:
-    """0 when what was printed is out."""
+    """Flushes the output. Returns 0 on success."""
     try:
         sys.stdout.flush()
     except OutputGone as error:
@@ -68,7 +68,7 @@ def _flushed() -> int:
 
 
 def _modernised(words: list[str]) -> list[str]:
-    """The original tool's call, `python .../dicomUpload.py URL ...`, as the command of that name."""
+    """Turns the original tool's call, `python .../dicomUpload.py URL ...`, into our command dicomUpload."""
     script = 1 if words[:1] in (["python"], ["python3"]) else 0
     if len(words) > script and words[script].endswith("dicomUpload.py"):
         return ["dicomUpload", *words[script + 1 :]]
@@ -81,7 +81,7 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
         return int(Exit.USAGE)
     given, stray = parse(words)
     command = given.pop("command")
-    # Each command is loaded when it runs, so that --help loads nothing heavy.
+    # Commands are imported when they run, so that --help is fast.
     if command == "command":
         from xnat_ingest.cli.container import command as container_command
 

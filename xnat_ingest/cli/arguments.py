@@ -10,17 +10,17 @@ from xnat_ingest.commands.container.form import FIELDS
 from xnat_ingest.settings.options import add_options, seconds
 
 _PREARCHIVE = {
-    "list": "the rows that you see, or a project's; for stuck ones the server's last word",
-    "archive": "archive rows, and look that all their files are there",
-    "delete": "delete rows with their files; without --yes only say which",
-    "rebuild": "have the server read the rows' files anew, so that they can be archived",
-    "move": "move rows to another project",
-    "wait": "wait until the server has done with rows and nobody sends into them",
+    "list": "list the sessions that you can see, or a project's; stuck ones with the server's last log line",
+    "archive": "archive sessions, and check that all their files arrived",
+    "delete": "delete sessions with their files; without --yes only list them",
+    "rebuild": "build sessions again, so that they can be archived",
+    "move": "move sessions to another project",
+    "wait": "wait until the server has finished with sessions and no client sends into them",
 }
 _RESOURCE = {
-    "put": "store files or folders in a resource, and look that they are there; again sends what lacks",
-    "list": "the resources, or with --label the files of one",
-    "delete": "delete a resource, or some files of it; without --yes only say which",
+    "put": "store files or folders in a resource, and check that they arrived; a second run sends what is missing",
+    "list": "list the resources, or with --label the files of one",
+    "delete": "delete a resource, or some of its files; without --yes only list them",
 }
 NEW_KEY = "new-key"
 
@@ -29,24 +29,28 @@ def _prearchive(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(command))
     for name, text in _PREARCHIVE.items():
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.add_argument("row", nargs="*", metavar="ROW", help="LABEL, or TIMESTAMP and FOLDER, as list shows them")
-        action.add_argument("--all", action="store_true", help="all rows, of -P or --status")
+        action.add_argument("row", nargs="*", metavar="ROW", help="LABEL, or TIMESTAMP and FOLDER, as shown by list")
+        action.add_argument("--all", action="store_true", help="all sessions of -P or --status")
         action.add_argument(
-            "--status", action="append", default=[], metavar="STATUS", help="only rows in this status; repeatable"
+            "--status", action="append", default=[], metavar="STATUS", help="only sessions with this status; repeatable"
         )
         if name == "list":
-            action.add_argument("--json", action="store_true", dest="as_json", help="JSON with all that XNAT says")
+            action.add_argument("--json", action="store_true", dest="as_json", help="JSON with everything from XNAT")
         else:
             action.add_argument(
-                "--limit", type=seconds, default=900.0, metavar="SECONDS", help="wait for a row so long, 900"
+                "--limit",
+                type=seconds,
+                default=900.0,
+                metavar="SECONDS",
+                help="how long to wait for a session; default 900",
             )
         if name == "archive":
             action.add_argument("-S", "--subject", default="", metavar="SUBJECT", help="archive under this subject")
             action.add_argument("--label", default="", metavar="LABEL", help="archive under this session label")
         if name == "delete":
-            action.add_argument("--yes", action="store_true", help="delete the rows that are named without it")
+            action.add_argument("--yes", action="store_true", help="really delete them")
         if name == "move":
-            action.add_argument("--to-project", required=True, metavar="PROJECT", help="where the rows go")
+            action.add_argument("--to-project", required=True, metavar="PROJECT", help="the new project")
         add_options(action, "prearchive")
 
 
@@ -55,44 +59,50 @@ def _resource(command: argparse.ArgumentParser) -> None:
     for name, text in _RESOURCE.items():
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
         action.add_argument("--label", default="", metavar="LABEL", help="the resource", required=name != "list")
-        action.add_argument("--scan", default="", metavar="ID", help="the resources of this scan of the session")
+        action.add_argument("--scan", default="", metavar="ID", help="use the resources of this scan of the session")
         if name == "put":
             _add_put_words(action)
         if name == "list":
             action.add_argument("--json", action="store_true", dest="as_json", help="JSON instead of a table")
         if name == "delete":
-            action.add_argument("files", nargs="*", metavar="NAME", help="a file, or a folder with a slash behind it")
-            action.add_argument("--yes", action="store_true", help="delete what is named")
-            action.add_argument("--force", action="store_true", help="delete the DICOM images of a scan, too")
+            action.add_argument("files", nargs="*", metavar="NAME", help="a file, or a folder with a slash at its end")
+            action.add_argument("--yes", action="store_true", help="really delete them")
+            action.add_argument("--force", action="store_true", help="also delete the DICOM images of a scan")
             action.add_argument(
-                "--keep-files", action="store_true", help="take files out of the listing and leave them on the disk"
+                "--keep-files",
+                action="store_true",
+                help="only remove files from the listing, and keep them on the server disk",
             )
         add_options(action, "resource")
 
 
 def _add_put_words(action: argparse.ArgumentParser) -> None:
     action.add_argument("paths", nargs="+", metavar="PATH", help="a file, or a folder whose content is stored")
-    action.add_argument("--overwrite", action="store_true", help="replace files that are there with other content")
-    action.add_argument("--archive-name", default="", metavar="NAME.tar", help="store all as one tar of this name")
-    action.add_argument("--format", default="", metavar="WORD", help="what XNAT is to note as their format")
-    action.add_argument("--content", default="", metavar="WORD", help="and as their content")
-    action.add_argument("--tags", default="", metavar="WORD,...", help="and as their tags")
+    action.add_argument("--overwrite", action="store_true", help="replace files that exist with different content")
+    action.add_argument(
+        "--archive-name", default="", metavar="NAME.tar", help="store everything as one tar with this name"
+    )
+    action.add_argument("--format", default="", metavar="WORD", help="the files' format, for XNAT")
+    action.add_argument("--content", default="", metavar="WORD", help="the files' content, for XNAT")
+    action.add_argument("--tags", default="", metavar="WORD,...", help="the files' tags, for XNAT")
     action.add_argument("--force", action="store_true", help="store DICOM files as plain files")
     action.add_argument("--json", action="store_true", dest="as_json", help="the result as JSON")
 
 
 def _nifti(command: argparse.ArgumentParser) -> None:
-    command.add_argument("root", metavar="ROOT", help="the folder that holds SUBJECT/SESSION/SCAN/, or a BIDS tree")
+    command.add_argument("root", metavar="ROOT", help="a folder with SUBJECT/SESSION/SCAN/ below it, or a BIDS tree")
     group = command.add_argument_group("what is created")
-    group.add_argument("--modality", default="", metavar="MR", help="of all scans: MR, PT, CT or NM, whatever they say")
     group.add_argument(
-        "--session-type", default="", metavar="TYPE", help="XNAT's type of all sessions, such as xnat:petmrSessionData"
+        "--modality", default="", metavar="MR", help="modality of all scans: MR, PT, CT or NM; overrides the sidecars"
     )
-    group.add_argument("--quality", default="usable", metavar="WORD", help="of new scans, usable")
     group.add_argument(
-        "--one-resource", action="store_true", help="sidecars into NIFTI, beside the images, rather than into BIDS"
+        "--session-type", default="", metavar="TYPE", help="XNAT type for all sessions, such as xnat:petmrSessionData"
     )
-    group.add_argument("--overwrite", action="store_true", help="replace files that are there with other bytes")
+    group.add_argument("--quality", default="usable", metavar="WORD", help="quality of new scans; default usable")
+    group.add_argument(
+        "--one-resource", action="store_true", help="store sidecars in the resource NIFTI with the images, not in BIDS"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace files that exist with different content")
     add_options(command, "nifti")
 
 
@@ -100,7 +110,7 @@ def _identity(command: argparse.ArgumentParser) -> None:
     command.add_argument("root", metavar="ROOT", help=f"folder or archive of the tree; or {NEW_KEY}, to make a key")
     command.add_argument("file", metavar="FILE", nargs="?", default="", help=f"where {NEW_KEY} writes the key")
     command.add_argument("--json", action="store_true", help="JSON on stdout")
-    command.add_argument("--show-values", action="store_true", help="the values too, on a terminal alone")
+    command.add_argument("--show-values", action="store_true", help="also show the values; only on a terminal")
     command.add_argument(
         "--layout",
         default="subject/session",
@@ -113,13 +123,13 @@ def _report(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
     text = "write a saved JSON report as a page for people, or as JUnit XML"
     show = actions.add_parser("show", help=text, description=text, allow_abbrev=False)
-    show.add_argument("file", metavar="REPORT", help="the file that --report wrote")
-    show.add_argument("--html", metavar="FILE", default="", help="write the page here")
-    show.add_argument("--junit", metavar="FILE", default="", help="write the JUnit XML here")
-    text = "join the reports of all shards of a run into one"
+    show.add_argument("file", metavar="REPORT", help="a file written by --report")
+    show.add_argument("--html", metavar="FILE", default="", help="write the page to this file")
+    show.add_argument("--junit", metavar="FILE", default="", help="write the JUnit XML to this file")
+    text = "merge the reports of all shards of a run into one"
     merge = actions.add_parser("merge", help=text, description=text, allow_abbrev=False)
-    merge.add_argument("files", metavar="REPORT", nargs="+", help="the files that the shards' --report wrote")
-    merge.add_argument("--report", metavar="FILE", required=True, help="write the joined report here")
+    merge.add_argument("files", metavar="REPORT", nargs="+", help="the files written by --report, one per shard")
+    merge.add_argument("--report", metavar="FILE", required=True, help="write the merged report to this file")
     text = "print the JSON schema of the report, or of the lines of --log-format json"
     schema = actions.add_parser("schema", help=text, description=text, allow_abbrev=False)
     schema.add_argument("of", nargs="?", choices=("report", "events"), default="report", help="default report")
@@ -131,35 +141,39 @@ def _command(command: argparse.ArgumentParser) -> None:
     def add(name: str, text: str, *, file: bool) -> Any:
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
         if file:
-            action.add_argument("file", nargs="?", default="", metavar="FILE", help="a command document; ours if none")
+            action.add_argument(
+                "file", nargs="?", default="", metavar="FILE", help="a command document; default: our own"
+            )
         return action
 
-    image = {"metavar": "NAME:TAG", "default": "", "help": "the image that the command is to run, as it was pushed"}
+    image = {"metavar": "NAME:TAG", "default": "", "help": "the image for the command, as it was pushed"}
     show = add("show", "print the command document", file=False)
     show.add_argument("--image", **image)
-    show.add_argument("--labels", action="store_true", help="print the labels of an image that holds it instead")
-    add("check", "find what the container service would refuse, or take and get wrong", file=True)
-    register = add("register", "put the command into a server's container service, or update it there", file=True)
+    show.add_argument("--labels", action="store_true", help="print the image labels instead")
+    add("check", "find what the container service would refuse or misunderstand", file=True)
+    register = add("register", "add the command to a server's container service, or update it there", file=True)
     register.add_argument("--image", **image)
-    register.add_argument("--enable-site", action="store_true", help="switch it on for the site")
+    register.add_argument("--enable-site", action="store_true", help="enable it for the site")
     register.add_argument(
-        "--enable-project", action="append", default=[], metavar="PROJECT", help="switch it on in a project; repeatable"
+        "--enable-project", action="append", default=[], metavar="PROJECT", help="enable it in a project; repeatable"
     )
     register.add_argument(
-        "--beside", action="store_true", help="leave an older registration (another image or version) as it is"
+        "--beside", action="store_true", help="keep an older registration (another image or version) unchanged"
     )
     add_options(register, "register")
     listed = add("list", "the command's registrations on a server, and where each is enabled", file=False)
-    disable = add("disable", "switch a registration off: for the site, or only in the projects named", file=False)
+    disable = add("disable", "disable a registration: for the site, or only in the named projects", file=False)
     for action in (listed, disable):
-        action.add_argument("--in-project", action="append", default=[], metavar="PROJECT", help="here; repeatable")
-    remove = add("remove", "take registrations out of a server; without --yes only say which", file=False)
-    remove.add_argument("--yes", action="store_true", help="remove what would be named without it")
+        action.add_argument(
+            "--in-project", action="append", default=[], metavar="PROJECT", help="in this project; repeatable"
+        )
+    remove = add("remove", "remove registrations from a server; without --yes only list them", file=False)
+    remove.add_argument("--yes", action="store_true", help="really remove them")
     for action in (disable, remove):
-        action.add_argument("number", nargs="+", type=int, metavar="NUMBER", help="as `command list` shows it")
+        action.add_argument("number", nargs="+", type=int, metavar="NUMBER", help="its number in `command list`")
     for action in (listed, disable, remove):
         add_options(action, "register")
-    run = add("run", "what the command's line calls inside XNAT; values left empty are not given", file=False)
+    run = add("run", "for XNAT: run a launch; empty values count as not given", file=False)
     for name in FIELDS:
         run.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE")
 
@@ -168,7 +182,7 @@ def _drop_in(command: argparse.ArgumentParser) -> None:
     for word in ("URL", "USER", "PASS", "PROJECT", "ROOTDIR"):
         command.add_argument(word)
     command.add_argument("--config", metavar="FILE", help='{"Exclude": [...]} or any config of this program')
-    command.add_argument("--workdir", metavar="DIR", help="the report is written here")
+    command.add_argument("--workdir", metavar="DIR", help="write the report into this folder")
 
 
 def _presets(command: argparse.ArgumentParser) -> None:

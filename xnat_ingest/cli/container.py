@@ -1,4 +1,4 @@
-"""`xnat-ingest command`: the container-service command shown, checked, registered, listed, removed, and run."""
+"""`xnat-ingest command`: shows, checks, registers, lists, removes and runs the container-service command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, s
         _show(found, labels=given["labels"])
     elif action == "check":
         _refuse_faults(found)
-        print(f"{found['name']} {found.get('version', '')}: the container service can take it")
+        print(f"{found['name']} {found.get('version', '')}: no faults found; the container service should accept it")
     else:
         if action == "register":
             _refuse_faults(found)
@@ -51,7 +51,7 @@ def _refuse_faults(found: dict[str, Any]) -> None:
     if faults := check(found):
         for fault in faults:
             print(f"  {fault}", file=sys.stderr)
-        raise IngestError(f"the command document has {len(faults)} faults, which stand above")
+        raise IngestError(f"the command document has {len(faults)} faults; see above")
 
 
 def _at_server(action: str, found: dict[str, Any], given: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The lines at the end of each command's --help. A test parses every one of them with the real parser."""
+"""The examples at the end of each command's --help. A test parses all of them with the real parser."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def epilog(program: str) -> str | None:
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Leaves the examples as they are, so that they can be copied, and fills all other text."""
+    """Leaves the examples unchanged, so that they can be copied, and wraps all other text."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith(_HEAD) else super()._fill_text(text, width, indent)

@@ -1,4 +1,4 @@
-"""`xnat-ingest identity`: what of a tree tells who the patients are; and new keys for --deidentify."""
+"""`xnat-ingest identity`: what in a tree identifies the patients; also makes new keys for --deidentify."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def identity(given: dict[str, Any]) -> int:
     if given["file"]:
         raise UsageError(f"one ROOT at a time; {given['file']} is a second (did you mean {NEW_KEY} {given['file']}?)")
     if given["show_values"] and (given["json"] or not sys.stdout.isatty()):
-        raise UsageError("--show-values shows who the patients are: on a terminal alone, and without --json")
+        raise UsageError("--show-values shows who the patients are: it works only on a terminal, and without --json")
     total, sessions = _survey(given["root"], given["layout"])
     if given["json"]:
         document = {"all": total.as_json(), "sessions": {printable(k): f.as_json() for k, f in sessions.items()}}
@@ -40,7 +40,7 @@ def _new_key(path: str) -> int:
     if not path:
         raise UsageError(f"{NEW_KEY} needs a FILE to write the key to")
     new_key(path)
-    print(f"a new key is in {printable(path)}; keep it: without it nobody can add to what is sent with it")
+    print(f"wrote a new key to {printable(path)}; keep it: later uploads of the same study need it")
     return int(Exit.OK)
 
 
@@ -59,7 +59,7 @@ def _survey(root: str, layout: str) -> tuple[Findings, dict[str, Findings]]:
 def _lines(total: Findings, sessions: dict[str, Findings], show_values: bool) -> list[str]:
     out = []
     for name, findings in (*sessions.items(), ("in all", total)):
-        out.append(f"{printable(name)}: {findings.identifying} of {findings.objects} objects tell who the patient is")
+        out.append(f"{printable(name)}: {findings.identifying} of {findings.objects} objects identify the patient")
         rows = [(keyword, n, f"{len(findings.values[keyword])} values") for keyword, n in findings.elements.items()]
         rows += [(f"private elements of {creator}", n, "") for creator, n in findings.private.items()]
         rows += [(f"{place}, which repeats {keyword}", n, "") for (place, keyword), n in findings.texts.items()]

@@ -1,4 +1,4 @@
-"""`xnat-ingest nifti`: a tree of NIfTI images and their sidecars, also in BIDS, into the archive."""
+"""`xnat-ingest nifti`: uploads a tree of NIfTI images and their sidecars, also in BIDS."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     for line in (*settings.shown(), f"server in use = {login.server}", f"user in use = {login.user}"):
         reporter.emit(Event("setting", {"text": line}))
     if login.in_the_clear:
-        reporter.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+        reporter.emit(Event("warning", {"text": f"the password is sent in clear text to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
     if settings.dry_run:

@@ -1,7 +1,7 @@
-"""What users of other tools type, and what it is here: one table, for usage errors and docs/coming-from.md.
+"""What users of other tools type, and what to type here: one table for usage errors and docs/coming-from.md.
 
 The flags are those of xnatctl 0.6.0, xnatio (xio), xnatpy 0.8.1's `xnat`, dicomUpload.py, bxl's scripts and DCMTK's
-storescu. A flag that means the same here under the same name is not in the table.
+storescu. Flags with the same name and meaning here are not in the table.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ _TABLES = ("prearchive", "resource")
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """names: its spellings there, with `=value` where the row is of one value.
-    here: what it is here, "" for nothing.
+    """A flag of another tool.
+
+    names: its spellings there, with `=value` when the entry is for one value.
+    here: what to use here, "" for nothing.
     why: the reason, or what differs.
-    commands: those of ours that the row is for, () for all.
+    commands: our commands that the entry applies to, () for all.
     """
 
     tools: tuple[str, ...]
@@ -32,8 +34,10 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """name: as typed there, without the program's name.
-    here: ours, "" for none.
+    """A command of another tool.
+
+    name: as typed there, without the program's name.
+    here: our command, "" for none.
     why: the reason, or what differs.
     """
 
@@ -64,13 +68,13 @@ FLAGS = (
     _flag("xnatctl", "-p --profile", f"{_ENVIRONMENT}, or a file of options for --config"),
     _flag("xnatpy bxl", "-p", "-P/--project"),
     _flag("xnatio", "--env", _ENVIRONMENT),
-    _flag("xnatpy", "--netrc", "", "~/.netrc is read where it has the server"),
-    _flag("xnatpy", "--jsession", "", "each run logs in once, and again when the server forgot it"),
+    _flag("xnatpy", "--netrc", "", "~/.netrc is read if it lists the server"),
+    _flag("xnatpy", "--jsession", "", "each run logs in once, and again if the session expires"),
     _flag("xnatctl", "--no-verify-ssl", "--insecure"),
     # where it goes
     _flag("xnatctl xnatio", "--session", "-E/--experiment"),
     _flag("xnatpy", "--experiment", "--label", commands=("prearchive archive",)),
-    _flag("xnatpy", "-l --label", "the row's label, without a flag", commands=("prearchive delete",)),
+    _flag("xnatpy", "-l --label", "the session's label, without a flag", commands=("prearchive delete",)),
     _flag("xnatpy", "--resource", "--label", commands=("resource",)),
     _flag("bxl", "-rc --resource_collection", "--label", commands=("resource",)),
     _flag("xnatpy", "--resource", "another command, resource put, with --label", commands=_TREES),
@@ -100,29 +104,29 @@ FLAGS = (
         "xnatctl xnatpy",
         "--overwrite",
         "",
-        "files that the session lacks are merged in; a row in conflict stays, and upload --existing overwrite ends it",
+        "files that are missing in the archived session are added; on a conflict use upload --existing overwrite",
         ("prearchive",),
     ),
     _flag(
         "xnatctl xnatio",
         "--ignore-unparsable --no-ignore-unparsable",
         "",
-        "only what is DICOM is sent, and the report names the rest",
+        "only DICOM is sent, and the report names the rest",
     ),
     _flag(
         "xnatpy",
         "--trigger_pipelines --trigger-pipelines",
         "",
-        "XNAT starts a project's own pipelines when it archives, unless it is told not to, which this program does not",
+        "XNAT always starts the project's pipelines when it archives",
     ),
     _flag("xnatpy", "--quarantine", "", "the project's setting decides on quarantine"),
-    _flag("xnatctl", "--skip-resources", "", "upload sends DICOM alone"),
-    _flag("xnatctl", "--zip-to-tar", "", "a zip is read where it lies"),
+    _flag("xnatctl", "--skip-resources", "", "upload sends only DICOM"),
+    _flag("xnatctl", "--zip-to-tar", "", "a zip is read in place"),
     _flag(
         "xnatctl",
         "--wait --wait-for-archive --wait-timeout",
         "",
-        "a run ends when XNAT has archived, or has not; see also prearchive wait",
+        "a run always waits until XNAT has archived; see also prearchive wait",
     ),
     _flag("xnatctl", "--dry-run", "leaving out --yes", commands=("prearchive delete", "resource delete")),
     _flag("xnatctl", "--dry-run", "", "plan sends nothing", ("plan",)),
@@ -133,7 +137,7 @@ FLAGS = (
     _flag("dicomUpload.py", "--procs", "-w/--workers", commands=_TREES),
     _flag("dicomUpload.py", "--procs", "the environment variable XNAT_INGEST_WORKERS", commands=("dicomUpload",)),
     _flag("xnatio", "--archive-workers", "", "parts are packed while they are sent"),
-    _flag("dicomUpload.py", "--zipmode", "", "a zip in a session's place is read as the session, unpacked by nobody"),
+    _flag("dicomUpload.py", "--zipmode", "", "a zip in the place of a session is read directly"),
     _flag("dicomUpload.py", "--debugmode", "-v/--verbose", commands=_TREES),
     _flag("dicomUpload.py", "--debugmode", "the environment variable XNAT_INGEST_VERBOSE=2", commands=("dicomUpload",)),
     # DICOM receivers
@@ -151,13 +155,16 @@ FLAGS = (
     _flag("storescu", "+tla --anonymous-tls +cf --add-cert-file", "--dicom-tls-ca"),
     _flag("storescu", "-ic --ignore-peer-cert", "", "a receiver's certificate is always verified"),
     _flag("storescu", "-to -ts --socket-timeout -ta --acse-timeout -td --dimse-timeout", "--timeout"),
-    _flag("storescu", "-pdu --max-pdu --max-send-pdu", "", "what the receiver takes is kept"),
-    _flag("storescu", "+sd --scan-directories +r --recurse", "", "ROOT is read with all its folders"),
+    _flag("storescu", "-pdu --max-pdu --max-send-pdu", "", "the receiver's limit is respected"),
+    _flag("storescu", "+sd --scan-directories +r --recurse", "", "ROOT is always read with all its folders"),
     _flag(
-        "storescu", "+sp --scan-pattern", "", "DICOM is told by content; a path rule in --config picks files by name"
+        "storescu",
+        "+sp --scan-pattern",
+        "",
+        "DICOM is recognised by content; a path rule in --config selects files by name",
     ),
-    _flag("storescu", "--no-halt", "", "a run goes on after an instance that fails, and names it"),
-    _flag("storescu", "-R --required +C --combine", "", "just what the files need is proposed"),
+    _flag("storescu", "--no-halt", "", "a run always goes on after an instance that fails, and names it"),
+    _flag("storescu", "-R --required +C --combine", "", "exactly what the files need is proposed"),
     _flag(
         "storescu",
         "-xe -xb -xi -xs -xy -xx -xv -xw -xt -xu -xr -xd --propose-uncompr --propose-little --propose-big "
@@ -168,7 +175,7 @@ FLAGS = (
     ),
     _flag("storescu", "+II --invent-instance +IR --invent-series +IS --invent-study", "", "UIDs are kept"),
     _flag("storescu", "+rn --rename", "--report", "files are never renamed"),
-    _flag("storescu", "-usr -pwd", "", "a receiver is told the AE title alone"),
+    _flag("storescu", "-usr -pwd", "", "a receiver only gets the AE title"),
     # output
     _flag("xnatctl", "-o --output", "--json", commands=_TABLES),
     _flag("xnatctl", "-o --output", "--report", commands=(*_TREES, "nifti")),
@@ -192,16 +199,16 @@ COMMANDS = (
     _command("xnatio", "upload-resource", "resource put PATH -P PROJECT -S SUBJECT -E SESSION --label LABEL"),
     _command("xnatio", "download-session", "", _ONLY_IN),
     _command("xnatio", "extract-session", "", _ONLY_IN),
-    _command("xnatio", "create-project", "", "projects are made by people, in XNAT"),
+    _command("xnatio", "create-project", "", "create the project in XNAT"),
     _command("xnatio", "list-scans", "verify ROOT -P PROJECT --report FILE", "only scans that ROOT has"),
-    _command("xnatio", "delete-scans", "", "nothing that was archived is deleted, but resources"),
+    _command("xnatio", "delete-scans", "", "archived data is never deleted, except resources"),
     _command("xnatctl", "session upload-dicom", "upload ROOT -P PROJECT --transport cstore"),
-    _command("xnatctl", "session upload-exam", "upload for the DICOM, then resource put for each folder beside it"),
+    _command("xnatctl", "session upload-exam", "upload for the DICOM, then resource put for each other folder"),
     _command("xnatctl", "session upload", "upload ROOT -P PROJECT -S SUBJECT -E LABEL"),
     _command("xnatctl", "session", "", _ONLY_IN),
     _command("xnatctl", "scan", "", _ONLY_IN),
-    _command("xnatctl", "subject", "", "subjects come with their first session"),
-    _command("xnatctl", "project create", "", "projects are made by people, in XNAT"),
+    _command("xnatctl", "subject", "", "a subject is created with its first session"),
+    _command("xnatctl", "project create", "", "create the project in XNAT"),
     _command("xnatctl", "project", "ping -P PROJECT"),
     _command("xnatctl xnatpy", "resource upload", "resource put PATH -P PROJECT --label LABEL"),
     _command("xnatctl", "resource show", "resource list --label LABEL"),
@@ -229,16 +236,16 @@ COMMANDS = (
 
 
 def flag_sentence(word: str, following: str, command: Sequence[str]) -> str:
-    """What to use instead of a flag; "" where no tool is known to have it.
+    """What to use instead of a flag; "" when no known tool has it.
 
-    following: the word behind it.
-    command: ours, as ("prearchive", "list").
+    following: the word after it.
+    command: our command, such as ("prearchive", "list").
     """
     name, equals, value = word.partition("=")
     value = value if equals else following
     rows = [row for row in FLAGS if name in row.names or f"{name}={value}" in row.names]
     rows = [row for row in rows if not row.commands or any(_covers(one, command) for one in row.commands)]
-    # A row that is of this value, or of this command, says it better than the same tool's for all.
+    # An entry for this value or this command is better than the same tool's general one.
     valued = [row for row in rows if name not in row.names] or rows
     special = {tool for row in valued if row.commands for tool in row.tools}
     found = [row for row in valued if row.commands or special.isdisjoint(row.tools)]
@@ -250,12 +257,12 @@ def flag_sentence(word: str, following: str, command: Sequence[str]) -> str:
     ways = dict.fromkeys(row.here for row in found if row.here)
     if len(ways) > 1:
         tools = {here: ", ".join(tool for row in found if row.here == here for tool in row.tools) for here in ways}
-        return f"{said} is other tools' flag; here it is {'; or '.join(f'{h} (of {t})' for h, t in tools.items())}"
+        return f"{said} is a flag of other tools; here it is {'; or '.join(f'{h} (of {t})' for h, t in tools.items())}"
     return f"{said} is another tool's flag; here it is {found[0].here}{_note(found[0].why)}"
 
 
 def command_sentence(words: Sequence[str]) -> str:
-    """What to use instead of another tool's command; "" where the words are none's. words: the command line's."""
+    """What to use instead of another tool's command; "" when the words are not one. words: of the command line."""
     found = next((one for one in COMMANDS if list(words[: len(one.name.split())]) == one.name.split()), None)
     if found is None:
         return ""

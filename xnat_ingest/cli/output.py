@@ -1,4 +1,4 @@
-"""stdout and stderr as the whole program writes to them: nothing that a terminal acts on, and no end without a word."""
+"""stdout and stderr of the whole program: no escape sequences reach a terminal, and no failure is silent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, TextIO, cast
 
 
 class OutputGone(OSError):
-    """Whoever read stdout has gone, or its disk is full."""
+    """The reader of stdout is gone, or the disk is full."""
 
 
 class Output:
-    """A stream in front of another one. quiet: what cannot be written is dropped, as is right for a log."""
+    """A stream in front of another one. quiet: drop what cannot be written, which is right for a log."""
 
     def __init__(self, stream: TextIO, *, quiet: bool) -> None:
         self._stream = stream
@@ -26,14 +26,14 @@ class Output:
         return self.control(_plain(text))
 
     def control(self, text: str) -> int:
-        """As it stands: for the lines that the program itself redraws."""
+        """Writes text unchanged: for the lines that the program redraws."""
         try:
             return self._stream.write(text)
         except OSError as error:
             return self._gone(error)
 
     def flush(self) -> None:
-        """Raises what a write before it did, too: argparse says nothing of a help text that could not be printed."""
+        """Also raises the error of an earlier write: argparse ignores it when a help text cannot be printed."""
         lost, self._lost = self._lost, None
         try:
             self._stream.flush()
@@ -54,13 +54,13 @@ class Output:
 
 
 def guard() -> None:
-    """Puts both streams of this process behind a guard, once."""
-    # A stream that the caller closed is None: what goes there is meant for nobody.
+    """Puts a guard in front of both streams of this process, once."""
+    # A stream that the caller closed is None. Its output is not wanted.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a label must not end a run where ASCII is spoken
+            stream.reconfigure(errors="backslashreplace")  # a label must not end a run on an ASCII-only stream
     if not isinstance(sys.stdout, Output):
         sys.stdout = cast("TextIO", Output(sys.stdout, quiet=False))
     if not isinstance(sys.stderr, Output):
@@ -68,7 +68,7 @@ def guard() -> None:
 
 
 def warn(text: str) -> None:
-    """A line on stderr, if there is something to say."""
+    """Prints a warning on stderr, if there is one."""
     if text:
         print(f"warning {text}", file=sys.stderr)
 

@@ -35,18 +35,18 @@ _INPUTS = {
     "dicom_tls_cert": "the certificate",
     "dicom_tls_key": "the key",
     "json": "the plan that is to be written",
-    "labels_template": "the label sheet that is to be written",
+    "labels_template": "the label sheet to write",
 }
 
 
 def check_outputs(settings: Settings, root: str) -> None:
-    """Raises UsageError when an output would replace something else than an earlier one, or an input, or another."""
+    """Raises UsageError when an output would replace an input, another output, or a file that is not one of ours."""
     inputs = [(what, getattr(settings, name)) for name, what in _INPUTS.items()] + [("ROOT", root)]
     depth = 0 if settings.experiment else len(LAYOUTS[settings.layout])
     for name in OUTPUTS:
         if path := getattr(settings, name, ""):
             if "\0" in path:
-                raise UsageError(f"--{name}: no file has such a name")
+                raise UsageError(f"--{name}: not a valid file name")
             check_output_file(path, name, inputs, root, depth)
             inputs.append((f"the file of --{name}", path))
 

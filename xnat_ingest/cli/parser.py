@@ -1,4 +1,4 @@
-"""The words of the command line: commands, their flags, and what other tools call them."""
+"""The command line: commands, their flags, and hints for flags of other tools."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from xnat_ingest.core.text import nearest
 from xnat_ingest.settings.options import add_options
 
 COMMANDS = {
-    "plan": "what would be sent, and every conflict; opens no socket (--online asks the server too)",
-    "upload": "plan, send, close, verify, report",
-    "verify": "compare a tree with what the server holds; sends nothing",
+    "plan": "show what would be sent, and every conflict; opens no socket (--online also asks the server)",
+    "upload": "plan, send, commit, verify, report",
+    "verify": "compare a tree with what the server has; sends nothing",
     "nifti": "NIfTI images and their sidecars, also in BIDS: create, send, verify, report",
-    "identity": "which identifying elements a tree holds; no server (new-key FILE makes a key for --deidentify)",
-    "ping": "log in; the server's version, your right on the project, its settings that matter",
-    "presets": "the named lists of rules for --exclude and --include; with a NAME, its rules as a config file",
-    "command": "XNAT's container-service command: show, check, register, list, disable, remove (XNAT calls run)",
-    "prearchive": "XNAT's staging area: list, archive, delete, rebuild, move its rows, wait for them",
-    "resource": "files beside DICOM: put, list, delete, of a project, subject, session or scan",
-    "report": "saved reports: show one as a page, merge those of shards; schema prints what they hold",
+    "identity": "show the identifying elements in a tree; no server (new-key FILE makes a key for --deidentify)",
+    "ping": "log in; show the server's version, your permissions on the project, its settings that matter",
+    "presets": "show the named lists of rules for --exclude and --include; with a NAME, its rules as a config file",
+    "command": "XNAT's container-service command: show, check, register, list, disable, remove (run is for XNAT)",
+    "prearchive": "sessions in the prearchive: list, archive, delete, rebuild, move, wait",
+    "resource": "files that are not DICOM: put, list, delete, for a project, subject, session or scan",
+    "report": "saved reports: show one as a page, merge those of shards, print the schema",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
 
 
 class _Misread(UsageError):
-    """What argparse says, and which command's parser said it."""
+    """argparse's message, and the command whose parser gave it."""
 
     def __init__(self, message: str, parser: _Parser) -> None:
         super().__init__(f"{message} (see {parser.prog} --help)")
@@ -39,7 +39,7 @@ class _Misread(UsageError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors come as UsageError. The parser of the innermost command is the `parser` of what was parsed.
+    """A parser that raises UsageError. The result's `parser` is that of the innermost command.
 
     Its help ends with examples.
     """
@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
         raise _Misread(message, self)
 
     def refusal(self, words: Sequence[str], message: str) -> UsageError:
-        """The error that helps most: what another tool's flag or command is called here, or what flag was meant."""
+        """The most helpful error: what another tool's flag or command is called here, or which flag was meant."""
         from xnat_ingest.cli.other_tools import command_sentence, flag_sentence
 
         if "invalid choice" in message and (said := command_sentence(words)):
@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
         return _Misread(message, self)
 
     def unknown(self, words: Sequence[str], stray: Sequence[str]) -> UsageError:
-        """stray: those of the words that nothing takes."""
+        """stray: the words that were not recognised."""
         flags = (word[2:].partition("=")[0] for word in stray if word.startswith("--"))
         known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
         near = next((close for name in flags if (close := nearest(name, known))), None)
@@ -75,8 +75,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The flags and positional words of a command line by name; and what no flag takes, which only `command run` may
-    have. Raises UsageError."""
+    """(flags and positional words by name, words that were not recognised). Raises UsageError.
+
+    Only `command run` may have words that are not recognised.
+    """
     try:
         command = next((word for word in words if not word.startswith("-")), "")
         parsed, stray = make_parser(command).parse_known_args(words)
@@ -90,8 +92,10 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """only: the one command that is wanted, for the others take a while to make. With a word that is no command, all
-    are there, but without their flags."""
+    """Makes the parser. only: the wanted command, since making all of them takes a while.
+
+    If it is not a command, the parser has all commands, but without their flags.
+    """
     codes = "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_MEANING.items())
     parser = _Parser(
         prog="xnat-ingest",
@@ -122,6 +126,6 @@ def _add_words(command: argparse.ArgumentParser, name: str) -> None:
             metavar="ROOT",
             nargs="?" if name == "upload" else None,  # a plan file names its own
             default="",
-            help="the folder or archive (zip, tar, tar.gz) that holds the DICOM tree",
+            help="the folder or archive (zip, tar, tar.gz) with the DICOM tree",
         )
     add_options(command, name)

@@ -1,4 +1,4 @@
-"""`xnat-ingest prearchive`: the rows of XNAT's staging area listed, archived, deleted, rebuilt, moved, waited for."""
+"""`xnat-ingest prearchive`: lists, archives, deletes, rebuilds or moves prearchive sessions, or waits for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-# What reads only, and may mean several rows.
+# The actions that only read. They may select several sessions.
 _READING = ("list", "wait")
 _COLUMNS = ("project", "subject", "label", "status", "timestamp", "folder", "touched")
 _TIMESTAMP = re.compile(r"\d{8}_\d{6}(\d{3})?")
@@ -64,32 +64,34 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
             )
         except KeyboardInterrupt:
             print(
-                "xnat-ingest: interrupted; the server goes on with what it was asked last (see `prearchive list`), and "
-                "the same command goes on from there",
+                "xnat-ingest: interrupted; the server finishes the last request (see `prearchive list`). Run the same "
+                "command again to go on",
                 file=sys.stderr,
             )
             raise
 
 
 def _selection(given: Mapping[str, Any], project: str) -> Selection:
-    """What the words mean. Raises UsageError."""
+    """The selection that the words describe. Raises UsageError."""
     action, words = given["action"], given["row"]
     for name in ("subject", "label"):
         if given.get(name):
             require_legal(given[name], f"--{name}")
     statuses = _statuses(given["status"])
     if given["all"] and words:
-        raise UsageError("--all takes no LABEL or TIMESTAMP FOLDER; give one or the other")
+        raise UsageError("--all cannot be combined with LABEL or TIMESTAMP FOLDER; give one or the other")
     if not (words or given["all"] or action == "list"):
         raise UsageError(
-            f"prearchive {action}: say which rows: LABEL, TIMESTAMP FOLDER (see prearchive list), or --all"
+            f"prearchive {action}: name the sessions: LABEL, TIMESTAMP FOLDER (see prearchive list), or --all"
         )
     if given["all"] and action not in _READING and not (project or statuses):
-        raise UsageError("--all would take every row of the site that you see; give -P PROJECT or --status, too")
+        raise UsageError(
+            "--all would take every session of the site that you can see; also give -P PROJECT or --status"
+        )
     if given["all"] and given.get("label"):
-        raise UsageError("--label is for one row; with --all each row keeps its own")
+        raise UsageError("--label is for one session; with --all each session keeps its label")
     if len(words) > 2 or (len(words) == 2 and not _TIMESTAMP.fullmatch(words[0])):
-        raise UsageError("a row is LABEL, or TIMESTAMP (as 20240131_101112000) and FOLDER; see prearchive list")
+        raise UsageError("give LABEL, or TIMESTAMP (such as 20240131_101112000) and FOLDER; see prearchive list")
     if len(words) == 2:
         return Selection(timestamp=words[0], folder=words[1], statuses=statuses)
     return Selection(label=words[0] if words else "", statuses=statuses)
@@ -111,7 +113,9 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
     missing = Exit.FAILED
     if not selection.is_all and not any(selection.names(one.row) for one in found):
         missing = Exit.PARTIAL if action == "archive" else Exit.FAILED
-        named_by_label = action in ("archive", "wait") and selection.label  # no session shows a row's timestamp
+        named_by_label = (
+            action in ("archive", "wait") and selection.label
+        )  # an archived session does not have the timestamp
         label = (given.get("label") or selection.label) if named_by_label else ""
         if outcome := done_before(rest, project, selection, label, target, given.get("subject", "")):
             return total(_tell([outcome]))
@@ -120,11 +124,13 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
         _show(with_logs(rest, chosen), as_json=given["as_json"])
         return Exit.OK
     if not chosen:
-        print(f"no row{selection.title or ' is there'}: nothing to {action}")
+        print(f"no session{selection.title or ''} in the prearchive: nothing to {action}")
         return Exit.OK
     if action == "delete" and not given["yes"]:
         _show(chosen)
-        print(f"nothing was deleted; to delete these {len(chosen)} rows with their files, add --yes", file=sys.stderr)
+        print(
+            f"nothing was deleted; add --yes to delete these {len(chosen)} sessions with their files", file=sys.stderr
+        )
         return Exit.USAGE
     return total(_tell(_outcomes(desk, given, project, target, chosen)), waited=action == "wait")
 
@@ -147,7 +153,7 @@ def _outcomes(
 
 
 def _tell(outcomes: Iterable[ActionOutcome]) -> list[ActionOutcome]:
-    """Each as it comes: what follows may be interrupted."""
+    """Prints each outcome at once, because the rest may be interrupted."""
     told = []
     for outcome in outcomes:
         print(f"{outcome.word:9} {outcome.title}{f': {outcome.detail}' if outcome.detail else ''}", flush=True)
@@ -160,7 +166,7 @@ def _show(found: Sequence[Listed], *, as_json: bool = False) -> None:
         print(json.dumps([{**one.columns, "log": one.log} for one in found], indent=2))
         return
     if not found:
-        print("no rows")
+        print("no sessions")
         return
     cells = [[printable(getattr(one.row, column)) for column in _COLUMNS] for one in found]
     head = [column.upper() if column != "touched" else "LASTMOD" for column in _COLUMNS]

@@ -1,4 +1,4 @@
-"""`report show|merge|schema`: saved reports as pages, those of shards joined into one, and what a report holds."""
+"""`report show|merge|schema`: shows a saved report as a page, merges reports of shards, prints the schemas."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _schema(name: str) -> int:
 
 def _show(given: dict[str, Any]) -> int:
     if not given["html"] and not given["junit"]:
-        raise UsageError("say where to write: --html FILE or --junit FILE")
+        raise UsageError("no output: give --html FILE or --junit FILE")
     report = read_report(given["file"])
     for name, write in (("html", write_html), ("junit", write_junit)):
         if path := given[name]:

@@ -1,5 +1,4 @@
-"""`xnat-ingest resource`: files beside DICOM put into the resources of a project, subject, session or scan, and what
-is there listed and deleted."""
+"""`xnat-ingest resource`: stores, lists and deletes files in the resources of a project, subject, session or scan."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-# Seconds between two lines about a transfer.
+# Seconds between two progress lines.
 _PULSE = 10.0
 
 
@@ -63,7 +62,7 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
 
 
 def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
-    """What is to be put; asked before anything is contacted. Raises UsageError."""
+    """The files to store. Checked before anything is contacted. Raises UsageError."""
     from dataclasses import replace
 
     found = resourcefiles.gather(given["paths"])
@@ -73,7 +72,7 @@ def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
     if not name:
         return found
     if not name.endswith(".tar") or name == ".tar" or "/" in name or not resourcefiles.addressable(name):
-        raise UsageError("--archive-name wants a name that ends with .tar, of letters, digits, _ . and -")
+        raise UsageError("--archive-name must end with .tar and have only letters, digits, _ . and -")
     packed = resourcefiles.pack(name, given["paths"][0], found.files)
     return replace(found, files=(packed,) if found.files else ())
 
@@ -90,7 +89,7 @@ def _put(
     for left, why in found.left.items():
         _say(settings, f"left out {printable(left)}: {why}")
     if not (found.files or found.refused):
-        print("nothing to put: there are no files", file=sys.stderr)
+        print("nothing to store: there are no files", file=sys.stderr)
         return Exit.NOTHING
     parent = resourceplaces.find_owner(rest, place)
     _say(
@@ -119,7 +118,7 @@ def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, An
     for name, why in sorted(failed.items()):
         print(f"failed {printable(name)}: {why}", file=sys.stderr)
     for name in sorted(sent.different):
-        why = "is there with other content; --overwrite replaces it"
+        why = "already exists with different content; --overwrite replaces it"
         print(f"different {printable(name)}: {why}", file=sys.stderr)
     if given["as_json"]:
         result = {
@@ -159,7 +158,7 @@ def _list(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any]) -> E
 
 
 def _absent(label: str, known: Iterable[str]) -> str:
-    return f"there is no resource {printable(label)}; there is {', '.join(map(printable, sorted(known))) or 'none'}"
+    return f"there is no resource {printable(label)}; it has {', '.join(map(printable, sorted(known))) or 'none'}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
@@ -186,7 +185,7 @@ def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], re
         if images and not given["force"]:
             raise UsageError(_not_images(label, place.scan, len(doomed)))
         _table([{"to be deleted": name, "size": held[name].size} for name in doomed], "no files")
-        print("nothing was deleted; to delete this, add --yes", file=sys.stderr)
+        print("nothing was deleted; add --yes to delete this", file=sys.stderr)
         return Exit.USAGE
     if not names and not given["keep_files"]:
         resourceplaces.delete_resource(rest, parent, label, retry_policy=retry_policy)
@@ -194,9 +193,9 @@ def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], re
         return Exit.OK
     done = resourceplaces.delete_files(rest, parent, label, names, keep=given["keep_files"], retry_policy=retry_policy)
     for name in done.gone:
-        print(f"deleted {printable(name)}{' (it stays on the disk)' if given['keep_files'] else ''}")
+        print(f"deleted {printable(name)}{' (it stays on the server disk)' if given['keep_files'] else ''}")
     for name in done.absent:
-        print(f"not there {printable(name)}", file=sys.stderr)
+        print(f"not found {printable(name)}", file=sys.stderr)
     for name, why in done.failed.items():
         print(f"failed {printable(name)}: {why}", file=sys.stderr)
     if done.failed or done.absent:
@@ -206,8 +205,8 @@ def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], re
 
 def _not_images(label: str, scan: str, number: int) -> str:
     return (
-        f"{printable(label)} holds the DICOM images of scan {printable(scan)}, and {number} files of them would be "
-        "deleted, not only a resource beside them; nothing was deleted; if the images are to go: --yes --force"
+        f"{printable(label)} contains the DICOM images of scan {printable(scan)}; {number} of these files would be "
+        "deleted. Nothing was deleted. To delete the images, add --yes --force"
     )
 
 
@@ -217,7 +216,7 @@ def _say(settings: Settings, line: str) -> None:
 
 
 class _Pulse:
-    """A line on stderr now and then while bytes go out."""
+    """Prints a progress line on stderr now and then."""
 
     def __init__(self, settings: Settings, total: int) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""How a command ends from outside: by a signal, or when nobody reads its output."""
+"""How a command is ended from outside: by a signal, or because its output is no longer read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def catch_signals(stop: Stop) -> None:
-    """The first signal ends the run in order, with its report; a second one ends it at once."""
+    """The first signal ends the run with its report. A second one ends it at once."""
 
     def handle(signum: int, _frame: FrameType | None) -> None:
         if stop.signum:
@@ -28,14 +28,14 @@ def catch_signals(stop: Stop) -> None:
 
 
 def ending_signals() -> list[int]:
-    """Those that end a run in order; a terminal that is closed means what SIGTERM means, unless nohup was said."""
+    """The signals that end a run. Closing the terminal has the effect of SIGTERM, unless nohup is used."""
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [signum for signum in known if signal.getsignal(signum) is not signal.SIG_IGN]
 
 
 def output_gone(error: OSError) -> int:
-    """When whoever read our output has gone, or its disk is full: nothing more is said there."""
+    """Handles an output whose reader is gone, or whose disk is full: nothing more is written to it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Commands on a tree: plan, upload, verify, and the original script's call; and ping."""
+"""The commands plan, upload, verify, dicomUpload (the original script's call) and ping."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def on_tree(command: str, given: dict[str, Any], environ: Mapping[str, str]) -> 
 
 
 def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
-    """The original's arguments. The password stood in its command line, so it may here, with a warning."""
+    """The original's arguments. They include the password, which is allowed here with a warning."""
     options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
     if given["workdir"]:
         options["report"] = str(Path(given["workdir"], "xnat-ingest-report.json"))
@@ -82,7 +82,7 @@ def tree(
         for line in (f"server in use = {login.server}", f"user in use = {login.user}", "password = ***"):
             reporter.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
     if login and login.in_the_clear:
-        reporter.emit(Event("warning", {"text": f"the password travels in the clear to {login.server}; use https://"}))
+        reporter.emit(Event("warning", {"text": f"the password is sent in clear text to {login.server}; use https://"}))
     catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
     return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
@@ -105,7 +105,7 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
     with closing(rest):
         rest.login()
         for line in ping_lines(rest, settings.project):
-            print(printable(line))  # names and versions are the server's
+            print(printable(line))  # names and versions come from the server
     if settings.transport == "cstore":
         print(_echo(settings, login.server))
     return int(Exit.OK)
