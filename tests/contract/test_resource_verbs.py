@@ -133,7 +133,7 @@ def test_other_content(site: StandIn, run: Run, folder: Path, same_size: bool, o
         assert contents(kept(site)) == local(folder)
     else:
         assert (code, out) == (3, "0 sent, 3 already there, 1 different, 0 failed: exit 3\n")
-        assert "different a.txt: is there with other content; --overwrite replaces it" in err
+        assert "different a.txt: already exists with different content; --overwrite replaces it" in err
         assert contents(kept(site))["a.txt"] == b"abc"
 
 

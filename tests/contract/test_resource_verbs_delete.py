@@ -30,7 +30,7 @@ __all__ = ["folder", "run"]
         (("-E", "E1"), 6, "session E1 (without -P this must be an accession id) does not exist"),
         (("-P", "DEMO", "-E", "E1", "--scan", "9"), 1, "session E1 has no scan 9; it has 3"),
         (("-P", "DEMO", "-E", "E1", "--scan", "T1"), 1, "session E1 has no scan T1; it has 3"),
-        (("-P", "DEMO"), 6, "a project's own resources can be written by its owners only"),
+        (("-P", "DEMO"), 6, "only owners can write a project's own resources"),
         (("-P", "READONLY"), 6, "user up may not put files into /data/projects/READONLY"),
     ],
 )
@@ -80,7 +80,7 @@ def test_list(site: StandIn, run: Run, folder: Path) -> None:
     assert [line.split()[:2] for line in out.splitlines()][:3] == [["NAME", "SIZE"], ["a.txt", "3"], ["d/.empty", "0"]]
     code, out, err = run("list", "--label", "NOTE", *SESSION)
     assert (code, out) == (1, "")
-    assert "there is no resource NOTE; there is NOTES" in err
+    assert "there is no resource NOTE; existing: NOTES" in err
 
 
 # -- delete
@@ -102,7 +102,7 @@ def test_delete_a_resource(site: StandIn, owner: Run, folder: Path) -> None:
     assert not disk.exists()
     code, out, err = owner("delete", "--label", "NOTES", "--yes", *SESSION)
     assert (code, out) == (1, "")
-    assert "there is no resource NOTES; there is none: nothing was deleted" in err
+    assert "there is no resource NOTES; existing: none; nothing was deleted" in err
 
 
 def test_delete_keeps_files(site: StandIn, owner: Run, folder: Path) -> None:
@@ -132,7 +132,7 @@ def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) ->
     assert owner("delete", "--label", "NOTES", "--yes", "d#1", *SESSION)[0] == 1
     assert owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[0] == 1
     said = owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[2]
-    assert "XNAT would delete all files of the resource, d#1, d#2, d/a with it" in said
+    assert "XNAT would delete all files of the resource, including d#1, d#2, d/a" in said
     assert set(kept(site).files) == {"d/a", "d#1", "d#2", "#"}
     assert owner("delete", "--label", "NOTES", "--yes", "d#1", "d#2", "d/", *SESSION)[0] == 0
     assert set(kept(site).files) == {"#"}

@@ -162,7 +162,7 @@ def test_a_proxy_that_takes_small_bodies_only(site: StandIn, send: Send, folder:
     ("fault", "why"),
     [
         (Fault("empty", match=PUT), "does not list it"),
-        (Fault("cut", name="f2", keep=100), "the server has 100 bytes of 70000"),
+        (Fault("cut", name="f2", keep=100), "the server has 100 of 70000 bytes"),
         (Fault("status", match=PUT, status=400, message="Illegal file path", times=None), "Illegal file path"),
         (Fault("status", match=PUT, status=500, times=None), "500"),
     ],

@@ -62,7 +62,7 @@ def test_the_forms_of_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
         "upload +sd x": "+sd is another tool's flag; leave it out: ROOT is always read with all its folders",
         "resource put x --session E": "--session is another tool's flag; here it is -E/--experiment",
         "prearchive list --host h": "--host is another tool's flag; here it is --server",
-        "ping --host h": "--host is other tools' flag; here it is --server (of xnatpy, bxl); "
+        "ping --host h": "--host is a flag of other tools; here it is --server (of xnatpy, bxl); "
         "or --dicom-host (of xnatctl)",
         "session list": "session is another tool's command; there is none here: "
         "this program only brings data into XNAT",

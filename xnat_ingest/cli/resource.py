@@ -158,7 +158,7 @@ def _list(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any]) -> E
 
 
 def _absent(label: str, known: Iterable[str]) -> str:
-    return f"there is no resource {printable(label)}; it has {', '.join(map(printable, sorted(known))) or 'none'}"
+    return f"there is no resource {printable(label)}; existing: {', '.join(map(printable, sorted(known))) or 'none'}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
@@ -177,7 +177,7 @@ def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], re
     resources = resourcelisting.resources_of(rest, parent)
     known = [one.label for one in resources]
     if label not in known:
-        raise IngestError(f"{_absent(label, known)}: nothing was deleted")
+        raise IngestError(f"{_absent(label, known)}; nothing was deleted")
     images = bool(place.scan) and any(one.label == label and one.is_dicom for one in resources)
     if not given["yes"] or (images and not given["force"]):
         held = resourcelisting.stored_files(rest, parent, label)
