@@ -9,11 +9,13 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from types import FrameType
 
 from tests import demo
+from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn
 
 
@@ -29,11 +31,24 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     with demo.make_site(password, port=int(os.environ.get("PORT") or 0)) as site:
+        _leave_a_conflict(site, password)
         print(_words(site, password, files), flush=True)
         while not ended.wait(3600):
             pass
     print("the stand-in has ended")
     return 0
+
+
+def _leave_a_conflict(site: StandIn, password: str) -> None:
+    """A session that somebody sent earlier, and that the archive would not take."""
+    folder = demo.HOME / "earlier"
+    make_session(folder, [Series("T1-MPRAGE_0010", 2, tags={"PatientID": "009"})], "earlier")
+    environ = {**os.environ, "XNAT_HOST": site.url, "XNAT_USER": "demo", "XNAT_PASS": password}
+    words = [str(folder), "-P", "DEMO", "-S", "009", "-E", "009_pre", "--destination", "prearchive", "--no-verify"]
+    subprocess.run([sys.executable, "-m", "xnat_ingest", "upload", *words], env=environ, capture_output=True)
+    for row in site.rows("DEMO"):
+        row.status = "CONFLICT"
+        row.log("Session already exists with matching files.")
 
 
 def _words(site: StandIn, password: str, files: int) -> str:
@@ -50,6 +65,10 @@ In another terminal:
   export XNAT_HOST={site.url} XNAT_USER=demo XNAT_PASS={password}
   {demo.PROGRAM} ping -P DEMO
   {demo.PROGRAM} upload {demo.TREE} -P DEMO --html report.html
+
+The prearchive holds a session in CONFLICT. docs/quick-start.md says what to do about it:
+
+  {demo.PROGRAM} prearchive list -P DEMO --status CONFLICT
 """
 
 

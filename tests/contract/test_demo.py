@@ -61,22 +61,36 @@ def test_the_sample_in_the_readme_is_what_plan_shows(
     assert capsys.readouterr().out == sample
 
 
+def test_plan_says_which_files_it_wrote_and_what_to_do_with_them(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["plan", str(study / "DEMO"), "-P", "DEMO", "--labels-template", "labels.csv", "--json", "plan.json"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "label sheet: labels.csv; edit its columns subject and session, then give it with --labels" in out
+    assert "plan file: plan.json; give it to upload with --plan" in out
+    (header,) = re.findall(r"^(folder,.*description)$", README, re.MULTILINE)
+    assert Path("labels.csv").read_text("utf-8-sig").splitlines()[0] == header
+
+
 def test_the_server_stays_until_it_is_ended(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tests.serve_standin"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         said = ""
-        while "upload" not in said:
+        while "prearchive list" not in said:
             line = server.stdout.readline()
             assert line, said
             said += line
         (host, password) = re.findall(r"export XNAT_HOST=(\S+) XNAT_USER=demo XNAT_PASS=(\S+)", said)[0]
         assert host.startswith("http://127.0.0.1:")
         login = {"XNAT_HOST": host, "XNAT_USER": "demo", "XNAT_PASS": password}
-        ping = [sys.executable, "-m", "xnat_ingest", "ping", "-P", "DEMO"]
-        done = subprocess.run(ping, cwd=tmp_path, env=environ | login, capture_output=True, text=True)
+        stuck = [sys.executable, "-m", "xnat_ingest", "prearchive", "list", "-P", "DEMO", "--status", "CONFLICT"]
+        done = subprocess.run(stuck, cwd=tmp_path, env=environ | login, capture_output=True, text=True)
         assert done.returncode == 0, done
+        assert "009_pre" in done.stdout
         assert sum(path.is_file() for path in (tmp_path / "demo" / "study").rglob("*")) == 143
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0

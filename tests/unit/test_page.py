@@ -153,6 +153,13 @@ def test_a_plan_has_a_page() -> None:
     assert '"care":false' in page(made, {})
 
 
+def test_scans_stand_in_the_order_of_their_numbers() -> None:
+    one = session()["scans"][0]
+    scans = [{**one, "id": number} for number in ("10", "", "2", "x", "1")]
+    found = json.loads(re.findall(r'id="data">(.*?)</script>', page(report(session(scans=scans)), {}))[0])
+    assert [scan[0] for scan in found["sessions"][0]["scans"]] == ["1", "2", "10", "", "x"]
+
+
 def test_what_needs_attention_comes_first_and_many_sessions_are_drawn_when_asked_for() -> None:
     sessions = [session(f"s{n}") for n in range(DRAWN + 50)] + [session("bad", "missing", 1)]
     text = page(report(*sessions, code=3), {})

@@ -77,10 +77,22 @@ def write_outputs(
     try:
         if environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, environ)
-        reporter.end(result, ", ".join(written))
+        reporter.end(result, ", ".join(written), _plan_files(result, settings))
     except OSError as error:
         return max(result.exit_code, output_gone(error))
     return result.exit_code
+
+
+def _plan_files(result: Result, settings: Settings) -> str:
+    """What `plan` wrote for people to edit, and what to do with it."""
+    if result.command != "plan" or result.exit_code not in (Exit.OK, Exit.PARTIAL):
+        return ""
+    said = []
+    if path := settings.labels_template:
+        said.append(f"label sheet: {path}; edit its columns subject and session, then give it with --labels")
+    if path := settings.json:
+        said.append(f"plan file: {path}; give it to upload with --plan")
+    return ". ".join(said)
 
 
 def _files(

@@ -257,7 +257,7 @@ def _session(at: int, session: Report, server: str) -> str:
 
 def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any]:
     """What the script shows of a session when it is opened, and the text that a search looks through."""
-    scans = session["scans"]
+    scans = sorted(session["scans"], key=_number)
     texts = [session["subject"], session["label"], session["folder"], *(s["description"] for s in scans)]
     unproven = session["unproven"]
     return {
@@ -274,6 +274,12 @@ def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any
             [pictures[s["series_uid"]], f"{s['id']} {s['description']}"] for s in scans if s["series_uid"] in pictures
         ],
     }
+
+
+def _number(scan: Report) -> tuple[bool, int, str]:
+    """Scans in the order of their numbers; those without one come last."""
+    number = scan["id"]
+    return (not number.isdecimal(), int(number) if number.isdecimal() else 0, number)
 
 
 def _aside(asides: Sequence[Report]) -> str:
