@@ -5,6 +5,7 @@ A place is a function that plants into a data set; PLACES has them all. Nothing 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ def needles(person: Person) -> list[bytes]:
                 found.add(word.encode(encoding).lower())
             except UnicodeEncodeError:
                 continue
-    return sorted(found)
+    number = int(person.birth)
+    return sorted(found | {struct.pack("<L", number).lower(), struct.pack("<d", number).lower()})
 
 
 def leaks(data: bytes, person: Person) -> list[bytes]:
@@ -125,6 +127,17 @@ _SIMPLE: dict[str, tuple[tuple[int, int], str, Callable[[Person], object]]] = {
     "padding": ((0xFFFC, 0xFFFC), "OB", lambda p: _text(p).encode() + b" " * (len(_text(p)) % 2)),
     "birth_in_text": ((0x0008, 0x1020), "LO", lambda p: "born 17.04.1953"),
     "birth_in_model": ((0x0008, 0x1090), "LO", lambda p: "19530417 1953-04-17"),
+    "birth_as_integer": ((0x0018, 0x0086), "IS", lambda p: p.birth),
+    "birth_as_decimal": ((0x0018, 0x0081), "DS", lambda p: p.birth),
+    "birth_as_long": ((0x0008, 0x1161), "UL", lambda p: int(p.birth)),
+    "birth_as_double": ((0x0018, 0x9087), "FD", lambda p: float(p.birth)),
+    "birth_in_uid": ((0x0008, 0x010C), "UI", lambda p: f"1.2.276.{p.birth}"),
+    "birth_as_other_date": ((0x0018, 0x1012), "DA", lambda p: p.birth),
+    "birth_as_date_time": ((0x0018, 0x9074), "DT", lambda p: p.birth + "101112"),
+    "words": ((0x0028, 0x1201), "OW", lambda p: p.name.encode() + b" " * (len(p.name) % 2)),
+    "unknown_representation": ((0x0018, 0x1020), "UN", lambda p: p.name.encode() + b" " * (len(p.name) % 2)),
+    "several_names": ((0x0008, 0x1048), "PN", lambda p: [p.name, f"{p.given}^{p.family}^^Dr"]),
+    "device_text": ((0x0018, 0x9005), "SH", lambda p: p.patient_id),
     "phone_in_sequence_name": ((0x0018, 0x0024), "SH", lambda p: p.phone),
 }
 PLACES |= {name: _element(*rest) for name, rest in _SIMPLE.items()}
@@ -150,6 +163,19 @@ def code_meaning_that_is_kept(dataset: Dataset, person: Person) -> None:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99X", _text(person)
     dataset.AnatomicRegionSequence = Sequence([code])
+
+
+@place
+def long_code(dataset: Dataset, person: Person) -> None:
+    code = Dataset()
+    code.LongCodeValue, code.CodingSchemeDesignator, code.CodeMeaning = _text(person), "99X", "a region"
+    dataset.AnatomicRegionSequence = Sequence([code])
+
+
+@place
+def private_creator(dataset: Dataset, person: Person) -> None:
+    block = dataset.private_block(0x0009, f"ACME of {person.family}", create=True)
+    block.add_new(0x01, "DS", "1")
 
 
 @place

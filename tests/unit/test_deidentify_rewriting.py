@@ -80,14 +80,15 @@ def test_nothing_planted_leaves(name: str, encoding: str) -> None:
         "utf8",
         "retrieve_url",
     }
-    searched |= {"without_accents", "phone_in_sequence_name"}
+    searched |= {"without_accents", "phone_in_sequence_name", "device_text", "long_code", "unknown_representation"}
+    searched |= {"birth_in_uid", *(f"birth_as_{kind}" for kind in ("decimal", "double", "integer", "long"))}
     kept = {
         "basic": {"long_text"},
-        "dates-kept": {"long_text"},
+        "dates-kept": {"long_text", "birth_as_other_date", "birth_as_date_time"},
         "research-mr": {"private_bytes", "private_wide_characters"},
     }
     assert set(aside) == searched | kept[name]
-    assert refused == ["unlimited"]  # a code that is a number
+    assert refused == ["unlimited", "words"]  # a code and a lookup table that are none
 
 
 def test_what_analysis_needs_stays() -> None:
@@ -195,6 +196,12 @@ def test_kept_dates_are_said_to_be_kept() -> None:
     after = rewritten(patient(PERSON), load_profile("dates-kept"))
     assert after.StudyDate == patient(PERSON).StudyDate
     assert after.LongitudinalTemporalInformationModified == "UNMODIFIED"
+
+
+def test_a_newborn_has_a_study_of_its_birth_date() -> None:
+    newborn = patient(PERSON)
+    newborn.StudyDate = newborn.SeriesDate = PERSON.birth
+    assert rewritten(newborn, load_profile("dates-kept")).SeriesDate == PERSON.birth
 
 
 def test_private_creators_leave_with_what_is_theirs() -> None:

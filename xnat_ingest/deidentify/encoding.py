@@ -78,7 +78,9 @@ class Reader:
             group, number, name, length = self._explicit.unpack_from(self.data, at)
             tag = group << 16 | number
             if name in _SHORT:
-                return tag, _NAMES[name], at + 8, self._within(at + 8, length, end)
+                if at + 8 + length > end:
+                    raise self.cut(end)
+                return tag, _NAMES[name], at + 8, length
             if group == 0xFFFE:
                 return tag, "", at + 8, self._long.unpack_from(self.data, at + 4)[0]
             if name not in _LONG:

@@ -18,7 +18,7 @@ from xnat_ingest.deidentify.encoding import (
     Reader,
 )
 from xnat_ingest.deidentify.tokens import NAME, SOURCES, Source
-from xnat_ingest.inputs.dicom_dictionary import vr_of
+from xnat_ingest.inputs.dicom_dictionary import tags_of, vr_of
 
 # Elements of the outermost level that decide something.
 CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID = 0x00080005, 0x00080008, 0x00080016, 0x00080018
@@ -31,6 +31,10 @@ _FACTS = frozenset(
     {CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID, MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME, BIRTH_DATE}
     | {STUDY_UID, STUDY_DATE, SAMPLES, PHOTOMETRIC, PLANAR, FRAMES, ROWS, COLUMNS, BITS}
 )
+
+
+# What is looked at: what decides, what names the patient.
+_NOTED = _FACTS | SOURCES.keys() | tags_of("PN")
 
 
 class Element(NamedTuple):
@@ -122,6 +126,7 @@ class _Look:
             raise NotRewritable("has sequences nested too deeply")
         found: list[Element] = []
         data, head, explicit, last = self._data, self._head, encoding.explicit, -1
+        make = tuple.__new__  # a header has many elements: a named tuple's own constructor takes twice as long
         while at < end or not ends:
             if not depth and data[at : at + 4] == b"\0\0\0\0" and not any(data[at:end]):
                 break  # zeros behind the last element
@@ -140,9 +145,9 @@ class _Look:
             if vr == "SQ" or length == UNDEFINED or (written in ("", "UN") and self._holds_items(start, length)):
                 one, at = self._nested(Element(tag, vr, written, at, start, 0, None, encoding), length, end, depth)
             else:
-                one = Element(tag, vr, written, at, start, start + length, None, None)
+                one = make(Element, (tag, vr, written, at, start, start + length, None, None))
                 at = start + length
-                if length:
+                if length and (vr == "PN" or tag in _NOTED):
                     self._note(one, depth)
             found.append(one)
         return found, at

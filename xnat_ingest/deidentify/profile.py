@@ -55,7 +55,7 @@ class Profile:
     name: as it was given; sha256: of its text, hexadecimal; dates: shift, remove or keep; uids: map or keep;
     burned_in: refuse, allow, or boxes; codes: of the standard's profile and options, none when rules keep more than
     those; written: tag -> template of {subject} and {session}; private: (creator, group, element) -> action, None for
-    any.
+    any; decided: (tag, VR) -> the actions that were asked for so far.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Profile:
     _by_tag: Mapping[int, str]
     _by_rule: Mapping[int, str]
     _by_vr: Mapping[str, str]
-    _decided: dict[tuple[int, str], str] = field(default_factory=dict)
+    decided: dict[tuple[int, str], str] = field(default_factory=dict)
 
     @property
     def needs_key(self) -> bool:
@@ -81,9 +81,9 @@ class Profile:
         Names of people that no row names are emptied, and an element that the dictionary lacks is removed: nobody knows
         what is in it.
         """
-        found = self._decided.get((tag, vr))
+        found = self.decided.get((tag, vr))
         if found is None:
-            found = self._decided[tag, vr] = self._decide(tag, vr)
+            found = self.decided[tag, vr] = self._decide(tag, vr)
         return found
 
     def _decide(self, tag: int, vr: str) -> str:

@@ -12,10 +12,10 @@ from pathlib import PurePath
 
 from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
 from xnat_ingest.deidentify.forms import UNITS, check_of
-from xnat_ingest.deidentify.gathering import CHARACTER_SETS, Element, Facts, gather_facts
+from xnat_ingest.deidentify.gathering import CHARACTER_SETS, STUDY_DATE, Element, Facts, gather_facts
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
-from xnat_ingest.deidentify.tokens import Token, Tokens, tokens_of
+from xnat_ingest.deidentify.tokens import BIRTH, Token, Tokens, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
 
 REMOVED, METHOD, METHOD_CODES, DATES_MODIFIED = 0x00120062, 0x00120063, 0x00120064, 0x00280303
@@ -87,6 +87,7 @@ class Rewriting:
         self._hold_sources_to_form()
         self.tokens: Tokens = tokens_of(tuple(s for s in self.facts.sources if not self._leaves(s[0])), self._sets)
         self._days = key.days(self.facts.patient) if key and profile.dates == "shift" else 0
+        self._births = self._birth_dates()
         self._actions: list[tuple[str, int]] = []
         self._accented: list[tuple[int, str]] = []
         self._numbered: list[tuple[int, str]] = []
@@ -134,7 +135,7 @@ class Rewriting:
         """Elements rewritten. written: what is put among them; mode: of _Level."""
         level = _Level(encoding, mode, outermost=bool(written))
         due = list(written)
-        out, decide = level.out, self._profile.action
+        out, decide, decided = level.out, self._profile.action, self._profile.decided
         for element in elements:
             tag = element.tag
             while due and due[0] <= tag:
@@ -143,8 +144,12 @@ class Rewriting:
                 continue
             if tag >> 16 & 1:
                 self._private(level, element)
+                continue
+            action = decided.get((tag, element.vr)) or decide(tag, element.vr)
+            if action == "K" and not mode and element.items is None and element.vr != "SQ":
+                self._keep(level, element, self.data[element.start : element.end])  # most elements
             else:
-                self._element(level, element, decide(tag, element.vr))
+                self._element(level, element, action)
         out.extend(written[tag] for tag in due)
         return b"".join(out)
 
@@ -175,7 +180,6 @@ class Rewriting:
             action = "C"
         value = self.data[element.start : element.end]
         if action == "K":
-            self._hold_to_form(tag, name, value)
             self._keep(level, element, value)
             return
         left = self._value(tag, name, value, action, level.mode)
@@ -187,11 +191,18 @@ class Rewriting:
             level.out.append(level.encoding.element(tag, element.written or name, padded(left, name)))
 
     def _keep(self, level: _Level, element: Element, value: bytes) -> None:
+        """The element leaves as it is, when its value has its form."""
         tag, name = element.tag, element.vr
+        check = check_of(tag, name)
+        if check is not None and not check(value):
+            self._hold_to_form(tag, name, value)
         if name in TEXTS and not value.isascii():
             self._accented.append((tag, decoded(value, self._sets)))
         elif name in _NUMBERS and self.tokens.numbers and (found := self._number(name, value, level.encoding.order)):
             self._numbered.append((tag, found))
+        elif self._births and name in ("DA", "DT"):
+            dates = map(_digits, value.split(b"\\"))
+            self._numbered.extend((tag, self._births[date]) for date in dates if date in self._births)
         if level.outermost and tag in _TOLD:
             self._values[tag] = value
         level.out.append(self.data[element.begin : element.end])
@@ -204,6 +215,15 @@ class Rewriting:
                 f"holds in {name_of(tag)} what is no {vr_of(tag) or vr}: it is damaged, or this device writes it so. "
                 "A rule of the profile may remove the element"
             )
+
+    def _birth_dates(self) -> dict[bytes, str]:
+        """Birth dates that no date which is kept may be -> the element that told it. A newborn's study may be of that
+        day. Dates that are moved are no true ones."""
+        if self._profile.dates != "keep":
+            return {}
+        study = _digits(self.facts.values.get(STUDY_DATE, b""))
+        found = {_digits(raw): name_of(tag) for tag, kind, raw in self.facts.sources if kind == BIRTH}
+        return {date: keyword for date, keyword in found.items() if len(date) == 8 and date != study}
 
     def _number(self, vr: str, value: bytes, order: str) -> str:
         """The keyword of the identifier that one of these numbers is, "" when none is."""
@@ -311,8 +331,12 @@ class Rewriting:
         if vr in _NUMBERS and text.isdecimal():
             return False  # by their values, not by their digits
         if vr in (*_DATES, "AS") and not tag >> 16 & 1:
-            return kind != "birth date" and not text.isdecimal()
+            return kind != BIRTH and not text.isdecimal()  # see _births
         return True
+
+
+def _digits(value: bytes) -> bytes:
+    return re.sub(rb"\D", b"", value)[:8]
 
 
 def profile_name(profile: Profile) -> str:

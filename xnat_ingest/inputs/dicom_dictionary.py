@@ -32,6 +32,11 @@ def vr_of(tag: int) -> str:
     return next(iter(_entry(tag)[0]), "")
 
 
+def tags_of(vr: str) -> frozenset[int]:
+    """Every standard element of this VR."""
+    return frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == vr)
+
+
 def vrs_of(tag: int) -> tuple[str, ...]:
     """Every VR that a standard element may have."""
     return _entry(tag)[0]
