@@ -63,6 +63,7 @@ def test_every_face_of_a_run(ingest: Ingest, site: StandIn, tmp_path: Path, log:
     for name, data in found.items():
         says_nobody(name, data)
         assert SECRET.encode() not in data, name
+    assert b"data:image/png" not in found["out.html"]  # files are not blackened, only what is sent
     for name in ("out.html", "out.junit"):
         assert b"residual-identifier" in found[name]
     assert PERSON.patient_id in {row["patient_id"] for row in csv.DictReader(table.read_text().splitlines())}

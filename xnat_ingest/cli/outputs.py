@@ -102,7 +102,9 @@ def _files(
     if settings.report:
         yield settings.report, lambda: _write_report(settings.report, result, mode)
     if settings.html:
-        pictures = _pictures(result, source) if source and not settings.no_thumbnails else {}
+        # What --deidentify makes black is not black in the files.
+        draws = source and not settings.no_thumbnails and not settings.deidentify
+        pictures = _pictures(result, source) if source and draws else {}
         yield settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
     if settings.junit:
         yield settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
