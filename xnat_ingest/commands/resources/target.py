@@ -124,7 +124,7 @@ def check_no_dicom(found: Gathered, paths: Sequence[str], place: ResourceOwner, 
     upload += ["-S", place.subject, "-E", place.experiment] if known else ["--layout", "headers"]
     raise UsageError(
         f"{printable(dicom[0].name)} is DICOM ({len(dicom)} of {len(found.files)} files are), which belongs in "
-        f"the scans of sessions. To put it there: {printable(shlex.join(upload))}. To store it as plain files: "
+        f"the scans of sessions; to put it there: {printable(shlex.join(upload))}; to store it as plain files: "
         f"{instead}"
     )
 
