@@ -74,6 +74,8 @@ def test_what_is_no_sign_of_a_name(name: str, text: str) -> None:
     [
         ("PX4711-0815", "id px4711-0815"),
         ("PX4711-0815", "PX47110815"),
+        ("PX4711-0815", "of px4711_0815"),
+        ("PX-4711-0815", "PX 4711 0815"),
         ("AB12", "sub-AB12_x"),
         ("0012345", "12345"),
         ("12345", "no. 12345;"),
@@ -122,6 +124,7 @@ def test_what_is_another_date(text: str) -> None:
         (ADDRESS, "Lindenallee 17b, 12345 Musterstadt", "12345 musterstadt"),
         (PHONE, "+49 30 5550199", "tel +49 30 5550199"),
         (PHONE, "(030) 555-0199", "0305550199"),
+        (PHONE, "+49 30 5550199", "tel 0305550199"),
         (PHONE, "(030) 555-0199", "305550199"),
     ],
 )

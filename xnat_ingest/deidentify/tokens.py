@@ -22,6 +22,7 @@ SHORTEST_ID = 4
 SHORTEST_NUMBER = 5
 SHORTEST_ADDRESS = 6
 SHORTEST_PHONE = 6
+_LOCAL_PHONE = 9
 # Digits from which a number in a header is no chance.
 SHORTEST_PLAIN_NUMBER = 6
 # From here on a token is found inside a longer word, too.
@@ -252,6 +253,8 @@ def _ids(text: str) -> _Found:
         else:
             shorter = squeezed.lstrip("0")
             forms = {value, squeezed, shorter if len(shorter) >= max(shortest, SHORTEST_NUMBER) else value}
+            parts = re.findall(r"[0-9A-Za-z]+", value)
+            forms |= {by.join(parts) for by in "-_ ./"} if len(parts) > 1 else set()
             yield from (_Strong(form, bounded=len(form) < _LONG_ID) for form in sorted(forms))
 
 
@@ -289,6 +292,8 @@ def _phone(text: str) -> _Found:
         digits = re.sub(r"\D", "", one)
         if len(digits) >= SHORTEST_PHONE:
             yield from (_Strong(form) for form in sorted({one.strip(" \0"), digits, digits.lstrip("0")}))
+            if len(digits) > _LOCAL_PHONE:  # the same number without its country's
+                yield _Strong(digits[-_LOCAL_PHONE:], bounded=False)
         elif digits:
             yield _Weak("too short to be searched for")
 
