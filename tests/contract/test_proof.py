@@ -226,10 +226,12 @@ def test_a_server_that_forbids_reading_is_asked_once(ingest: Ingest, site: Stand
     assert len(reads(site)) == 1
 
 
+@pytest.mark.parametrize("least", [20_000, 16 * 1024])
 def test_a_large_instance_is_only_begun(
-    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch, least: int
 ) -> None:
-    monkeypatch.setattr(read_back, "SPOT_LEAST", 20_000)
+    """Also where the last byte that is read is the last of a chunk, as it is at 16 MiB."""
+    monkeypatch.setattr(read_back, "SPOT_LEAST", least)
     site.faults.add(Fault("flip", name="-2-", keep=IN_PIXELS, times=None))
     ended = ingest("upload", tree, "--timeout", "5")
     assert ended.code == 0  # the pixels at its end are not looked at, and that is told

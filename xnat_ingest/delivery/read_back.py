@@ -215,7 +215,8 @@ class _Reading:
                     taken += len(piece)
                     if self.context.held_again and len(begun) < MOST_OF_HEADER:
                         begun.extend(piece)
-                    yield piece
+                    if piece:  # nothing would be the end of the object
+                        yield piece
                     if len(piece) < len(chunk):
                         raise _EnoughError
 
