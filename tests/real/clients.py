@@ -18,6 +18,7 @@ PACKAGES = {
     "xnatpy": ("xnat==0.8.1",),
     "pyxnat": ("pyxnat==1.6.4", "nibabel==5.4.2", "pandas==3.1.1"),  # it imports the other two, and does not say so
     "xnatctl": ("xnatctl==0.6.0",),
+    "kubernetes": ("kubernetes-validate==1.37.0",),
     "selenium": ("selenium==4.40.0",),
 }
 INSTALLING = 600.0

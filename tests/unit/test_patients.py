@@ -11,7 +11,7 @@ import pytest
 from tests.dicom_trees import Memory
 from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
 from xnat_ingest.inputs.dicom_headers import scan
-from xnat_ingest.planning.plan_file import plan_text, read_plan
+from xnat_ingest.planning.plan_file import plan_pieces, plan_text, read_plan
 
 PEOPLE = {
     "study/S1/1": dicom("1", PatientID="ALPHA"),
@@ -126,3 +126,13 @@ def test_a_plan_is_not_changed_by_its_numbers() -> None:
     """The number says nothing about the instance: two scans may count differently."""
     (session,) = plan_of({"a/x/1": dicom("1", PatientID="A")}).sessions
     assert replace(session.instances[0], patient="7").name == session.instances[0].name
+
+
+def test_a_plan_file_is_written_piece_by_piece() -> None:
+    """Of a million instances its text has 600 MB: no part of it is held."""
+    plan = plan_of(PEOPLE)
+    pieces = list(plan_pieces(plan, "/data", "subject/session"))
+    text = plan_text(plan, "/data", "subject/session")
+    assert "".join(pieces) == text == json.dumps(json.loads(text), indent=1) + "\n"
+    assert len(json.loads(text)["sessions"]) == len(plan.sessions) > 1
+    assert max(map(len, pieces)) < len(text) / 5

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from xnat_ingest.core.model import Instance, Session
 from xnat_ingest.core.stop import RunControl
+from xnat_ingest.delivery.known_sessions import KnownSessions
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
@@ -24,6 +25,8 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 # Seconds for which listings of a project are believed: other people and other runs change it meanwhile.
 KNOWN_AGE = 20.0
+# A slow listing is believed for this many times as long as it took, so that large projects are not listed all the time.
+KNOWN_TIMES = 20.0
 ROWS_AGE = 1.0
 
 
@@ -74,25 +77,26 @@ class RunContext:
     held_again: HeldAgain | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
     changes_uids: bool = False
-    _known: dict[str, tuple[float, list[ArchivedSession]]] = field(default_factory=dict)
+    _known: dict[str, KnownSessions] = field(default_factory=dict)
     _rows: dict[str, tuple[float, list[PrearchiveSession]]] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def known(self, project: str, *, fresh: bool = False) -> list[ArchivedSession]:
-        """The project's archived sessions; not older than KNOWN_AGE, or asked for just now."""
+    def known(self, project: str, *, fresh: bool = False) -> KnownSessions:
+        """The project's archived sessions: not much older than KNOWN_AGE, or asked for just now."""
         with self._asking:
-            when, listing = self._known.get(project, (0.0, []))
-            if fresh or not when or time.monotonic() - when > KNOWN_AGE:
+            known = self._known.get(project)
+            if fresh or known is None or time.monotonic() > known.good_until:
+                begun = time.monotonic()
                 listing = archived_sessions(self.rest, project)
-                self._known[project] = time.monotonic(), listing
-            return listing
+                now = time.monotonic()
+                known = self._known[project] = KnownSessions(listing, now + max(KNOWN_AGE, KNOWN_TIMES * (now - begun)))
+            return known
 
     def sessions(self, session: Session, *, fresh: bool = False) -> list[ArchivedSession]:
         """Archived sessions with the session's label or its study. A label that the listing does not show is asked for:
         the listing leaves out sessions of types that are not set up on the site."""
         label = session.label.casefold()
-        known = self.known(session.project, fresh=fresh)
-        found = [k for k in known if k.label.casefold() == label or k.study_uid == session.study_uid]
+        found = self.known(session.project, fresh=fresh).alike(label, session.study_uid)
         if not any(k.label.casefold() == label for k in found):
             unlisted = archived_session(self.rest, session.project, session.label)
             found += [unlisted] if unlisted else []

@@ -39,7 +39,7 @@ def _own(context: RunContext, plan: Plan, made: set[tuple[str, str]]) -> set[tup
     return {
         (project, known.subject.casefold())
         for project in {project for project, _ in made}
-        for known in context.known(project)
+        for known in context.known(project).listing
         if (project, known.subject.casefold(), known.study_uid) in studies
     }
 

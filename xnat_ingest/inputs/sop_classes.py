@@ -51,6 +51,7 @@ DOCUMENTS = {
 }
 # The elements whose presence decides.
 DECISIVE = frozenset((*PIXEL_TAGS, ROWS, PIXEL_URL, _SPECTRUM, _DOCUMENT))
+_PIXELS_OR_ADDRESS = frozenset((*PIXEL_TAGS, PIXEL_URL))
 
 
 @cache
@@ -71,4 +72,4 @@ def lacking(sop_class: str, has: Collection[int]) -> str:
     # A dose grid has rows and pixels. An object with only histograms has neither (PS3.3, A.18.3).
     needs_pixels = is_image(sop_class) or (sop_class == _RT_DOSE and ROWS in has)
     # The pixels may be at another address, which the object gives (JPIP).
-    return "pixel data" if needs_pixels and not {*PIXEL_TAGS, PIXEL_URL} & set(has) else ""
+    return "pixel data" if needs_pixels and _PIXELS_OR_ADDRESS.isdisjoint(has) else ""

@@ -7,7 +7,7 @@ must still have its size and time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -46,20 +46,40 @@ class PlanFile:
     deidentified: str = ""
 
 
+class _Made(list[Any]):
+    """A list of JSON values, each made when it is written: those of a million instances would take gigabytes."""
+
+    def __init__(self, make: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        super().__init__(items)
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._make, super().__iter__())
+
+
 def plan_text(plan: Plan, root: str, layout: str, deidentified: str = "") -> str:
-    """The text of a plan file, in ASCII. Header values in it: only UIDs, numbers, modalities and descriptions."""
+    """The text of a plan file in one piece."""
+    return "".join(plan_pieces(plan, root, layout, deidentified))
+
+
+def plan_pieces(plan: Plan, root: str, layout: str, deidentified: str = "") -> Iterator[str]:
+    """The text of a plan file, in ASCII, piece by piece.
+
+    Header values in it: only UIDs, numbers, modalities and descriptions.
+    """
     document = {
         "schema": 1,
         "tool": {"name": "xnat-ingest-container", "version": __version__},
         "root": str(Path(root).absolute()),
         "layout": layout,
         "files_seen": plan.files_seen,
-        "sessions": [_session(session) for session in plan.sessions],
-        "set_aside": [asdict(aside) for aside in plan.set_aside],
+        "sessions": _Made(_session, plan.sessions),
+        "set_aside": _Made(asdict, plan.set_aside),
         "problems": [asdict(problem) for problem in plan.problems],
         **({"deidentified": deidentified} if deidentified else {}),
     }
-    return json.dumps(document, indent=1) + "\n"
+    yield from json.JSONEncoder(indent=1).iterencode(document)
+    yield "\n"
 
 
 def _session(session: Session) -> dict[str, Any]:
@@ -70,7 +90,7 @@ def _session(session: Session) -> dict[str, Any]:
     # For the reader only. Conflicts are found again when the edited file is read.
     document["repaired"] = session.repaired
     document["conflicts"] = [conflict.detail for conflict in session.conflicts]
-    document["instances"] = [{n: getattr(i, n) for n in _FIELDS} for i in session.instances]
+    document["instances"] = _Made(lambda i: {n: getattr(i, n) for n in _FIELDS}, session.instances)
     return document
 
 

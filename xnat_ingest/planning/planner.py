@@ -20,7 +20,7 @@ from xnat_ingest.inputs.system_names import is_system_folder
 from xnat_ingest.planning.form_notes import form_notes
 from xnat_ingest.planning.label_sheet import sheet_text
 from xnat_ingest.planning.labels import LAYOUTS, is_project_id
-from xnat_ingest.planning.plan_file import plan_text, read_plan, without_changed
+from xnat_ingest.planning.plan_file import plan_pieces, read_plan, without_changed
 from xnat_ingest.planning.prepare import label_rules, rule_set
 from xnat_ingest.planning.redaction import RedactedSource, redacted
 from xnat_ingest.planning.sessions import make_plan, sheet
@@ -145,19 +145,32 @@ def write_review_files(made_by: PlanSource, plan: Plan) -> None:
         made_by.keep(plan)
 
 
-def _write(path: str, text: str) -> None:
-    """Writes a file. An existing one may be an edited plan or sheet, so it is kept. Raises UsageError."""
+def _write(path: str, pieces: Callable[[], Iterable[str]]) -> None:
+    """Writes a new file. Raises UsageError if the file exists with other content: it may be an edited plan or sheet.
+
+    pieces: the pieces of its text, from the first one each time it is called.
+    """
     target = Path(path)
     try:
         if not target.exists():
             with replacing(path) as stream:
-                stream.write(text)
-        elif target.read_bytes() != text.encode("utf-8"):
+                stream.writelines(pieces())
+        elif not _holds(target, pieces()):
             raise UsageError(
                 f"{printable(path)} already exists with different content; choose another file, or delete it"
             )
     except OSError as error:
         raise UsageError(f"cannot write {printable(path)}: {error.strerror}") from error
+
+
+def _holds(path: Path, pieces: Iterable[str]) -> bool:
+    """Whether a file has exactly this text."""
+    with path.open("rb") as stream:
+        for piece in pieces:
+            data = piece.encode("utf-8")
+            if stream.read(len(data)) != data:
+                return False
+        return not stream.read(1)
 
 
 class ScannedTree:
@@ -267,10 +280,11 @@ class ScannedTree:
     def keep(self, plan: Plan) -> None:
         """Writes the requested files for review. Raises UsageError."""
         if self._settings.labels_template:
-            _write(self._settings.labels_template, sheet_text(sheet(plan)))
+            text = sheet_text(sheet(plan))
+            _write(self._settings.labels_template, lambda: [text])
         if self._settings.json:
             made_by = self.deidentifier.fingerprint if self.deidentifier else ""
-            _write(self._settings.json, plan_text(plan, self._root, self._labelling.layout, made_by))
+            _write(self._settings.json, lambda: plan_pieces(plan, self._root, self._labelling.layout, made_by))
 
 
 class PlanFromFile:

@@ -127,9 +127,9 @@ def _known(row: Mapping[str, str]) -> ArchivedSession:
     return ArchivedSession(
         accession=entry.get("uri", "").rpartition("/")[2] or entry.get("id", ""),
         label=entry.get("label", ""),
-        subject=entry.get("subject_label", ""),
+        subject=intern(entry.get("subject_label", "")),
         study_uid=entry.get("xnat:imagesessiondata/uid", "") or entry.get("uid", ""),
-        xsi_type=entry.get("xsitype", ""),
+        xsi_type=intern(entry.get("xsitype", "")),
     )
 
 
