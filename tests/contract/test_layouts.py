@@ -297,15 +297,15 @@ def test_root_a_level_too_deep_or_too_high(ingest: Ingest, tmp_path: Path, seeds
         ("folder,subject\n007/pre,x\n", "no column session"),
         ("subject,session\nx,y\n", "no column folder"),
         ("", "no column"),
-        ("folder,subject,session\n007/pre,a,b\n007/pre,c,d\n", "line 3: folder 007/pre is there twice"),
-        ("folder,subject,session\n,a,b\n", "line 2: folder is empty; nothing says which session"),
+        ("folder,subject,session\n007/pre,a,b\n007/pre,c,d\n", "line 3: folder 007/pre is listed twice"),
+        ("folder,subject,session\n,a,b\n", "line 2: folder is empty, so the session is unknown"),
         (
             b"folder,subject,session\n007/pre,caf\x81,b\n",
             "is neither UTF-8 nor Windows-1252 text; save it as CSV UTF-8",
         ),
         (b"PK\x03\x04rest", "is a workbook, not a CSV file; save it as CSV UTF-8"),
         ("folder,subject,session\n007/pre,a,b\n".encode("utf-16-le"), "is not text in UTF-8; save it as CSV UTF-8"),
-        ("folder,subject,subject,session\n007/pre,a,b,c\n", "has two columns subject"),
+        ("folder,subject,subject,session\n007/pre,a,b,c\n", "has the column subject twice"),
         (None, "cannot read label sheet"),
     ],
     ids=[
