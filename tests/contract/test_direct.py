@@ -39,7 +39,7 @@ def test_what_fell_back_is_finished_through_the_prearchive(root: Path, site: Sta
     (site.archive_root / "DEMO" / "arc001" / "007_pre").mkdir(parents=True)
     ended = ingest("upload", root, *DIRECT)
     assert ended.code == 0, ended.out
-    assert "by way of the prearchive, not directly" in ended.err
+    assert "fell back to the prearchive" in ended.err
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
 
 

@@ -10,8 +10,8 @@ from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.transports import Transport
 
-ACCEPTED = "accepted by the DICOM receiver; without a server (--server) nobody has looked what became of it"
-IGNORED = "the DICOM receiver took nothing of it"
+ACCEPTED = "accepted by the DICOM receiver; without a server (--server) it was not checked what was stored"
+IGNORED = "the DICOM receiver accepted none of it"
 
 
 def send_unverified(

@@ -112,8 +112,8 @@ def decide(
         conflict = conflict or _problem(
             session,
             "sent-by-another-tool",
-            f"the archived session would change its type without its {strangers} instances, which lie there under "
-            "names that do not tell them; send all of it again with --existing overwrite",
+            f"the archived session would change its type without its {strangers} instances, which are stored "
+            "under names that cannot be matched; send all of it again with --existing overwrite",
         )
     company = (*merge.company, *company)
     overwrite = bool(company) or (mode == "overwrite" and bool(state.files_held.sizes))

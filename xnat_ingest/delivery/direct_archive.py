@@ -75,7 +75,7 @@ class DirectArchive:
         try:
             self._sending.send(instances, self._fall_back)
         except _FellBack:
-            text = f"{self._session.title}: the server takes it by way of the prearchive, not directly"
+            text = f"{self._session.title}: the server fell back to the prearchive"
             self._context.control.emit(Event("warning", {"text": text}))
         if self._sending.used_direct_archive:
             finish_direct_archive(self._context, self._session)

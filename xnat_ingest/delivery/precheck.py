@@ -231,7 +231,7 @@ def note_new_subjects(context: RunContext, plan: Plan) -> Plan:
         new = [s for s in plan.sessions if s.project == project.id and s.subject.casefold() not in known]
         if new:
             names = ", ".join(dict.fromkeys(session.subject for session in new))
-            text = f"project {project.id} asks upload tools not to create subjects, and has not {names}"
+            text = f"project {project.id} is set not to let uploads create subjects; {names} are new"
             notes.append(Problem("new-subject", text, tuple(session.label for session in new)))
     return replace(plan, problems=(*plan.problems, *notes))
 
@@ -246,7 +246,7 @@ def refuse_existing(found: list[Session]) -> Callable[[RunContext, Session], tup
 
     def refuse(_context: RunContext, session: Session) -> tuple[Verdict, int]:
         if id(session) in existing:
-            text = f"{session.title}: it is archived already, and --existing fail stops the run then"
+            text = f"{session.title}: already archived; stopped because of --existing fail"
             return conflict(session, Problem("existing", text, (session.label,))), 0
         why = "not sent: --existing fail found archived sessions"
         return Verdict("unverified", unverified={i.sop_uid: why for i in session.instances}), 0

@@ -168,7 +168,7 @@ class NiftiRun(Run):
     def _note_new_subjects(self, project: Project) -> None:
         if new := [session for session in self.plan.sessions if session.subject not in self._subjects]:
             names = ", ".join(dict.fromkeys(session.subject for session in new))
-            text = f"project {project.id} asks upload tools not to create subjects, and has not {names}"
+            text = f"project {project.id} is set not to let uploads create subjects; {names} are new"
             note = Problem("new-subject", text, tuple(session.label for session in new))
             self.plan = replace(self.plan, problems=(*self.plan.problems, note))
 
