@@ -108,7 +108,7 @@ def test_what_is_not_encoded_as_its_file_says_is_refused_alone() -> None:
     assert [i.path for i in receipt.instances] == ["a", "c"]
     assert scp.got[-1].syntax == "1.2.840.10008.1.2"
     assert receipt.refused == {
-        wrong.sop_uid: "its data set is encoded in implicit VR, and its file says explicit: no receiver could read it"
+        wrong.sop_uid: "its data set is encoded in implicit VR, but its file says explicit: no receiver could read it"
     }
     assert (scp.associations, receipt.disturbed) == (1, False)
 

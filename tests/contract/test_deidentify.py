@@ -281,7 +281,7 @@ def test_a_plan_file_remembers(
     says_nothing(path.read_bytes())
     for given in ((), ("--deidentify", "dates-kept", "--deid-key-file", str(key))):
         assert main(["upload", "--plan", str(path), *given]) == 2
-        assert "was made with another --deidentify or key" in capsys.readouterr().err
+        assert "was made with another --deidentify profile or key" in capsys.readouterr().err
     document = json.loads(path.read_text())
     document["sessions"][0]["subject"] = "a-much-longer-label"  # written into the objects, so their sizes change
     path.write_text(json.dumps(document))

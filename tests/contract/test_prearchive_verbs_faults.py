@@ -226,7 +226,7 @@ def test_wait_until_all_is_done(desk: Prearchive, meanwhile: Meanwhile) -> None:
     assert "waiting for 2 sessions" in err
     assert desk("wait", "-P", "DEMO", "A")[:2] == (
         0,
-        "archived  DEMO A: no row waits, and the archive has session A already (subject S)\n",
+        "archived  DEMO A: nothing left in the prearchive; session A is already archived (subject S)\n",
     )
     assert desk("wait", "-P", "MANUAL", "A")[0] == 1
 

@@ -35,8 +35,8 @@ def root(tmp_path: Path) -> Path:
 
 NOTES = {
     "inflated": "2 deflated files are sent inflated: XNAT would store them without their pixels",
-    "header-added": "3 files do not say, or say wrongly, how they are encoded; they are sent with a file header "
-    "that does",
+    "header-added": "3 files do not say how they are encoded, or say it wrongly; "
+    "they are sent with a correct file header",
 }
 
 
@@ -111,7 +111,7 @@ def test_cut_images_are_named_and_left(cut: Path, ingest: Ingest) -> None:
     assert (ended.code, ended.totals["verified"], ended.totals["set_aside"]) == (3, 1, 2)
     assert {(aside["path"], aside["reason"], aside["detail"]) for aside in ended.report["set_aside"]} == {
         ("007/pre/T1_1/IM000002", "truncated", "the file ends before its data does"),
-        ("007/pre/T1_1/IM000003", "truncated", "it has no pixel data: it was cut, or is a header alone"),
+        ("007/pre/T1_1/IM000003", "truncated", "it has no pixel data: it was truncated, or is only a header"),
     }
 
 

@@ -128,7 +128,7 @@ def test_hint_not_to_create_subjects(ingest: Ingest, site: StandIn, tmp_path: Pa
     make_session(tmp_path / "t/S/E", SERIES[:1])
     ended = ingest("upload", tmp_path / "t")
     assert (ended.code, ended.kinds()) == (0, ["new-subject"])
-    assert "has not S" in ended.out
+    assert "S are new" in ended.out
     make_session(tmp_path / "u/S/F", SERIES[:1])
     assert ingest("upload", tmp_path / "u").kinds() == []
 

@@ -57,7 +57,7 @@ def test_a_row_of_such_a_type_is_archived_by_hand(
     make_session(tmp_path / "t/S/E", (series("US"),), "study")
     assert ingest("upload", tmp_path / "t", "--destination", "prearchive").code == 0
     assert main(["prearchive", "archive", "-P", "DEMO", "S_E"]) == 0
-    assert "2 files in the row, 0 in the archive before, 2 now" in capsys.readouterr().out
+    assert "2 files in the prearchive, 0 in the archive before, 2 now" in capsys.readouterr().out
 
 
 def test_a_report_alone_joins_such_a_session(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_guidance(tmp_path: Path) -> None:
     source = FolderSource(make_subjects(tmp_path, ("007",)))
     aside = tuple(SetAside(file.path, "not-dicom") for file in source.files())
     text = guidance(Plan("P", (), aside, (), len(aside)), source)
-    assert "2 images" in text
+    assert "2 NIfTI images" in text
     assert "xnat-ingest nifti" in text
 
 

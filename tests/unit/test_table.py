@@ -53,7 +53,7 @@ def test_conflicts_and_what_is_there_show() -> None:
     there = replace(found, verdict=replace(found.verdict, already_there=3))
     conflict = replace(found, verdict=replace(found.verdict, word="conflict"))
     lines = list(plan_lines([there, conflict], 80, scans=False))
-    assert lines[1].endswith("007/pre  3 there already")
+    assert lines[1].endswith("007/pre  3 already there")
     assert lines[2].endswith("007/pre  CONFLICT")
 
 

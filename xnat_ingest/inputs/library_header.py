@@ -55,8 +55,9 @@ from xnat_ingest.inputs.unpacking import Unpacking
 
 _RLE = "1.2.840.10008.1.2.5"
 _CUT = "the file ends before its data does"
+
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
-# Of how many bytes a block is where no more than meta information is looked for.
+# Block size in bytes when only the meta information is needed.
 _LITTLE = 4096
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
@@ -64,8 +65,10 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Inside, the library reads as leniently as it can: a file that breaks a rule of the standard is still somebody's
-    data. Its setting is the whole process's, so it is put back: we may be a guest there."""
+    """Makes pydicom read as leniently as it can: a file that breaks a rule of the standard is still a person's data.
+
+    The setting belongs to the whole process, so it is restored: another program may be using us as a library.
+    """
     settings = pydicom.config.settings
     before = settings.reading_validation_mode
     settings.reading_validation_mode = pydicom.config.IGNORE
@@ -84,17 +87,17 @@ def library_instance(
     accept_truncated: bool = False,
     check_stop: Callable[[], None] = go_on,
 ) -> Instance | SetAside:
-    """What becomes of any file, read by the library. wanted: keyword -> tag; the others: see scan. Raises OSError."""
+    """Reads any file with pydicom. wanted: keyword -> tag. For the others see scan. Raises OSError."""
     with lenient():
         watched = TruncationDetector(stream, check_stop)
         found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
         if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
-            stream.read_on(check_stop)  # what damage has made of a file is not left out as something else
+            stream.read_on(check_stop)  # a damaged file must not pass as one without DICOM
         return found
 
 
 class _Read:
-    """The values of a data set that the library has read."""
+    """The values of a data set that pydicom has read."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -107,7 +110,7 @@ class _Read:
 
 
 class _Header:
-    """One file's header: how far it reads, whether the file is whole, what it says."""
+    """One file's header: how far it can be read, whether the file is complete, and what the header says."""
 
     def __init__(
         self,
@@ -131,7 +134,7 @@ class _Header:
         self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
         self.has: set[int] = set()  # which decisive elements it has
         self.header_cut = False
-        self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is passed over
+        self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is skipped
         self.tags = frozenset((*BASE_TAGS, *wanted.values()))
         self.is_explicit = True
         self.saw_elements = False
@@ -163,7 +166,7 @@ class _Header:
             return self._damaged(error, kind)
 
     def _is_all_zeros(self) -> bool:
-        """Whether the file is blank to its end; read on only while it is."""
+        """Whether the file is zeros to its end. Reading stops at the first other byte."""
         self.stream.seek(0)
         while block := self.stream.read(1024 * 1024):
             if any(block):
@@ -171,7 +174,7 @@ class _Header:
         return True
 
     def _damaged(self, error: Exception, kind: str) -> SetAside:
-        # The library wraps what it meets in a sequence into an OSError of its own.
+        # pydicom wraps an error inside a sequence into an OSError of its own.
         if isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError):
             return self._aside("unreadable", "sequences nested too deeply")
         if kind == "bare" and not self.saw_uid:
@@ -183,7 +186,7 @@ class _Header:
         """Notes where the data set begins, and returns the transfer syntax that the file names."""
         source = PeekableStream(itertools.chain((start,), blocks_of(cast(BinaryIO, self.stream), _LITTLE)))
         syntax = ""
-        with suppress(NotWalkable):  # the library may still make something of it
+        with suppress(NotWalkable):  # pydicom may still be able to read it
             syntax = skip_meta(source)
             self.head_size, self.data_bytes = source.taken, self.file.size - source.taken
             self.is_explicit = is_explicit(source)
@@ -191,7 +194,7 @@ class _Header:
         return syntax
 
     def _read_inflated(self) -> pydicom.FileDataset:
-        """What of a deflated data set was asked for. Reads it to its end: how long it is must be known."""
+        """The wanted elements of a deflated data set. It is read to its end, because its length must be known."""
         packed = PeekableStream(blocks_of(cast(BinaryIO, self.stream)))
         syntax = skip_meta(packed)
         found = measure_deflated(packed.rest(), {CHARACTER_SET, *BASE_TAGS, *self.wanted.values()})
@@ -222,14 +225,14 @@ class _Header:
                         at_top_level=not implicit,
                     )
                 )
-        if any("End of file" in str(w.message) for w in said):  # the library's only word on a cut header
+        if any("End of file" in str(w.message) for w in said):  # pydicom's only sign of a truncated header
             if not self.accept_truncated:
                 raise EOFError
             self.header_cut = True
         return dataset
 
     def _pass_over(self, stream: BinaryIO, order: str) -> None:
-        """Goes on behind a value that the library stopped at. Raises NotWalkable."""
+        """Skips the value at which pydicom stopped. Raises NotWalkable."""
         assert self.unwanted  # noqa: S101 - the caller has looked
         start, vr, length = self.unwanted
         self.unwanted = None
@@ -246,8 +249,10 @@ class _Header:
         self.end = stream.tell()
 
     def _stop_at(self, tag: BaseTag, vr: str | None, length: int) -> bool:
-        """Called by the library at each element, its value next: notes where it ends, stops at pixel data, at what
-        the library would build and nobody wants, and where zeros follow the data set."""
+        """pydicom calls this before each value. It notes where the value ends.
+
+        It stops at pixel data, at large values that are not needed, and where zeros follow the data set.
+        """
         if not self.data_bytes:  # the first call is a guess, and a damaged element may have no VR in any data set
             self.is_explicit = vr is not None
         self.saw_elements = True
@@ -261,7 +266,7 @@ class _Header:
         if length > LONGEST and (length == UNDEFINED or tag in self.tags):
             self.unwanted = (self.stream.tell(), vr, length)
             return True
-        # Of a deflated file the library sees another stream, where these positions mean nothing.
+        # For a deflated file pydicom reads another stream, in which these positions mean nothing.
         self.end = self.stream.tell() + length if length != UNDEFINED else 0
         return False
 
@@ -297,7 +302,7 @@ class _Header:
         )
 
     def _completeness(self, dataset: pydicom.FileDataset, sop_class: str, syntax: str) -> tuple[int, Flaw, str]:
-        """(bytes of its pixel data, how it is flawed, and in words)."""
+        """(bytes of its pixel data, its flaw, the flaw in words)."""
         pixel_bytes = self.inflated_pixels
         if self.pixels and self.form != "inflated":
             little_endian = dataset.original_encoding[1] is not False
@@ -309,8 +314,8 @@ class _Header:
             pixel_bytes = found.bytes
         elif self.form != "inflated" and not self._reads_to_its_end():
             return 0, "truncated", _CUT
-        if lacks := lacking(sop_class, self.has):
-            return 0, "truncated", f"it has no {lacks}: it was cut, or is a header alone"
+        if absent := lacking(sop_class, self.has):
+            return 0, "truncated", f"it has no {absent}: it was truncated, or is only a header"
         return pixel_bytes, "", ""
 
     def _reads_to_its_end(self) -> bool:
@@ -318,7 +323,7 @@ class _Header:
         return self.saw_elements and end <= self.file.size and not self.stream.cut and not self.header_cut
 
     def _syntax(self, dataset: pydicom.FileDataset, kind: str) -> str:
-        """The file's transfer syntax; where it names none, or not the one that it is in, that which it is in."""
+        """The transfer syntax that the file names, or the actual one when it names none or a wrong one."""
         named = raw_text(dataset.file_meta, _TRANSFER_SYNTAX)
         if self.form == "inflated":
             return named
@@ -334,9 +339,9 @@ class _Header:
 
 
 def _has_all_frames(found: PixelData, syntax: str, frames: int) -> bool:
-    """Whether nothing but the end of the sequence lacks, and perhaps the pad byte before it.
+    """Whether only the sequence delimiter is missing, and perhaps the pad byte before it.
 
-    A codestream tells its end; RLE does not, but has one fragment for each frame (PS3.5, A.4.2).
+    A codestream has an end marker. RLE has none, but exactly one fragment for each frame (PS3.5, A.4.2).
     """
     if syntax == _RLE:
         return found.fragments == frames and not found.lost
