@@ -208,8 +208,9 @@ def drive(number: int, seed: int, *, kinds: Sequence[str] = ()) -> Figures:
 
 def _is_told(word: bytes, before: bytes, after: bytes) -> bool:
     """Whether the damage spared the word: where it struck the only element that told it, nobody can know it."""
-    spellings = {b"1953-04-17": PERSON.birth.encode(), b"17.04.1953": PERSON.birth.encode()}
-    told = spellings.get(word, word)
+    number = int(PERSON.birth)
+    packed = struct.pack("<L", number).lower(), struct.pack("<d", number).lower()
+    told = PERSON.birth.encode() if word in (b"1953-04-17", b"17.04.1953", *packed) else word
     return after.lower().count(told) >= before.lower().count(told)
 
 

@@ -89,7 +89,9 @@ class _Reading:
         if 0x10 <= tag & 0xFFFF <= 0xFF:
             creators[tag >> 16 << 8 | tag & 0xFF] = value.decode("latin-1").strip(" \0")
         elif not depth and not self._removed:
-            found.private.add(creators.get(tag >> 16 << 8 | (tag & 0xFFFF) >> 8, "no creator"))
+            creator = creators.get(tag >> 16 << 8 | (tag & 0xFFFF) >> 8, "no creator")
+            repeated = self._tokens.in_text(creator)  # it is printed, and may be anybody's words
+            found.private.add(f"a creator that repeats {repeated.keyword}" if repeated else creator)
 
     def _is_identifier(self, tag: int, vr: str, value: bytes) -> bool:
         if _is_dummy(value) or self._profile.action(tag, vr) not in ("X", "Z", "D"):
