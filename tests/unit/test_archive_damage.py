@@ -7,7 +7,7 @@ import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -52,10 +52,14 @@ def streamed_zip() -> bytes:
     return made.getvalue()
 
 
-def tarred(kind: int = tarfile.GNU_FORMAT) -> bytes:
+# A tar's headers are all alike: a first, a middle and a last one show what a flipped bit does.
+FEW = {name: CONTENTS[name] for name in ("s0", "s1", "notes.txt")}
+
+
+def tarred(kind: int = tarfile.GNU_FORMAT, contents: Mapping[str, bytes] = CONTENTS) -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=kind) as archive:
-        for name, data in CONTENTS.items():
+        for name, data in contents.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
@@ -89,8 +93,8 @@ ARCHIVES: dict[str, tuple[bytes, Callable[[bytes], Iterator[range]]]] = {
     "stored.zip": (zipped(zipfile.ZIP_STORED), zip_bookkeeping),
     "deflated.zip": (zipped(zipfile.ZIP_DEFLATED), zip_bookkeeping),
     "streamed.zip": (streamed_zip(), zip_bookkeeping),
-    "x.tar": (tarred(), tar_bookkeeping),
-    "x.tar.gz": (gzip.compress(tarred()), everything),
+    "x.tar": (tarred(contents=FEW), tar_bookkeeping),
+    "x.tar.gz": (gzip.compress(tarred(contents=FEW)), everything),
 }
 
 
@@ -117,7 +121,8 @@ def test_no_flipped_bit_loses_a_member(tmp_path: Path, name: str) -> None:
     data, bookkeeping = ARCHIVES[name]
     archive = tmp_path / "x"
     archive.write_bytes(data)
-    assert outcome(archive) == CONTENTS
+    contents = outcome(archive)
+    assert contents == (FEW if "tar" in name else CONTENTS)
     lost = []
     with archive.open("r+b", buffering=0) as raw:
         for at in (at for places in bookkeeping(data) for at in places):
@@ -125,7 +130,7 @@ def test_no_flipped_bit_loses_a_member(tmp_path: Path, name: str) -> None:
                 raw.seek(at)
                 raw.write(bytes([data[at] ^ (1 << bit)]))
                 now = outcome(archive)
-                if now != CONTENTS and not isinstance(now, str):
+                if now != contents and not isinstance(now, str):
                     lost.append((at, bit, now))
             raw.seek(at)
             raw.write(data[at : at + 1])
