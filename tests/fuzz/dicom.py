@@ -17,8 +17,8 @@ from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.dicom_keywords import tags_of
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.instances import BASE_TAGS, CHARACTER_SET
-from xnat_ingest.inputs.library_header import library_instance
 from xnat_ingest.inputs.outgoing import Outgoing
+from xnat_ingest.inputs.pydicom_header import library_instance
 from xnat_ingest.inputs.quick_header import quick_instance
 
 _KEYWORDS = ("ImageType", "PatientName", "StudyDescription")

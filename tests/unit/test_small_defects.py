@@ -11,7 +11,7 @@ import pytest
 from tests.unit.test_plan import dicom, plan_of
 from xnat_ingest.cli import main
 from xnat_ingest.core.errors import is_bug
-from xnat_ingest.inputs import library_header
+from xnat_ingest.inputs import pydicom_header
 from xnat_ingest.settings.layers import resolve
 from xnat_ingest.settings.options import TABLE
 
@@ -59,12 +59,12 @@ def test_a_mistake_of_ours_is_no_damaged_file(monkeypatch: pytest.MonkeyPatch) -
         raise NotImplementedError
 
     assert not is_bug(TypeError())
-    from_here.__code__ = from_here.__code__.replace(co_filename=library_header.__file__)
-    monkeypatch.setattr(library_header._Header, "_instance", from_here)
+    from_here.__code__ = from_here.__code__.replace(co_filename=pydicom_header.__file__)
+    monkeypatch.setattr(pydicom_header._Header, "_instance", from_here)
     bare = dicom("1")[132:]  # what the library is asked for
     with pytest.raises(NotImplementedError):
         plan_of({"a/x/1": bare})
-    monkeypatch.setattr(library_header._Header, "_instance", mistake)  # as if the library had raised it
+    monkeypatch.setattr(pydicom_header._Header, "_instance", mistake)  # as if the library had raised it
     assert plan_of({"a/x/1": bare}).set_aside[0].reason == "unreadable"
 
 

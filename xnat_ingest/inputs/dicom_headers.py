@@ -65,7 +65,7 @@ def _judge(
         with source.open(file.path) as stream:
             if usual := quick_instance(file, stream, wanted, tags, patients, check_stop):
                 return usual
-            from xnat_ingest.inputs.library_header import library_instance
+            from xnat_ingest.inputs.pydicom_header import library_instance
 
             stream.seek(0)
             return library_instance(
@@ -79,7 +79,7 @@ def referenced_files(source: Source, path: str) -> list[str] | None:
     """The files that a DICOMDIR lists, relative to its folder, '/'-separated; None when it cannot be read."""
     import pydicom
 
-    from xnat_ingest.inputs.library_header import lenient
+    from xnat_ingest.inputs.pydicom_header import lenient
 
     try:
         with lenient(), source.open(path) as stream, warnings.catch_warnings():
