@@ -280,7 +280,25 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("folder above", {"sub_path": "../.."}, "leads out of the resource"),
     ("template", {"session_label": "{nonsense}"}, "{nonsense} is not a folder level or a DICOM keyword"),
     ("quote", {"exclude": "a' stray 'b"}, "words that belong to no field: stray b."),
+    ("folder's name too long", {"sub_path": "x" * 300}, "has no folder 'xxx"),
+    ("folder that is a circle", {"sub_path": "circle"}, "has no folder 'circle'"),
+    ("folder that leads out", {"sub_path": "out"}, "leads out of the resource"),
+    *(
+        (f"a quote that gives --{name}", {"exclude": f"a' --{name}='{value}"}, f"gives --{name} more than once")
+        for name, value in (("existing", "overwrite"), ("input", "/"), ("config", "c.json"), ("destination", "archive"))
+    ),
 ]
+
+
+@pytest.mark.parametrize("name", ["PLAN", "PROJECT", "SERVER"])
+def test_the_environment_does_not_say_where_images_go(xnat: Xnat, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each variable by itself in the unit tests."""
+    tree(xnat.mount, "007/pre")
+    monkeypatch.setenv(f"XNAT_INGEST_{name}", xnat.site.url if name == "SERVER" else "x")
+    ran = xnat.launch("project", "/archive/projects/DEMO")
+    assert ran.code == 2
+    assert f"XNAT_INGEST_{name} must not be set for a launch" in ran.err
+    assert not xnat.site.sessions("DEMO")
 
 
 def test_a_subjects_launch_cannot_reach_other_subjects(xnat: Xnat) -> None:
@@ -302,6 +320,8 @@ def test_a_subjects_launch_cannot_reach_other_subjects(xnat: Xnat) -> None:
 @pytest.mark.parametrize(("values", "sentence"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_a_wrong_value_is_refused_and_the_report_says_so(xnat: Xnat, values: dict[str, str], sentence: str) -> None:
     tree(xnat.mount, "007/pre")
+    (xnat.mount / "circle").symlink_to("circle")
+    (xnat.mount / "out").symlink_to(xnat.mount.parent)
     ran = xnat.launch("project", "/archive/projects/DEMO", typed=False, **values)
     assert ran.code == 2
     assert sentence in ran.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
 import zipfile
 from pathlib import Path
 
@@ -24,8 +25,23 @@ from xnat_ingest.planning.plan_file import read_plan
 SOME = 6
 _NO_VR = part10(IDENTITY) + bytes.fromhex("20000040 06000000") + b"a word"
 _NO_VR_BIG = encode(IDENTITY, ">") + bytes.fromhex("00204000 00000006") + b"a word"
+
+
+def _promising(more: int) -> bytes:
+    """A whole NIfTI-2 image of 8 bytes, whose header asks for so many bytes more: four bytes at the end of a gzipped
+    file cannot tell."""
+    made = bytearray(544 + 8)
+    struct.pack_into("<l", made, 0, 540)
+    made[4:12] = b"n+2\0\r\n\x1a\n"
+    struct.pack_into("<h", made, 14, 8)
+    struct.pack_into("<2q", made, 16, 1, 8 + more)
+    struct.pack_into("<q", made, 168, 544)
+    return bytes(made)
+
+
 # What was found -> the target, and bytes that show it.
 FOUND: dict[str, tuple[str, bytes]] = {
+    "a gzipped image that promises 2^32 times what it holds": ("nifti-image", _promising(2**32)),
     "half an address in Location": ("page", b"http://["),
     "a rejection of no bytes": ("association", b"\x03\0\0\0\0\0"),
     "no elements behind the pixels of a deflated data set": (

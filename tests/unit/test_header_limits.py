@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import dicom_trees as trees
-from tests.dicom_trees import IDENTITY, PIXELS, encode, implicit, part10, sequence
+from tests.dicom_trees import IDENTITY, PIXELS, deflated, encode, implicit, part10, sequence
 from tests.unit.test_input_forms import PACK, put
 from xnat_ingest.core.errors import Stopped
 from xnat_ingest.core.model import Instance, SetAside
@@ -125,6 +125,22 @@ def zipped(data: bytes) -> bytes:
     with zipfile.ZipFile(made, "w") as archive:
         archive.writestr("notes", data)
     return made.getvalue()
+
+
+def test_a_stop_is_heard_inside_a_deflate_stream() -> None:
+    """Between its pieces: 20 kB of file can inflate for a long time."""
+    calls = 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+
+    data = deflated(encode(IDENTITY) + encode({PIXELS: ("OW", bytes(20 << 20))}))
+    (found,) = scan(trees.Memory({"f": data}), lambda _: None, check_stop=count)
+    assert isinstance(found, Instance)
+    assert calls > 80
+    with pytest.raises(Stopped):
+        list(scan(trees.Memory({"f": data}), lambda _: None, check_stop=stop_after(calls - 10)))
 
 
 HOLDS_LONG = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from xnat_ingest.core import json_documents
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import read_text
+from xnat_ingest.core.read_small import read_small
 from xnat_ingest.planning.plan_file import read_plan
 from xnat_ingest.settings.config_file import read_file
 from xnat_ingest.settings.layers import _read_password
@@ -38,3 +40,15 @@ def test_the_limit_is_the_last_size_that_is_read(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b" " * (json_documents.LIMIT + 1))
     with pytest.raises(UsageError, match="larger than 16 MB"):
         read_text(str(tmp_path / "x"), "file")
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
+    """One large read would ask for all of it beforehand, which a machine with a limit on addresses refuses."""
+    (tmp_path / "x").write_bytes(b"{}")
+    tracemalloc.start()
+    try:
+        assert read_small(str(tmp_path / "x"), "plan file", 1 << 30) == b"{}"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20

@@ -175,7 +175,7 @@ def _command(command: argparse.ArgumentParser) -> None:
         add_options(action, "register")
     run = add("run", "for XNAT: run a launch; empty values count as not given", file=False)
     for name in FIELDS:
-        run.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE")
+        run.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE", action="append")
 
 
 def _drop_in(command: argparse.ArgumentParser) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.text import printable
@@ -20,7 +22,7 @@ def read_small(path: str, what: str, limit: int) -> bytes:
     """
     try:
         with Path(path).open("rb") as stream:
-            data = stream.read(limit + 1)
+            data = b"".join(_pieces(stream, limit))
     except OSError as error:
         raise UsageError(f"cannot read {what} {printable(path)}: {error.strerror}") from error
     except ValueError as error:
@@ -28,3 +30,11 @@ def read_small(path: str, what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this must be the wrong file")
     return data
+
+
+def _pieces(stream: BinaryIO, limit: int) -> Iterator[bytes]:
+    """One byte more than the limit at most. One large read would ask for all of the memory beforehand."""
+    left = limit + 1
+    while left and (piece := stream.read(min(left, MEGABYTE))):
+        left -= len(piece)
+        yield piece

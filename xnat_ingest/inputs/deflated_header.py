@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from xnat_ingest.inputs.dicom_dataset import NotInflatable, NotWalkable, PeekableStream, copy_value, inflated, read_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS
+from xnat_ingest.inputs.source import go_on
 
 # Values that are needed are shorter than this. A longer one counts as absent.
 LONGEST = 64 * 1024
@@ -28,9 +29,17 @@ class DeflatedMeasure:
     has: frozenset[int]
 
 
-def measure_deflated(blocks: Iterable[bytes], wanted: Collection[int]) -> DeflatedMeasure:
-    """Reads the data set in a deflate stream to its end. wanted: tags of elements without items. Raises NotWalkable."""
-    source = PeekableStream(inflated(blocks))
+def measure_deflated(
+    blocks: Iterable[bytes], wanted: Collection[int], check_stop: Callable[[], None] = go_on
+) -> DeflatedMeasure:
+    """The data set in a deflate stream, to its end.
+
+    wanted: tags of elements without items.
+    check_stop: called before each piece that is inflated; may raise.
+
+    Raises NotWalkable.
+    """
+    source = PeekableStream(inflated(blocks, check_stop))
     kept: dict[int, bytes] = {}
     has: set[int] = set()
     pixel_bytes = behind = 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from xnat_ingest.inputs.source import go_on
 
 BLOCK = 256 * 1024
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -163,13 +165,15 @@ def copy_value(source: PeekableStream, head: Head, explicit: bool, order: str) -
             yield from source.copy(inner.length)
 
 
-def inflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Inflates blocks. Raises NotInflatable when they are not a complete deflate stream."""
+def inflated(blocks: Iterable[bytes], check_stop: Callable[[], None] = go_on) -> Iterator[bytes]:
+    """check_stop: called before each piece, since a small block can hold very many. Raises what it raises, and
+    NotInflatable for what is no whole deflate stream."""
     engine = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     try:
         for block in blocks:
             data = block
             while data and not engine.eof:
+                check_stop()
                 if plain := engine.decompress(data, BLOCK):
                     yield plain
                 data = engine.unconsumed_tail

@@ -21,14 +21,14 @@ class TruncationDetector:
     """
 
     def __init__(self, stream: BinaryIO, check_stop: Callable[[], None]) -> None:
-        self._check_stop = check_stop
+        self.check_stop = check_stop
         self._read = stream.read
         self.seek = stream.seek
         self.tell = stream.tell
         self.cut = False
 
     def read(self, size: int = -1) -> bytes:
-        self._check_stop()
+        self.check_stop()
         data = self._read(size)
         if size == 8 and 0 < len(data) < 8:
             self.cut = True

@@ -32,6 +32,8 @@ _GRADIENTS = frozenset({"bvals", "bvecs"})
 # Sidecars are small. A larger JSON file is not one, and is sent without being read.
 _LONGEST_SIDECAR = 4 * 1024**2
 _BLOCK = 1024**2
+# A deflate stream unpacks to so many times its length at most (zlib's technical details).
+MOST_PACKED = 1032
 _LONGEST_HEADER = 540
 # Keys that converters write into a sidecar unless the user asks for anonymous ones.
 IDENTIFYING = frozenset({"PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs"})
@@ -143,7 +145,7 @@ def _holds(unpacked: BinaryIO, stream: BinaryIO, size: int, wanted: int) -> bool
     stream.seek(max(0, size - 4))
     told = stream.read(4)
     stream.seek(at)
-    if len(told) == 4 and int.from_bytes(told, "little") == wanted % 2**32:
+    if len(told) == 4 and int.from_bytes(told, "little") == wanted % 2**32 and wanted <= size * MOST_PACKED:
         return True
     number = unpacked.tell()
     while block := unpacked.read(_BLOCK):

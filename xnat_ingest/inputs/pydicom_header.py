@@ -197,7 +197,8 @@ class _Header:
         """The wanted elements of a deflated data set. It is read to its end, because its length must be known."""
         packed = PeekableStream(blocks_of(cast(BinaryIO, self.stream)))
         syntax = skip_meta(packed)
-        found = measure_deflated(packed.rest(), {CHARACTER_SET, *BASE_TAGS, *self.wanted.values()})
+        wanted = {CHARACTER_SET, *BASE_TAGS, *self.wanted.values()}
+        found = measure_deflated(packed.rest(), wanted, self.stream.check_stop)
         dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
         self.form, self.data_bytes = "inflated", found.length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from xnat_ingest.core.errors import UsageError
@@ -22,6 +22,7 @@ class LaunchInputs:
     input: the mounted folder.
     source_uri, parent_uri: addresses of the mounted resource and of the object launched from.
     config: a file's name in the project's resource CONFIGS.
+    repeated: fields that the line gives more than once.
     """
 
     input: str = "/input"
@@ -38,17 +39,31 @@ class LaunchInputs:
     dry_run: str = "false"
     deidentify: str = "auto"
     stray: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, given: Mapping[str, str | None], stray: Sequence[str] = ()) -> LaunchInputs:
+    def read(cls, given: Mapping[str, Sequence[str] | None], stray: Sequence[str] = ()) -> LaunchInputs:
         """given: the values of the line by field.
         stray: its words that belong to none.
         """
-        values = {name: text for name, raw in given.items() if (text := given_text(raw or ""))}
-        return cls(**values, stray=tuple(stray))
+        values = {name: text for name, raw in given.items() if raw and (text := given_text(raw[0]))}
+        repeated = tuple(name for name, raw in given.items() if raw and len(raw) > 1)
+        return cls(**values, stray=tuple(stray), repeated=repeated)
+
+    def check_addresses(self) -> None:
+        """Raises UsageError when it is not sure what was launched from."""
+        self._refuse_repeated({"parent_uri", "source_uri"})
+
+    def _refuse_repeated(self, names: Collection[str]) -> None:
+        if found := next((name for name in self.repeated if name in names), ""):
+            raise UsageError(
+                f"the launch's line gives --{found.replace('_', '-')} more than once. A quote (') in a field or in the "
+                "name of a resource does that: whoever wrote it may not choose the values of other fields"
+            )
 
     def check(self) -> None:
         """Raises UsageError: whoever launches by REST may send any text, and a quote splits a value into words."""
+        self._refuse_repeated(FIELDS)
         if self.stray:
             raise UsageError(
                 f"the launch's line has words that belong to no field: {printable(' '.join(self.stray))}. A quote (') "
@@ -66,4 +81,4 @@ class LaunchInputs:
             raise UsageError(f"dry-run {self.dry_run!r} is not valid; it {error}") from error
 
 
-FIELDS = tuple(field.name for field in fields(LaunchInputs) if field.name != "stray")
+FIELDS = tuple(field.name for field in fields(LaunchInputs) if field.name not in ("stray", "repeated"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from xnat_ingest.commands.container.form import CONFIGS, LaunchInputs
 from xnat_ingest.commands.container.target import Target, find_target, parent_of
+from xnat_ingest.commands.container.trust import check_environment, check_profile
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
 from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import resolve
@@ -39,6 +40,7 @@ def log_in(rest: XnatClient) -> None:
 
 def target_of(rest: XnatClient, form: LaunchInputs) -> Target:
     """Where the sessions go. A launch on a bare resource names its parent, or has it in its own address."""
+    form.check_addresses()
     address = form.parent_uri or parent_of(form.source_uri)
     if not address:
         raise UsageError("nothing says where this was launched from: give --parent-uri /archive/projects/PROJECT")
@@ -48,6 +50,8 @@ def target_of(rest: XnatClient, form: LaunchInputs) -> Target:
 def settings_of(rest: XnatClient, form: LaunchInputs, target: Target, environ: Mapping[str, str]) -> Settings:
     """The settings of an upload. Raises UsageError."""
     form.check()
+    check_environment(environ, form.input)
+    check_profile(form.deidentify, environ)
     given: dict[str, Any] = {"project": target.project, "existing": form.existing, **_labels(form, target)}
     if form.is_dry:
         given["dry_run"] = "true"
@@ -141,10 +145,10 @@ def root_of(form: LaunchInputs) -> str:
         )
     if not form.sub_path:
         return form.input
-    folder = mount / form.sub_path.strip("/")
-    if ".." in PurePosixPath(form.sub_path).parts or not folder.resolve().is_relative_to(mount.resolve()):
+    folder = os.path.realpath(mount / form.sub_path.strip("/"))
+    if ".." in PurePosixPath(form.sub_path).parts or not Path(folder).is_relative_to(os.path.realpath(mount)):
         raise UsageError(f"folder {printable(form.sub_path)!r} leads out of the resource")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - says no, too, of a name that is too long, or of links in a circle
         there = ", ".join(printable(name) for name in entries[:10])
         raise UsageError(f"the resource has no folder {printable(form.sub_path)!r}; at its top there are: {there}")
-    return str(folder)
+    return folder
