@@ -17,7 +17,7 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
+.PHONY: audit faults help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
 	measure bench lock dist sbom image image-test clean
 
 help: ## list these targets
@@ -64,6 +64,9 @@ mutants: $(READY) ## 48 small changes to the code that the tests must notice; MU
 SECONDS ?= 60
 fuzz: $(READY) ## bytes that break the readers, for SECONDS (60) in all; TARGETS names some
 	nice -n 10 $(RUN) -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
+audit: $(READY) ## known vulnerabilities of the locked packages; says so where no database answers
+	$(RUN) -m tests.audit
 
 check: $(READY) ## lint and types
 	$(VENV)/bin/ruff format --check .
@@ -151,5 +154,5 @@ $(RELEASE): requirements-release.txt
 	touch $@
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .venv-release .venv-bench .fuzz demo dist build .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) .venv-real .venv-lowest .venv-fuzz .venv-audit .venv-release .venv-bench .fuzz demo dist build .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
