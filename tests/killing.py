@@ -50,11 +50,16 @@ PLAIN = (
     Series("SR_0003", 4, "test-SR.dcm", tags=NAMED),
     Series("plan_0005", 2, "rtplan.dcm", tags=NAMED),
 )
+
+
 # Objects with few pixels below a long header: a cut copy of these can look whole.
-LONG = (
-    Series("long-header_0001", 3, tags={**NAMED, "EncapsulatedDocument": bytes(150_000)}),
-    Series("T1_0002", 6, tags=NAMED),
-)
+def long_headers(tags: dict[str, str]) -> tuple[Series, ...]:
+    return (
+        Series("long-header_0001", 3, tags={**tags, "EncapsulatedDocument": bytes(150_000)}),
+        Series("T1_0002", 6, tags=tags),
+    )
+
+
 AFTER_START = 1.0  # seconds
 # Bodies, building and archiving take long enough to be struck.
 SLOW = (
@@ -132,7 +137,9 @@ class Driver:
             make_session(self.tree / subject / "plain", PLAIN, f"{self.folder.name}-{subject}-plain")
         else:
             make_kinds(self.tree, subject, seed=self.folder.name)
-        make_session(self.tree / subject / "long", LONG, f"{self.folder.name}-{subject}-long")
+        # Without a profile, each person has one PatientID in all sessions.
+        long = long_headers(NAMED if self.profile else {})
+        make_session(self.tree / subject / "long", long, f"{self.folder.name}-{subject}-long")
 
     def start(self) -> subprocess.Popen[str]:
         """The same command every time."""

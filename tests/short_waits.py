@@ -10,7 +10,7 @@ import socket
 import sys
 
 import xnat_ingest.delivery.run  # noqa: F401 - its modules must be there before their waits can be shortened
-from xnat_ingest.cli import main
+from xnat_ingest.cli import script
 from xnat_ingest.xnat import connections
 
 SHORT = {"BASE": 0.01, "STILL": 1.0, "STILL_LIMIT": 15.0, "WATCH": 0.4}
@@ -36,4 +36,4 @@ class _Narrow(connections.Plain):
 if __name__ == "__main__":
     shorten()
     connections.PlainPool.ConnectionCls = _Narrow
-    sys.exit(main())
+    script()

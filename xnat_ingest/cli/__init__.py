@@ -6,16 +6,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import ending_signals, output_gone
-from xnat_ingest.core.errors import Exit, IngestError
+from xnat_ingest.core.errors import Exit, IngestError, Stopped
+
+_STACK = 2 * 1024**2
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
 
@@ -44,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script() -> NoReturn:
     """The console script. A thread that still waits for a server must not keep the process alive after a signal."""
-    # Until the run sets its own: the first process of a container ignores SIGTERM without a handler.
+    # Until the command sets its own: the first process of a container ignores SIGTERM without a handler.
     for signum in ending_signals():
-        signal.signal(signum, partial(_leave, Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED))
+        signal.signal(signum, _end_at_once)
+    # What a thread's stack reserves counts where memory is limited. The default is 8 MB for each.
+    threading.stack_size(_STACK)
     code = main()
     sys.stderr.flush()
     if threading.active_count() > 1:
@@ -54,8 +58,13 @@ def script() -> NoReturn:
     sys.exit(code)
 
 
-def _leave(code: Exit, _signum: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(int(code))
+def _end_at_once(signum: int, _frame: FrameType | None) -> NoReturn:
+    """While modules are imported: an exception that is raised there can be lost."""
+    os._exit(int(Stopped(signum).exit_code))
+
+
+def _leave(signum: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(int(Stopped(signum).exit_code))
 
 
 def _flushed() -> int:
@@ -80,32 +89,39 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
         print(make_parser().format_help(), end="")
         return int(Exit.USAGE)
     given, stray = parse(words)
-    command = given.pop("command")
-    # Commands are imported when they run, so that --help is fast.
+    run = _loaded(given.pop("command"), given, stray, environ)
+    if signal.getsignal(signal.SIGTERM) is _end_at_once:
+        for signum in ending_signals():
+            signal.signal(signum, _leave)
+    return run()
+
+
+def _loaded(command: str, given: dict[str, Any], stray: list[str], environ: Mapping[str, str]) -> Callable[[], int]:
+    """The command, ready to run. Commands are imported when they run, so that --help is fast."""
     if command == "command":
         from xnat_ingest.cli.container import command as container_command
 
-        return container_command(given, stray, environ)
+        return partial(container_command, given, stray, environ)
     if command == "prearchive":
         from xnat_ingest.cli.prearchive import prearchive
 
-        return prearchive(given, environ)
+        return partial(prearchive, given, environ)
     if command == "resource":
         from xnat_ingest.cli.resource import resource
 
-        return resource(given, environ)
+        return partial(resource, given, environ)
     if command == "report":
         from xnat_ingest.cli.reports import reports
 
-        return reports(given)
+        return partial(reports, given)
     if command == "identity":
         from xnat_ingest.cli.identity import identity
 
-        return identity(given)
+        return partial(identity, given)
     if command == "nifti":
         from xnat_ingest.cli.nifti import nifti
 
-        return nifti(given, environ)
+        return partial(nifti, given, environ)
     from xnat_ingest.cli.upload import on_tree
 
-    return on_tree(command, given, environ)
+    return partial(on_tree, command, given, environ)

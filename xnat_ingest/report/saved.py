@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -71,7 +71,26 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
         "merged": [{"path": printable(path), "shard": report.get("shard", "")} for path, report in reports],
     }
     merged.pop("shard", None)
+    if proof := _proof(shards):
+        merged["proof"] = proof
     return merged
+
+
+def _proof(shards: Sequence[Report]) -> dict[str, Any]:
+    """What was compared with the sent bytes, in all shards. Empty when no shard looked."""
+    looks = [report["proof"] for report in shards if report.get("proof")]
+    if not looks:
+        return {}
+    changed: Counter[str] = Counter()
+    for look in looks:
+        changed.update(look.get("changed", {}))
+    return {
+        **looks[0],
+        "read_back": sum(look.get("read_back", 0) for look in looks),
+        "bytes": sum(look.get("bytes", 0) for look in looks),
+        "skipped": [one for look in looks for one in look.get("skipped", ())],
+        "changed": dict(changed.most_common()),
+    }
 
 
 def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
