@@ -78,6 +78,13 @@ def hold_laws(report: dict[str, Any]) -> None:
     assert report.get("proof", {}).get("read_back", 0) == sum(scan.get("read_back", 0) for scan in scans)
 
 
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background, or nohup, has them ignore signals that many tests send."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_wide(items)

@@ -141,7 +141,7 @@ def put_resource(
     from xnat_ingest.commands.resources import files as resourcefiles
     from xnat_ingest.commands.resources import put as resources
     from xnat_ingest.commands.resources import target as resourceplaces
-    from xnat_ingest.xnat.client import XnatClient
+    from xnat_ingest.xnat.client import client_of
     from xnat_ingest.xnat.retry_policy import RetryPolicy
 
     place = resourceplaces.ResourceOwner(project, subject, experiment, scan)
@@ -155,13 +155,7 @@ def put_resource(
     settings, login = _settled("resource", project, server, user, password, given)
     assert login is not None  # noqa: S101 - only a DICOM receiver does without
     retry_policy = RetryPolicy(settings.retry_budget)
-    rest = XnatClient(
-        login,
-        ca_bundle=settings.ca_bundle,
-        insecure=settings.insecure,
-        timeout=settings.timeout,
-        retry_policy=retry_policy,
-    )
+    rest = client_of(settings, login, retry_policy)
     with closing(rest), rest.kept_alive():
         sent = resources.send(
             rest,

@@ -18,7 +18,7 @@ from xnat_ingest.core.errors import Exit, IngestError
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 
@@ -59,13 +59,7 @@ def _at_server(action: str, found: dict[str, Any], given: dict[str, Any], enviro
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
     retry_policy = RetryPolicy(settings.retry_budget, say=warn)
-    rest = XnatClient(
-        login,
-        ca_bundle=settings.ca_bundle,
-        insecure=settings.insecure,
-        timeout=settings.timeout,
-        retry_policy=retry_policy,
-    )
+    rest = client_of(settings, login, retry_policy)
     with closing(rest):
         rest.login()
         for line in _lines(action, rest, found, given):

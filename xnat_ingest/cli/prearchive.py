@@ -28,7 +28,7 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.client import client_of
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
@@ -44,13 +44,7 @@ def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))
     retry_policy = RetryPolicy(settings.retry_budget, say=warn)
-    rest = XnatClient(
-        login,
-        ca_bundle=settings.ca_bundle,
-        insecure=settings.insecure,
-        timeout=settings.timeout,
-        retry_policy=retry_policy,
-    )
+    rest = client_of(settings, login, retry_policy)
 
     def say(line: str) -> None:
         if not settings.quiet:

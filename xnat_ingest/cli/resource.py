@@ -23,7 +23,7 @@ from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interrup
 from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 # Seconds between two progress lines.
@@ -42,13 +42,7 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     warn(unverified_server(settings, login.server))
     stop = Stop()
     retry_policy = RetryPolicy(settings.retry_budget, interruptible_sleep(stop.check), warn)
-    rest = XnatClient(
-        login,
-        ca_bundle=settings.ca_bundle,
-        insecure=settings.insecure,
-        timeout=settings.timeout,
-        retry_policy=retry_policy,
-    )
+    rest = client_of(settings, login, retry_policy)
     catch_signals(stop)
 
     def work() -> int:

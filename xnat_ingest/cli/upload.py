@@ -29,7 +29,7 @@ from xnat_ingest.settings.layers import (
 )
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.transports import ask_receiver, receiver_of
-from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.client import client_of
 from xnat_ingest.xnat.projects import ping_lines
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
@@ -95,13 +95,7 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
     login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
     warn(unverified_server(settings, login.server))
     retry_policy = RetryPolicy(settings.retry_budget, say=warn)
-    rest = XnatClient(
-        login,
-        ca_bundle=settings.ca_bundle,
-        insecure=settings.insecure,
-        timeout=settings.timeout,
-        retry_policy=retry_policy,
-    )
+    rest = client_of(settings, login, retry_policy)
     with closing(rest):
         rest.login()
         for line in ping_lines(rest, settings.project):

@@ -38,7 +38,7 @@ from xnat_ingest.planning.sharding import keep_shard
 from xnat_ingest.settings.layers import Credentials, unverified_server
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.settings.shards import parse_shard
-from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_site_settings, log_fields
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
@@ -115,14 +115,7 @@ class Run:
         self._insecure = unverified_server(settings, credentials.server)
         if self._insecure:
             self.control.warn(self._insecure)
-        self.rest = XnatClient(
-            credentials,
-            ca_bundle=settings.ca_bundle,
-            insecure=settings.insecure,
-            timeout=settings.timeout,
-            connections=2 * settings.workers + 1,
-            retry_policy=self.retry_policy,
-        )
+        self.rest = client_of(settings, credentials, self.retry_policy, connections=2 * settings.workers + 1)
         return self.rest
 
     def _ask_server(self, rest: XnatClient) -> dict[str, Project]:

@@ -17,6 +17,7 @@ from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.secrets import HIDDEN, redact, remember, remember_login
 from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat import login, tables
 from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.exchange import LOGIN_LIMIT, Body, Call, Wire
@@ -301,3 +302,17 @@ class XnatClient:
 def _is_page(call: Call, reply: Reply) -> bool:
     """Whether it is JSON labelled as HTML, which is XNAT's answer when a file already exists."""
     return reply.is_page and not (call.body is not None and reply.text.lstrip().startswith("{"))
+
+
+def client_of(
+    settings: Settings, credentials: Credentials, retry_policy: RetryPolicy, *, connections: int = 8
+) -> XnatClient:
+    """A client with the certificates and the timeout of the settings. connections: how many at once."""
+    return XnatClient(
+        credentials,
+        ca_bundle=settings.ca_bundle,
+        insecure=settings.insecure,
+        timeout=settings.timeout,
+        connections=connections,
+        retry_policy=retry_policy,
+    )
