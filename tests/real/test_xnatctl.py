@@ -84,7 +84,8 @@ def test_listings_and_archiving(xnatctl: Client, site: StandIn, tree: Path) -> N
 def test_download(xnatctl: Client, tree: Path) -> None:
     assert upload(xnatctl, tree, project="MANUAL")[0] == 0
     (row,) = listed(xnatctl, "prearchive", "list", "--project", "MANUAL")
-    xnatctl("xnatctl", "prearchive", "archive", "MANUAL", row["timestamp"], row["folderName"])
+    done = xnatctl("xnatctl", "prearchive", "archive", "MANUAL", row["timestamp"], row["folderName"])
+    assert done.returncode == 0, done.stderr
     folder = xnatctl.folder / "down"
     words = ["session", "download", "-P", "MANUAL", "-E", "E1", "--out", str(folder), "--extract"]
     assert xnatctl("xnatctl", *words).returncode == 0
