@@ -103,6 +103,23 @@ def test_a_conflict_ends_it_and_is_told() -> None:
     assert [event.name for event in events] == ["warning"]
 
 
+def test_another_study_in_the_prearchive_is_nothing_to_delete() -> None:
+    """It is somebody's data. Another label is the way out."""
+    verdict = delivery().decide(ServerState(rows=[row(tag="1.9")]))
+    assert isinstance(verdict, Verdict)
+    (problem,) = verdict.problems
+    assert problem.kind == "foreign-row"
+    assert "holds another study under this label; give this session another label" in problem.detail
+    assert "delete" not in problem.detail
+
+
+def test_the_same_study_of_another_sender_can_be_archived_or_deleted() -> None:
+    verdict = delivery().decide(ServerState(rows=[row(SOURCE="", prevent_auto_commit="")]))
+    assert isinstance(verdict, Verdict)
+    assert "was not made by this program" in verdict.problems[0].detail
+    assert "prearchive delete" in verdict.problems[0].detail
+
+
 def test_a_delivery_goes_from_state_to_state() -> None:
     """Each state names the next. A verdict ends it."""
     made, verdict = delivery(), Verdict("verified")

@@ -128,3 +128,10 @@ def test_every_matcher_is_in_these_tests() -> None:
     """A new matcher comes with its rows; presets have tests of their own."""
     assert set(MATCHERS) == {"folder", "path", "tag", "image_type", "series_instances", "file_size", "preset"}
     assert set(config_file._MATCHERS) == set(MATCHERS)
+
+
+@pytest.mark.parametrize("matcher", MATCHERS)
+def test_every_matcher_is_in_the_schema_and_on_its_page(matcher: str) -> None:
+    schema = Path("xnat_ingest/settings/rules.schema.json").read_text()
+    assert f'"{matcher}"' in schema
+    assert f'"{matcher}"' in Path("docs/rules.md").read_text()

@@ -239,14 +239,9 @@ def _changed(session: Session, known: ArchivedSession) -> Problem:
 
 def _our_row(session: Session, state: ServerState) -> tuple[PrearchiveSession | None, Problem | None]:
     for row in state.rows:
-        where = f"the prearchive row {row.uri}"
+        where = f"prearchive session {row.uri}"
         if not row.is_ours(session, by_dicom=state.by_dicom):
-            return None, _problem(
-                session,
-                "foreign-row",
-                f"{where} (subject {row.subject}, session {row.label}, status {row.status}) was not made by this "
-                f"program for this session; {_ways(row)}",
-            )
+            return None, _not_ours(session, row)
         if row.status in STUCK and not commits_again(state.log):
             said = f" ({state.log})" if state.log else ""
             return None, _problem(
@@ -255,8 +250,22 @@ def _our_row(session: Session, state: ServerState) -> tuple[PrearchiveSession | 
                 f"{where} is in status {row.status}{said}; {_ways(row)}",
             )
     if len(state.rows) > 1:
-        return None, _problem(session, "stale-row", f"several prearchive rows hold this session; {_one_of(state)}")
+        return None, _problem(session, "stale-row", f"several prearchive sessions hold this session; {_one_of(state)}")
     return (state.rows[0] if state.rows else None), None
+
+
+def _not_ours(session: Session, row: PrearchiveSession) -> Problem:
+    """What is wrong with a prearchive session that this program did not make for the session.
+
+    Another study is somebody's data under the same label. It is not in the way of another label, so nobody is told to
+    delete it.
+    """
+    where = f"prearchive session {row.uri} (subject {row.subject}, session {row.label}, status {row.status})"
+    if row.study_uid and row.study_uid != session.study_uid:
+        text = f"{where} holds another study under this label"
+        way = "give this session another label (--labels, --session-label, or -S and -E)"
+        return _problem(session, "foreign-row", f"{text}; {way}")
+    return _problem(session, "foreign-row", f"{where} was not made by this program for this session; {_ways(row)}")
 
 
 def _one_of(state: ServerState) -> str:
@@ -275,13 +284,13 @@ def _ways(row: PrearchiveSession) -> str:
 def _receiving(row: PrearchiveSession) -> str:
     """Nobody is told to delete a row into which another run may be sending."""
     return (
-        f"row {row.uri} is receiving, so another upload may be under way: run again when it has ended "
+        f"prearchive session {row.uri} is receiving, so another upload may be under way: run again when it has ended "
         f"(xnat-ingest prearchive list -P {row.project})"
     )
 
 
 def _stale(session: Session, row: PrearchiveSession) -> Problem:
-    text = f"the archive holds everything; the prearchive row {row.uri} is left over"
+    text = f"the archive holds everything; prearchive session {row.uri} is left over"
     way = _receiving(row) if row.is_receiving else f"delete it: {command_for(row.uri, 'delete')}"
     return _problem(session, "stale-row", f"{text}; {way}")
 

@@ -70,8 +70,9 @@ PROBLEMS: dict[str, Advice] = {
         "Compare what is missing with the filter on XNAT's page Administer > Site Administration.",
     ),
     "foreign-row": Advice(
-        "The prearchive has a session with this label that another tool or user sent.",
-        "Archive or delete it first: xnat-ingest prearchive list, then archive or delete.",
+        "The prearchive has a session with this label or study that this program did not make for this session.",
+        "If it holds another study, give this session another label. If it holds the same study, archive or delete it "
+        "first: xnat-ingest prearchive list, then archive or delete.",
     ),
     "reidentified": Advice(
         "The server holds a name, an identifier or a date again that --deidentify had removed.",
