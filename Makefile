@@ -49,8 +49,10 @@ faults: $(READY) ## networks, proxies and men in the middle against every transp
 	$(RUN) -m tests.contract.fault_matrix
 	$(RUN) -m tests.contract.surroundings
 
-test-real: $(READY) image-test ## real clients, receivers and archive readers, then the image (Debian, root)
-	$(RUN) -m pytest -m real tests/real
+# The packages first, with one call of apt-get. Most of the time is waiting, so there is one process more than processors.
+test-real: $(READY) ## real clients, receivers, browser and archive readers, and the image in a real engine (Debian, root)
+	$(RUN) -m tests.debian
+	$(RUN) -m pytest --numprocesses $(JOBS) --dist loadgroup -m real tests/image tests/real
 
 test-lowest: ## unit tests with the lowest library versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest

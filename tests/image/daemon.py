@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.debian import install
 from tests.image import base
 from tests.image.engine import Engine, EngineError, ended_well, undisturbed
 
@@ -42,7 +43,8 @@ def private() -> Iterator[Engine]:
     # Not in TMPDIR, which can be long: the path of a socket may have 108 bytes.
     work = Path(tempfile.mkdtemp(prefix="engine-", dir="/tmp"))
     try:
-        install()
+        with undisturbed():
+            install(INSTALLED)
         with base.making(work) as tree:
             programs = unpack(work / "apt")
             with running(work, programs) as engine:
@@ -72,18 +74,6 @@ def _must(command: Sequence[str], cwd: Path | None = None, **environ: str) -> st
         start_new_session=True,
     )
     return ended_well(done).stdout
-
-
-def install() -> None:
-    """What the machine lacks, from its own sources. Never cut short: dpkg would have to be repaired."""
-    lacking = [name for name in INSTALLED if not shutil.which(name, path=base.environment()["PATH"])]
-    if not lacking:
-        return
-    with undisturbed():
-        # Another's source that fails, or another apt at work, is nothing to stop for: the lists may be there already.
-        subprocess.run(["apt-get", "-qq", "update"], capture_output=True, timeout=FETCHING, start_new_session=True)
-        options = ["-o", "DPkg::Lock::Timeout=120", "--no-install-recommends"]
-        _must(["apt-get", "-qq", "install", "--yes", *options, *lacking])
 
 
 def unpack(apt: Path) -> Path:

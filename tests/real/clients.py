@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.debian import NotInstalledError
+
 ROOT = Path(__file__).parent.parent.parent
 HOME = ROOT / ".venv-real"
 PACKAGES = {
@@ -23,10 +25,6 @@ PACKAGES = {
 }
 INSTALLING = 600.0
 RUNNING = 150.0
-
-
-class NotInstalledError(Exception):
-    """A client cannot be had: the tests that need it fail."""
 
 
 def install(name: str) -> Path:

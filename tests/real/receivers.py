@@ -11,7 +11,6 @@ import ctypes
 import fcntl
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -23,38 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.real.clients import NotInstalledError
+from tests.debian import NotInstalledError, program
 
-PACKAGES = {
-    "Orthanc": "orthanc",
-    "storescp": "dcmtk",
-    "dcmdump": "dcmtk",
-    "dcm2niix": "dcm2niix",
-    "chromium": "chromium",
-    "chromedriver": "chromium-driver",
-    "npm": "npm",
-    "slurmctld": "slurm-wlm",
-    "munged": "munge",
-    "ip": "iproute2",
-}
 STARTING = 20.0
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 T = TypeVar("T")
-
-
-def program(name: str) -> str:
-    """Where a program of Debian's is; root installs what is not there."""
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    if not shutil.which(name, path=path) and os.geteuid() == 0:
-        for words in (["update", "-q"], ["install", "-qy", "--no-install-recommends", PACKAGES[name]]):
-            subprocess.run(
-                ["apt-get", *words], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True
-            )
-    found = shutil.which(name, path=path)
-    if found is None:
-        raise NotInstalledError(f"{name} is not installed; on Debian, root gets it by: apt install {PACKAGES[name]}")
-    return found
 
 
 class Apart:

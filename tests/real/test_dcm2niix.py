@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.contract.table import files_of
+from tests.debian import program
 from tests.dicom_trees import read, save, uid
-from tests.real.receivers import program
 from tests.standin import StandIn
 from xnat_ingest.cli import main
 

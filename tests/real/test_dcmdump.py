@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.receivers import program
+from tests.debian import program
 from tests.unit.test_outgoing import FILES, instance_of, sent
 
 pytestmark = pytest.mark.real

@@ -5,9 +5,7 @@ Both get the body through a pipe, so that nothing in it can be looked up, as on 
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import subprocess
 import zipfile
 import zlib
@@ -18,8 +16,8 @@ from typing import IO
 
 import pytest
 
+from tests.debian import JAVA_TAR_READER, install, program
 from tests.dicom_trees import Memory
-from tests.real.clients import NotInstalledError
 from tests.unit.test_bodies import instance
 from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs import open_source
@@ -27,9 +25,6 @@ from xnat_ingest.transports.bodies import ZIP_LIMIT, Part, TarBody, ZipBody
 
 pytestmark = pytest.mark.real
 
-PACKAGES = ("default-jdk-headless", "libcommons-compress-java")
-TAR_READER = Path("/usr/share/java/commons-compress.jar")
-INSTALLING = 600.0
 READING = 60.0
 BODIES = (ZipBody, TarBody)
 
@@ -41,35 +36,15 @@ class RefusedError(Exception):
     """The reader gave the archive up; what it said."""
 
 
-def install() -> None:
-    """A compiler of Java and the tar reader, from Debian where the machine lacks them."""
-    if shutil.which("javac") and TAR_READER.exists():
-        return
-    if os.geteuid() or not shutil.which("apt-get"):
-        raise NotInstalledError(f"these tests need {' and '.join(PACKAGES)}, or root on Debian to install them")
-    options = ["-o", "DPkg::Lock::Timeout=120", "--no-install-recommends"]
-    for words in (["update"], ["install", "--yes", *options, *PACKAGES]):
-        done = subprocess.run(
-            ["apt-get", "-qq", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=INSTALLING,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            start_new_session=True,  # ctrl-C is for pytest: cut short, dpkg would have to be repaired
-        )
-    if done.returncode:  # of the installation: lists that cannot be renewed may be good enough
-        raise NotInstalledError(f"apt-get {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-
-
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """Gives an archive to a reader ("zip", "tar"): name, size and CRC of each entry."""
-    install()
+    javac = program("javac")
+    install([JAVA_TAR_READER])
     folder = tmp_path_factory.mktemp("java")
     source = Path(__file__).parent / "java" / "ReadArchive.java"
-    subprocess.run(["javac", "-cp", TAR_READER, "-d", folder, source], check=True, timeout=READING)
-    command = ["java", "-cp", f"{folder}:{TAR_READER}", "ReadArchive"]
+    subprocess.run([javac, "-cp", JAVA_TAR_READER, "-d", folder, source], check=True, timeout=READING)
+    command = ["java", "-cp", f"{folder}:{JAVA_TAR_READER}", "ReadArchive"]
 
     def reading(kind: str, blocks: Iterable[bytes]) -> Entries:
         with (folder / "out").open("w+b") as out, (folder / "err").open("w+b") as err:

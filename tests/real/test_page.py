@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ingest
+from tests.debian import program
 from tests.dicom_trees import Series, make_session
 from tests.real.clients import HOME, Client
-from tests.real.receivers import program
 from tests.unit.test_page import report, session
 from xnat_ingest.report.html import write_html
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import hold_laws
+from tests.debian import program
 from tests.real.clients import ROOT
-from tests.real.receivers import program
 
 pytestmark = pytest.mark.real
 COUNTS = ("files_seen", "planned", "set_aside", "verified", "missing", "failed")
