@@ -16,6 +16,9 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	--build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg SOURCE=$(SOURCE) \
 	--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null)
 
+# Where a machine is set up to keep no compiled modules, each process would compile all of them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: audit faults help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
 	measure bench lock dist sbom image image-test clean
