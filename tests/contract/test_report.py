@@ -234,13 +234,25 @@ def test_equal_notes_are_one_json_line_and_a_count() -> None:
 
 
 def test_long_lists_are_cut_on_the_screen_and_say_so() -> None:
-    """Twenty problems and twenty files; the rest is in the report."""
-    made = result_of(OK, code=3, problems=tuple(Problem("stale-row", f"p{n}") for n in range(50)))
+    """Five of each kind, the number of all, and the remedy once; the rest is in the report."""
+    known = tuple(Problem.advised("two-studies", f"folder {n}", "split it") for n in range(50))
+    made = result_of(OK, code=3, problems=known)
     made = replace(made, plan=replace(made.plan, set_aside=tuple(SetAside(f"f{n}", "truncated") for n in range(33))))
     out = io.StringIO()
     TextReporter(io.StringIO(), out).end(made, "")
-    assert "30 more problems" in out.getvalue()
-    assert "13 more files" in out.getvalue()
+    lines = out.getvalue().splitlines()
+    start = lines.index("two-studies, 50 times:")
+    assert lines[start + 1 : start + 8] == [
+        *(f"  folder {n}" for n in range(5)),
+        "  ... and 45 more, all in the report (--report FILE)",
+        "  to do: split it",
+    ]
+    start = lines.index("truncated, 33 files:")
+    assert lines[start + 1 : start + 7] == [
+        *(f"  f{n}" for n in range(5)),
+        "  ... and 28 more, all in the report (--report FILE)",
+    ]
+    assert lines[start + 7].startswith("  to do: Copy it again")
     assert len(document(made)["problems"]) == 50
 
 

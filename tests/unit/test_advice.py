@@ -25,7 +25,12 @@ def first_words(name: str, at: int = 0) -> Iterator[str]:
 
 
 def test_every_kind_of_problem_has_a_row() -> None:
-    kinds = {*first_words("Problem"), *first_words("SessionTrouble"), *first_words("conflict", 1)}
+    kinds = {
+        *first_words("Problem"),
+        *first_words("advised"),
+        *first_words("SessionTrouble"),
+        *first_words("conflict", 1),
+    }
     assert len(kinds) > 20
     assert {kind for kind in kinds if kind not in PROBLEMS} == set()
 

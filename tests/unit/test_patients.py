@@ -28,7 +28,7 @@ def test_subject_folder_of_several_patients() -> None:
     (problem,) = plan.problems
     check_advice(problem, "study/S1", "study/S2")
     assert "would be one subject, study, but contain 2 different PatientIDs" in problem.detail
-    assert "if ROOT is one level too high, name the folder below it" in problem.detail
+    assert "If ROOT is one level too high, name the folder below it" in problem.detail
     assert (conflicts(plan_of(PEOPLE, allow_mixed_patients="true")), plan.project) == ([], "DEMO")
 
 
@@ -38,7 +38,24 @@ def test_session_folder_of_several_patients() -> None:
     plan = plan_of(files)
     assert conflicts(plan) == [("a/x", "mixed-patients")]
     assert "contains images of 2 patients" in plan.problems[0].detail
+    assert plan.problems[0].fix.startswith("move the files")
     assert conflicts(plan_of(files, allow_mixed_patients="1")) == []
+
+
+@pytest.mark.parametrize("second", ["a/x/2", "a/y/2"], ids=["two-studies", "split-study"])
+def test_files_of_two_patients_are_to_be_moved_before_anything_is_split_or_joined(second: str) -> None:
+    """The patients come first, and nothing beside it advises to make two sessions, or one, of their files."""
+    kind = "two-studies" if second == "a/x/2" else "split-study"
+    study = "2" if kind == "two-studies" else "1"
+    files = {"a/x/1": dicom("1", PatientID="ALPHA"), second: dicom(study, 2, PatientID="BETA")}
+    plan = plan_of(files)
+    assert [problem.kind for problem in plan.problems] == ["mixed-patients", kind]
+    for session in plan.sessions:
+        assert [problem.kind for problem in session.conflicts] == ["mixed-patients", kind]
+    assert plan.problems[1].fix.startswith("move the files first (see mixed-patients)")
+    assert "--split-studies" not in plan.problems[1].detail
+    (lifted,) = plan_of(files, allow_mixed_patients="1").problems
+    assert (lifted.kind, "--layout headers" in lifted.fix, "move the files" in lifted.fix) == (kind, True, False)
 
 
 @pytest.mark.parametrize("layout", ["session", "headers"])

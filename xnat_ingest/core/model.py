@@ -151,14 +151,27 @@ class Problem:
     """Something in the report that is not about a single file.
 
     kind: docs/design.md 3.4.
+    detail: what happened, to what, and what to do.
     sessions: labels.
     spoils: whether exit 0 is out of reach, where no session is to blame.
+    fix: the end of detail that says what to do, "" when there is none.
     """
 
     kind: str
     detail: str
     sessions: tuple[str, ...] = ()
     spoils: bool = False
+    fix: str = ""
+
+    @classmethod
+    def advised(cls, kind: str, fact: str, fix: str, sessions: tuple[str, ...] = ()) -> Problem:
+        """A problem whose remedy is kept apart, so that it is shown once for many of the kind."""
+        return cls(kind, f"{fact}; {fix}" if fix else fact, sessions, fix=fix)
+
+    @property
+    def fact(self) -> str:
+        """The detail without the remedy."""
+        return self.detail.removesuffix(f"; {self.fix}") if self.fix else self.detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,9 @@ class Commit:
             row = prearchive.settle(rest, uri, self.context.retry_policy.pause)
             if row is None or row.status != "READY":
                 state = row.status if row else "gone"
-                raise SessionTrouble("server-fault", f"row {uri} is {state} after building, not READY")
+                raise SessionTrouble("server-fault", f"prearchive session {uri} is {state} after building, not READY")
         elif not prearchive.commit(rest, uri, overwrite_files=self._overwrite):
-            text = f"row {uri} was left in the prearchive although it was to be archived"
+            text = f"XNAT left {uri} in the prearchive instead of archiving it; run again"
             raise SessionTrouble("server-fault", text)
 
     def _is_closed(self, error: ServerSaid | Unreachable, attempt: int) -> bool:
@@ -74,7 +74,9 @@ class Commit:
         state = row.status if row else "gone"
         log = prearchive.last_log(self.context.rest, self.uri)
         said = f" The server's log says: {log}" if log else ""
-        trouble = SessionTrouble("server-fault", f"{error}. Row {self.uri} is left in status {state}.{said}")
+        trouble = SessionTrouble(
+            "server-fault", f"{error}. Prearchive session {self.uri} is left in status {state}.{said}"
+        )
         said_why = log or str(error)
         stuck = row is not None and row.status in prearchive.STUCK
         trouble.exit_code = trouble.exit_code if stuck else error.exit_code

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from xnat_ingest.core.model import Instance, Problem, Session
 from xnat_ingest.delivery.same_number import together
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
-from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, command_for
+from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 
 # What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
 PASSED = (
@@ -112,8 +112,9 @@ def decide(
         conflict = conflict or _problem(
             session,
             "sent-by-another-tool",
-            f"the archived session would change its type without its {strangers} instances, which are stored "
-            "under names that cannot be matched; send all of it again with --existing overwrite",
+            f"without its {strangers} instances the archived session would change its type, and these are stored "
+            "under names that cannot be matched",
+            "send all of it again with --existing overwrite",
         )
     company = (*merge.company, *company)
     overwrite = bool(company) or (mode == "overwrite" and bool(state.files_held.sizes))
@@ -126,7 +127,8 @@ def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
         session,
         "same-number",
         f"several series of the archived session have the SeriesNumber {', '.join(numbers)}, and XNAT refuses to add "
-        "to one of them without an instance of each of the others; upload a tree that holds all of these series",
+        "to one of them without an instance of each of the others",
+        "upload a tree that holds all of these series",
     )
 
 
@@ -160,8 +162,8 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
         return _problem(
             session,
             "petmr-split",
-            "it holds PET and MR, which this project keeps in two sessions; upload each with -S, -E and --include "
-            "Modality=... under a label of its own",
+            "it holds PET and MR, and this project keeps those in two sessions",
+            "upload each under a label of its own, with -S, -E and --include Modality=...",
         )
     for known in state.sessions:
         if problem := _against(session, state, known, archive, mode):
@@ -172,7 +174,8 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
     return _problem(
         session,
         "sent-by-another-tool",
-        f"the archived session has series under file names that do not tell instances, in other numbers ({numbers}); "
+        "another tool sent some series of the archived session. Their file names do not show which instance is which, "
+        f"and their numbers differ ({numbers})",
         "send all of it again with --existing overwrite, or leave them out with --exclude SeriesInstanceUID=...",
     )
 
@@ -181,29 +184,24 @@ def _against(
     session: Session, state: ServerState, known: ArchivedSession, archive: Comparison, mode: str
 ) -> Problem | None:
     """What an archived session with the same label or study has against this one."""
-    other_label = _problem(
-        session,
-        "other-label",
-        f"session {known.label} of subject {known.subject} is archived already, with its study or, but for the case of "
-        "letters, its label; upload it under that label (-S and -E), or remove that session in XNAT first",
-    )
     if known.label.casefold() != session.label.casefold():
-        return other_label
+        return _archived_as(session, known, "this study is already archived")
     if known.subject.casefold() != session.subject.casefold():
         return _problem(
             session,
             "other-subject",
-            f"the label {known.label} already belongs to subject {known.subject}; "
-            "give another label (--session-label, or -S and -E)",
+            f"the label {known.label} already belongs to subject {known.subject}",
+            ANOTHER_LABEL,
         )
     if known.label != session.label:
-        return other_label
+        return _archived_as(session, known, "the project has this label already, in other upper and lower case")
     if not known.is_imaging:
         return _problem(
             session,
             "other-study",
-            f"the label {known.label} belongs to an experiment of type {known.xsi_type}, which is no imaging session; "
-            "give another label (--session-label, or -S and -E)",
+            f"the label {known.label} belongs to an experiment of type {known.xsi_type}, which is not an imaging "
+            "session",
+            ANOTHER_LABEL,
         )
     # An anonymised session has another study UID and our names all the same: the server made them on receipt.
     all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
@@ -213,14 +211,21 @@ def _against(
         return _problem(
             session,
             "other-study",
-            f"the archived session {known.label} holds another study; "
-            f"give another label (--session-label, or -S and -E){_ANOTHER_KEY if _is_made(session) else ''}",
+            f"the archived session {known.label} holds another study",
+            f"{ANOTHER_LABEL}{_ANOTHER_KEY if _is_made(session) else ''}",
         )
     return None
 
 
+ANOTHER_LABEL = "give this session another label (--labels, --session-label, or -S and -E)"
 # With another key the same study gets another UID.
-_ANOTHER_KEY = ", or, if it is this one, sent with another --deid-key-file than now, give that key"
+_ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file than now, give that key"
+
+
+def _archived_as(session: Session, known: ArchivedSession, why: str) -> Problem:
+    fact = f"{why}: session {known.label} of subject {known.subject}"
+    fix = f"upload it under that label (-S {known.subject} -E {known.label}), or delete that session in XNAT first"
+    return _problem(session, "other-label", fact, fix)
 
 
 def _is_made(session: Session) -> bool:
@@ -231,9 +236,9 @@ def _changed(session: Session, known: ArchivedSession) -> Problem:
     return _problem(
         session,
         "other-study",
-        f"the archived session {known.label} is this study under another study UID: a script of the project changed "
-        "it, and XNAT then refuses to add to the session; upload under another label (--session-label, or -S and -E) "
-        "or remove that session in XNAT first",
+        f"the archived session {known.label} is this study under another study UID. A script of the project changed "
+        "the UID, and XNAT then refuses to add to the session",
+        f"{ANOTHER_LABEL}, or delete the archived one in XNAT first",
     )
 
 
@@ -247,10 +252,11 @@ def _our_row(session: Session, state: ServerState) -> tuple[PrearchiveSession | 
             return None, _problem(
                 session,
                 "stale-row",
-                f"{where} is in status {row.status}{said}; {_ways(row)}",
+                f"{where} is in status {row.status}{said}",
+                _ways(session, row),
             )
     if len(state.rows) > 1:
-        return None, _problem(session, "stale-row", f"several prearchive sessions hold this session; {_one_of(state)}")
+        return None, _problem(session, "stale-row", "several prearchive sessions hold this session", _one_of(state))
     return (state.rows[0] if state.rows else None), None
 
 
@@ -262,10 +268,10 @@ def _not_ours(session: Session, row: PrearchiveSession) -> Problem:
     """
     where = f"prearchive session {row.uri} (subject {row.subject}, session {row.label}, status {row.status})"
     if row.study_uid and row.study_uid != session.study_uid:
-        text = f"{where} holds another study under this label"
-        way = "give this session another label (--labels, --session-label, or -S and -E)"
-        return _problem(session, "foreign-row", f"{text}; {way}")
-    return _problem(session, "foreign-row", f"{where} was not made by this program for this session; {_ways(row)}")
+        return _problem(session, "foreign-row", f"{where} holds another study under this label", ANOTHER_LABEL)
+    return _problem(
+        session, "foreign-row", f"{where} was not made by this program for this session", _ways(session, row)
+    )
 
 
 def _one_of(state: ServerState) -> str:
@@ -274,26 +280,34 @@ def _one_of(state: ServerState) -> str:
     return f"delete all but one: {'; '.join(command_for(row.uri, 'delete') for row in state.rows)}"
 
 
-def _ways(row: PrearchiveSession) -> str:
+def _ways(session: Session, row: PrearchiveSession) -> str:
+    """What to do with a prearchive session of this study. Each way ends: the next run can send the session."""
     if row.is_receiving:
         return _receiving(row)
-    archive, delete = command_for(row.uri, "archive"), command_for(row.uri, "delete")
+    delete = command_for(row.uri, "delete")
+    if row.status in STUCK and row.label == session.label:
+        keep = archive_command(row, label=f"{row.label}_2")
+        return (
+            f"delete it ({delete}) and run again, which sends everything in your folder. To keep it instead, archive "
+            f"it under a label that is free ({keep}) and leave this folder out (--exclude)"
+        )
+    archive = archive_command(row, session.subject, session.label)
     return f"archive it ({archive}) or delete it ({delete}), then run again"
 
 
 def _receiving(row: PrearchiveSession) -> str:
-    """Nobody is told to delete a row into which another run may be sending."""
+    """Nobody is told to delete a session into which another run may be sending."""
     return (
-        f"prearchive session {row.uri} is receiving, so another upload may be under way: run again when it has ended "
-        f"(xnat-ingest prearchive list -P {row.project})"
+        f"files are still arriving in prearchive session {row.uri}, perhaps from another upload. Run again when that "
+        f"has ended (xnat-ingest prearchive list -P {row.project} shows it)"
     )
 
 
 def _stale(session: Session, row: PrearchiveSession) -> Problem:
-    text = f"the archive holds everything; prearchive session {row.uri} is left over"
+    text = f"the archive holds everything, and prearchive session {row.uri} is left over"
     way = _receiving(row) if row.is_receiving else f"delete it: {command_for(row.uri, 'delete')}"
-    return _problem(session, "stale-row", f"{text}; {way}")
+    return _problem(session, "stale-row", text, way)
 
 
-def _problem(session: Session, kind: str, detail: str) -> Problem:
-    return Problem(kind, f"{session.title}: {detail}", (session.label,))
+def _problem(session: Session, kind: str, fact: str, fix: str) -> Problem:
+    return Problem.advised(kind, f"{session.title}: {fact}", fix, (session.label,))

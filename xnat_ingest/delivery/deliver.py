@@ -267,18 +267,16 @@ class Delivery:
         self._commits += 1
         self._forget_listings()
         if self._commits > MOST_COMMITS:
-            text = f"the session is not complete after {self._commits} commits; run again to go on from there"
-            raise SessionTrouble("server-fault", text)
+            text = f"the session is not complete after it was archived {self._commits} times"
+            raise SessionTrouble("server-fault", f"{text}; run again to go on from there")
         return self.ask
 
     def _refuse_several_commits(self, decision: Decision) -> Decision:
         if not decision.later or self.context.destination != "prearchive":
             return decision
-        text = (
-            f"{self.session.title}: series that share their SeriesNumber must be archived one after the other; "
-            "upload with --destination archive"
-        )
-        return replace(decision, conflict=Problem("same-number", text, (self.session.label,)))
+        text = f"{self.session.title}: series that share their SeriesNumber must be archived one after the other"
+        fix = "upload with --destination archive"
+        return replace(decision, conflict=Problem.advised("same-number", text, fix, (self.session.label,)))
 
     def _send(self) -> None:
         decision = self._round.decision
@@ -321,7 +319,7 @@ class Delivery:
         text = f"prearchive session {other.uri}: {other.sign}"
         self.context.control.warn(f"{self.session.title}: {text}; waiting until nothing more comes")
         if last or not prearchive.wait_until_still(self.context.rest, other.uri, self.context.retry_policy.pause):
-            raise SessionTrouble("live-row", f"{text}; nothing was committed. Run again when that has ended")
+            raise SessionTrouble("live-row", f"{text}; nothing was archived. Run again when that has ended")
         # Runs that waited together must not come back in the same moment.
         self.context.retry_policy.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
         self._note(Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,)))

@@ -125,7 +125,7 @@ class OurPrearchiveSession:
             wanted = [i for i in wanted if i.sop_uid in self.sending.taken]
             if not wanted:
                 return
-        text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
+        text = f"the transfer into {self.sending.uri} was disturbed again and again; nothing was archived"
         raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
 
     def reconcile(self, lacks: Sequence[Instance]) -> frozenset[str]:
@@ -146,7 +146,7 @@ class OurPrearchiveSession:
             if not self.sending.disturbed:
                 ignored = self.sending.ignored
                 return frozenset(i.sop_uid for i in doubtful if i.sop_uid not in ignored) & self.closed_to
-        text = f"the transfer into row {self.sending.uri} was disturbed again and again; nothing was closed"
+        text = f"the transfer into {self.sending.uri} was disturbed again and again; nothing was archived"
         raise SessionTrouble("server-fault", f"{text}. Run again to go on from there")
 
     def _watch(self, row: prearchive.PrearchiveSession, files_held: StoredFiles) -> None:
@@ -214,8 +214,9 @@ class OurPrearchiveSession:
         if not row.is_ours(self.session):
             raise SessionTrouble(
                 "foreign-row",
-                f"the server put the first files into row {row.uri} (subject {row.subject}, session {row.label}), "
-                "which is not this program's; nothing was closed",
+                f"the server put the first files into prearchive session {row.uri} (subject {row.subject}, session "
+                f"{row.label}), which this program did not make; nothing was archived. See what it is with "
+                f"xnat-ingest prearchive list -P {row.project}",
             )
         return True
 
@@ -239,8 +240,9 @@ class OurPrearchiveSession:
         files_held = self.built(self.sending.uri)
         broken = [i for i in refused if i.name in files_held.sizes]
         if broken:
+            delete = prearchive.command_for(self.sending.uri, "delete")
             raise SessionTrouble(
                 "server-fault",
-                f"row {self.sending.uri} holds {len(broken)} broken copies of files that cannot be sent again, so it "
-                f"is not closed: delete it ({prearchive.command_for(self.sending.uri, 'delete')}), then run again",
+                f"prearchive session {self.sending.uri} holds {len(broken)} broken copies of files that cannot be sent "
+                f"again, so it was not archived. Delete it ({delete}), then run again",
             )

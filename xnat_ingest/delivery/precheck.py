@@ -47,7 +47,7 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     counted -= verified
     missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
     if not missing and archive.lacking and context.destination != "prearchive":
-        text = f"{session.title}: {len(archive.lacking)} instances lie in the prearchive ({uri}), not in the archive"
+        text = f"{session.title}: {len(archive.lacking)} instances are in the prearchive ({uri}), not in the archive"
         notes.append(Problem("not-archived", text, (session.label,)))
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
     verdict = Verdict(word, uri, verified, counted, missing=missing, problems=tuple(notes))
@@ -61,12 +61,12 @@ def _is_listed(context: RunContext, row: prearchive.PrearchiveSession) -> bool:
 def _unfinished(session: Session, row: prearchive.PrearchiveSession, there: Comparison | None) -> Problem:
     """An upload that has not ended. XNAT lists what a row holds only once it was built, which verify leaves alone."""
     if there is None:
-        holds = "XNAT does not say how many instances it holds before it was built"
+        holds = "XNAT does not say yet how many instances it holds"
     else:
-        holds = f"when it was built last it held {len(there.seen)} of the {len(session.instances)} planned instances"
-    way = "run the upload again to finish it, unless it is still under way"
-    text = f"{session.title}: an unfinished upload lies in the prearchive row {row.uri} (status {row.status}); {holds}"
-    return Problem("unfinished", f"{text}; {way}", (session.label,))
+        holds = f"when XNAT last read it, it held {len(there.seen)} of the {len(session.instances)} planned instances"
+    fix = "run upload again to finish it, unless one is still running"
+    text = f"{session.title}: an unfinished upload is in the prearchive, {row.uri} (status {row.status}). {holds}"
+    return Problem.advised("unfinished", text, fix, (session.label,))
 
 
 def judge_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
@@ -185,8 +185,8 @@ class _Filtering:
             named.append((f"project {project.id}'s", project.filter))
         for whose, found in named:
             if isinstance(found, Filter) and not found.keywords <= self.kept:
-                lacking = ", ".join(sorted(found.keywords - self.kept))
-                found = NotEvaluated(f"it looks at {lacking}, which was not read")  # noqa: PLW2901
+                unread = ", ".join(sorted(found.keywords - self.kept))
+                found = NotEvaluated(f"it looks at {unread}, which was not read")  # noqa: PLW2901
             if isinstance(found, NotEvaluated):
                 self._unsure[whose, found.reason][session.label] += len(session.instances)
             elif found:
@@ -205,18 +205,18 @@ class _Filtering:
 
     def problems(self) -> Iterable[Problem]:
         for (whose, rule), labels in self._dropped.items():
-            yield Problem(
+            yield Problem.advised(
                 "server-filter",
-                f"{whose} would drop {labels.total()} instances by {printable(rule)}; they are set aside "
-                "(--ignore-server-filter sends them)",
+                f"{whose} would drop {labels.total()} instances by {printable(rule)}, so they were set aside",
+                "--ignore-server-filter sends them all the same",
                 tuple(labels),
             )
         for (whose, reason), labels in self._unsure.items():
             name = whose if "filter" in whose else f"{whose} series import filter"
             yield Problem(
                 "filter-not-evaluated",
-                f"{name} was not evaluated for {labels.total()} instances, since {printable(reason)}; what it drops "
-                "will be missing",
+                f"{name} was not evaluated for {labels.total()} instances: {printable(reason)}. What it drops will be "
+                "missing",
                 tuple(labels),
             )
 

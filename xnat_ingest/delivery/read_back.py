@@ -314,10 +314,10 @@ class _Reading:
             for words, paths in by_words.items():
                 some = ", ".join(paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
                 text = f"{title}: {len(paths)} instances are stored differently from what was sent ({words}): {some}"
-                yield Problem("corrupt", f"{text}; {ADVICE}", labels)
+                yield Problem.advised("corrupt", text, ADVICE, labels)
         if self._unreadable:
             some = "; ".join(self._unreadable[:SHOWN]) + ("; ..." if len(self._unreadable) > SHOWN else "")
-            text = f"{title}: {len(self._unreadable)} files are listed, and the server does not give them: {some}"
+            text = f"{title}: {len(self._unreadable)} files are listed, but the server does not return them: {some}"
             yield Problem("not-read-back", text, labels)
         elif self._over:
             yield Problem(
@@ -328,7 +328,7 @@ class _Reading:
         if self._restored:
             names = ", ".join(f"{name} ({number})" for name, number in sorted(self._restored.items()))
             text = (
-                f"{title}: the server holds again what was removed before sending, in {names} of {self._read.total()} "
+                f"{title}: the server again holds what was removed before sending, in {names} of {self._read.total()} "
                 "objects that were read back; a script of the site or the project puts it there"
             )
             yield Problem("reidentified", text, labels, spoils=True)

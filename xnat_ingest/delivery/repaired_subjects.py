@@ -46,8 +46,8 @@ def _own(context: RunContext, plan: Plan, made: set[tuple[str, str]]) -> set[tup
 
 def _conflict(session: Session) -> Problem:
     text = (
-        f"{session.title}: {printable(session.repaired)!r} becomes the subject label {session.subject}, and project "
-        f"{session.project} already has such a subject, which holds none of these sessions: two people could become "
-        "one. If it is the same person, give the label yourself (--labels, --subject-label); if not, rename the folder"
+        f"{session.title}: {printable(session.repaired)!r} becomes the subject label {session.subject}. Project "
+        f"{session.project} has such a subject, with none of these sessions, so two people could become one"
     )
-    return Problem("subject-exists", text, (session.label,))
+    fix = "if it is the same person, give the label yourself (--labels, --subject-label). If not, rename the folder"
+    return Problem.advised("subject-exists", text, fix, (session.label,))

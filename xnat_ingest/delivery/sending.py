@@ -136,7 +136,7 @@ class Sending:
             raise SessionTrouble(
                 "source-changed",
                 f"{printable(error.path)}: {error.why}, and no other file of the session can be read either: was the "
-                "folder unmounted or moved? Nothing was closed. Run again when it is back",
+                "folder unmounted or moved? Nothing was archived. Run again when it is back",
             )
         if error.dirty and self._direct:
             raise SessionTrouble(
@@ -148,8 +148,8 @@ class Sending:
             way = command_for(self.uri, "delete") if self.uri else "xnat-ingest prearchive list shows it"
             raise SessionTrouble(
                 "source-changed",
-                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so the prearchive row "
-                f"{self.uri or 'of this session'} is not closed: delete it ({way}), then run again",
+                f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so prearchive "
+                f"session {self.uri or 'of this session'} was not archived. Delete it ({way}), then run again",
             )
         gone = {error.path, *error.others}
         with self._lock:
@@ -177,8 +177,8 @@ class Sending:
         found = ", ".join((strange or uris)[:3])[:300]
         raise SessionTrouble(
             "rerouted",
-            f"the server put files into {found} instead of {expected}; nothing was closed. Check the project and your "
-            "right on it, and move or delete that row in XNAT",
+            f"the server put files into {found} instead of {expected}; nothing was archived. Check the project and "
+            "your right on it, and move or delete that prearchive session in XNAT",
         )
 
     def _sent(self, number: int) -> None:

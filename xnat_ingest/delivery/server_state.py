@@ -66,7 +66,7 @@ def doubled_instances(session: Session, files_held: StoredFiles) -> list[Problem
     if not twice:
         return []
     text = f"{session.title}: {len(twice)} instances are stored twice: {', '.join(i.sop_uid for i in twice[:10])}"
-    return [Problem("doubled", f"{text}; delete one copy of each in XNAT", (session.label,))]
+    return [Problem.advised("doubled", text, "delete one copy of each in XNAT", (session.label,))]
 
 
 def _recognised(context: RunContext, session: Session, found: PrearchiveSession) -> PrearchiveSession:

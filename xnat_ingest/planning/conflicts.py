@@ -38,7 +38,14 @@ Conflicts = Iterable[Conflict]
 
 # The most common reason why studies and folders disagree.
 TOO_DEEP = (
-    "if ROOT is one level too deep or too high, name the folder above or below, or give --layout session -S SUBJECT"
+    "If ROOT is one level too deep or too high, name the folder above or below, or give --layout session -S SUBJECT"
+)
+# Where several patients are in one place, nobody is told to split or to join it: their files must be moved first.
+MIXED = "mixed-patients"
+_DIVIDING = ("two-studies", "split-study")
+_PATIENTS_FIRST = (
+    "move the files first (see mixed-patients). If it is still a conflict then, look at --layout headers, --labels and "
+    "--exclude"
 )
 
 
@@ -56,24 +63,37 @@ def mark_conflicts(
     also: conflicts that were found earlier.
     mixed_patients: several PatientIDs in one subject are allowed.
     """
+    mixed = [] if mixed_patients else list(_mixed_patients(drafts))
+    strangers = {id(draft) for members, *_ in mixed for draft in members}
     found = (
+        *mixed,
         *also,
         *_split_studies(drafts),
         *_label_collisions(drafts, by_study=by_study),
         *_subject_spellings(drafts),
-        *(() if mixed_patients else _mixed_patients(drafts)),
     )
-    across = [
-        (members, _problem(kind, members, fact, _advice(kind, instead, fix))) for members, kind, fact, fix in found
-    ]
+    problems: list[Problem] = []
     marked: dict[int, list[Problem]] = defaultdict(list)
-    problems = [conflict for draft in drafts for conflict in draft.session.conflicts]
-    for members, problem in across:
+
+    def mark(problem: Problem, members: list[LabelledSession]) -> None:
+        if problem.kind in _DIVIDING and not instead and not strangers.isdisjoint(map(id, members)):
+            problem = Problem.advised(problem.kind, problem.fact, _PATIENTS_FIRST, problem.sessions)
         problems.append(problem)
         for draft in members:
             marked[id(draft)].append(problem)
-    sessions = [replace(d.session, conflicts=(*d.session.conflicts, *marked[id(d)])) for d in drafts]
-    return sessions, problems
+
+    for draft in drafts:
+        for problem in draft.session.conflicts:
+            mark(problem, [draft])
+    for members, kind, fact, fix in found:
+        mark(_problem(kind, members, fact, _advice(kind, instead, fix)), members)
+    sessions = [replace(d.session, conflicts=tuple(sorted(marked[id(d)], key=_is_late))) for d in drafts]
+    return sessions, sorted(problems, key=_is_late)
+
+
+def _is_late(problem: Problem) -> bool:
+    """Sorts what endangers patients to the front."""
+    return problem.kind != MIXED
 
 
 def _grouped(
@@ -89,7 +109,7 @@ def _grouped(
 def _split_studies(drafts: list[LabelledSession]) -> Conflicts:
     for group in _grouped(drafts, lambda d: {(d.session.project, i.study_uid) for i in d.session.instances}):
         fix = "put it into one folder, take sessions from the headers with --layout headers, or leave one out with "
-        yield group, "split-study", "contain the same study", f"{fix}--exclude; {TOO_DEEP}"
+        yield group, "split-study", "contain the same study", f"{fix}--exclude. {TOO_DEEP}"
 
 
 def _label_collisions(drafts: list[LabelledSession], *, by_study: bool) -> Conflicts:
@@ -121,14 +141,14 @@ def _patients(drafts: Iterable[LabelledSession]) -> set[str]:
 def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
     """Several people's images in one session or one subject: ROOT is too high, or files are in the wrong folder."""
     fix = (
-        "if ROOT is one level too high, name the folder below it; if files are in the wrong folder, move them; if they "
+        "move the files that are in the wrong folder. If ROOT is one level too high, name the folder below it. If they "
         "belong to one person with several ids, give --allow-mixed-patients"
     )
     for draft in drafts:
         number = len(_patients([draft]))
         is_reported = any(conflict.kind == "ambiguous-label" for conflict in draft.session.conflicts)
         if number > 1 and not is_reported:
-            yield [draft], "mixed-patients", f"contains images of {number} patients (by PatientID)", fix
+            yield [draft], MIXED, f"contains images of {number} patients (by PatientID)", fix
     subjects: dict[tuple[str, str], list[LabelledSession]] = defaultdict(list)
     # A subject that is named in a sheet was decided by the user.
     for draft in (d for d in drafts if not (d.row and d.row.subject) and d.session.subject != NO_LABEL):
@@ -136,7 +156,7 @@ def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
     for group in subjects.values():
         if (number := len(_patients(group))) > 1 and len(group) > 1:
             whose = f"would be one subject, {group[0].session.subject}"
-            yield group, "mixed-patients", f"{whose}, but contain {number} different PatientIDs", fix
+            yield group, MIXED, f"{whose}, but contain {number} different PatientIDs", fix
 
 
 def split_notes(drafts: list[LabelledSession]) -> list[Problem]:
@@ -177,7 +197,7 @@ def subject_notes(drafts: list[LabelledSession], levels: Sequence[str]) -> Itera
 
 
 def _advice(kind: str, instead: str, fix: str) -> str:
-    lifted = ", or allow it with the flag allow-mixed-patients" if kind == "mixed-patients" else ""
+    lifted = ", or allow it with the flag allow-mixed-patients" if kind == MIXED else ""
     return f"{instead}{lifted}" if instead else fix
 
 
@@ -185,4 +205,5 @@ def _problem(kind: str, group: list[LabelledSession], fact: str, fix: str) -> Pr
     folders = list(dict.fromkeys(printable(d.session.folder) for d in group))
     names = ", ".join(folders[:_FEW]) + (f" and {len(folders) - _FEW} more" if len(folders) > _FEW else "")
     word = "folders" if len(folders) > 1 else "folder"
-    return Problem(kind, f"{word} {names} {fact}; {fix}", tuple(dict.fromkeys(d.session.label for d in group)))
+    sessions = tuple(dict.fromkeys(d.session.label for d in group))
+    return Problem.advised(kind, f"{word} {names} {fact}", fix, sessions)

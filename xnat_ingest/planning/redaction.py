@@ -65,7 +65,7 @@ def redacted(plan: Plan, source: RedactedSource) -> Plan:
     say = _sentences(paths, labels, source)
 
     def problem(one: Problem) -> Problem:
-        return replace(one, detail=say(one.detail))
+        return replace(one, detail=say(one.detail), fix=say(one.fix))
 
     sessions = [
         replace(

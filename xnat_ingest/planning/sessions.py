@@ -92,7 +92,7 @@ def make_plan(
         if isinstance(item, SetAside):
             aside.append(item)
         elif len(parts := tuple(item.path.split("/"))) <= depth:
-            detail = f"is above the session folders of layout {labelling.layout}; {TOO_DEEP}"
+            detail = f"is above the session folders of layout {labelling.layout}. {TOO_DEEP}"
             aside.append(SetAside(item.path, "outside-layout", detail))
         else:
             folders[(item.study_uid,) if labelling.by_study else parts[:depth]].append(item)
@@ -218,14 +218,13 @@ def session_conflicts(
         fact = f"folder {printable(folder)} contains {len(studies)} studies ({', '.join(studies)})"
         fix = (
             "make one session per study with --split-studies, take sessions from the headers with --layout headers, "
-            "move "
-            f"one study to a folder of its own, or leave it out with --exclude; {TOO_DEEP}"
+            f"move one study to a folder of its own, or leave it out with --exclude. {TOO_DEEP}"
         )
-        conflicts.append(Problem("two-studies", f"{fact}; {instead or fix}", (label,)))
+        conflicts.append(Problem.advised("two-studies", fact, instead or fix, (label,)))
     if twice := _stored_twice(instances):
         fact = f"XNAT would store two instances of {printable(folder)} under the same name ({twice})"
         fix = "leave one of their series out with --exclude"
-        conflicts.append(Problem("name-collision", f"{fact}; {instead or fix}", (label,)))
+        conflicts.append(Problem.advised("name-collision", fact, instead or fix, (label,)))
     return tuple(conflicts)
 
 
@@ -268,8 +267,8 @@ class _Labels:
         """The label of the second or a later study of a folder."""
         made = f"{label}_{number}"
         if len(made) > MAX_LABEL and label != NO_LABEL:
-            detail = f"session label of {self.folder}: the label {made} is longer than {MAX_LABEL} characters"
-            self.conflicts.append(Problem("illegal-label", f"{detail}; list the session in a sheet (--labels)"))
+            fact = f"session label of {self.folder}: the label {made} is longer than {MAX_LABEL} characters"
+            self.conflicts.append(Problem.advised("illegal-label", fact, "list the session in a sheet (--labels)"))
         return made
 
     def _is_changed(self, text: str, what: str, template: Template) -> bool:
@@ -285,11 +284,10 @@ class _Labels:
     def _fill(self, template: Template) -> str:
         if len(values := {template.values(i) for i in self.instances}) > 1:
             self.conflicts.append(
-                Problem(
+                Problem.advised(
                     "ambiguous-label",
-                    f"template {template.text} gives {len(values)} different labels for the files of {self.folder}; "
-                    "use "
-                    "a template that is the same for the whole session, or give its labels with --labels",
+                    f"template {template.text} gives {len(values)} different labels for the files of {self.folder}",
+                    "use a template that is the same for the whole session, or give its labels with --labels",
                 )
             )
         return template.fill(self.folders, self.instances[0])
@@ -304,14 +302,18 @@ class _Labels:
             where = f" of {len(self.instances)} files (the first is {printable(self.instances[0].path)})"
             whose = where if str(error).endswith("headers") else ""
             fix = f"give another template with --{what}-label, or list the session in a sheet (--labels)"
-            detail = f"{what} label of {self.folder}: {error}{whose}; {fix}"
-            self.conflicts.append(Problem("illegal-label", detail))
+            self.conflicts.append(
+                Problem.advised("illegal-label", f"{what} label of {self.folder}: {error}{whose}", fix)
+            )
             return text, printable(text) or NO_LABEL
 
     def _legal(self, what: str, text: str) -> str:
         label = legal(text)
         if label != text:
-            detail = f"{what} label of {self.folder}: {printable(text)!r} becomes {label}"
+            detail = (
+                f"{what} label of {self.folder}: {printable(text)!r} has characters that XNAT does not take in labels, "
+                f"so it becomes {label}"
+            )
             self.notes.append(Problem("illegal-label", detail))
         return label
 

@@ -133,4 +133,9 @@ def _unproven(outcome: Outcome) -> list[dict[str, str]]:
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return {"kind": problem.kind, "detail": redact(problem.detail), "sessions": list(problem.sessions)}
+    return {
+        "kind": problem.kind,
+        "detail": redact(problem.detail),
+        "sessions": list(problem.sessions),
+        **({"fix": redact(problem.fix)} if problem.fix else {}),
+    }

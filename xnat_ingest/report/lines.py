@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import EMPTY, Outcome, ReadBack, Result
 from xnat_ingest.core.secrets import sayable
 from xnat_ingest.core.text import printable
+from xnat_ingest.report.grouped import file_lines, problem_lines
 from xnat_ingest.report.progress import amount
 from xnat_ingest.report.table import aside_lines, plan_lines
 
@@ -33,7 +35,7 @@ def result_lines(
         lines = [line for outcome in outcomes for line in _outcome_lines(outcome)]
     if left_out := len(result.outcomes) - len(outcomes):
         lines.append(f"{left_out} {'more ' if outcomes else ''}sessions, each in the report")
-    lines += [*_problem_lines(result), *_aside_lines(result), *_count_lines(result)]
+    lines += [*problem_lines(result.problems), *_aside_lines(result), *_untouched_lines(result), *_count_lines(result)]
     if report:
         lines.append(f"report: {printable(report)}")
     if note:
@@ -49,21 +51,10 @@ def _plan_asides(result: Result, width: int) -> Iterator[str]:
         yield from aside_lines(result.plan.set_aside, width)
 
 
-def _problem_lines(result: Result) -> Iterator[str]:
-    shown = result.problems[:SHOWN_PROBLEMS]
-    yield from (f"{problem.kind}: {problem.detail}" for problem in shown)
-    if len(result.problems) > len(shown):
-        yield f"... and {len(result.problems) - len(shown)} more problems, all in the report (--report FILE)"
-
-
 def _aside_lines(result: Result) -> Iterator[str]:
     """The files set aside that people should know about."""
     asides = result.plan.set_aside
-    bad = [aside for aside in asides if aside.is_problem]
-    for aside in bad[:SHOWN_PROBLEMS]:
-        yield f"{aside.reason}: {printable(aside.path)}{f' ({aside.detail})' if aside.detail else ''}"
-    if len(bad) > SHOWN_PROBLEMS:
-        yield f"... and {len(bad) - SHOWN_PROBLEMS} more files with a problem, all in the report (--report FILE)"
+    yield from file_lines(aside for aside in asides if aside.is_problem)
     links = [aside for aside in asides if aside.reason == "link"]
     if doubled := [aside for aside in links if aside.detail.endswith("read in its own place")]:
         some = ", ".join(f"{printable(one.path)} {one.detail}" for one in doubled[:3])
@@ -77,14 +68,43 @@ def _aside_lines(result: Result) -> Iterator[str]:
     if folders := [printable(aside.path) for aside in asides if aside.reason == "system-folder"]:
         some = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
         yield f"{len(folders)} hidden or system folders, or files in them, were left out ({some})"
-    if empty := sum(aside.detail == EMPTY for aside in asides):
-        yield f"{empty} files are empty; an earlier copy was probably interrupted"
+    if empty := sum(aside.detail == EMPTY and not aside.is_problem for aside in asides):
+        yield f"{_number(empty, 'empty file')} left out, where no image is expected"
+
+
+def _untouched_lines(result: Result) -> Iterator[str]:
+    """What was not sent because of a conflict, and the sessions that have no fault of their own."""
+    held = [outcome for outcome in result.outcomes if outcome.verdict.word == "conflict"]
+    if held and result.command != "plan":
+        instances = sum(len(outcome.session.instances) for outcome in held)
+        whole = f"{_number(len(held), 'session')} held back because of a conflict"
+        yield f"{whole}: nothing of {_number(instances, 'instance')} was sent (the last line counts them as failed)"
+    reasons = Counter(filter(None, map(untouched, result.outcomes)))
+    if result.command != "plan":
+        for why, number in reasons.items():
+            yield f"{_number(number, 'session')} without a conflict not started: {why}"
+
+
+def untouched(outcome: Outcome) -> str:
+    """Why nothing was done with a session; "" when something was."""
+    verdict = outcome.verdict
+    reasons = set(verdict.unverified.values())
+    if verdict.word == "unverified" and not outcome.attempts and len(reasons) == 1 and not verdict.verified:
+        return reasons.pop()
+    return ""
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _count_lines(result: Result) -> Iterator[str]:
     totals = result.totals
     if totals["counted"]:
-        yield f"{totals['counted']} instances counted per series: their identity is not visible on the server"
+        yield (
+            f"{_number(int(totals['counted']), 'instance')} counted: the server has the right number in each series, "
+            "under names that do not show which is which"
+        )
     if totals["unverified"] and result.command != "plan":
         yield f"{totals['unverified']} instances unverified"
     if looks := [outcome.verdict.read_back for outcome in result.outcomes if outcome.verdict.read_back]:
@@ -148,6 +168,6 @@ def _outcome_line(outcome: Outcome) -> str:
     session, verdict = outcome.session, outcome.verdict
     number = len(session.instances)
     scans = len({i.series_uid for i in session.instances})
-    what = f"{number} instances, {scans} scans, {amount(session.bytes)}"
+    what = f"{_number(number, 'instance')}, {_number(scans, 'scan')}, {amount(session.bytes)}"
     seen = len(verdict.verified) + len(verdict.counted)
     return f"{session.title}  {verdict.word.upper()} {seen}/{number}  {what}  {verdict.uri}".rstrip()

@@ -139,6 +139,14 @@ def command_for(uri: str, action: str) -> str:
     return printable(shlex.join(["xnat-ingest", "prearchive", action, "-P", project, timestamp, folder, *sure]))
 
 
+def archive_command(row: PrearchiveSession, subject: str = "", label: str = "") -> str:
+    """The command that archives a session, under another subject or label where one is given that differs."""
+    words = [command_for(row.uri, "archive")]
+    words += ["--subject", subject] if subject not in ("", row.subject) else []
+    words += ["--label", label] if label not in ("", row.label) else []
+    return printable(" ".join(words))
+
+
 def build(rest: XnatClient, uri: str) -> None:
     """Lets the server build the session, so that its files can be listed. Leaves it READY."""
     rest.request("POST", uri, {"action": "build"}, timeout=CLOSING_TIMEOUT)

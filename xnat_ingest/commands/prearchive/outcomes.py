@@ -69,6 +69,10 @@ def still_there(
 def stuck(rest: XnatClient, row: PrearchiveSession, error: IngestError | None = None) -> ActionOutcome:
     said = prearchive.last_log(rest, row.uri) or (str(error) if error else "nothing")
     text = f"the session has status {row.status}; the server's log says: {printable(said)}"
+    if row.status == "CONFLICT" and row.project != prearchive.UNASSIGNED:
+        keep = prearchive.archive_command(row, label=f"{row.label}_2")
+        text += f". Archive it under a label that is free ({keep}) or delete it "
+        text += f"({prearchive.command_for(row.uri, 'delete')})"
     return ActionOutcome(title(row), row.status.lower(), text, Exit.PARTIAL)
 
 
