@@ -12,19 +12,18 @@ from tests import dicom_trees as trees
 from tests.dicom_trees import IDENTITY, PIXELS, deflated, encapsulated, encode, part10, sequence
 from tests.fuzz import dicom
 from xnat_ingest.core.model import Instance, SourceFile
-from xnat_ingest.inputs.instances import BASE_TAGS, CHARACTER_SET
-from xnat_ingest.inputs.quick_header import LONGEST, WINDOW, QuickHeader, quick_header, quick_instance
+from xnat_ingest.inputs.instances import CHARACTER_SET
+from xnat_ingest.inputs.quick_header import LONGEST, WINDOW, QuickHeader, QuickReader
 
-TAGS = frozenset((CHARACTER_SET, *BASE_TAGS))
 DESCRIPTION = 0x0008103E
 
 
 def quick(data: bytes) -> Instance | None:
-    return quick_instance(SourceFile("x", len(data), 1), io.BytesIO(data), {}, TAGS, {})
+    return QuickReader({}, {}).instance(SourceFile("x", len(data), 1), io.BytesIO(data))
 
 
 def header(data: bytes, size: int | None = None) -> QuickHeader | None:
-    return quick_header(io.BytesIO(data), len(data) if size is None else size, TAGS)
+    return QuickReader({}, {}).header(io.BytesIO(data), len(data) if size is None else size)
 
 
 def test_it_agrees_with_the_library_on_every_real_file() -> None:
@@ -129,5 +128,5 @@ def test_one_read_is_enough_for_a_plain_header(tmp_path: Path) -> None:
             reads.append(size or 0)
             return super().read(size)
 
-    assert quick_header(Counting(data), len(data), TAGS) is not None
+    assert QuickReader({}, {}).header(Counting(data), len(data)) is not None
     assert reads == [WINDOW]

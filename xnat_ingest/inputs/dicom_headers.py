@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from xnat_ingest.core.model import EMPTY, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_keywords import tags_of
-from xnat_ingest.inputs.instances import BASE_TAGS, CHARACTER_SET
-from xnat_ingest.inputs.quick_header import quick_instance
+from xnat_ingest.inputs.quick_header import QuickReader
 from xnat_ingest.inputs.source import go_on
 
 
@@ -35,8 +34,8 @@ def scan(
     check_stop: called at each read of a header, since one file may take long.
     """
     wanted = tags_of(keywords)
-    tags = frozenset((CHARACTER_SET, *BASE_TAGS, *wanted.values()))
     patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
+    reader = QuickReader(wanted, patients, check_stop)
     for found in source.files():
         if isinstance(found, SetAside):
             yield found
@@ -44,26 +43,25 @@ def scan(
             yield SetAside(found.path, reason)
         else:
             yield _judge(
-                source, found, wanted, tags, patients, accept_truncated=accept_truncated, check_stop=check_stop
+                source, found, reader, wanted, patients, accept_truncated=accept_truncated, check_stop=check_stop
             )
 
 
 def _judge(
     source: Source,
     file: SourceFile,
+    reader: QuickReader,
     wanted: dict[str, int],
-    tags: frozenset[int],
     patients: dict[str, str],
     *,
     accept_truncated: bool,
     check_stop: Callable[[], None],
 ) -> Instance | SetAside:
-    """tags: of all wanted elements."""
     if file.size == 0:
         return SetAside(file.path, "not-dicom", EMPTY)
     try:
         with source.open(file.path) as stream:
-            if usual := quick_instance(file, stream, wanted, tags, patients, check_stop):
+            if usual := reader.instance(file, stream):
                 return usual
             from xnat_ingest.inputs.pydicom_header import library_instance
 

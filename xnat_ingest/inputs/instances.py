@@ -82,7 +82,7 @@ def make_instance(
     first = values.first
     return Instance(
         path=file.path,
-        size=_shared(file.size),
+        size=shared(file.size),
         mtime_ns=file.mtime_ns,
         sop_class=intern(first(SOP_CLASS)),
         sop_uid=first(SOP_UID),
@@ -93,19 +93,19 @@ def make_instance(
         modality=intern(first(MODALITY)),
         series_description=intern(values.full(SERIES_DESCRIPTION)),
         transfer_syntax=intern(syntax),
-        pixel_bytes=_shared(pixel_bytes),
+        pixel_bytes=shared(pixel_bytes),
         # Shared by all instances without tags, to save a dict per file.
         tags={word: intern(values.full(tag)) for word, tag in keywords.items()} if keywords else _NO_TAGS,
         form=form,
         sent_size=0 if form == "file" else head_size + data_bytes,
-        head_size=_shared(head_size),
+        head_size=shared(head_size),
         flaw=flaw or _flaw_of(first(STUDY_DATE)),
         patient=_patient(first(PATIENT_ID), patients),
     )
 
 
 @lru_cache(maxsize=4096)
-def _shared(number: int) -> int:
+def shared(number: int) -> int:
     """The same number. Numbers that are alike in a series become one object, to save memory."""
     return number
 

@@ -15,28 +15,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import BinaryIO, cast
+from sys import intern
+from typing import BinaryIO, NamedTuple, cast
 
 from xnat_ingest.core.model import INFLATED, Instance, SourceFile
 from xnat_ingest.inputs.dicom_dataset import EXPLICIT, IMPLICIT, UNDEFINED, NotWalkable
 from xnat_ingest.inputs.dicom_file import measure_pixels
+from xnat_ingest.inputs.element_runs import LONG_HEAD, SHORT_HEAD, Element, KnownRuns
 from xnat_ingest.inputs.instances import (
+    BASE_TAGS,
     CHARACTER_SET,
+    INSTANCE_NUMBER,
     MEDIA_DIRECTORY,
     MODALITY,
     SERIES_DESCRIPTION,
     SERIES_NUMBER,
     SERIES_UID,
     SOP_CLASS,
+    SOP_UID,
     STUDY_DATE,
     STUDY_UID,
+    UID,
     NotConvertible,
     invalid_uids,
     make_instance,
+    shared,
 )
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
@@ -56,6 +62,10 @@ _SYNTAX, _MEDIA_SOP_CLASS = 0x00020010, 0x00020002
 _ENCAPSULATED, _RLE = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.[0-9]{1,3}"), "1.2.840.10008.1.2.5"
 # Elements whose values are the same in many files.
 _ALIKE = frozenset((SOP_CLASS, STUDY_UID, SERIES_UID, SERIES_NUMBER, MODALITY, STUDY_DATE))
+# The elements that tell the instances of a series apart.
+_OWN = frozenset((SOP_UID, INSTANCE_NUMBER))
+# Series, or kinds of files in them, whose common values are kept.
+_MOST_ALIKE = 1024
 # pydicom only strips blanks from these.
 _TEXT_VRS = frozenset(b"AE AS CS DA DT LO SH TM".split())
 # What names character sets. The library stumbles over some of what does not.
@@ -69,8 +79,7 @@ _ITEMS = 0xFFFE0000
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
-@dataclass(frozen=True, slots=True)
-class QuickHeader:
+class QuickHeader(NamedTuple):
     """The wanted values of an ordinary file.
 
     syntax: transfer syntax
@@ -165,75 +174,117 @@ class Window:
         return found
 
 
-def quick_instance(
-    file: SourceFile,
-    stream: BinaryIO,
-    keywords: Mapping[str, int],
-    tags: frozenset[int],
-    patients: dict[str, str],
-    check_stop: Callable[[], None] = go_on,
-) -> Instance | None:
-    """The instance in an ordinary file, or None for an unusual one. Raises what the stream raises.
+class QuickReader:
+    """Reads the headers of one scan. What it has learnt from a file, it uses for the next ones.
 
-    tags: of all wanted elements. For the others see make_instance.
-    """
-    found = quick_header(stream, file.size, tags, check_stop)
-    if found is None or invalid_uids(found):
-        return None
-    if not _CHARACTER_SETS.fullmatch(found.raw.get(CHARACTER_SET, _NO_VALUE)[1]):
-        return None
-    sop_class = found.first(SOP_CLASS)
-    if sop_class == MEDIA_DIRECTORY or found.media_sop_class.startswith(MEDIA_DIRECTORY.encode()):
-        return None
-    if lacking(sop_class, found.has):
-        return None
-    try:
-        return make_instance(
-            file,
-            found,
-            keywords,
-            patients,
-            syntax=found.syntax,
-            pixel_bytes=found.pixel_bytes,
-            head_size=found.head_size,
-        )
-    except NotConvertible:
-        return None
-
-
-def quick_header(
-    stream: BinaryIO, size: int, wanted: frozenset[int], check_stop: Callable[[], None] = go_on
-) -> QuickHeader | None:
-    """The wanted values, or None when pydicom must read the file from its start. Raises what the stream raises.
-
-    size: of the file.
-    wanted: tags of elements without items, and not of the meta information.
+    keywords: those to keep, with their tags.
+    patients: PatientID -> its number, for all files of a scan.
     check_stop: called at each read.
     """
-    window = Window(stream, check_stop)
-    meta = _meta(window.data)
-    if meta is None:
-        return None
-    syntax, media_sop_class, head_size = meta
-    explicit = _is_explicit(syntax)
-    vr = window.data[head_size + 4 : head_size + 6]
-    if explicit is None or (not explicit and vr.isalpha() and vr.isupper()):  # it may be explicit all the same
-        return None
-    try:
-        found = _walk(window, head_size, size, wanted, explicit)
+
+    def __init__(
+        self, keywords: Mapping[str, int], patients: dict[str, str], check_stop: Callable[[], None] = go_on
+    ) -> None:
+        kept = frozenset(keywords.values())
+        self._keywords = keywords
+        self._patients = patients
+        self._check_stop = check_stop
+        self._wanted = kept | {CHARACTER_SET, *BASE_TAGS}
+        self._explicit, self._implicit = KnownRuns(self._wanted), KnownRuns(self._wanted)
+        # What the files of a series have in common.
+        self._shared = tuple(sorted(self._wanted - (_OWN - kept)))
+        self._alike: dict[tuple[object, ...], Instance] = {}
+
+    def instance(self, file: SourceFile, stream: BinaryIO) -> Instance | None:
+        """The instance in an ordinary file, or None for an unusual one. Raises what the stream raises."""
+        found = self.header(stream, file.size)
         if found is None:
             return None
-        values, has, pixels = found
-        pixel_bytes = 0
-        if pixels is not None:
-            window.step = _FRAGMENT
-            measured = measure_pixels(window, pixels, size, True)
-            if not measured.is_whole:
+        key = (found.syntax, found.media_sop_class, found.has, *map(found.raw.get, self._shared))
+        alike = self._alike.get(key)
+        if alike is None:
+            alike = self._first_of_its_kind(file, found)
+            if alike:
+                if len(self._alike) >= _MOST_ALIKE:
+                    self._alike.clear()
+                self._alike[key] = alike
+            return alike
+        sop_uid = found.first(SOP_UID)
+        if not UID.fullmatch(sop_uid):
+            return None
+        return Instance(
+            file.path,
+            shared(file.size),
+            file.mtime_ns,
+            alike.sop_class,
+            sop_uid,
+            alike.study_uid,
+            alike.series_uid,
+            alike.series_number,
+            intern(found.first(INSTANCE_NUMBER)),
+            alike.modality,
+            alike.series_description,
+            alike.transfer_syntax,
+            shared(found.pixel_bytes),
+            alike.tags,
+            head_size=shared(found.head_size),
+            flaw=alike.flaw,
+            patient=alike.patient,
+        )
+
+    def _first_of_its_kind(self, file: SourceFile, found: QuickHeader) -> Instance | None:
+        if invalid_uids(found):
+            return None
+        if not _CHARACTER_SETS.fullmatch(found.raw.get(CHARACTER_SET, _NO_VALUE)[1]):
+            return None
+        sop_class = found.first(SOP_CLASS)
+        if sop_class == MEDIA_DIRECTORY or found.media_sop_class.startswith(MEDIA_DIRECTORY.encode()):
+            return None
+        if lacking(sop_class, found.has):
+            return None
+        try:
+            return make_instance(
+                file,
+                found,
+                self._keywords,
+                self._patients,
+                syntax=found.syntax,
+                pixel_bytes=found.pixel_bytes,
+                head_size=found.head_size,
+            )
+        except NotConvertible:
+            return None
+
+    def header(self, stream: BinaryIO, size: int) -> QuickHeader | None:
+        """The wanted values, or None when pydicom must read the file from its start. Raises what the stream raises.
+
+        size: of the file.
+        """
+        window = Window(stream, self._check_stop)
+        meta = _meta(window.data)
+        if meta is None:
+            return None
+        syntax, media_sop_class, head_size = meta
+        explicit = _is_explicit(syntax)
+        vr = window.data[head_size + 4 : head_size + 6]
+        if explicit is None or (not explicit and vr.isalpha() and vr.isupper()):  # it may be explicit all the same
+            return None
+        try:
+            runs = self._explicit if explicit else self._implicit
+            found = _walk(window, head_size, size, self._wanted, runs, explicit)
+            if found is None:
                 return None
-            pixel_bytes = measured.bytes
-    except NotWalkable:
-        return None
-    return QuickHeader(syntax, media_sop_class, head_size, pixel_bytes, has, values)
+            values, has, pixels = found
+            pixel_bytes = 0
+            if pixels is not None:
+                window.step = _FRAGMENT
+                measured = measure_pixels(window, pixels, size, True)
+                if not measured.is_whole:
+                    return None
+                pixel_bytes = measured.bytes
+        except NotWalkable:
+            return None
+        return QuickHeader(syntax, media_sop_class, head_size, pixel_bytes, has, values)
 
 
 def _meta(data: bytes) -> tuple[str, bytes, int] | None:
@@ -274,34 +325,53 @@ _Found = tuple[dict[int, tuple[bytes, bytes]], frozenset[int], tuple[str | None,
 
 
 def _walk(  # noqa: C901 - calls would double what it costs
-    window: Window, begin: int, size: int, wanted: frozenset[int], explicit: bool
+    window: Window, begin: int, size: int, wanted: frozenset[int], runs: KnownRuns, explicit: bool
 ) -> _Found | None:
     """(values, decisive elements, VR and length of the pixel data). The window is then at the pixel data.
 
-    One loop with local variables only: it runs about eighty times per file, and is most of the cost.
+    One loop with local variables only: it is most of the cost of a file that is unlike the ones before it.
     """
     values: dict[int, tuple[bytes, bytes]] = {}
     has: list[int] = []
+    new: list[Element] = []  # elements that are in no known run
     interesting, short_vrs = wanted | DECISIVE, _SHORT_VRS if explicit else _NO_VRS
     data, start, at, last = window.data, 0, begin, 0x0002FFFF
     while True:
         try:
             while True:
+                if run := runs.get(data[at : at + SHORT_HEAD]):
+                    if new:
+                        runs.note(new)
+                        new = []
+                    if run.first <= last:
+                        return None
+                    if at + run.size <= len(data):
+                        heads = run.heads(data, at)
+                        if heads != run.expected:
+                            runs.divide(run, heads)
+                            continue
+                        for (tag, vr), text in zip(run.wanted, run.values(data, at), strict=True):
+                            values[tag] = vr, text
+                        has += run.has
+                        last, at = run.last, at + run.size
+                        continue
                 group, element, vr, length = _HEAD(data, at)
                 tag = group << 16 | element
                 if tag <= last:
                     return None
-                value = at + 8
+                value = at + SHORT_HEAD
                 if vr not in short_vrs:
                     if not explicit:
                         vr, length = b"", _LONG(data, at + 4)[0]
                     elif vr in _LONG_VRS:
-                        length, value = _LONG(data, value)[0], at + 12
+                        length, value = _LONG(data, value)[0], at + LONG_HEAD
                     else:
                         return None
                     if length == UNDEFINED and tag not in PIXEL_TAGS:
                         if tag in interesting:
                             return None
+                        runs.note(new)
+                        new = []
                         window.seek(start + value)
                         pass_over(cast(BinaryIO, window), explicit and vr != b"UN", "<")
                         data, start = window.data, window.begin
@@ -311,6 +381,7 @@ def _walk(  # noqa: C901 - calls would double what it costs
                     if tag in DECISIVE:
                         has.append(tag)
                     if tag in PIXEL_TAGS:
+                        runs.note(new)
                         window.seek(start + at)
                         return values, frozenset(has), (vr.decode("ascii") or None, length)
                     if tag in wanted:
@@ -319,8 +390,15 @@ def _walk(  # noqa: C901 - calls would double what it costs
                         if value + length > len(data):
                             data, start, value = window.move(start + value), start + value, 0
                         values[tag] = vr, data[value : value + length]
+                if at < value and value + length <= len(data):
+                    new.append(Element(data[at:value], tag, vr, length))
+                else:  # its head and its value are not in one window
+                    runs.note(new)
+                    new = []
                 last, at = tag, value + length
         except StructError:  # the head of an element extends beyond the window: read the next one, if there is more
+            runs.note(new)
+            new = []
             if start + at >= size or at == 0:
                 break
             data, start, at = window.move(start + at), start + at, 0
