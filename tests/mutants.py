@@ -48,7 +48,7 @@ NAMED = (
     ("xnat/archive.py", "// 2", "// 8", THRESHOLDS),
     ("delivery/prearchive_session.py", "> 2", "> 1", THRESHOLDS),
     ("delivery/decision.py", '    "xnat:usSessionData": ("US",),\n', "", THRESHOLDS),
-    ("delivery/commit.py", "(0, 502, 504)", "(0,)", "tests/contract/test_faults.py"),
+    ("delivery/commit.py", "(0, 502, 504)", "(0,)", "tests/contract/test_delivery_care.py"),
     ("transports/retrying.py", "history.resets >= 2", "history.resets >= 3", "tests/unit/test_retrying.py"),
     ("xnat/prearchive.py", "self.subject.casefold() == session.subject.casefold()", "self.subject == session.subject",
      THRESHOLDS),

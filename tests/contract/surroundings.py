@@ -1,8 +1,8 @@
 """What the machine does to an upload: full disks, no handles, little memory, closed streams, a tree that changes.
 
-`python -m tests.contract.surroundings` runs every case and prints a Markdown table; tests/contract/test_surroundings.py
-holds the cheap ones. The program runs as a process of its own. Then the same command runs again in plain surroundings,
-and what lies on the stand-in's disk is held against the tree.
+`python -m tests.contract.surroundings` runs every case and prints a Markdown table; words choose cases by their names.
+tests/contract/test_surroundings.py holds the cheap ones. The program runs as a process of its own. Then the same
+command runs again in plain surroundings, and what lies on the stand-in's disk is held against the tree.
 """
 
 from __future__ import annotations
@@ -44,11 +44,21 @@ class Ended:
 
 @dataclass(frozen=True)
 class Case:
-    """codes: how the run may end; says: what stands in its output; again: how the same command ends in plain
-    surroundings; lost: instances that nobody can send any more; before: prepares the place; during: done while the
-    first part is under way; after: before the same command; shell: what a
-    shell does before it becomes the program; words: what stands before that; environ: None removes a variable; command:
-    the program's."""
+    """One row of the table.
+
+    codes: how the run may end
+    says: what stands in its output
+    again: how the same command ends in plain surroundings
+    lost: instances that nobody can send any more
+    before: prepares the place
+    during: is done while the first part is under way
+    after: is done before the same command
+    shell: what a shell does before it becomes the program
+    words: what stands before that
+    environ: None removes a variable
+    command: the program's
+    seconds: in which a run must end
+    """
 
     codes: tuple[int, ...] = (0,)
     says: str = ""
@@ -65,6 +75,7 @@ class Case:
     runs: int = 1
     needs_root: bool = False
     cheap: bool = True
+    seconds: float = SECONDS
 
 
 class Place:
@@ -114,15 +125,20 @@ class Place:
                 while not hold.hits and time.monotonic() < until and processes[0].poll() is None:
                     time.sleep(0.01)
                 case.during(self)
-            return [self._end(process) for process in processes]
+            return [self._end(process, case.seconds) for process in processes]
         finally:
             for process in processes:
                 process.kill()
             self.site.faults.clear()
 
     @staticmethod
-    def _end(process: subprocess.Popen[bytes]) -> Ended:
-        out, err = process.communicate(timeout=SECONDS)
+    def _end(process: subprocess.Popen[bytes], seconds: float) -> Ended:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            err += f"\nit did not end in {seconds:.0f} s".encode()
         return Ended(process.returncode, (out + err).decode("utf-8", "backslashreplace"))
 
     def again(self, case: Case) -> Ended:
@@ -307,6 +323,9 @@ _NO_TEMP = ("unshare", "--mount", "sh", "-c", _READ_ONLY, "sh")
 _NO_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 _PID_1 = ("unshare", "--fork", "--pid", "--kill-child", "--mount-proc")
 
+# The stand-in answers when it has stored two gigabytes.
+LARGE = ("--timeout", "300")
+
 CASES: dict[str, Case] = {
     "report on a full disk": Case(
         (1,), "report", before=small_disk, during=filled_disk, after=larger_disk, needs_root=True
@@ -316,10 +335,10 @@ CASES: dict[str, Case] = {
     "8 handles": Case((0, 1, 2, 3, 5), shell="ulimit -n 8", cheap=False),
     "256 MB of addresses": Case(shell="ulimit -v 262144"),
     "256 MB, a plan of 4 GB": Case(
-        before=in_four_gigabytes, command="plan", shell="ulimit -v 262144", cheap=False
+        before=in_four_gigabytes, command="plan", flags=LARGE, shell="ulimit -v 262144", cheap=False, seconds=900
     ),
     "256 MB, 4 GB sent": Case(
-        before=in_four_gigabytes, shell="ulimit -v 262144", cheap=False
+        before=in_four_gigabytes, flags=LARGE, shell="ulimit -v 262144", cheap=False, seconds=900
     ),
     "HOME unset": Case(environ={"HOME": None}, cheap=False),
     "HOME that does not exist": Case(environ={"HOME": "/nowhere"}, cheap=False),

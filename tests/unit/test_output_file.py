@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.dicom_trees import Series, make_session
 from xnat_ingest.cli import main
+from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, is_ours, keep_better
 
@@ -133,3 +136,28 @@ def test_failing_run_beside_a_good_one(tree: Path, tmp_path: Path, capsys: pytes
     assert f"kept as {tmp_path / 'report.1.json'}" in capsys.readouterr().err
     codes = [json.loads(file.read_text())["exit_code"] for file in (path, tmp_path / "report.1.json")]
     assert codes == [3, 0]
+
+
+@pytest.fixture
+def full_at() -> Iterator[Callable[[int], None]]:
+    """Sets the length at which the disk is full for every file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda length: resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_at_any_byte(tmp_path: Path, full_at: Callable[[int], None]) -> None:
+    """The file is the old one to its last byte, the reason is told, and nothing else is left."""
+    path, text = tmp_path / "report.json", "ä" * 60_000
+    path.write_bytes(OTHER)
+    whole = len(text.encode())
+    for length in (*range(0, whole, 1009), *range(whole - 20, whole)):
+        full_at(length)
+        with pytest.raises(OSError, match="too large"), replacing(str(path)) as stream:
+            stream.write(text)
+        assert path.read_bytes() == OTHER
+        assert list(tmp_path.iterdir()) == [path]
+    full_at(whole)
+    with replacing(str(path)) as stream:
+        stream.write(text)
+    assert path.read_text("utf-8") == text

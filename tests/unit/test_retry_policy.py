@@ -118,6 +118,18 @@ def test_an_operation_is_in_trouble_for_an_hour_at_most(ago: float, again: bool)
     assert patient.repeats == (1 if again else 0)
 
 
+def test_the_bounds_that_the_guarantees_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 attempts of a request, 4 of a login, an hour for both, a tenth of a repeat for each success."""
+    monkeypatch.setattr(retry_policy, "BASE", 0.0)
+    monkeypatch.setattr(retry_policy.time, "monotonic", lambda: 10_000.0)
+    patient = RetryPolicy(20, lambda seconds: None)
+    patient.wait(said(503), 7, since=10_000.0 - 3600.0)
+    for attempt, since in ((8, None), (1, 10_000.0 - 3600.5)):
+        with pytest.raises(ServerSaid):
+            patient.wait(said(503), attempt, since=since)
+    assert (retry_policy.LOGIN_ATTEMPTS, retry_policy.SUCCESSES, retry_policy.CAP) == (4, 10, 30.0)
+
+
 def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
     with pytest.raises(ServerSaid):
         RetryPolicy(20, lambda seconds: None).wait(said(503, "250"), 1, since=time.monotonic() - 3400)

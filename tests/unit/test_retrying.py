@@ -185,6 +185,7 @@ def test_a_400_that_blames_nobody_is_not_repeated(sentence: str) -> None:
 def test_two_requests_that_met_are_repeated() -> None:
     bench = Bench(Scripted(said(400, "Concurrent file sends of the same data is not supported, it seems")))
     assert bench.send(1).attempts == 2
+    assert bench.policy.repeats == 1  # it waited before
 
 
 def test_a_study_date_that_xnat_cannot_read_is_told_at_once() -> None:

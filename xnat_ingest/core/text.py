@@ -20,8 +20,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-# What spreadsheets run as a formula, and what they turn into a number or a date: 007, 1E5, 3-4, 3/4, 1.2.03.
-_FORMULA = re.compile(r"[=+\-@\t\r']")
+# Blanks around the text of a cell mean nothing.
+_BLANKS = " \t\r\n\xa0"
+# What spreadsheets run as a formula, or a blank that is part of the text; then what they turn into a number or a date:
+# 007, 1E5, 3-4, 3/4, 1.2.03.
+_FORMULA = re.compile(r"[=+\-@\t\r\n\xa0']")
 _CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
 
 
@@ -37,7 +40,7 @@ def spreadsheet_cell(text: str) -> str:
 
 def from_cell(cell: str) -> str:
     """The text of a cell, without blanks around it, the apostrophe of spreadsheet_cell, or ="..." ."""
-    text = cell.strip(" \t\r\n\xa0")
+    text = cell.strip(_BLANKS)
     if text.startswith('="') and text.endswith('"') and len(text) > 2:
         return text[2:-1].replace('""', '"').strip()
     return text.removeprefix("'").strip(" ")

@@ -153,7 +153,7 @@ def _decoded(data: bytes, name: str) -> tuple[str, str]:
 def _separator(lines: io.StringIO) -> tuple[str, int]:
     """(separator, lines before the header). The separator is in a first line `sep=;`, or the most common one."""
     first = lines.readline()
-    if declared := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
+    if declared := re.fullmatch(r'"?sep=([^\w\s"]|\t)"?\s*', first, re.IGNORECASE):
         return declared[1], 1
     lines.seek(0)
     # In many countries spreadsheets save with semicolons.
