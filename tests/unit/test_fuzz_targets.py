@@ -56,7 +56,7 @@ FOUND: dict[str, tuple[str, bytes]] = {
     "an element without VR in a big endian data set": ("dicom-outgoing", _NO_VR_BIG),
     "a zip whose start is lost": ("zip", packed_zip(zipfile.ZIP_STORED)[18:]),
     "a sheet in UTF-16 with a null": ("label-sheet", "folder,subject,session\na,b\0,c\n".encode("utf-16")),
-    "a blank behind the apostrophe of a cell": ("label-sheet", b"folder,subject,session\n\"'\na\",b,c\n"),
+    "a blank behind the apostrophe of a cell": ("label-sheet", b'folder,subject,session\n"\'\na",b,c\n'),
     "a null far down in a sheet": ("label-sheet", b"folder,subject,session\n" + b"\n" * 4096 + b"a,b\0,c\n"),
 }
 
