@@ -121,7 +121,7 @@ def test_an_operation_is_in_trouble_for_an_hour_at_most(ago: float, again: bool)
 def test_the_bounds_that_the_guarantees_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 attempts of a request, 4 of a login, an hour for both, a tenth of a repeat for each success."""
     monkeypatch.setattr(retry_policy, "BASE", 0.0)
-    monkeypatch.setattr(retry_policy.time, "monotonic", lambda: 10_000.0)
+    monkeypatch.setattr("xnat_ingest.xnat.retry_policy.time.monotonic", lambda: 10_000.0)
     patient = RetryPolicy(20, lambda seconds: None)
     patient.wait(said(503), 7, since=10_000.0 - 3600.0)
     for attempt, since in ((8, None), (1, 10_000.0 - 3600.5)):
