@@ -57,6 +57,7 @@ FOUND: dict[str, tuple[str, bytes]] = {
     "a zip whose start is lost": ("zip", packed_zip(zipfile.ZIP_STORED)[18:]),
     "a sheet in UTF-16 with a null": ("label-sheet", "folder,subject,session\na,b\0,c\n".encode("utf-16")),
     "a blank behind the apostrophe of a cell": ("label-sheet", b'folder,subject,session\n"\'\na",b,c\n'),
+    "a null behind the text of an AE": ("dicom-quick", part10({**IDENTITY, 0x00101010: ("AE", b"34Y\0")})),
     "a null far down in a sheet": ("label-sheet", b"folder,subject,session\n" + b"\n" * 4096 + b"a,b\0,c\n"),
 }
 

@@ -16,6 +16,9 @@ from pydicom.tag import BaseTag
 from xnat_ingest.inputs.dicom_keywords import tags_of
 from xnat_ingest.inputs.instances import CHARACTER_SET, NotConvertible
 
+# The library removes nulls only where the standard pads with them.
+_PADDING = " \0"
+
 
 def raw_text(dataset: Dataset, tag: int) -> str:
     """The first value of a string element as written, trimmed; "" when absent. Without conversion it cannot fail."""
@@ -41,8 +44,8 @@ def full_text(dataset: Dataset, tag: int) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1").strip(" \0")
     if isinstance(value, MultiValue):
-        return "\\".join(str(v).strip() for v in value)
-    return str(value).strip()
+        return "\\".join(str(v).strip() for v in value).rstrip(_PADDING)
+    return str(value).rstrip(_PADDING).strip()
 
 
 def converted_text(elements: bytes, tag: int, *, explicit: bool) -> str:

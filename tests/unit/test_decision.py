@@ -1,0 +1,168 @@
+"""What is held to be stored, what is sent again, and what is done with a file that changes on the way: one line each,
+without a server. tests/contract/test_existing.py has the whole table of --existing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.test_delivery_thresholds import instance, row, session
+from xnat_ingest.core.errors import Exit, SessionTrouble, SourceChanged
+from xnat_ingest.core.model import Instance, Outcome, Plan, Problem, Receipt, Session, Verdict
+from xnat_ingest.core.stop import RunControl, Stop
+from xnat_ingest.delivery.decision import ServerState, decide
+from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.delivery.totals import exit_code
+from xnat_ingest.transports.bodies import Part
+from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, compare_stored, in_archive
+from xnat_ingest.xnat.client import XnatClient
+
+ONE, TWO, THREE = (instance(1, number) for number in (1, 2, 3))
+A, B, C = ONE.sop_uid, TWO.sop_uid, THREE.sop_uid
+KNOWN = ArchivedSession("X", "S_E", "S", "1.2", "xnat:mrSessionData")
+ALL = StoredFiles("/data/experiments/X", {one.name: 1000 for one in (ONE, TWO, THREE)})
+
+
+def kind_of(state: ServerState, *instances: Instance) -> str:
+    conflict = decide(session(*(instances or (ONE, TWO, THREE))), state).conflict
+    return conflict.kind if conflict else ""
+
+
+def test_a_doubtful_copy_is_sent_again() -> None:
+    """Its name and size are plausible, but an upload of it was broken off."""
+    decision = decide(session(ONE, TWO, THREE), ServerState([KNOWN], ALL), doubtful=frozenset({B}))
+    assert decision.lacks == (TWO,)
+    assert decision.archive.verified == {A, C}
+    assert "may be cut" in decision.archive.lacking[B]
+    assert decision.overwrite
+
+
+def test_two_rows_of_one_session_are_nobodys_to_choose_from() -> None:
+    rows = [row(timestamp=f"2024010{day}_101010000") for day in (1, 2)]
+    assert kind_of(ServerState(rows=rows[:1])) == ""
+    assert kind_of(ServerState(rows=rows)) == "stale-row"
+
+
+@pytest.mark.parametrize(
+    ("log", "kind"),
+    [("Duplicate archive attempt. Busy.", ""), ("Invalid session modality", "stale-row"), ("", "stale-row")],
+)
+def test_a_row_that_is_stuck_is_closed_again_where_the_cause_has_passed(log: str, kind: str) -> None:
+    assert kind_of(ServerState(rows=[row(status="ERROR")], log=log)) == kind
+    assert kind_of(ServerState(rows=[row(status="READY")], log=log)) == ""
+
+
+@pytest.mark.parametrize(("subject", "kind"), [("S", ""), ("s", ""), ("T", "other-subject")])
+def test_subjects_are_compared_without_case(subject: str, kind: str) -> None:
+    """XNAT finds a subject so, and keeps the spelling that it has."""
+    assert kind_of(ServerState([replace(KNOWN, subject=subject)])) == kind
+
+
+@pytest.mark.parametrize("others", [(), ("SR",)])
+def test_pet_and_mr_that_a_project_keeps_apart(others: tuple[str, ...]) -> None:
+    images = [instance(n, 1, modality=m) for n, m in enumerate(("PT", "MR", *others), 1)]
+    assert kind_of(ServerState(splits_petmr=True), *images) == "petmr-split"
+    assert kind_of(ServerState(splits_petmr=True), images[0], *images[2:]) == ""
+    assert kind_of(ServerState(), *images) == ""
+
+
+# -- what a listing says
+
+
+@pytest.mark.parametrize(("there", "counts"), [(2, False), (3, True), (4, False)])
+def test_a_series_under_other_names_counts_by_its_very_number(there: int, counts: bool) -> None:
+    found = compare_stored([ONE, TWO, THREE], StoredFiles("", {"x.dcm": 1000}, {"1.2.1": there}))
+    assert bool(found.counted) == counts
+    assert found.other_names == ({} if counts else {"1.2.1": (there, 3)})
+
+
+class Listings(XnatClient):
+    """A client that has these listings, by the end of their addresses."""
+
+    def __init__(self, **tables: Sequence[Mapping[str, str]]) -> None:
+        self.tables = tables
+
+    def rows(self, path: str, pick: Callable[[dict[str, str]], Any] = dict, **_: str) -> list[Any]:
+        return [pick(dict(one)) for one in self.tables[path.rpartition("/")[2]]]
+
+
+def test_a_name_that_is_listed_twice_counts_by_the_smaller_copy() -> None:
+    """One of the two may be the cut one; which of them a listing names first means nothing."""
+    place = "/data/experiments/X/scans/{}/resources/DICOM/files/{}"
+    listed = [("1", "a.dcm", 900), ("2", "a.dcm", 10), ("1", "b.dcm", 10), ("2", "b.dcm", 900), ("3", "c.dcm", 5)]
+    files = [
+        {"Name": name, "Size": str(size), "URI": place.format(scan, name), "collection": "DICOM"}
+        for scan, name, size in listed
+    ]
+    scans = [{"ID": "1", "UID": "1.1"}, {"ID": "2", "UID": "1.2"}, {"ID": "3", "UID": "1.2"}]
+    held = in_archive(Listings(files=files, scans=scans), "X")
+    assert held.sizes == {"a.dcm": 10, "b.dcm": 10, "c.dcm": 5}
+    assert held.doubled == {"a.dcm", "b.dcm"}
+    assert dict(held.series) == {"1.1": 2, "1.2": 3}  # two scans of one series are one number
+
+
+# -- files that change while they are sent
+
+
+class Changing:
+    """A transport whose first part has a file that has changed."""
+
+    names_rows = True
+
+    def __init__(self, error: SourceChanged, refused: Mapping[str, str] | None = None) -> None:
+        self._errors = [error]
+        self._refused = refused or {}
+
+    def parts(self, instances: Sequence[Instance]) -> list[Part]:
+        return [Part(tuple(instances))]
+
+    def send(self, _session: Session, part: Part, _sent: Callable[[int], None]) -> Receipt:
+        if self._errors:
+            raise self._errors.pop()
+        taken = tuple(i for i in part.instances if i.sop_uid not in self._refused)
+        return Receipt(("/data/prearchive/projects/P1/20240101_101010000/S_E",), taken, 1, self._refused)
+
+
+def sending(transport: Changing, direct: str = "") -> Sending:
+    control = RunControl(Stop(), lambda _: None)
+    return Sending(session(ONE, TWO, THREE), transport, cast(ThreadPoolExecutor, None), control, direct=direct)
+
+
+def changed(*, dirty: bool) -> SourceChanged:
+    return SourceChanged(TWO.path, "its size changed", dirty=dirty)
+
+
+def test_a_file_that_changed_before_its_turn_is_left_out_alone() -> None:
+    """What went with it arrived by a body that was cut between two members: nothing of that is beyond doubt."""
+    one = sending(Changing(changed(dirty=False)))
+    one.send((ONE, TWO, THREE), lambda: True)
+    assert (one.taken, one.failed) == ({A, C}, {B: "its size changed"})
+    assert (one.disturbed, one.sound) == (True, set())
+
+
+@pytest.mark.parametrize(("direct", "way"), [("", "prearchive list"), ("/data/archive", "--existing overwrite")])
+def test_a_file_that_changed_in_mid_stream_ends_its_session(direct: str, way: str) -> None:
+    """The server may hold a broken copy. In the prearchive it is deleted; straight in the archive it is replaced."""
+    with pytest.raises(SessionTrouble, match=way) as caught:
+        sending(Changing(changed(dirty=True)), direct).send((ONE, TWO, THREE), lambda: True)
+    assert caught.value.kind == "source-changed"
+
+
+def test_what_was_refused_is_not_called_ignored_as_well() -> None:
+    one = sending(Changing(changed(dirty=False), {C: "unable to read"}))
+    one.send((ONE, TWO, THREE), lambda: True)
+    assert (one.taken, one.ignored) == ({A}, set())
+    assert one.failed == {B: "its size changed", C: "unable to read"}
+
+
+def test_a_problem_of_the_plan_that_spoils_is_no_success() -> None:
+    whole = session(ONE)
+    outcome = Outcome(whole, Verdict("verified", verified=frozenset({A})))
+    for spoils, code in ((False, Exit.OK), (True, Exit.PARTIAL)):
+        plan = Plan("P1", (whole,), (), (Problem("strict", "why", spoils=spoils),), 1)
+        assert exit_code(plan, [outcome], sending=True) == code
