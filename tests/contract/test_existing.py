@@ -83,7 +83,7 @@ def test_decision(name: str) -> None:
     standing, mode, expected = DECISIONS[name]
     decision = decide(SESSION, standing, mode)
     kind = decision.conflict.kind if decision.conflict else ""
-    assert (0 if kind else len(decision.lacks), kind, decision.overwrite and not kind) == expected
+    assert (0 if kind else len(decision.to_send), kind, decision.overwrite and not kind) == expected
 
 
 def test_causes_that_pass_are_told_from_others() -> None:

@@ -74,7 +74,7 @@ _LISTINGS: tuple[Callable[[XnatClient], object], ...] = (
     lambda rest: prearchive.find_session(rest, "/data/prearchive/projects/P/1/x"),
     lambda rest: list(prearchive.files(rest, "/data/prearchive/projects/P/1/x")),
     lambda rest: archive.archived_sessions(rest, "P"),
-    lambda rest: archive.in_row(rest, "/data/prearchive/projects/P/1/x"),
+    lambda rest: archive.in_prearchive(rest, "/data/prearchive/projects/P/1/x"),
     lambda rest: server_scans.scans_of(rest, "E"),
     lambda rest: listings.stored_files(rest, "/data/experiments/E", "R"),
     lambda rest: listings.resources_of(rest, "/data/experiments/E"),

@@ -40,7 +40,7 @@ A, B = ONE.sop_uid, TWO.sop_uid
 
 
 class NamesRows:
-    names_rows = True
+    names_session = True
 
 
 def delivery(events: list[Event] | None = None, **fields: Any) -> Delivery:
@@ -79,7 +79,7 @@ def test_nothing_there_goes_directly_where_that_is_wanted() -> None:
     assert made.decide(ServerState()) == made.send_directly
 
 
-@pytest.mark.parametrize("state", [archived(ONE.name), ServerState(rows=[row()])])
+@pytest.mark.parametrize("state", [archived(ONE.name), ServerState(entries=[row()])])
 def test_what_is_there_already_goes_through_the_prearchive(state: ServerState) -> None:
     """Direct archive is for sessions of which the server has nothing."""
     made = delivery(direct=NamesRows())
@@ -105,7 +105,7 @@ def test_a_conflict_ends_it_and_is_told() -> None:
 
 def test_another_study_in_the_prearchive_is_nothing_to_delete() -> None:
     """It is somebody's data. Another label is the way out."""
-    verdict = delivery().decide(ServerState(rows=[row(tag="1.9")]))
+    verdict = delivery().decide(ServerState(entries=[row(tag="1.9")]))
     assert isinstance(verdict, Verdict)
     (problem,) = verdict.problems
     assert problem.kind == "foreign-row"
@@ -114,7 +114,7 @@ def test_another_study_in_the_prearchive_is_nothing_to_delete() -> None:
 
 
 def test_the_same_study_of_another_sender_can_be_archived_or_deleted() -> None:
-    verdict = delivery().decide(ServerState(rows=[row(SOURCE="", prevent_auto_commit="")]))
+    verdict = delivery().decide(ServerState(entries=[row(SOURCE="", prevent_auto_commit="")]))
     assert isinstance(verdict, Verdict)
     assert "was not made by this program" in verdict.problems[0].detail
     assert "prearchive delete" in verdict.problems[0].detail
@@ -137,10 +137,10 @@ def test_a_delivery_goes_from_state_to_state() -> None:
     assert seen == ["ask", "decide", "send"]
 
 
-def stored(verified: str = "", counted: str = "", **lacking: str) -> Comparison:
+def stored(verified: str = "", counted: str = "", **absent: str) -> Comparison:
     names = {"a": A, "b": B}
     sure, listed = (frozenset(names[c] for c in text) for text in (verified, counted))
-    return Comparison(sure, listed, {names[c]: why for c, why in lacking.items()}, {})
+    return Comparison(sure, listed, {names[c]: why for c, why in absent.items()}, {})
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_verdict_without_looking(ignored: list[str], refused: dict[str, str], wo
 def test_an_old_copy_is_no_new_one() -> None:
     now = without_old_copies(stored("ab"), [A])
     assert now.verified == {A}
-    assert now.lacking == {B: OLD_COPY}
+    assert now.absent == {B: OLD_COPY}
 
 
 def test_both_places_together() -> None:
     now = joined(stored("a", b="not here"), stored("", "b"))
-    assert (set(now.verified), set(now.counted), dict(now.lacking)) == ({A}, {B}, {})
+    assert (set(now.verified), set(now.counted), dict(now.absent)) == ({A}, {B}, {})
     assert joined(stored("", "a"), stored("a")).counted == frozenset()
 
 

@@ -77,8 +77,8 @@ def test_which_modalities_keep_a_session_its_type(name: str) -> None:
     there = StoredFiles("/data/experiments/X", {i.name: 1000 for i in images})
     known = ArchivedSession("X", "S_E", "S", "1.2", f"xnat:{name}SessionData")
     decision = decide(session(*images, report), ServerState([known], there))
-    assert {i.modality for i in decision.lacks} == {"SR", *TYPES[name]}
-    assert len(decision.lacks) == 1 + len(TYPES[name])
+    assert {i.modality for i in decision.to_send} == {"SR", *TYPES[name]}
+    assert len(decision.to_send) == 1 + len(TYPES[name])
     assert decision.overwrite
 
 
@@ -128,7 +128,7 @@ def test_a_listing_is_believed_for_a_while(
 class Told:
     """A transport that answers with these addresses."""
 
-    names_rows = True
+    names_session = True
 
     def __init__(self, *uris: str) -> None:
         self.uris = uris
@@ -310,9 +310,9 @@ MERGES: dict[str, Merge] = {
 
 @pytest.mark.parametrize("name", MERGES)
 def test_series_of_one_number_travel_so_that_xnat_merges_them(name: str) -> None:
-    lacks, scans, now, company, later = MERGES[name]
-    found = together(lacks, PLAN, {i.name: scan for i, scan in scans}, {i.sop_uid for i, _ in scans})
-    assert (found.now, found.company, found.later, found.stuck) == (now, company, later, ())
+    to_send, scans, now, companions, later = MERGES[name]
+    found = together(to_send, PLAN, {i.name: scan for i, scan in scans}, {i.sop_uid for i, _ in scans})
+    assert (found.now, found.companions, found.later, found.stuck) == (now, companions, later, ())
 
 
 def test_without_its_siblings_a_series_is_stuck() -> None:

@@ -42,7 +42,7 @@ class Scripted:
     """A transport that answers with these errors, one for each part that is sent, and then takes all; asked: what was
     sent, by the numbers of the instances."""
 
-    names_rows = True
+    names_session = True
 
     def __init__(self, *errors: IngestError | None, always: Callable[[list[int]], IngestError | None] | None = None):
         self.errors = list(errors)
@@ -241,9 +241,9 @@ def test_a_server_that_is_slow_or_gone_is_not_tried_otherwise(error: Unreachable
 
 def test_only_a_dicom_receivers_successes_earn_repeats_here() -> None:
     """What goes by HTTP has been counted by the client."""
-    for names_rows, left in ((True, 1), (False, 2)):
+    for names_session, left in ((True, 1), (False, 2)):
         inner = Scripted(always=lambda numbers: said(503) if numbers == [99] else None)
-        inner.names_rows = names_rows
+        inner.names_session = names_session
         bench = Bench(inner, budget=2)
         bench.policy.spend(said(503))
         for number in range(10):

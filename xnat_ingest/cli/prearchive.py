@@ -105,7 +105,7 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
     target = project_id(rest, given["to_project"], to_change=True) if action == "move" else ""
     found = waiting_sessions(rest, project)
     missing = Exit.FAILED
-    if not selection.is_all and not any(selection.names(one.row) for one in found):
+    if not selection.is_all and not any(selection.names(one.entry) for one in found):
         missing = Exit.PARTIAL if action == "archive" else Exit.FAILED
         named_by_label = (
             action in ("archive", "wait") and selection.label
@@ -132,7 +132,7 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
 def _outcomes(
     desk: ActionContext, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
 ) -> Iterator[ActionOutcome]:
-    rows = [one.row for one in chosen]
+    rows = [one.entry for one in chosen]
     if given["action"] == "wait":
         yield from staging.wait(desk, project, rows)
         return
@@ -142,8 +142,8 @@ def _outcomes(
         "rebuild": staging.rebuild,
         "move": partial(staging.move, target=target),
     }
-    for row in rows:
-        yield staging.act(desk, row, actions[given["action"]])
+    for entry in rows:
+        yield staging.act(desk, entry, actions[given["action"]])
 
 
 def _tell(outcomes: Iterable[ActionOutcome]) -> list[ActionOutcome]:
@@ -162,7 +162,7 @@ def _show(found: Sequence[Listed], *, as_json: bool = False) -> None:
     if not found:
         print("no sessions")
         return
-    cells = [[printable(getattr(one.row, column)) for column in _COLUMNS] for one in found]
+    cells = [[printable(getattr(one.entry, column)) for column in _COLUMNS] for one in found]
     head = [column.upper() if column != "touched" else "LASTMOD" for column in _COLUMNS]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     for one, line in zip((None, *found), (head, *cells), strict=True):

@@ -1,4 +1,4 @@
-"""The one closing of a row. When it fails, or its reply is lost, the row is looked at before it is asked for again."""
+"""Commits a prearchive session once. If that fails, or the reply is lost, the session is checked before another try."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from xnat_ingest.delivery.decision import commits_again
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
 
-# What the archiver says when a session of that name has come to be since we looked.
+# What the archiver says when a session of that name was archived since we looked.
 ALREADY = "Session already exists"
 # What it says when a file was still being received.
 HALF = "non-parsable DICOM"
-# How often a closing may be asked for, each time after a look.
+# How often a commit may be requested. Before each further request the session is checked.
 TRIES = 3
-# How long a row is watched, in seconds, when it is not known whether the server has begun to close it.
+# Seconds to watch a session when it is not known whether the server has begun to archive it.
 WATCH = 5.0
 
 
 class ConcurrentUpload(Exception):
-    """Somebody else is at work on this session, it seems: what is there must be looked at afresh."""
+    """Another client seems to be sending this session, so the server must be asked anew."""
 
     def __init__(self, uri: str, sign: str = "another run is sending this session into it") -> None:
         super().__init__(uri)
@@ -29,7 +29,11 @@ class ConcurrentUpload(Exception):
 
 
 class Commit:
-    """overwrite: the archive's files of the same names are to be replaced; is_archived: there is such a session."""
+    """The commit of one prearchive session.
+
+    overwrite: files of the same names in the archive are to be replaced
+    is_archived: the session is in the archive already
+    """
 
     def __init__(self, context: RunContext, session: Session, uri: str, *, overwrite: bool, is_archived: bool) -> None:
         self.context = context
@@ -39,7 +43,7 @@ class Commit:
         self._is_archived = is_archived
 
     def close(self) -> None:
-        """Closes the row once. Raises SessionTrouble when it cannot be closed, or the row is not what it must be."""
+        """Archives the session, or builds it where it is to stay. Raises SessionTrouble when the server does not."""
         self.context.control.check()
         self.context.control.emit(Event("closing", {"session": self.title, "destination": self.context.destination}))
         for attempt in range(1, TRIES + 1):
@@ -54,52 +58,51 @@ class Commit:
         rest, uri = self.context.rest, self.uri
         if self.context.destination == "prearchive":
             prearchive.build(rest, uri)
-            row = prearchive.settle(rest, uri, self.context.retry_policy.pause)
-            if row is None or row.status != "READY":
-                state = row.status if row else "gone"
+            entry = prearchive.settle(rest, uri, self.context.retry_policy.pause)
+            if entry is None or entry.status != "READY":
+                state = entry.status if entry else "gone"
                 raise SessionTrouble("server-fault", f"prearchive session {uri} is {state} after building, not READY")
         elif not prearchive.commit(rest, uri, overwrite_files=self._overwrite):
             text = f"XNAT left {uri} in the prearchive instead of archiving it; run again"
             raise SessionTrouble("server-fault", text)
 
     def _is_closed(self, error: ServerSaid | Unreachable, attempt: int) -> bool:
-        """After a closing that failed, or whose reply was lost: the row tells whether the server did it all the same.
+        """After a commit that failed, or whose reply was lost: did the server archive the session all the same?
 
-        True when it is gone; False when it stands open, so that one more closing does no harm. Raises when the server
-        does not let go of it, or when it is stuck for a cause that another closing does not mend.
+        True: it has left the prearchive. False: it is still open, so another commit does no harm. Raises
+        SessionTrouble when the server keeps it busy, or when it is stuck for a reason that no other commit mends.
         """
-        row = self._row_after(error)
-        if row is None and self.context.destination != "prearchive":
+        entry = self._session_after(error)
+        if entry is None and self.context.destination != "prearchive":
             return True
-        state = row.status if row else "gone"
+        state = entry.status if entry else "gone"
         log = prearchive.last_log(self.context.rest, self.uri)
         said = f" The server's log says: {log}" if log else ""
         trouble = SessionTrouble(
             "server-fault", f"{error}. Prearchive session {self.uri} is left in status {state}.{said}"
         )
         said_why = log or str(error)
-        stuck = row is not None and row.status in prearchive.STUCK
+        stuck = entry is not None and entry.status in prearchive.STUCK
         trouble.exit_code = trouble.exit_code if stuck else error.exit_code
         mendable = commits_again(said_why) if stuck else is_transient(error) or error.status in (409, 500)
-        if row is None or row.is_busy or not mendable or attempt >= TRIES:
+        if entry is None or entry.is_busy or not mendable or attempt >= TRIES:
             raise trouble from error
         if stuck and (HALF in said_why or (ALREADY in said_why and not self._is_archived)):
-            raise ConcurrentUpload(
-                self.uri
-            ) from error  # another run is sending into it, or has archived it since we looked
+            # Another run is sending into it, or has archived the session since we looked.
+            raise ConcurrentUpload(self.uri) from error
         if stuck:
             self._overwrite |= self._is_archived
-            prearchive.build(self.context.rest, row.uri)
+            prearchive.build(self.context.rest, entry.uri)
         self.context.retry_policy.wait(trouble, attempt)
         return False
 
-    def _row_after(self, error: ServerSaid | Unreachable) -> prearchive.PrearchiveSession | None:
-        """The row when the server has done with it. Without a reply it may not even have begun: then we watch."""
+    def _session_after(self, error: ServerSaid | Unreachable) -> prearchive.PrearchiveSession | None:
+        """The session once the server has finished with it. Without a reply it may not have begun, so we watch it."""
         rest, uri, pause = self.context.rest, self.uri, self.context.retry_policy.pause
-        row = prearchive.settle(rest, uri, pause)
+        entry = prearchive.settle(rest, uri, pause)
         watched = 0.0
-        while row and row.status in prearchive.OPEN and error.status in (0, 502, 504) and watched < WATCH:
+        while entry and entry.status in prearchive.OPEN and error.status in (0, 502, 504) and watched < WATCH:
             pause(WATCH / 10)
             watched += WATCH / 10
-            row = prearchive.settle(rest, uri, pause)
-        return row
+            entry = prearchive.settle(rest, uri, pause)
+        return entry

@@ -1,4 +1,4 @@
-"""What all sessions of a run share: the connection, the transport, the pools, what is known of the projects."""
+"""What all sessions of a run share: the connection, the transport, the thread pool, what is known of the projects."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.projects import Project
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
-# Seconds for which listings of a project are believed: other people and other runs change it meanwhile.
+# Seconds for which a listing of a project is used again. Other people and other runs change the project meanwhile.
 KNOWN_AGE = 20.0
-# A slow listing is believed for this many times as long as it took, so that large projects are not listed all the time.
+# A slow listing is used for this many times as long as it took, so that large projects are not listed all the time.
 KNOWN_TIMES = 20.0
 ROWS_AGE = 1.0
 
@@ -49,13 +49,13 @@ class RunContext:
     """What all sessions of a run share.
 
     timestamps: the PREARC_TIMESTAMP of each session
-    control: may the run go on, and whom does it tell
-    direct: the way past the prearchive, if it is to be tried
+    control: whether the run may go on, and where its events go
+    direct: the transport past the prearchive, if it is to be tried
     in_order: see Source
     is_gone: whether none of a session's files can be seen any more
-    proof: how deep to look at what is stored
+    proof: how deeply to check what is stored
     rewrite: what changes objects on their way out
-    held_again: tells what of the removed identifiers the server holds, where headers are rewritten
+    held_again: finds removed identifiers that the server holds again, where headers are rewritten
     changes_uids: the site's script is known to change UIDs on receipt
     """
 
@@ -82,7 +82,7 @@ class RunContext:
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def known(self, project: str, *, fresh: bool = False) -> KnownSessions:
-        """The project's archived sessions: not much older than KNOWN_AGE, or asked for just now."""
+        """The project's archived sessions, from a listing that is not much older than KNOWN_AGE. fresh: ask now."""
         with self._asking:
             known = self._known.get(project)
             if fresh or known is None or time.monotonic() > known.good_until:
@@ -93,8 +93,11 @@ class RunContext:
             return known
 
     def sessions(self, session: Session, *, fresh: bool = False) -> list[ArchivedSession]:
-        """Archived sessions with the session's label or its study. A label that the listing does not show is asked for:
-        the listing leaves out sessions of types that are not set up on the site."""
+        """Archived sessions with the session's label or its study.
+
+        A label that is not in the listing is asked for by name: listings leave out sessions of types that are not set
+        up on the site.
+        """
         label = session.label.casefold()
         found = self.known(session.project, fresh=fresh).alike(label, session.study_uid)
         if not any(k.label.casefold() == label for k in found):
@@ -102,8 +105,8 @@ class RunContext:
             found += [unlisted] if unlisted else []
         return found
 
-    def rows(self, project: str, *, fresh: bool = False) -> list[PrearchiveSession]:
-        """The project's prearchive rows; sessions that begin together share one listing."""
+    def prearchive_entries(self, project: str, *, fresh: bool = False) -> list[PrearchiveSession]:
+        """The project's prearchive sessions. Sessions that begin together share one listing."""
         with self._asking:
             when, listing = self._rows.get(project, (0.0, []))
             if fresh or not when or time.monotonic() - when > ROWS_AGE:

@@ -1,4 +1,4 @@
-"""C-STORE to a receiver without an XNAT server to ask: sent, and nobody has looked (verdict `unverified`)."""
+"""C-STORE to a receiver without an XNAT server to ask. What is stored is not checked (verdict `unverified`)."""
 
 from __future__ import annotations
 

@@ -10,15 +10,15 @@ from xnat_ingest.delivery.same_number import together
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 
-# What the archiver says when it refused a session for a cause that has passed, or that overwrite_files settles.
+# What the archiver says when it refused a session for a reason that has passed, or that overwrite_files settles.
 PASSED = (
     "Session processing may already be in progress",
     "Duplicate archive attempt",
     "Session already exists with matching files",
     "Session already exists with the same resources",
-    "non-DICOM (or non-parsable DICOM) files",  # somebody's file was still on its way
+    "non-DICOM (or non-parsable DICOM) files",  # another client's file was still arriving
 )
-# The modalities that make a session what it is: a row without them would give a merge another type.
+# The modalities that give a session its type. A merge of a prearchive session without them would change the type.
 LEADING = {
     "xnat:mrSessionData": ("MR",),
     "xnat:petSessionData": ("PT",),
@@ -37,10 +37,10 @@ LEADING = {
 class ServerState:
     """What was found about one session.
 
-    sessions: archived ones with its label or its study
-    holding: the files of the archived one with its label
-    rows: prearchive rows with its label or study
-    log: the server's last word on a row that is stuck
+    sessions: archived sessions with its label or its study
+    files_held: the files of the archived session with its label
+    entries: prearchive sessions with its label or study
+    log: the last line of the server's log on a prearchive session that is stuck
     custom_names: the site is known to name files in its own way
     splits_petmr: the project keeps PET and MR apart
     by_dicom: the session goes to a DICOM receiver
@@ -49,7 +49,7 @@ class ServerState:
 
     sessions: Sequence[ArchivedSession] = ()
     files_held: StoredFiles = NO_FILES
-    rows: Sequence[PrearchiveSession] = ()
+    entries: Sequence[PrearchiveSession] = ()
     log: str = ""
     custom_names: bool = False
     splits_petmr: bool = False
@@ -62,17 +62,17 @@ class Decision:
     """What is to be done for one session.
 
     archive: what the archive holds of it
-    lacks: what is to be sent in this round, but for what our row holds
+    to_send: what is to be sent in this round, less what our open prearchive session holds
     conflict: why nothing is sent
-    row: ours, to be joined and closed
-    overwrite: a closing must replace files that the archive has
-    later: something must wait for a round of its own, since XNAT would refuse to merge it with the rest
+    entry: our open prearchive session, to go on with
+    overwrite: the commit must replace files that the archive has
+    later: some instances need a round of their own, since XNAT would refuse to merge them with the rest
     """
 
     archive: Comparison
-    lacks: tuple[Instance, ...] = ()
+    to_send: tuple[Instance, ...] = ()
     conflict: Problem | None = None
-    row: PrearchiveSession | None = None
+    entry: PrearchiveSession | None = None
     overwrite: bool = False
     notes: tuple[Problem, ...] = ()
     later: bool = False
@@ -85,41 +85,42 @@ def decide(
     doubtful: frozenset[str] = frozenset(),
     replaced: frozenset[str] = frozenset(),
 ) -> Decision:
-    """Archive and rows are judged together; no mode deletes anything.
+    """What to send, from what the archive and the prearchive hold. No mode deletes anything.
 
-    mode: --existing, `skip` and `fail` having been settled before
-    doubtful: archived copies that may be cut or old, to be sent again
+    mode: --existing. `skip` and `fail` are dealt with before.
+    doubtful: SOPInstanceUIDs of archived copies that may be cut or old. They are sent again.
     replaced: with mode overwrite, what this run has replaced already
     """
     archive = compare_stored(session.instances, state.files_held)
     if doubtful:
         cut = dict.fromkeys(doubtful, "the archived copy may be cut: an upload was broken off")
-        archive = replace(archive, verified=archive.verified - doubtful, lacking={**archive.lacking, **cut})
+        archive = replace(archive, verified=archive.verified - doubtful, absent={**archive.absent, **cut})
     if conflict := _conflict(session, state, archive, mode):
         return Decision(archive, conflict=conflict)
     done = replaced if mode == "overwrite" else archive.seen
-    lacks = tuple(i for i in session.instances if i.sop_uid not in done)
-    if not lacks:
-        return Decision(archive, notes=tuple(_stale(session, row) for row in state.rows))
-    row, conflict = _our_row(session, state)
+    to_send = tuple(i for i in session.instances if i.sop_uid not in done)
+    if not to_send:
+        return Decision(archive, notes=tuple(_stale(session, entry) for entry in state.entries))
+    entry, conflict = _our_session(session, state)
     usable = archive.seen if state.custom_names else archive.verified
     hashed = state.changes_uids
-    merge = together(lacks, session.instances, state.files_held.scans, usable, hashed=hashed)
-    company, strangers = _company(session, state, archive, (*merge.now, *merge.company))
+    merge = together(to_send, session.instances, state.files_held.scans, usable, hashed=hashed)
+    going = (*merge.now, *merge.companions)
+    companions, unmatched_modality = _instances_that_keep_the_type(session, state, archive, going)
     if merge.stuck:
         conflict = conflict or _unmergeable(session, merge.stuck)
-    if strangers:
+    if unmatched_modality:
         conflict = conflict or _problem(
             session,
             "sent-by-another-tool",
-            f"without its {strangers} instances the archived session would change its type, and these are stored "
-            "under names that cannot be matched",
+            f"without its {unmatched_modality} instances the archived session would change its type, and these are "
+            "stored under names that cannot be matched",
             "send all of it again with --existing overwrite",
         )
-    company = (*merge.company, *company)
-    overwrite = bool(company) or (mode == "overwrite" and bool(state.files_held.sizes))
+    companions = (*merge.companions, *companions)
+    overwrite = bool(companions) or (mode == "overwrite" and bool(state.files_held.sizes))
     overwrite |= bool(archive.other_names) or any(i.name in state.files_held.sizes for i in merge.now)
-    return Decision(archive, (*merge.now, *company), conflict, row, overwrite, later=merge.later)
+    return Decision(archive, (*merge.now, *companions), conflict, entry, overwrite, later=merge.later)
 
 
 def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
@@ -133,24 +134,27 @@ def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
 
 
 def commits_again(log: str) -> bool:
-    """Whether a row that is stuck with this log may simply be closed once more."""
+    """Whether a prearchive session that is stuck with this log can simply be committed again."""
     return any(text in log for text in PASSED)
 
 
-def _company(
-    session: Session, state: ServerState, archive: Comparison, lacks: Sequence[Instance]
+def _instances_that_keep_the_type(
+    session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]
 ) -> tuple[tuple[Instance, ...], str]:
-    """Archived instances to send along, so that the row's modalities give the session the type that it has; and a
-    modality of which none can go, since sent under its own name it would be there twice."""
+    """Archived instances to send along, so that the merge keeps the session's type.
+
+    Returned with them: a modality of which none can go along, since its files on the server have other names, and a
+    copy under its own name would be stored twice.
+    """
     there = archive.seen if state.custom_names else archive.verified
     ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
     found: list[Instance] = []
     for modality in LEADING.get(ours.xsi_type, ()) if ours else ():
-        if any(i.modality == modality for i in lacks):
+        if any(i.modality == modality for i in to_send):
             continue
         archived = [i for i in session.instances if i.modality == modality and i.sop_uid in archive.seen]
-        if friend := next((i for i in archived if i.sop_uid in there), None):
-            found.append(friend)
+        if representative := next((i for i in archived if i.sop_uid in there), None):
+            found.append(representative)
         elif archived:
             return (), modality
     return tuple(found), ""
@@ -166,7 +170,7 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
             "upload each under a label of its own, with -S, -E and --include Modality=...",
         )
     for known in state.sessions:
-        if problem := _against(session, state, known, archive, mode):
+        if problem := _conflict_with(session, state, known, archive, mode):
             return problem
     if mode == "overwrite" or not archive.other_names or state.custom_names:
         return None
@@ -180,10 +184,10 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
     )
 
 
-def _against(
+def _conflict_with(
     session: Session, state: ServerState, known: ArchivedSession, archive: Comparison, mode: str
 ) -> Problem | None:
-    """What an archived session with the same label or study has against this one."""
+    """Why this session cannot go beside an archived one with the same label or study."""
     if known.label.casefold() != session.label.casefold():
         return _archived_as(session, known, "this study is already archived")
     if known.subject.casefold() != session.subject.casefold():
@@ -203,7 +207,7 @@ def _against(
             "session",
             ANOTHER_LABEL,
         )
-    # An anonymised session has another study UID and our names all the same: the server made them on receipt.
+    # An anonymised session has another study UID, but still our names: the server named the files on receipt.
     all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
     if known.study_uid and known.study_uid != session.study_uid and not all_there:
         if state.files_held.has_study(session.study_uid):
@@ -242,70 +246,70 @@ def _changed(session: Session, known: ArchivedSession) -> Problem:
     )
 
 
-def _our_row(session: Session, state: ServerState) -> tuple[PrearchiveSession | None, Problem | None]:
-    for row in state.rows:
-        where = f"prearchive session {row.uri}"
-        if not row.is_ours(session, by_dicom=state.by_dicom):
-            return None, _not_ours(session, row)
-        if row.status in STUCK and not commits_again(state.log):
+def _our_session(session: Session, state: ServerState) -> tuple[PrearchiveSession | None, Problem | None]:
+    for entry in state.entries:
+        where = f"prearchive session {entry.uri}"
+        if not entry.is_ours(session, by_dicom=state.by_dicom):
+            return None, _not_ours(session, entry)
+        if entry.status in STUCK and not commits_again(state.log):
             said = f" ({state.log})" if state.log else ""
             return None, _problem(
                 session,
                 "stale-row",
-                f"{where} is in status {row.status}{said}",
-                _ways(session, row),
+                f"{where} is in status {entry.status}{said}",
+                _advice(session, entry),
             )
-    if len(state.rows) > 1:
+    if len(state.entries) > 1:
         return None, _problem(session, "stale-row", "several prearchive sessions hold this session", _one_of(state))
-    return (state.rows[0] if state.rows else None), None
+    return (state.entries[0] if state.entries else None), None
 
 
-def _not_ours(session: Session, row: PrearchiveSession) -> Problem:
+def _not_ours(session: Session, entry: PrearchiveSession) -> Problem:
     """What is wrong with a prearchive session that this program did not make for the session.
 
-    Another study is somebody's data under the same label. It is not in the way of another label, so nobody is told to
-    delete it.
+    Another study is somebody's data under the same label. It does not block another label, so the advice is to choose
+    one, and not to delete anything.
     """
-    where = f"prearchive session {row.uri} (subject {row.subject}, session {row.label}, status {row.status})"
-    if row.study_uid and row.study_uid != session.study_uid:
+    where = f"prearchive session {entry.uri} (subject {entry.subject}, session {entry.label}, status {entry.status})"
+    if entry.study_uid and entry.study_uid != session.study_uid:
         return _problem(session, "foreign-row", f"{where} holds another study under this label", ANOTHER_LABEL)
     return _problem(
-        session, "foreign-row", f"{where} was not made by this program for this session", _ways(session, row)
+        session, "foreign-row", f"{where} was not made by this program for this session", _advice(session, entry)
     )
 
 
 def _one_of(state: ServerState) -> str:
-    if receiving := next((row for row in state.rows if row.is_receiving), None):
+    if receiving := next((entry for entry in state.entries if entry.is_receiving), None):
         return _receiving(receiving)
-    return f"delete all but one: {'; '.join(command_for(row.uri, 'delete') for row in state.rows)}"
+    return f"delete all but one: {'; '.join(command_for(entry.uri, 'delete') for entry in state.entries)}"
 
 
-def _ways(session: Session, row: PrearchiveSession) -> str:
+def _advice(session: Session, entry: PrearchiveSession) -> str:
     """What to do with a prearchive session of this study. Each way ends: the next run can send the session."""
-    if row.is_receiving:
-        return _receiving(row)
-    delete = command_for(row.uri, "delete")
-    if row.status in STUCK and row.label == session.label:
-        keep = archive_command(row, label=f"{row.label}_2")
+    if entry.is_receiving:
+        return _receiving(entry)
+    delete = command_for(entry.uri, "delete")
+    if entry.status in STUCK and entry.label == session.label:
+        keep = archive_command(entry, label=f"{entry.label}_2")
         return (
             f"delete it ({delete}) and run again, which sends everything in your folder. To keep it instead, archive "
             f"it under a label that is free ({keep}) and leave this folder out (--exclude)"
         )
-    archive = archive_command(row, session.subject, session.label)
+    archive = archive_command(entry, session.subject, session.label)
     return f"archive it ({archive}) or delete it ({delete}), then run again"
 
 
-def _receiving(row: PrearchiveSession) -> str:
+def _receiving(entry: PrearchiveSession) -> str:
     """Nobody is told to delete a session into which another run may be sending."""
     return (
-        f"files are still arriving in prearchive session {row.uri}, perhaps from another upload. Run again when that "
-        f"has ended (xnat-ingest prearchive list -P {row.project} shows it)"
+        f"files are still arriving in prearchive session {entry.uri}, perhaps from another upload. Run again when that "
+        f"has ended (xnat-ingest prearchive list -P {entry.project} shows it)"
     )
 
 
-def _stale(session: Session, row: PrearchiveSession) -> Problem:
-    text = f"the archive holds everything, and prearchive session {row.uri} is left over"
-    way = _receiving(row) if row.is_receiving else f"delete it: {command_for(row.uri, 'delete')}"
+def _stale(session: Session, entry: PrearchiveSession) -> Problem:
+    text = f"the archive holds everything, and prearchive session {entry.uri} is left over"
+    way = _receiving(entry) if entry.is_receiving else f"delete it: {command_for(entry.uri, 'delete')}"
     return _problem(session, "stale-row", text, way)
 
 

@@ -23,7 +23,7 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state
 from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined, proven, unproven, without_old_copies
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NO_FILES, Comparison, StoredFiles, compare_stored, in_archive, in_row
+from xnat_ingest.xnat.archive import NO_FILES, Comparison, StoredFiles, compare_stored, in_archive, in_prearchive
 
 # Seconds. A server takes a session to be complete when nothing has come for 5 minutes. It looks once a minute.
 ARCHIVE_LIMIT = 600.0
@@ -153,9 +153,9 @@ class Delivery:
         self._before = decision.archive
         self._note(*decision.notes, *doubled_instances(self.session, state.files_held))
         self.prearchived.overwrite = decision.overwrite
-        if not decision.lacks:
+        if not decision.to_send:
             return self.all_there
-        if self._direct and not decision.row and not state.sessions:
+        if self._direct and not decision.entry and not state.sessions:
             return self.send_directly
         return self.send
 
@@ -169,13 +169,13 @@ class Delivery:
         """By direct archive, once. What does not go this way goes through the prearchive in the next round."""
         direct, self._direct = self._direct, None
         assert direct is not None  # noqa: S101 - `decide` has looked
-        lacks = {i.sop_uid for i in self._round.decision.lacks}
+        to_send = {i.sop_uid for i in self._round.decision.to_send}
         try:
-            direct.send(self._round.decision.lacks)
+            direct.send(self._round.decision.to_send)
         finally:
             self.sending.attempts += direct.sending.attempts
         self._own.accepted |= direct.sending.taken
-        if lacks <= direct.sending.taken and not direct.sending.uri:
+        if to_send <= direct.sending.taken and not direct.sending.uri:
             self._existing = "resume"  # all of it is this run's: no old copy is left
             self._own.undisturbed = not direct.sending.disturbed
         return self.ask
@@ -183,7 +183,7 @@ class Delivery:
     def send(self) -> State:
         """Into a prearchive session: one of an earlier run, or a new one."""
         self._send()
-        by_dicom = not self.context.transport.names_rows
+        by_dicom = not self.context.transport.names_session
         if by_dicom and not self.prearchived.may_edit:
             return self.wait_for_archive
         if self.sending.uri:
@@ -196,18 +196,18 @@ class Delivery:
 
     def reconcile(self) -> State:
         """After a disturbance: compare what is stored, and send again what is not whole."""
-        lacks = self._round.decision.lacks
-        postponed = self.prearchived.reconcile(lacks)
+        to_send = self._round.decision.to_send
+        postponed = self.prearchived.reconcile(to_send)
         self._refuse_postponed(postponed)
         self._round.postponed |= postponed
-        self.prearchived.refuse_broken_copies(lacks)
+        self.prearchived.refuse_broken_copies(to_send)
         return self.commit
 
     def commit(self) -> State:
         """Have the server archive it, or build it where it is to stay in the prearchive."""
         uri = self.sending.uri
         if self._overwrites:  # afterwards a new copy cannot be told from the old one
-            stored = compare_stored(self._round.decision.lacks, self.prearchived.built(uri)).seen
+            stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
             self._own.replaced |= stored & self.sending.taken
         overwrite, is_archived = self.prearchived.overwrite, bool(self._archive_uri)
         Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
@@ -217,8 +217,8 @@ class Delivery:
         """A DICOM receiver archives by itself. What it leaves undone, the next round shows."""
         self.prearchived.goes_direct = False
         direct_archive.finish_direct_archive(self.context, self.session)
-        lacks = {i.sop_uid for i in self._round.decision.lacks}
-        if not self._round.state.sessions and lacks <= self.sending.taken:
+        to_send = {i.sop_uid for i in self._round.decision.to_send}
+        if not self._round.state.sessions and to_send <= self.sending.taken:
             self._existing = "resume"  # nothing was there to be overwritten
         return self.ask
 
@@ -233,7 +233,7 @@ class Delivery:
             word: VerdictWord = "failed" if failed else "unverified"
             return Verdict(word, failed=failed, unverified=sent, problems=self.problems)
         deadline = time.monotonic() + ARCHIVE_LIMIT
-        while (now := self._stored()).lacking.keys() - never and time.monotonic() < deadline:
+        while (now := self._stored()).absent.keys() - never and time.monotonic() < deadline:
             self.context.retry_policy.pause(min(10.0, ARCHIVE_LIMIT / 10))
         verdict = self._proven(now, already)
         if not verdict.missing:
@@ -246,10 +246,10 @@ class Delivery:
         already, decision = self._already(self._round.seen), self._round.decision
         if self.context.verify:
             return self._proven(self._without_old_copies(self._stored()), already)
-        lacks = (i.sop_uid for i in decision.lacks)
+        to_send = (i.sop_uid for i in decision.to_send)
         uri = self.sending.uri or self._archive_uri
         sending = self.sending
-        return unproven(lacks, sending.ignored, sending.failed, decision.archive, uri, already, self.problems)
+        return unproven(to_send, sending.ignored, sending.failed, decision.archive, uri, already, self.problems)
 
     def give_up(self, error: IngestError) -> Verdict:
         """The verdict when an error ended the session. With --existing overwrite, old copies do not count."""
@@ -285,7 +285,7 @@ class Delivery:
         self._round.seen = there if self._overwrites else decision.archive.seen | there
         if not self._commits:
             self.sending.tell(i for i in self.session.instances if i.sop_uid in self._round.seen)
-        wanted = [i for i in decision.lacks if i.sop_uid not in there]
+        wanted = [i for i in decision.to_send if i.sop_uid not in there]
         self._round.postponed = self.prearchived.closed_to & {i.sop_uid for i in wanted}
         self._refuse_postponed(self._round.postponed)
         self.sending.send([i for i in wanted if i.sop_uid not in self._round.postponed], self.prearchived.check)
@@ -311,7 +311,7 @@ class Delivery:
         if self.context.direct is None or self._own.undisturbed:
             return frozenset()
         instances, files_held = self.session.instances, state.files_held
-        whole = self.prearchived.whole(instances, files_held, in_peace=True)
+        whole = self.prearchived.intact_instances(instances, files_held, undisturbed=True)
         return compare_stored(instances, files_held).verified - whole
 
     def _wait_for_other(self, other: ConcurrentUpload, *, last: bool) -> None:
@@ -327,7 +327,7 @@ class Delivery:
 
     def _forget_listings(self) -> None:
         self.context.known(self.session.project, fresh=True)
-        self.context.rows(self.session.project, fresh=True)
+        self.context.prearchive_entries(self.session.project, fresh=True)
 
     def _note(self, *notes: Problem) -> None:
         self._notes += (note for note in notes if note not in self._notes)
@@ -355,12 +355,12 @@ class Delivery:
         return compare_stored(session.instances, files_held)
 
     def _stored_in_prearchive(self) -> Comparison:
-        files_held = in_row(self.context.rest, self.sending.uri) if self.sending.uri else NO_FILES
+        files_held = in_prearchive(self.context.rest, self.sending.uri) if self.sending.uri else NO_FILES
         self.holdings.insert(0, files_held)
         now = compare_stored(self.session.instances, files_held)
         return now if self._overwrites else joined(now, self._before)
 
     def _proven(self, now: Comparison, already: int) -> Verdict:
-        in_prearchive = self.context.destination == "prearchive" and self.sending.uri
-        uri = self.sending.uri if in_prearchive else self._archive_uri
+        stays = self.context.destination == "prearchive" and self.sending.uri
+        uri = self.sending.uri if stays else self._archive_uri
         return proven(now, self.sending.failed, uri, already, self.problems)

@@ -1,8 +1,8 @@
-"""Straight into the archive, past the prearchive, as far as the server lets a session.
+"""Straight into the archive, past the prearchive, as far as the server allows.
 
-XNAT falls back to the prearchive without a word, file by file: where the session's folder is there already, where its
-row no longer receives, where PET and MR are to be separated. And what it has received so, it cannot list. So nothing
-is proven here: what this leaves undone, the ordinary way finds and finishes afterwards.
+XNAT silently falls back to the prearchive, file by file: where the session's folder exists already, where the session
+no longer receives, where PET and MR are to be separated. And it cannot list what it has received this way. So nothing
+is proven here. The ordinary way finds afterwards what is missing, and sends it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.prearchive import SETTLE_LIMIT
 
-# The server completes such a session by itself, too, when nothing has come for some minutes.
+# The server also completes such a session by itself when nothing has come for some minutes.
 RECEIVING = "RECEIVING"
 
 
@@ -27,7 +27,7 @@ def address_of(session: Session) -> str:
 
 
 def status_of(rest: XnatClient, session: Session) -> str:
-    """The status of the session's row on its way into the archive, "" when there is none."""
+    """The status of the session on its way into the archive, or "" if it is not on it."""
     address = address_of(session)
     reply = rest.request("GET", address, accept=(200, 404))
     if reply.status == 404:
@@ -35,7 +35,7 @@ def status_of(rest: XnatClient, session: Session) -> str:
     try:
         return str(json.loads(reply.text)["status"]).upper()
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ServerSaid(f"GET {address} (no row in the answer)", reply.status, "") from error
+        raise ServerSaid(f"GET {address} (the answer names no session)", reply.status, "") from error
 
 
 def is_receiving(rest: XnatClient, session: Session) -> bool:
@@ -43,14 +43,14 @@ def is_receiving(rest: XnatClient, session: Session) -> bool:
 
 
 class _FellBack(Exception):
-    """The first files went into the prearchive: no more are to follow them this way."""
+    """The first files went into the prearchive, so no more are sent this way."""
 
 
 class DirectArchive:
-    """One session's direct way. sending: what became of its parts."""
+    """Sends one session straight into the archive. sending: what became of its parts."""
 
     def __init__(self, context: RunContext, session: Session, *, in_order: bool) -> None:
-        assert context.direct is not None  # noqa: S101 - whoever has no such way does not come here
+        assert context.direct is not None  # noqa: S101 - only made where there is such a transport
         self._context = context
         self._session = session
         self._sending = Sending(
@@ -69,7 +69,7 @@ class DirectArchive:
     def send(self, instances: Sequence[Instance]) -> None:
         """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
         if status_of(self._context.rest, self._session) not in ("", RECEIVING):
-            _wait(self._context, self._session)  # another run's, in the middle of being archived
+            _wait(self._context, self._session)  # another run's, which is being archived just now
             self._context.known(self._session.project, fresh=True)
             return
         try:
@@ -87,7 +87,7 @@ class DirectArchive:
 def finish_direct_archive(context: RunContext, session: Session) -> None:
     """Has the server archive what it took, and waits until it has. Raises IngestError.
 
-    Without the right to ask for it, or with a file still under way, the server does it when nothing more comes.
+    If the user may not ask for it, or a file is still under way, the server does it when nothing more comes.
     """
     context.control.check()
     try:
@@ -101,7 +101,7 @@ def finish_direct_archive(context: RunContext, session: Session) -> None:
 
 
 def _wait(context: RunContext, session: Session) -> None:
-    """Until the row is gone: into the archive, or, when that failed, into the prearchive."""
+    """Waits until the session is in the archive or, if that failed, in the prearchive."""
     deadline = time.monotonic() + SETTLE_LIMIT
     wait = 0.2
     while (status := status_of(context.rest, session)) and status != "ERROR":

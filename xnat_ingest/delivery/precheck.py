@@ -1,4 +1,4 @@
-"""What is asked of the server before or instead of sending: projects, existing sessions, `verify`, `plan --online`."""
+"""Asks the server before sending, or instead of it: projects, existing sessions, `verify`, `plan --online`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_st
 from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.planning.conflicts import LabelledSession, mark_conflicts
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NO_FILES, Comparison, compare_stored, in_archive, in_row
+from xnat_ingest.xnat.archive import NO_FILES, Comparison, compare_stored, in_archive, in_prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project, SiteRules
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated
@@ -24,7 +24,7 @@ from xnat_ingest.xnat.tables import JsonRow
 
 
 def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
-    """The session against the archive and against prearchive rows of it that are ready to be listed."""
+    """Compares the session with the archive, and with prearchive sessions of it that can be listed."""
     label = session.label.casefold()
     known = next((k for k in context.sessions(session) if k.label.casefold() == label), None)
     mine = known is not None and known.is_imaging and known.subject.casefold() == session.subject.casefold()
@@ -33,61 +33,65 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     archive = compare_stored(session.instances, files_held)
     verified, counted, uri = archive.verified, archive.counted, files_held.uri
     notes: list[Problem] = doubled_instances(session, files_held)
-    if archive.lacking:
-        for row in own_prearchive_sessions(context, session):
-            held = in_row(context.rest, row.uri) if _is_listed(context, row) else None
+    if archive.absent:
+        for entry in own_prearchive_sessions(context, session):
+            held = in_prearchive(context.rest, entry.uri) if _is_listed(context, entry) else None
             there = compare_stored(session.instances, held) if held else None
-            if held and there and row.status == "READY":
+            if held and there and entry.status == "READY":
                 holdings.append(held)
                 verified |= there.verified
                 counted |= there.counted
-                uri = uri or row.uri
+                uri = uri or entry.uri
             else:
-                notes.append(_unfinished(session, row, there))
+                notes.append(_unfinished(session, entry, there))
     counted -= verified
-    missing = {uid: why for uid, why in archive.lacking.items() if uid not in verified and uid not in counted}
-    if not missing and archive.lacking and context.destination != "prearchive":
-        text = f"{session.title}: {len(archive.lacking)} instances are in the prearchive ({uri}), not in the archive"
+    missing = {uid: why for uid, why in archive.absent.items() if uid not in verified and uid not in counted}
+    if not missing and archive.absent and context.destination != "prearchive":
+        text = f"{session.title}: {len(archive.absent)} instances are in the prearchive ({uri}), not in the archive"
         notes.append(Problem("not-archived", text, (session.label,)))
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
     verdict = Verdict(word, uri, verified, counted, missing=missing, problems=tuple(notes))
     return look_into(context, session, verdict, holdings), 0
 
 
-def _is_listed(context: RunContext, row: prearchive.PrearchiveSession) -> bool:
-    return not row.is_busy and prearchive.was_built(context.rest, row.uri)
+def _is_listed(context: RunContext, entry: prearchive.PrearchiveSession) -> bool:
+    return not entry.is_busy and prearchive.was_built(context.rest, entry.uri)
 
 
-def _unfinished(session: Session, row: prearchive.PrearchiveSession, there: Comparison | None) -> Problem:
-    """An upload that has not ended. XNAT lists what a row holds only once it was built, which verify leaves alone."""
+def _unfinished(session: Session, entry: prearchive.PrearchiveSession, there: Comparison | None) -> Problem:
+    """An upload that has not ended. XNAT lists a prearchive session only after a build, and verify builds nothing."""
     if there is None:
         holds = "XNAT does not say yet how many instances it holds"
     else:
         holds = f"when XNAT last read it, it held {len(there.seen)} of the {len(session.instances)} planned instances"
     fix = "run upload again to finish it, unless one is still running"
-    text = f"{session.title}: an unfinished upload is in the prearchive, {row.uri} (status {row.status}). {holds}"
+    text = f"{session.title}: an unfinished upload is in the prearchive, {entry.uri} (status {entry.status}). {holds}"
     return Problem.advised("unfinished", text, fix, (session.label,))
 
 
 def judge_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
-    """What an upload would find: a conflict, or how much is there already."""
+    """What an upload would find: a conflict, or how much is stored already."""
     state = fetch_server_state(context, session)
     decision = decide(session, state, context.existing)
     if decision.conflict:
         return conflict(session, decision.conflict), 0
-    lacks = {i.sop_uid: "only planned" for i in decision.lacks}
+    to_send = {i.sop_uid: "only planned" for i in decision.to_send}
     archive = decision.archive
-    word: VerdictWord = "unverified" if lacks else "counted" if archive.counted else "verified"
+    word: VerdictWord = "unverified" if to_send else "counted" if archive.counted else "verified"
     seen = len(archive.seen)
-    verified, counted = archive.verified - lacks.keys(), archive.counted - lacks.keys()
-    return Verdict(word, state.files_held.uri, verified, counted, seen, unverified=lacks), 0
+    verified, counted = archive.verified - to_send.keys(), archive.counted - to_send.keys()
+    return Verdict(word, state.files_held.uri, verified, counted, seen, unverified=to_send), 0
 
 
 def ask_projects(
     context: RunContext, plan: Plan, ask: Callable[[XnatClient, str], Project], *, mixed_patients: bool = False
 ) -> Plan:
-    """The plan with every session under its project's canonical id, what the projects hold being known. A project
-    that must not be used puts its sessions in conflict; the others go on. mixed_patients: see mark_conflicts."""
+    """Puts every session under its project's canonical id. Afterwards the context knows the projects.
+
+    A project that must not be used puts its sessions in conflict. The others go on.
+
+    mixed_patients: see mark_conflicts
+    """
     canonical: dict[str, str] = {}
     refused: dict[str, Refused] = {}
     for name in dict.fromkeys(session.project for session in plan.sessions):
@@ -112,7 +116,7 @@ def ask_projects(
 
 
 def _merged(plan: Plan, *, mixed_patients: bool) -> Plan:
-    """The plan with the conflicts that show only when an alias and an id turn out to be one project."""
+    """Adds the conflicts that show only when an alias and an id turn out to be one project."""
     drafts = [LabelledSession(session, session.repaired or session.subject) for session in plan.sessions]
     sessions, conflicts = mark_conflicts(drafts, by_study=False, mixed_patients=mixed_patients)
     new = tuple(problem for problem in conflicts if problem not in plan.problems)
@@ -121,7 +125,7 @@ def _merged(plan: Plan, *, mixed_patients: bool) -> Plan:
 
 
 def find_existing(context: RunContext, plan: Plan) -> list[Session]:
-    """Sessions that are archived under the same subject and label, whatever they hold."""
+    """Sessions that are archived under the same subject and label, whatever they contain."""
     found = []
     for session in plan.sessions:
         if session.conflicts:
@@ -134,7 +138,7 @@ def find_existing(context: RunContext, plan: Plan) -> list[Session]:
 
 
 def set_aside_existing(context: RunContext, plan: Plan) -> Plan:
-    """`--existing skip`: the files of archived sessions are set aside; the sessions stay, empty."""
+    """`--existing skip`: sets the files of archived sessions aside. The sessions stay in the plan, empty."""
     skipped = {id(session) for session in find_existing(context, plan)}
     gone = [instance for session in plan.sessions if id(session) in skipped for instance in session.instances]
     aside = tuple(SetAside(instance.path, "session-exists") for instance in gone)
@@ -143,14 +147,22 @@ def set_aside_existing(context: RunContext, plan: Plan) -> Plan:
 
 
 def filter_keywords(rules: SiteRules, projects: Iterable[Project]) -> frozenset[str]:
-    """The elements that a scan must keep for the filters known before it. projects: none where folders name them."""
+    """The elements that a scan must keep for the filters known so far.
+
+    projects: empty where folders name them
+    """
     filters = [rules.filter, *(project.filter for project in projects)]
     return frozenset[str]().union(*(one.keywords for one in filters if isinstance(one, Filter)))
 
 
 def set_aside_filtered(plan: Plan, rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]) -> Plan:
-    """What the series import filters would drop is set aside; sessions stay, empty ones too. Those in conflict are
-    left alone. projects: by id; kept: the elements that the scan kept for the filters."""
+    """Sets aside what the series import filters would drop. Sessions stay in the plan, also empty ones.
+
+    Sessions in conflict are left as they are.
+
+    projects: by id
+    kept: the elements that the scan kept for the filters
+    """
     filtering = _Filtering(rules, projects, kept)
     sessions = [s if s.conflicts else replace(s, instances=filtering.passed(s)) for s in plan.sessions]
     return replace(
@@ -162,7 +174,7 @@ def set_aside_filtered(plan: Plan, rules: SiteRules, projects: Mapping[str, Proj
 
 
 class _Filtering:
-    """What the filters of a site and its projects do to a plan, and what is to be said of it."""
+    """What the filters of a site and its projects do to a plan, with the notes on it."""
 
     def __init__(self, rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]) -> None:
         self.rules = rules
@@ -178,7 +190,7 @@ class _Filtering:
         return session.instances
 
     def _filters(self, session: Session) -> Iterable[tuple[str, Filter]]:
-        """As the server asks them, the site's first; each with its name."""
+        """The filters with their names, in the server's order: the site's first."""
         project = self.projects.get(session.project)
         named = [("the site's", self.rules.filter)]
         if project:
@@ -222,7 +234,7 @@ class _Filtering:
 
 
 def note_new_subjects(context: RunContext, plan: Plan) -> Plan:
-    """A note on subjects that are new to a project which asks upload tools not to bring any. XNAT takes them."""
+    """Notes subjects that are new to a project which is set not to get new ones by uploads. XNAT takes them anyway."""
     notes = []
     for project in context.projects.values():
         if project.takes_subjects:
@@ -236,12 +248,12 @@ def note_new_subjects(context: RunContext, plan: Plan) -> Plan:
     return replace(plan, problems=(*plan.problems, *notes))
 
 
-def _label(row: JsonRow) -> str:
-    return row["label"].casefold()
+def _label(entry: JsonRow) -> str:
+    return entry["label"].casefold()
 
 
 def refuse_existing(found: list[Session]) -> Callable[[RunContext, Session], tuple[Verdict, int]]:
-    """`--existing fail`: what is done with each session when some are archived already: nothing is sent."""
+    """`--existing fail`: the work on each session when some are archived already. Nothing is sent."""
     existing = {id(session) for session in found}
 
     def refuse(_context: RunContext, session: Session) -> tuple[Verdict, int]:

@@ -1,4 +1,4 @@
-"""Subject labels whose illegal characters were replaced: on the server they may be somebody else's."""
+"""Subject labels whose illegal characters were replaced. On the server they may belong to another person."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from xnat_ingest.xnat.tables import JsonRow
 
 
 def refuse_strange_subjects(context: RunContext, plan: Plan) -> Plan:
-    """The plan with sessions in conflict whose subject label was repaired (`Müller` to `M_ller`) and exists on the
-    server as a subject that this tree did not make: with `Miller` repaired so, two people would be one subject.
+    """Puts sessions in conflict whose repaired subject label is another subject's on the server.
 
-    A subject is this tree's when one of its archived sessions has a study that the plan has for it, too.
+    `Müller` becomes `M_ller`. If the server already has a subject M_ller that this tree did not make, two people could
+    become one subject. A subject is this tree's if one of its archived sessions has a study that is in the plan, too.
     """
     made = {(s.project, s.subject.casefold()) for s in plan.sessions if s.repaired and not s.conflicts}
     strange = {key for key in made if key[1] in _subjects(context, key[0])} - _own(context, plan, made)

@@ -1,8 +1,8 @@
-"""Series of one session that share their SeriesNumber: what must travel together.
+"""Series of one session that share their SeriesNumber, and must travel together.
 
-XNAT gives each of them a scan id that depends on which of them are sent together (`3-MR1`, `3-MR2`; alone it would be
-`3`). It refuses to merge a series that the archive has under another id. So one archived instance of each sibling goes
-along, or the series go one after the other.
+The scan id that XNAT gives to each of them depends on which are sent together (`3-MR1`, `3-MR2`; alone it would be
+`3`). XNAT refuses to merge a series that the archive has under another id. So one archived instance of each sibling
+goes along, or the series go one after the other.
 """
 
 from __future__ import annotations
@@ -16,54 +16,60 @@ from itertools import combinations
 from xnat_ingest.core.model import Instance
 from xnat_ingest.xnat.scan_ids import built_ids, number_of
 
-# So many siblings of one number are tried in all their combinations.
+# Up to so many series of one number are tried in all combinations.
 _MOST_SIBLINGS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SameNumber:
-    """What of the instances can be sent together now.
+    """Which of the instances can be sent together now.
 
     now: the instances that go in this round
-    company: archived instances that go along
+    companions: archived instances that go along
     later: whether others wait for the next round
-    stuck: numbers of series that XNAT would refuse in any company
+    stuck: numbers of series that XNAT would refuse in any combination
     """
 
     now: tuple[Instance, ...]
-    company: tuple[Instance, ...] = ()
+    companions: tuple[Instance, ...] = ()
     later: bool = False
     stuck: tuple[str, ...] = ()
 
 
 def together(
-    lacks: Sequence[Instance],
+    to_send: Sequence[Instance],
     planned: Collection[Instance],
     scans: Mapping[str, str],
     usable: Collection[str],
     *,
     hashed: bool = False,
 ) -> SameNumber:
-    """scans: stored name -> scan id in the archive; usable: SOPInstanceUIDs of archived instances that may go along;
-    hashed: the archive's series UIDs are the site's, so that their order is not known here."""
+    """Divides the instances into those of this round and those of a later one.
+
+    to_send: what is not on the server yet
+    planned: all instances of the session
+    scans: stored name -> scan id in the archive
+    usable: SOPInstanceUIDs of archived instances that may go along
+    hashed: the site changes series UIDs, so their order in the archive is not known
+    """
     waiting: set[str] = set()
-    company: list[Instance] = []
+    companions: list[Instance] = []
     stuck: list[str] = []
     for number, siblings in _siblings(planned).items():
         if not re.fullmatch(r"[\w.-]+", number, re.ASCII):
-            continue  # releases of XNAT make different ids of such a number
-        wanted = siblings.keys() & {i.series_uid for i in lacks}
+            continue  # the id that XNAT makes of such a number differs between its releases
+        wanted = siblings.keys() & {i.series_uid for i in to_send}
         if not wanted:
             continue
         merge = _Merge(siblings, scans, usable, hashed=hashed)
         if choice := merge.choose(frozenset(wanted)):
-            group, friends = choice
+            group, representatives = choice
             waiting |= wanted - group
-            company += (merge.friends[uid] for uid in friends)
+            companions += (merge.representatives[uid] for uid in representatives)
         else:
             stuck.append(number)
-    now = tuple(i for i in lacks if i.series_uid not in waiting)
-    return SameNumber(now, tuple(company), bool(waiting), tuple(stuck))
+    now = tuple(i for i in to_send if i.series_uid not in waiting)
+    return SameNumber(now, tuple(companions), bool(waiting), tuple(stuck))
 
 
 def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Instance]]]:
@@ -75,7 +81,10 @@ def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Insta
 
 
 class _Merge:
-    """One number's series against the archive. friends: series UID -> an archived instance that may go along."""
+    """The series of one number and the archive.
+
+    representatives: series UID -> an archived instance that may go along
+    """
 
     def __init__(
         self,
@@ -90,14 +99,14 @@ class _Merge:
         self._hashed = hashed
         self._ids = {uid: scans[i.name] for uid, members in siblings.items() for i in members if i.name in scans}
         archived = {uid: [i for i in siblings[uid] if i.sop_uid in usable and i.name in scans] for uid in self._ids}
-        self.friends = {uid: members[0] for uid, members in archived.items() if members}
+        self.representatives = {uid: members[0] for uid, members in archived.items() if members}
 
     def choose(self, wanted: frozenset[str]) -> tuple[frozenset[str], frozenset[str]] | None:
-        """The series of this round and those that go along; all that are wanted when they can go together."""
+        """The series of this round, and the archived ones that go along. All wanted series, if they can go together."""
         for group in (wanted, *(frozenset({uid}) for uid in sorted(wanted))):
-            for friends in self._subsets(self.friends.keys() - group):
-                if self._is_merged(group | friends):
-                    return group, friends
+            for representatives in self._subsets(self.representatives.keys() - group):
+                if self._is_merged(group | representatives):
+                    return group, representatives
         return None
 
     def _subsets(self, uids: Collection[str]) -> Iterator[frozenset[str]]:
@@ -108,8 +117,10 @@ class _Merge:
             yield from map(frozenset, combinations(sorted(uids), size))
 
     def _is_merged(self, group: frozenset[str]) -> bool:
-        """Whether the archive takes these series together. It does where the id that a series gets is in use, too: then
-        it compares series UIDs."""
+        """Whether the archive takes these series together.
+
+        It also does where the id of a series is in use already: then it compares series UIDs.
+        """
         built = built_ids(i for uid in group for i in self._siblings[uid])
         known = {uid: self._ids[uid] for uid in group if uid in self._ids}
         if self._hashed and len(group) > 1 and known:

@@ -1,4 +1,4 @@
-"""The parts of one session under way: who may go first, what a reply says, what is left out."""
+"""Sends the parts of one session: which goes first, what a reply means, which files are left out."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from xnat_ingest.xnat.prearchive import command_for
 
 
 class Sending:
-    """Sends instances of one session into one prearchive row.
+    """Sends instances of one session into one prearchive session.
 
-    uri: the row, "" while no reply has named it
+    uri: the prearchive session, "" while no reply has named it
     taken: SOPInstanceUIDs that the server seems to have taken
     sound: those of them whose last transfer was not disturbed
-    ignored: those that it answered 200 to and took none of
+    ignored: those for which it reported success, but stored nothing
     failed: SOPInstanceUID -> why it cannot be sent
-    disturbed: what is stored must be compared with what was sent before the row is closed
+    disturbed: what is stored must be compared with what was sent before the commit
     used_direct_archive: whether anything went past the prearchive
-    notes: what receipts say happened to how many instances
+    notes: what happened to instances by the server's receipts -> how many
 
-    direct: the address by which the server tells that it went past the prearchive
+    direct: the address that the server returns when files went past the prearchive
     in_order: parts travel one after the other, since their files lie in a stream
     is_gone: whether none of the session's files can be seen any more
     """
@@ -64,32 +64,32 @@ class Sending:
         self._control = control
         self._lock = threading.Lock()
 
-    def send(self, instances: Sequence[Instance], check_row: Callable[[], bool]) -> None:
+    def send(self, instances: Sequence[Instance], check: Callable[[], bool]) -> None:
         """Sends all of them. Raises IngestError.
 
-        check_row: called when the first reply has named a row that nobody knew, or a receiver that names none has
-        taken something: whether the rest may follow at once; it raises when nothing more may go there.
+        check: is called when the first reply has named a new prearchive session, or when a receiver that names none
+            has taken something. It returns whether the rest may follow at once, and raises when nothing may.
 
-        What XNAT will most likely refuse goes last, one by one; after one was refused, no more are tried.
+        Instances that XNAT will most likely refuse go last, one by one. After one was refused, no more are tried.
         """
-        self._send([i for i in instances if i.flaw != "study-date"], check_row)
+        self._send([i for i in instances if i.flaw != "study-date"], check)
         refused = ""
         for instance in (i for i in instances if i.flaw == "study-date"):
             if refused:
                 self.failed[instance.sop_uid] = refused
                 continue
-            self._send([instance], check_row)
+            self._send([instance], check)
             refused = self.failed.get(instance.sop_uid, "")
 
-    def _send(self, instances: Sequence[Instance], check_row: Callable[[], bool]) -> None:
+    def _send(self, instances: Sequence[Instance], check: Callable[[], bool]) -> None:
         queue = self._transport.parts(instances) if instances else []
         checked = bool(self.uri)
-        # One part alone until a reply names the row, so that nothing more goes into a row that is not ours.
+        # One part alone until a reply names the prearchive session: it may turn out not to be ours.
         while queue and not checked:
             self._part(queue.pop(0))
-            # A DICOM receiver names no row: whoever checks has to look for it.
-            if self.uri or (not self._transport.names_rows and self.taken):
-                checked = check_row()
+            # A DICOM receiver names no prearchive session. `check` looks for it.
+            if self.uri or (not self._transport.names_session and self.taken):
+                checked = check()
             checked |= self.used_direct_archive
         if self._in_order:
             for part in queue:
@@ -98,7 +98,7 @@ class Sending:
             self._join([self._pool.submit(self._part, part) for part in queue])
 
     def _join(self, futures: list[Future[None]]) -> None:
-        """Waits for all parts; the first error stops those that have not begun, and is raised when none runs."""
+        """Waits for all parts. The first error stops those that have not begun. It is raised when none is under way."""
         wait(futures, return_when="FIRST_EXCEPTION")
         for future in futures:
             future.cancel()
@@ -108,7 +108,7 @@ class Sending:
                 raise error
 
     def _part(self, part: Part) -> None:
-        """Sends a part, without the files in it that turn out to have changed."""
+        """Sends a part. Files that turn out to have changed are left out."""
         cut = False
         while part.instances:
             self._control.check()
@@ -159,7 +159,7 @@ class Sending:
         return replace(part, instances=tuple(i for i in part.instances if i.path not in gone))
 
     def _judge(self, uris: tuple[str, ...]) -> None:
-        """None: the server filtered all of it or read nothing; verification will tell. One: the row, for all parts."""
+        """The prearchive session that the reply names. The server names none if it filtered all, or read nothing."""
         if self._direct in uris:
             self.used_direct_archive = True
             uris = tuple(uri for uri in uris if uri != self._direct)
@@ -186,7 +186,7 @@ class Sending:
         self._control.emit(Event("progress", {"session": self.session.title, "bytes": number, "instances": 0}))
 
     def tell(self, instances: Iterable[Instance], *, with_bytes: bool = True) -> None:
-        """Progress: these instances are done; with_bytes when they did not travel just now."""
+        """Reports progress: these instances are done. with_bytes: they did not travel just now."""
         members = list(instances)
         size = sum(i.length for i in members) if with_bytes else 0
         self._control.emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))

@@ -9,7 +9,7 @@ from xnat_ingest.core.model import Problem, Session
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import ServerState
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NO_FILES, StoredFiles, in_archive, in_row
+from xnat_ingest.xnat.archive import NO_FILES, StoredFiles, in_archive, in_prearchive
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 
 # How often to wait for a prearchive session that the server is working on.
@@ -29,7 +29,7 @@ def fetch_server_state(context: RunContext, session: Session) -> ServerState:
     files_held = in_archive(context.rest, same_label.accession) if same_label else NO_FILES
     log = next((prearchive.last_log(context.rest, one.uri) for one in waiting if one.status in prearchive.STUCK), "")
     project = context.projects[session.project]
-    by_dicom = not context.transport.names_rows
+    by_dicom = not context.transport.names_session
     return ServerState(
         archived, files_held, waiting, log, project.custom_names, project.splits_petmr, by_dicom, context.changes_uids
     )
@@ -41,7 +41,7 @@ def _prearchive_sessions(context: RunContext, session: Session) -> tuple[list[Pr
     for attempt in range(ROUNDS):
         waiting = [
             _recognised(context, session, one)
-            for one in context.rows(session.project, fresh=attempt > 0)
+            for one in context.prearchive_entries(session.project, fresh=attempt > 0)
             if one.label.casefold() == session.label.casefold() or one.study_uid == session.study_uid
         ]
         busy = [one for one in waiting if one.is_busy]
@@ -56,7 +56,7 @@ def _prearchive_sessions(context: RunContext, session: Session) -> tuple[list[Pr
 
 def own_prearchive_sessions(context: RunContext, session: Session) -> list[PrearchiveSession]:
     """The session's own ones now, including those of which a script has changed the study UID."""
-    found = (_recognised(context, session, one) for one in context.rows(session.project, fresh=True))
+    found = (_recognised(context, session, one) for one in context.prearchive_entries(session.project, fresh=True))
     return [one for one in found if one.belongs_to(session)]
 
 
@@ -80,4 +80,4 @@ def _recognised(context: RunContext, session: Session, found: PrearchiveSession)
         return found
     if not context.projects[session.project].may_edit or not prearchive.was_built(context.rest, found.uri):
         return found
-    return same if in_row(context.rest, found.uri).has_study(session.study_uid) else found
+    return same if in_prearchive(context.rest, found.uri).has_study(session.study_uid) else found

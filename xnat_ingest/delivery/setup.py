@@ -1,4 +1,4 @@
-"""What a run is equipped with: its way to the server, and all that its sessions share."""
+"""Makes what the sessions of a run share: the transport, and the context."""
 
 from __future__ import annotations
 
@@ -36,23 +36,27 @@ def make_context(
     changes_uids: bool,
     held_again: HeldAgain | None = None,
 ) -> RunContext:
-    """sends: the command is upload; counted: told the bytes that go otherwise than by rest; changes_uids: the site's
-    script does so on receipt."""
+    """Makes the context of a run.
+
+    sends: the command is upload
+    counted: is called with bytes that are not sent by rest
+    changes_uids: the site's script changes UIDs on receipt
+    """
     timestamps = Timestamps()
     config = _way(settings, source, rewrite, rest, timestamps.of, counted)
     pace = ConcurrencyLimiter(settings.workers)
 
     def settle(session: Session) -> None:
-        for row in prearchive.list_sessions(rest, session.project):
-            if row.belongs_to(session):
-                prearchive.wait_until_still(rest, row.uri, retry_policy.pause)
+        for entry in prearchive.list_sessions(rest, session.project):
+            if entry.belongs_to(session):
+                prearchive.wait_until_still(rest, entry.uri, retry_policy.pause)
 
     def transport(config: TransportConfig) -> Transport:
         last_resort = TRANSPORTS["gradual"](config) if settings.transport == "archive" else None
         inner = TRANSPORTS[settings.transport](config)
         return Retrying(inner, lambda: rest.get("/data/auth"), retry_policy, pace, settle, last_resort)
 
-    # A DICOM receiver goes past the prearchive when it is set up so, and not when it is asked to.
+    # A DICOM receiver bypasses the prearchive if it is configured so. A client cannot ask for it.
     direct = sends and settings.destination == "direct-archive" and settings.transport != "cstore"
     return RunContext(
         rest=rest,
@@ -77,7 +81,7 @@ def make_context(
 
 
 def check_receiver(settings: Settings) -> None:
-    """What can be wrong with a DICOM receiver's settings before anything is contacted. Raises UsageError."""
+    """Checks the settings of a DICOM receiver before anything is contacted. Raises UsageError."""
     if settings.transport == "cstore":
         from xnat_ingest.transports.dicom_association import tls_of
 
@@ -91,13 +95,13 @@ def unverified_cstore(
     retry_policy: RetryPolicy,
     counted: Callable[[int], None],
 ) -> Transport:
-    """To a DICOM receiver, without a server beside it."""
+    """The transport to a DICOM receiver without an XNAT server to ask."""
     inner = TRANSPORTS["cstore"](_way(settings, source, rewrite, None, lambda _: "", counted))
     return Retrying(inner, lambda: None, retry_policy, ConcurrencyLimiter(settings.workers), lambda _: None)
 
 
 def _is_gone(source: Source, session: Session) -> bool:
-    """Whether none of the session's files can be seen: the tree was unmounted, or the session's folder moved."""
+    """Whether none of the session's files can be seen, because the tree was unmounted or the folder moved."""
     return not any(_is_seen(source, instance.path) for instance in session.instances)
 
 

@@ -1,4 +1,4 @@
-"""`--strict`: what is left out needs a rule of the user's."""
+"""`--strict`: no file may be left out without a rule of the user."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from xnat_ingest.core.model import Plan, Problem, SetAside
 from xnat_ingest.core.text import printable
 from xnat_ingest.inputs.system_names import is_junk, is_known_system_folder
 
-# What the user has asked for: a rule, --existing skip, --shard; and what is sent in another way.
+# What the user asked for (a rule, --existing skip, --shard), and what is sent in another way.
 _ASKED_FOR = frozenset({"excluded", "session-exists", "other-shard", "dicomdir"})
 
 
 def without_a_rule(plan: Plan) -> Problem | None:
-    """The problem of files that were set aside though no rule says so; junk that systems leave behind is none."""
+    """The problem of files that were set aside without a rule. Junk that operating systems leave does not count."""
     stray = [aside for aside in plan.set_aside if not _is_asked_for(aside)]
     if not stray:
         return None

@@ -1,7 +1,7 @@
 """The prearchive timestamps of a run, one for each session.
 
-XNAT uses such a timestamp as the name of a folder, and removes that folder when it looks empty: two sessions in one
-folder could lose each other.
+XNAT uses the timestamp as the name of a folder, and removes the folder when it looks empty. With two sessions in one
+folder, the end of one could delete the other.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from xnat_ingest.core.model import Session
 
 
 def timestamp(moment: datetime) -> str:
-    """yyyyMMdd_HHmmssSSS. The milliseconds are drawn, so that two runs of one moment differ."""
+    """yyyyMMdd_HHmmssSSS. The milliseconds are random, so that two runs that start together differ."""
     return f"{moment:%Y%m%d_%H%M%S}{random.SystemRandom().randrange(1000):03d}"
 
 
 class Timestamps:
-    """The timestamps drawn so far. Another run's timestamp of the same session differs, and tells whose row it is."""
+    """The timestamps in use. Another run has another one for the same session, so it tells whose session that is."""
 
     def __init__(self) -> None:
         self._drawn: dict[str, str] = {}
@@ -27,14 +27,14 @@ class Timestamps:
         self._lock = threading.Lock()
 
     def of(self, session: Session) -> str:
-        """The session's timestamp: the same one until it is renewed."""
+        """The session's timestamp. It stays the same until it is renewed."""
         with self._lock:
             if session.title not in self._drawn:
                 self._drawn[session.title] = self._draw()
             return self._drawn[session.title]
 
     def renew(self, session: Session) -> None:
-        """The session's next row gets another timestamp."""
+        """The session's next prearchive session gets another timestamp."""
         with self._lock:
             self._drawn.pop(session.title, None)
 

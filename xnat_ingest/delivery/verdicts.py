@@ -27,7 +27,7 @@ def not_reached(session: Session, why: str) -> Verdict:
 def without_old_copies(now: Comparison, replaced: Iterable[str]) -> Comparison:
     """With --existing overwrite: an instance that this run has not replaced is stored, but it is the old copy."""
     old = dict.fromkeys(sorted(now.seen - frozenset(replaced)), OLD_COPY)
-    return Comparison(now.verified - old.keys(), now.counted - old.keys(), {**now.lacking, **old}, {})
+    return Comparison(now.verified - old.keys(), now.counted - old.keys(), {**now.absent, **old}, {})
 
 
 def joined(prearchived: Comparison, archived: Comparison) -> Comparison:
@@ -35,7 +35,7 @@ def joined(prearchived: Comparison, archived: Comparison) -> Comparison:
     verified = prearchived.verified | archived.verified
     counted = (prearchived.counted | archived.counted) - verified
     seen = verified | counted
-    return Comparison(verified, counted, {u: why for u, why in prearchived.lacking.items() if u not in seen}, {})
+    return Comparison(verified, counted, {u: why for u, why in prearchived.absent.items() if u not in seen}, {})
 
 
 def proven(
@@ -46,7 +46,7 @@ def proven(
     refused: SOPInstanceUID -> why it cannot be sent; one that is stored all the same has not failed
     already: how many instances were stored before this run
     """
-    missing = {uid: why for uid, why in now.lacking.items() if uid not in refused}
+    missing = {uid: why for uid, why in now.absent.items() if uid not in refused}
     failed = {uid: why for uid, why in refused.items() if uid not in now.seen}
     word: VerdictWord = "failed" if failed else "missing" if missing else "counted" if now.counted else "verified"
     return Verdict(word, uri, now.verified, now.counted, already, missing, failed, problems=problems)

@@ -15,7 +15,7 @@ from xnat_ingest.xnat.client import XnatClient
 class ArchiveTransport:
     """zipped: parts are sent as deflated zips, unless they exceed the limits of a zip. Otherwise all are tars."""
 
-    names_rows = True
+    names_session = True
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class CStore:
     accepted.
     """
 
-    names_rows = False
+    names_session = False
 
     def __init__(
         self,

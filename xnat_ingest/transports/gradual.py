@@ -16,7 +16,7 @@ from xnat_ingest.xnat.client import XnatClient
 class GradualTransport:
     """Prearchive session, commit and proof are the same as with archives: XNAT's archive handler uses this one's."""
 
-    names_rows = True
+    names_session = True
 
     def __init__(
         self,

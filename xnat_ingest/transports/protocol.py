@@ -16,7 +16,7 @@ class Transport(Protocol):
     """
 
     @property
-    def names_rows(self) -> bool: ...
+    def names_session(self) -> bool: ...
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         """The parts. The first is one that may be sent alone before the others."""

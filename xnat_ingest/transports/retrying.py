@@ -66,8 +66,8 @@ class Retrying:
         self._limit = 0  # bytes of the smallest part that was too large so far; 0: none was
 
     @property
-    def names_rows(self) -> bool:
-        return self._inner.names_rows
+    def names_session(self) -> bool:
+        return self._inner.names_session
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         return self._inner.parts(instances)
@@ -84,7 +84,7 @@ class Retrying:
                 with self._limiter.slot():
                     receipt = self._inner.send(session, part, sent)
                 self._limiter.on_success()
-                if not self.names_rows:  # a DICOM receiver: HTTP requests are counted elsewhere
+                if not self.names_session:  # a DICOM receiver: HTTP requests are counted elsewhere
                     self._retry_policy.succeeded()
                 disturbed = receipt.disturbed or history.failures > 0
                 return replace(receipt, attempts=history.attempts, disturbed=disturbed)

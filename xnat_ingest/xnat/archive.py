@@ -78,7 +78,7 @@ class Comparison:
 
     verified: frozenset[str]
     counted: frozenset[str]
-    lacking: Mapping[str, str]
+    absent: Mapping[str, str]
     other_names: Mapping[str, tuple[int, int]]
 
     @property
@@ -171,7 +171,7 @@ def _file(row: Mapping[str, str]) -> StoredFile:
     return StoredFile(unquote(row["Name"]), int(row.get("Size") or 0), scan, folder, intern(label))
 
 
-def in_row(rest: XnatClient, uri: str) -> StoredFiles:
+def in_prearchive(rest: XnatClient, uri: str) -> StoredFiles:
     """The files of a prearchive session when it was last built. Its document has the scans' UIDs."""
     return _holding(uri, lambda: prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
 
@@ -212,7 +212,7 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
         by_series[instance.series_uid].append(instance)
     verified: set[str] = set()
     counted: set[str] = set()
-    lacking: dict[str, str] = {}
+    absent: dict[str, str] = {}
     other_names: dict[str, tuple[int, int]] = {}
     for series_uid, members in by_series.items():
         named = any(i.name in files_held.sizes for i in members)
@@ -222,14 +222,14 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
             else:
                 other_names[series_uid] = (on_server, len(members))
                 why = f"the series has {on_server} files on the server, under names that do not identify instances"
-                lacking |= {i.sop_uid: why for i in members}
+                absent |= {i.sop_uid: why for i in members}
             continue
         for instance, why in _by_name(members, files_held.sizes):
             if why:
-                lacking[instance.sop_uid] = why
+                absent[instance.sop_uid] = why
             else:
                 verified.add(instance.sop_uid)
-    return Comparison(frozenset(verified), frozenset(counted), lacking, other_names)
+    return Comparison(frozenset(verified), frozenset(counted), absent, other_names)
 
 
 def _by_name(members: Sequence[Instance], sizes: Mapping[str, int]) -> Iterable[tuple[Instance, str]]:

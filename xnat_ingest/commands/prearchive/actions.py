@@ -23,7 +23,7 @@ from xnat_ingest.xnat.archive import (
     archived_session,
     archived_sessions,
     in_archive,
-    in_row,
+    in_prearchive,
 )
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, PrearchiveSession
@@ -48,10 +48,10 @@ class ActionContext:
     limit: float = prearchive.SETTLE_LIMIT
     say: Callable[[str], None] = field(default=lambda _: None)
 
-    def settle(self, row: PrearchiveSession) -> PrearchiveSession | None:
-        if row.is_busy:
-            self.say(f"{title(row)}: waiting for the server, at most {self.limit:g} s; the session is {row.status}")
-        return prearchive.settle(self.rest, row.uri, self.retry_policy.pause, self.limit)
+    def settle(self, entry: PrearchiveSession) -> PrearchiveSession | None:
+        if entry.is_busy:
+            self.say(f"{title(entry)}: waiting for the server, at most {self.limit:g} s; the session is {entry.status}")
+        return prearchive.settle(self.rest, entry.uri, self.retry_policy.pause, self.limit)
 
 
 def done_before(
@@ -64,7 +64,7 @@ def done_before(
     target: the project to which it was to be moved.
     """
     where = f"{project} {selection.title}"
-    if target and any(selection.names(one.row) for one in waiting_sessions(rest, target)):
+    if target and any(selection.names(one.entry) for one in waiting_sessions(rest, target)):
         return ActionOutcome(where, "moved", f"it is already in project {target}")
     if label and project not in ("", UNASSIGNED):
         known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
@@ -75,56 +75,58 @@ def done_before(
 
 
 def act(
-    context: ActionContext, row: PrearchiveSession, action: Callable[[ActionContext, PrearchiveSession], ActionOutcome]
+    context: ActionContext,
+    entry: PrearchiveSession,
+    action: Callable[[ActionContext, PrearchiveSession], ActionOutcome],
 ) -> ActionOutcome:
     """Runs one session's action. An error becomes its outcome, so the others go on. Raises Refused on a lost login."""
     try:
-        return action(context, row)
+        return action(context, entry)
     except Refused:
         raise
     except IngestError as error:
-        return failed(context.rest, row, error)
+        return failed(context.rest, entry, error)
 
 
-def archive(context: ActionContext, row: PrearchiveSession, subject: str = "", label: str = "") -> ActionOutcome:
+def archive(context: ActionContext, entry: PrearchiveSession, subject: str = "", label: str = "") -> ActionOutcome:
     """Archives a prearchive session, with another subject or label if given, and checks that all of its files arrived.
 
     The server merges it into a session with that label. On a conflict it stays in the prearchive.
     """
-    if row.project == UNASSIGNED:
-        way = f"{prearchive.command_for(row.uri, 'move')} --to-project PROJECT"
+    if entry.project == UNASSIGNED:
+        way = f"{prearchive.command_for(entry.uri, 'move')} --to-project PROJECT"
         text = f"it has no project, so it cannot be archived; move it to one first: {way}"
-        return ActionOutcome(title(row), "failed", text, Exit.FAILED)
-    wanted = legal_label(label or row.label)
-    now = context.settle(row)
+        return ActionOutcome(title(entry), "failed", text, Exit.FAILED)
+    wanted = legal_label(label or entry.label)
+    now = context.settle(entry)
     if now is None:
-        return _archived(context.rest, row, subject, wanted, "", None)
+        return _archived(context.rest, entry, subject, wanted, "", None)
     if hindrance := _hindrance(now, receiving=False):
         return hindrance
-    known = _known(context.rest, row.project, wanted)
+    known = _known(context.rest, entry.project, wanted)
     held, had = _held(context.rest, now), in_archive(context.rest, known.accession) if known else NO_FILES
-    query = {"src": row.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
-    context.say(f"{title(row)}: archiving")
+    query = {"src": entry.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
+    context.say(f"{title(entry)}: archiving")
     # 303: for sessions with automatic archiving the server redirects to the new page.
     left, error = _ask(context, now, "POST", "/data/services/archive", query)
     if left is not None:
         return still_there(context.rest, now, left, error)
     before = f"{_count(held)} files in the prearchive, {_count(had)} in the archive before, "
-    return _archived(context.rest, row, subject, wanted, before, held)
+    return _archived(context.rest, entry, subject, wanted, before, held)
 
 
 def _archived(
-    rest: XnatClient, row: PrearchiveSession, subject: str, label: str, before: str, held: StoredFiles | None
+    rest: XnatClient, entry: PrearchiveSession, subject: str, label: str, before: str, held: StoredFiles | None
 ) -> ActionOutcome:
     """The outcome when the session has left the prearchive: what the archive has of it.
 
     before: counts, "" when it was archived without us.
     held: its files.
     """
-    known = _known(rest, row.project, label)
+    known = _known(rest, entry.project, label)
     if known is None:
-        text = f"it is gone, and project {row.project} has no session {label}: another user moved or deleted it"
-        return ActionOutcome(title(row), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
+        text = f"it is gone, and project {entry.project} has no session {label}: another user moved or deleted it"
+        return ActionOutcome(title(entry), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
     there = in_archive(rest, known.accession)
     text = f"subject {known.subject}, session {known.label}: {before}{_count(there)} {'now' if before else 'files'}"
     lost = len(held.sizes.keys() - there.sizes.keys()) if held else 0
@@ -133,17 +135,17 @@ def _archived(
     if subject and known.subject.casefold() != subject.casefold():
         text += f"; it should have gone to subject {subject}: check it in XNAT"
         lost += 1
-    return ActionOutcome(title(row), "archived", text, Exit.PARTIAL if lost else Exit.OK)
+    return ActionOutcome(title(entry), "archived", text, Exit.PARTIAL if lost else Exit.OK)
 
 
 def _count(holding: StoredFiles | None) -> str:
     return str(sum(holding.series.values())) if holding is not None else "an unknown number of"
 
 
-def _held(rest: XnatClient, row: PrearchiveSession) -> StoredFiles | None:
+def _held(rest: XnatClient, entry: PrearchiveSession) -> StoredFiles | None:
     """The files of a session; None when it was never built, or has files that no scan's DICOM resource lists."""
     try:
-        return in_row(rest, row.uri)
+        return in_prearchive(rest, entry.uri)
     except ServerSaid as error:
         if error.status != 404:
             raise
@@ -158,59 +160,58 @@ def _known(rest: XnatClient, project: str, label: str, study_uid: str = "") -> A
     return next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
 
 
-def delete(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
+def delete(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
     """Deletes a session with its files. If files arrived after it was listed, it is kept."""
-    now = context.settle(row)
+    now = context.settle(entry)
     if now is None:
-        return ActionOutcome(title(row), "deleted", "it was already gone")
-    if hindrance := _hindrance(now, receiving=row.status in RECEIVING):
+        return ActionOutcome(title(entry), "deleted", "it was already gone")
+    if hindrance := _hindrance(now, receiving=entry.status in RECEIVING):
         return hindrance
     # Deleting a session that does not exist is also answered by 200. Only checking afterwards shows what happened.
     left, error = _ask(context, now, "DELETE", now.uri, {})
-    return ActionOutcome(title(row), "deleted", "") if left is None else still_there(context.rest, now, left, error)
+    return ActionOutcome(title(entry), "deleted", "") if left is None else still_there(context.rest, now, left, error)
 
 
-def rebuild(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
+def rebuild(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
     """Lets the server build a session again. It is READY afterwards, or in ERROR."""
-    now = context.settle(row)
+    now = context.settle(entry)
     if now is None:
-        return ActionOutcome(title(row), "gone", "the session disappeared before it was built", Exit.FAILED)
+        return ActionOutcome(title(entry), "gone", "the session disappeared before it was built", Exit.FAILED)
     if hindrance := _hindrance(now, receiving=True):
         return hindrance
     left, error = _ask(context, now, "POST", now.uri, {"action": "build"})
     if left is not None and left.status == "READY" and (error is None or now.status != "READY"):
-        return ActionOutcome(title(row), "rebuilt", f"it is READY, {_count(_held(context.rest, left))} files")
+        return ActionOutcome(title(entry), "rebuilt", f"it is READY, {_count(_held(context.rest, left))} files")
     if left is None:
-        return ActionOutcome(title(row), "gone", "the session disappeared while it was built", Exit.FAILED)
+        return ActionOutcome(title(entry), "gone", "the session disappeared while it was built", Exit.FAILED)
     return still_there(context.rest, now, left, error)
 
 
-def move(context: ActionContext, row: PrearchiveSession, target: str) -> ActionOutcome:
+def move(context: ActionContext, entry: PrearchiveSession, target: str) -> ActionOutcome:
     """Moves a session to another project. target: the project's id. XNAT keeps timestamp and folder."""
-    if row.project == target:
-        return ActionOutcome(title(row), "moved", f"it is in project {target} already")
-    now = context.settle(row)
+    if entry.project == target:
+        return ActionOutcome(title(entry), "moved", f"it is in project {target} already")
+    now = context.settle(entry)
     if now is not None:
         if hindrance := _hindrance(now, receiving=False):
             return hindrance
-        if _at(context.rest, target, row):
-            text = (
-                f"project {target} already has a prearchive session {row.timestamp} {row.folder}; archive or delete one"
-            )
-            return ActionOutcome(title(row), "failed", printable(text), Exit.FAILED)
+        if _at(context.rest, target, entry):
+            there = f"{entry.timestamp} {entry.folder}"
+            text = f"project {target} already has a prearchive session {there}; archive or delete one"
+            return ActionOutcome(title(entry), "failed", printable(text), Exit.FAILED)
         left, error = _ask(context, now, "POST", now.uri, {"action": "move", "newProject": target})
         if left is not None:
             return still_there(context.rest, now, left, error)
-    found = _at(context.rest, target, row)
+    found = _at(context.rest, target, entry)
     if found is None:
         text = f"it is gone, and project {target} does not have it: another user moved or deleted it"
-        return ActionOutcome(title(row), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
-    return ActionOutcome(title(row), "moved", f"it is in project {target}, {found.status}")
+        return ActionOutcome(title(entry), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
+    return ActionOutcome(title(entry), "moved", f"it is in project {target}, {found.status}")
 
 
-def _at(rest: XnatClient, project: str, row: PrearchiveSession) -> PrearchiveSession | None:
+def _at(rest: XnatClient, project: str, entry: PrearchiveSession) -> PrearchiveSession | None:
     """The session with the same timestamp and folder in a project."""
-    key = (row.timestamp, row.folder)
+    key = (entry.timestamp, entry.folder)
     return next((one for one in prearchive.list_sessions(rest, project) if (one.timestamp, one.folder) == key), None)
 
 
@@ -220,16 +221,16 @@ def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]
     It waits at most context.limit seconds. It only reads listings, so it also works for users who may not change
     anything.
     """
-    pending = {row.uri: row for row in rows}
+    pending = {entry.uri: entry for entry in rows}
     deadline = time.monotonic() + context.limit
     interval, shown = 0.2, 0
     while pending:
-        now = {one.row.uri: one.row for one in waiting_sessions(context.rest, project)}
-        for uri, row in list(pending.items()):
-            pending[uri] = now.get(uri, row)
+        now = {one.entry.uri: one.entry for one in waiting_sessions(context.rest, project)}
+        for uri, entry in list(pending.items()):
+            pending[uri] = now.get(uri, entry)
             if uri not in now or not (now[uri].is_busy or now[uri].status in RECEIVING):
                 del pending[uri]
-                yield _ended(context, now[uri]) if uri in now else _went(context.rest, row)
+                yield _ended(context, now[uri]) if uri in now else _went(context.rest, entry)
         if not pending or time.monotonic() >= deadline:
             break
         if len(pending) != shown:
@@ -237,29 +238,29 @@ def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]
             context.say(f"waiting for {shown} sessions, at most {context.limit:g} s")
         context.retry_policy.pause(min(interval, max(deadline - time.monotonic(), 0)))
         interval = min(interval * 1.5, 5.0)
-    yield from (over(row) for row in pending.values())
+    yield from (over(entry) for entry in pending.values())
 
 
-def _ended(context: ActionContext, row: PrearchiveSession) -> ActionOutcome:
-    return stuck(context.rest, row) if row.status in STUCK else ActionOutcome(title(row), "ready", "")
+def _ended(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
+    return stuck(context.rest, entry) if entry.status in STUCK else ActionOutcome(title(entry), "ready", "")
 
 
-def _went(rest: XnatClient, row: PrearchiveSession) -> ActionOutcome:
-    known = None if row.project == UNASSIGNED else _known(rest, row.project, row.label, row.study_uid)
+def _went(rest: XnatClient, entry: PrearchiveSession) -> ActionOutcome:
+    known = None if entry.project == UNASSIGNED else _known(rest, entry.project, entry.label, entry.study_uid)
     if known:
-        return ActionOutcome(title(row), "archived", f"subject {known.subject}, session {known.label}")
-    return ActionOutcome(title(row), "gone", "it was moved, deleted, or archived under another label", Exit.PARTIAL)
+        return ActionOutcome(title(entry), "archived", f"subject {known.subject}, session {known.label}")
+    return ActionOutcome(title(entry), "gone", "it was moved, deleted, or archived under another label", Exit.PARTIAL)
 
 
-def _hindrance(row: PrearchiveSession, *, receiving: bool) -> ActionOutcome | None:
+def _hindrance(entry: PrearchiveSession, *, receiving: bool) -> ActionOutcome | None:
     """Why a session must not be touched now. receiving: it may be one that still receives files."""
-    if row.is_busy or (row.status in RECEIVING and not receiving):
-        return over(row)
+    if entry.is_busy or (entry.status in RECEIVING and not receiving):
+        return over(entry)
     return None
 
 
 def _ask(
-    context: ActionContext, row: PrearchiveSession, method: str, path: str, query: Mapping[str, str]
+    context: ActionContext, entry: PrearchiveSession, method: str, path: str, query: Mapping[str, str]
 ) -> tuple[PrearchiveSession | None, ServerSaid | Unreachable | None]:
     """Requests a change. Returns the session afterwards (None when it is gone) and the error of the last attempt.
 
@@ -271,26 +272,26 @@ def _ask(
             context.rest.request(method, path, query, accept=(200, 301, 303), timeout=CLOSING_TIMEOUT)
         except (ServerSaid, Unreachable) as failure:
             error = failure
-        now = _after(context, row, error)
-        changed = now is None or now.status != row.status
+        now = _after(context, entry, error)
+        changed = now is None or now.status != entry.status
         if error is None or changed or not (is_transient(error) or is_locked(error)) or attempt == TRIES:
             return now, error
-        context.say(f"{title(row)}: {error}; the session is unchanged, trying again")
+        context.say(f"{title(entry)}: {error}; the session is unchanged, trying again")
         context.retry_policy.wait(error, attempt)
     raise AssertionError("unreachable")
 
 
 def _after(
-    context: ActionContext, row: PrearchiveSession, error: ServerSaid | Unreachable | None
+    context: ActionContext, entry: PrearchiveSession, error: ServerSaid | Unreachable | None
 ) -> PrearchiveSession | None:
     """The session when the server has finished with it.
 
     Without a reply the work may not have begun: then it watches.
     """
-    now = prearchive.settle(context.rest, row.uri, context.retry_policy.pause, context.limit)
+    now = prearchive.settle(context.rest, entry.uri, context.retry_policy.pause, context.limit)
     unsure = error is not None and error.status in (0, 502, 504) and getattr(error, "maybe_done", True)
     until = time.monotonic() + WATCH
-    while unsure and now is not None and now.status == row.status and time.monotonic() < until:
+    while unsure and now is not None and now.status == entry.status and time.monotonic() < until:
         context.retry_policy.pause(WATCH / 10)
-        now = prearchive.settle(context.rest, row.uri, context.retry_policy.pause, context.limit)
+        now = prearchive.settle(context.rest, entry.uri, context.retry_policy.pause, context.limit)
     return now

@@ -35,13 +35,13 @@ def total(outcomes: Iterable[ActionOutcome], *, waited: bool = False) -> Exit:
     return Exit.PARTIAL
 
 
-def over(row: PrearchiveSession) -> ActionOutcome:
-    if row.is_busy:
-        text = f"the server is still working on it ({row.status}); run the same again later"
-        return ActionOutcome(title(row), "busy", text, Exit.TEMPORARY)
-    way = prearchive.command_for(row.uri, "rebuild")
-    text = f"files are still arriving ({row.status}, last change {row.touched}); run the same again later, or, if "
-    return ActionOutcome(title(row), "receiving", f"{text}nothing is sending any more, first: {way}", Exit.TEMPORARY)
+def over(entry: PrearchiveSession) -> ActionOutcome:
+    if entry.is_busy:
+        text = f"the server is still working on it ({entry.status}); run the same again later"
+        return ActionOutcome(title(entry), "busy", text, Exit.TEMPORARY)
+    way = prearchive.command_for(entry.uri, "rebuild")
+    text = f"files are still arriving ({entry.status}, last change {entry.touched}); run the same again later, or, if "
+    return ActionOutcome(title(entry), "receiving", f"{text}nothing is sending any more, first: {way}", Exit.TEMPORARY)
 
 
 def is_locked(error: ServerSaid | Unreachable) -> bool:
@@ -50,36 +50,36 @@ def is_locked(error: ServerSaid | Unreachable) -> bool:
 
 
 def still_there(
-    rest: XnatClient, before: PrearchiveSession, row: PrearchiveSession, error: ServerSaid | Unreachable | None
+    rest: XnatClient, before: PrearchiveSession, entry: PrearchiveSession, error: ServerSaid | Unreachable | None
 ) -> ActionOutcome:
     """Why a session is unchanged after an action."""
-    if row.is_busy:
-        return over(row)
-    unchanged = row.status == before.status
+    if entry.is_busy:
+        return over(entry)
+    unchanged = entry.status == before.status
     if error is not None and unchanged and (error.status == 403 or is_transient(error) or is_locked(error)):
-        return failed(rest, row, error)
-    if row.status in STUCK and not (error is None and unchanged):
-        return stuck(rest, row, error)
+        return failed(rest, entry, error)
+    if entry.status in STUCK and not (error is None and unchanged):
+        return stuck(rest, entry, error)
     if error is not None:
-        return failed(rest, row, error)
-    text = f"the server reported success, but the session still has status {row.status}; run the same again later"
-    return ActionOutcome(title(row), "failed", text, Exit.TEMPORARY)
+        return failed(rest, entry, error)
+    text = f"the server reported success, but the session still has status {entry.status}; run the same again later"
+    return ActionOutcome(title(entry), "failed", text, Exit.TEMPORARY)
 
 
-def stuck(rest: XnatClient, row: PrearchiveSession, error: IngestError | None = None) -> ActionOutcome:
-    said = prearchive.last_log(rest, row.uri) or (str(error) if error else "nothing")
-    text = f"the session has status {row.status}; the server's log says: {printable(said)}"
-    if row.status == "CONFLICT" and row.project != prearchive.UNASSIGNED:
-        keep = prearchive.archive_command(row, label=f"{row.label}_2")
+def stuck(rest: XnatClient, entry: PrearchiveSession, error: IngestError | None = None) -> ActionOutcome:
+    said = prearchive.last_log(rest, entry.uri) or (str(error) if error else "nothing")
+    text = f"the session has status {entry.status}; the server's log says: {printable(said)}"
+    if entry.status == "CONFLICT" and entry.project != prearchive.UNASSIGNED:
+        keep = prearchive.archive_command(entry, label=f"{entry.label}_2")
         text += f". Archive it under a label that is free ({keep}) or delete it "
-        text += f"({prearchive.command_for(row.uri, 'delete')})"
-    return ActionOutcome(title(row), row.status.lower(), text, Exit.PARTIAL)
+        text += f"({prearchive.command_for(entry.uri, 'delete')})"
+    return ActionOutcome(title(entry), entry.status.lower(), text, Exit.PARTIAL)
 
 
-def failed(rest: XnatClient, row: PrearchiveSession, error: IngestError) -> ActionOutcome:
+def failed(rest: XnatClient, entry: PrearchiveSession, error: IngestError) -> ActionOutcome:
     if isinstance(error, ServerSaid) and error.status == 403 and not is_locked(error):
-        text = f"user {rest.user} may not change it in project {row.project}; ask its owner for member access"
-        return ActionOutcome(title(row), "refused", text, Exit.REFUSED)
+        text = f"user {rest.user} may not change it in project {entry.project}; ask its owner for member access"
+        return ActionOutcome(title(entry), "refused", text, Exit.REFUSED)
     code = Exit.TEMPORARY if isinstance(error, ServerSaid) and is_locked(error) else error.exit_code
     again = "; the session is unchanged, run the same again later" if code == Exit.TEMPORARY else ""
-    return ActionOutcome(title(row), "failed", f"{error}{again}", code)
+    return ActionOutcome(title(entry), "failed", f"{error}{again}", code)

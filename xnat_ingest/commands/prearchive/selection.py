@@ -42,26 +42,26 @@ class Selection:
     def is_all(self) -> bool:
         return not (self.label or self.timestamp)
 
-    def names(self, row: PrearchiveSession) -> bool:
+    def names(self, entry: PrearchiveSession) -> bool:
         if self.timestamp:
-            return (row.timestamp, row.folder) == (self.timestamp, self.folder)
-        return not self.label or row.label == self.label
+            return (entry.timestamp, entry.folder) == (self.timestamp, self.folder)
+        return not self.label or entry.label == self.label
 
-    def takes(self, row: PrearchiveSession) -> bool:
-        return self.names(row) and (not self.statuses or row.status in self.statuses)
+    def takes(self, entry: PrearchiveSession) -> bool:
+        return self.names(entry) and (not self.statuses or entry.status in self.statuses)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A prearchive session with all columns of the listing. log: the server's last log line on a stuck one."""
 
-    row: PrearchiveSession
+    entry: PrearchiveSession
     columns: Mapping[str, str]
     log: str = ""
 
 
-def title(row: PrearchiveSession) -> str:
-    return printable(f"{row.project} {row.timestamp} {row.folder}")
+def title(entry: PrearchiveSession) -> str:
+    return printable(f"{entry.project} {entry.timestamp} {entry.folder}")
 
 
 def project_id(rest: XnatClient, name: str, *, to_change: bool) -> str:
@@ -75,13 +75,13 @@ def waiting_sessions(rest: XnatClient, project: str) -> list[Listed]:
     """The prearchive sessions of a project, or all that this user can see, by project and label."""
     path = "/data/prearchive" if project in ("", UNASSIGNED) else f"/data/prearchive/projects/{project}"
     found = [Listed(prearchive.as_session(entry), entry) for entry in rest.rows(path, dict)]
-    mine = [one for one in found if not project or one.row.project == project]
-    return sorted(mine, key=lambda one: (one.row.project, one.row.label, one.row.timestamp, one.row.folder))
+    mine = [one for one in found if not project or one.entry.project == project]
+    return sorted(mine, key=lambda one: (one.entry.project, one.entry.label, one.entry.timestamp, one.entry.folder))
 
 
 def with_logs(rest: XnatClient, found: Iterable[Listed]) -> list[Listed]:
     return [
-        Listed(one.row, one.columns, prearchive.last_log(rest, one.row.uri)) if one.row.status in STUCK else one
+        Listed(one.entry, one.columns, prearchive.last_log(rest, one.entry.uri)) if one.entry.status in STUCK else one
         for one in found
     ]
 
@@ -98,7 +98,7 @@ def select(
 
     missing: the exit code when there is none.
     """
-    chosen = [one for one in found if selection.takes(one.row)]
+    chosen = [one for one in found if selection.takes(one.entry)]
     if selection.is_all:
         return chosen
     if not chosen:
@@ -107,7 +107,7 @@ def select(
         error.exit_code = missing
         raise error
     if len(chosen) > 1 and not several:
-        rows = "".join(f"\n  {title(one.row)} ({one.row.status})" for one in chosen)
+        rows = "".join(f"\n  {title(one.entry)} ({one.entry.status})" for one in chosen)
         way = "TIMESTAMP and FOLDER" if selection.label else "-P PROJECT"
         raise IngestError(f"{len(chosen)} sessions match {selection.title}; to choose one, give {way}:{rows}")
     return chosen
@@ -116,5 +116,5 @@ def select(
 def _what_is_there(found: Sequence[Listed]) -> str:
     if not found:
         return "it is empty"
-    few = ", ".join(f"{printable(one.row.label)} ({title(one.row)}, {one.row.status})" for one in found[:_FEW])
+    few = ", ".join(f"{printable(one.entry.label)} ({title(one.entry)}, {one.entry.status})" for one in found[:_FEW])
     return f"it has: {few}{f' and {len(found) - _FEW} more' if len(found) > _FEW else ''}"
