@@ -300,7 +300,7 @@ def _advice(session: Session, entry: PrearchiveSession) -> str:
 
 
 def _receiving(entry: PrearchiveSession) -> str:
-    """Nobody is told to delete a session into which another run may be sending."""
+    """The advice never is to delete a session into which another run may be sending."""
     return (
         f"files are still arriving in prearchive session {entry.uri}, perhaps from another upload. Run again when that "
         f"has ended (xnat-ingest prearchive list -P {entry.project} shows it)"

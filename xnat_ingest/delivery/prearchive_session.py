@@ -236,8 +236,8 @@ class OurPrearchiveSession:
         The receiver does not name it. More files follow only once it is found, since they might end up in the wrong
         place. A part may have been filtered. Then the next part is tried.
         """
-        rows = self.context.prearchive_entries(self.session.project, fresh=True)
-        self.sending.uri = next((entry.uri for entry in rows if entry.is_ours(self.session, by_dicom=True)), "")
+        entries = self.context.prearchive_entries(self.session.project, fresh=True)
+        self.sending.uri = next((entry.uri for entry in entries if entry.is_ours(self.session, by_dicom=True)), "")
         self.goes_direct = not self.sending.uri and direct_archive.is_receiving(self.context.rest, self.session)
         if self.sending.uri or self.goes_direct:
             return True

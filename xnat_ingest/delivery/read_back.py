@@ -168,7 +168,7 @@ class _Reading:
         """Raises Stopped, and what means that nothing more can be read."""
         files_held = next((h for h in self._holdings if h.folders.get(instance.name)), None)
         if files_held is None:
-            self._skip(instance, "the listing does not tell where it lies")
+            self._skip(instance, "the listing does not say where it is")
         elif why := change_since_scan(self.context.source, instance):
             self._skip(instance, why)
         else:
