@@ -36,16 +36,16 @@ def kind_of(state: ServerState, *instances: Instance) -> str:
 def test_a_doubtful_copy_is_sent_again() -> None:
     """Its name and size are plausible, but an upload of it was broken off."""
     decision = decide(session(ONE, TWO, THREE), ServerState([KNOWN], ALL), doubtful=frozenset({B}))
-    assert decision.lacks == (TWO,)
+    assert decision.to_send == (TWO,)
     assert decision.archive.verified == {A, C}
-    assert "may be cut" in decision.archive.lacking[B]
+    assert "may be cut" in decision.archive.absent[B]
     assert decision.overwrite
 
 
 def test_two_rows_of_one_session_are_nobodys_to_choose_from() -> None:
     rows = [row(timestamp=f"2024010{day}_101010000") for day in (1, 2)]
-    assert kind_of(ServerState(rows=rows[:1])) == ""
-    assert kind_of(ServerState(rows=rows)) == "stale-row"
+    assert kind_of(ServerState(entries=rows[:1])) == ""
+    assert kind_of(ServerState(entries=rows)) == "stale-row"
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_two_rows_of_one_session_are_nobodys_to_choose_from() -> None:
     [("Duplicate archive attempt. Busy.", ""), ("Invalid session modality", "stale-row"), ("", "stale-row")],
 )
 def test_a_row_that_is_stuck_is_closed_again_where_the_cause_has_passed(log: str, kind: str) -> None:
-    assert kind_of(ServerState(rows=[row(status="ERROR")], log=log)) == kind
-    assert kind_of(ServerState(rows=[row(status="READY")], log=log)) == ""
+    assert kind_of(ServerState(entries=[row(status="ERROR")], log=log)) == kind
+    assert kind_of(ServerState(entries=[row(status="READY")], log=log)) == ""
 
 
 @pytest.mark.parametrize(("subject", "kind"), [("S", ""), ("s", ""), ("T", "other-subject")])
@@ -112,7 +112,7 @@ def test_a_name_that_is_listed_twice_counts_by_the_smaller_copy() -> None:
 class Changing:
     """A transport whose first part has a file that has changed."""
 
-    names_rows = True
+    names_session = True
 
     def __init__(self, error: SourceChanged, refused: Mapping[str, str] | None = None) -> None:
         self._errors = [error]
