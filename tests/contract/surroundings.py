@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.contract.table import files_of, held
 from tests.dicom_trees import CT, Series, make_session
@@ -58,6 +59,7 @@ class Case:
     environ: None removes a variable
     command: the program's
     seconds: in which a run must end
+    module: what is started; tests.short_waits keeps send buffers small, which takes long for gigabytes
     """
 
     codes: tuple[int, ...] = (0,)
@@ -76,6 +78,7 @@ class Case:
     needs_root: bool = False
     cheap: bool = True
     seconds: float = SECONDS
+    module: str = "tests.short_waits"
 
 
 class Place:
@@ -106,7 +109,7 @@ class Place:
         environ: dict[str, str | None] = {"HOME": str(self.folder), "PATH": os.environ["PATH"], **self.environ}
         environ |= case.environ
         process = subprocess.Popen(
-            [*case.words, *before, sys.executable, "-m", "tests.short_waits", *self.words(case, number)],
+            [*case.words, *before, sys.executable, "-m", case.module, *self.words(case, number)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -324,7 +327,7 @@ _NO_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 _PID_1 = ("unshare", "--fork", "--pid", "--kill-child", "--mount-proc")
 
 # The stand-in answers when it has stored two gigabytes.
-LARGE = ("--timeout", "300")
+LARGE: dict[str, Any] = {"flags": ("--timeout", "300"), "seconds": 900, "module": "xnat_ingest"}
 
 CASES: dict[str, Case] = {
     "report on a full disk": Case(
@@ -335,10 +338,10 @@ CASES: dict[str, Case] = {
     "8 handles": Case((0, 1, 2, 3, 5), shell="ulimit -n 8", cheap=False),
     "256 MB of addresses": Case(shell="ulimit -v 262144"),
     "256 MB, a plan of 4 GB": Case(
-        before=in_four_gigabytes, command="plan", flags=LARGE, shell="ulimit -v 262144", cheap=False, seconds=900
+        before=in_four_gigabytes, command="plan", shell="ulimit -v 262144", cheap=False, **LARGE
     ),
     "256 MB, 4 GB sent": Case(
-        before=in_four_gigabytes, flags=LARGE, shell="ulimit -v 262144", cheap=False, seconds=900
+        before=in_four_gigabytes, shell="ulimit -v 262144", cheap=False, **LARGE
     ),
     "HOME unset": Case(environ={"HOME": None}, cheap=False),
     "HOME that does not exist": Case(environ={"HOME": "/nowhere"}, cheap=False),

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ __all__ = ["client", "site"]
 
 IMPORT = "services/import"
 COMMIT = "action=commit"
+# Seconds for what must happen, however busy the machine is.
+PATIENCE = 60.0
 BROKEN = (urllib3.exceptions.ProtocolError, urllib3.exceptions.ReadTimeoutError)
 
 
@@ -41,6 +42,22 @@ def the(session: ArchivedSession | None) -> ArchivedSession:
 
 def commit(client: Client, uri: str, **more: Any) -> Any:
     return client("POST", uri, action="commit", AA="true", **more)
+
+
+def has_struck(fault: Fault) -> None:
+    """Waits until somebody is held up by the fault."""
+    until = time.monotonic() + PATIENCE
+    while not fault.hits:
+        assert time.monotonic() < until, "it never struck"
+        time.sleep(0.005)
+
+
+def let_go(site: StandIn, held_up: Future[Any]) -> Any:
+    """Ends the wait of a fault that has struck, and gives what becomes of it. One release may come too early."""
+    while not held_up.done():
+        site.faults.release()
+        time.sleep(0.005)
+    return held_up.result()
 
 
 def test_unknown_kinds_and_keys_are_errors(site: StandIn) -> None:
@@ -158,7 +175,7 @@ def test_a_locked_document(site: StandIn, client: Client, uri: str) -> None:
 
 
 def test_a_timeout_that_archives_later(site: StandIn, client: Client, uri: str) -> None:
-    site.faults.add(Fault("timeout", match=COMMIT, seconds=0.15))
+    site.faults.add(Fault("timeout", match=COMMIT, seconds=PATIENCE))
     reply = commit(client, uri)
     row = site.rows("DEMO")[0]
     place = "/".join(row.key)
@@ -167,9 +184,10 @@ def test_a_timeout_that_archives_later(site: StandIn, client: Client, uri: str) 
         f"The session {place} did not return a valid data URI within the timeout interval of 600 seconds."
     )
     assert row.status == "ARCHIVING"
-    deadline = time.monotonic() + 5
-    while site.archived("DEMO", "S1", "E1") is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until = time.monotonic() + PATIENCE
+    while site.archived("DEMO", "S1", "E1") is None and time.monotonic() < until:
+        site.faults.release()
+        time.sleep(0.005)
     assert len(the(site.archived("DEMO", "S1", "E1")).files) == 2
 
 
@@ -231,15 +249,16 @@ def test_a_slow_socket(site: StandIn, client: Client) -> None:
     site.faults.add(Fault("slow", match=IMPORT, rate=100_000))
     began = time.monotonic()
     assert client.send({"1.dcm": dicom(1, PixelData=bytes(20_000))}).status == 200
-    assert 0.15 < time.monotonic() - began < 2
+    assert time.monotonic() - began > 0.15
 
 
 def test_a_stalled_socket_goes_on_when_released(site: StandIn, client: Client) -> None:
-    site.faults.add(Fault("stall", match=IMPORT, after=5_000))
-    threading.Timer(0.15, site.faults.release).start()
-    began = time.monotonic()
-    assert client.send({"1.dcm": dicom(1, PixelData=bytes(20_000))}).status == 200
-    assert 0.1 < time.monotonic() - began < 2
+    stalled = site.faults.add(Fault("stall", match=IMPORT, after=5_000))
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(client.send, {"1.dcm": dicom(1, PixelData=bytes(20_000))})
+        has_struck(stalled)
+        assert not sending.done()
+        assert let_go(site, sending).status == 200
     site.faults.add(Fault("stall", match=IMPORT, after=5_000, seconds=60))
     client.pool = urllib3.PoolManager(retries=False, timeout=0.2)
     with pytest.raises(BROKEN):
@@ -256,49 +275,49 @@ def test_a_delay(site: StandIn, client: Client) -> None:
 
 @pytest.mark.parametrize(("kind", "seen"), [("slow-build", "_BUILDING"), ("slow-archive", "_ARCHIVING")])
 def test_slow_closing_shows_in_the_row(site: StandIn, client: Client, uri: str, kind: str, seen: str) -> None:
-    site.faults.add(Fault(kind, seconds=0.2))
+    slow = site.faults.add(Fault(kind, seconds=PATIENCE))
     other = Client(site.url).login()
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(commit, client, uri)
-        time.sleep(0.08)
+        has_struck(slow)
         assert other("GET", uri + "?format=json").rows[0]["status"] == seen
         assert commit(other, uri).status == 409
-        assert closing.result().status == 301
+        assert let_go(site, closing).status == 301
     other.close()
 
 
 def test_files_that_come_while_the_archiver_moves_are_lost(site: StandIn, client: Client, uri: str) -> None:
-    site.faults.add(Fault("slow-move", seconds=0.2))
+    slow = site.faults.add(Fault("slow-move", seconds=PATIENCE))
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(commit, client, uri)
-        time.sleep(0.08)
+        has_struck(slow)
         late = Client(site.url).login()
         assert late.send(series([3])).text.strip() == uri
         late.close()
-        assert closing.result().status == 301
+        assert let_go(site, closing).status == 301
     assert len(the(site.archived("DEMO", "S1", "E1")).files) == 2
     assert site.rows("DEMO") == []
     assert not list(site.prearchive_root.rglob("*.dcm"))
 
 
 def test_files_that_come_while_it_still_checks_are_an_error(site: StandIn, client: Client, uri: str) -> None:
-    site.faults.add(Fault("slow-archive", seconds=0.2))
+    slow = site.faults.add(Fault("slow-archive", seconds=PATIENCE))
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(commit, client, uri)
-        time.sleep(0.08)
+        has_struck(slow)
         late = Client(site.url).login()
         assert late.send(series([3])).status == 200
         late.close()
-        assert "has 1 non-DICOM" in (closing.result().reason or "")
+        assert "has 1 non-DICOM" in (let_go(site, closing).reason or "")
     assert site.rows("DEMO")[0].status == "ERROR"
 
 
 def test_a_restart(site: StandIn, client: Client, uri: str) -> None:
     before = site.url
-    site.faults.add(Fault("stall", match=IMPORT, after=5_000))
+    stalled = site.faults.add(Fault("stall", match=IMPORT, after=5_000))
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(client.send, {"3.dcm": dicom(3, PixelData=bytes(4_000_000))})
-        time.sleep(0.1)
+        has_struck(stalled)
         site.restart()
         with pytest.raises(BROKEN):
             sending.result()
