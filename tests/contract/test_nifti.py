@@ -205,10 +205,10 @@ def test_usage(site: StandIn, ingest: Ingest, tmp_path: Path, flags: tuple[str, 
 def test_root_must_be_a_folder(site: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = put(tmp_path / "x.nii", image())
     for root, said in (
-        (path, "is no folder; unpack it"),
+        (path, "is not a folder; unpack it"),
         (tmp_path / "none", "No such file or directory"),
         (tmp_path / ("x" * 256), "File name too long"),
-        ("a\0b", "is no name of a folder"),
+        ("a\0b", "is not the name of a folder"),
     ):
         capsys.readouterr()
         assert main(["nifti", str(root), "-P", "DEMO"]) == 2

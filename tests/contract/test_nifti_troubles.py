@@ -167,7 +167,7 @@ def test_a_bad_image_makes_the_run_partial(site: StandIn, ingest: Ingest, tmp_pa
     put(root / "007" / "pre" / "T1" / "cut.nii.gz", gzip.compress(image())[:-9])
     ended = ingest("nifti", root)
     assert (ended.code, numbers(ended)) == (3, (6, 6, 0, 0))
-    assert "truncated: 007/pre/T1/cut.nii.gz" in ended.out
+    assert "truncated, 1 file:\n  007/pre/T1/cut.nii.gz" in ended.out
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_what_lies_beside_an_image_and_is_not_sent_is_named(tmp_path: Path) -> N
     told = [problem.detail for problem in planned(tmp_path).problems if problem.kind == "left-beside"]
     (text,) = told
     assert text == (
-        "2 files that lie beside images are neither images nor sidecars, and not sent: 007/pre/DTI/grad.b, "
+        "2 files beside images are neither images nor sidecars and were not sent: 007/pre/DTI/grad.b, "
         "007/pre/DTI/notes.txt; store them with xnat-ingest resource put if they matter"
     )
     for number in range(6):

@@ -119,7 +119,7 @@ def test_one_subject_of_all_is_no_collision(tmp_path: Path) -> None:
 
 
 def test_a_template_of_header_values_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no headers that give \{PatientID\}"):
+    with pytest.raises(UsageError, match=r"no headers with \{PatientID\}"):
         template("{PatientID}")
 
 

@@ -60,8 +60,8 @@ def test_an_image_without_a_sidecar_goes_with_the_one_series_of_its_folder(tmp_p
 @pytest.mark.parametrize(
     ("folder", "hint"),
     [
-        ("study/007/pre/T1", "every image lies deeper than subject/session/scan (study/007/pre/T1/t1.nii.gz)"),
-        ("bids/sub-1/anat", "a BIDS tree seems to lie in bids"),
+        ("study/007/pre/T1", "every image is deeper than subject/session/scan (study/007/pre/T1/t1.nii.gz)"),
+        ("bids/sub-1/anat", "bids looks like a BIDS tree"),
         ("study/007/pre", ""),
     ],
 )

@@ -25,10 +25,12 @@ class NiftiFile:
 
 @dataclass(frozen=True, slots=True)
 class NiftiScan:
-    """key: its place below the session.
-    id: XNAT's, the sidecar's SeriesNumber where numbered, else counted.
-    modality: "" when it cannot be told, which is a conflict.
-    uid: SeriesInstanceUID, mostly not told.
+    """A scan of a session.
+
+    key: its place below the session
+    id: XNAT's scan id: the sidecar's SeriesNumber where numbered, else counted
+    modality: "" when nothing says it, which is a conflict
+    uid: SeriesInstanceUID, "" in most trees
     """
 
     key: str
@@ -53,9 +55,11 @@ class NiftiScan:
 
 @dataclass(frozen=True, slots=True)
 class NiftiSession:
-    """xsi_type: "" when it cannot be told, which is a conflict.
-    typed: it was given, not made of the scans.
-    named: the text that the subject's label was made of.
+    """A session of a NIfTI tree.
+
+    xsi_type: "" when nothing says it, which is a conflict
+    typed: the user gave the type; it does not follow from the scans
+    named: the text from which the subject's label was made
     """
 
     subject: str

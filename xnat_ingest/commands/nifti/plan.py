@@ -1,4 +1,4 @@
-"""A NIfTI tree as subjects, sessions and scans: labels, scan ids, XNAT's types, and what is wrong with them."""
+"""A NIfTI tree as subjects, sessions and scans: their labels, scan ids and XNAT types, and their conflicts."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
 
 SHOWN = 5
-# What a session of several kinds of scans is.
+# The type of a session with several kinds of scans.
 _MIXED = {frozenset({"mr", "pet"}): "petmr", frozenset({"ct", "pet"}): "pet"}
 
 
 @dataclass(frozen=True, slots=True)
 class NiftiOptions:
-    """How the tree is to be called.
+    """How the tree's subjects, sessions and scans are named.
 
-    fixed: (subject, label) of ROOT as one session.
-    modality, session_type: "" for what sidecars and folders say.
-    together: sidecars go into the resource of the images.
+    fixed: (subject, label) when ROOT is one session
+    modality, session_type: "" for what sidecars and folders say
+    together: sidecars go into the resource of the images
     """
 
     subject: Template
@@ -52,16 +52,14 @@ def template(text: str) -> Template:
     made = Template.parse(text, frozenset({"subject", "session"}))
     if made.keywords:
         word = min(made.keywords)
-        raise UsageError(
-            f"label template {text!r}: NIfTI has no headers that give {{{word}}}; use {{subject}}, {{session}}"
-        )
+        raise UsageError(f"label template {text!r}: NIfTI has no headers with {{{word}}}; use {{subject}}, {{session}}")
     return made
 
 
 def make_nifti_plan(tree: NiftiTreeContents, wishes: NiftiOptions) -> NiftiPlan:
-    """The plan for a tree that was read."""
+    """The plan of a tree."""
     notes: list[Problem] = [
-        Problem("bad-sidecar", f"{printable(path)} holds no JSON that can be read; it is sent as it is")
+        Problem("bad-sidecar", f"{printable(path)} is not valid JSON; it is sent as it is")
         for path in tree.bad_sidecars
     ]
     sessions = [_session(above, series, wishes, notes) for above, series in tree.sessions.items()]
@@ -94,7 +92,7 @@ class _Naming:
         self.notes: list[Problem] = []
 
     def labels(self) -> tuple[str, str, str]:
-        """(the text that the subject's label was made of, subject label, session label)."""
+        """(source text of the subject's label, subject label, session label)."""
         if self._wishes.fixed:
             return self._wishes.fixed[0], *self._wishes.fixed
         session = self._wishes.session
@@ -104,7 +102,7 @@ class _Naming:
         return named, subject, self._label("session", session)[1]
 
     def _label(self, what: str, made_by: Template) -> tuple[str, str]:
-        """(the text that the label was made of, the label)."""
+        """(source text of the label, the label)."""
         text = ""
         try:
             if lacking := made_by.levels - set(self._folders):
@@ -122,7 +120,7 @@ class _Naming:
 
 
 def _numbers(series: Iterable[Series]) -> Iterator[tuple[Series, tuple[str, bool]]]:
-    """Each scan's id, and whether its sidecar says so. A number that two scans share tells neither of them."""
+    """Each scan's id, and whether its sidecar gives it. A number that two scans share is used for neither."""
     all_ = list(series)
     said = [_series_number(one) for one in all_]
     times = Counter(said)
@@ -189,7 +187,7 @@ class _Typing:
 
     @staticmethod
     def _own_words(series: Series) -> str:
-        """What the tree itself calls a scan: in BIDS all that its name says beyond subject and session."""
+        """The tree's own name of a scan: in BIDS all of its name but subject and session."""
         first = series.images[0]
         if not first.bids:
             return printable(series.key.rstrip("/").rpartition("/")[2])
@@ -210,9 +208,9 @@ class _Typing:
         if len(words) > 1:
             self._conflict(f"{what} holds images of {', '.join(sorted(words))}; give each a folder of its own")
         elif not words:
-            self._conflict(f"nothing says what modality {what} has: no sidecar does; give --modality")
+            self._conflict(f"no sidecar says what modality {what} has; give --modality")
         elif not words <= set(TYPES):
-            self._conflict(f"{what} is of modality {printable(min(words))}, which has no type here; give --modality")
+            self._conflict(f"{what} has modality {printable(min(words))}, for which XNAT has no type; give --modality")
         return words.pop() if len(words) == 1 and words <= set(TYPES) else ""
 
     def session(self, scans: tuple[NiftiScan, ...]) -> str:
@@ -263,7 +261,7 @@ def _alike(sessions: list[NiftiSession], name: Callable[[NiftiSession], str]) ->
 
 
 def _left_beside(tree: NiftiTreeContents) -> list[Problem]:
-    """A note of files that lie beside images and are not sent, without a rule of the user's."""
+    """A note on files beside images that are not sent, although no rule of the user excludes them."""
     images = (image for series in tree.sessions.values() for one in series for image in one.images)
     folders = {image.file.path.rpartition("/")[0] for image in images}
     left = [one.path for one in tree.aside if one.reason == BESIDE and one.detail != HIDDEN]
@@ -271,22 +269,24 @@ def _left_beside(tree: NiftiTreeContents) -> list[Problem]:
     if not left:
         return []
     named = ", ".join(map(printable, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
-    text = f"{len(left)} files that lie beside images are neither images nor sidecars, and not sent: {named}"
+    text = f"{len(left)} files beside images are neither images nor sidecars and were not sent: {named}"
     return [Problem("left-beside", f"{text}; store them with xnat-ingest resource put if they matter")]
 
 
 def _too_high(tree: NiftiTreeContents) -> list[Problem]:
-    """A note where everything lies deeper than it should: another folder's name may have become the subject's."""
+    """A note where all images are deeper than they should be: the wrong folder may have named the subjects."""
     images = [image for series in tree.sessions.values() for one in series for image in one.images]
     if tree.bids or not images:
         return []
     first = images[0].file.path
     folder = printable(first.partition("/")[0])
     if all(image.above[1:] and image.above[1].startswith("sub-") for image in images):
-        text = f"a BIDS tree seems to lie in {folder}: if so, give that folder as ROOT"
+        text = f"{folder} looks like a BIDS tree. If it is one, give that folder as ROOT"
     elif all(len(image.inner) > 2 for image in images):
         layout = "subject/session/scan" if images[0].above else "scan"
-        text = f"every image lies deeper than {layout} ({printable(first)}): ROOT may be a level too high; if so, give "
+        text = (
+            f"every image is deeper than {layout} ({printable(first)}), so ROOT may be one level too high. If so, give "
+        )
         text += f"{folder} as ROOT"
     else:
         return []
@@ -294,7 +294,7 @@ def _too_high(tree: NiftiTreeContents) -> list[Problem]:
 
 
 def _identifying(tree: NiftiTreeContents) -> list[Problem]:
-    """A note on sidecars that name a patient: they are sent as they are. Keys are told, never values."""
+    """A note on sidecars that name a patient, since they are sent as they are. It gives keys, never values."""
     holding = [
         (images.images[0].file.path, sorted(keys))
         for series in tree.sessions.values()

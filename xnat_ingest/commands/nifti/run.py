@@ -1,7 +1,8 @@
-"""`xnat-ingest nifti`: a NIfTI tree into the archive by XNAT's REST addresses, without any DICOM.
+"""`xnat-ingest nifti`: uploads a NIfTI tree into the archive by XNAT's REST addresses, without DICOM.
 
-Subjects, sessions and scans are created where they lack, never changed where they are there; files go into resources
-of the scans, and count as verified when the server lists them with their size and, where it keeps digests, their MD5.
+Subjects, sessions and scans are created where they are missing. Existing ones are never changed. Files go into
+resources of the scans. They count as verified when the server lists them with their size and, where it keeps digests,
+their MD5.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from xnat_ingest.xnat.retry_policy import is_transient
 
 @dataclass(frozen=True, slots=True)
 class NiftiRunOptions:
-    """What only this command can be told.
+    """The options of this command alone.
 
-    modality, session_type: "" for what sidecars and folders say.
-    together: sidecars go into the resource of the images.
-    overwrite: files that are there with other bytes are replaced.
+    modality, session_type: "" for what sidecars and folders say
+    together: sidecars go into the resource of the images
+    overwrite: files of the same name with other bytes are replaced
     """
 
     modality: str = ""
@@ -66,7 +67,7 @@ class NiftiRunOptions:
 
 
 class NiftiTree:
-    """The plan of what is found below ROOT, as runs know it, and as it is."""
+    """The plan of what is found below ROOT: as runs know it, and in NIfTI's own terms."""
 
     kept: frozenset[str] = frozenset()
     deidentifier = None
@@ -95,7 +96,7 @@ class NiftiTree:
         self.project = project
 
     def want(self, keywords: frozenset[str]) -> None:
-        """There are no headers to be read; rules see all that a sidecar says."""
+        """NIfTI has no such headers. Rules see all that a sidecar says."""
 
     def make(self) -> Plan:
         tree = read_tree(self.source, self._rules, self._check_stop, fixed=self._wishes.fixed is not None)
@@ -112,17 +113,17 @@ def _check_folder(root: str) -> None:
     except OSError as error:
         raise UsageError(f"cannot read ROOT {printable(root)}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"ROOT {printable(root)} is no name of a folder") from error
+        raise UsageError(f"ROOT {printable(root)} is not the name of a folder") from error
     if not is_folder:
-        raise UsageError(f"ROOT {printable(root)} is no folder; unpack it, and name the folder")
+        raise UsageError(f"ROOT {printable(root)} is not a folder; unpack it and name the folder")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSide:
-    """A session beside what the server holds of it.
+    """A session, and what the server holds of it.
 
-    known: None when it has none.
-    new_subject: nor its subject.
+    known: None when the server does not have it
+    new_subject: the server does not have its subject either
     """
 
     session: NiftiSession
@@ -131,13 +132,13 @@ class ServerSide:
     scans: dict[str, ServerScan]
 
     def holds(self, scan: NiftiScan, file: NiftiFile) -> bool:
-        """Whether a file of this name and size is there; its bytes are compared when it comes to sending."""
+        """Whether the server lists a file of this name and size. The bytes are compared before sending."""
         there = self.scans.get(scan.id)
         return there is not None and there.files.get(place(file)) == file.size
 
 
 class NiftiRun(Run):
-    """One `nifti` on one tree; command is `plan` when nothing is to be sent."""
+    """One `nifti` run on one tree. command: `plan` when nothing is to be sent."""
 
     def __init__(self, root: str, settings: Settings, choices: NiftiRunOptions, emit: Emit, stop: Stop) -> None:
         if bool(settings.subject) != bool(settings.experiment):
@@ -173,7 +174,7 @@ class NiftiRun(Run):
             self.plan = replace(self.plan, problems=(*self.plan.problems, note))
 
     def _as_on_server(self, outcome: Outcome) -> Outcome:
-        """The outcome with the scan ids that the server has, where they are not the plan's."""
+        """The outcome with the server's scan ids, where they differ from the plan's."""
         look = self.looks.get(outcome.session.folder)
         return replace(outcome, session=look.session.as_session(outcome.session.project)) if look else outcome
 
@@ -216,7 +217,7 @@ class NiftiRun(Run):
         return delivery.send(look.session.scans)
 
     def _create_session(self, rest: XnatClient, session: Session, look: ServerSide) -> str:
-        """The accession id of the session, which is made, and its subject before it, where they lack."""
+        """The accession id of the session. It and its subject are created if they are missing."""
         if look.known:
             return look.known.accession
         subject = f"/data/projects/{session.project}/subjects/{session.subject}"
@@ -239,8 +240,10 @@ class NiftiRun(Run):
         )
 
     def _put(self, rest: XnatClient, path: str, query: dict[str, str], what: str) -> str:
-        """Makes what the address names; doing it twice is doing it once. Returns what the server calls it. what: for
-        messages."""
+        """Creates what the address names, and returns its id. A second request changes nothing.
+
+        what: its name in messages
+        """
         for attempt in count(1):
             self.control.check()
             try:
@@ -267,8 +270,7 @@ def _in_order(run: NiftiRun) -> Iterator[ServerSide]:
 
 
 def tree_lines(run: NiftiRun) -> Iterator[str]:
-    """What a dry run would create, one line for each subject, session, scan and file; "+" stands before what is not
-    there yet."""
+    """What a run would create: one line for each subject, session, scan and file. New ones begin with "+"."""
     for subject, looks in groupby(_in_order(run), key=lambda look: look.session.subject):
         members = list(looks)
         yield f"{'+' if members[0].new_subject else ' '} subject {subject}"

@@ -1,4 +1,4 @@
-"""One session's NIfTI files on their way into the resources of its scans."""
+"""Sends one session's NIfTI files into the resources of its scans."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NAMED = 3
 class NiftiSending:
     """How files are sent in a run.
 
-    control: may the run go on, and whom does it tell.
-    overwrite: replace files on the server that hold other bytes.
+    control: whether the run may go on, and where its events go
+    overwrite: replace files on the server that hold other bytes
     """
 
     rest: XnatClient
@@ -37,11 +37,11 @@ class NiftiSending:
 
 @dataclass(slots=True)
 class NiftiDelivery:
-    """One session's files under way.
+    """Sends the files of one session.
 
-    root: where the tree lies.
-    accession: the session's id on the server.
-    kinds: of problems -> the files that have them.
+    root: the tree's folder
+    accession: the session's id on the server
+    kinds: kind of problem -> SOPInstanceUIDs of the files that have it
     """
 
     how: NiftiSending
@@ -56,13 +56,11 @@ class NiftiDelivery:
     sent: int = 0
 
     def send(self, scans: Sequence[NiftiScan]) -> tuple[Verdict, int]:
-        """Scan by scan; what the server's trouble or a signal leaves undone has the reason."""
+        """Sends scan by scan. Files that an error or a signal leaves unsent get the reason."""
         cause: IngestError | None = None
         try:
             for scan in scans:
-                ordered = sorted(
-                    scan.files, key=_resource, reverse=True
-                )  # the images first: they tell whose scan it is
+                ordered = sorted(scan.files, key=_resource, reverse=True)  # the images first: they identify the scan
                 for label, files in groupby(ordered, key=_resource):
                     self._into(scan, label, list(files))
         except IngestError as error:
@@ -95,7 +93,7 @@ class NiftiDelivery:
             self.kinds.setdefault(kind, []).extend(failed)
 
     def _problem(self, kind: str, uids: Sequence[str]) -> Problem:
-        """The first files by name, and the reason of the first; the report has each with its own."""
+        """Names the first files, with the reason of the first. The report has the reason of each."""
         named = ", ".join(uids[:_NAMED]) + (f" and {len(uids) - _NAMED} more" if len(uids) > _NAMED else "")
         return Problem(kind, f"{self.session.title}: {named}: {self.failed[uids[0]]}", (self.session.label,))
 

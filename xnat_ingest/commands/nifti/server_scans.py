@@ -1,4 +1,4 @@
-"""What the server holds of a NIfTI tree's sessions, and which of its scans are ours."""
+"""What the server holds of a NIfTI tree's sessions, and which of its scans belong to the tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xnat_ingest.xnat.archive import ArchivedSession
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.tables import JsonRow
 
-# A session of the first type may be given scans of a tree that would by itself have made one of the second.
+# A session of the first type may get scans from a tree that would itself make one of the second type.
 _TAKES = {("xnat:petmrSessionData", "xnat:mrSessionData"), ("xnat:petmrSessionData", "xnat:petSessionData"),
           ("xnat:petSessionData", "xnat:ctSessionData")}  # fmt: skip
 _SCAN = re.compile(r"/scans/([^/]+)/resources/")
@@ -23,7 +23,10 @@ Place = tuple[str, str]  # a resource's label, and the last part of a name in it
 
 @dataclass(frozen=True, slots=True)
 class ServerScan:
-    """A scan as the server lists it. files: where they are -> bytes."""
+    """A scan as the server lists it.
+
+    files: address -> bytes
+    """
 
     id: str
     xsi_type: str
@@ -67,23 +70,25 @@ def place(file: NiftiFile) -> Place:
 def check_session(
     session: NiftiSession, known: Iterable[ArchivedSession], subjects: Iterable[str]
 ) -> ArchivedSession | None:
-    """The session as the server has it; None when it has none. Raises SessionTrouble for one that must not be added
-    to. subjects: labels of the project's."""
+    """The session on the server, or None. Raises SessionTrouble for one that nothing may be added to.
+
+    subjects: labels of the project's subjects
+    """
     alike = [subject for subject in subjects if subject.casefold() == session.subject.casefold()]
     if alike and session.subject not in alike:
-        text = f"the project has subject {alike[0]}, which differs from {session.subject} only in case"
+        text = f"the project already has this subject in other upper and lower case, as {alike[0]}"
         raise SessionTrouble("other-subject", f"{text}; rename the folder, or give --subject-label")
     mine = next((one for one in known if one.label.casefold() == session.label.casefold()), None)
     if mine is None:
         return None
     if mine.label != session.label:
-        text = f"session {mine.label} is there, which differs from {session.label} only in case; give --session-label"
-        raise SessionTrouble("other-label", text)
+        text = f"the project already has session {session.label} in other upper and lower case, as {mine.label}"
+        raise SessionTrouble("other-label", f"{text}; give --session-label")
     if mine.subject != session.subject:
-        text = f"session {mine.label} is there under subject {mine.subject}, not {session.subject}"
+        text = f"session {mine.label} exists under subject {mine.subject}, not {session.subject}"
         raise SessionTrouble("other-subject", f"{text}; give --subject-label or --session-label")
     if mine.xsi_type != session.xsi_type and (session.typed or (mine.xsi_type, session.xsi_type) not in _TAKES):
-        text = f"session {mine.label} is there as {mine.xsi_type}, and this would be {session.xsi_type}"
+        text = f"session {mine.label} exists with type {mine.xsi_type}, and this one would be {session.xsi_type}"
         raise SessionTrouble("other-type", f"{text}; give another --session-label, or --modality if the tree is wrong")
     return mine
 
@@ -91,9 +96,9 @@ def check_session(
 def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan]) -> NiftiSession:
     """The session with the ids that its scans have or are to have on the server. Raises SessionTrouble.
 
-    A scan that holds another series is never written into. Where our id is a SeriesNumber, that is a contradiction,
-    and a person has to look: the session or its numbering may be wrong. Where it was only counted, it says nothing,
-    and the next free one does as well.
+    Nothing is ever written into a scan that holds another series. If our id is a SeriesNumber, the two contradict each
+    other, and a person has to look: the session or its numbering may be wrong. If it was only counted, the next free id
+    will do.
     """
     ours: dict[str, str] = {}
     for scan in session.scans:
@@ -119,7 +124,7 @@ def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan]) -> Nifti
 def _other_series(session: NiftiSession, others: Sequence[tuple[NiftiScan, ServerScan]]) -> str:
     listed = ", ".join(f"scan {scan.id} ({other.description!r}, not {scan.description!r})" for scan, other in others)
     return (
-        f"{listed} of {session.label} holds another series on the server, and is not written into; give another "
+        f"{listed} of {session.label} holds another series on the server, so nothing was written into it; give another "
         "--session-label, or leave out with --exclude what does not belong there"
     )
 
@@ -133,8 +138,12 @@ def _known_as(scan: NiftiScan, server: Mapping[str, ServerScan], taken: set[str]
 
 
 def _same(scan: NiftiScan, other: ServerScan) -> bool:
-    """By its UID where both know one; else like words, and a number from the sidecar: it is the DICOM series that the
-    images were made of, or what another run has left. A number that was only counted needs images under our names."""
+    """Whether a scan on the server is this series.
+
+    Both UIDs decide if they are known. Else the descriptions must be alike, and the number must come from the sidecar:
+    then the scan is the DICOM series from which the images were made, or what another run has left. If the number was
+    only counted, the scan must have images under our names.
+    """
     if scan.uid and other.uid:
         return scan.uid == other.uid
     if _words(scan.description) != _words(other.description):
@@ -144,5 +153,5 @@ def _same(scan: NiftiScan, other: ServerScan) -> bool:
 
 
 def _words(text: str) -> str:
-    """What converters leave of a description: they replace whatever is no letter or digit."""
+    """What converters leave of a description. They replace all but letters and digits."""
     return re.sub(r"[\W_]+", "_", text).strip("_").casefold()

@@ -1,4 +1,4 @@
-"""Which files of a NIfTI tree make which scan of which session: layouts, sidecars, what is left out."""
+"""Sorts the files of a NIfTI tree into sessions and scans: layouts, sidecars, files that are left out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.nifti_file import Name, judge_image, judge_voxels, read_sidecar
 from xnat_ingest.planning.rules import RuleSet
 
-# A note, not a problem: the rule that leaves such files out is that only images and their sidecars are sent.
+# A note, not a problem: only images and their sidecars are sent.
 BESIDE = "excluded:not-nifti"
 HIDDEN = "hidden"
-# The folders of a BIDS session -> the modality of the images there; "": what is measured is no image.
+# The folders of a BIDS session -> the modality of the images in it, "" where the data are not images.
 DATATYPES = {
     "anat": "MR", "func": "MR", "dwi": "MR", "fmap": "MR", "perf": "MR", "mrs": "MR", "pet": "PT",
     "meg": "", "eeg": "", "ieeg": "", "beh": "", "micr": "", "motion": "", "nirs": "",
 }  # fmt: skip
-# What a sidecar says of the series that its image was made of.
+# What a sidecar says of the series from which its image was made.
 IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
 
 
@@ -29,8 +29,8 @@ IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
 class Found:
     """A file of a session.
 
-    above: the folders that make its subject and session.
-    inner: its path below them.
+    above: the folders that name its subject and session
+    inner: its path below them
     """
 
     file: SourceFile
@@ -44,17 +44,17 @@ class Found:
 
     @property
     def stem(self) -> str:
-        """The path below the session without suffixes: an image and its sidecars share it."""
+        """The path below the session without suffixes. An image and its sidecars share it."""
         return "/".join((*self.inner[:-1], self.name.stem))
 
     @property
     def scan(self) -> str:
-        """What tells its scan from others: in BIDS the stem, else the folder below the session's, if there is one."""
+        """The key of its scan: in BIDS the stem, else the folder below the session's, if there is one."""
         return self.stem if self.bids or len(self.inner) == 1 else f"{self.inner[0]}/"
 
     @property
     def stored(self) -> str:
-        """Its name in a resource of the scan."""
+        """The file's name in a resource of the scan."""
         return self.inner[-1] if self.bids else "/".join(self.inner[1:] or self.inner)
 
 
@@ -62,8 +62,8 @@ class Found:
 class Series:
     """The files of one scan.
 
-    said: what the sidecars of its images say, one mapping for each image.
-    mixed: what its images tell of several series when nothing tells which of them is whose.
+    said: what the sidecars of its images say, one mapping for each image
+    mixed: the names of several series to which its images belong, when it is not clear which belongs to which
     """
 
     key: str
@@ -77,9 +77,9 @@ class Series:
 class NiftiTreeContents:
     """A tree as it was read.
 
-    sessions: the folders of subject and session -> scans, in the order of their names.
-    bad_sidecars: those that hold no JSON.
-    bids: whether it is laid out so.
+    sessions: the folders of subject and session -> scans, in the order of their names
+    bad_sidecars: those that are not valid JSON
+    bids: whether it is a BIDS tree
     """
 
     bids: bool = False
@@ -90,10 +90,10 @@ class NiftiTreeContents:
 
 
 def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *, fixed: bool) -> NiftiTreeContents:
-    """Lists the tree, reads every image's header and every sidecar.
+    """Lists the tree, and reads every image's header and every sidecar.
 
-    fixed: ROOT is one session.
-    check_stop: raises to end it.
+    fixed: ROOT is one session
+    check_stop: raises to end it
     """
     items = list(source.files())
     tree = NiftiTreeContents(_is_bids([item.path for item in items], fixed=fixed), len(items))
@@ -132,13 +132,13 @@ def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
         depth = 2 if len(parts) > 2 and parts[1].startswith("ses-") else 1
     if len(parts) <= depth:
         if Name.of(parts[-1]).kind == "image":
-            return SetAside(file.path, "outside-layout", "lies above the session folders of subject/session")
+            return SetAside(file.path, "outside-layout", "is above the session folders of subject/session")
         return SetAside(file.path, BESIDE)
     return Found(file, parts[:depth], parts[depth:], bids)
 
 
 class _Session:
-    """The files of one session on their way into scans."""
+    """Sorts the files of one session into scans."""
 
     def __init__(self, source: Source, rules: RuleSet, tree: NiftiTreeContents) -> None:
         self._source = source
@@ -149,7 +149,7 @@ class _Session:
         self._said: dict[str, Mapping[str, str]] = {}
         self._split: set[str] = set()  # folders that hold several series
         self._series_of: dict[str, str] = {}  # by stem: the series of an image in one of them
-        self._gone: dict[str, SetAside] = {}  # by stem: an image that is not sent takes its sidecars with it
+        self._gone: dict[str, SetAside] = {}  # by stem: the sidecars of an image that is not sent are not sent either
 
     def add(self, found: Found) -> None:
         name = found.name
@@ -160,7 +160,7 @@ class _Session:
         elif name.kind == "other" or (name.kind == "table" and not found.bids):
             self._leave(found, SetAside(found.file.path, BESIDE))
         elif found.file.size == 0:
-            self._leave(found, SetAside(found.file.path, "empty", "a placeholder: it holds no bytes"))
+            self._leave(found, SetAside(found.file.path, "empty", "a placeholder without content"))
         elif why := why_not(found.stored):
             self._leave(found, SetAside(found.file.path, "illegal-name", why))
         elif name.kind == "image":
@@ -191,7 +191,7 @@ class _Session:
         return Series(key, tuple(images), tuple(companions), said, ", ".join(several(said)))
 
     def _apart(self, key: str, images: list[Found]) -> Iterator[tuple[str, list[Found]]]:
-        """The series of one folder, each under the name of its first image, where the sidecars tell them apart."""
+        """The series of one folder, each under the name of its first image, where the sidecars distinguish them."""
         said = [self._said.get(found.stem, {}) for found in images]
         told = [word for word in IDENTITY if all(one.get(word) for one in said)]
         groups: dict[tuple[str, ...], list[Found]] = defaultdict(list)
@@ -234,7 +234,7 @@ class _Session:
                 yield found
 
     def _judge_pair(self, header: Found, voxels: Found | None) -> SetAside | None:
-        """Why a header is not sent with the file that holds its voxels."""
+        """Why a header and the file with its voxels are not sent."""
         path = header.file.path
         if not voxels:
             return SetAside(path, "truncated", "a header without its voxels: there is no .img beside it")
@@ -246,7 +246,7 @@ class _Session:
         return SetAside(path, "truncated", f"{printable(voxels.inner[-1])} {wrong}") if wrong else None
 
     def _judged(self, images: list[Found]) -> Iterator[Found]:
-        """The images that rules on content let pass: what such a rule asks, the sidecar must say."""
+        """The images that pass the rules on content, judged by their sidecars."""
         for found in images:
             self._rules.depth = len(found.above)
             if reason := self._rules.judge(instance_of(found, self._said.get(found.stem, {})), len(images)):
@@ -255,7 +255,7 @@ class _Session:
                 yield found
 
     def _belongs_to(self, found: Found, scans: Mapping[str, list[Found]]) -> str | None:
-        """The scan that a file goes with; None when it was set aside for having none."""
+        """The scan that a file goes with, or None when it was set aside because it has none."""
         path = found.file.path
         if found.name.kind == "pixels" and (gone := self._gone.get(found.stem)):
             self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
@@ -274,12 +274,12 @@ class _Session:
         elif found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
             self._tree.aside.append(SetAside(path, BESIDE, "describes no single image"))
         else:
-            self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or lies beside it"))
+            self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or is beside it"))
         return None
 
 
 def several(said: Iterable[Mapping[str, str]]) -> list[str]:
-    """What sidecars tell of more than one series, as words for a message; empty when they tell of one, or of none."""
+    """The words of a message when sidecars name more than one series, else empty."""
     values = ((word, {one[word] for one in said if one.get(word)}) for word in IDENTITY)
     return [f"{word} {', '.join(sorted(map(printable, all_)))}" for word, all_ in values if len(all_) > 1]
 
@@ -291,8 +291,11 @@ def entities(stem: str) -> tuple[frozenset[str], str]:
 
 
 def _best(found: Found, scans: Mapping[str, list[Found]]) -> str | None:
-    """The first scan of the same folder whose name holds all that the file's name says (events of a run, recordings
-    made with it); such a file speaks of each echo and part of the run, and is stored with the first."""
+    """The first scan of the same folder whose name has all parts of the file's name.
+
+    Events of a run, and recordings made with it, belong to each echo and part of the run. They are stored with the
+    first.
+    """
     folder, own = found.inner[:-1], entities(found.stem)[0]
     if not folder:
         return None
@@ -301,7 +304,7 @@ def _best(found: Found, scans: Mapping[str, list[Found]]) -> str | None:
 
 
 def instance_of(found: Found, said: Mapping[str, str]) -> Instance:
-    """An image as rules and reports know it. One file is one instance: its path is what tells it from others."""
+    """An image as rules and reports know it. One file is one instance, identified by its path."""
     return Instance(
         path=found.file.path,
         size=found.file.size,
