@@ -155,7 +155,7 @@ def test_every_run_has_a_folder_of_its_own(xnat: Xnat) -> None:
         assert ran.code == 0
     folders = {path.partition("/")[0] for path in ran.resource["XNAT-INGEST"].files}
     assert len(folders) == 2
-    assert "5 instances were already on the server" in ran.out
+    assert "5 instances already on the server before this run" in ran.out
 
 
 def test_from_a_subject(xnat: Xnat) -> None:

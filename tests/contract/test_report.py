@@ -28,6 +28,7 @@ from xnat_ingest.delivery.totals import count_verdicts
 from xnat_ingest.inputs import open_source
 from xnat_ingest.report import make_reporter, write
 from xnat_ingest.report.document import document
+from xnat_ingest.report.lines import result_lines
 from xnat_ingest.report.progress import ProgressDisplay, amount
 from xnat_ingest.report.reporters import JsonReporter, TextReporter
 from xnat_ingest.settings.options import Settings
@@ -62,7 +63,7 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert set(made["totals"]) == set(f"{TOTALS} {TRAFFIC}".split())
     first, second = made["sessions"]
     assert set(first) == {*SESSION.split(), "began", "folder", "unproven"}
-    assert [set(scan) for scan in first["scans"]] == [set(SCAN.split())]
+    assert [set(scan) for scan in first["scans"]] == [{*SCAN.split(), "study_uid", "folder"}]
     assert made["set_aside"][0] == {"path": "aside0", "reason": "not-dicom", "detail": ""}
     assert made["problems"] == [{"kind": "stale-row", "detail": "a row is left", "sessions": ["e2"]}]
     assert second["problems"] == made["problems"]
@@ -241,7 +242,7 @@ def test_long_lists_are_cut_on_the_screen_and_say_so() -> None:
     out = io.StringIO()
     TextReporter(io.StringIO(), out).end(made, "")
     lines = out.getvalue().splitlines()
-    start = lines.index("two-studies, 50 times:")
+    start = lines.index("note    two-studies, 50 times:")
     assert lines[start + 1 : start + 8] == [
         *(f"  folder {n}" for n in range(5)),
         "  ... and 45 more, all in the report (--report FILE)",
@@ -384,7 +385,7 @@ def test_a_terminal_that_knows_no_escapes_gets_none(monkeypatch: pytest.MonkeyPa
     reporter.emit(Event("session_started", {"session": "a", "instances": 1, "bytes": 10}))
     reporter.emit(Event("progress", {"session": "a", "instances": 1, "bytes": 10}))
     assert "\x1b" not in log.getvalue()
-    assert log.getvalue().startswith("plan    1 sessions")
+    assert log.getvalue().startswith("plan    1 session, 1 instance, 10 B")
 
 
 AMOUNTS = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_000: "999 kB", 123_456_789: "123 MB", 5e9: "5.0 GB"}
@@ -394,3 +395,62 @@ AMOUNTS = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_000: "999 kB", 123_456_78
 def test_amounts_for_people(number: float, text: str) -> None:
     """Three digits at most below the largest unit, in powers of 1000."""
     assert amount(number) == text
+
+
+def shown_lines(*outcomes: Outcome, problems: tuple[Problem, ...] = (), command: str = "upload") -> list[str]:
+    """The lines of a result with these outcomes."""
+    return result_lines(result_of(*outcomes, problems=problems, command=command))
+
+
+def test_what_was_held_back_is_told_apart_from_what_was_not_started() -> None:
+    """A session in conflict has failed by the counts. One that the run did not come to has no fault of its own."""
+    guilty, innocent = outcome(E2, "conflict"), outcome(E1, "unverified")
+    uids = {one.sop_uid: "the run stopped" for one in innocent.session.instances}
+    innocent = replace(innocent, verdict=replace(innocent.verdict, verified=frozenset(), unverified=uids), attempts=0)
+    lines = shown_lines(guilty, innocent)
+    held = "1 session held back because of a conflict: nothing of 2 instances was sent"
+    assert f"{held} (the last line counts them as failed)" in lines
+    assert "1 session without a conflict not started: the run stopped" in lines
+    sent = replace(innocent, attempts=1)
+    assert not any("not started" in line for line in shown_lines(sent))
+    assert not any("held back" in line or "not started" in line for line in shown_lines(OK))
+    plan = shown_lines(guilty, innocent, command="plan")
+    assert not any("held back" in line or "not started" in line for line in plan)
+
+
+def test_what_needs_nothing_is_a_note_behind_what_is_wrong() -> None:
+    notes = Problem("rule-unused", "the rule X matched nothing"), Problem("receiver-note", "n", ("e1",))
+    wrong = (
+        Problem("run-failed", "no network"),
+        Problem("two-studies", "t", ("e2",)),
+        Problem("strict", "s", spoils=True),
+    )
+    lines = shown_lines(OK, outcome(E2, "conflict"), problems=(*notes, *wrong))
+    told = [line for line in lines if any(problem.detail == line.partition(": ")[2] for problem in (*notes, *wrong))]
+    assert told == [
+        "the run stopped early (run-failed): no network",
+        "two-studies: t",
+        "strict: s",
+        "note    rule-unused: the rule X matched nothing",
+        "note    receiver-note: n",
+    ]
+
+
+def test_a_session_is_not_listed_twice_on_one_screen() -> None:
+    """On a terminal each session has had its line while the run went on; only those in need are repeated."""
+
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    made = result_of(OK, outcome(E2, "missing"))
+    screen, pipe, log = Screen(), io.StringIO(), Screen()
+    for out in (screen, pipe):
+        TextReporter(log, out).end(made, "")
+    assert "VERIFIED" not in screen.getvalue()
+    assert "MISSING" in screen.getvalue()
+    assert "VERIFIED" in pipe.getvalue()
+    assert "MISSING" in pipe.getvalue()
+    quiet = Screen()
+    TextReporter(log, quiet, -1).end(made, "")
+    assert "VERIFIED" in quiet.getvalue()

@@ -46,7 +46,9 @@ def test_the_page_in_a_browser(ingest: Ingest, client: Callable[[str], Client], 
     assert seen["searched"] == ["008 / 008_pre"]
     assert seen["care"] == ["009 / 009_pre"]
     assert "009/pre contains 2 studies" in seen["inside"]
-    assert "009/pre/again/T2_0002/IM000003 failed two-studies" in seen["inside"]
+    assert "009/pre/again/T2_0002/IM000003 held back" in seen["inside"]
+    assert "This session holds 2 studies:" in seen["inside"]
+    assert "T2 MR 3 0 009/pre/again/T2_0002" in seen["inside"]
     assert seen["pictures"]
     assert all(alt.startswith("middle slice of series") and width > 30 for alt, width in seen["pictures"])
     assert seen["log"] == []

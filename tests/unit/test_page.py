@@ -149,8 +149,56 @@ def test_every_exit_code_has_a_page(code: int) -> None:
 
 def test_a_plan_has_a_page() -> None:
     made = report(session(verdict="unverified"), command="plan")
-    assert "10 instances in 1 sessions would be sent" in seen(made)
+    assert "10 instances in 1 session would be sent" in seen(made)
     assert '"care":false' in page(made, {})
+
+
+def test_what_was_held_back_is_not_called_failed_nor_proven() -> None:
+    """In an upload, and in a plan, whose report names no instance."""
+    held = session(verdict="conflict", unproven=10)
+    shown = seen(report(held, session("007_post", "failed", 3), code=3))
+    assert "7 verified 10 held back 3 failed" in shown
+    assert "Held back because of a conflict: nothing of this session was sent." in shown
+    planned = report(session(verdict="conflict"), session("x", verdict="unverified"), command="plan", code=3)
+    shown = seen(planned)
+    assert "10 instances in 1 session would be sent; 1 session held back because of a conflict" in shown
+    assert "10 not checked 10 held back" in shown
+    assert "007 / x PLANNED" in shown
+
+
+def test_a_session_that_was_not_started_says_why_and_that_it_has_no_fault() -> None:
+    one = session(verdict="unverified", unproven=10, attempts=0)
+    text = page(report(one, code=3), {})
+    assert "NOT STARTED" in text
+    assert "Not started: not on the server. This session has no conflict of its own." in text
+    begun = session(verdict="unverified", unproven=10, attempts=1)
+    assert "NOT STARTED" not in page(report(begun, code=3), {})
+
+
+def test_the_remedy_of_many_problems_stands_once() -> None:
+    many = [{"kind": "two-studies", "detail": f"folder {n}; cut it", "sessions": [], "fix": "cut it"} for n in range(3)]
+    shown = seen(report(session(), problems=many))
+    assert "Cut it. folder 0 folder 1 folder 2" in shown
+    many[0] |= {"detail": "folder 0; burn it", "fix": "burn it"}
+    shown = seen(report(session(), problems=many))
+    assert "folder 0; burn it folder 1; cut it folder 2; cut it" in shown
+    assert "Split the folder" in shown
+
+
+def test_root_and_the_study_of_each_series_are_shown() -> None:
+    one = session()["scans"][0]
+    scans = [{**one, "id": str(n), "study_uid": f"1.{n % 2}", "folder": f"007/pre/s{n}"} for n in range(3)]
+    text = page(report(session(scans=scans), root="/data/<study>"), {})
+    assert "ROOT /data/&lt;study&gt;" in text
+    found = json.loads(re.findall(r'id="data">(.*?)</script>', text)[0])["sessions"][0]
+    assert found["studies"] == ["1.0", "1.1"]
+    assert [(scan[0], scan[1], scan[-1]) for scan in found["scans"]] == [
+        (1, "0", "007/pre/s0"),
+        (2, "1", "007/pre/s1"),
+        (1, "2", "007/pre/s2"),
+    ]
+    same = page(report(session(scans=[{**one, "study_uid": "1.0"}])), {})
+    assert json.loads(re.findall(r'id="data">(.*?)</script>', same)[0])["sessions"][0]["studies"] == []
 
 
 def test_scans_stand_in_the_order_of_their_numbers() -> None:

@@ -301,6 +301,7 @@ class Result:
     deidentification: what was done to headers, without their values.
     proof: the level of --proof, "" when nothing was checked.
     shard: K/N, "" for a whole run.
+    root: the folder or archive that was read; "" with --redact-paths.
     """
 
     command: str
@@ -318,6 +319,7 @@ class Result:
     deidentification: Mapping[str, object] = field(default_factory=dict)
     proof: str = ""
     shard: str = ""
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,11 @@ def is_rewritten(text: str) -> bool:
     return re.fullmatch(r"\d([.,]\d+)?E\+\d+", text) is not None
 
 
+def count_of(number: float, what: str) -> str:
+    """A number with its word: 1 scan, 2 scans. number: a whole one."""
+    return f"{number:g} {what}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:.0f} {what}s"
+
+
 def printable(text: str) -> str:
     """A file name that is safe in a terminal, a log or a report: one line, valid Unicode, no escape sequences.
 

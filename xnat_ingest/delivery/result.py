@@ -23,6 +23,7 @@ class RunFacts:
     insecure: the sentence on a server whose certificate was not verified, or ""
     signum: the signal that ended the run, or 0
     deidentification: the report's section of that name, or empty
+    root: the folder or archive that was read, "" with --redact-paths
     """
 
     command: str
@@ -33,6 +34,7 @@ class RunFacts:
     insecure: str
     signum: int
     deidentification: dict[str, object]
+    root: str
 
 
 def make_result(
@@ -67,6 +69,7 @@ def make_result(
         deidentification=facts.deidentification,
         proof=settings.proof if looked else "",
         shard=settings.shard,
+        root=facts.root,
     )
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from xnat_ingest.core.errors import IngestError, trace
 from xnat_ingest.core.model import Emit, Event, Outcome, Plan, Result, Session, Verdict
@@ -249,6 +250,7 @@ class Run:
             self._insecure,
             self.control.stop.signum,
             deidentified,
+            "" if self.settings.redact_paths else str(Path(self.planning.root).absolute()),
         )
 
 

@@ -45,10 +45,12 @@ _RULES = frozenset(("exclude", "include"))
 class PlanSource(Protocol):
     """Where a plan comes from.
 
+    root: the folder or archive that is read.
     project: the project of all sessions, "" when folders or the plan file name it.
     deidentifier: rewrites headers before they are sent, None without --deidentify.
     """
 
+    root: str
     source: Source
     project: str
 
@@ -177,7 +179,7 @@ class ScannedTree:
     """Makes the plan from the files below ROOT."""
 
     def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
-        self._root = root
+        self.root = root
         self._settings = settings
         self._emit = emit
         self._check_stop = check_stop
@@ -268,7 +270,7 @@ class ScannedTree:
 
     def _packed_with_its_folder(self, plan: Plan) -> str:
         """A note for an archive with a single top folder, which may be a subject's or the folder that was packed."""
-        if "subject" not in self._labelling.levels or Path(self._root).is_dir():
+        if "subject" not in self._labelling.levels or Path(self.root).is_dir():
             return ""
         top = one_top_folder(i.path for session in plan.sessions for i in session.instances)
         return top and (
@@ -284,7 +286,7 @@ class ScannedTree:
             _write(self._settings.labels_template, lambda: [text])
         if self._settings.json:
             made_by = self.deidentifier.fingerprint if self.deidentifier else ""
-            _write(self._settings.json, lambda: plan_pieces(plan, self._root, self._labelling.layout, made_by))
+            _write(self._settings.json, lambda: plan_pieces(plan, self.root, self._labelling.layout, made_by))
 
 
 class PlanFromFile:
@@ -306,11 +308,12 @@ class PlanFromFile:
         if strange:
             raise UsageError(f"-P {settings.project} is not the project of {strange[0]} in plan file {settings.plan}")
         levels = None if found.layout == "fixed" else len(LAYOUTS[found.layout])
-        self.source = _source(root or found.root, levels, settings, check_stop)
+        self.root = root or found.root
+        self.source = _source(self.root, levels, settings, check_stop)
         self.project = ""
         self._plan = found.plan
         self._settings = settings
-        self.deidentifier = _deidentifier(settings, root or found.root)
+        self.deidentifier = _deidentifier(settings, self.root)
         if found.deidentified != (self.deidentifier.fingerprint if self.deidentifier else ""):
             how = "with another --deidentify profile or key" if found.deidentified else "without --deidentify"
             raise UsageError(f"plan file {settings.plan} was made {how}; use the same options now, or plan again")

@@ -26,7 +26,7 @@ PROBLEMS: dict[str, Advice] = {
         "A JSON file beside a NIfTI image cannot be read.", "Repair the file, or leave it out with --exclude."
     ),
     "blank": Advice(
-        "Files that should be images contain only zero bytes.",
+        "Files beside images, where an image is expected, are empty or contain only zero bytes.",
         "Copy them again from the scanner or the backup. To go on without them, leave them out with --exclude.",
     ),
     "bug": Advice(
@@ -71,8 +71,9 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "foreign-row": Advice(
         "The prearchive has a session with this label or study that this program did not make for this session.",
-        "If it holds another study, give this session another label. If it holds the same study, archive or delete it "
-        "first: xnat-ingest prearchive list, then archive or delete.",
+        "If it holds another study, give this session another label. If it holds the same study, archive it "
+        "(xnat-ingest prearchive archive, with --label NEW if it is in CONFLICT) or delete it (prearchive delete). "
+        "Then run again.",
     ),
     "reidentified": Advice(
         "The server holds a name, an identifier or a date again that --deidentify had removed.",
@@ -87,8 +88,9 @@ PROBLEMS: dict[str, Advice] = {
         "Remove these fields, or leave the file out with --exclude.",
     ),
     "illegal-label": Advice(
-        "A label is empty or longer than 64 characters, or some of its characters were replaced by an underscore.",
-        "Rename the folder, or give the label in a label sheet (--labels).",
+        "A label cannot be used as it is. Characters that XNAT does not take become an underscore, and the session is "
+        "sent. A label that is empty or longer than 64 characters holds the session back.",
+        "If you want another label, rename the folder, or give the label in a label sheet (--labels).",
     ),
     "insecure": Advice(
         "The server's certificate was not verified, because --insecure was given.",
@@ -120,7 +122,8 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "mixed-patients": Advice(
         "One session or subject folder contains several patients.",
-        "Check ROOT: it may be one level too high. If it is right, use --allow-mixed-patients.",
+        "Move the files that are in the wrong folder. If ROOT is one level too high, name the folder below it. If it "
+        "is one person with several ids, use --allow-mixed-patients.",
     ),
     "mixed-series": Advice("A folder of NIfTI images contains several series.", "Give each series its own folder."),
     "name-collision": Advice(
@@ -146,7 +149,7 @@ PROBLEMS: dict[str, Advice] = {
         "Pack the archive from inside: tar czf study.tar.gz -C study .",
     ),
     "other-label": Advice(
-        "The study is already archived under another label.",
+        "The study is already archived under another label, or the same label in other upper and lower case.",
         "Use that label (--labels or -E), or delete the other session in XNAT if it is wrong.",
     ),
     "other-series": Advice(
@@ -174,7 +177,11 @@ PROBLEMS: dict[str, Advice] = {
         "Check the project's id, and ask an administrator to look in the prearchive.",
     ),
     "root-too-high": Advice("ROOT looks one level too high.", "Give the folder below it as ROOT."),
-    "rule-unused": Advice("A rule matched nothing.", "Check its spelling. Case matters without --ignore-case."),
+    "rule-unused": Advice(
+        "A rule matched nothing.",
+        "This is fine for a rule that is there just in case. Otherwise check its spelling: case matters without "
+        "--ignore-case.",
+    ),
     "run-failed": Advice(
         "The run stopped early.", "The message says why. Fix the cause, then run the same command again."
     ),
@@ -205,8 +212,9 @@ PROBLEMS: dict[str, Advice] = {
         "Put it into one folder, or use --layout headers to ignore the folders.",
     ),
     "stale-row": Advice(
-        "An older upload of this session is still in the prearchive. The archive has everything.",
-        "Delete it if it is not needed: xnat-ingest prearchive delete.",
+        "An older upload of this session is still in the prearchive, finished or stuck there.",
+        "Delete it (xnat-ingest prearchive delete) and run again, which sends what the archive does not have. To keep "
+        "it, archive it under a label that is free: xnat-ingest prearchive archive with --label NEW.",
     ),
     "studies-split": Advice("One folder contains several studies, and --split-studies made a session of each."),
     "subject-exists": Advice(
@@ -240,7 +248,10 @@ REASONS: dict[str, Advice] = {
     "dicomdir": Advice("The directory of a DICOM medium. XNAT does not need it."),
     "dicomdir-absent": PROBLEMS["dicomdir-absent"],
     "duplicate": PROBLEMS["duplicate"],
-    "empty": Advice("The file is empty.", "Copy it again from its source."),
+    "empty": Advice(
+        "A NIfTI image without content, such as a placeholder of git-annex.",
+        "Fetch its content, or copy it again from its source.",
+    ),
     "excluded": Advice("Left out by a rule of yours."),
     "illegal-name": Advice("XNAT does not accept this file name.", "Rename the file."),
     "link": Advice(
@@ -277,7 +288,39 @@ REASONS: dict[str, Advice] = {
 }
 
 
+VERDICTS: dict[str, Advice] = {
+    "verified": Advice("Each instance was seen on the server, by its own name."),
+    "counted": Advice(
+        "The server has the right number of instances in each series, under file names that do not show which is "
+        "which. They are on the server, but not proven one by one.",
+        "Nothing, if the numbers are enough for you. --existing overwrite sends them again, under names that tell.",
+    ),
+    "missing": Advice(
+        "Some instances are not on the server, or are there but incomplete.",
+        "Run upload again: it sends what is missing.",
+    ),
+    "conflict": Advice(
+        "The session was held back. Nothing of it was sent, because it could have ended up under a wrong name. The "
+        "last line counts its instances as failed.",
+        "The problem beside it says what to do. Then run upload again.",
+    ),
+    "failed": Advice("An error ended this session, or the server refused instances.", "Run the same command again."),
+    "unverified": Advice(
+        "Nobody looked for it: in a plan, with --no-verify, or because the run ended before. A session that was not "
+        "started has no fault of its own.",
+        "Run upload again, or verify.",
+    ),
+    "skipped": Advice("Nothing of it was left to send, because of --existing skip or the server's filter."),
+}
+
+
+# Kinds of problems that are no session's and no note.
+RUN_KINDS = ("run-failed", "bug")
+# Kinds that are shown with a few words, because the word alone would mislead.
+TITLES = {"run-failed": "the run stopped early (run-failed)"}
+
+
 def advice_on(kind: str) -> Advice:
-    """The advice on a kind of problem or a reason. The part after a colon is ignored."""
+    """The advice on a kind of problem, a reason or a verdict. The part after a colon is ignored."""
     word = kind.partition(":")[0]
-    return PROBLEMS.get(word) or REASONS.get(word) or Advice("")
+    return PROBLEMS.get(word) or REASONS.get(word) or VERDICTS.get(word) or Advice("")

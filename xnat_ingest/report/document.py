@@ -6,8 +6,9 @@ The only header values in it are UIDs, modalities and series descriptions.
 from __future__ import annotations
 
 import json
+import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xnat_ingest.core.about import __version__
@@ -42,6 +43,7 @@ def document(result: Result) -> dict[str, Any]:
         "started": result.started,
         "finished": result.finished,
         "exit_code": result.exit_code,
+        **({"root": printable(result.root)} if result.root else {}),
         "server": result.server,
         "project": result.plan.project,
         "destination": result.destination,
@@ -111,6 +113,8 @@ def _scans(outcome: Outcome) -> list[dict[str, Any]]:
         {
             "id": members[0].series_number,
             "series_uid": uid,
+            "study_uid": members[0].study_uid,
+            "folder": _folder(members),
             "description": printable(members[0].series_description),
             "modality": members[0].modality,
             "instances": len(members),
@@ -119,6 +123,11 @@ def _scans(outcome: Outcome) -> list[dict[str, Any]]:
         }
         for uid, members in series.items()
     ]
+
+
+def _folder(members: Sequence[Instance]) -> str:
+    """The deepest folder below ROOT that holds all files of a series."""
+    return printable(posixpath.commonpath({posixpath.dirname(i.path) for i in members}) or ".")
 
 
 def _unproven(outcome: Outcome) -> list[dict[str, str]]:

@@ -6,19 +6,26 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from xnat_ingest.core.model import Problem, SetAside
-from xnat_ingest.core.text import printable
-from xnat_ingest.report.advice import advice_on
+from xnat_ingest.core.text import count_of, printable
+from xnat_ingest.report.advice import RUN_KINDS, TITLES, advice_on
 
 SHOWN = 5  # examples of each kind
 
 
-def problem_lines(problems: Iterable[Problem]) -> Iterator[str]:
-    """All problems, kind by kind, in the order in which each kind first occurs."""
-    kinds: dict[str, list[Problem]] = defaultdict(list)
+def problem_lines(problems: Iterable[Problem], in_need: frozenset[str]) -> Iterator[str]:
+    """All problems, kind by kind: first what is wrong, then notes.
+
+    in_need: labels of the sessions that need attention.
+    """
+    wrong: dict[str, list[Problem]] = defaultdict(list)
+    notes: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
-        kinds[problem.kind].append(problem)
-    for kind, members in kinds.items():
-        yield from _problems_of_one_kind(kind, members)
+        is_wrong = problem.spoils or problem.kind in RUN_KINDS or not in_need.isdisjoint(problem.sessions)
+        (wrong if is_wrong else notes)[problem.kind].append(problem)
+    for kind, members in wrong.items():
+        yield from _problems_of_one_kind(TITLES.get(kind, kind), members)
+    for kind, members in notes.items():
+        yield from _problems_of_one_kind(f"note    {kind}", members)
 
 
 def _problems_of_one_kind(kind: str, members: Sequence[Problem]) -> Iterator[str]:
@@ -45,7 +52,7 @@ def file_lines(asides: Iterable[SetAside]) -> Iterator[str]:
     for aside in asides:
         reasons[aside.reason].append(aside)
     for reason, members in reasons.items():
-        yield f"{reason}, {len(members)} {'file' if len(members) == 1 else 'files'}:"
+        yield f"{reason}, {count_of(len(members), 'file')}:"
         for aside in members[:SHOWN]:
             yield f"  {printable(aside.path)}{f' ({aside.detail})' if aside.detail else ''}"
         yield from _more(len(members))

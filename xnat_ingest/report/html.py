@@ -11,7 +11,7 @@ import hashlib
 import json
 from base64 import b64encode
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 from string import Template
@@ -20,10 +20,13 @@ from typing import Any
 from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.core.errors import EXIT_MEANING, Exit, IngestError
 from xnat_ingest.core.model import is_note
-from xnat_ingest.report.advice import advice_on
+from xnat_ingest.core.text import count_of
+from xnat_ingest.report.advice import RUN_KINDS, TITLES, advice_on
 from xnat_ingest.report.progress import amount
 
-STATES = ("verified", "counted", "unverified", "missing", "failed")
+STATES = ("verified", "counted", "unverified", "missing", "held", "failed")
+# What people read for a state or a verdict, where the report's own word would mislead them.
+STATE_NAMES = {"held": "held back", "unverified": "not checked"}
 # Rows of one session, files of one reason, sessions of one problem: the JSON report has them all.
 SHOWN_UNPROVEN = 200
 SHOWN_EXAMPLES = 5
@@ -32,8 +35,6 @@ SHOWN_PROBLEMS = 20
 DRAWN = 200
 # A timeline of more sessions than this is a grey wall.
 SHOWN_BARS = 400
-# Kinds of problems that are no session's and no remark.
-RUN_KINDS = ("run-failed", "bug")
 Report = Mapping[str, Any]
 Pictures = Mapping[str, str]
 
@@ -51,7 +52,7 @@ def page(report: Report, pictures: Pictures) -> str:
     """report: as docs/design.md describes the JSON file."""
     script = _text("page.js")
     sessions = sorted(report["sessions"], key=lambda one: not needs_attention(one, report["command"]))
-    rows = [_session(at, one, report["server"]) for at, one in enumerate(sessions)]
+    rows = [_session(at, one, report["server"], report["command"]) for at, one in enumerate(sessions)]
     details = [_details(one, pictures, report["command"]) for one in sessions]
     for one, row in zip(details[DRAWN:], rows[DRAWN:], strict=True):
         one["row"] = row
@@ -64,9 +65,11 @@ def page(report: Report, pictures: Pictures) -> str:
         meaning=escape(f"Exit code {report['exit_code']}: {EXIT_MEANING[Exit(report['exit_code'])]}."),
         facts="".join(f"<li>{fact}</li>" for fact in _facts(report)),
         wrong=_wrong(report),
-        bar=_bar(report["totals"]) + _key(report["totals"]),
+        bar=_totals(report),
         timeline=_timeline(sessions),
-        words="".join(f'<option value="{word}">{word}</option>' for word in _words(sessions)),
+        words="".join(
+            f'<option value="{word}">{word}</option>' for word in sorted({one["verdict"] for one in sessions})
+        ),
         sessions="\n".join(rows[:DRAWN]) + _without_script(len(rows)),
         aside=_aside(report["set_aside"]),
         footer=escape(
@@ -102,11 +105,16 @@ def _headline(report: Report) -> str:
     totals, command = report["totals"], report["command"]
     care = sum(needs_attention(one, command) for one in report["sessions"])
     if command == "plan":
-        return f"{totals['planned']} instances in {len(report['sessions'])} sessions would be sent"
+        held = [one for one in report["sessions"] if one["verdict"] == "conflict"]
+        rest = totals["planned"] - sum(one["instances"] for one in held)
+        would = (
+            f"{count_of(rest, 'instance')} in {count_of(len(report['sessions']) - len(held), 'session')} would be sent"
+        )
+        return f"{would}; {count_of(len(held), 'session')} held back because of a conflict" if held else would
     seen = totals["verified"] + totals["counted"]
     if report["exit_code"] == Exit.OK:
         return f"All {seen} instances are on the server" if totals["planned"] else "Nothing was to be sent"
-    where = f"; {care} of {len(report['sessions'])} sessions need attention" if care else ""
+    where = f"; {care} of {count_of(len(report['sessions']), 'session')} need attention" if care else ""
     return f"{seen} of {totals['planned']} instances are on the server{where}"
 
 
@@ -120,12 +128,14 @@ def _facts(report: Report) -> Iterator[str]:
     totals = report["totals"]
     project, server = report["project"], report["server"]
     link = _link(server, f"/data/projects/{project}", project) if project else "several"
+    if report.get("root"):
+        yield f"ROOT {escape(report['root'])}"
     yield f"project {link}"
     if server:
         yield f"server {escape(server)}"
-    yield f"{totals['already_there']} instances were there already"
+    yield f"{count_of(totals['already_there'], 'instance')} there already"
     yield f"{amount(totals.get('bytes_sent', 0))} sent in {_duration(totals.get('seconds', 0))}"
-    yield f"{totals['set_aside']} files set aside"
+    yield f"{count_of(totals['set_aside'], 'file')} set aside"
     if report["destination"]:
         yield f"destination {escape(report['destination'])}, transport {escape(report['transport'])}"
 
@@ -158,11 +168,15 @@ def _wrong(report: Report) -> str:
 
 
 def _problem_cards(problems: Sequence[Report]) -> Iterator[str]:
-    kinds: dict[str, list[str]] = defaultdict(list)
+    """A card for each kind. Where its problems have one remedy, it is told once, and the examples are the facts."""
+    kinds: dict[str, list[Report]] = defaultdict(list)
     for problem in problems:
-        kinds[problem["kind"]].append(problem["detail"])
-    for kind, details in kinds.items():
-        yield _card(kind, len(details), details[:SHOWN_PROBLEMS])
+        kinds[problem["kind"]].append(problem)
+    for kind, members in kinds.items():
+        fixes = {one.get("fix", "") for one in members}
+        fix = fixes.pop() if len(fixes) == 1 else ""
+        details = [one["detail"].removesuffix(f"; {fix}") for one in members[:SHOWN_PROBLEMS]]
+        yield _card(kind, len(members), details, fix=f"{fix[0].upper()}{fix[1:]}." if fix else "")
 
 
 def _reason_cards(asides: Sequence[Report]) -> Iterator[str]:
@@ -175,16 +189,27 @@ def _reason_cards(asides: Sequence[Report]) -> Iterator[str]:
         yield _card(reason, len(files), files[:SHOWN_PROBLEMS], "file")
 
 
-def _card(kind: str, number: int, examples: Sequence[str], unit: str = "") -> str:
-    means, fix = advice_on(kind)
+def _card(kind: str, number: int, examples: Sequence[str], unit: str = "", fix: str = "") -> str:
+    """fix: what to do, if these problems say it more exactly than their kind."""
+    means, usual = advice_on(kind)
+    fix = fix or usual
     count = f" ({number} {unit}{'s' if number > 1 else ''})" if unit else f" ({number})" if number > 1 else ""
     more = f"<li>... and {number - len(examples)} more, all in the JSON report</li>" if number > len(examples) else ""
     return (
-        f'<section class="card"><h3>{escape(kind)}{count}</h3>'
+        f'<section class="card"><h3>{escape(TITLES.get(kind, kind))}{count}</h3>'
         + (f"<p>{escape(means)}</p>" if means else "")
         + (f'<p class="fix">{escape(fix)}</p>' if fix else "")
         + f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in examples)}{more}</ul></section>"
     )
+
+
+def _totals(report: Report) -> str:
+    """The bar of the whole run, what its colours mean, and a remark on what is only counted."""
+    sums: Counter[str] = Counter()
+    for one in report["sessions"]:
+        sums.update(_counts(one))
+    counted = advice_on("counted").means if sums["counted"] else ""
+    return _bar(sums) + _key(sums) + (f'<p class="soft">counted: {escape(counted)}</p>' if counted else "")
 
 
 def _bar(counts: Mapping[str, float]) -> str:
@@ -194,7 +219,11 @@ def _bar(counts: Mapping[str, float]) -> str:
 
 
 def _key(totals: Mapping[str, float]) -> str:
-    items = (f'<li><i class="{state}"></i>{totals[state]:g} {state}</li>' for state in STATES if totals[state])
+    items = (
+        f'<li><i class="{state}"></i>{totals[state]:g} {STATE_NAMES.get(state, state)}</li>'
+        for state in STATES
+        if totals[state]
+    )
     return f'<ul class="key">{"".join(items)}</ul>'
 
 
@@ -219,15 +248,29 @@ def _timeline(sessions: Sequence[Report]) -> str:
 
 def _state(session: Report) -> str:
     word: str = session["verdict"]
-    return {"conflict": "failed", "skipped": "unverified"}.get(word, word)
+    return {"conflict": "held", "skipped": "unverified"}.get(word, word)
 
 
-def _words(sessions: Iterable[Report]) -> list[str]:
-    return sorted({one["verdict"] for one in sessions})
+def _word(session: Report, command: str) -> str:
+    """The verdict as people read it."""
+    if session["verdict"] != "unverified":
+        return str(session["verdict"])
+    if command == "plan":
+        return "planned"
+    return "not started" if _not_started(session) else "unverified"
+
+
+def _not_started(session: Report) -> str:
+    """Why nothing was done with a session that has no fault of its own; "" when something was."""
+    reasons = {one["why"] for one in session["unproven"]}
+    whole = session["verdict"] == "unverified" and len(session["unproven"]) == session["instances"]
+    return str(reasons.pop()) if whole and not session["attempts"] and len(reasons) == 1 else ""
 
 
 def _counts(session: Report) -> dict[str, int]:
     """The session's instances by state. What is not unproven was seen."""
+    if session["verdict"] == "conflict":
+        return dict.fromkeys(STATES, 0) | {"held": session["instances"]}
     unproven = Counter(one["state"] for one in session["unproven"])
     seen = session["instances"] - unproven.total()
     state = "counted" if session["verdict"] == "counted" else "verified"
@@ -238,19 +281,24 @@ def _counts(session: Report) -> dict[str, int]:
     return counts
 
 
-def _session(at: int, session: Report, server: str) -> str:
+def _session(at: int, session: Report, server: str, command: str) -> str:
     counts = _counts(session)
     seen = counts["verified"] + counts["counted"]
+    proven = f"{session['instances']}" if command == "plan" else f"{seen}/{session['instances']}"
     word, label = session["verdict"], session["label"]
     title = f"{session['subject']} / {label}"
     link = f"<p>{_link(server, session['uri'], 'Open in XNAT')}</p>" if session["uri"] and server else ""
     problems = "".join(f"<li>{escape(one['detail'])}</li>" for one in session["problems"])
+    if word == "conflict":
+        link += "<p>Held back because of a conflict: nothing of this session was sent.</p>"
+    if why := _not_started(session):
+        link += f"<p>Not started: {escape(why)}. This session has no conflict of its own.</p>"
     return (
         f'<details class="session" data-at="{at}"><summary>'
-        f'<b>{escape(title)}</b><span class="word is-{word}">{word.upper()}</span>{_bar(counts)}'
-        f'<span class="num">{seen}/{session["instances"]} instances</span>'
+        f'<b>{escape(title)}</b><span class="word is-{word}">{_word(session, command).upper()}</span>{_bar(counts)}'
+        f'<span class="num">{proven} instances</span>'
         f'<span class="num">{amount(session["bytes"])}</span></summary><div class="inside">'
-        f'<p class="soft">from {escape(session["folder"])}, {len(session["scans"])} scans, '
+        f'<p class="soft">from {escape(session["folder"])}, {count_of(len(session["scans"]), "scan")}, '
         f"{_duration(session['seconds'])}</p>{link}{f'<ul>{problems}</ul>' if problems else ''}</div></details>"
     )
 
@@ -259,16 +307,23 @@ def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any
     """What the script shows of a session when it is opened, and the text that a search looks through."""
     scans = sorted(session["scans"], key=_number)
     texts = [session["subject"], session["label"], session["folder"], *(s["description"] for s in scans)]
-    unproven = session["unproven"]
+    unproven = [] if _not_started(session) else session["unproven"]
+    state = STATE_NAMES["held"] if session["verdict"] == "conflict" else ""
+    studies = list(dict.fromkeys(s["study_uid"] for s in scans if "study_uid" in s))
     return {
         "word": session["verdict"],
         "care": needs_attention(session, command),
         "text": " ".join(texts).lower(),
+        "studies": studies if len(studies) > 1 else [],
         "scans": [
-            [s["id"], s["description"], s["modality"], s["instances"], s["verified"], s.get("read_back", "")]
+            [
+                *([studies.index(s["study_uid"]) + 1] if len(studies) > 1 else []),
+                *(s["id"], s["description"], s["modality"], s["instances"], s["verified"], s.get("read_back", "")),
+                s.get("folder", ""),
+            ]
             for s in scans
         ],
-        "unproven": [[one["path"], one["state"], one["why"]] for one in unproven[:SHOWN_UNPROVEN]],
+        "unproven": [[one["path"], state or one["state"], one["why"]] for one in unproven[:SHOWN_UNPROVEN]],
         "more": max(0, len(unproven) - SHOWN_UNPROVEN),
         "sheet": [
             [pictures[s["series_uid"]], f"{s['id']} {s['description']}"] for s in scans if s["series_uid"] in pictures

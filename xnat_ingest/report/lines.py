@@ -9,33 +9,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import EMPTY, Outcome, ReadBack, Result
 from xnat_ingest.core.secrets import sayable
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import count_of, printable
 from xnat_ingest.report.grouped import file_lines, problem_lines
 from xnat_ingest.report.progress import amount
 from xnat_ingest.report.table import aside_lines, plan_lines
 
-SHOWN_PROBLEMS = 20
+# Verdicts of sessions about which nothing must be done.
+FINE = ("verified", "counted", "skipped")
+SHOWN_SESSIONS = 20
 SHOWN_INSTANCES = 3  # of each session
 
 
 def result_lines(
-    result: Result, report: str = "", note: str = "", *, brief: bool = False, scans: bool = False
+    result: Result, report: str = "", note: str = "", *, brief: bool = False, scans: bool = False, listed: bool = False
 ) -> list[str]:
     """The result. Scripts rely on its last line.
 
     report, note: where the report is.
     brief: only sessions that need attention, when there are many.
     scans: for a plan, also a line per scan.
+    listed: the same screen has a line for each session already, so that only those that need attention are repeated.
     """
-    outcomes = _notable(result) if brief else result.outcomes
+    fine = (*FINE, "unverified") if result.command == "plan" else FINE
+    in_need = [one for one in result.outcomes if one.verdict.word not in fine]
+    outcomes = in_need if listed else _notable(result, in_need) if brief else result.outcomes
     if result.command == "plan":
         width = shutil.get_terminal_size().columns
         lines = [*plan_lines(outcomes, width, scans=scans), *_plan_asides(result, width)]
     else:
         lines = [line for outcome in outcomes for line in _outcome_lines(outcome)]
-    if left_out := len(result.outcomes) - len(outcomes):
+    if not listed and (left_out := len(result.outcomes) - len(outcomes)):
         lines.append(f"{left_out} {'more ' if outcomes else ''}sessions, each in the report")
-    lines += [*problem_lines(result.problems), *_aside_lines(result), *_untouched_lines(result), *_count_lines(result)]
+    labels = frozenset(outcome.session.label for outcome in in_need)
+    lines += [*problem_lines(result.problems, labels), *_aside_lines(result)]
+    lines += [*_untouched_lines(result), *_count_lines(result)]
     if report:
         lines.append(f"report: {printable(report)}")
     if note:
@@ -47,7 +54,7 @@ def result_lines(
 
 def _plan_asides(result: Result, width: int) -> Iterator[str]:
     if result.plan.set_aside:
-        yield f"{len(result.plan.set_aside)} files set aside:"
+        yield f"{count_of(len(result.plan.set_aside), 'file')} set aside:"
         yield from aside_lines(result.plan.set_aside, width)
 
 
@@ -67,9 +74,9 @@ def _aside_lines(result: Result) -> Iterator[str]:
         )
     if folders := [printable(aside.path) for aside in asides if aside.reason == "system-folder"]:
         some = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
-        yield f"{len(folders)} hidden or system folders, or files in them, were left out ({some})"
+        yield f"hidden or system folders, or files in them, left out: {len(folders)} ({some})"
     if empty := sum(aside.detail == EMPTY and not aside.is_problem for aside in asides):
-        yield f"{_number(empty, 'empty file')} left out, where no image is expected"
+        yield f"{count_of(empty, 'empty file')} left out, where no image is expected"
 
 
 def _untouched_lines(result: Result) -> Iterator[str]:
@@ -77,12 +84,12 @@ def _untouched_lines(result: Result) -> Iterator[str]:
     held = [outcome for outcome in result.outcomes if outcome.verdict.word == "conflict"]
     if held and result.command != "plan":
         instances = sum(len(outcome.session.instances) for outcome in held)
-        whole = f"{_number(len(held), 'session')} held back because of a conflict"
-        yield f"{whole}: nothing of {_number(instances, 'instance')} was sent (the last line counts them as failed)"
+        whole = f"{count_of(len(held), 'session')} held back because of a conflict"
+        yield f"{whole}: nothing of {count_of(instances, 'instance')} was sent (the last line counts them as failed)"
     reasons = Counter(filter(None, map(untouched, result.outcomes)))
     if result.command != "plan":
         for why, number in reasons.items():
-            yield f"{_number(number, 'session')} without a conflict not started: {why}"
+            yield f"{count_of(number, 'session')} without a conflict not started: {why}"
 
 
 def untouched(outcome: Outcome) -> str:
@@ -94,30 +101,26 @@ def untouched(outcome: Outcome) -> str:
     return ""
 
 
-def _number(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def _count_lines(result: Result) -> Iterator[str]:
     totals = result.totals
     if totals["counted"]:
         yield (
-            f"{_number(int(totals['counted']), 'instance')} counted: the server has the right number in each series, "
+            f"{count_of(totals['counted'], 'instance')} counted: the server has the right number in each series, "
             "under names that do not show which is which"
         )
     if totals["unverified"] and result.command != "plan":
-        yield f"{totals['unverified']} instances unverified"
+        yield f"{count_of(totals['unverified'], 'instance')} unverified"
     if looks := [outcome.verdict.read_back for outcome in result.outcomes if outcome.verdict.read_back]:
         yield _read_back_line(looks)
     if totals["already_there"]:
-        yield f"{totals['already_there']} instances were already on the server"
+        yield f"{count_of(totals['already_there'], 'instance')} already on the server before this run"
 
 
 def _read_back_line(looks: Sequence[ReadBack]) -> str:
     read, size = sum(look.instances for look in looks), sum(look.bytes for look in looks)
     skipped = sum(sum(look.skipped.values()) for look in looks)
     more = f"; {skipped} were not compared, or not completely (see proof in the report)" if skipped else ""
-    return f"{read} instances ({amount(size)}) were read back and compared with what was sent{more}"
+    return f"{count_of(read, 'instance')} ({amount(size)}) read back and compared with what was sent{more}"
 
 
 def _ending(result: Result, report: str) -> str:
@@ -131,11 +134,9 @@ def _ending(result: Result, report: str) -> str:
     return EXIT_MEANING[Exit(result.exit_code)]
 
 
-def _notable(result: Result) -> Sequence[Outcome]:
+def _notable(result: Result, in_need: Sequence[Outcome]) -> Sequence[Outcome]:
     """The sessions to show: all when they are few, otherwise the first that need attention."""
-    if len(result.outcomes) <= SHOWN_PROBLEMS:
-        return result.outcomes
-    return [one for one in result.outcomes if one.verdict.word not in ("verified", "counted")][:SHOWN_PROBLEMS]
+    return result.outcomes if len(result.outcomes) <= SHOWN_SESSIONS else in_need[:SHOWN_SESSIONS]
 
 
 def last_line(result: Result) -> str:
@@ -168,6 +169,6 @@ def _outcome_line(outcome: Outcome) -> str:
     session, verdict = outcome.session, outcome.verdict
     number = len(session.instances)
     scans = len({i.series_uid for i in session.instances})
-    what = f"{_number(number, 'instance')}, {_number(scans, 'scan')}, {amount(session.bytes)}"
+    what = f"{count_of(number, 'instance')}, {count_of(scans, 'scan')}, {amount(session.bytes)}"
     seen = len(verdict.verified) + len(verdict.counted)
     return f"{session.title}  {verdict.word.upper()} {seen}/{number}  {what}  {verdict.uri}".rstrip()

@@ -46,7 +46,13 @@ const fill = (details) => {
     }
     inside.append(sheet);
   }
-  const heads = [["scan", ""], ["description", ""], ["modality", ""], ["instances", "num"], ["proven", "num"], ["read back", "num"]];
+  const heads = [["scan", ""], ["description", ""], ["modality", ""], ["instances", "num"], ["proven", "num"], ["read back", "num"], ["folder", ""]];
+  if (session.studies.length) {
+    heads.unshift(["study", "num"]);
+    const list = make("ol");
+    for (const uid of session.studies) list.append(make("li", uid));
+    inside.append(make("p", "This session holds " + session.studies.length + " studies:"), list);
+  }
   if (session.scans.length) inside.append(table("Scans", heads, session.scans));
   if (session.unproven.length) {
     inside.append(table("Not proven", [["file", ""], ["state", ""], ["why", ""]], session.unproven));

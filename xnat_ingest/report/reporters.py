@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 from xnat_ingest.core.errors import EXIT_MEANING, Exit
 from xnat_ingest.core.model import Event, Result
 from xnat_ingest.core.secrets import harmless, redact, sayable
-from xnat_ingest.core.text import printable
+from xnat_ingest.core.text import count_of, printable
 from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
 from xnat_ingest.report.repeats import Repeats
@@ -144,6 +144,7 @@ class TextReporter:
         self._done = 0
         self._spoken = time.monotonic()
         self._repeats = Repeats(alike=True)
+        self._both_on_screen = log.isatty() and out.isatty()
         self._board = ProgressDisplay(log, live=log.isatty() and os.environ.get("TERM") != "dumb")
         self._lock = threading.Lock()
 
@@ -193,7 +194,8 @@ class TextReporter:
             for text, times in self._repeats.counted():
                 self._board.say(f"warning {sayable(text)} ({times} times in all)")
         paint = _painter(self._out)
-        for line in result_lines(result, report, note, brief=self._brief, scans=self._verbosity >= 1):
+        listed = self._verbosity >= 0 and not self._brief and self._both_on_screen and result.command != "plan"
+        for line in result_lines(result, report, note, brief=self._brief, scans=self._verbosity >= 1, listed=listed):
             print(paint(line), file=self._out)
         self._out.flush()
 
@@ -215,6 +217,7 @@ def _plan_text(fields: Mapping[str, Any]) -> str:
     aside = fields["set_aside"]
     reasons = ", ".join(f"{number} {printable(reason)}" for reason, number in aside.items())
     return (
-        f"plan    {len(fields['sessions'])} sessions, {fields['instances']} instances, {amount(fields['bytes'])}; "
+        f"plan    {count_of(len(fields['sessions']), 'session')}, {count_of(fields['instances'], 'instance')}, "
+        f"{amount(fields['bytes'])}; "
         f"set aside {sum(aside.values())}{f' ({reasons})' if reasons else ''}"
     )
