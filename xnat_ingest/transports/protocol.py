@@ -12,7 +12,7 @@ from xnat_ingest.transports.bodies import Part
 class Transport(Protocol):
     """A way to send instances. It sends one part once; retrying is done elsewhere (retrying.py).
 
-    names_rows: whether receipts name the prearchive session; a DICOM receiver does not.
+    names_session: whether receipts name the prearchive session; a DICOM receiver does not.
     """
 
     @property

@@ -71,7 +71,7 @@ class Comparison:
     """Planned instances beside the stored files.
 
     verified, counted: SOPInstanceUIDs.
-    lacking: SOPInstanceUID -> why it is not on the server.
+    absent: SOPInstanceUID -> why it is not on the server.
     other_names: SeriesInstanceUID -> (files on the server, files planned), for series whose files do not have XNAT's
         default names and whose numbers differ.
     """
