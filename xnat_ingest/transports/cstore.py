@@ -29,8 +29,8 @@ _RESOURCE_LIMITATION = 0x0213
 class CStore:
     """Sends each part over one association, or over several if its contexts need more. Parts are sent in parallel.
 
-    The receiver does not name a prearchive session (names_session). So receipts have no uris, and instances lists what it
-    accepted.
+    The receiver does not name a prearchive session (names_session). So receipts have no uris, and instances lists what
+    it accepted.
     """
 
     names_session = False
