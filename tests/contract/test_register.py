@@ -69,7 +69,7 @@ def test_check_names_every_fault(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("[", "is not JSON"), ("[]", "is no JSON object"), ('{"name": 1, "name": 2}', "has a duplicate key 'name'")],
+    [("[", "is not JSON"), ("[]", "is not a JSON object"), ('{"name": 1, "name": 2}', "has a duplicate key 'name'")],
 )
 def test_what_is_no_document(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "x.json").write_text(text)
@@ -167,7 +167,7 @@ def test_a_command_of_others_is_left_alone(
     for words in (("disable", str(number)), ("remove", str(number), "--yes")):
         code, out, err = run(capsys, *words)
         assert (code, out) == (1, "")
-        assert "is left alone" in err
+        assert "was left alone" in err
     assert len(known(manager, capsys)) == 2
     assert all(manager.containers.enabled_for_site(one) for one in manager.containers.wrapper_ids().values())
 
@@ -195,7 +195,7 @@ def test_list_disable_remove(manager: StandIn, capsys: pytest.CaptureFixture[str
     assert run(capsys, "list")[1].splitlines() == [*lines[:2], lines[3], "  the site: disabled"]
     code, out, err = run(capsys, "remove", str(old))
     assert (code, out) == (2, f"would remove {lines[0]}\n")
-    assert "nothing was removed; say --yes" in err
+    assert "nothing was removed; give --yes" in err
     assert numbers(manager) == [old, new]
     code, out, _ = run(capsys, "remove", str(old), "--yes")
     assert (code, out) == (0, f"removed {lines[0]}\n")

@@ -18,6 +18,7 @@ from tests.standin import StandIn
 SERIES = (Series("T1-MPRAGE_0001", 3), Series("ep2d_bold_0002", 4, "MR_small_RLE.dcm"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves the real tests out of a run whose ``-m`` does not name them.
 

@@ -89,12 +89,12 @@ HANDLER = P + "output-handlers[report]"
 # Edits to our document, the field that a sentence must begin with, and a text that must be in it.
 FAULTS: list[tuple[Edits, str, str]] = [
     ({"naem": "x"}, "naem", "did you mean name?"),
-    ({"name": GONE}, "name", "lacking"),
+    ({"name": GONE}, "name", "missing"),
     ({"name": "  "}, "name", "not blank"),
     ({"image": "xnat-ingest"}, "image", "NAME:TAG"),
     ({"image": "localhost:5000/xnat-ingest"}, "image", "NAME:TAG"),
     ({"image": "xnat ingest:1"}, "image", "NAME:TAG"),
-    ({"command-line": GONE}, "command-line", "lacking"),
+    ({"command-line": GONE}, "command-line", "missing"),
     ({"command-line": None}, "command-line", "null"),
     ({"type": "dokcer"}, "type", "did you mean docker?"),
     ({"type": "docker-setup"}, "mounts", "setup"),
@@ -111,7 +111,7 @@ FAULTS: list[tuple[Edits, str, str]] = [
     ({"environment-variables": {"A": LONG}}, "environment-variables.A", "255"),
     ({"environment-variables": {"": "x"}}, "environment-variables", "not blank"),
     ({"ulimits": {"nofile": "1:2:3"}}, "ulimits.nofile", "SOFT:HARD"),
-    ({"secrets": [{"source": {}}]}, "secrets[0].destination", "lacking"),
+    ({"secrets": [{"source": {}}]}, "secrets[0].destination", "missing"),
     ({"inputs[layout].name": "lay out"}, "inputs[3].name", "letters"),
     ({"inputs[layout].name": "layout\n"}, "inputs[3].name", "letters"),
     ({"inputs[exclude].type": "text"}, "inputs[exclude].type", "string"),
@@ -120,10 +120,10 @@ FAULTS: list[tuple[Edits, str, str]] = [
     ({"inputs[layout].select-values": ["auto", None]}, "inputs[layout].select-values[1]", "null"),
     ({"inputs[layout].multiple-delimiter": "tab"}, "inputs[layout].multiple-delimiter", "comma"),
     ({P + "contexts": []}, P + "contexts", "never offered"),
-    ({P + "contexts": GONE}, P + "contexts", "lacking"),
+    ({P + "contexts": GONE}, P + "contexts", "missing"),
     ({ROOT + ".type": "project"}, ROOT + ".type", "did you mean Project?"),
     ({SOURCE + ".provides-value-to-command-input": "x"}, SOURCE + ".provides-value-to-command-input", VALUE),
-    ({SOURCE + "." + PARENT: GONE}, SOURCE + "." + PARENT, "lacking"),
+    ({SOURCE + "." + PARENT: GONE}, SOURCE + "." + PARENT, "missing"),
     ({**OUTPUT, HANDLER + ".type": "resource"}, HANDLER + ".type", "did you mean Resource?"),
     ({**OUTPUT, HANDLER + ".description": LONG}, HANDLER + ".description", "255"),
     # mounts, inputs, outputs, environment
@@ -171,7 +171,7 @@ FAULTS: list[tuple[Edits, str, str]] = [
     ({"environment-variables": {"A": "#projekt#"}}, "environment-variables.A", "did you mean #project#?"),
     ({SOURCE + ".matcher": "@.label == '#session#'"}, SOURCE + ".matcher", "#session#"),
     ({**OUTPUT, HANDLER + ".tags": ["#subjekt#"]}, HANDLER + ".tags[0]", "#subjekt#"),
-    ({"inputs[+]": {"name": "colour"}}, "inputs[12]", "#colour# stands nowhere"),
+    ({"inputs[+]": {"name": "colour"}}, "inputs[12]", "#colour# is used nowhere"),
     ({"command-line": LINE.replace("--exclude=", "--exclude ")}, "command-line", "write --exclude='#exclude#'"),
     # wrapper inputs
     ({MORE: derived("Resource", "project", name="project")}, P + "derived-inputs[1].name", "external-inputs[0]"),
@@ -197,7 +197,7 @@ FAULTS: list[tuple[Edits, str, str]] = [
         "did you mean label?",
     ),
     ({ROOT + ".load-children": False}, SOURCE + "." + PARENT, "leave out load-children"),
-    ({P + "external-inputs[+]": {"name": "note"}}, P + "external-inputs[1]", "fill in"),
+    ({P + "external-inputs[+]": {"name": "note"}}, P + "external-inputs[1]", "no field"),
     ({ROOT + ".default-value": "(none)"}, ROOT + ".default-value", "'('"),
     ({P + "contexts": ["xnat:imageScanData"]}, ROOT + ".name", "`scan`"),
     # output handlers
@@ -205,7 +205,7 @@ FAULTS: list[tuple[Edits, str, str]] = [
     ({**OUTPUT, P + "output-handlers[+]": handler("project")}, P + "output-handlers[1].name", "output-handlers[0]"),
     ({**OUTPUT, HANDLER + ".accepts-command-output": "rep"}, HANDLER + ".accepts-command-output", "mean report?"),
     ({**OUTPUT, HANDLER + ".as-a-child-of": "report"}, HANDLER + ".as-a-child-of", "no earlier handler"),
-    ({**OUTPUT, HANDLER + ".as-a-child-of": GONE}, HANDLER + ".as-a-child-of", "lacking"),
+    ({**OUTPUT, HANDLER + ".as-a-child-of": GONE}, HANDLER + ".as-a-child-of", "missing"),
     ({**OUTPUT, HANDLER + ".label": None}, HANDLER + ".label", "a resource needs one"),
     (
         {**OUTPUT, MORE: derived("Subject", "project", multiple=True), HANDLER + ".as-a-child-of": "extra"},

@@ -46,7 +46,7 @@ def test_files_of_the_resource_are_other_peoples(variable: str, tmp_path: Path) 
     (mount / "theirs").write_text("x")
     (tmp_path / "link").symlink_to(mount / "theirs")
     for path in (mount / "theirs", mount / "absent", tmp_path / "x/../input/theirs", tmp_path / "link"):
-        with pytest.raises(UsageError, match=f"{variable} names .*, which lies in the mounted resource"):
+        with pytest.raises(UsageError, match=f"{variable} names .*, which is in the mounted resource"):
             check_environment({**XNAT, variable: str(path)}, str(mount))
     check_environment({**XNAT, variable: str(tmp_path / "input-2")}, str(mount))
 

@@ -11,7 +11,7 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import read_json, read_text
 
 Command = dict[str, Any]
-# What the container service takes for a tag; a port of a registry is none.
+# What the container service takes for a tag. The port of a registry is not one.
 _TAGGED = re.compile(r".+:[A-Za-z0-9_.-]+")
 
 
@@ -21,7 +21,7 @@ def load_command(path: str = "", image: str = "") -> Command:
     text = read_text(path, "command file") if path else _own()
     command = read_json(text, what)
     if not isinstance(command, dict):
-        raise UsageError(f"{what} is no JSON object; the container service takes one command at a time")
+        raise UsageError(f"{what} is not a JSON object; the container service takes one command at a time")
     if image:
         if not _TAGGED.fullmatch(image) or re.search(r"\s", image):
             raise UsageError(f"--image {image!r} must be NAME:TAG, since the container service keeps a command by it")
@@ -40,7 +40,7 @@ def shown_command(command: Command) -> str:
 def labels(command: Command) -> dict[str, str]:
     """The labels of an image that holds the command, all from the command itself.
 
-    `org.nrg.commands` is a list even of one command; the container service reads it when it pulls the image.
+    `org.nrg.commands` is a list, also for one command. The container service reads it when it pulls the image.
     """
     return {
         "org.opencontainers.image.title": str(command["name"]),

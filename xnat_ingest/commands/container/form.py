@@ -1,4 +1,4 @@
-"""The values of a launch, as the container service hands them on: all text, and none of it to be relied on."""
+"""The values of a launch, as the container service passes them on. All are texts, and none can be trusted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PROFILES = ("auto", "basic", "research-mr", "dates-kept")
 class LaunchInputs:
     """The values of a launch, "" where none was given.
 
-    input: the mounted folder.
-    source_uri, parent_uri: addresses of the mounted resource and of the object launched from.
-    config: a file's name in the project's resource CONFIGS.
-    repeated: fields that the line gives more than once.
+    input: the mounted folder
+    source_uri, parent_uri: addresses of the mounted resource and of the object launched from
+    config: a file's name in the project's resource CONFIGS
+    repeated: fields that the command line gives more than once
     """
 
     input: str = "/input"
@@ -43,15 +43,17 @@ class LaunchInputs:
 
     @classmethod
     def read(cls, given: Mapping[str, Sequence[str] | None], stray: Sequence[str] = ()) -> LaunchInputs:
-        """given: the values of the line by field.
-        stray: its words that belong to none.
+        """Takes the form's values from a command line.
+
+        given: field -> value
+        stray: words that belong to no field
         """
         values = {name: text for name, raw in given.items() if raw and (text := given_text(raw[0]))}
         repeated = tuple(name for name, raw in given.items() if raw and len(raw) > 1)
         return cls(**values, stray=tuple(stray), repeated=repeated)
 
     def check_addresses(self) -> None:
-        """Raises UsageError when it is not sure what was launched from."""
+        """Raises UsageError when it is not clear what the command was launched from."""
         self._refuse_repeated({"parent_uri", "source_uri"})
 
     def _refuse_repeated(self, names: Collection[str]) -> None:
@@ -62,7 +64,7 @@ class LaunchInputs:
             )
 
     def check(self) -> None:
-        """Raises UsageError: whoever launches by REST may send any text, and a quote splits a value into words."""
+        """Raises UsageError. A launch by REST may send any text, and a quote splits a value into words."""
         self._refuse_repeated(FIELDS)
         if self.stray:
             raise UsageError(

@@ -1,7 +1,7 @@
 """What the container service calls: one launch, from the values of its form to a report stored on the server.
 
-Nothing in a launch can be relied on: values come from a form that a REST caller need not obey, the line is cut into
-words by the service, a field left empty arrives as "" or as its literal #key#, and a run may be started twice.
+Nothing in a launch can be trusted. A REST caller can bypass the form. The service splits the command line into words.
+An empty field arrives as "" or as its literal #key#. A run may be started twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xnat_ingest.xnat.client import XnatClient
 
 
 def log_in(rest: XnatClient) -> None:
-    """Raises Unreachable and Refused with what an administrator can do: the user of a web page can do nothing."""
+    """Raises Unreachable and Refused with advice for an administrator, since the user of the page cannot mend it."""
     try:
         rest.login()
     except Unreachable as error:
@@ -39,7 +39,7 @@ def log_in(rest: XnatClient) -> None:
 
 
 def target_of(rest: XnatClient, form: LaunchInputs) -> Target:
-    """Where the sessions go. A launch on a bare resource names its parent, or has it in its own address."""
+    """Where the sessions go. A launch on a resource names its parent, or has it in its own address."""
     form.check_addresses()
     address = form.parent_uri or parent_of(form.source_uri)
     if not address:
@@ -67,7 +67,7 @@ def settings_of(rest: XnatClient, form: LaunchInputs, target: Target, environ: M
 
 
 def _labels(form: LaunchInputs, target: Target) -> dict[str, str]:
-    """-S, -E, the layout and the templates, from the object launched from and what the form says against it."""
+    """-S, -E, the layout and the templates, from the object launched from and from the form."""
     given = {"subject_label": form.subject_label, "session_label": form.session_label}
     given = {name: text for name, text in given.items() if text}
     if form.layout == "auto" and target.kind == "session":
@@ -87,18 +87,18 @@ def _labels(form: LaunchInputs, target: Target) -> dict[str, str]:
         given["layout"] = layout
     if layout == "session" and target.subject:
         given["subject"] = target.subject
-        given.setdefault("subject_label", "{subject}")  # a config file is not to send them to another one
-    if layout == "headers" and target.subject:  # what lies at a subject is the subject's, whatever its headers say
+        given.setdefault("subject_label", "{subject}")  # a config file must not send them to another one
+    if layout == "headers" and target.subject:  # files at a subject belong to the subject, whatever their headers say
         given.setdefault("subject_label", target.subject)
     return given
 
 
 def _destination(form: LaunchInputs, target: Target) -> str:
-    """ "" where the config file, or else the program's default, is to decide."""
+    """ "" where the config file decides, or else the program's default."""
     if target.kind != "session":
         return "" if form.destination == "auto" else form.destination
     if form.destination == "archive" and form.layout == "auto":
-        # The launch itself is an open workflow on the session, and the archiver refuses a session that has one.
+        # The launch itself is an open workflow on the session. The archiver refuses a session with an open workflow.
         raise UsageError(
             f"XNAT does not archive into session {target.session} while a command launched from it runs: choose the "
             "destination prearchive and archive it from there, or launch from the project"
@@ -108,7 +108,7 @@ def _destination(form: LaunchInputs, target: Target) -> str:
 
 def _reader(rest: XnatClient, project: str) -> Callable[[str], str]:
     def read(name: str) -> str:
-        # Anything else in an address could name another resource, or ask it for something else.
+        # Anything else in an address could name another resource, or request something else of it.
         if ".." in PurePosixPath(name).parts or set(name) & set("?#%\\;") or not name.isprintable():
             raise UsageError(f"configuration file {printable(name)!r} must be a plain file name")
         where = f"/data/projects/{project}/resources/{CONFIGS}/files/{name.strip('/')}"
@@ -126,12 +126,12 @@ def _reader(rest: XnatClient, project: str) -> Callable[[str], str]:
 
 
 def root_of(form: LaunchInputs) -> str:
-    """The folder to take. Raises IngestError when the mount is not what was chosen, UsageError for a wrong sub-path."""
+    """The folder to upload. Raises IngestError when the wrong folder is mounted, UsageError for a wrong sub-path."""
     mount = Path(form.input)
     try:
-        entries = sorted(os.listdir(mount))  # noqa: PTH208 - names are all that is wanted
+        entries = sorted(os.listdir(mount))  # noqa: PTH208 - only names are needed
     except FileNotFoundError as error:
-        raise IngestError(f"{form.input} is not there: the resource was not mounted") from error
+        raise IngestError(f"{form.input} does not exist: the resource was not mounted") from error
     except OSError as error:
         raise IngestError(
             f"{form.input} cannot be read ({error.strerror}): the container's user must be root or the one that Tomcat "
@@ -148,7 +148,7 @@ def root_of(form: LaunchInputs) -> str:
     folder = os.path.realpath(mount / form.sub_path.strip("/"))
     if ".." in PurePosixPath(form.sub_path).parts or not Path(folder).is_relative_to(os.path.realpath(mount)):
         raise UsageError(f"folder {printable(form.sub_path)!r} leads out of the resource")
-    if not os.path.isdir(folder):  # noqa: PTH112 - says no, too, of a name that is too long, or of links in a circle
+    if not os.path.isdir(folder):  # noqa: PTH112 - also False for a name that is too long and for circular links
         there = ", ".join(printable(name) for name in entries[:10])
         raise UsageError(f"the resource has no folder {printable(form.sub_path)!r}; at its top there are: {there}")
     return folder

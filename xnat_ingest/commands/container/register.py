@@ -1,8 +1,8 @@
-"""Puts the command into an XNAT server's container service, switches its wrappers on and off, and takes it out.
+"""Adds the command to an XNAT server's container service, switches its wrappers on and off, and removes it.
 
-The service keeps a command by name, image and version, so another image would make a second button beside the first.
-An older registration of ours is replaced in place instead: wrappers are matched by name then, and stay enabled where
-they were.
+The service identifies a command by name, image and version, so another image would make a second button beside the
+first. Therefore an older registration of ours is replaced. The service matches wrappers by name, so they stay enabled
+where they were.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ def register(
 ) -> Iterator[str]:
     """Registers the command, then enables its wrappers for the site and the projects: a line for each step.
 
-    beside: an older registration stays as it is. Raises Refused for lack of a role, IngestError for a server without
-    the container service or one that refuses the document.
+    beside: an older registration stays as it is
+
+    Raises Refused if the user does not have the role, IngestError for a server without the container service and for
+    one that refuses the document.
     """
     ids = [project_id(rest, name) for name in projects]
     older = [one for one in registered(rest) if one.is_of(command) or one.is_same(command)]
@@ -52,7 +54,7 @@ def register(
 
 
 def _to_replace(older: Sequence[Registered], command: Command, *, beside: bool) -> Registered | None:
-    """The registration that becomes this one: the same again, else the only one of another image or version."""
+    """The registration to replace: the same one, else the only one of another image or version."""
     same = next((one for one in older if one.is_same(command)), None)
     if same or beside or len(older) != 1:
         return same
@@ -68,7 +70,7 @@ def _beside(others: Iterator[Registered]) -> Iterator[str]:
 
 
 def list_commands(rest: XnatClient, command: Command, projects: Sequence[str]) -> Iterator[str]:
-    """The registrations of the command, and where each is enabled."""
+    """Lists the registrations of the command, and where each is enabled."""
     ids = [project_id(rest, name) for name in projects]
     found = [one for one in registered(rest) if one.is_of(command)]
     if not found:
@@ -97,15 +99,16 @@ def disable(rest: XnatClient, command: Command, numbers: Sequence[int], projects
 
 
 def remove(rest: XnatClient, command: Command, numbers: Sequence[int], *, sure: bool) -> Iterator[str]:
-    """Takes the named registrations out of the service, and looks that they are gone.
+    """Removes the named registrations from the service, and checks that they are gone.
 
-    sure: without it, only says which, and raises UsageError. Raises IngestError for a number that is none of ours,
-    before anything is deleted.
+    sure: without it, only says which, and raises UsageError
+
+    Raises IngestError before anything is removed for a number that is not a registration of this command.
     """
     found = _named(rest, command, numbers)
     if not sure:
         yield from (f"would remove {one}" for one in found)
-        raise UsageError("nothing was removed; say --yes to remove what is named above")
+        raise UsageError("nothing was removed; give --yes to remove what is named above")
     for one in found:
         ask(rest, "DELETE", f"/xapi/commands/{one.number}")
         if any(one.number == other.number for other in registered(rest)):
@@ -114,13 +117,13 @@ def remove(rest: XnatClient, command: Command, numbers: Sequence[int], *, sure: 
 
 
 def _named(rest: XnatClient, command: Command, numbers: Sequence[int]) -> Sequence[Registered]:
-    """What the user named. Raises IngestError for what is not there, and for a command that is none of ours."""
+    """The named registrations. Raises IngestError for unknown numbers and for other commands."""
     known = {one.number: one for one in registered(rest)}
     for number in numbers:
         if number not in known:
             raise IngestError(f"there is no command {number} on {rest.server}; see xnat-ingest command list")
         if not known[number].is_of(command):
             raise IngestError(
-                f"{known[number]} is not {command['name']}, and is left alone; use XNAT's own page for it"
+                f"{known[number]} is not {command['name']}, so it was left alone; use XNAT's own page for it"
             )
     return [known[number] for number in dict.fromkeys(numbers)]

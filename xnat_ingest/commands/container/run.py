@@ -1,4 +1,4 @@
-"""The order of steps of a launch: log in, see what was launched from, run, store the report on the server."""
+"""The steps of a launch: log in, find what it was launched from, run, store the report on the server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HURRY = 1.5
 
 
 class ContainerLaunch:
-    """One launch. Its report is stored also when it fails, as soon as it is known where."""
+    """One launch. Its report is also stored when it fails, once it is known where."""
 
     def __init__(self, form: LaunchInputs, environ: Mapping[str, str], emit: Emit, stop: Stop) -> None:
         self._environ = environ
@@ -70,7 +70,7 @@ class ContainerLaunch:
         return Run(command, root, settings, self._emit, self._stop).execute(self._login)
 
     def _prepare(self, rest: XnatClient) -> tuple[Settings, str]:
-        """What is to be done, and where. Raises IngestError."""
+        """Finds out what to do, and where. Raises IngestError."""
         launch.log_in(rest)
         self._target = target = launch.target_of(rest, self._form)
         settings = launch.settings_of(rest, self._form, target, self._environ)
@@ -101,8 +101,10 @@ class ContainerLaunch:
         }
 
     def _store(self, rest: XnatClient, result: Result) -> str:
-        """PUTs the report into a folder of its own, and looks whether it is there: XNAT answers 200 to a user without
-        the right, too, and stores nothing."""
+        """Stores the report in a folder of its own, and checks that it is there.
+
+        To a user without permission XNAT answers 200, too, and stores nothing.
+        """
         if self._target is None:
             return "report not stored: where it belongs could not be asked"
         workflow = self._environ.get("XNAT_WORKFLOW_ID", "")

@@ -1,4 +1,4 @@
-"""The container service's REST API: the commands that it keeps, and where their wrappers are switched on."""
+"""The container service's REST API: its commands, and where their wrappers are enabled."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from xnat_ingest.transports.bodies import TextBody
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.replies import Reply
 
-# The service keeps a command by these three together; the same three again are refused.
+# The service identifies a command by these three, and refuses another one with the same three.
 KEY = ("name", "image", "version")
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A command that the service keeps.
+    """A command of the service.
 
-    number: the service's id of it.
-    wrappers: their names, which tell whether it is one of ours.
+    number: its id in the service
+    wrappers: their names. They show whether it is one of ours
     """
 
     number: int
@@ -35,7 +35,7 @@ class Registered:
         return f"command {self.number}: {self.name} {self.version}, image {self.image}"
 
     def is_of(self, command: Command) -> bool:
-        """Whether it is a registration of this command, of whatever image and version: others may use the name."""
+        """Whether it is a registration of this command, of any image and version. Others may use the same name."""
         names = {wrapper.get("name") for wrapper in command.get("xnat", ())}
         return self.name == command["name"] and (not names or bool(names & set(self.wrappers)))
 
@@ -60,7 +60,7 @@ def _registered(fields: dict[str, Any]) -> Registered:
 
 
 def project_id(rest: XnatClient, name: str) -> str:
-    """Its id: the container service takes any name, and keeps it under that, an alias too."""
+    """The project's id. The container service stores any name that it gets, also an alias."""
     fields = rest.item(f"/data/projects/{name}")
     if fields is None:
         raise Refused(f"project {name} does not exist on {rest.server}, or user {rest.user} may not see it")
@@ -68,9 +68,11 @@ def project_id(rest: XnatClient, name: str) -> str:
 
 
 def switch(rest: XnatClient, command: Registered, project: str = "", *, on: bool) -> None:
-    """Switches all wrappers of a command on or off, and looks that they are. project: its id, "" for the site.
+    """Enables or disables all wrappers of a command, and checks the result.
 
-    Raises Refused for lack of a role, IngestError when the service does not do it.
+    project: its id, "" for the site
+
+    Raises Refused if the user does not have the role, IngestError when the service does not do it.
     """
     where = place(project)
     for wrapper in command.wrappers:
@@ -82,12 +84,12 @@ def switch(rest: XnatClient, command: Registered, project: str = "", *, on: bool
 
 
 def switched_off(rest: XnatClient, command: Registered, project: str = "") -> Sequence[str]:
-    """The wrappers that are off in a project, or for the whole site."""
+    """The wrappers that are disabled in a project, or for the whole site."""
     return [wrapper for wrapper in command.wrappers if not is_on(rest, command, wrapper, project)]
 
 
 def is_on(rest: XnatClient, command: Registered, wrapper: str, project: str = "") -> bool:
-    """Whether a wrapper is on: the answer is a bare word for the site, and an object for a project."""
+    """Whether a wrapper is enabled. The answer is a bare word for the site, and an object for a project."""
     path = f"{_wrapper_path(command.number, wrapper, project)}/enabled"
     reply = ask(rest, "GET", path, where=place(project))
     try:
@@ -106,7 +108,7 @@ def _wrapper_path(number: int, wrapper: str, project: str) -> str:
 
 
 def ask(rest: XnatClient, method: str, path: str, command: Command | None = None, where: str = "") -> Reply:
-    """One request. Raises Refused for lack of a role, IngestError where there is no container service."""
+    """One request. Raises Refused if the user does not have the role, IngestError without a container service."""
     body = None if command is None else TextBody(json.dumps(command), "application/json")
     reply = rest.request(method, path, body=body, accept=(200, 201, 204, 400, 401, 403, 404))
     if reply.status in (401, 403):

@@ -17,9 +17,11 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """uri: from `/data` on.
-    project: its id.
-    subject, session: labels, "" above their level.
+    """The object that a command was launched from.
+
+    uri: from `/data` on
+    project: its id
+    subject, session: labels, "" above their level
     """
 
     kind: Literal["project", "subject", "session"]
@@ -32,11 +34,13 @@ class Target:
 def find_target(rest: XnatClient, address: str) -> Target:
     """The object at an address as the container service writes it (`/archive/...`), with labels or accession ids.
 
-    Raises IngestError for what is no such address, Refused for what this user may not see.
+    Raises IngestError for anything else, Refused for what this user may not see.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or not any(match.groupdict().values()):
-        raise IngestError(f"{address!r} is no address of a project, subject or session; launch the command from one")
+        raise IngestError(
+            f"{address!r} is not the address of a project, subject or session; launch the command from one"
+        )
     uri = "/data" + address[address.index("/archive") :].rstrip("/")
     fields = rest.item(uri)
     if fields is None:
@@ -44,7 +48,7 @@ def find_target(rest: XnatClient, address: str) -> Target:
     if match["session"]:
         subject = rest.item(f"/data/archive/subjects/{_field(fields, 'subject_ID', address)}")
         if subject is None:
-            raise Refused(f"the subject of {address} is not to be seen by user {rest.user}")
+            raise Refused(f"user {rest.user} may not see the subject of {address}")
         project, label = _field(fields, "project", address), _field(fields, "label", address)
         return Target("session", uri, project, _field(subject, "label", address), label)
     if match["subject"]:
@@ -59,5 +63,5 @@ def parent_of(resource: str) -> str:
 
 def _field(fields: dict[str, Any], name: str, address: str) -> str:
     if not fields.get(name):
-        raise IngestError(f"the server does not tell the {name} of {address}")
+        raise IngestError(f"the server does not say the {name} of {address}")
     return str(fields[name])

@@ -1,8 +1,8 @@
-"""Whose word counts in a launch from XNAT.
+"""Who may choose what in a launch from XNAT.
 
-XNAT itself says what was launched from, and gives the address and the login. The person at the form chooses how the
-images are read, named and stored. An administrator sets the container's environment. Whoever may write the resource
-that is mounted, or the project's configuration files, chooses neither where images and logins go nor how they are
+XNAT itself says what the command was launched from, and gives the address and the login. The person at the form chooses
+how the images are read, named and stored. An administrator sets the container's environment. People who may write the
+mounted resource, or the project's configuration files, cannot choose where images and logins go, nor how they are
 protected.
 """
 
@@ -17,17 +17,17 @@ from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import from_environment
 from xnat_ingest.settings.options import TABLE, env_name
 
-# What follows from the object launched from.
+# Settings that follow from the object launched from.
 PLACES = ("project", "subject", "experiment", "plan", "labels")
-# What XNAT gives to each launch by variables of its own.
+# Settings that XNAT gives to each launch by its own variables.
 LOGIN = ("server", "user", "password_file")
 _HOST = "XNAT_HOST"
-# Variables of others that name files we read. HOME: of ~/.netrc.
+# Other programs' variables that name files we read. HOME: of ~/.netrc.
 _FILES = ("NETRC", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "HOME")
 
 
 def check_environment(environ: Mapping[str, str], mount: str) -> None:
-    """mount: the folder in which the resource lies. Raises UsageError, which names the variable."""
+    """mount: the folder of the mounted resource. Raises UsageError, which names the variable."""
     for name in PLACES:
         if from_environment(environ, env_name(name)):
             raise UsageError(
@@ -43,7 +43,7 @@ def check_environment(environ: Mapping[str, str], mount: str) -> None:
     for variable, path in _named_files(environ):
         if _is_below(path, mount):
             raise UsageError(
-                f"{variable} names {printable(path)}, which lies in the mounted resource: other people can write "
+                f"{variable} names {printable(path)}, which is in the mounted resource: other people can write "
                 "there. Mount the file from somewhere else"
             )
 
@@ -59,7 +59,7 @@ def check_profile(chosen: str, environ: Mapping[str, str]) -> None:
 
 
 def _named_files(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Variables, and the files that they name. A config is no file: it is asked for by its name in the project."""
+    """Variables and the files that they name. A config is not one: it is found by its name in the project."""
     names = [name for name, row in TABLE.items() if row.metavar in ("FILE", "PROFILE") and name != "config"]
     for variable in (*map(env_name, names), *_FILES):
         if path := from_environment(environ, variable):
@@ -67,6 +67,6 @@ def _named_files(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_below(path: str, mount: str) -> bool:
-    """Whether a path leads into the folder, by links, too."""
+    """Whether a path leads into the folder, also by links."""
     where, folder = os.path.realpath(path), os.path.realpath(mount)
     return Path(where).is_relative_to(folder)

@@ -1,8 +1,8 @@
 """The faults of a command document, before anybody posts it.
 
-XNAT's container service ignores members that it does not know, skips an invalid command of an image label without a
-word, and takes much that only shows at launch. So this is stricter: the shape first (command.schema.json), then what
-a schema cannot say. Adding a rule: one function in the module of its subject, one line in that module's RULES.
+XNAT's container service ignores unknown members. It silently skips an invalid command in an image label. It accepts
+much that fails only at launch. So this check is stricter: first the shape (command.schema.json), then what a schema
+cannot say. To add a rule, write one function in the module of its subject, and add one line to that module's RULES.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ WRAPPER_RULES = wrappers.RULES + handlers.RULES
 
 
 def check(document: object) -> list[str]:
-    """One sentence for each fault, beginning with the place of the field; [] when the command is sound."""
+    """One sentence for each fault, beginning with the path of the field. [] when the command is sound."""
     shape = [fault for error in iter_errors(document, command_schema()) for fault in _sentences(error)]
     if shape or not isinstance(document, Mapping):
         return _once(shape)
     command = CommandPart("", document)
     if (command.text("type") or "docker") != "docker":
-        return []  # setup and wrapup commands have nothing but a command line, with the keys of another command
+        return []  # setup and wrapup commands have only a command line, with the keys of another command
     found = [fault for rule in COMMAND_RULES for fault in rule(command)]
     found += [fault for wrapper in command.parts("xnat") for rule in WRAPPER_RULES for fault in rule(command, wrapper)]
     return _once(found)
 
 
 def _once(sentences: list[str]) -> list[str]:
-    """A document's own words stand in them, and must not end a line or steer a terminal."""
+    """Sentences quote the document, so control characters in it are made harmless."""
     return list(dict.fromkeys(map(printable, sentences)))
 
 
@@ -61,18 +61,18 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         for member in found:
             if member not in known:
                 fix = f"did you mean {near}?" if (near := nearest(str(member), known)) else "leave it out"
-                yield f"{_join(where, str(member))}: the service knows no such member and ignores it; {fix}"
+                yield f"{_join(where, str(member))}: the service does not know this member and ignores it; {fix}"
     elif error.validator == "required":
         for member in schema["required"]:
             if member not in found:
-                yield f"{_join(where, member)}: it is lacking; give {_wanted(schema['properties'][member])}"
+                yield f"{_join(where, member)}: it is missing; give {_wanted(schema['properties'][member])}"
     elif error.validator == "enum":
         texts = [str(value) for value in schema["enum"] if isinstance(value, str) and value]
         wanted = f"give {schema['description']}" if "description" in schema else hint(str(found), texts)
         yield f"{where}: {_shown(found)} is not known here; {wanted}"
     else:
         wanted = schema.get("description", "something else")
-        yield f"{where or 'the document'}: {_shown(found)} will not do; give {wanted}"
+        yield f"{where or 'the document'}: {_shown(found)} is not valid; give {wanted}"
 
 
 def _join(where: str, member: str) -> str:
@@ -80,7 +80,7 @@ def _join(where: str, member: str) -> str:
 
 
 def _wanted(schema: Mapping[str, Any]) -> str:
-    """What a member should be: its own words, or those of the definition that it refers to."""
+    """What a member should be: its own description, or that of the definition to which it refers."""
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     definition = command_schema()["$defs"][name] if name else schema
     listed = [str(value) for value in definition.get("enum", ()) if value]

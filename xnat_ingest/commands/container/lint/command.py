@@ -1,4 +1,4 @@
-"""What a command may not say about mounts, inputs, outputs, environment variables and secrets."""
+"""Rules on mounts, inputs, outputs, environment variables and secrets of a command."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from xnat_ingest.commands.container.lint.parts import (
 )
 
 SELECTS = ("select-one", "select-many")
-# The service sets these itself, and a command that does so too fails at launch.
+# The service sets these itself. A command that also sets them fails at launch.
 RESERVED = ("XNAT_HOST", "XNAT_USER", "XNAT_PASS", "XNAT_WORKFLOW_ID", "XNAT_EVENT_ID")
-# A value with one of these, wherever it comes from, stops the launch.
+# A value with one of these stops the launch, wherever it comes from.
 ILLEGAL = (";", "&&", "||", "`", "(")
 # Mapped values that make the launch form show a ticked box.
 _TICKED = ("1", "y", "yes", "true", "t")
@@ -46,7 +46,7 @@ def _mount_paths(command: CommandPart) -> Iterator[str]:
     for mount in command.parts("mounts"):
         path, where = posixpath.normpath(mount.text("path")), mount.at("path")
         if not path.startswith(starts):
-            yield f"{where}: {path!r} is relative, and no container can be made; give a path that begins with /"
+            yield f"{where}: {path!r} is relative, so no container can be made; give a path that begins with /"
         if path in seen:
             yield f"{where}: {path!r} is the path of {seen[path]} too; give each mount a path of its own"
         seen.setdefault(path, mount.path)
@@ -115,7 +115,7 @@ def illegal(part: CommandPart, values: list[tuple[str, str]]) -> Iterator[str]:
         found = [mark for mark in ILLEGAL if mark in text]
         # A JSONPath is looked up first; it has parentheses of its own.
         if found and json_path(text) is None:
-            yield f"{part.at(member)}: the service launches nothing with {found[0]!r} in a value; leave it out"
+            yield f"{part.at(member)}: the service refuses to launch with {found[0]!r} in a value; leave it out"
 
 
 def _output_places(command: CommandPart) -> Iterator[str]:

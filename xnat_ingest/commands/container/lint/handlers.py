@@ -1,4 +1,4 @@
-"""What a wrapper may not say about where outputs go."""
+"""Rules on the output handlers of a wrapper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _names(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
 
 
 def _outputs(command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
-    """The service refuses a command one of whose wrappers leaves an output without a handler."""
+    """The service refuses a command if one of its wrappers has no handler for an output."""
     known = [output.name for output in command.parts("outputs")]
     handlers = wrapper.parts("output-handlers")
     for handler in handlers:
@@ -33,7 +33,7 @@ def _targets(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
         member = old if handler.given(old) and not handler.given("as-a-child-of") else "as-a-child-of"
         target, where = handler.text(member), handler.at(member)
         if not target.strip():
-            yield f"{where}: it is lacking; name the input, or an earlier handler, that the files go to"
+            yield f"{where}: it is missing; name the input, or an earlier handler, that the files go to"
         elif target not in known:
             yield f"{where}: there is no input and no earlier handler {target!r}; {hint(target, known)}"
         elif target in derived:

@@ -1,4 +1,4 @@
-"""What the checks of a command document read: its objects with their places, and texts as the service takes them."""
+"""The objects of a command document with their paths, and texts as the service reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from xnat_ingest.core.text import nearest
 
 @dataclass(frozen=True, slots=True)
 class CommandPart:
-    """A JSON object of the document. path: where it stands; "" for the whole."""
+    """A JSON object of the document.
+
+    path: its path, "" for the whole document
+    """
 
     path: str
     members: Mapping[str, Any]
@@ -23,7 +26,7 @@ class CommandPart:
 
     @property
     def key(self) -> str:
-        """What stands in templates for an input's value."""
+        """The placeholder of an input's value in templates."""
         own = self.text("replacement-key")
         return own if own.strip() else f"#{self.name}#"
 
@@ -31,7 +34,7 @@ class CommandPart:
         return f"{self.path}.{member}" if self.path else member
 
     def given(self, member: str) -> bool:
-        """Null is the same as not there."""
+        """Null is the same as absent."""
         return self.members.get(member) is not None
 
     def text(self, member: str) -> str:

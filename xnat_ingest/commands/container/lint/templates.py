@@ -1,6 +1,6 @@
-"""What may not stand in the command line and the other texts that the service fills in with values.
+"""Rules on the command line and the other texts into which the service puts values.
 
-Values take the place of keys as they are, without any escaping, and a key that is not known stays where it is.
+Values replace keys as they are, without any escaping. An unknown key is left as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Texts = list[tuple[str, str]]
 
 
 def _command_texts(command: CommandPart) -> Texts:
-    """Every text of the command itself that is filled in, without the command line."""
+    """Every text of the command that gets values, except the command line."""
     found = [(command.at(member), command.text(member)) for member in ("working-directory", "container-name")]
     for member in ("environment-variables", "ports", "container-labels"):
         for name, value in command.table(member).items():
@@ -48,7 +48,7 @@ def _values(command: CommandPart) -> Texts:
 
 
 def _carets(command: CommandPart) -> Iterator[str]:
-    """One look-up in the document is possible in a text; with more, the service takes all between for a single one."""
+    """A text can have one look-up in the document. Of several, the service reads everything between as a single one."""
     for where, text in _all_texts(command) + _values(command):
         path = json_path(text)
         if path is not None and ("^" in path or not path.startswith("$")):
@@ -99,13 +99,13 @@ def _unused(command: CommandPart) -> Iterator[str]:
     texts = [text for _, text in _all_texts(command) + _values(command)]
     for each in command.parts("inputs"):
         named = any(each.key in text or each.name in (json_path(text) or "") for text in texts)
-        # An uploaded file lies in the first writable mount, where a program can look for it.
+        # An uploaded file is in the first writable mount, where a program can look for it.
         if not named and kind(each) != "file":
-            yield f"{each.path}: {each.key} stands nowhere, so the value is lost; put it into the command-line"
+            yield f"{each.path}: {each.key} is used nowhere, so the value is lost; put it into the command-line"
 
 
 def _lost_words(command: CommandPart) -> Iterator[str]:
-    """Without a shell an empty quoted word is dropped, and the option before it takes the word that follows."""
+    """Without a shell an empty quoted word is dropped. The option before it then takes the next word."""
     if command.flag("override-entrypoint"):
         return
     keys = {each.key: each for each in command.parts("inputs")}

@@ -1,6 +1,6 @@
-"""What a wrapper may not say about its inputs: where they come from, and what they provide.
+"""Rules on the inputs of a wrapper: where they come from, and what they provide.
 
-The service stores most of this without a word; the launch dialog then stays empty, or the launch fails.
+The service stores most faults silently. Later the launch dialog is empty, or the launch fails.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _names(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
 
 
 def _collisions(command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
-    """The dialog knows inputs by name, and a command input that is fed is not in it."""
+    """The dialog identifies inputs by name. A command input that gets its value from a wrapper input is not in it."""
     fed = {each.text("provides-value-for-command-input") for each in inputs(wrapper)}
     own = {each.name for each in command.parts("inputs")} - fed
     for each in inputs(wrapper):
@@ -154,11 +154,11 @@ def _externals(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
     for each in externals[1:]:
         if kind(each) != "boolean" and not each.given("default-value"):
             fix = "put the object that it is launched on first, and make the others command inputs or derive them"
-            yield f"{each.path}: the form lets nobody fill in a further external input; {fix}"
+            yield f"{each.path}: the form has no field for a further external input; {fix}"
 
 
 def _scans(_command: CommandPart, wrapper: CommandPart) -> Iterator[str]:
-    """Scan pages start a wrapper with an input of this name, whatever its own is called."""
+    """Scan pages launch a wrapper with an input of this name, whatever its own input is called."""
     first = wrapper.parts("external-inputs")[:1]
     if any(re.fullmatch(r"\w+:\w*[sS]canData", context) for context in wrapper.texts("contexts")):
         for each in first:
