@@ -19,7 +19,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 _BLOCK = 1 << 20
 _TAIL = 8 << 20  # bytes of a zip's end that are kept: its directory
-_REASONS = {200: "OK", 201: "Created", 204: "No Content", 301: "Moved Permanently", 404: "Not Found"}
+_REASONS = {
+    200: "OK",
+    201: "Created",
+    204: "No Content",
+    301: "Moved Permanently",
+    401: "Unauthorized",
+    404: "Not Found",
+}
 _ANSWERS = {
     "/data/JSESSION": "0123456789ABCDEF0123456789ABCDEF",
     "/data/auth": "User 'up' is logged in",
@@ -198,6 +205,9 @@ class Connection:
             pass
         if path.startswith("/data/experiments/") and "/resources/1/files/" in path:
             self._file(path.rpartition("/")[2])
+            return
+        if path == "/data/auth" and not headers.keys() & {"cookie", "authorization"}:
+            self._say(401, b"")  # a site that asks everybody to log in, as most do
             return
         status, answer = self._answer(method, path, query)
         kind = "application/json" if answer.startswith("{") else "text/plain"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,8 @@ from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs import open_source
 from xnat_ingest.inputs.archive_members import UniqueNames
 from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.zip_archive import SmallMember
+from xnat_ingest.inputs.zip_directory import ZipMember
 
 CONTENTS = {
     **{f"s{n}": part10({**IDENTITY, 0x00080018: ("UI", b"1.2.3.4.5.%d\0" % n)}) for n in range(5)},
@@ -135,6 +140,47 @@ def test_no_flipped_bit_loses_a_member(tmp_path: Path, name: str) -> None:
             raw.seek(at)
             raw.write(data[at : at + 1])
     assert lost == []
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_small_member_is_read_as_zipfile_reads_it(tmp_path: Path, packing: int) -> None:
+    """In pieces, from any place."""
+    data = bytes(range(256)) * 40
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("IM1", data)
+    source = open_source(str(path), None, lambda: None)
+    list(source.files())
+    with zipfile.ZipFile(path).open("IM1") as theirs, source.open("IM1") as ours:
+        assert isinstance(ours, SmallMember)
+        for at, whence in ((0, 0), (132, 0), (5, 1), (-9, 2), (9000, 0), (10**6, 0), (4, 0)):
+            assert ours.seek(at, whence) == theirs.seek(at, whence) == ours.tell()
+            for size in (0, 1, 4096, -1):
+                assert ours.read(size) == theirs.read(size)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_small_member_is_held_to_its_checksum(tmp_path: Path, packing: int) -> None:
+    data = random.Random(1).randbytes(5000)
+    engine = zlib.compressobj(wbits=-15)
+    sound = data if packing == zipfile.ZIP_STORED else engine.compress(data) + engine.flush()
+    member = ZipMember("IM1", 0, len(sound), len(data), zlib.crc32(data), packing, 0, "")
+    assert SmallMember(member, sound).read() == data
+    for wrong in (sound[:-100], b"", sound[:-100] + bytes(byte ^ 1 for byte in sound[-100:])):
+        with pytest.raises(OSError, match="corrupt"):
+            SmallMember(member, wrong).read(5000)
+    other = replace(member, crc=1)
+    with pytest.raises(OSError, match="corrupt"):
+        SmallMember(other, sound).read(5000)
+    assert SmallMember(other, sound).read(4999) == data[:-1]  # the end was not reached
+
+
+@pytest.mark.parametrize(("size", "small"), [(SmallMember.MOST, True), (SmallMember.MOST + 1, False)])
+def test_large_members_are_not_held_in_memory(size: int, small: bool) -> None:
+    for packed in (1, size):
+        assert SmallMember.takes(ZipMember("", 0, packed, size, 0, zipfile.ZIP_DEFLATED, 0, "")) is small
+    assert SmallMember.takes(ZipMember("", 0, size, 1, 0, zipfile.ZIP_STORED, 0, "")) is small
+    assert not SmallMember.takes(ZipMember("", 0, 1, 1, 0, zipfile.ZIP_BZIP2, 0, ""))
 
 
 def problems(archive: Path) -> dict[str, str]:

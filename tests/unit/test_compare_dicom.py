@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
 import pydicom
@@ -35,6 +36,7 @@ from xnat_ingest.inputs.compare_dicom import (
     DATA,
     PRECOMPRESSED_FROM,
     SHAPE,
+    SMALL,
     UIDS,
     Differences,
     NotComparable,
@@ -297,10 +299,45 @@ def test_half_one_encoding_and_half_another() -> None:
 def test_what_was_sent_must_be_walkable() -> None:
     strange = part10(IDENTITY) + b"\x28\0\x10\0??\0\0"
     with pytest.raises(NotComparable, match="without a value representation"):
-        differences(strange, strange)
+        differences(strange, strange + b"\0")
     disorder = part10({}) + encode({0x00200013: ("IS", b"1 ")}) + encode(IDENTITY)
     with pytest.raises(NotComparable, match="out of order"):
-        differences(disorder, disorder)
+        differences(disorder, disorder + b"\0")
+
+
+def test_equal_bytes_are_equal_whatever_they_are() -> None:
+    """An object that does not follow the standard cannot be walked, but it can be compared as a whole."""
+    strange = part10(IDENTITY) + b"\x28\0\x10\0??\0\0"
+    assert differences(strange, strange) == Differences()
+
+
+@pytest.mark.parametrize("size", [0, SMALL, SMALL + 1])
+def test_other_meta_information_is_no_difference(size: int) -> None:
+    """A server writes its own before the data set. Small objects and large ones are compared in different ways."""
+    sent = part10(small())
+    stored = sent.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1\0" + b"\x02\0\x16\0AE\x02\0ME", 1)
+    assert differences(sent, stored, size) == Differences()
+    for at in range(len(stored) - 8, len(stored)):
+        damaged = stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :]
+        assert differences(sent, damaged, size).wrong
+
+
+def test_another_transfer_syntax_before_equal_bytes_is_a_difference() -> None:
+    sent = part10(small())
+    stored = sent.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0")
+    assert differences(sent, stored).wrong
+
+
+def test_much_more_than_was_sent_is_not_held_in_memory() -> None:
+    sent = part10(small())
+    more = chain([sent], repeat(bytes(1 << 16), 400))
+    tracemalloc.start()
+    try:
+        compare_datasets([sent], more, len(sent), Differences())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * SMALL
 
 
 def test_what_is_stored_must_be_walkable() -> None:

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 
-from xnat_ingest.inputs.dicom_dataset import BIG_ENDIAN, EXPLICIT, IMPLICIT, IMPLICIT_VENDOR, UNDEFINED
+from xnat_ingest.inputs.dicom_dataset import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    IMPLICIT,
+    IMPLICIT_VENDOR,
+    UNDEFINED,
+    NotWalkable,
+    PeekableStream,
+    skip_meta,
+)
 from xnat_ingest.inputs.dicom_elements import Elements, element_name
 
 NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, IMPLICIT_VENDOR})
@@ -32,6 +41,8 @@ CONTENT = frozenset(
 )
 # The size from which a server compresses what it receives, if it does (enableNativeDicomPreCompression).
 PRECOMPRESSED_FROM = 2_000_000_000
+# Objects up to this size, in bytes, are first compared as a whole: walking along their elements takes much longer.
+SMALL = 512 * 1024
 # Characters of an integer string (PS3.5, 6.2).
 _LONGEST_NUMBER = 12
 
@@ -68,6 +79,13 @@ def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, 
 
     Raises NotComparable, and what reading the blocks raises. What was found until then stays in `found`.
     """
+    if size <= SMALL:
+        whole = b"".join(sent)
+        stored = iter(stored)
+        held = list(_up_to(stored, 2 * SMALL))
+        if _same_dataset(whole, b"".join(held)):
+            return
+        sent, stored = [whole], chain(held, stored)
     one = Elements(sent, NotComparable)
     try:
         other = Elements(stored, _Broken)
@@ -75,6 +93,26 @@ def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, 
         found.wrong.append(element_name(TRANSFER_SYNTAX))
         return
     _Comparison(one, other, size, found).run()
+
+
+def _up_to(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The first blocks, until there are more bytes than this."""
+    while size >= 0 and (block := next(blocks, b"")):
+        size -= len(block)
+        yield block
+
+
+def _same_dataset(one: bytes, other: bytes) -> bool:
+    """Whether two files are equal, but for what comes before the data set. Most small files are."""
+    if one == other:
+        return True
+    sources = PeekableStream([one]), PeekableStream([other])
+    try:
+        syntaxes = [skip_meta(source) for source in sources]
+    except NotWalkable:
+        return False
+    rest, other_rest = (b"".join(source.rest()) for source in sources)
+    return bool(syntaxes[0]) and syntaxes[0] == syntaxes[1] and rest == other_rest
 
 
 class _Comparison:

@@ -15,6 +15,7 @@ from xnat_ingest.core.errors import IngestError, is_bug
 Packing = Literal["gzip", "bzip2", "xz"]
 PACKINGS: tuple[str, ...] = get_args(Packing)
 BLOCK = 1 << 18
+CORRUPT = "its archive is corrupt here"
 
 
 class Unpacking(io.RawIOBase):
@@ -67,7 +68,7 @@ def damage_told() -> Iterator[None]:
     except Exception as error:
         if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
-        raise OSError(5, "its archive is corrupt here") from error
+        raise OSError(5, CORRUPT) from error
 
 
 def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpacking:

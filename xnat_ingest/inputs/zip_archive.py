@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
-from xnat_ingest.inputs.unpacking import Unpacking, damage_told
+from xnat_ingest.inputs.unpacking import CORRUPT, Unpacking, damage_told
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 
@@ -19,6 +22,7 @@ class ZipSource(Archive):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)
         self._members: dict[str, ZipMember] = {}
         with path.open("rb") as stream:
             self._directory = read_directory(stream, path.stat().st_size)
@@ -38,11 +42,80 @@ class ZipSource(Archive):
                 yield SourceFile(path, member.size, mtime)
 
     def open(self, path: str) -> BinaryIO:
+        member = self._members[path]
+        if SmallMember.takes(member):
+            with open(self._name, "rb", buffering=0) as zipped:  # noqa: PTH123 - a Path for each file is slow
+                zipped.seek(member.start)
+                return cast(BinaryIO, SmallMember(member, zipped.read(member.packed)))
         stream = self._path.open("rb")
-        return cast(BinaryIO, Unpacking(open_member(stream, self._members[path]), stream))
+        return cast(BinaryIO, Unpacking(open_member(stream, member), stream))
 
     def stat(self, path: str) -> tuple[int, int]:
-        return self._members[path].size, self._path.stat().st_mtime_ns
+        return self._members[path].size, os.stat(self._name).st_mtime_ns  # noqa: PTH116
+
+
+class SmallMember(io.RawIOBase):
+    """A member whose packed bytes are held in memory. It is unpacked as far as it is read.
+
+    zipfile does the same with a dozen calls for each read, and a zip of small files is read twice.
+    Raises OSError where bytes are damaged.
+    """
+
+    MOST = 1 << 18  # bytes, packed and unpacked
+
+    @classmethod
+    def takes(cls, member: ZipMember) -> bool:
+        known = member.method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        return known and member.packed <= cls.MOST and member.size <= cls.MOST
+
+    def __init__(self, member: ZipMember, packed: bytes) -> None:
+        self._size, self._crc = member.size, member.crc
+        self._engine = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == zipfile.ZIP_DEFLATED else None
+        self._packed = packed  # what is not unpacked yet
+        self._held = b""
+        self._at = 0
+        self._is_whole = False  # everything is unpacked, and the checksum is right
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = min(max(0, base + offset), self._size)
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = self._size if size is None or size < 0 else min(self._at + size, self._size)
+        if wanted > len(self._held) and not self._is_whole:
+            self._unpack(wanted)
+        found = self._held[self._at : wanted]
+        self._at += len(found)
+        return found
+
+    def _unpack(self, wanted: int) -> None:
+        """Unpacks up to this many bytes in all. The checksum is verified with the last of them."""
+        if self._engine is None:
+            self._held = self._packed[:wanted]
+        else:
+            try:
+                self._held += self._engine.decompress(self._packed, wanted - len(self._held))
+            except zlib.error as error:
+                raise _corrupt() from error
+            self._packed = self._engine.unconsumed_tail
+        if len(self._held) < wanted or len(self._held) == self._size:
+            self._is_whole = zlib.crc32(self._held) == self._crc
+            if not self._is_whole:
+                raise _corrupt()
+
+
+def _corrupt() -> OSError:
+    return OSError(5, CORRUPT)
 
 
 def open_member(stream: BinaryIO, member: ZipMember) -> BinaryIO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +12,7 @@ from itertools import groupby
 from xnat_ingest.core.errors import SourceChanged
 from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.dicom_dataset import NotWalkable, blocks_of
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
 
 # Below this, one more request costs more than it gains.
@@ -149,16 +149,33 @@ class _PartBody:
 
         Raises SourceChanged when a file has changed since it was planned.
         """
-        for number, instance in enumerate(self.part.instances):
-            self._check(instance, number + 1)
-            with ExitStack() as opened:
-                yield instance, self._payload(self._opened(instance, opened), instance, sent)
-            self._check(instance)
+        for number, instance in enumerate(self.part.instances, 1):
+            yield instance, self._payload(instance, number, sent)
 
-    def _payload(self, blocks: Iterator[bytes], instance: Instance, sent: Callable[[int], None]) -> Iterator[bytes]:
-        for block in checked(blocks, instance):
+    def _payload(self, instance: Instance, number: int, sent: Callable[[int], None]) -> Iterator[bytes]:
+        for block in self._blocks(instance, number):
             sent(len(block))
             yield block
+
+    def _blocks(self, instance: Instance, number: int) -> Iterator[bytes]:
+        """An instance's bytes. number: of the member that follows it."""
+        self._check(instance, number)
+        with ExitStack() as opened:
+            yield from checked(self._opened(instance, opened), instance)
+        self._check(instance)
+
+    def _whole(self, instance: Instance, number: int) -> bytes:
+        """All bytes of a small instance, as it was planned: nothing of it is sent before that is known."""
+        try:
+            with self._source.open(instance.path) as stream:
+                data = b"".join(blocks_of(stream, instance.size + 1))
+        except OSError as error:
+            raise self._changed(instance, f"cannot be read: {error.strerror}", number) from error
+        if why := change_since_scan(self._source, instance):
+            raise self._changed(instance, why, number)
+        if len(data) != instance.size:
+            raise self._changed(instance, "the file changed since it was scanned", number)
+        return data
 
     def _opened(self, instance: Instance, opened: ExitStack) -> Iterator[bytes]:
         try:
@@ -171,9 +188,12 @@ class _PartBody:
         the part is begun afresh once and not once for each. following: the number of the next member; None after a
         member was sent."""
         if why := change_since_scan(self._source, instance):
-            rest = () if following is None else self.part.instances[following:]
-            others = tuple(i.path for i in rest if change_since_scan(self._source, i))
-            raise SourceChanged(instance.path, why, dirty=following is None, others=others)
+            raise self._changed(instance, why, following)
+
+    def _changed(self, instance: Instance, why: str, following: int | None) -> SourceChanged:
+        rest = () if following is None else self.part.instances[following:]
+        others = tuple(i.path for i in rest if change_since_scan(self._source, i))
+        return SourceChanged(instance.path, why, dirty=following is None, others=others)
 
 
 class TarBody(_PartBody):
@@ -191,27 +211,32 @@ class TarBody(_PartBody):
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
         """The body from its start. For sent, and for what it raises, see the base class."""
-        return _gathered(self._pieces(sent))
+        held: list[bytes] = []
+        size = payload = 0
+        for piece, count in self._pieces():
+            # Fewer pieces: a call to the network for each small one is most of the work.
+            if held and size + len(piece) > _TOGETHER:
+                sent(payload)
+                yield b"".join(held)
+                held, size, payload = [], 0, 0
+            held.append(piece)
+            size += len(piece)
+            payload += count
+        sent(payload)
+        yield b"".join(held)
 
-    def _pieces(self, sent: Callable[[int], None]) -> Iterator[bytes]:
-        for instance, blocks in self._files(sent):
-            yield _header(instance)
-            yield from blocks
-            yield bytes(_padding(instance.length))
-        yield _END
-
-
-def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer pieces: a call to the network for each small one is most of the work."""
-    held: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if held and size + len(piece) > _TOGETHER:
-            yield b"".join(held)
-            held, size = [], 0
-        held.append(piece)
-        size += len(piece)
-    yield b"".join(held)
+    def _pieces(self) -> Iterator[tuple[bytes, int]]:
+        """The body in pieces, each with the number of bytes in it that belong to files."""
+        for number, instance in enumerate(self.part.instances, 1):
+            if instance.length <= _TOGETHER and instance.form == "file" and self._rewrite is None:
+                data = self._whole(instance, number)
+                yield b"".join((_header(instance), data, bytes(_padding(len(data))))), len(data)
+                continue
+            yield _header(instance), 0
+            for block in self._blocks(instance, number):
+                yield block, len(block)
+            yield bytes(_padding(instance.length)), 0
+        yield _END, 0
 
 
 class ZipBody(_PartBody):

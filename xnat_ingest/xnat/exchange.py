@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 from urllib3 import exceptions as http
@@ -89,6 +89,7 @@ class Wire:
         self._counting = threading.Lock()
         self._watchdog = Watchdog(shut)
         self._pool = make_pool(server, ca_bundle, self.proxy, insecure=insecure, connections=connections)
+        self._direct: Callable[..., urllib3.BaseHTTPResponse] | None = None
 
     def close(self) -> None:
         self._pool.clear()
@@ -132,9 +133,10 @@ class Wire:
             stream = _paced(call.body.open(self._counted(call.sent)), watch)
         # A name from the server may contain a lone surrogate, which cannot be encoded.
         query = f"?{urlencode(call.query, errors='replace')}" if call.query else ""
-        return self._pool.request(
+        urlopen, prefix = self._way()
+        return urlopen(
             call.method,
-            self.server + quote(call.path, errors="replace") + query,
+            prefix + quote(call.path, errors="replace") + query,
             body=stream,
             headers=headers,
             redirect=False,
@@ -143,6 +145,17 @@ class Wire:
             retries=False,  # urllib3 would repeat a used-up body as an empty one and report success
             timeout=urllib3.Timeout(connect=self._timeout, read=call.timeout),
         )
+
+    def _way(self) -> tuple[Callable[..., urllib3.BaseHTTPResponse], str]:
+        """What sends a request, and what its path is put behind.
+
+        The connections to the server itself are looked up once: the library would take its address apart each time.
+        """
+        if self.proxy:
+            return self._pool.urlopen, self.server
+        if self._direct is None:
+            self._direct = self._pool.connection_from_url(self.server).urlopen
+        return self._direct, urlsplit(self.server).path
 
     def _answer(
         self,
