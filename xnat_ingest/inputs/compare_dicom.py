@@ -81,11 +81,10 @@ def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, 
     """
     if size <= SMALL:
         whole = b"".join(sent)
-        stored = iter(stored)
-        held = list(_up_to(stored, 2 * SMALL))
+        held, rest = _begun(iter(stored), 2 * SMALL)
         if _same_dataset(whole, b"".join(held)):
             return
-        sent, stored = [whole], chain(held, stored)
+        sent, stored = [whole], chain(held, rest)
     one = Elements(sent, NotComparable)
     try:
         other = Elements(stored, _Broken)
@@ -95,11 +94,20 @@ def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, 
     _Comparison(one, other, size, found).run()
 
 
-def _up_to(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """The first blocks, until there are more bytes than this."""
-    while size >= 0 and (block := next(blocks, b"")):
-        size -= len(block)
-        yield block
+def _begun(blocks: Iterator[bytes], size: int) -> tuple[list[bytes], Iterator[bytes]]:
+    """The first blocks, until there are more bytes than this, and the others. Those raise what reading raises."""
+    held = list[bytes]()
+    try:
+        while size >= 0 and (block := next(blocks, b"")):
+            size -= len(block)
+            held.append(block)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return held, map(_raise, [error])
+    return held, blocks
+
+
+def _raise(error: Exception) -> bytes:
+    raise error
 
 
 def _same_dataset(one: bytes, other: bytes) -> bool:
