@@ -61,7 +61,7 @@ def test_json_and_a_second_run(xnatctl: Client, site: StandIn, tree: Path) -> No
 
 
 def test_listings_and_archiving(xnatctl: Client, site: StandIn, tree: Path) -> None:
-    assert upload(xnatctl, tree, project="MANUAL")[0] == 0
+    assert upload(xnatctl, tree, "--workers", "1", project="MANUAL")[0] == 0
     assert "Version        1.8" in xnatctl("xnatctl", "health", "ping").stdout
     assert [row["id"] for row in listed(xnatctl, "project", "list")] == ["DEMO", "MANUAL", "READONLY"]
     (row,) = listed(xnatctl, "prearchive", "list", "--project", "MANUAL")
@@ -82,7 +82,7 @@ def test_listings_and_archiving(xnatctl: Client, site: StandIn, tree: Path) -> N
 
 
 def test_download(xnatctl: Client, tree: Path) -> None:
-    assert upload(xnatctl, tree, project="MANUAL")[0] == 0
+    assert upload(xnatctl, tree, "--workers", "1", project="MANUAL")[0] == 0
     (row,) = listed(xnatctl, "prearchive", "list", "--project", "MANUAL")
     done = xnatctl("xnatctl", "prearchive", "archive", "MANUAL", row["timestamp"], row["folderName"])
     assert done.returncode == 0, done.stderr
