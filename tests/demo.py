@@ -28,7 +28,8 @@ PROGRAM = ".venv/bin/xnat-ingest"
 def main() -> int:
     shutil.rmtree(HOME, ignore_errors=True)
     files = lay_out()
-    print(f"{files} files laid out below {TREE}; exclusions in {CONFIG}")
+    print(f"{files} files laid out below {TREE}")
+    print(f"what is not to be sent: {CONFIG}, with {', '.join(EXCLUDED)} (no folder here is called {EXCLUDED[-1]})")
     password = secrets.token_urlsafe(12)
     with make_site(password) as site:
         print(f"a stand-in for an XNAT server listens at {site.url}\n")
@@ -36,7 +37,7 @@ def main() -> int:
         for run, title in enumerate(("The upload", "The same command again: nothing is sent twice"), 1):
             words = ["upload", str(TREE), "-P", "DEMO", "--config", str(CONFIG)]
             words += ["--report", str(HOME / f"report-{run}.json"), "--html", str(HOME / f"report-{run}.html")]
-            print(f"== {title}\n$ xnat-ingest {' '.join(words)}", flush=True)
+            print(f"== {title}\n$ {PROGRAM} {' '.join(words)}", flush=True)
             code = subprocess.run([sys.executable, "-m", "xnat_ingest", *words], env=environ).returncode
             print(flush=True)
             if code:
@@ -66,7 +67,8 @@ def _judge(site: StandIn) -> int:
     print(f"On the server's disk: {len(site.sessions('DEMO'))} sessions, {stored} instances.")
     good = stored == first["verified"] == second["already_there"] > 0 and second["bytes_sent"] == 0
     print(f"The second run sent {second['bytes_sent']} bytes. Reports: {HOME}/report-1.json, {HOME}/report-2.json")
-    print(f"Look at the page: {HOME}/report-1.html")
+    print(f"Look at the page in a browser: {HOME}/report-1.html")
+    print(f"The program is {PROGRAM}. After `. .venv/bin/activate` its name is enough: xnat-ingest")
     if not good:
         print("That is not what the reports say: the demo failed.")
     return 0 if good else 1

@@ -14,7 +14,7 @@ from typing import Any
 from xnat_ingest.commands.container.document import labels, load_command
 from xnat_ingest.core.errors import EXIT_MEANING
 from xnat_ingest.core.model import NOTES
-from xnat_ingest.report.advice import PROBLEMS, REASONS, Advice
+from xnat_ingest.report.advice import PROBLEMS, REASONS, VERDICTS, Advice
 from xnat_ingest.settings.options import TABLE, env_name, flag, help_text
 
 ROOT = Path(__file__).parent.parent
@@ -69,11 +69,20 @@ def _troubleshooting() -> Iterator[str]:
     for code, meaning in EXIT_MEANING.items():
         yield f"| {int(code)} | {_cell(meaning)} |"
     yield ""
+    yield "## What became of a session (`sessions[].verdict`)"
+    yield ""
+    yield from _rows(VERDICTS, ordered=False)
+    yield ""
+    yield "The last line of a run has no column for what is counted. A run that ends with `8 planned, 0 verified, 0 missing,"
+    yield "0 failed` and `exit 0` has counted 8 instances, and a line above says so."
+    yield ""
     yield "## Problems (`problems[].kind`)"
     yield ""
     yield from _rows(PROBLEMS)
     yield ""
     yield "## Files set aside (`set_aside[].reason`)"
+    yield ""
+    yield "`blank` is said of DICOM folders, and `empty` by `xnat-ingest nifti`. Other empty files are `not-dicom`."
     yield ""
     yield "Files of these kinds make exit code 3:"
     yield ""
@@ -86,10 +95,10 @@ def _troubleshooting() -> Iterator[str]:
     yield COMPLAINTS.strip()
 
 
-def _rows(table: dict[str, Advice]) -> Iterator[str]:
+def _rows(table: dict[str, Advice], *, ordered: bool = True) -> Iterator[str]:
     yield "| word | what you see | what to do |"
     yield "|---|---|---|"
-    for word, advice in sorted(table.items()):
+    for word, advice in sorted(table.items()) if ordered else table.items():
         yield f"| `{word}` | {_cell(advice.means)} | {_cell(advice.fix)} |"
 
 
@@ -120,7 +129,13 @@ COMPLAINTS = """
 
 **10. "Invalid modification of session UID".** The label belongs to another study on the server (`other-study`). Nothing is sent. Give this session another label with a sheet (`--labels`), or look which of the two folders is wrong.
 
-**11. Where are my data? / My session is in CONFLICT.** `xnat-ingest prearchive list -P MYPROJECT --status CONFLICT` shows it with the server's last word. If it is an older upload of the same session, run `upload` again: it finishes what is unfinished. If somebody else sent it (`foreign-row`), look at it in XNAT. Then archive it with `xnat-ingest prearchive archive -P MYPROJECT LABEL`, or delete it with `xnat-ingest prearchive delete -P MYPROJECT LABEL --yes`. Then run `upload` again. [Quick start](quick-start.md#a-session-is-in-conflict) shows it step by step.
+**11. Where are my data? / My session is in CONFLICT.** `xnat-ingest prearchive list -P MYPROJECT --status CONFLICT` shows it with the server's last word. Archiving it as it is fails again for the same reason. Three things do work:
+
+- It is an older upload of the same session: run your `upload` again, which finishes it.
+- You want to keep it: `xnat-ingest prearchive archive -P MYPROJECT LABEL --label NEW` archives it under a label that is free.
+- You do not need it: `xnat-ingest prearchive delete -P MYPROJECT LABEL --yes` deletes it with its files.
+
+[Quick start](quick-start.md#a-session-is-in-conflict) shows it step by step.
 
 **12. The upload freezes my machine, or is slow.** `--workers 1` sends one part at a time. To be faster, try `--workers 8`; on a slow line `--archive-format zip` sends fewer bytes. The timeline on the page of a run shows where the time went.
 
@@ -131,6 +146,10 @@ COMPLAINTS = """
 **15. I want the original file names, or must check counts by hand.** XNAT names files by study, series and instance. The report's paths and the server's names belong together by SOP Instance UID. Counts are checked for you: `verified` means that each instance was seen. PET and MR of one study become two sessions where the project says so (`petmr-split`): split the folder, or ask the project's owner to change that setting.
 
 ## Other questions
+
+**I uploaded a session under a wrong label.** See [Labels](labels.md#a-label-was-wrong-and-the-session-is-on-the-server).
+
+**`verify` says MISSING, but the upload was fine.** Give it the same labels as the upload: the label sheet (`--labels`), the templates, or `-S` and `-E`. If the study is archived under another label, a line `other-label` names it.
 
 **I get 401, 403 or exit code 6.** On sites with single sign-on your usual password does not work here. Make an alias token on your XNAT account page, and use its alias as the user and its secret as the password.
 

@@ -40,15 +40,23 @@ def main() -> int:
 
 
 def _leave_a_conflict(site: StandIn, password: str) -> None:
-    """A session that somebody sent earlier, and that the archive would not take."""
-    folder = demo.HOME / "earlier"
-    make_session(folder, [Series("T1-MPRAGE_0010", 2, tags={"PatientID": "009"})], "earlier")
+    """Two studies under one label: the first is archived, and the archive refuses the second as a real XNAT does."""
     environ = {**os.environ, "XNAT_HOST": site.url, "XNAT_USER": "demo", "XNAT_PASS": password}
-    words = [str(folder), "-P", "DEMO", "-S", "009", "-E", "009_pre", "--destination", "prearchive", "--no-verify"]
-    subprocess.run([sys.executable, "-m", "xnat_ingest", "upload", *words], env=environ, capture_output=True)
-    for row in site.rows("DEMO"):
-        row.status = "CONFLICT"
-        row.log("Session already exists with matching files.")
+
+    def run(*words: str) -> None:
+        subprocess.run([sys.executable, "-m", "xnat_ingest", *words], env=environ, capture_output=True)
+
+    def upload(name: str, *words: str) -> None:
+        folder = demo.HOME / name
+        make_session(folder, [Series("T1-MPRAGE_0010", 2, tags={"PatientID": "009"})], name)
+        run("upload", str(folder), "-P", "DEMO", "-S", "009", "-E", "009_pre", "--no-verify", *words)
+
+    upload("repeated", "--destination", "prearchive")
+    (row,) = site.rows("DEMO")
+    row.label = "hidden"  # the program itself would not send a second study under the label
+    upload("earlier")
+    row.label = "009_pre"
+    run("prearchive", "archive", "-P", "DEMO", "009_pre")
 
 
 def _words(site: StandIn, password: str, files: int) -> str:
@@ -60,13 +68,13 @@ def _words(site: StandIn, password: str, files: int) -> str:
   project   DEMO
   files     {files} below {demo.TREE}
 
-In another terminal:
+In another terminal, in this folder:
 
   export XNAT_HOST={site.url} XNAT_USER=demo XNAT_PASS={password}
   {demo.PROGRAM} ping -P DEMO
   {demo.PROGRAM} upload {demo.TREE} -P DEMO --html report.html
 
-The prearchive holds a session in CONFLICT. docs/quick-start.md says what to do about it:
+The prearchive has a session in CONFLICT. docs/quick-start.md says what to do about it:
 
   {demo.PROGRAM} prearchive list -P DEMO --status CONFLICT
 """

@@ -91,6 +91,12 @@ def test_the_server_stays_until_it_is_ended(tmp_path: Path) -> None:
         done = subprocess.run(stuck, cwd=tmp_path, env=environ | login, capture_output=True, text=True)
         assert done.returncode == 0, done
         assert "009_pre" in done.stdout
+        assert "Invalid modification of session UID" in done.stdout
+        for more, code in ((("009_pre",), 3), (("009_pre", "--label", "009_pre_2"), 0)):
+            again = [sys.executable, "-m", "xnat_ingest", "prearchive", "archive", "-P", "DEMO", *more]
+            done = subprocess.run(again, cwd=tmp_path, env=environ | login, capture_output=True, text=True)
+            assert done.returncode == code, done
+            assert ("--label 009_pre_2" in done.stdout) == (code == 3)
         assert sum(path.is_file() for path in (tmp_path / "demo" / "study").rglob("*")) == 143
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0

@@ -222,6 +222,22 @@ def test_verify_finds_everything_or_names_it(ingest: Ingest, site: StandIn, tmp_
     assert not any(r.body_bytes for r in site.requests[-after.totals["requests"] :])
 
 
+def test_verify_without_the_labels_of_the_upload_says_where_the_study_is(ingest: Ingest, tmp_path: Path) -> None:
+    """Somebody uploaded with a label sheet, and verifies without it."""
+    make_session(tmp_path / "t/S/E", TWO_SERIES)
+    sheet = tmp_path / "labels.csv"
+    sheet.write_text("folder,study_uid,subject,session\nS/E,,P007,P007_base\n")
+    assert ingest("upload", tmp_path / "t", "--labels", str(sheet)).code == 0
+    without = ingest("verify", tmp_path / "t")
+    assert (without.code, without.totals["missing"], without.kinds()) == (3, 7, ["other-label"])
+    assert "its study is archived as session P007_base of subject P007" in without.out
+    assert "to do: give the labels that the upload had: --labels SHEET" in without.out
+    again = ingest("upload", tmp_path / "t")
+    assert (again.code, again.kinds()) == (3, ["other-label"])
+    assert "-S P007 -E P007_base" in again.out
+    assert ingest("verify", tmp_path / "t", "--labels", str(sheet)).code == 0
+
+
 def test_plan_opens_no_socket(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """`plan` is for machines without a network, too."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)

@@ -89,6 +89,21 @@ def test_unnamed_session_is_a_conflict(tmp_path: Path) -> None:
     assert (conflicts(plan), kinds(plan)) == ([], [("label-default", False)])
 
 
+@pytest.mark.parametrize(
+    ("subject", "label", "noted"),
+    [("P007", "007_pre", True), ("P007", "", True), ("P007", "P007_pre", False), ("007", "007_pre", False)],
+)
+def test_a_new_subject_whose_session_keeps_the_old_name_is_told(
+    tmp_path: Path, subject: str, label: str, noted: bool
+) -> None:
+    """The template has filled the column session in, and it does not follow the column subject."""
+    files = {"007/pre/1": dicom("1")}
+    plan = plan_by(tmp_path, f"{HEAD}007/pre,,'{subject},{label}\n", files)
+    assert kinds(plan) == [("label-subject", False)] * noted
+    if noted:
+        assert plan.problems[0].detail.startswith("line 2: the subject is P007, but the session is still 007_pre; ")
+
+
 def test_line_without_a_session_spoils(tmp_path: Path) -> None:
     """But not one of which a rule of the user's leaves everything out."""
     plan = plan_by(tmp_path, FULL + "009/pre,,C,C1\n")

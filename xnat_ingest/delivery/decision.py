@@ -228,7 +228,10 @@ _ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file tha
 
 def _archived_as(session: Session, known: ArchivedSession, why: str) -> Problem:
     fact = f"{why}: session {known.label} of subject {known.subject}"
-    fix = f"upload it under that label (-S {known.subject} -E {known.label}), or delete that session in XNAT first"
+    fix = (
+        f"give it that label again (--labels with the sheet of last time, or -S {known.subject} -E {known.label}), or "
+        "delete that session in XNAT first"
+    )
     return _problem(session, "other-label", fact, fix)
 
 

@@ -46,12 +46,24 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
                 notes.append(_unfinished(session, entry, there))
     counted -= verified
     missing = {uid: why for uid, why in archive.absent.items() if uid not in verified and uid not in counted}
+    if missing and not files_held.sizes:
+        notes += _elsewhere(context, session)
     if not missing and archive.absent and context.destination != "prearchive":
         text = f"{session.title}: {len(archive.absent)} instances are in the prearchive ({uri}), not in the archive"
         notes.append(Problem("not-archived", text, (session.label,)))
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
     verdict = Verdict(word, uri, verified, counted, missing=missing, problems=tuple(notes))
     return look_into(context, session, verdict, holdings), 0
+
+
+def _elsewhere(context: RunContext, session: Session) -> list[Problem]:
+    """A hint at the archived session that has this study under another label, as after an upload with a label sheet."""
+    known = next((k for k in context.sessions(session) if k.study_uid == session.study_uid), None)
+    if known is None or known.label.casefold() == session.label.casefold():
+        return []
+    text = f"{session.title}: its study is archived as session {known.label} of subject {known.subject}"
+    fix = "give the labels that the upload had: --labels SHEET, a template, or -S and -E"
+    return [Problem.advised("other-label", text, fix, (session.label,))]
 
 
 def _is_listed(context: RunContext, entry: prearchive.PrearchiveSession) -> bool:

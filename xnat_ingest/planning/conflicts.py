@@ -20,6 +20,8 @@ class LabelledSession:
 
     row: its line in the label sheet.
     changed: labels there that a spreadsheet seems to have changed.
+    old_subject: the subject that the templates give, where the sheet has another one and the session's label still
+        names the old one; "" otherwise.
     """
 
     session: Session
@@ -27,6 +29,7 @@ class LabelledSession:
     notes: tuple[Problem, ...] = ()
     row: SheetRow | None = None
     changed: tuple[str, ...] = ()
+    old_subject: str = ""
 
 
 # A placeholder for a label that cannot be made. Two sessions without a label do not share it.

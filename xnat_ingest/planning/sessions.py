@@ -204,7 +204,9 @@ def _draft(group: _Group, labelling: LabelRules, name_of: NameOf, row: SheetRow 
     project = found.folders.get("project", labelling.project)
     repaired = source if source != subject else ""
     session = Session(project, subject, label, group.study_uid, group.folder, group.instances, conflicts, repaired)
-    return LabelledSession(session, source, tuple(_about(label, n) for n in found.notes), row, tuple(found.changed))
+    notes = tuple(_about(label, n) for n in found.notes)
+    old = found.old_subject(subject, label) if row else ""
+    return LabelledSession(session, source, notes, row, tuple(found.changed), old)
 
 
 def session_conflicts(
@@ -262,6 +264,15 @@ class _Labels:
         source, subject = self._label("subject", given.subject if given else "", self.labelling.subject)
         _, label = self._label("session", given.session if given else "", self.labelling.session)
         return source, subject, label
+
+    def old_subject(self, subject: str, label: str) -> str:
+        """The subject that the templates give, when a sheet changed it and the session's label still names it."""
+        with suppress(BadLabel):
+            was = legal(self.labelling.subject.fill(self.folders, self.instances[0]))
+            same = label == legal(self.labelling.session.fill(self.folders, self.instances[0]))
+            if same and subject != was and was in label:
+                return was
+        return ""
 
     def numbered(self, label: str, number: int) -> str:
         """The label of the second or a later study of a folder."""

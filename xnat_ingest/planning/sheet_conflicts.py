@@ -52,6 +52,12 @@ def sheet_notes(
     """
     if sheet.note:
         yield Problem("label-sheet", sheet.note)
+    for draft in drafts:
+        if draft.row and draft.old_subject:
+            session = draft.session
+            text = f"line {draft.row.line}: the subject is {session.subject}, but the session is still {session.label}"
+            fix = "change the column session, too, unless the old subject is to stay in the session's label"
+            yield Problem.advised("label-subject", text, fix, (session.label,))
     unnamed = sorted(printable(draft.session.folder) for draft in drafts if draft.row is None)
     if unnamed and partial:
         text = f"the label sheet does not list {len(unnamed)} of {len(drafts)} sessions; they get default labels"

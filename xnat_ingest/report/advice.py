@@ -113,6 +113,10 @@ PROBLEMS: dict[str, Advice] = {
         "In the label sheet a folder has another study than on disk: its columns may have been sorted separately.",
         "Correct the lines, or empty the column study_uid to match by folder only.",
     ),
+    "label-subject": Advice(
+        "The label sheet changes a subject, and the session's label still names the old one.",
+        "Change the column session, too, if the label is to follow.",
+    ),
     "label-unused": Advice(
         "The label sheet has a line that no session in the tree matches.",
         "Correct or remove the line, or use --labels-partial.",
