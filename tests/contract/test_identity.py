@@ -28,7 +28,7 @@ def test_repaired_label_of_somebody_else(ingest: Ingest, site: StandIn, tmp_path
     assert (ended.code, ended.session("M_ller_post")["verdict"]) == (3, "conflict")
     assert ended.session("Meier_post")["verdict"] == ("verified" if command == "upload" else "unverified")
     assert "subject-exists" in ended.kinds()
-    assert "'Müller' becomes the subject label M_ller, and project DEMO already has such a subject" in ended.out
+    assert "'Müller' becomes the subject label M_ller. Project DEMO has such a subject" in ended.out
     assert [name for name in subjects(site) if name.startswith("M_")] == ["M_ller/M_ller_pre"]
 
 
