@@ -12,9 +12,9 @@ import pytest
 from pydicom._private_dict import private_dictionaries
 
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.deidentify.confidentiality import OPTIONS, attributes, settled
+from xnat_ingest.deidentify.confidentiality import OPTIONS, UNNAMED, attributes, settled, unnamed
 from xnat_ingest.deidentify.profile import READY, load_profile, parse_profile, safe_private
-from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
+from xnat_ingest.inputs.dicom_dictionary import name_of, tag_of, vr_of
 
 # A few rows of PS3.15, Table E.1-1, as printed there.
 ROWS = {
@@ -111,6 +111,50 @@ def test_basic_is_the_table_and_nothing_more() -> None:
             assert profile.action(int(key, 16), vr) == settled(attribute.basic, is_sequence=vr == "SQ"), key
     assert profile.private == {}
     assert profile.codes == (("113100", "Basic Application Confidentiality Profile"),)
+
+
+def test_what_no_row_names() -> None:
+    """The table is not contradicted, and the dictionary knows each."""
+    assert not {f"{tag:08X}" for tag in UNNAMED} & rows().keys()
+    assert [name for tag in UNNAMED if (name := name_of(tag)).startswith("(")] == []
+    assert Counter(UNNAMED.values()) == {"X": 28, "C": 10, "Z": 1}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "basic", "research", "dates"),
+    [
+        ("PatientBirthDateInAlternativeCalendar", "X", "X", "X"),
+        ("DoseComment", "Z", "C", "Z"),
+        ("EncryptedAttributesSequence", "X", "X", "X"),
+        ("MoveOriginatorApplicationEntityTitle", "X", "X", "X"),
+        ("ReferencedFileID", "X", "X", "X"),
+        ("BoardingPassID", "X", "X", "X"),
+        ("SOPInstanceUIDOfConcatenationSource", "U", "U", "U"),
+        ("ReferencedFiducialUID", "U", "U", "U"),
+        ("CodingSchemeUID", "K", "K", "K"),
+        ("ReferencedSOPClassUID", "K", "K", "K"),
+        ("TargetLabel", "K", "K", "K"),
+        ("DateOfGainCalibration", "Z", "C", "K"),
+        ("EvaluatorName", "Z", "Z", "Z"),
+    ],
+)
+def test_what_becomes_of_it(keyword: str, basic: str, research: str, dates: str) -> None:
+    """Elements that no row names, by profile."""
+    profiles = (load_profile(name) for name in ("basic", "research-mr", "dates-kept"))
+    assert [action(profile, keyword) for profile in profiles] == [basic, research, dates]
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "becomes"),
+    [(0x60020010, "US", "X"), (0x50100010, "US", "X"), (0x7F000010, "OW", "X"), (0x7FE00001, "OV", None),
+     (0x002031FF, "CS", "X"), (0x00203200, "IS", None), (0x21000010, "SH", "X"), (0x20500010, "SQ", None)],
+)  # fmt: skip
+def test_groups_that_repeat_and_groups_of_other_things(tag: int, vr: str, becomes: str | None) -> None:
+    assert unnamed(tag, vr, dates="remove", uids="map", is_cleaning=False) == becomes
+
+
+def test_uids_that_are_kept_are_kept_everywhere() -> None:
+    assert action(made(uids="keep"), "SOPInstanceUIDOfConcatenationSource") == "K"
 
 
 @pytest.mark.parametrize(

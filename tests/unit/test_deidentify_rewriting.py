@@ -78,7 +78,6 @@ def test_nothing_planted_leaves(name: str, encoding: str) -> None:
         "birth_in_model",
         "code_meaning_that_is_kept",
         "utf8",
-        "retrieve_url",
     }
     searched |= {"without_accents", "phone_in_sequence_name", "device_text", "long_code", "unknown_representation"}
     searched |= {"birth_in_uid", *(f"birth_as_{kind}" for kind in ("decimal", "double", "integer", "long"))}

@@ -12,7 +12,7 @@ PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020
 def tokens(
     kind: str, value: str, tag: int = PATIENT_NAME, encoding: str = "utf-8", sets: bytes = b"ISO_IR 192"
 ) -> Tokens:
-    return Tokens([(tag, kind, value.encode(encoding))], sets)
+    return Tokens([(tag, kind, value.encode(encoding))], (sets,))
 
 
 def found(kind: str, value: str, text: str) -> bool:

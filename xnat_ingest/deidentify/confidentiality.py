@@ -1,4 +1,5 @@
-"""The standard's table of confidential attributes (confidentiality.txt), and what a choice of options makes of it."""
+"""The standard's table of confidential attributes (confidentiality.txt), what a choice of options makes of it, and the
+attributes that the table does not name although they can tell who or where somebody is."""
 
 from __future__ import annotations
 
@@ -36,6 +37,82 @@ CODE_MEANINGS = {
     "113111": "Retain Safe Private Option",
     "113112": "Retain Institution Identity Option",
 }
+
+
+# Attributes that no row of the table names -> what becomes of them. Their option is "clean descriptors" where it is C.
+UNNAMED = {
+    0x00080407: "X",  # StoredInstanceBaseURI
+    0x00080408: "X",  # FolderAccessURI
+    0x00080409: "X",  # FileAccessURI
+    0x0008040B: "X",  # FilenameInContainer
+    0x0008041B: "X",  # RecordKey
+    0x0008041C: "X",  # PriorRecordKey
+    0x00081190: "X",  # RetrieveURL
+    0x00100033: "X",  # PatientBirthDateInAlternativeCalendar
+    0x00100034: "X",  # PatientDeathDateInAlternativeCalendar
+    0x00100035: "X",  # PatientAlternativeCalendar
+    0x00102295: "X",  # BreedRegistrationNumber
+    0x00240044: "X",  # CommentsOnPatientPerformanceOfVisualField
+    0x00287FE0: "X",  # PixelDataProviderURL
+    0x00400031: "X",  # LocalNamespaceEntityID
+    0x00400032: "X",  # UniversalEntityID
+    0x00400400: "C",  # CommentsOnTheScheduledProcedureStep
+    0x00401006: "X",  # PlacerOrderNumberProcedure
+    0x00401007: "X",  # FillerOrderNumberProcedure
+    0x00401060: "C",  # RequestedProcedureDescriptionTrial
+    0x00402006: "X",  # PlacerOrderNumberImagingServiceRequestRetired
+    0x00402007: "X",  # FillerOrderNumberImagingServiceRequestRetired
+    0x00404073: "X",  # StorageURL
+    0x0040A33A: "X",  # ReportStatusCommentTrial
+    0x0040A992: "X",  # UniformResourceLocatorTrial
+    0x0040E001: "Z",  # HL7InstanceIdentifier
+    0x0040E010: "X",  # RetrieveURI
+    0x00420010: "C",  # DocumentTitle
+    0x00700081: "C",  # ContentDescription
+    0x0074100A: "X",  # ContactURI
+    0x0074100C: "X",  # ContactDisplayName
+    0x00880130: "X",  # StorageMediaFileSetID
+    0x04000500: "X",  # EncryptedAttributesSequence
+    0x30020003: "C",  # RTImageName
+    0x30020004: "C",  # RTImageDescription
+    0x30040006: "C",  # DoseComment
+    0x30080066: "C",  # OverrideReason
+    0x30080202: "C",  # TreatmentStatusComment
+    0x300A0402: "C",  # SetupImageComment
+    0x40080103: "X",  # ReferenceToRecordedSound
+}
+# Groups of which nothing belongs in an image that is sent: of commands, of media, of printers, of luggage. Curves and
+# overlays, and pixels of a retired kind, have groups that repeat.
+_UNNAMED_GROUPS = frozenset({0x0000, 0x0004, 0x2000, 0x2100, 0x2110, 0x2120, 0x2130, 0x4010})
+_REPEATING_GROUPS = (0x50, 0x60, 0x7F)
+_SOURCE_IMAGES = range(0x00203100, 0x00203200)
+_PIXELS = 0x7FE0
+# UIDs that stand for kinds of things and lists of words. They are the same in every hospital.
+_KINDS = frozenset(
+    {0x0008001A, 0x0008001B, 0x00080062, 0x0008010C, 0x0008010D, 0x00080117, 0x00080118, 0x0008040E, 0x00081150}
+    | {0x0008115A, 0x00083002, 0x00340003, 0x04000010, 0x04000510, 0x30100052, 0x30100053, 0x00080016, 0x00089123}
+    | {0x3010001F}
+)
+_DATES = ("DA", "DT", "TM")
+_DATE_ACTIONS = {"keep": "K", "shift": "C", "remove": "Z"}
+
+
+def unnamed(tag: int, vr: str, *, dates: str, uids: str, is_cleaning: bool) -> str | None:
+    """What becomes of an attribute that no row names, None for one that may be kept.
+
+    dates, uids: of the profile; is_cleaning: whether descriptors are cleaned.
+    """
+    group = tag >> 16
+    if tag in UNNAMED:
+        action = UNNAMED[tag]
+        return action if action != "C" or is_cleaning else "Z"
+    if group in _UNNAMED_GROUPS or tag in _SOURCE_IMAGES or (group >> 8 in _REPEATING_GROUPS and group != _PIXELS):
+        return "X"
+    if vr == "PN":
+        return "Z"
+    if vr == "UI" and uids == "map" and tag not in _KINDS:
+        return "U"
+    return _DATE_ACTIONS[dates] if vr in _DATES else None
 
 
 @dataclass(frozen=True, slots=True)

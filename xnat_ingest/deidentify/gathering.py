@@ -1,4 +1,4 @@
-"""A first look at a header: where its elements lie, what it says of the patient, what decides how it is dealt with."""
+"""A first look at a header: where its elements are, what it says of the patient, what decides how it is dealt with."""
 
 from __future__ import annotations
 
@@ -24,12 +24,25 @@ from xnat_ingest.inputs.dicom_dictionary import tags_of, vr_of
 CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID = 0x00080005, 0x00080008, 0x00080016, 0x00080018
 MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME = 0x00080060, 0x00280301, 0x00100020, 0x00100010
 BIRTH_DATE, STUDY_UID, STUDY_DATE = 0x00100030, 0x0020000D, 0x00080020
+SERIES_UID, FRAME_OF_REFERENCE_UID = 0x0020000E, 0x00200052
 SAMPLES, PHOTOMETRIC, PLANAR, FRAMES = 0x00280002, 0x00280004, 0x00280006, 0x00280008
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 ROWS, COLUMNS, BITS = 0x00280010, 0x00280011, 0x00280100
 _FACTS = frozenset(
     {CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID, MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME, BIRTH_DATE}
-    | {STUDY_UID, STUDY_DATE, SAMPLES, PHOTOMETRIC, PLANAR, FRAMES, ROWS, COLUMNS, BITS}
+    | {
+        STUDY_UID,
+        SERIES_UID,
+        FRAME_OF_REFERENCE_UID,
+        STUDY_DATE,
+        SAMPLES,
+        PHOTOMETRIC,
+        PLANAR,
+        FRAMES,
+        ROWS,
+        COLUMNS,
+        BITS,
+    }
 )
 
 
@@ -59,13 +72,14 @@ class Facts:
     """What a header says.
 
     elements: of the outermost level; values: outermost elements, as encoded; sources: what may name the patient, at any
-    depth; end: where the last element ends, or the pixels begin.
+    depth; inner_sets: SpecificCharacterSet of items; end: where the last element ends, or the pixels begin.
     """
 
     order: str
     elements: list[Element] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     sources: dict[Source, None] = field(default_factory=dict)
+    inner_sets: dict[bytes, None] = field(default_factory=dict)
     end: int = 0
     pixels: bool = False
 
@@ -76,6 +90,11 @@ class Facts:
         """Of a US element; 0 when it is absent or something else."""
         value = self.values.get(tag, b"")
         return int.from_bytes(value[:2], "little" if self.order == "<" else "big") if len(value) >= 2 else 0
+
+    @property
+    def character_sets(self) -> tuple[bytes, ...]:
+        """Every SpecificCharacterSet, that of the outermost level first."""
+        return tuple(dict.fromkeys((self.values.get(CHARACTER_SETS, b""), *self.inner_sets)))
 
     @property
     def patient(self) -> bytes:
@@ -164,6 +183,8 @@ class _Look:
             self._facts.sources[tag, SOURCES[tag], self._data[element.start : element.end]] = None
         if not depth and tag in _FACTS:
             self._facts.values[tag] = self._data[element.start : element.end]
+        elif tag == CHARACTER_SETS:
+            self._facts.inner_sets[self._data[element.start : element.end]] = None
 
     def _nested(self, element: Element, length: int, end: int, depth: int) -> tuple[Element, int]:
         """What an element holds that is not only a value: items, or the fragments of an icon. Returns the element, and

@@ -67,7 +67,7 @@ class _Reading:
         removed = next((data[a:b] for a, b, tag, _, depth in facts.leaves() if tag == REMOVED and not depth), b"")
         self._removed = removed.strip(b" \0").upper() == b"YES"
         sources = (s for s in facts.sources if not (self._removed and s[0] in _PSEUDONYMS) and not _is_dummy(s[2]))
-        self._tokens: Tokens = tokens_of(tuple(sources), self._sets)
+        self._tokens: Tokens = tokens_of(tuple(sources), facts.character_sets)
         self._profile = _basic()
 
     def look(self) -> IdentityReading:

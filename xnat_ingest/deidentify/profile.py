@@ -24,13 +24,14 @@ from xnat_ingest.deidentify.confidentiality import (
     PRIVATE,
     attributes,
     settled,
+    unnamed,
 )
 from xnat_ingest.inputs.dicom_dictionary import name_of, nearest_keyword, tag_of, vr_of
 
 READY = ("basic", "research-mr", "dates-kept")
 # The elements that a template of labels is written to.
 PATIENT_NAME, PATIENT_ID = 0x00100010, 0x00100020
-# What the program itself writes; no rule has a say.
+# What the program itself writes. No rule may change it.
 _WRITTEN = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303})
 _STRUCTURE = frozenset({0x00080005, 0x00080016, 0x00080018, 0x0020000D, 0x0020000E})
 _TEXT_VALUE = 0x0040A160
@@ -55,7 +56,8 @@ class Profile:
     name: as it was given; sha256: of its text, hexadecimal; dates: shift, remove or keep; uids: map or keep;
     burned_in: refuse, allow, or boxes; codes: of the standard's profile and options, none when rules keep more than
     those; written: tag -> template of {subject} and {session}; private: (creator, group, element) -> action, None for
-    any; decided: (tag, VR) -> the actions that were asked for so far.
+    any; is_cleaning: descriptions may leave when nothing is found in them; decided: (tag, VR) -> the actions that were
+    asked for so far.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Profile:
     codes: tuple[tuple[str, str], ...]
     written: Mapping[int, str]
     private: Mapping[tuple[str, int | None, int | None], str]
+    is_cleaning: bool
     _by_tag: Mapping[int, str]
     _by_rule: Mapping[int, str]
     _by_vr: Mapping[str, str]
@@ -78,8 +81,7 @@ class Profile:
     def action(self, tag: int, vr: str) -> str:
         """What becomes of a standard element: X, Z, D, U, K, C, or R, whose items are gone through.
 
-        Names of people that no row names are emptied, and an element that the dictionary lacks is removed: nobody knows
-        what is in it.
+        An element that the dictionary does not know is removed, since nobody knows what is in it.
         """
         found = self.decided.get((tag, vr))
         if found is None:
@@ -88,9 +90,11 @@ class Profile:
 
     def _decide(self, tag: int, vr: str) -> str:
         action = self._by_rule.get(tag) or (self._by_vr.get(vr) if tag not in _STRUCTURE else None)
-        action = action or self._by_tag.get(tag) or _of_repeating(tag)
+        action = action or self._by_tag.get(tag)
+        if action is None and tag not in _STRUCTURE:
+            action = unnamed(tag, vr, dates=self.dates, uids=self.uids, is_cleaning=self.is_cleaning)
         if action is None:
-            action = "Z" if vr == "PN" else "K" if vr_of(tag) else "X"
+            action = "K" if vr_of(tag) else "X"
         return settled(action, is_sequence=vr == "SQ")
 
     def private_action(self, creator: str, tag: int) -> str:
@@ -100,11 +104,6 @@ class Profile:
             if found := self.private.get(key):
                 return found
         return "X"
-
-
-def _of_repeating(tag: int) -> str | None:
-    """Curves and overlays stand in groups that repeat; without its data an overlay's description means nothing."""
-    return "X" if tag >> 24 in (0x50, 0x60) else None
 
 
 def load_profile(name: str) -> Profile:
@@ -147,6 +146,7 @@ def parse_profile(text: str, name: str) -> Profile:
         codes=() if rules.weaken(by_tag) else (BASIC_CODE, *codes),
         written=rules.written,
         private=(safe_private() if "retain safe private" in options else {}) | rules.private,
+        is_cleaning="descriptors" in columns,
         _by_tag=by_tag,
         _by_rule=rules.by_tag,
         _by_vr=rules.by_vr,

@@ -6,16 +6,26 @@ import re
 import struct
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
 from xnat_ingest.deidentify.forms import UNITS, check_of
-from xnat_ingest.deidentify.gathering import CHARACTER_SETS, STUDY_DATE, Element, Facts, gather_facts
+from xnat_ingest.deidentify.gathering import (
+    CHARACTER_SETS,
+    FRAME_OF_REFERENCE_UID,
+    SERIES_UID,
+    SOP_UID,
+    STUDY_DATE,
+    STUDY_UID,
+    Element,
+    Facts,
+    gather_facts,
+)
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
-from xnat_ingest.deidentify.tokens import BIRTH, Token, Tokens, tokens_of
+from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, readings, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
 
 REMOVED, METHOD, METHOD_CODES, DATES_MODIFIED = 0x00120062, 0x00120063, 0x00120064, 0x00280303
@@ -31,8 +41,22 @@ _TELLTALE = re.compile(
 # What plans and reports tell of an object, beside what was written anew.
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
 # VRs of numbers that can be an identifier, as struct reads one.
-_NUMBERS = {"UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FD": "d", "DS": "", "IS": ""}
+_NUMBERS = {"UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FD": "d", "FL": "f", "DS": "", "IS": ""}
 _DECIMAL = re.compile(rb"[+-]?\d{1,20}(?:\.\d{0,20})?")
+# Values that are a date or a time, and not only made of its characters.
+_TRUE_DATE = re.compile(
+    rb"(?:(?:1[89]|2[01])\d\d[.-]?(?:0\d|1[0-2])[.-]?[0-3]\d(?:[0-2]\d(?:[0-5]\d){0,2}(?:\.\d+)?)?(?:[+-]\d{4})?)?"
+)
+_TRUE_TIME = re.compile(rb"(?:[0-2]\d(?::?[0-5]\d(?::?[0-6]\d(?:\.\d+)?)?)?)?")
+# A UID inside of bytes or a text. With fewer numbers it may be a version.
+_UID = re.compile(rb"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
+# Of these the original must not be left anywhere, since it leads back to the image.
+_UIDS = (SOP_UID, SERIES_UID, STUDY_UID, FRAME_OF_REFERENCE_UID)
+# UIDs as short as these occur in made-up objects, and by chance in others.
+_SHORTEST_UID = 12
+_SHORT_DATE = len("17.04.53")
+# VRs of private elements that hold formats of a vendor's, UIDs among them.
+_VENDORS = TEXTS | {"OB", "OW", "UN", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +108,9 @@ class Rewriting:
         self._key = key
         self.facts = facts or gather_facts(self._reader, 0, len(data))
         self._sets = self.facts.values.get(CHARACTER_SETS, b"")
+        self._all_sets = self.facts.character_sets
         self._hold_sources_to_form()
-        self.tokens: Tokens = tokens_of(tuple(s for s in self.facts.sources if not self._leaves(s[0])), self._sets)
+        self.tokens: Tokens = tokens_of(tuple(self._sources()), self._all_sets)
         self._days = key.days(self.facts.patient) if key and profile.dates == "shift" else 0
         self._births = self._birth_dates()
         self._actions: list[tuple[str, int]] = []
@@ -94,13 +119,19 @@ class Rewriting:
         self._mapped_to: set[bytes] = set()
         self._values: dict[int, bytes] = {}
 
+    def _sources(self) -> Iterator[Source]:
+        """What names the patient and does not leave."""
+        yield from (source for source in self.facts.sources if not self._leaves(source[0]))
+        if self._profile.dates != "keep" and not self._leaves(STUDY_DATE):
+            yield STUDY_DATE, STUDY, self.facts.values.get(STUDY_DATE, b"")
+
     def _hold_sources_to_form(self) -> None:
         """What is damaged cannot be searched for."""
         foreign = False
         for tag, _, value in self.facts.sources:
             self._hold_to_form(tag, vr_of(tag), value)
             foreign = foreign or not value.isascii() or b"\x1b" in value
-        if foreign and not knows_character_sets(self._sets):
+        if foreign and not all(map(knows_character_sets, self._all_sets)):
             raise NotRewritable("names a character set that is not known, so nothing in it can be searched")
 
     def _leaves(self, tag: int) -> bool:
@@ -196,8 +227,8 @@ class Rewriting:
         check = check_of(tag, name)
         if check is not None and not check(value):
             self._hold_to_form(tag, name, value)
-        if name in TEXTS and not value.isascii():
-            self._accented.append((tag, decoded(value, self._sets)))
+        if name in TEXTS and (not value.isascii() or b"\x1b" in value):
+            self._accented.extend((tag, text) for text in readings(value, self._all_sets))
         elif name in _NUMBERS and self.tokens.numbers and (found := self._number(name, value, level.encoding.order)):
             self._numbered.append((tag, found))
         elif self._births and name in ("DA", "DT"):
@@ -205,7 +236,25 @@ class Rewriting:
             self._numbered.extend((tag, self._births[date]) for date in dates if date in self._births)
         if level.outermost and tag in _TOLD:
             self._values[tag] = value
-        level.out.append(self.data[element.begin : element.end])
+        if tag >> 16 & 1 and name in _VENDORS and self._key and self._profile.uids == "map":
+            level.out += self.data[element.begin : element.start], self._with_mapped_uids(tag, value)
+        else:
+            level.out.append(self.data[element.begin : element.end])
+
+    def _with_mapped_uids(self, tag: int, value: bytes) -> bytes:
+        """A vendor's own bytes or text with new UIDs in place of the original ones. The rest stays where it is."""
+        new = _UID.sub(lambda found: self._of_same_length(found[0]), value)
+        if new != value:
+            self._actions.append(("U", tag))
+        return new
+
+    def _of_same_length(self, uid: bytes) -> bytes:
+        """The new UID for one inside of a value. A shorter place takes its beginning, a longer one blanks behind it."""
+        if self._key is None or is_standard_uid(uid):
+            return uid
+        new = self._key.uid(uid)[: len(uid)]
+        self._mapped_to.add(new)
+        return new.ljust(len(uid))
 
     def _hold_to_form(self, tag: int, vr: str, value: bytes) -> None:
         """Raises NotRewritable for a value that cannot be one of its element."""
@@ -233,7 +282,8 @@ class Rewriting:
         else:
             size = UNITS[vr]
             found = set(struct.unpack(f"{order}{len(value) // size}{_NUMBERS[vr]}", value)) if size else set()
-        return next((keyword for number, keyword in self.tokens.numbers.items() if number in found), "")
+        numbers = self.tokens.numbers.items()
+        return next((k for n, k in numbers if (_as_short_float(n) if vr == "FL" else n) in found), "")
 
     def _sequence(self, level: _Level, element: Element, action: str) -> None:
         """As _element."""
@@ -284,8 +334,8 @@ class Rewriting:
             return ("K", there) if there is not None else ("Z", value)
         if vr not in TEXTS and not (vr in ("", "UN") and value.isascii() and _is_text(value)):
             return "X", value
-        text = decoded(value, self._sets)
-        if self.tokens.in_text(text) or _TELLTALE.search(text.lower()):
+        texts = readings(value, self._all_sets)
+        if any(self.tokens.in_text(text) or _TELLTALE.search(text.lower()) for text in texts):
             return "D", value
         return "K", value
 
@@ -311,6 +361,8 @@ class Rewriting:
                 return Residue(name_of(tag), token.keyword)
         for tag, keyword in self._numbered:
             return Residue(name_of(tag), keyword)
+        if found_uid := self._original_uid(data):
+            return found_uid
         places = None
         own = self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}
         for token, begin, end in self.tokens.in_bytes(data):
@@ -322,17 +374,50 @@ class Rewriting:
                 return Residue(name_of(found[0]), token.keyword)
         return None
 
+    def _original_uid(self, data: bytes) -> Residue | None:
+        """A UID of the file that was mapped and is left in some other element."""
+        if self._profile.uids != "map":
+            return None
+        for tag in _UIDS:
+            uid = self.facts.values.get(tag, b"").strip(b" \0")
+            at = data.find(uid) if len(uid) >= _SHORTEST_UID and uid not in self._mapped_to else -1
+            if at >= 0:
+                place = Places(data, gather_facts(Reader(data, self.encoding), 0, len(data))).of(at, at + len(uid))
+                return Residue(name_of(place[0]) if place else "the header", name_of(tag))
+        return None
+
     def tells(self, token: Token, tag: int, vr: str, value: bytes) -> bool:
-        """Whether a token that stands in this element's value is one that must not leave."""
+        """Whether a token that this element's value holds is one that must not leave."""
         kind, text = token.kind, token.text
         if vr == "UI":
-            uids = (uid.strip(b" \0") for uid in value.split(b"\\"))
-            return any(text.encode() in uid and uid not in self._mapped_to and not is_standard_uid(uid) for uid in uids)
+            return kind != STUDY and self._tells_in_uid(text, value)
         if vr in _NUMBERS and text.isdecimal():
             return False  # by their values, not by their digits
         if vr in (*_DATES, "AS") and not tag >> 16 & 1:
-            return kind != BIRTH and not text.isdecimal()  # see _births
+            # Digits that make a date or a time are one. See _births for those that are kept.
+            return not text.isdecimal() or (kind != STUDY and not _is_true(vr, value))
         return True
+
+    def _tells_in_uid(self, text: str, value: bytes) -> bool:
+        """Dots join the numbers of a UID: with a year of two digits a date is none there."""
+        uids = (uid.strip(b" \0") for uid in value.split(b"\\"))
+        own = [uid for uid in uids if uid not in self._mapped_to and not is_standard_uid(uid)]
+        return (text.isdecimal() or len(text) > _SHORT_DATE) and any(text.encode() in uid for uid in own)
+
+
+def _as_short_float(number: int) -> float:
+    """What a number becomes in 32 bits."""
+    try:
+        found: float = struct.unpack("<f", struct.pack("<f", number))[0]
+    except OverflowError:
+        return float("nan")
+    return found
+
+
+def _is_true(vr: str, value: bytes) -> bool:
+    """Whether every value of a DA, DT, TM or AS element is one."""
+    form = _TRUE_TIME if vr == "TM" else _TRUE_DATE
+    return vr == "AS" or all(form.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
 
 
 def _digits(value: bytes) -> bytes:

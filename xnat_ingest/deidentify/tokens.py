@@ -1,8 +1,8 @@
 """What was removed of a patient, as tokens to be searched for in what leaves.
 
-Names are searched part by part, so in any order, with and without accents; identifiers, the birth date in its usual
-spellings, addresses and telephone numbers as a whole. What is too short or too common to tell anything is not searched
-alone, and is named as such.
+Names are searched part by part, so in any order, with and without accents. Identifiers, addresses and telephone numbers
+are searched as a whole, dates in their usual spellings. The report names what is too short or too common to be searched
+for alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
+from xnat_ingest.deidentify.dates import DateSearch, date_search
+from xnat_ingest.deidentify.packed import unpacked
 from xnat_ingest.inputs.dicom_dictionary import decoded, dictionary_words, name_of
 
 # Letters of a name, and characters of an identifier, that can be told from chance.
@@ -43,13 +45,10 @@ _COMMON = frozenset(
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
-_MONTHS = (
-    *("january", "february", "march", "april", "may", "june"),
-    *("july", "august", "september", "october", "november", "december"),
-)
-
-# Elements whose removed values are searched for, by what they are; names are found by their VR.
+# Elements whose removed values are searched for, by what they are. Names are found by their VR.
 NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "telephone number"
+# The date of the study, which some devices write into private elements. It tells less than a birth date.
+STUDY = "study date"
 SOURCES: dict[int, str] = {
     0x00080050: ID,  # AccessionNumber
     0x00100020: ID,  # PatientID
@@ -75,6 +74,8 @@ SOURCES: dict[int, str] = {
 }
 Source = tuple[int, str, bytes]
 _NUMBERED = (ID, BIRTH, PHONE)
+# How many bytes before a token are looked at: zeros before a number count for nothing.
+_BEFORE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,22 @@ class Token:
         """Whether what is around a place lets the token count there."""
         if not self.bounded:
             return True
+        if self.kind == ID and self.text.isdecimal():
+            before = before.rstrip("0")  # a number may be written with zeros before it
         part = str.isdigit if self.kind == BIRTH else str.isalpha if self.kind == NAME else str.isalnum
         return not (part(before[-1:]) or part(after[:1]))
 
 
 def fold(text: str) -> str:
-    """The text in lower case and without accents."""
+    """The text in lower case, without accents, its digits those of ASCII."""
     if text.isascii():
         return text.lower()
     plain = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in plain if not unicodedata.combining(c)).translate(_PLAIN)
+    return "".join(_digit(c) for c in plain if not unicodedata.combining(c)).translate(_PLAIN)
+
+
+def _digit(character: str) -> str:
+    return str(unicodedata.decimal(character, character))
 
 
 def _plain(text: str) -> set[str]:
@@ -116,20 +123,26 @@ class Tokens:
     """The tokens of one patient. weak: (keyword, why) of what cannot be searched for; numbers: identifiers that are
     numbers -> the keyword of each."""
 
-    def __init__(self, sources: Iterable[Source], character_sets: bytes) -> None:
+    def __init__(self, sources: Iterable[Source], character_sets: Sequence[bytes]) -> None:
+        """character_sets: every one that the object names, that of the outermost level first."""
         found: dict[str, Token] = {}
         weak: dict[tuple[str, str], None] = {}
         self._needles: dict[bytes, Token] = {}
+        self._dates: dict[str, tuple[DateSearch, Token]] = {}
+        codecs = tuple(codec for one in character_sets for codec in _codec(one))
         for tag, kind, raw in sources:
-            text = decoded(raw, character_sets)
-            for item in _MAKERS[kind](text):
-                if isinstance(item, _Weak):
-                    weak[name_of(tag), item.why] = None
-                    continue
-                for form in _plain(item.text):
-                    token = found.setdefault(form, Token(tag, kind, form, item.bounded))
-                for needle in _spelled(item.text, character_sets):
-                    self._needles.setdefault(needle, token)
+            for number, text in enumerate(readings(raw, character_sets)):
+                for item in _MAKERS[kind](text):
+                    if isinstance(item, _Weak):
+                        if not number:  # only the reading that the header itself asks for
+                            weak[name_of(tag), item.why] = None
+                        continue
+                    for form in _plain(item.text):
+                        token = found.setdefault(form, Token(tag, kind, form, item.bounded))
+                    for needle in _spelled(item.text, codecs):
+                        self._needles.setdefault(needle, token)
+                if kind in (BIRTH, STUDY) and (search := date_search(text)):
+                    self._dates.setdefault(search.year, (search, Token(tag, kind, search.year, bounded=False)))
             for needle in _as_written(kind, raw):
                 self._needles.setdefault(needle, Token(tag, kind, "", bounded=False))
         self._tokens = tuple(found.values())
@@ -144,22 +157,49 @@ class Tokens:
             for one in forms:
                 if any(token.stands_alone(one[:at], one[at + len(token.text) :]) for at in _places(one, token.text)):
                     return token
+        for search, token in self._dates.values():
+            if any(search.in_text(one) for one in forms):
+                return token
         return None
 
     def in_bytes(self, data: bytes) -> Iterator[tuple[Token, int, int]]:
-        """(token, start, end) of every place in encoded elements, whatever they are."""
+        """(token, start, end) of every place in encoded elements, whatever they are. Also of runs of characters that
+        hold a token when they are unpacked from base64, hexadecimal digits or percent signs."""
+        yield from self._as_it_stands(data)
+        packed = list(unpacked(data))
+        if any(True for _ in self._as_it_stands(b"\0\0".join(view for _, _, view in packed))):
+            for start, end, view in packed:
+                yield from ((token, start, end) for token, _, _ in self._as_it_stands(view))
+
+    def _as_it_stands(self, data: bytes) -> Iterator[tuple[Token, int, int]]:
         low = data.lower()
         for needle, token in self._needles.items():
             for at in _places(low, needle):
                 end = at + len(needle)
-                if token.stands_alone(low[max(0, at - 1) : at].decode("latin-1"), low[end : end + 1].decode("latin-1")):
+                before, after = low[max(0, at - _BEFORE) : at], low[end : end + 1]
+                if token.stands_alone(before.decode("latin-1"), after.decode("latin-1")):
                     yield token, at, end
+        for search, token in self._dates.values():
+            yield from ((token, begin, end) for begin, end in search.in_bytes(low))
 
 
 @lru_cache(maxsize=1024)
-def tokens_of(sources: tuple[Source, ...], character_sets: bytes) -> Tokens:
+def tokens_of(sources: tuple[Source, ...], character_sets: tuple[bytes, ...]) -> Tokens:
     """All files of a session say much the same of their patient."""
     return Tokens(sources, character_sets)
+
+
+def readings(raw: bytes, character_sets: Sequence[bytes]) -> list[str]:
+    """Every text that some bytes may be: in the character sets that the object names, and in those that are often used
+    without being named."""
+    if raw.isascii() and b"\x1b" not in raw:
+        return [raw.decode("ascii")]
+    found = [decoded(raw, one) for one in character_sets or (b"",)]
+    try:
+        found.append(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        found.append(raw.decode("latin-1"))
+    return list(dict.fromkeys(found))
 
 
 def _places(text: str | bytes, word: str | bytes) -> Iterator[int]:
@@ -183,17 +223,21 @@ class _Weak:
 _Found = Iterator[_Strong | _Weak]
 
 
-def _spelled(text: str, character_sets: bytes) -> set[bytes]:
+def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
     """A token in bytes: with and without accents, in the encodings that occur; ASCII letters in lower case."""
     forms = {text, text.lower(), text.casefold(), text.upper(), *_plain(text)}
+    if not text.isascii():
+        forms |= {unicodedata.normalize("NFD", form) for form in tuple(forms)}
     needles = set()
     for form in forms:
-        for encoding in ("utf-8", "latin-1", *_codec(character_sets)):
+        for encoding in ("utf-8", "latin-1", *codecs):
             try:
                 needles.add(form.encode(encoding).lower())
             except (UnicodeEncodeError, LookupError):
                 continue
+        # The last zeros of the wide ones are not needed. Without them big endian is found, too.
         needles.add(form.encode("utf-16-le", "surrogatepass")[:-1].lower())
+        needles.add(form.encode("utf-32-le", "surrogatepass")[:-3].lower())
     return {needle for needle in needles if len(needle) >= SHORTEST_ID}
 
 
@@ -223,6 +267,7 @@ def _names(text: str) -> _Found:
     """Of every person in a PN value, and every way in which the name is written."""
     for person in re.split(r"[=\\]", text):
         parts = [part for part in re.split(r"[\s^,._;/()-]+", person.strip()) if part]
+        parts += [plain for part in parts if (plain := re.sub("['`\u2018\u2019\u02bc]", "", part)) != part]  # O'Neil
         alone = {part for part in parts if _tells(part)}
         yield from (_Strong(part, bounded=part.isascii() and len(part) < _LONG_NAME) for part in parts if part in alone)
         weak = [part for part in parts if part not in alone]
@@ -259,23 +304,22 @@ def _ids(text: str) -> _Found:
 
 
 def _birth(text: str) -> _Found:
+    """What date_search does not find: a date whose year has two digits."""
     digits = re.sub(r"\D", "", text)[:8]
     if len(digits) < 8:
         if digits:
             yield _Weak("no whole date that could be searched for")
         return
-    year, month, day = digits[:4], digits[4:6], digits[6:]
+    year, month, day = digits[2:4], digits[4:6], digits[6:]
     numbers = {(year, month, day), (day, month, year), (month, day, year)}
     numbers |= {(day.lstrip("0"), month.lstrip("0"), year), (month.lstrip("0"), day.lstrip("0"), year)}
-    yield from (_Strong(by.join(parts)) for parts in sorted(numbers) for by in ("-", ".", "/", " "))
-    yield from (_Strong(text) for text in sorted({digits, day + month + year, month + day + year}))
-    if 1 <= int(month) <= len(_MONTHS):
-        name = _MONTHS[int(month) - 1]
-        for word in (name, name[:3]):
-            for number in sorted({day, day.lstrip("0")}):
-                yield from (_Strong(number + by + word + by + year) for by in ("", "-", " "))
-                yield _Strong(f"{number}. {word} {year}")
-                yield from (_Strong(f"{word} {number}{by}{year}") for by in (", ", " "))
+    yield from (_Strong(by.join(parts)) for parts in sorted(numbers) for by in ("-", ".", "/"))
+    yield _Strong(digits)  # also compared as a number
+
+
+def _nothing(_: str) -> _Found:
+    """All that is searched for is what date_search finds."""
+    return iter(())
 
 
 def _address(text: str) -> _Found:
@@ -302,6 +346,7 @@ _MAKERS: dict[str, Callable[[str], _Found]] = {
     NAME: _names,
     ID: _ids,
     BIRTH: _birth,
+    STUDY: _nothing,
     ADDRESS: _address,
     PHONE: _phone,
 }

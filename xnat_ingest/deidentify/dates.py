@@ -1,0 +1,65 @@
+"""A date in all its spellings, in texts and in bytes: found by its year, and by what is written around that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# What some languages begin the names of the months with, folded: English, German, French, Spanish, Italian, Portuguese,
+# Dutch, Danish. In bytes an accented letter is one or two of ISO 8859-1. Roman numerals stand whole.
+_E, _A, _U = "(?:e|é|ã©)", "(?:a|ä|ae|ã¤)", "(?:u|û|ã»)"
+_MONTHS = (
+    "jan|ene|gen", f"f{_E}[bv]", f"m{_A}r|maa|mrt", "apr|avr|abr", "ma[iyjg]|mei", "jun|juin|giu", "jul|juil|lug",
+    f"aug|ago|ao{_U}", "sep|set", "o[ckt]t|out", "nov|nob", f"d{_E}[czs]|dic|dez",
+)  # fmt: skip
+_ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii")
+# Characters on either side of a year that can belong to its date.
+_AROUND = 32
+_BY, _MAY = "[^0-9a-z]{1,6}", "[^0-9a-z]{0,6}"
+_OF = f"{_MAY}(?:(?:de|of|di|del|den){_MAY})?"
+
+
+@dataclass(frozen=True, slots=True)
+class DateSearch:
+    """One date. year: its four digits, of which every spelling is found; pattern: of all spellings, in lower case."""
+
+    year: str
+    pattern: re.Pattern[str]
+
+    def in_text(self, text: str) -> bool:
+        """Whether a folded text holds it."""
+        return self.year in text and self.pattern.search(text) is not None
+
+    def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
+        """(start, end) of the years of such dates in bytes whose ASCII letters are in lower case."""
+        year = self.year.encode()
+        for one in (year, year.decode().encode("utf-16-le")[:-1]):
+            at = low.find(one)
+            while at >= 0:
+                width = len(one) + 1 >> 2
+                window = low[max(0, at - _AROUND * width) : at + len(one) + _AROUND * width]
+                if self.pattern.search(window.replace(b"\0", b"").decode("latin-1").lower()):
+                    yield at, at + len(one)
+                at = low.find(one, at + 1)
+
+
+def date_search(text: str) -> DateSearch | None:
+    """The search for a date in a DICOM value, None where the value holds no whole date."""
+    digits = re.sub(r"\D", "", text)[:8]
+    if len(digits) < 8:
+        return None
+    year, month, day = digits[:4], digits[4:6], digits[6:]
+    if not (1 <= int(month) <= len(_MONTHS) and day.strip("0")):
+        return None
+    d, m = f"0?{int(day)}", f"0?{int(month)}"
+    names = f"(?:(?:{_MONTHS[int(month) - 1]})[a-z\x80-\uffff]{{0,12}}|{_ROMAN[int(month) - 1]}(?![a-z]))"
+    ordinal = "(?:st|nd|rd|th|er|e)?"
+    time = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
+    spellings = (
+        f"{year}{_BY}{m}{_BY}{d}", f"{d}{_BY}{m}{_BY}{year}", f"{m}{_BY}{d}{_BY}{year}",
+        f"{year}{month}{day}(?:{time})?", f"{day}{month}{year}", f"{month}{day}{year}",
+        f"{d}{ordinal}{_OF}{names}{_OF}{year}", f"{names}{_MAY}{d}{ordinal}{_MAY}{year}",
+        f"{year}{_MAY}{names}{_MAY}{d}",
+    )  # fmt: skip
+    return DateSearch(year, re.compile(rf"(?<!\d)(?:{'|'.join(spellings)})(?!\d)"))

@@ -1,0 +1,38 @@
+"""Text that is packed into other text: base64, hexadecimal digits, percent signs."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+# As long as a short name makes.
+_SHORTEST = 12
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_\r\n-]{%d,}" % _SHORTEST)
+_HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{%d,}" % _SHORTEST)
+_PERCENT = re.compile(rb"[!-~]*%[0-9A-Fa-f]{2}[!-~]*")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+def unpacked(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(start, end, what it stands for) of every run of characters that may be packed. Where it begins within the run is
+    not known, so a run has several readings."""
+    for found in _BASE64.finditer(data):
+        run = found[0]
+        if not run.isdigit():
+            run = run.translate(_URL_SAFE, b"\r\n")
+            for first in range(4):
+                yield found.start(), found.end(), _from_base64(run[first:])
+    for found in _HEXADECIMAL.finditer(data):
+        for first in range(2):
+            run = found[0][first:]
+            yield found.start(), found.end(), bytes.fromhex(run[: len(run) // 2 * 2].decode("ascii"))
+    if b"%" in data:
+        for found in _PERCENT.finditer(data):
+            yield found.start(), found.end(), unquote_to_bytes(found[0])
+
+
+def _from_base64(run: bytes) -> bytes:
+    size = len(run) - (len(run) % 4 == 1)  # a single character more holds nothing
+    return binascii.a2b_base64(run[:size] + b"=" * (-size % 4))
