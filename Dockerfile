@@ -1,5 +1,6 @@
 # `docker build .` makes the image with its labels; `make image` also names the revision, and another image in the
-# labels. Any Python >= 3.11 image does as the base.
+# labels. Any Python >= 3.11 image does as the base; name one by its digest, and nobody can put another in its place:
+# --build-arg BASE_IMAGE=python:3.13-slim-bookworm@sha256:...
 ARG BASE_IMAGE=python:3.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
@@ -31,11 +32,13 @@ ENTRYPOINT ["/opt/xnat-ingest/bin/xnat-ingest"]
 CMD ["--help"]
 
 FROM unlabelled
-# Where the sources are, and which commit of them this is.
+# Where the sources are, which commit of them this is, and what it is built on.
 ARG SOURCE=""
 ARG REVISION=""
+ARG BASE_IMAGE
 LABEL org.opencontainers.image.source="${SOURCE}"
 LABEL org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.base.name="${BASE_IMAGE}"
 # From command.json, by `make pages`:
 LABEL org.opencontainers.image.title='xnat-ingest'
 LABEL org.opencontainers.image.description='Uploads a tree of DICOM folders that lies in a resource, and proves for every instance that it is on this server, or says in its report why not.'

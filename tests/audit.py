@@ -1,12 +1,14 @@
 """`python -m tests.audit`: known vulnerabilities of the locked packages. Exit 1 for one, and for half an answer.
 
 pip-audit asks a database, which may be out of reach: a package mirror need not have it. Then nothing is known. This
-says so, and ends with 0. Where the database answers, a package that it does not know is a failure, too.
+says so, and ends with 0. Where the database answers, a package that it does not know is a failure, too. So is anything
+else that keeps pip-audit from its work.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,8 @@ SERVICES = ("pypi", "osv")
 LOCKED = ("requirements.txt", "requirements-build.txt", "requirements-dev.txt")
 # Vulnerabilities that cannot be reached here: id -> why.
 UNREACHABLE: Mapping[str, str] = {}
+# What pip-audit ends with where nobody answers.
+NO_NETWORK = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|Could not connect|Failed to resolve|Max retries")
 
 
 def judge(answer: Mapping[str, Any] | None) -> tuple[int | None, list[str]]:
@@ -41,7 +45,7 @@ def judge(answer: Mapping[str, Any] | None) -> tuple[int | None, list[str]]:
 
 
 def ask(service: str) -> Mapping[str, Any] | None:
-    """pip-audit's answer; None where the service cannot be asked."""
+    """pip-audit's answer; None where the service cannot be asked. Exits with 1 for any other trouble."""
     words = [
         str(_auditor()),
         "--vulnerability-service",
@@ -54,10 +58,18 @@ def ask(service: str) -> Mapping[str, Any] | None:
     words += ["--progress-spinner", "off", "--format", "json"]
     words += [word for name in LOCKED for word in ("--requirement", str(ROOT / name))]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return answer(done.stdout, done.stderr)
+
+
+def answer(said: str, errors: str) -> Mapping[str, Any] | None:
+    """What pip-audit's two streams say; see ask."""
     try:
-        found: Mapping[str, Any] = json.loads(done.stdout)
+        found: Mapping[str, Any] = json.loads(said)
     except ValueError:
-        return None
+        if NO_NETWORK.search(errors):
+            return None
+        last = (errors.strip().splitlines() or ["it said nothing"])[-1]
+        sys.exit(f"pip-audit itself failed: {last}")
     return found
 
 

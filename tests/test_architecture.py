@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -117,6 +118,14 @@ def test_every_room_is_listed() -> None:
 def test_each_library_has_one_home(library: str) -> None:
     users = {room(path) for path in modules() if any(n.split(".")[0] == library for n in imports(path))}
     assert users == HOMES[library]
+
+
+def test_it_starts_no_program_and_loads_no_code() -> None:
+    """So no name of a file can become a command, and no file can become code, whatever shell the image has."""
+    starters = re.compile(r"\bos\.(system|popen|exec|spawn|posix_spawn|fork)|(?<![.\w])(eval|exec)\(")
+    for path in modules():
+        assert not imports(path) & {"subprocess", "multiprocessing", "pty", "ctypes", "pickle", "marshal", "shelve"}
+        assert not starters.search(path.read_text("utf-8")), path
 
 
 def test_only_reporters_print() -> None:

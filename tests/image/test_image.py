@@ -107,6 +107,20 @@ def test_locked_packages_and_no_others(engine: Engine, image: str, members: dict
     assert not [path for path in members if re.search(r"/(pip|setuptools|wheel|pkg_resources)[\d.]*(/|$)", path)]
 
 
+# What could make a program of what a stranger brings, by the names under which it is found.
+COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "tcc", "rustc", "go", "ld", "as", "make", "cmake")
+SHELLS = ("sh", "bash", "dash", "busybox")
+
+
+def test_no_compiler_and_no_pip(engine: Engine, image: str, members: dict[str, tarfile.TarInfo]) -> None:
+    """Ours adds none and has no pip. A pip and a shell are what the base brings: SECURITY.md says so."""
+    assert {Path(path).name for path in members} & {*COMPILERS, *SHELLS, "pip"} == set()
+    found = run(engine, image, "-m", "pip", "--version", entrypoint="python", network="none")
+    assert (found.code, "No module named pip" in found.err) == (1, True)
+    look = f"for one in {' '.join(COMPILERS)}; do command -v $one; done; true"
+    assert run(engine, image, "-c", look, entrypoint="sh", network="none") == Ended(0, "", "")
+
+
 def test_packages_load_without_a_warning(engine: Engine, image: str) -> None:
     loaded = json.loads(python(engine, image, "-W", "error", "-c", IMPORTED).out)
     assert loaded == {name: LOCKED[name] for name in loaded}
@@ -147,6 +161,7 @@ def test_the_command_is_in_its_label(engine: Engine, image: str) -> None:
     assert said["org.opencontainers.image.version"] == command["version"] == __version__
     assert said["org.opencontainers.image.ref.name"] == image
     assert re.fullmatch("[0-9a-f]{40}", said["org.opencontainers.image.revision"])
+    assert said["org.opencontainers.image.base.name"] == engine.base
     assert said["org.opencontainers.image.source"] == ""  # nobody said where the sources are
 
 

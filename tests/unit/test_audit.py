@@ -39,3 +39,21 @@ def test_no_answer_is_no_clean_one() -> None:
 def test_what_cannot_be_reached_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "UNREACHABLE", {"CVE-1": "that module is not loaded"})
     assert audit.judge({"dependencies": [HOLED]}) == (0, ["b 2: CVE-1, cannot be reached: that module is not loaded"])
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='x', port=443): Max retries exceeded",
+        "pip_audit._service.interface.ConnectionError: Could not connect to x's vulnerability feed",
+        "requests.exceptions.ReadTimeout: Read timed out.",
+    ],
+)
+def test_nobody_there(errors: str) -> None:
+    assert audit.answer("", f"Traceback ...\n{errors}\n") is None
+
+
+@pytest.mark.parametrize("errors", ["", "ERROR:pip_audit._cli:invalid requirements input: x", "KeyError: 'vulns'"])
+def test_an_auditor_that_fails_is_no_missing_database(errors: str) -> None:
+    with pytest.raises(SystemExit, match="pip-audit itself failed"):
+        audit.answer("", errors)

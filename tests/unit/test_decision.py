@@ -4,6 +4,7 @@ without a server. tests/contract/test_existing.py has the whole table of --exist
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -166,3 +167,45 @@ def test_a_problem_of_the_plan_that_spoils_is_no_success() -> None:
     for spoils, code in ((False, Exit.OK), (True, Exit.PARTIAL)):
         plan = Plan("P1", (whole,), (), (Problem("strict", "why", spoils=spoils),), 1)
         assert exit_code(plan, [outcome], sending=True) == code
+
+
+# -- who goes first
+
+
+class Noting:
+    """A transport that notes which threads send: a part each."""
+
+    def __init__(self, *uris: str, names_session: bool = True) -> None:
+        self.uris, self.names_session = uris, names_session
+        self.threads: list[str] = []
+
+    def parts(self, instances: Sequence[Instance]) -> list[Part]:
+        return [Part((one,)) for one in instances]
+
+    def send(self, _session: Session, part: Part, _sent: Callable[[int], None]) -> Receipt:
+        self.threads.append(threading.current_thread().name.partition("_")[0])
+        return Receipt(self.uris, part.instances, 1)
+
+
+@pytest.mark.parametrize(
+    ("transport", "direct", "answers", "alone"),
+    [
+        (Noting("/data/prearchive/projects/P1/20240101_101010000/S_E"), "", [True], 1),
+        (Noting("/data/prearchive/projects/P1/20240101_101010000/S_E"), "", [False, True], 2),
+        (Noting(names_session=False), "", [True], 1),
+        (Noting("/data/archive/S"), "/data/archive/S", [], 1),
+        (Noting(), "", [], 3),
+    ],
+    ids=["named", "not yet sure", "by DICOM", "straight into the archive", "filtered"],
+)
+def test_one_part_goes_alone_until_its_place_is_known(
+    transport: Noting, direct: str, answers: list[bool], alone: int
+) -> None:
+    """answers: what looking at the prearchive session says, once for each time it is looked at."""
+    left = list(answers)
+    with ThreadPoolExecutor(2, thread_name_prefix="pool") as pool:
+        control = RunControl(Stop(), lambda _: None)
+        one = Sending(session(ONE, TWO, THREE), transport, pool, control, direct=direct)
+        one.send((ONE, TWO, THREE), lambda: left.pop(0))
+    assert transport.threads == ["MainThread"] * alone + ["pool"] * (3 - alone)
+    assert left == []
