@@ -23,6 +23,8 @@ GRIDS = {
     "contract/test_contract.py::test_contract": 6,
     "contract/test_cstore.py::test_every_transfer_syntax_goes_as_it_is_stored": 6,
     "contract/test_cstore.py::test_more_contexts_than_an_association_takes": 0,
+    "contract/test_cstore_library.py::test_ours_ends": 0,
+    "contract/test_cstore_library.py::test_that_of_the_library_does_not": 0,
     "contract/test_cstore_troubles.py::test_a_receiver_that_answers_without_end": 1,
     "contract/test_cstore_troubles.py::test_a_receiver_that_does_not_let_go": 0,
     "contract/test_cstore_troubles.py::test_a_receiver_that_speaks_drop_by_drop": 1,

@@ -1,8 +1,8 @@
 """One DICOM association: it uses pynetdicom's PDUs, but writes messages straight to the socket.
 
-pynetdicom's own requestor queues all fragments of an object before the first is sent, so each object is in memory as a
-whole. It also logs why a connection fails instead of raising an error. So only its PDUs and status tables are used
-here. The bytes are moved by this module, where a slow network slows down the reading of the file.
+pynetdicom's own association never ends when a receiver stops reading (tests/contract/test_cstore_library.py). It also
+logs why a connection fails instead of raising an error. So only its PDUs and status tables are used here. The bytes are
+moved by this module, where a slow network slows down the reading of the file.
 """
 
 from __future__ import annotations
