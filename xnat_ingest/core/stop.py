@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -77,9 +78,9 @@ def run_interruptibly(work: Callable[[], T], stop: Stop, grace: float) -> T:
 
 def await_all(futures: Sequence[Future[Any]], stop: Stop, grace: float) -> None:
     """Waits for all of them, but only grace seconds after a signal: one may hang in a request without an answer."""
-    pending = set(futures)
-    deadline = 0.0
-    while pending and not (deadline and time.monotonic() > deadline):
-        pending = wait(pending, timeout=0.2).not_done
-        if stop.signum and not deadline:
-            deadline = time.monotonic() + grace
+    deadline = math.inf
+    for future in futures:  # one after the other: to wait for all of them costs time for each, five times a second
+        while not future.done() and time.monotonic() < deadline:
+            wait([future], timeout=0.2)
+            if stop.signum:
+                deadline = min(deadline, time.monotonic() + grace)

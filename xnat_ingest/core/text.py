@@ -66,6 +66,8 @@ def printable(text: str) -> str:
 
     Undecodable bytes come as surrogates (os.fsdecode); they and control characters are shown as \\xNN.
     """
+    if text.isascii() and text.isprintable():
+        return text
     try:
         safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a surrogate that is not a byte comes from JSON, not from a file system

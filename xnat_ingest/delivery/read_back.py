@@ -147,6 +147,9 @@ class _Reading:
                 if instance.sop_uid in wanted:
                     self._one(instance, most)
             return
+        if len(instances) == 1:
+            self._one(instances[0], most)
+            return
         futures = [self.context.parts.submit(self._one, instance, most) for instance in instances]
         wait(futures)
         for future in futures:

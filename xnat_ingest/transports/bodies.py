@@ -55,6 +55,8 @@ def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) 
     total = sum(map(_member_size, instances))
     most = max(1, part_size - len(_END))  # a part of one instance may be larger
     target = min(most, max(total // workers, SMALLEST_PART))
+    if 0 < total <= target:
+        return [Part(tuple(sorted(instances, key=lambda i: i.series_uid)))]
     parts: list[list[Instance]] = []
     room = 0
     for _, members in groupby(sorted(instances, key=lambda i: i.series_uid), key=lambda i: i.series_uid):
@@ -315,7 +317,8 @@ def _header(instance: Instance) -> bytes:
 
 def _is_plain(instance: Instance) -> bool:
     """Whether a plain header holds its name and its size; else it takes a PAX header and its block."""
-    return len(instance.name) <= tarfile.LENGTH_NAME and instance.name.isascii() and instance.length < 8**11
+    name = instance.name
+    return len(name) <= tarfile.LENGTH_NAME and name.isascii() and instance.length < 8**11
 
 
 def _full_header(instance: Instance) -> bytes:
