@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib import metadata
 
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.errors import trace
@@ -36,6 +35,8 @@ def _without_values(words: Sequence[str]) -> list[str]:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata  # late: it takes longer to load than most of this program
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

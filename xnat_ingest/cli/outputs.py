@@ -12,13 +12,8 @@ from xnat_ingest.core.errors import Exit, IngestError, UsageError
 from xnat_ingest.core.model import Result
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.thumbnail import thumbnails
 from xnat_ingest.planning.labels import LAYOUTS
 from xnat_ingest.report import Reporter
-from xnat_ingest.report.github import workflow_commands, write_summary
-from xnat_ingest.report.html import write_html
-from xnat_ingest.report.junit import write_junit
-from xnat_ingest.report.table import write_csv
 from xnat_ingest.settings.options import Settings
 
 # Sessions whose series are drawn on the page: a contact sheet of thousands helps nobody.
@@ -98,17 +93,23 @@ def _plan_files(result: Result, settings: Settings) -> str:
 def _files(
     result: Result, settings: Settings, mode: int, source: Source | None
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each file that was asked for, and how it is written."""
+    """Each file that was asked for, and how it is written. What writes it is loaded when it is asked for."""
     if settings.report:
         yield settings.report, lambda: _write_report(settings.report, result, mode)
     if settings.html:
+        from xnat_ingest.report.html import write_html
+
         # What --deidentify makes black is not black in the files.
         draws = source and not settings.no_thumbnails and not settings.deidentify
         pictures = _pictures(result, source) if source and draws else {}
         yield settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
     if settings.junit:
+        from xnat_ingest.report.junit import write_junit
+
         yield settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
     if settings.csv:
+        from xnat_ingest.report.table import write_csv
+
         yield settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
 
 
@@ -124,12 +125,16 @@ def _write_report(path: str, result: Result, mode: int) -> None:
 
 
 def _pictures(result: Result, source: Source) -> Mapping[str, str]:
+    from xnat_ingest.inputs.thumbnail import thumbnails
+
     sessions = result.plan.sessions[:MOST_SHEETS]
     return thumbnails(source, (instance for session in sessions for instance in session.instances))
 
 
 def _tell_github(result: Result, environ: Mapping[str, str]) -> None:
     """Annotations and the step's summary. Raises OSError."""
+    from xnat_ingest.report.github import workflow_commands, write_summary
+
     document = report.document(result)
     for line in workflow_commands(document):
         print(line)
