@@ -6,6 +6,7 @@ finds its fields.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -24,14 +25,26 @@ ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 
 
+# Where each of the command's wrappers is launched, on the small site of the model's tests.
+LAUNCHED_FROM = {
+    "xnat-ingest-project": "P",
+    "xnat-ingest-subject": "X_S00001",
+    "xnat-ingest-session": "X_E00001",
+    "xnat-ingest-resource": "/archive/projects/P/resources/STUDY-2024",
+}
+
+
 def main() -> int:
+    place = Path(tempfile.gettempdir()) / "pictures"  # the pages show their ROOT
+    place.mkdir(exist_ok=True)
+    os.chdir(place)
     if code := demo.main():
         return code
     PICTURES.mkdir(exist_ok=True)
     _take((demo.HOME / "report-1.html").resolve().as_uri(), "report", 1000, 1000)
     _take(_trouble().as_uri(), "trouble", 1000, 1250)
     with tempfile.TemporaryDirectory() as folder:
-        _form(Path(folder))
+        _forms(Path(folder))
     return 0
 
 
@@ -53,13 +66,17 @@ def _trouble() -> Path:
     return page.resolve()
 
 
-def _form(folder: Path) -> None:
-    """The dialog of the command's first wrapper, on a project with two resources."""
+def _forms(folder: Path) -> None:
+    """The dialog of each wrapper, on a project with two resources."""
     document = (ROOT / "command.json").read_text("utf-8")
-    fields = form(document, "xnat-ingest-project", site(folder, "STUDY-2024", "STUDY-2025"), "P")
-    page = folder / "form.html"
-    page.write_text(drawn("Ingest DICOM from a resource of this project", fields), "utf-8")
-    _take(page.as_uri(), "form", 860, 1230)
+    labels = {one["name"]: one["label"] for one in json.loads(document)["xnat"]}
+    place = site(folder, "STUDY-2024", "STUDY-2025")
+    for name, root in LAUNCHED_FROM.items():
+        fields = form(document, name, place, root)
+        page = folder / "form.html"
+        page.write_text(drawn(labels[name], fields), "utf-8")
+        shown = sum(field.shown for field in fields)
+        _take(page.as_uri(), name.replace("xnat-ingest-", "form-"), 860, 170 + 89 * shown)
 
 
 def _take(page: str, name: str, width: int, height: int) -> None:

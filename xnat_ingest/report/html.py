@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ SHOWN_PROBLEMS = 20
 DRAWN = 200
 # A timeline of more sessions than this is a grey wall.
 SHOWN_BARS = 400
+# A flag, which a browser would break behind its hyphens.
+_FLAG = re.compile(r"(?<![\w-])(--[a-z-]+\w)")
+_UNBROKEN = r"<span class=flag>\1</span>"
 Report = Mapping[str, Any]
 Pictures = Mapping[str, str]
 
@@ -163,7 +167,7 @@ def _wrong(report: Report) -> str:
     wrong = "".join((*_problem_cards(serious), *_reason_cards(report["set_aside"])))
     remarks = "".join(_problem_cards([one for one in report["problems"] if one not in serious]))
     return (f"<h2>What is wrong, and what to do</h2>{wrong}" if wrong else "") + (
-        f"<h2>Remarks</h2>{remarks}" if remarks else ""
+        f'<div class="remarks"><h2>Remarks</h2>{remarks}</div>' if remarks else ""
     )
 
 
@@ -198,7 +202,7 @@ def _card(kind: str, number: int, examples: Sequence[str], unit: str = "", fix: 
     return (
         f'<section class="card"><h3>{escape(TITLES.get(kind, kind))}{count}</h3>'
         + (f"<p>{escape(means)}</p>" if means else "")
-        + (f'<p class="fix">{escape(fix)}</p>' if fix else "")
+        + (f'<p class="fix">{_FLAG.sub(_UNBROKEN, escape(fix))}</p>' if fix else "")
         + f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in examples)}{more}</ul></section>"
     )
 
