@@ -137,7 +137,7 @@ COMPLAINTS = """
 
 [Quick start](quick-start.md#a-session-is-in-conflict) shows it step by step.
 
-**12. The upload freezes my machine, or is slow.** `--workers 1` sends one part at a time. To be faster, try `--workers 8`; on a slow line `--archive-format zip` sends fewer bytes. The timeline on the page of a run shows where the time went.
+**12. The upload freezes my machine, or is slow.** `--workers 1` sends one part at a time. To be faster, try `--workers 8`; on a slow line, parts are sent as zips after the first one (`--archive-format`). The timeline on the page of a run shows where the time went.
 
 **13. "Unexpected condition" when archiving; the proxy cuts large bodies (413, resets).** Parts are halved by themselves after a 413 or a second reset. If that is not enough, use `--part-size 16M` or `--transport gradual`. A server that fails while archiving is `server-fault` or `not-archived`: what it said stands beside the word, and is what its administrator needs.
 

@@ -11,7 +11,7 @@ from tests.conftest import Ended, Ingest, stored
 from tests.dicom_trees import CT, IDENTITY, Series, make_session, part10
 from tests.standin import Exchange, Fault, StandIn
 from xnat_ingest.core.model import Instance
-from xnat_ingest.transports import archive, bodies
+from xnat_ingest.transports import archive, bodies, link_speed
 
 SERIES = (Series("T1_0001", 8), Series("T2_0002", 6, CT), Series("SR_0003", 2, "test-SR.dcm"))
 TOTAL = 16
@@ -165,6 +165,49 @@ def test_tars(ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...])
     ended = ingest("upload", tree, *flags)
     assert zips(site, ended) == []
     assert {request.content_type for request in parts(site)} == {"application/x-tar"}
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every link counts as slow, after the first body."""
+    for name, value in (("SLOW", 1e12), ("BUFFERED", 0), ("LEAST", 1)):
+        monkeypatch.setattr(link_speed, name, value)
+
+
+AUTO = ("--part-size", "40K", "--workers", "1")
+
+
+def kinds(site: StandIn) -> list[str]:
+    return [str(request.content_type).partition("/")[2] for request in parts(site)]
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slow_link_gets_zips_after_the_first_tar(ingest: Ingest, site: StandIn, tree: Path) -> None:
+    ended = ingest("upload", tree, *AUTO)
+    assert (ended.code, ended.totals["verified"]) == (0, TOTAL)
+    first, *others = kinds(site)
+    assert first == "x-tar"
+    assert set(others) == {"zip"}
+    assert len(others) > 3
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("status", [411, 400, 503])
+def test_who_takes_no_zips_gets_tars(ingest: Ingest, site: StandIn, tree: Path, status: int) -> None:
+    """A proxy may want a length, for instance. One zip is tried, no more, and nothing is lost."""
+    site.faults.add(
+        Fault("status", "POST /data/services/import", skip=1, status=status, message="a length is required")
+    )
+    ended = ingest("upload", tree, *AUTO)
+    assert (ended.code, ended.totals["verified"]) == (0, TOTAL)
+    assert kinds(site)[:3] == ["x-tar", "zip", "x-tar"]
+    assert set(kinds(site)[2:]) == {"x-tar"}
+
+
+@pytest.mark.usefixtures("slow")
+def test_tar_means_tar_on_any_link(ingest: Ingest, site: StandIn, tree: Path) -> None:
+    assert ingest("upload", tree, *AUTO, "--archive-format", "tar").code == 0
+    assert set(kinds(site)) == {"x-tar"}
 
 
 def test_what_no_zip_holds_goes_as_a_tar_of_its_own(

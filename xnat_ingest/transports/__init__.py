@@ -12,6 +12,7 @@ from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.archive import ArchiveTransport
 from xnat_ingest.transports.dicom_receiver import Receiver, receiver_of
 from xnat_ingest.transports.gradual import GradualTransport
+from xnat_ingest.transports.link_speed import LinkSpeed
 from xnat_ingest.transports.protocol import Transport
 from xnat_ingest.transports.retrying import Retrying
 from xnat_ingest.xnat.client import XnatClient
@@ -24,7 +25,7 @@ class TransportConfig:
     """What a transport needs.
 
     timestamp: a session's own PREARC_TIMESTAMP.
-    archive_format: auto is tar, because it is unknown here whether compression pays.
+    archive_format: tar or zip; auto is tar until the server is seen to take it slowly.
     receiver: for C-STORE.
     direct: skip the prearchive.
     counted: called with the bytes that C-STORE sends.
@@ -61,6 +62,7 @@ def _archive(config: TransportConfig) -> Transport:
         config.part_size,
         config.workers,
         zipped=config.archive_format == "zip",
+        speed=LinkSpeed() if config.archive_format == "auto" else None,
         direct=config.direct,
         rewrite=config.rewrite,
     )
