@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.dicom_trees import Series, make_session
 from tests.unit.test_plan import conflicts, dicom, plan_of, plan_source, reasons, titles
+from xnat_ingest.cli import main
 from xnat_ingest.core.model import Plan, SetAside
 from xnat_ingest.delivery.strict import without_a_rule
 from xnat_ingest.inputs import open_source
@@ -172,3 +174,31 @@ def test_strict(path: str, reason: str, stray: bool) -> None:
 def test_unreadable_folder_names_survive(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xe9")).mkdir()
     assert plan_source(open_source(str(tmp_path))).sessions == ()
+
+
+def test_empty_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A session whose disk is not mounted, or whose copy never began, looks like this."""
+    make_session(tmp_path / "t/a/x", (Series("T1_0001", 1),))
+    assert main(["plan", str(tmp_path / "t"), "-P", "DEMO"]) == 0
+    assert "empty-folder" not in capsys.readouterr().out
+    (tmp_path / "t/a/Erika").mkdir()
+    assert main(["plan", str(tmp_path / "t"), "-P", "DEMO"]) == 0
+    assert "empty-folder: 1 folder is empty: a/Erika" in capsys.readouterr().out
+    (tmp_path / "t/b/y/T1").mkdir(parents=True)
+    assert main(["plan", str(tmp_path / "t"), "-P", "DEMO"]) == 0
+    assert "empty-folder: 2 folders are empty, among them: a/Erika" in capsys.readouterr().out
+
+
+def test_places_are_not_named_where_paths_are_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Folders are often called like patients."""
+    make_session(tmp_path / "t/a/x", (Series("T1_0001", 1),))
+    make_session(tmp_path / "store/x", (Series("T1_0001", 1),))
+    (tmp_path / "t/a/Erika").mkdir()
+    (tmp_path / "t/a/Mustermann").symlink_to(tmp_path / "store/x")
+    words = ["plan", str(tmp_path / "t"), "-P", "DEMO", "--follow-links", "--redact-paths"]
+    assert main([*words, "--subject-label", "S", "--session-label", "S_{StudyInstanceUID}"]) in (0, 3)
+    said = "".join(capsys.readouterr())
+    assert "empty-folder: 1 folder is empty: n-" in said
+    assert "the first is n-" in said
+    assert "Erika" not in said
+    assert "Mustermann" not in said

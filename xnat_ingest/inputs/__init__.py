@@ -24,10 +24,11 @@ def open_source(
     *,
     follow_links: bool = False,
     outside: list[str] | None = None,
+    empty: list[str] | None = None,
 ) -> Source:
     """The source that ROOT names, for DICOM. Archives and compressed files below it are read like plain files.
 
-    leaf, follow_links, outside: see FolderSource.
+    leaf, follow_links, outside, empty: see FolderSource.
     check_stop: called while something large is examined.
 
     Raises UsageError that says what to give instead.
@@ -39,7 +40,13 @@ def open_source(
         mode = path.resolve().stat().st_mode
         if stat.S_ISDIR(mode):
             folder = FolderSource(
-                path, leaf, reads_archives=True, follow_links=follow_links, outside=outside, check_stop=check_stop
+                path,
+                leaf,
+                reads_archives=True,
+                follow_links=follow_links,
+                outside=outside,
+                empty=empty,
+                check_stop=check_stop,
             )
             return CompressedFiles(folder, check_stop)
         kind = archive_kind(path) if stat.S_ISREG(mode) else None

@@ -37,6 +37,7 @@ class FolderSource:
     all_folders: hidden and system folders are read, too.
     follow_links: links that leave ROOT are followed, too.
     outside: receives the paths of those that were.
+    empty: receives the paths of folders with nothing in them. A disk that is not mounted looks like one.
     leaf: how many names are in the path of an archive that stands for a session folder (2: `007/pre.zip`). Its members
         are files below it. 0: any archive does. None: no archive does, and none is read unless reads_archives is true.
     """
@@ -50,12 +51,14 @@ class FolderSource:
         all_folders: bool = False,
         follow_links: bool = False,
         outside: list[str] | None = None,
+        empty: list[str] | None = None,
         check_stop: Callable[[], None] = go_on,
     ) -> None:
         self._check_stop = check_stop
         self._all_folders = all_folders
         self._follow_links = follow_links
         self._left = outside if outside is not None else []
+        self._empty = empty if empty is not None else []
         self._root = os.path.realpath(root)
         self._leaf = leaf
         self._reads_archives = reads_archives or leaf is not None
@@ -108,7 +111,10 @@ class FolderSource:
                 elif entry.is_symlink() and (obstacle := self._judge_link(entry, path, followed)):
                     yield obstacle
                 elif entry.is_dir():
-                    todo += self._entries(path)
+                    inside = self._entries(path)
+                    todo += inside
+                    if not inside:
+                        self._empty.append(path)
                 elif entry.is_file():
                     yield from self._file(entry, path)
                 else:  # reading a pipe or a device could block or never end

@@ -119,9 +119,10 @@ def _source(
     settings: Settings,
     check_stop: Callable[[], None],
     outside: list[str] | None = None,
+    empty: list[str] | None = None,
 ) -> Source:
-    """outside: receives the links to places outside ROOT that were followed."""
-    source = open_source(root, leaf, check_stop, follow_links=settings.follow_links, outside=outside)
+    """outside: receives the links to places outside ROOT that were followed; empty: the folders without any entry."""
+    source = open_source(root, leaf, check_stop, follow_links=settings.follow_links, outside=outside, empty=empty)
     if not settings.redact_paths:
         return source
     for name in ("json", "labels_template"):
@@ -186,7 +187,8 @@ class ScannedTree:
         self._labelling = label_rules(settings)
         levels = None if self._labelling.fixed else len(self._labelling.levels)
         self._outside: list[str] = []
-        self.source = _source(root, levels, settings, check_stop, self._outside)
+        self._empty: list[str] = []
+        self.source = _source(root, levels, settings, check_stop, self._outside, self._empty)
         if "project" in self._labelling.levels:
             if settings.project:
                 emit(
@@ -245,14 +247,25 @@ class ScannedTree:
             self._leave,
         )
         notes = [Problem("nifti", text)] if (text := guidance(plan, self.source)) else []
-        if self._outside:
-            text = f"{len(self._outside)} links point outside ROOT and were followed (--follow-links)"
-            notes.append(Problem("followed-links", f"{text}; the first is {printable(self._outside[0])}"))
+        notes += self._notes_on_places()
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)
         plan = check_dicomdirs(replace(plan, problems=(*plan.problems, *notes)), self.source)
         return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
+
+    def _notes_on_places(self) -> Iterator[Problem]:
+        """Notes on links and folders that no file of the plan tells of."""
+        if self._outside:
+            text = f"{len(self._outside)} links point outside ROOT and were followed (--follow-links)"
+            yield Problem("followed-links", f"{text}; the first is {self._shown(self._outside[0])}")
+        if self._empty:
+            number = len(self._empty)
+            text = "1 folder is empty" if number == 1 else f"{number} folders are empty, among them"
+            yield Problem("empty-folder", f"{text}: {self._shown(self._empty[0])}")
+
+    def _shown(self, path: str) -> str:
+        return self.source.redact(path) if isinstance(self.source, RedactedSource) else printable(path)
 
     def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
         """The same items, with a progress event now and then."""

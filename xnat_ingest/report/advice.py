@@ -53,6 +53,10 @@ PROBLEMS: dict[str, Advice] = {
     "dicomdir-unreferenced": Advice("The DICOMDIR does not list some DICOM files. They are sent all the same."),
     "doubled": Advice("The server lists some instances of this session twice.", "Delete one copy of each in XNAT."),
     "duplicate": Advice("The same instance exists twice with the same bytes. One copy is sent."),
+    "empty-folder": Advice(
+        "A folder below ROOT has nothing in it, so nothing of it was sent.",
+        "If images belong there, copy them again, or mount the disk that they are on. Else this is fine.",
+    ),
     "event-handler": Advice(
         "A Python program's own event handler failed. The run went on without it.", "Fix the handler."
     ),
