@@ -26,11 +26,12 @@ PACKAGE = "xnat_ingest"
 COPIED = (PACKAGE, "tests", "docs", "pyproject.toml", "command.json", "README.md")
 THRESHOLDS = "tests/unit/test_delivery_thresholds.py"
 DECISION = "tests/unit/test_decision.py"
+STATES = "tests/unit/test_delivery_states.py"
 EXISTING = ("tests/contract/test_existing.py", "tests/contract/test_existing_rows.py")
 TESTS: dict[str, tuple[str, ...]] = {
     "core/stored_name.py": ("tests/unit/test_naming.py",),
     "core/text.py": ("tests/unit/test_naming.py", "tests/unit/test_label_sheet.py", "tests/unit/test_plan.py"),
-    "delivery/decision.py": (DECISION, THRESHOLDS, *EXISTING, "tests/contract/test_existing_merge.py"),
+    "delivery/decision.py": (DECISION, STATES, THRESHOLDS, *EXISTING, "tests/contract/test_existing_merge.py"),
     "delivery/sending.py": (
         DECISION,
         THRESHOLDS,
@@ -40,6 +41,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "delivery/totals.py": ("tests/contract/test_totals.py", DECISION),
     "delivery/verdicts.py": (
         DECISION,
+        STATES,
         THRESHOLDS,
         "tests/contract/test_totals.py",
         *EXISTING,
@@ -67,7 +69,6 @@ TOTALS = "tests/contract/test_totals.py"
 RETRYING = "tests/unit/test_retrying.py"
 POLICY = "tests/unit/test_retry_policy.py"
 NAMING = "tests/unit/test_naming.py"
-STATES = "tests/unit/test_delivery_states.py"
 STORED = f"{DECISION} {THRESHOLDS}"
 CAUSES = "test_causes_that_pass_are_told_from_others"
 DECISIONS = f"{STORED} {STATES} {EXISTING[0]}::test_decision {EXISTING[0]}::{CAUSES}"

@@ -107,6 +107,20 @@ def test_a_name_that_is_listed_twice_counts_by_the_smaller_copy() -> None:
     assert dict(held.series) == {"1.1": 2, "1.2": 3}  # two scans of one series are one number
 
 
+def test_a_file_without_a_size_has_none() -> None:
+    """What a listing does not say is no plausible size."""
+    row_of = {"Name": "a.dcm", "URI": "/x/scans/1/resources/DICOM/files/a.dcm", "collection": "DICOM"}
+    assert in_archive(Listings(files=[row_of, row_of | {"Name": "b.dcm", "Size": ""}]), "X").sizes == {
+        "a.dcm": 0,
+        "b.dcm": 0,
+    }
+
+
+@pytest.mark.parametrize(("study", "there"), [("1.2", True), ("1", False), ("1.2.1", False)])
+def test_a_study_is_known_by_the_names_of_its_files(study: str, there: bool) -> None:
+    assert ALL.has_study(study) == there
+
+
 # -- files that change while they are sent
 
 

@@ -139,6 +139,8 @@ def test_a_wait_that_would_end_too_late_is_not_begun() -> None:
     ("header", "says"),
     [
         ("5", None),
+        ("9", None),
+        ("10", "trying again in 10 seconds"),
         ("60", "trying again in 60 seconds"),
         ("99999999", "more than the limit of 300"),
         ("9" * 400, "more than the limit of 300"),
@@ -196,3 +198,40 @@ def test_pace_holds_back_what_is_too_much() -> None:
     for thread in threads:
         thread.join()
     assert (most, done) == (3, 20)
+
+
+def test_pace_counts_a_whole_round_each_time() -> None:
+    """As many successes as the limit is, for each step."""
+    limiter = ConcurrencyLimiter(8)
+    for _ in range(3):
+        limiter.on_trouble()
+    limits = []
+    for _ in range(1 + 2 + 3):
+        limiter.on_success()
+        limits.append(limiter.limit)
+    assert limits == [2, 2, 3, 3, 3, 4]
+    fresh = ConcurrencyLimiter(2)
+    fresh.limit = 1
+    fresh.on_success()
+    assert fresh.limit == 2
+    fresh = ConcurrencyLimiter(4)
+    fresh.limit = 2
+    fresh.on_success()
+    assert fresh.limit == 2
+
+
+def test_pace_lets_a_waiting_one_in_as_soon_as_it_grows() -> None:
+    limiter, entered = ConcurrencyLimiter(2), threading.Event()
+    limiter.on_trouble()
+
+    def wait() -> None:
+        with limiter.slot():
+            entered.set()
+
+    with limiter.slot():
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not entered.wait(0.1)
+        limiter.on_success()
+        assert entered.wait(10)
+    thread.join()

@@ -79,6 +79,10 @@ class Bench:
         return self.transport.send(session, part(*numbers), lambda _: None)
 
 
+def test_parts_are_those_of_the_transport() -> None:
+    assert Bench(Scripted()).transport.parts((instance(1), instance(2))) == [part(1), part(2)]
+
+
 def test_what_goes_well_is_sent_once() -> None:
     bench = Bench(Scripted())
     receipt = bench.send(1, 2)
