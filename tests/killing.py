@@ -34,7 +34,7 @@ from tests.standin.samples import Client
 
 PASSWORD = "driver"
 KEY = "a key for the driver that kills, of no other use"
-SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
 # Who is named in what is sent with a profile.
 NAMED = {
     "PatientName": PERSON.name,
@@ -178,7 +178,7 @@ class Driver:
         try:
             code = process.wait(self._random.uniform(0, span))
         except subprocess.TimeoutExpired:
-            self._strike(process, SIGNALS[number % 2])
+            self._strike(process, SIGNALS[number % len(SIGNALS)])
             return True
         self.figures.codes[code] += 1
         assert code == 0, (self.folder / "log").read_text()[-3000:]

@@ -148,6 +148,8 @@ def test_one_instance_that_is_too_large_is_refused_and_not_tried_otherwise() -> 
     assert "1000 bytes in one request are more than the server" in receipt.refused["1.2.2"]
     assert [one.sop_uid for one in receipt.instances] == ["1.2.1"]
     assert last.asked == []
+    bench.send(3)  # as large, and nothing to be halved
+    assert bench.inner.asked[-1] == [3]
 
 
 def test_a_member_that_is_blamed_twice_goes_alone() -> None:
