@@ -20,7 +20,7 @@ from xnat_ingest.delivery.decision import ServerState, decide
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.totals import exit_code
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, compare_stored, in_archive
+from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, archived_sessions, compare_stored, in_archive
 from xnat_ingest.xnat.client import XnatClient
 
 ONE, TWO, THREE = (instance(1, number) for number in (1, 2, 3))
@@ -105,6 +105,13 @@ def test_a_name_that_is_listed_twice_counts_by_the_smaller_copy() -> None:
     assert held.sizes == {"a.dcm": 10, "b.dcm": 10, "c.dcm": 5}
     assert held.doubled == {"a.dcm", "b.dcm"}
     assert dict(held.series) == {"1.1": 2, "1.2": 3}  # two scans of one series are one number
+
+
+@pytest.mark.parametrize("column", ["xnat:imageSessionData/UID", "xnat:imagesessiondata/uid", "UID", "uid"])
+def test_a_study_comes_under_either_name_of_its_column(column: str) -> None:
+    """XNAT gives a column back under the path that was asked for, or under a short name of its own."""
+    listed = [{"ID": "X", "label": "S_E", "subject_label": "S", "xsiType": "xnat:mrSessionData", column: "1.2"}]
+    assert archived_sessions(Listings(experiments=listed), "P1") == [KNOWN]
 
 
 def test_a_file_without_a_size_has_none() -> None:
