@@ -5,11 +5,13 @@ When the second test fails because a new pynetdicom ends, `transports/dicom_asso
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from tests.contract.relay import Relay, Struck, Trouble
 from tests.dicom_trees import Memory
@@ -40,7 +42,7 @@ def test_ours_ends() -> None:
 def test_that_of_the_library_does_not(tmp_path: Path, queue: int) -> None:
     """Eight times its timeouts later it is still at it. With a bounded queue, it waits for a place in the queue."""
     path = tmp_path / "a.dcm"
-    path.write_bytes(made(1, size=LARGE))
+    dcmread(io.BytesIO(made(1, size=LARGE))).save_as(path, enforce_file_format=True)
     words = [sys.executable, "-m", "tests.contract.drive_pynetdicom"]
     with Scp() as scp, Relay(scp.port, Trouble(stop_reading, "DICOM 4"), raw=True) as relay:
         command = [*words, str(relay.port), str(path), str(LIMIT), str(queue)]
