@@ -11,8 +11,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from xnat_ingest.api import as_report, plan, put_resource, upload, verify
-    from xnat_ingest.core.errors import Exit, IngestError, Refused, ServerSaid, Unreachable, UsageError
-    from xnat_ingest.core.model import Event, Outcome, Plan, Problem, Result, Session, SetAside, Verdict
+    from xnat_ingest.core import (
+        Event,
+        Exit,
+        IngestError,
+        Outcome,
+        Plan,
+        Problem,
+        Refused,
+        Result,
+        ServerSaid,
+        Session,
+        SetAside,
+        Unreachable,
+        UsageError,
+        Verdict,
+    )
     from xnat_ingest.core.stop import Stop
 
 __all__ = [

@@ -13,10 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Emit, Event, Problem, Result
+from xnat_ingest.core import Emit, Event, Problem, Result, UsageError, nearest
 from xnat_ingest.core.stop import Stop
-from xnat_ingest.core.text import nearest
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.settings.layers import Credentials, credentials, has_server, launch_of, resolve
 from xnat_ingest.settings.options import TABLE, Settings

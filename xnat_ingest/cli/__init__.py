@@ -15,7 +15,7 @@ from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import ending_signals, output_gone
-from xnat_ingest.core.errors import Exit, IngestError, Stopped
+from xnat_ingest.core import Exit, IngestError, Stopped
 
 _STACK = 2 * 1024**2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 
+from xnat_ingest.core import trace
 from xnat_ingest.core.about import __version__
-from xnat_ingest.core.errors import trace
 
 LIBRARIES = ("pydicom", "pynetdicom", "urllib3", "jsonschema")
 

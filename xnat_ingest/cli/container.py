@@ -14,9 +14,8 @@ from xnat_ingest.commands.container import document, register
 from xnat_ingest.commands.container.form import LaunchInputs
 from xnat_ingest.commands.container.lint.check import check
 from xnat_ingest.commands.container.run import ContainerLaunch
-from xnat_ingest.core.errors import Exit, IngestError
+from xnat_ingest.core import Exit, IngestError, printable
 from xnat_ingest.core.stop import Stop
-from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
 from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.retry_policy import RetryPolicy

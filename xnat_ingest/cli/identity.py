@@ -8,9 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from xnat_ingest.cli.arguments import NEW_KEY
-from xnat_ingest.core.errors import Exit, UsageError
-from xnat_ingest.core.model import SetAside
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Exit, SetAside, UsageError, printable
 from xnat_ingest.deidentify.identity import Findings, survey_identity
 from xnat_ingest.deidentify.pseudonyms import new_key
 from xnat_ingest.inputs import open_source

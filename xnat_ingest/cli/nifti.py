@@ -10,7 +10,7 @@ from xnat_ingest import report
 from xnat_ingest.cli.outputs import check_outputs, write_outputs
 from xnat_ingest.cli.signals import catch_signals
 from xnat_ingest.commands.nifti.run import NiftiRun, NiftiRunOptions, tree_lines
-from xnat_ingest.core.model import Event
+from xnat_ingest.core import Event
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.settings.layers import credentials, launch_of, resolve, unknown_variables
 

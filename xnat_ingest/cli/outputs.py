@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from xnat_ingest import report
 from xnat_ingest.cli.signals import output_gone
-from xnat_ingest.core.errors import Exit, IngestError, UsageError
-from xnat_ingest.core.model import Result
+from xnat_ingest.core import Exit, IngestError, Result, UsageError
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better
 from xnat_ingest.inputs import Source
 from xnat_ingest.planning.labels import LAYOUTS

@@ -8,9 +8,8 @@ from typing import Any, NoReturn
 
 from xnat_ingest.cli.arguments import ADD_ARGUMENTS
 from xnat_ingest.cli.examples import HelpFormatter, epilog
+from xnat_ingest.core import EXIT_MEANING, UsageError, nearest
 from xnat_ingest.core.about import __version__
-from xnat_ingest.core.errors import EXIT_MEANING, UsageError
-from xnat_ingest.core.text import nearest
 from xnat_ingest.settings.options import add_options
 
 COMMANDS = {

@@ -23,8 +23,7 @@ from xnat_ingest.commands.prearchive.selection import (
     waiting_sessions,
     with_logs,
 )
-from xnat_ingest.core.errors import Exit, UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Exit, UsageError, printable
 from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
 from xnat_ingest.settings.options import Settings

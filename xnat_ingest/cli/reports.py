@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xnat_ingest.core.errors import Exit, UsageError
+from xnat_ingest.core import Exit, UsageError
 from xnat_ingest.core.output_file import check_output_file
 from xnat_ingest.report.document import write_document
 from xnat_ingest.report.html import write_html

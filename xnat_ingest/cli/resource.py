@@ -18,9 +18,8 @@ from xnat_ingest.commands.resources import put as resources
 from xnat_ingest.commands.resources import target as resourceplaces
 from xnat_ingest.commands.resources.files import Gathered
 from xnat_ingest.commands.resources.target import ResourceOwner, check_label, check_no_dicom
-from xnat_ingest.core.errors import Exit, IngestError, UsageError
+from xnat_ingest.core import Exit, IngestError, UsageError, printable
 from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
-from xnat_ingest.core.text import printable
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat.client import XnatClient, client_of

@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from xnat_ingest.core.errors import Exit, Stopped
+from xnat_ingest.core import Exit, Stopped
 
 if TYPE_CHECKING:
     from xnat_ingest.core.stop import Stop

@@ -13,10 +13,8 @@ from xnat_ingest import report
 from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.outputs import check_outputs, write_outputs
 from xnat_ingest.cli.signals import catch_signals
-from xnat_ingest.core.errors import Exit
-from xnat_ingest.core.model import Event
+from xnat_ingest.core import Event, Exit, printable
 from xnat_ingest.core.stop import Stop
-from xnat_ingest.core.text import printable
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.planning.rule_presets import preset_lines
 from xnat_ingest.settings.layers import (

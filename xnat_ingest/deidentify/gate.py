@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from xnat_ingest.core.model import Plan, Problem, Session
+from xnat_ingest.core import Plan, Problem, Session
 from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.identity import Findings, look_for_identity
 from xnat_ingest.inputs import Source

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from xnat_ingest.core.model import Instance, SetAside
+from xnat_ingest.core import Instance, SetAside
 from xnat_ingest.deidentify import gathering, pixels
 from xnat_ingest.deidentify.encoding import NotRewritable, Reader
 from xnat_ingest.deidentify.gathering import Facts

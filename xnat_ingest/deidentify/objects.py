@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import BinaryIO
 
-from xnat_ingest.core.model import Instance, Plan, SetAside
+from xnat_ingest.core import Instance, Plan, SetAside
 from xnat_ingest.deidentify import gathering, pixels
 from xnat_ingest.deidentify.encoding import (
     BIG_EXPLICIT,

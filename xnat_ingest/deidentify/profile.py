@@ -11,9 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError, nearest, printable
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
-from xnat_ingest.core.text import nearest, printable
 from xnat_ingest.deidentify.confidentiality import (
     BASIC_CODE,
     CODE_MEANINGS,

@@ -13,8 +13,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import UsageError, printable
 
 # The most days that dates move into the past, about ten years; at least one.
 MOST_DAYS = 3650

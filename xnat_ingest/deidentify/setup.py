@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from xnat_ingest.core import Plan, UsageError, inert_cell, printable
 from xnat_ingest.core.atomic_file import check_writable, replacing
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Plan
-from xnat_ingest.core.text import inert_cell, printable
 from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable
-from xnat_ingest.core.model import Event, Session
+from xnat_ingest.core import Event, ServerSaid, Session, SessionTrouble, Unreachable
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import commits_again
 from xnat_ingest.xnat import prearchive

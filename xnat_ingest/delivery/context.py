@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xnat_ingest.core.model import Instance, Session
+from xnat_ingest.core import Instance, Session
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.known_sessions import KnownSessions
 from xnat_ingest.delivery.timestamps import Timestamps

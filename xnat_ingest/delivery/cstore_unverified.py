@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from xnat_ingest.core.errors import IngestError, Stopped, error_kind
-from xnat_ingest.core.model import Problem, Session, Verdict, VerdictWord
+from xnat_ingest.core import IngestError, Problem, Session, Stopped, Verdict, VerdictWord, error_kind
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.transports import Transport

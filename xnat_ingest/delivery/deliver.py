@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xnat_ingest.core.errors import IngestError, SessionTrouble, Stopped
-from xnat_ingest.core.model import Problem, Session, Verdict, VerdictWord
+from xnat_ingest.core import IngestError, Problem, Session, SessionTrouble, Stopped, Verdict, VerdictWord
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext

@@ -11,8 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from xnat_ingest.core.errors import ServerSaid, SessionTrouble
-from xnat_ingest.core.model import Event, Instance, Session
+from xnat_ingest.core import Event, Instance, ServerSaid, Session, SessionTrouble
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient

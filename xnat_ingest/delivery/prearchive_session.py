@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 
-from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable
-from xnat_ingest.core.model import Instance, Session
+from xnat_ingest.core import Instance, ServerSaid, Session, SessionTrouble, Unreachable
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext

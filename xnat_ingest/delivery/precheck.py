@@ -6,9 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from xnat_ingest.core.errors import Refused
-from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside, Verdict, VerdictWord
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Instance, Plan, Problem, Refused, Session, SetAside, Verdict, VerdictWord, printable
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import decide
 from xnat_ingest.delivery.read_back import look_into

@@ -12,9 +12,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.errors import Refused, ServerSaid, Stopped, Unreachable
-from xnat_ingest.core.model import Event, Instance, Problem, ReadBack, Session, Verdict, VerdictWord
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import (
+    Event,
+    Instance,
+    Problem,
+    ReadBack,
+    Refused,
+    ServerSaid,
+    Session,
+    Stopped,
+    Unreachable,
+    Verdict,
+    VerdictWord,
+    printable,
+)
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
 from xnat_ingest.inputs.dicom_dataset import NotWalkable

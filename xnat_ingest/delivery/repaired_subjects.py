@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xnat_ingest.core.model import Plan, Problem, Session
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Plan, Problem, Session, printable
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.xnat.tables import JsonRow
 

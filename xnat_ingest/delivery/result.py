@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, LawBroken, Stopped
-from xnat_ingest.core.model import Outcome, Plan, Problem, Result
+from xnat_ingest.core import PRECEDENCE, Exit, IngestError, LawBroken, Outcome, Plan, Problem, Result, Stopped
 from xnat_ingest.delivery import totals
 from xnat_ingest.delivery.strict import without_a_rule
 from xnat_ingest.settings.options import Settings

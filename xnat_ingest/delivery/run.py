@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from xnat_ingest.core.errors import IngestError, trace
-from xnat_ingest.core.model import Emit, Event, Outcome, Plan, Result, Session, Verdict
+from xnat_ingest.core import Emit, Event, IngestError, Outcome, Plan, Result, Session, Verdict, trace
 from xnat_ingest.core.stop import GRACE, RunControl, Stop, run_interruptibly
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.cstore_unverified import send_unverified

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance
 from xnat_ingest.xnat.scan_ids import built_ids, number_of
 
 # Up to so many series of one number are tried in all combinations.

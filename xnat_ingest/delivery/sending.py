@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from xnat_ingest.core.errors import SessionTrouble, SourceChanged
-from xnat_ingest.core.model import Event, Instance, Session
+from xnat_ingest.core import Event, Instance, Session, SessionTrouble, SourceChanged, printable
 from xnat_ingest.core.stop import RunControl
-from xnat_ingest.core.text import printable
 from xnat_ingest.transports import Transport
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat.prearchive import command_for

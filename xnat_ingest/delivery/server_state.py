@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xnat_ingest.core.errors import SessionTrouble
-from xnat_ingest.core.model import Problem, Session
+from xnat_ingest.core import Problem, Session, SessionTrouble
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import ServerState
 from xnat_ingest.xnat import prearchive

@@ -8,8 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.errors import IngestError, Stopped, error_kind, trace
-from xnat_ingest.core.model import Event, Outcome, Problem, Session, Verdict
+from xnat_ingest.core import Event, IngestError, Outcome, Problem, Session, Stopped, Verdict, error_kind, trace
 from xnat_ingest.core.stop import GRACE, RunControl, await_all
 from xnat_ingest.delivery.verdicts import conflict, not_reached
 

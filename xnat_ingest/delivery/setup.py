@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from xnat_ingest.core.model import Session
+from xnat_ingest.core import Session
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.context import HeldAgain, RunContext
 from xnat_ingest.delivery.timestamps import Timestamps

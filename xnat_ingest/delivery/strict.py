@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from xnat_ingest.core.model import Plan, Problem, SetAside
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Plan, Problem, SetAside, printable
 from xnat_ingest.inputs.system_names import is_junk, is_known_system_folder
 
 # What the user asked for (a rule, --existing skip, --shard), and what is sent in another way.

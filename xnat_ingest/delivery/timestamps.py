@@ -10,7 +10,7 @@ import random
 import threading
 from datetime import UTC, datetime
 
-from xnat_ingest.core.model import Session
+from xnat_ingest.core import Session
 
 
 def timestamp(moment: datetime) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, LawBroken
-from xnat_ingest.core.model import Outcome, Plan
+from xnat_ingest.core import PRECEDENCE, Exit, IngestError, LawBroken, Outcome, Plan
 
 
 def count_verdicts(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, float]:

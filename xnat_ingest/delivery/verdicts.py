@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from xnat_ingest.core.errors import IngestError, error_kind
-from xnat_ingest.core.model import Problem, Session, Verdict, VerdictWord
+from xnat_ingest.core import IngestError, Problem, Session, Verdict, VerdictWord, error_kind
 from xnat_ingest.xnat.archive import Comparison
 
 NOT_TAKEN = "the server reported success but stored none of these files"

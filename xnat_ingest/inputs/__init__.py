@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 from xnat_ingest.inputs.archive_kinds import archive_kind
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import CompressedFiles

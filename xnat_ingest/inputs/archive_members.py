@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from xnat_ingest.core.errors import IngestError
+from xnat_ingest.core import IngestError
 
 # Above this size, data that packs better than this was made to fill a disk, not to carry images.
 BOMB_SIZE = 1 << 30

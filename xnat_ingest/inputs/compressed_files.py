@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_kinds import archive_kind_of
 from xnat_ingest.inputs.archive_members import TOO_LARGE, DecompressionGuard
 from xnat_ingest.inputs.dicom_file import START, sniff

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 
-from xnat_ingest.core.model import INFLATED
+from xnat_ingest.core import INFLATED
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
     EXPLICIT,

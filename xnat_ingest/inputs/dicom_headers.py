@@ -11,7 +11,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
-from xnat_ingest.core.model import EMPTY, Instance, SetAside, SourceFile
+from xnat_ingest.core import EMPTY, Instance, SetAside, SourceFile
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_keywords import tags_of
 from xnat_ingest.inputs.quick_header import QuickReader

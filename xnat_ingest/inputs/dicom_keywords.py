@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 
 
 def tags_of(keywords: Iterable[str]) -> dict[str, int]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from xnat_ingest.core.model import Plan, Problem
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Plan, Problem, printable
 from xnat_ingest.inputs import Source
 
 SHOWN = 5

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.model import SetAside, SourceFile
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import SetAside, SourceFile, printable
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
     archive_kind,

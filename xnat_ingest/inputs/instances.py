@@ -8,7 +8,7 @@ from functools import lru_cache
 from sys import intern
 from typing import Protocol
 
-from xnat_ingest.core.model import Flaw, Form, Instance, SourceFile
+from xnat_ingest.core import Flaw, Form, Instance, SourceFile
 
 CHARACTER_SET = 0x00080005
 SOP_CLASS, SOP_UID = 0x00080016, 0x00080018

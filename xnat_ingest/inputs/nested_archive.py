@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.model import SetAside
+from xnat_ingest.core import SetAside
 from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, archive_kind_of
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.dicom_file import START, sniff

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
-from xnat_ingest.core.model import Plan, SetAside
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Plan, SetAside, printable
 from xnat_ingest.inputs import Source
 
 Kind = Literal["image", "pixels", "sidecar", "table", "other"]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from xnat_ingest.core import Form, Instance
 from xnat_ingest.core.about import IMPLEMENTATION_UID
-from xnat_ingest.core.model import Form, Instance
 from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream, blocks_of, inflated, skip_meta
 from xnat_ingest.inputs.source import Source
 

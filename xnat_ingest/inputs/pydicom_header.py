@@ -17,8 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 
-from xnat_ingest.core.errors import Stopped, is_bug
-from xnat_ingest.core.model import INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile
+from xnat_ingest.core import INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile, Stopped, is_bug
 from xnat_ingest.inputs.archive_kinds import archive_kind_of
 from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
 from xnat_ingest.inputs.dicom_dataset import (

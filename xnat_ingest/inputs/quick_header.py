@@ -21,7 +21,7 @@ from struct import error as StructError  # noqa: N812
 from sys import intern
 from typing import BinaryIO, NamedTuple, cast
 
-from xnat_ingest.core.model import INFLATED, Instance, SourceFile
+from xnat_ingest.core import INFLATED, Instance, SourceFile
 from xnat_ingest.inputs.dicom_dataset import EXPLICIT, IMPLICIT, UNDEFINED, NotWalkable
 from xnat_ingest.inputs.dicom_file import measure_pixels
 from xnat_ingest.inputs.element_runs import LONG_HEAD, SHORT_HEAD, Element, KnownRuns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
-from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.core import SetAside, SourceFile
 
 
 def go_on() -> None:

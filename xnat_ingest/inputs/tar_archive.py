@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.errors import IngestError, is_bug
-from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.core import IngestError, SetAside, SourceFile, is_bug
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, unsafe
 from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.source import go_on

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import Archive
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members

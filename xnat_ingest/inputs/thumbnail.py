@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance
 from xnat_ingest.inputs.source import Source
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Literal, cast, get_args
 
-from xnat_ingest.core.errors import IngestError, is_bug
+from xnat_ingest.core import IngestError, is_bug
 
 Packing = Literal["gzip", "bzip2", "xz"]
 PACKINGS: tuple[str, ...] = get_args(Packing)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from xnat_ingest.core.model import SetAside, SourceFile
+from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
 from xnat_ingest.inputs.unpacking import CORRUPT, Unpacking, damage_told
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from xnat_ingest.core.errors import IngestError, is_bug
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import IngestError, is_bug, printable
 from xnat_ingest.inputs.archive_members import Damaged
 
 # Signature, version, flags, method, time, date, CRC, packed size, size, length of name, length of extra fields.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from xnat_ingest.core.model import BLANK_DETAILS, Session, SetAside
+from xnat_ingest.core import BLANK_DETAILS, Session, SetAside
 from xnat_ingest.inputs.system_names import may_be_image
 
 

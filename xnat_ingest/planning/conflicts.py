@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.model import Problem, Session
-from xnat_ingest.core.text import composed, printable
+from xnat_ingest.core import Problem, Session, composed, printable
 from xnat_ingest.planning.label_sheet import SheetRow
 
 # How many folders a message names.

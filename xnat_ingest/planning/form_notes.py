@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from xnat_ingest.core.model import Instance, Problem, Session
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Instance, Problem, Session, printable
 
 _COUNTED: dict[str, tuple[Callable[[Instance], bool], str]] = {
     "inflated": (

@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError, composed, from_cell, printable, spreadsheet_cell
 from xnat_ingest.core.read_small import MEGABYTE, read_small
-from xnat_ingest.core.text import composed, from_cell, printable, spreadsheet_cell
 
 COLUMNS = ("folder", "study_uid", "subject", "session", "instances", "date", "modality", "description")
 _LIMIT = 64 * MEGABYTE

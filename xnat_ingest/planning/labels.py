@@ -5,9 +5,7 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Instance
-from xnat_ingest.core.text import LABEL, legal_label, nearest, printable
+from xnat_ingest.core import LABEL, Instance, UsageError, legal_label, nearest, printable
 
 # layout -> the meaning of the leading folders of a path. `fixed` means ROOT is one session (-S and -E given).
 LAYOUTS: dict[str, tuple[str, ...]] = {

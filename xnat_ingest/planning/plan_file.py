@@ -13,12 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from xnat_ingest.core import INFLATED, Instance, Plan, Problem, Session, SetAside, UsageError, legal_label, printable
 from xnat_ingest.core.about import __version__
-from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
-from xnat_ingest.core.model import INFLATED, Instance, Plan, Problem, Session, SetAside
 from xnat_ingest.core.read_small import MEGABYTE
-from xnat_ingest.core.text import legal_label, printable
 from xnat_ingest.planning.conflicts import LabelledSession, mark_conflicts
 from xnat_ingest.planning.labels import BadLabel, is_project_id, legal
 from xnat_ingest.planning.sessions import session_conflicts

@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from xnat_ingest.core import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile, UsageError, printable
 from xnat_ingest.core.atomic_file import check_writable, replacing
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile
-from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.nifti_file import guidance

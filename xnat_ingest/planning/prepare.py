@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, read_sheet
 from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, require_legal
 from xnat_ingest.planning.rules import Rule, RuleSet, make_rule, parse_rule

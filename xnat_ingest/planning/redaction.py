@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from xnat_ingest.core.model import Plan, Problem, SetAside, SourceFile
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Plan, Problem, SetAside, SourceFile, printable
 from xnat_ingest.inputs import Source
 
 # Shorter names are replaced in paths, but not in sentences, where they may be ordinary words.

@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.text import nearest
+from xnat_ingest.core import UsageError, nearest
 
 PREFIX = "preset:"
 

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance, UsageError
 from xnat_ingest.planning import rule_presets
 from xnat_ingest.settings.options import natural, size
 

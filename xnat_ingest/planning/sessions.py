@@ -8,8 +8,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
-from xnat_ingest.core.text import composed, is_rewritten, printable, without_zeros
+from xnat_ingest.core import (
+    Instance,
+    Plan,
+    Problem,
+    Session,
+    SetAside,
+    composed,
+    is_rewritten,
+    printable,
+    without_zeros,
+)
 from xnat_ingest.planning.blank_files import mark_blank
 from xnat_ingest.planning.conflicts import (
     NO_LABEL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from xnat_ingest.core.model import Plan, Session, SetAside
+from xnat_ingest.core import Plan, Session, SetAside
 from xnat_ingest.planning.labels import BadLabel, legal
 from xnat_ingest.planning.sessions import LabelRules, NameOf
 from xnat_ingest.settings.shards import Shard

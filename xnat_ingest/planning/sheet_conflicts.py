@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from xnat_ingest.core.model import Problem
-from xnat_ingest.core.text import nearest, printable
+from xnat_ingest.core import Problem, nearest, printable
 from xnat_ingest.planning.conflicts import Conflict, LabelledSession
 from xnat_ingest.planning.label_sheet import Sheet, SheetRow, cell_key
 

@@ -11,12 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xnat_ingest.core import IngestError, Instance, Outcome, Problem, Result, printable
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.atomic_file import replacing
-from xnat_ingest.core.errors import IngestError
-from xnat_ingest.core.model import Instance, Outcome, Problem, Result
 from xnat_ingest.core.secrets import harmless, redact
-from xnat_ingest.core.text import printable
 
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from xnat_ingest.core.model import Problem, SetAside
-from xnat_ingest.core.text import count_of, printable
+from xnat_ingest.core import Problem, SetAside, count_of, printable
 from xnat_ingest.report.advice import RUN_KINDS, TITLES, advice_on
 
 SHOWN = 5  # examples of each kind

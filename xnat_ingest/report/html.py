@@ -18,10 +18,8 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from xnat_ingest.core import EXIT_MEANING, Exit, IngestError, count_of, is_note
 from xnat_ingest.core.atomic_file import replacing
-from xnat_ingest.core.errors import EXIT_MEANING, Exit, IngestError
-from xnat_ingest.core.model import is_note
-from xnat_ingest.core.text import count_of
 from xnat_ingest.report.advice import RUN_KINDS, TITLES, advice_on
 from xnat_ingest.report.progress import amount
 

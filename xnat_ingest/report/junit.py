@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from xnat_ingest.core import IngestError, is_note
 from xnat_ingest.core.atomic_file import replacing
-from xnat_ingest.core.errors import IngestError
-from xnat_ingest.core.model import is_note
 from xnat_ingest.report.html import needs_attention
 
 # How many instances of a session are named. The JSON report has them all.

@@ -6,10 +6,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from xnat_ingest.core.errors import EXIT_MEANING, Exit
-from xnat_ingest.core.model import EMPTY, Outcome, ReadBack, Result
+from xnat_ingest.core import EMPTY, EXIT_MEANING, Exit, Outcome, ReadBack, Result, count_of, printable
 from xnat_ingest.core.secrets import sayable
-from xnat_ingest.core.text import count_of, printable
 from xnat_ingest.report.grouped import file_lines, problem_lines
 from xnat_ingest.report.progress import amount
 from xnat_ingest.report.table import aside_lines, plan_lines

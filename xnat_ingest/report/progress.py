@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import printable
 
 REDRAW = 0.1  # seconds between two drawings
 HEARTBEAT = 30.0  # seconds between two plain lines

@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
-from xnat_ingest.core.errors import EXIT_MEANING, Exit
-from xnat_ingest.core.model import Event, Result
+from xnat_ingest.core import EXIT_MEANING, Event, Exit, Result, count_of, printable
 from xnat_ingest.core.secrets import harmless, redact, sayable
-from xnat_ingest.core.text import count_of, printable
 from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
 from xnat_ingest.report.repeats import Repeats

@@ -7,8 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import PRECEDENCE, Exit, IngestError, printable
 
 Report = Mapping[str, Any]
 OTHER = "other-shard"

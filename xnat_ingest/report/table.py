@@ -6,10 +6,8 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from xnat_ingest.core import IngestError, Instance, Outcome, SetAside, printable, spreadsheet_cell
 from xnat_ingest.core.atomic_file import replacing
-from xnat_ingest.core.errors import IngestError
-from xnat_ingest.core.model import Instance, Outcome, SetAside
-from xnat_ingest.core.text import printable, spreadsheet_cell
 from xnat_ingest.report.progress import amount
 
 COLUMNS = ("project", "subject", "session", "folder", "verdict", "scans", "instances", "proven", "bytes", "uri")

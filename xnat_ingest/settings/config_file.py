@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError, nearest
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.read_small import MEGABYTE
-from xnat_ingest.core.text import nearest
 from xnat_ingest.settings.options import (
     TABLE,
     count,

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError, nearest, printable
 from xnat_ingest.core.json_documents import read_text
-from xnat_ingest.core.text import nearest, printable
 from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
 from xnat_ingest.settings.shards import SHARDS, parse_shard, shard_of_engine

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 
 SHARDS = "XNAT_INGEST_SHARDS"
 MOST = 100_000

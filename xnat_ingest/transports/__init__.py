@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Session
+from xnat_ingest.core import Session, UsageError
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.archive import ArchiveTransport

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from xnat_ingest.core.errors import ServerSaid, Unreachable
-from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.core import Instance, Receipt, ServerSaid, Session, Unreachable
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.bodies import (

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 
-from xnat_ingest.core.errors import SourceChanged
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance, SourceChanged
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, blocks_of
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite

@@ -10,8 +10,7 @@ from contextlib import ExitStack
 
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS, code_to_category
 
-from xnat_ingest.core.errors import IngestError, SourceChanged, Unreachable
-from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.core import IngestError, Instance, Receipt, Session, SourceChanged, Unreachable
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream, contradiction, skip_meta
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite

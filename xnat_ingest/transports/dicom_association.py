@@ -18,8 +18,7 @@ from typing import NoReturn
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_RELEASE_RQ
 from pynetdicom.pdu_primitives import A_RELEASE
 
-from xnat_ingest.core.errors import IngestError, Refused, Unreachable, UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import IngestError, Refused, Unreachable, UsageError, printable
 from xnat_ingest.inputs.dicom_dataset import IMPLICIT
 from xnat_ingest.transports.dicom_messages import (
     ANSWERED,

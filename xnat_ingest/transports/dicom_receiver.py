@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 from xnat_ingest.settings.options import Settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.core import Instance, Receipt, Session
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports.bodies import FileBody, Part

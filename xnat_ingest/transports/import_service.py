@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xnat_ingest.core.model import Receipt, Session
+from xnat_ingest.core import Receipt, Session
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.exchange import Body

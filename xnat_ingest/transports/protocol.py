@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.core import Instance, Receipt, Session
 from xnat_ingest.transports.bodies import Part
 
 

@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
-from xnat_ingest.core.model import Instance, Receipt, Session
+from xnat_ingest.core import IngestError, Instance, Receipt, ServerSaid, Session, Unreachable
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.transports.protocol import Transport

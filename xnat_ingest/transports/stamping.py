@@ -11,9 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import SessionTrouble
-from xnat_ingest.core.model import Session
-from xnat_ingest.core.text import LABEL, printable
+from xnat_ingest.core import LABEL, Session, SessionTrouble, printable
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
     NotWalkable,

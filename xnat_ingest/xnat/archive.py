@@ -10,7 +10,7 @@ from functools import cached_property
 from sys import intern
 from urllib.parse import unquote
 
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile

@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
 
+from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.about import __version__
-from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.secrets import HIDDEN, redact, remember, remember_login
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.settings.options import Settings

@@ -15,8 +15,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import UsageError, printable
 from xnat_ingest.xnat.proxies import Proxy
 from xnat_ingest.xnat.watch import Watch
 

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 from urllib3 import exceptions as http
 
-from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
+from xnat_ingest.core import IngestError, ServerSaid, Unreachable
 from xnat_ingest.core.secrets import remember_login
 from xnat_ingest.xnat import failures
 from xnat_ingest.xnat.connections import make_pool, shut, watched_by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib3 import exceptions as http
 
-from xnat_ingest.core.errors import IngestError, Unreachable
+from xnat_ingest.core import IngestError, Unreachable
 from xnat_ingest.xnat.proxies import Proxy
 
 # OpenSSL's names for a peer whose TLS is too old for us, and for one that does not use TLS.

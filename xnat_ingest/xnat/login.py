@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urljoin, urlsplit
 
-from xnat_ingest.core.errors import IngestError, Refused
+from xnat_ingest.core import IngestError, Refused
 from xnat_ingest.xnat.replies import Reply, sentence
 
 REDIRECTS = (301, 302, 303, 307, 308)

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from xnat_ingest.core.errors import ServerSaid
-from xnat_ingest.core.model import Session
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import ServerSaid, Session, printable
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.replies import sentence, tags
 

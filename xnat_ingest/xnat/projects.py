@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import Refused
+from xnat_ingest.core import Refused
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.replies import Reply
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse_filter

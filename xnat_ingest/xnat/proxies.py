@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 from xnat_ingest.settings.layers import is_loopback
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
-from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
+from xnat_ingest.core import IngestError, ServerSaid, Unreachable
 
 # Waits double from BASE up to CAP, in seconds. Each is a random part of that, so that clients which failed at the same
 # time do not return at the same time.

@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance
 
 # The SOP classes that a build leaves in the resource DICOM (primary-sops.txt of XNAT's dicom-xnat). All others move.
 _STORAGE = "1.2.840.10008.5.1.4.1.1."

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
-from xnat_ingest.core.model import Instance
+from xnat_ingest.core import Instance
 
 # The elements that can be evaluated here: short text in every file. The server reads others in its own way (numbers,
 # bytes), and refuses every file when a filter names a sequence.

@@ -7,7 +7,7 @@ import re
 from importlib import resources
 from typing import Any
 
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core import UsageError
 from xnat_ingest.core.json_documents import read_json, read_text
 
 Command = dict[str, Any]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import UsageError, printable
 from xnat_ingest.settings.options import given_text, switch
 
 CONFIGS = "XNAT-INGEST-CONFIG"

@@ -14,8 +14,7 @@ from typing import Any
 from xnat_ingest.commands.container.form import CONFIGS, LaunchInputs
 from xnat_ingest.commands.container.target import Target, find_target, parent_of
 from xnat_ingest.commands.container.trust import check_environment, check_profile
-from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable, UsageError, printable
 from xnat_ingest.settings.layers import resolve
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat.client import XnatClient

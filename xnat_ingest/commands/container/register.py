@@ -19,7 +19,7 @@ from xnat_ingest.commands.container.service import (
     switch,
     switched_off,
 )
-from xnat_ingest.core.errors import IngestError, UsageError
+from xnat_ingest.core import IngestError, UsageError
 from xnat_ingest.xnat.client import XnatClient
 
 

@@ -12,8 +12,7 @@ from xnat_ingest.commands import resources
 from xnat_ingest.commands.container import launch
 from xnat_ingest.commands.container.form import LaunchInputs
 from xnat_ingest.commands.container.target import Target
-from xnat_ingest.core.errors import IngestError, Stopped
-from xnat_ingest.core.model import Emit, Event, Plan, Problem, Result
+from xnat_ingest.core import Emit, Event, IngestError, Plan, Problem, Result, Stopped
 from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
 from xnat_ingest.delivery import totals
 from xnat_ingest.delivery.run import Run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xnat_ingest.commands.container.document import Command
-from xnat_ingest.core.errors import IngestError, Refused, ServerSaid
+from xnat_ingest.core import IngestError, Refused, ServerSaid
 from xnat_ingest.transports.bodies import TextBody
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.replies import Reply

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xnat_ingest.core.errors import IngestError, Refused
+from xnat_ingest.core import IngestError, Refused
 from xnat_ingest.xnat.client import XnatClient
 
 _PROJECT = r"/projects/(?P<project>[^/]+)"

@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import UsageError, printable
 from xnat_ingest.settings.layers import from_environment
 from xnat_ingest.settings.options import TABLE, env_name
 

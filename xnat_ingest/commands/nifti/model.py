@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core.model import Instance, Plan, Problem, Session, SetAside
+from xnat_ingest.core import Instance, Plan, Problem, Session, SetAside
 
 NIFTI = "NIFTI"
 BIDS = "BIDS"

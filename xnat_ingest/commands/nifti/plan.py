@@ -18,9 +18,7 @@ from xnat_ingest.commands.nifti.tree import (
     entities,
     instance_of,
 )
-from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Problem
-from xnat_ingest.core.text import composed, printable
+from xnat_ingest.core import Problem, UsageError, composed, printable
 from xnat_ingest.inputs.nifti_file import IDENTIFYING
 from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES

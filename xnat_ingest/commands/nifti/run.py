@@ -21,10 +21,22 @@ from xnat_ingest.commands.nifti.plan import NiftiOptions, make_nifti_plan, templ
 from xnat_ingest.commands.nifti.send import NiftiDelivery, NiftiSending
 from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of, settle_ids
 from xnat_ingest.commands.nifti.tree import read_tree
-from xnat_ingest.core.errors import ServerSaid, SessionTrouble, Unreachable, UsageError
-from xnat_ingest.core.model import Emit, Event, Outcome, Plan, Problem, Result, Session, Verdict
+from xnat_ingest.core import (
+    Emit,
+    Event,
+    Outcome,
+    Plan,
+    Problem,
+    Result,
+    ServerSaid,
+    Session,
+    SessionTrouble,
+    Unreachable,
+    UsageError,
+    Verdict,
+    printable,
+)
 from xnat_ingest.core.stop import Stop
-from xnat_ingest.core.text import printable
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.inputs import FolderSource, Source

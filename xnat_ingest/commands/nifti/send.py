@@ -9,10 +9,8 @@ from pathlib import Path
 
 from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan
 from xnat_ingest.commands.resources import LocalFile, send
-from xnat_ingest.core.errors import IngestError, Stopped, error_kind
-from xnat_ingest.core.model import Event, Problem, Session, Verdict
+from xnat_ingest.core import Event, IngestError, Problem, Session, Stopped, Verdict, error_kind, printable
 from xnat_ingest.core.stop import RunControl
-from xnat_ingest.core.text import printable
 from xnat_ingest.inputs import Source
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import RetryPolicy

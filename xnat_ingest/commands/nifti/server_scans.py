@@ -9,7 +9,7 @@ from itertools import count
 from urllib.parse import unquote
 
 from xnat_ingest.commands.nifti.model import NIFTI, NiftiFile, NiftiScan, NiftiSession
-from xnat_ingest.core.errors import ServerSaid, SessionTrouble
+from xnat_ingest.core import ServerSaid, SessionTrouble
 from xnat_ingest.xnat.archive import ArchivedSession
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.tables import JsonRow

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xnat_ingest.commands.resources.files import why_not
-from xnat_ingest.core.model import Instance, SetAside, SourceFile
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Instance, SetAside, SourceFile, printable
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.nifti_file import Name, judge_image, judge_voxels, read_sidecar
 from xnat_ingest.planning.rules import RuleSet

@@ -13,8 +13,7 @@ from itertools import count
 
 from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, failed, is_locked, over, still_there, stuck
 from xnat_ingest.commands.prearchive.selection import RECEIVING, Selection, title, waiting_sessions
-from xnat_ingest.core.errors import Exit, IngestError, Refused, ServerSaid, Unreachable
-from xnat_ingest.core.text import legal_label, printable
+from xnat_ingest.core import Exit, IngestError, Refused, ServerSaid, Unreachable, legal_label, printable
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import (
     NO_FILES,

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xnat_ingest.commands.prearchive.selection import title
-from xnat_ingest.core.errors import PRECEDENCE, Exit, IngestError, ServerSaid, Unreachable
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import PRECEDENCE, Exit, IngestError, ServerSaid, Unreachable, printable
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xnat_ingest.core.errors import Exit, IngestError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import Exit, IngestError, printable
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import STUCK, UNASSIGNED, PrearchiveSession

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from xnat_ingest.core.errors import SourceChanged, UsageError
-from xnat_ingest.core.model import SetAside
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import SetAside, SourceChanged, UsageError, printable
 from xnat_ingest.inputs import FolderSource
 from xnat_ingest.inputs.dicom_file import START, sniff
 

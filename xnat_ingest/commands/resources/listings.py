@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from xnat_ingest.core.errors import ServerSaid
+from xnat_ingest.core import ServerSaid
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.tables import JsonRow
 

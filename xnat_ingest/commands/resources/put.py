@@ -9,7 +9,7 @@ from itertools import count
 
 from xnat_ingest.commands.resources.files import FilesBody, LocalFile, batches, digest_of
 from xnat_ingest.commands.resources.listings import Listing, Stored, stored_files
-from xnat_ingest.core.errors import Refused, ServerSaid, SourceChanged, Unreachable
+from xnat_ingest.core import Refused, ServerSaid, SourceChanged, Unreachable
 from xnat_ingest.transports.bodies import TextBody
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import MOST_ATTEMPTS, RetryPolicy, is_transient

@@ -12,8 +12,7 @@ from typing import Any
 
 from xnat_ingest.commands.resources.files import Gathered, addressable, dicom_among
 from xnat_ingest.commands.resources.listings import resources_of, stored_files
-from xnat_ingest.core.errors import IngestError, Refused, ServerSaid, Unreachable, UsageError
-from xnat_ingest.core.text import printable
+from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable, UsageError, printable
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 

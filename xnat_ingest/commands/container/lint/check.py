@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from xnat_ingest.commands.container.lint import command, handlers, templates, wrappers
 from xnat_ingest.commands.container.lint.parts import CommandPart, hint
+from xnat_ingest.core import nearest, printable
 from xnat_ingest.core.json_documents import iter_errors, json_path
-from xnat_ingest.core.text import nearest, printable
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xnat_ingest.core.text import nearest
+from xnat_ingest.core import nearest
 
 
 @dataclass(frozen=True, slots=True)
