@@ -61,16 +61,28 @@ class KnownRuns(dict[bytes, Run]):
         super().__init__()
         self._wanted = wanted
 
-    def note(self, elements: Sequence[Element]) -> None:
-        """Keeps a run for the next files. Elements at its beginning that have a long head are left out."""
+    def note(self, elements: Sequence[Element]) -> list[Element]:
+        """Keeps a run for the next files. Elements at its beginning that have a long head are left out.
+
+        Returns an empty list, for the elements that follow.
+        """
         begin = 0
         while begin < len(elements) and len(elements[begin].head) != SHORT_HEAD:
             begin += 1
         if begin == len(elements):
-            return
+            return []
         if len(self) >= MOST_RUNS:
             self.clear()
         self[elements[begin].head] = Run(elements[begin:], self._wanted)
+        return []
+
+    def fits(self, run: Run, data: bytes, at: int) -> bool:
+        """Whether a run is in the data at this place. If not, it is divided, so that its first part may fit."""
+        heads = run.heads(data, at)
+        if heads != run.expected:
+            self.divide(run, heads)
+            return False
+        return True
 
     def divide(self, run: Run, heads: tuple[bytes, ...]) -> None:
         """Divides a run before the first of its elements whose head differs in another file."""

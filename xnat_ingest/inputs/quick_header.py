@@ -324,13 +324,10 @@ def _is_explicit(syntax: str) -> bool | None:
 _Found = tuple[dict[int, tuple[bytes, bytes]], frozenset[int], tuple[str | None, int] | None]
 
 
-def _walk(  # noqa: C901 - calls would double what it costs
+def _walk(  # noqa: C901 - one loop with local variables only: it is most of the cost of an unusual file
     window: Window, begin: int, size: int, wanted: frozenset[int], runs: KnownRuns, explicit: bool
 ) -> _Found | None:
-    """(values, decisive elements, VR and length of the pixel data). The window is then at the pixel data.
-
-    One loop with local variables only: it is most of the cost of a file that is unlike the ones before it.
-    """
+    """(values, decisive elements, VR and length of the pixel data). The window is then at the pixel data."""
     values: dict[int, tuple[bytes, bytes]] = {}
     has: list[int] = []
     new: list[Element] = []  # elements that are in no known run
@@ -338,68 +335,66 @@ def _walk(  # noqa: C901 - calls would double what it costs
     data, start, at, last = window.data, 0, begin, 0x0002FFFF
     while True:
         try:
-            while True:
-                if run := runs.get(data[at : at + SHORT_HEAD]):
-                    if new:
-                        runs.note(new)
-                        new = []
-                    if run.first <= last:
-                        return None
-                    if at + run.size <= len(data):
-                        heads = run.heads(data, at)
-                        if heads != run.expected:
-                            runs.divide(run, heads)
-                            continue
+            if run := runs.get(data[at : at + SHORT_HEAD]):
+                new = new and runs.note(new)
+                if run.first <= last:
+                    return None
+                if at + run.size <= len(data):
+                    if runs.fits(run, data, at):
                         for (tag, vr), text in zip(run.wanted, run.values(data, at), strict=True):
                             values[tag] = vr, text
                         has += run.has
                         last, at = run.last, at + run.size
-                        continue
-                group, element, vr, length = _HEAD(data, at)
-                tag = group << 16 | element
-                if tag <= last:
+                    continue
+            group, element, vr, length = _HEAD(data, at)
+            tag, value = group << 16 | element, at + SHORT_HEAD
+            if tag <= last:
+                return None
+            if vr not in short_vrs:
+                if (long := _long_head(data, at, vr, explicit)) is None:
                     return None
-                value = at + SHORT_HEAD
-                if vr not in short_vrs:
-                    if not explicit:
-                        vr, length = b"", _LONG(data, at + 4)[0]
-                    elif vr in _LONG_VRS:
-                        length, value = _LONG(data, value)[0], at + LONG_HEAD
-                    else:
+                vr, length, value = long
+                if length == UNDEFINED and tag not in PIXEL_TAGS:
+                    if tag in interesting:
                         return None
-                    if length == UNDEFINED and tag not in PIXEL_TAGS:
-                        if tag in interesting:
-                            return None
-                        runs.note(new)
-                        new = []
-                        window.seek(start + value)
-                        pass_over(cast(BinaryIO, window), explicit and vr != b"UN", "<")
-                        data, start = window.data, window.begin
-                        last, at = tag, window.tell() - start
-                        continue
-                if tag in interesting:
-                    if tag in DECISIVE:
-                        has.append(tag)
-                    if tag in PIXEL_TAGS:
-                        runs.note(new)
-                        window.seek(start + at)
-                        return values, frozenset(has), (vr.decode("ascii") or None, length)
-                    if tag in wanted:
-                        if length > LONGEST:
-                            return None
-                        if value + length > len(data):
-                            data, start, value = window.move(start + value), start + value, 0
-                        values[tag] = vr, data[value : value + length]
-                if at < value and value + length <= len(data):
-                    new.append(Element(data[at:value], tag, vr, length))
-                else:  # its head and its value are not in one window
+                    new = runs.note(new)
+                    data, start, at = _pass_items(window, start + value, explicit and vr != b"UN")
+                    last = tag
+                    continue
+            if tag in interesting:
+                has += (tag,) if tag in DECISIVE else ()
+                if tag in PIXEL_TAGS:
                     runs.note(new)
-                    new = []
-                last, at = tag, value + length
+                    window.seek(start + at)
+                    return values, frozenset(has), (vr.decode("ascii") or None, length)
+                if tag in wanted:
+                    if length > LONGEST:
+                        return None
+                    if value + length > len(data):
+                        data, start, value = window.move(start + value), start + value, 0
+                    values[tag] = vr, data[value : value + length]
+            if at < value and value + length <= len(data):
+                new.append(Element(data[at:value], tag, vr, length))
+            else:  # its head and its value are not in one window
+                new = runs.note(new)
+            last, at = tag, value + length
         except StructError:  # the head of an element extends beyond the window: read the next one, if there is more
-            runs.note(new)
-            new = []
+            new = runs.note(new)
             if start + at >= size or at == 0:
                 break
             data, start, at = window.move(start + at), start + at, 0
     return (values, frozenset(has), None) if start + at == size and last < _ITEMS else None
+
+
+def _long_head(data: bytes, at: int, vr: bytes, explicit: bool) -> tuple[bytes, int, int] | None:
+    """(VR, length, place of the value) of an element without a short head; None for an unknown VR."""
+    if not explicit:
+        return b"", _LONG(data, at + 4)[0], at + SHORT_HEAD
+    return (vr, _LONG(data, at + SHORT_HEAD)[0], at + LONG_HEAD) if vr in _LONG_VRS else None
+
+
+def _pass_items(window: Window, at: int, explicit: bool) -> tuple[bytes, int, int]:
+    """Goes over a value of undefined length. Returns the window's bytes, where they begin, and the place in them."""
+    window.seek(at)
+    pass_over(cast(BinaryIO, window), explicit, "<")
+    return window.data, window.begin, window.tell() - window.begin
