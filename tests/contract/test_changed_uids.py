@@ -116,4 +116,4 @@ def test_a_script_of_the_project_is_told_from_the_sites(
     make_series(tmp_path / "t/S/E", Series("T1_0001", 6), "study", 1)
     ended = ingest("upload", tmp_path / "t")
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-study"], 0)
-    assert "a script of the project changed it" in ended.out
+    assert "A script of the project changed the UID" in ended.out

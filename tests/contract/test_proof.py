@@ -200,7 +200,7 @@ def test_a_read_that_fails_is_repeated(
     ("fault", "says"),
     [
         (Fault("status", FILES, status=403, times=None), "this user may not read files back"),
-        (Fault("status", FILES, status=404, times=None), "the server does not give them"),
+        (Fault("status", FILES, status=404, times=None), "the server does not return them"),
         (Fault("status", FILES, status=503, times=None), "503"),
         (Fault("reset", FILES, times=None), "broke"),
     ],

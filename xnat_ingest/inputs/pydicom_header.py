@@ -50,7 +50,7 @@ from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
-from xnat_ingest.inputs.unpacking import Unpacking
+from xnat_ingest.inputs.unpacking import ChecksummedStream
 
 _RLE = "1.2.840.10008.1.2.5"
 _CUT = "the file ends before its data does"
@@ -90,7 +90,7 @@ def library_instance(
     with lenient():
         watched = TruncationDetector(stream, check_stop)
         found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
-        if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, Unpacking):
+        if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, ChecksummedStream):
             stream.read_on(check_stop)  # a damaged file must not pass as one without DICOM
         return found
 

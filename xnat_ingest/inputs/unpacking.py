@@ -18,7 +18,16 @@ BLOCK = 1 << 18
 CORRUPT = "its archive is corrupt here"
 
 
-class Unpacking(io.RawIOBase):
+class ChecksummedStream(io.RawIOBase):
+    """A stream whose checksum is verified at its end. Damage is raised as OSError."""
+
+    def read_on(self, check_stop: Callable[[], None]) -> None:
+        """Reads to the end, where the checksum is verified. Raises OSError when it does not match."""
+        while self.read(BLOCK):
+            check_stop()
+
+
+class Unpacking(ChecksummedStream):
     """A stream that unpacks. Damage in the bytes is raised as OSError, like with any file.
 
     inner: the stream that unpacks. It is closed together with this one.
@@ -45,11 +54,6 @@ class Unpacking(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         with damage_told():
             return self._inner.read(-1 if size is None else size)
-
-    def read_on(self, check_stop: Callable[[], None]) -> None:
-        """Reads to the end, where the checksum is verified. Raises OSError when it does not match."""
-        while self.read(BLOCK):
-            check_stop()
 
     def close(self) -> None:
         self._inner.close()

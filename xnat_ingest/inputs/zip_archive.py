@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
-from xnat_ingest.inputs.unpacking import CORRUPT, Unpacking, damage_told
+from xnat_ingest.inputs.unpacking import CORRUPT, ChecksummedStream, Unpacking, damage_told
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 
@@ -54,7 +54,7 @@ class ZipSource(Archive):
         return self._members[path].size, os.stat(self._name).st_mtime_ns  # noqa: PTH116
 
 
-class SmallMember(io.RawIOBase):
+class SmallMember(ChecksummedStream):
     """A member whose packed bytes are held in memory. It is unpacked as far as it is read.
 
     zipfile does the same with a dozen calls for each read, and a zip of small files is read twice.
