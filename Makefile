@@ -20,7 +20,7 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: audit faults help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
+.PHONY: venv audit faults help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
 	measure bench lock dist sbom image image-test clean
 
 help: ## list these targets
@@ -72,6 +72,8 @@ fuzz: $(READY) ## bytes that break the readers, for SECONDS (60) in all; TARGETS
 
 audit: $(READY) ## known vulnerabilities of the locked packages; fails for what it finds, says so where no database answers
 	$(RUN) -m tests.audit
+
+venv: $(READY) ## make .venv, and nothing else
 
 check: $(READY) ## lint and types
 	$(VENV)/bin/ruff format --check .

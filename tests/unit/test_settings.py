@@ -16,6 +16,7 @@ from xnat_ingest.core.errors import UsageError
 from xnat_ingest.planning.prepare import rule_set
 from xnat_ingest.settings.layers import Credentials, credentials, is_loopback, resolve
 from xnat_ingest.settings.options import TABLE, OneOf, Settings, env_name, flag, help_text
+from xnat_ingest.transports import TRANSPORTS
 
 SECRET = "s3cret #with:signs%"
 LOGIN = {"XNAT_HOST": "https://xnat.example.org", "XNAT_USER": "up", "XNAT_PASS": SECRET}
@@ -368,3 +369,9 @@ def test_the_password_is_never_shown() -> None:
     login = Credentials("https://x", "up", SECRET, "prompt")
     assert SECRET not in f"{login!r} {login!s} {login}"
     assert "up" in repr(login)
+
+
+def test_every_transport_can_be_chosen() -> None:
+    parse = TABLE["transport"].parse
+    assert isinstance(parse, OneOf)
+    assert set(parse) == set(TRANSPORTS)

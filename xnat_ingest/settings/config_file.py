@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from xnat_ingest.core import UsageError, nearest
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
@@ -76,12 +76,10 @@ def _check_config(path: str, config: object) -> None:
         hint = f"; did you mean {near}?" if near else f"; known keys: {', '.join(known)}"
         raise UsageError(f"config file {path}: {where + ': ' if where else ''}unknown key {unknown[0]!r}{hint}")
     if error.validator == "anyOf" and isinstance(instance, Mapping):
-        near = next((n for key in instance if (n := nearest(str(key), _MATCHERS))), None)
-        hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(_MATCHERS)}"
+        matchers = [branch["required"][0] for branch in cast("list[dict[str, list[str]]]", error.validator_value)]
+        near = next((n for key in instance if (n := nearest(str(key), matchers))), None)
+        hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(matchers)}"
         raise UsageError(f"config file {path}: {where}: {json.dumps(instance)} is not a rule; {hint}")
     if error.validator == "oneOf":
         raise UsageError(f"config file {path}: {where}: a tag rule needs exactly one of matches and in")
     raise UsageError(f"config file {path}: {where or 'the whole file'}: {error.message}")
-
-
-_MATCHERS = ("folder", "path", "tag", "image_type", "series_instances", "file_size", "preset")
