@@ -67,6 +67,7 @@ def tree(
     reporter = report.make_reporter(settings)
     stop = Stop()
     run = Run(command, root, settings, reporter.emit, stop)
+    catch_signals(stop)
     launch = launch_of(environ)
     login = None
     blind = command == "upload" and settings.transport == "cstore" and not has_server(settings, environ)
@@ -81,7 +82,6 @@ def tree(
             reporter.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
     if login and login.in_the_clear:
         reporter.emit(Event("warning", {"text": f"the password is sent in clear text to {login.server}; use https://"}))
-    catch_signals(stop)
     result = replace(run.execute(login), launch=launch)
     return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
 
