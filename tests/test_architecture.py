@@ -110,6 +110,12 @@ def test_no_circles() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_the_package_itself_imports_none_of_its_modules() -> None:
+    """It is imported before __main__ has set its signal handlers, and Ctrl-C is a traceback until then."""
+    code = "import sys, xnat_ingest; print([name for name in sys.modules if name.startswith('xnat_ingest.')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_every_room_is_listed() -> None:
     assert {room(path) for path in modules()} == set[str]().union(*ROOMS)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xnat_ingest.core.about import __version__
-
 # Type checkers treat this name as true. The real one is in a module that is slow to import, and until __main__ runs,
 # Ctrl-C causes a traceback.
 TYPE_CHECKING = False
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
         UsageError,
         Verdict,
     )
+    from xnat_ingest.core.about import __version__
     from xnat_ingest.core.stop import Stop
 
 __all__ = [
@@ -53,6 +52,7 @@ __all__ = [
     "verify",
 ]
 _HOMES = {
+    "core.about": ("__version__",),
     "api": ("as_report", "plan", "put_resource", "upload", "verify"),
     "core.errors": ("Exit", "IngestError", "Refused", "ServerSaid", "Unreachable", "UsageError"),
     "core.model": ("Event", "Outcome", "Plan", "Problem", "Result", "Session", "SetAside", "Verdict"),
