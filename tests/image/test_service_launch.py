@@ -176,7 +176,7 @@ def test_the_log_is_read_while_it_runs(service: Service, engine: Engine, image: 
     stall = service.site.faults.add(Fault("stall", "POST /data/services/import"))
     launch = service.resolve("project", root)
     ran = start(engine, image, *launch.argv, **service.options(launch))
-    ran.until("plan    1 sessions, 5 instances")
+    ran.until("plan    1 session, 5 instances")
     assert ran.inspect()["State"]["Running"]
     assert PASSWORD not in json.dumps(ran.inspect())
     assert not service.site.sessions("DEMO")
