@@ -37,9 +37,19 @@ def test_session_folder_of_several_patients() -> None:
     files = {"a/x/1": dicom("1", PatientID="ALPHA"), "a/x/2": dicom("1", 2, PatientID="BETA")}
     plan = plan_of(files)
     assert conflicts(plan) == [("a/x", "mixed-patients")]
-    assert "contains images of 2 patients" in plan.problems[0].detail
+    text = "folder a/x contains images of 2 patients (by PatientID): 1 file of one, and these of another: 2"
+    assert plan.problems[0].fact == text
     assert plan.problems[0].fix.startswith("move the files")
     assert conflicts(plan_of(files, allow_mixed_patients="1")) == []
+
+
+def test_it_says_which_files_are_whose() -> None:
+    """By folder, and by file where a folder has files of both. The patient with most files is not listed."""
+    files = {f"a/x/T1/{n}": dicom("1", n, PatientID="ALPHA") for n in range(1, 5)}
+    files |= {f"a/x/T2/{n}": dicom("1", n, PatientID="BETA") for n in range(5, 7)}
+    files |= {"a/x/T1/7": dicom("1", 7, PatientID="GAMMA")}
+    (problem,) = plan_of(files).problems
+    assert problem.fact.endswith("3 patients (by PatientID): 4 files of one, and these of 2 others: T2 (2 files), T1/7")
 
 
 @pytest.mark.parametrize("second", ["a/x/2", "a/y/2"], ids=["two-studies", "split-study"])

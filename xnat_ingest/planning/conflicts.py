@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core import Problem, Session, composed, printable
+from xnat_ingest.core import Instance, Problem, Session, composed, count_of, printable
 from xnat_ingest.planning.label_sheet import SheetRow
 
 # How many folders a message names.
@@ -150,7 +151,8 @@ def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
         number = len(_patients([draft]))
         is_reported = any(conflict.kind == "ambiguous-label" for conflict in draft.session.conflicts)
         if number > 1 and not is_reported:
-            yield [draft], MIXED, f"contains images of {number} patients (by PatientID)", fix
+            fact = f"contains images of {number} patients (by PatientID): {_files_of_others(draft.session)}"
+            yield [draft], MIXED, fact, fix
     subjects: dict[tuple[str, str], list[LabelledSession]] = defaultdict(list)
     # A subject that is named in a sheet was decided by the user.
     for draft in (d for d in drafts if not (d.row and d.row.subject) and d.session.subject != NO_LABEL):
@@ -159,6 +161,28 @@ def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
         if (number := len(_patients(group))) > 1 and len(group) > 1:
             whose = f"would be one subject, {group[0].session.subject}"
             yield group, MIXED, f"{whose}, but contain {number} different PatientIDs", fix
+
+
+def _files_of_others(session: Session) -> str:
+    """Which files are not of the patient to whom most of a session's files belong. Folders, or files in shared ones."""
+    members: dict[str, list[Instance]] = defaultdict(list)
+    for instance in session.instances:
+        members[instance.patient].append(instance)
+    usual, *others = sorted((m for patient, m in members.items() if patient), key=len, reverse=True)
+    shared = {_folder_of(instance) for instance in usual}
+    others_files = list(itertools.chain(*others))
+    folders = Counter(folder for i in others_files if (folder := _folder_of(i)) not in shared)
+    files = [i.path for i in others_files if _folder_of(i) in shared]
+    places = [(folder, f" ({count_of(number, 'file')})") for folder, number in folders.most_common()]
+    places += [(path, "") for path in files]
+    named = [printable(place.removeprefix(f"{session.folder}/")) + number for place, number in places[:_FEW]]
+    more = f" and {len(places) - _FEW} more" if len(places) > _FEW else ""
+    whose = "another" if len(others) == 1 else f"{len(others)} others"
+    return f"{count_of(len(usual), 'file')} of one, and these of {whose}: {', '.join(named)}{more}"
+
+
+def _folder_of(instance: Instance) -> str:
+    return instance.path.rpartition("/")[0]
 
 
 def split_notes(drafts: list[LabelledSession]) -> list[Problem]:

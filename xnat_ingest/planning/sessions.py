@@ -15,6 +15,7 @@ from xnat_ingest.core import (
     Session,
     SetAside,
     composed,
+    count_of,
     is_rewritten,
     printable,
     without_zeros,
@@ -226,7 +227,8 @@ def session_conflicts(
     studies = sorted({i.study_uid for i in instances})
     if len(studies) > 1:
         # The most common causes are a console that was restarted, and a misplaced screen capture.
-        fact = f"folder {printable(folder)} contains {len(studies)} studies ({', '.join(studies)})"
+        where = "; ".join(f"{study} in {_places(folder, instances, study)}" for study in studies)
+        fact = f"folder {printable(folder)} contains {len(studies)} studies ({where})"
         fix = (
             "make one session per study with --split-studies, take sessions from the headers with --layout headers, "
             f"move one study to a folder of its own, or leave it out with --exclude. {TOO_DEEP}"
@@ -237,6 +239,13 @@ def session_conflicts(
         fix = "leave one of their series out with --exclude"
         conflicts.append(Problem.advised("name-collision", fact, instead or fix, (label,)))
     return tuple(conflicts)
+
+
+def _places(folder: str, instances: Iterable[Instance], study: str) -> str:
+    """The folders of one of a session's studies, and how many files are in them."""
+    found = Counter(i.path.rpartition("/")[0].removeprefix(f"{folder}/") for i in instances if i.study_uid == study)
+    named = [f"{printable(place)} ({count_of(number, 'file')})" for place, number in found.most_common(3)]
+    return ", ".join(named) + (f" and {len(found) - 3} more folders" if len(found) > 3 else "")
 
 
 def _common_folder(instances: tuple[Instance, ...]) -> str:
