@@ -208,6 +208,22 @@ def test_scans_stand_in_the_order_of_their_numbers() -> None:
     assert [scan[0] for scan in found["sessions"][0]["scans"]] == ["1", "2", "10", "", "x"]
 
 
+def test_a_session_whose_folder_has_damaged_files_needs_attention() -> None:
+    """All of its instances are verified, and still it is not complete."""
+    asides = [
+        {"path": "007/pre/T1/IM9", "reason": "truncated", "detail": "30 bytes are absent"},
+        {"path": "007/pre/notes.txt", "reason": "not-dicom", "detail": ""},
+        {"path": "009/pre/x", "reason": "unreadable", "detail": ""},
+    ]
+    made = report(session(), session("008_pre", folder="008/pre"), code=3) | {"set_aside": asides}
+    shown = page(made, {})
+    assert "1 of 2 sessions need attention" in shown
+    assert "10/10 instances, 1 file not sent<" in shown
+    assert (
+        "1 file in this folder cannot be sent:</p><ul><li>007/pre/T1/IM9: truncated 30 bytes are absent</li>" in shown
+    )
+
+
 def test_what_needs_attention_comes_first_and_many_sessions_are_drawn_when_asked_for() -> None:
     sessions = [session(f"s{n}") for n in range(DRAWN + 50)] + [session("bad", "missing", 1)]
     text = page(report(*sessions, code=3), {})

@@ -8,6 +8,7 @@ goes through `escape` or, as JSON, into text nodes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from base64 import b64encode
@@ -52,7 +53,7 @@ def write_html(path: str, report: Report, pictures: Pictures | None = None, *, m
 
 def page(report: Report, pictures: Pictures) -> str:
     """report: as docs/design.md describes the JSON file."""
-    script = _text("page.js")
+    script, report = _text("page.js"), _with_lost_files(report)
     sessions = sorted(report["sessions"], key=lambda one: not needs_attention(one, report["command"]))
     rows = [_session(at, one, report["server"], report["command"]) for at, one in enumerate(sessions)]
     details = [_details(one, pictures, report["command"]) for one in sessions]
@@ -79,6 +80,19 @@ def page(report: Report, pictures: Pictures) -> str:
         ),
         data=_json({"drawn": DRAWN, "sessions": details}),
     )
+
+
+def _with_lost_files(report: Report) -> Report:
+    """The report with `lost` in each session: files in its folder that are not sent because something is wrong."""
+    folders = {one["folder"]: number for number, one in enumerate(report["sessions"])}
+    lost: dict[int, list[Report]] = defaultdict(list)
+    for aside in report["set_aside"]:
+        if not is_note(aside["reason"]):
+            parents = itertools.accumulate(aside["path"].split("/")[:-1], lambda one, other: f"{one}/{other}")
+            for number in [folders[parent] for parent in parents if parent in folders][-1:]:
+                lost[number].append(aside)
+    sessions = [{**one, "lost": lost[number]} for number, one in enumerate(report["sessions"])]
+    return {**report, "sessions": sessions}
 
 
 def _without_script(number: int) -> str:
@@ -123,7 +137,7 @@ def _headline(report: Report) -> str:
 def needs_attention(session: Report, command: str) -> bool:
     """Whether somebody has to do something about this session."""
     fine = ("verified", "counted", "skipped", *(("unverified",) if command == "plan" else ()))
-    return session["verdict"] not in fine
+    return session["verdict"] not in fine or bool(session.get("lost"))
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -293,16 +307,24 @@ def _session(at: int, session: Report, server: str, command: str) -> str:
     problems = "".join(f"<li>{escape(one['detail'])}</li>" for one in session["problems"])
     if word == "conflict":
         link += "<p>Held back because of a conflict: nothing of this session was sent.</p>"
+    lost = [f"{one['path']}: {one['reason']} {one['detail']}".rstrip() for one in session["lost"]]
+    if lost:
+        shown = "".join(f"<li>{escape(one)}</li>" for one in lost[:SHOWN_EXAMPLES])
+        link += f"<p>{count_of(len(lost), 'file')} in this folder cannot be sent:</p><ul>{shown}</ul>"
     if why := _not_started(session):
         link += f"<p>Not started: {escape(why)}. This session has no conflict of its own.</p>"
     return (
         f'<details class="session" data-at="{at}"><summary>'
         f'<b>{escape(title)}</b><span class="word is-{word}">{_word(session, command).upper()}</span>{_bar(counts)}'
-        f'<span class="num">{proven} instances</span>'
+        f'<span class="num">{proven} instances{_lost_note(len(lost))}</span>'
         f'<span class="num">{amount(session["bytes"])}</span></summary><div class="inside">'
         f'<p class="soft">from {escape(session["folder"])}, {count_of(len(session["scans"]), "scan")}, '
         f"{_duration(session['seconds'])}</p>{link}{f'<ul>{problems}</ul>' if problems else ''}</div></details>"
     )
+
+
+def _lost_note(number: int) -> str:
+    return f", {count_of(number, 'file')} not sent" if number else ""
 
 
 def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any]:
