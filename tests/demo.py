@@ -5,18 +5,23 @@ Lays out a tree, uploads it with an exclusion file, then runs the same command a
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import IO
 
 from tests.dicom_trees import make_demo
 from tests.standin import Project, StandIn, User
 
 HOME = Path("demo")
+_locks: list[IO[str]] = []  # open as long as the process lives
 # Below a folder of the project's name, so that `--layout project/subject/session` takes the one above it.
 TREE = HOME / "study" / "DEMO"
 CONFIG = HOME / "Exclusions.json"
@@ -26,6 +31,7 @@ PROGRAM = ".venv/bin/xnat-ingest"
 
 
 def main() -> int:
+    only_one()
     shutil.rmtree(HOME, ignore_errors=True)
     files = lay_out()
     print(f"{files} files laid out below {TREE}")
@@ -43,6 +49,16 @@ def main() -> int:
             if code:
                 return code
         return _judge(site)
+
+
+def only_one() -> None:
+    """Ends the program when a demo or its server already runs in this folder: they would use the same files."""
+    name = hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:16]
+    _locks.append((Path(tempfile.gettempdir()) / f"xnat-ingest-demo-{name}.lock").open("w"))
+    try:
+        fcntl.flock(_locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("the demo or its server already runs in this folder; end it first")
 
 
 def lay_out() -> int:

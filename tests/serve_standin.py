@@ -20,6 +20,7 @@ from tests.standin import StandIn
 
 
 def main() -> int:
+    demo.only_one()
     files = demo.lay_out()
     shutil.rmtree(demo.SERVER, ignore_errors=True)
     password = secrets.token_urlsafe(12)

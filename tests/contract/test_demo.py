@@ -98,5 +98,8 @@ def test_the_server_stays_until_it_is_ended(tmp_path: Path) -> None:
             assert done.returncode == code, done
             assert ("--label 009_pre_2" in done.stdout) == (code == 3)
         assert sum(path.is_file() for path in (tmp_path / "demo" / "study").rglob("*")) == 143
+        second = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        assert second.returncode == 1
+        assert second.stderr == "the demo or its server already runs in this folder; end it first\n"
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0

@@ -138,6 +138,12 @@ def test_label_that_lost_its_zeros(tmp_path: Path, subject: str, session: str, c
     assert conflicts(plan) == ([("007/pre", "label-changed")] if changed else [])
 
 
+def test_a_label_that_lost_its_zeros_gets_one_remedy(tmp_path: Path) -> None:
+    """Who also changed the column session, as for a new subject, would make the wrong label complete."""
+    plan = plan_by(tmp_path, f"{HEAD}007/pre,,7,007_pre\n", {"007/pre/1": dicom("1")})
+    assert [problem.kind for problem in plan.problems] == ["label-changed"]
+
+
 def test_label_of_the_headers_that_lost_its_zeros(tmp_path: Path) -> None:
     files = {"x/1": dicom("1", PatientID="0042", StudyDate="20240131")}
     plan = plan_by(tmp_path, f"{HEAD},1.2.1,42,\n", files, layout="headers")

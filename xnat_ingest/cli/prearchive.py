@@ -23,7 +23,7 @@ from xnat_ingest.commands.prearchive.selection import (
     waiting_sessions,
     with_logs,
 )
-from xnat_ingest.core import Exit, UsageError, printable
+from xnat_ingest.core import Exit, UsageError, count_of, printable
 from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
 from xnat_ingest.settings.options import Settings
@@ -121,9 +121,8 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
         return Exit.OK
     if action == "delete" and not given["yes"]:
         _show(chosen)
-        print(
-            f"nothing was deleted; add --yes to delete these {len(chosen)} sessions with their files", file=sys.stderr
-        )
+        what = count_of(len(chosen), "session")
+        print(f"nothing was deleted; add --yes to delete {what} with all files", file=sys.stderr)
         return Exit.USAGE
     return total(_tell(_outcomes(desk, given, project, target, chosen)), waited=action == "wait")
 

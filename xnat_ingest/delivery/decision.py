@@ -221,7 +221,7 @@ def _conflict_with(
     return None
 
 
-ANOTHER_LABEL = "give this session another label (--labels, --session-label, or -S and -E)"
+ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
 # With another key the same study gets another UID.
 _ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file than now, give that key"
 
@@ -229,8 +229,9 @@ _ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file tha
 def _archived_as(session: Session, known: ArchivedSession, why: str) -> Problem:
     fact = f"{why}: session {known.label} of subject {known.subject}"
     fix = (
-        f"give it that label again (--labels with the sheet of last time, or -S {known.subject} -E {known.label}), or "
-        "delete that session in XNAT first"
+        "if the new label is right, rename the session in XNAT (open it, Edit), then run verify. Otherwise give it "
+        f"that label again: --labels with the sheet of last time, or upload its folder alone with -S {known.subject} "
+        f"-E {known.label}"
     )
     return _problem(session, "other-label", fact, fix)
 

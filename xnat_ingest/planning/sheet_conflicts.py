@@ -52,7 +52,7 @@ def sheet_notes(
     if sheet.note:
         yield Problem("label-sheet", sheet.note)
     for draft in drafts:
-        if draft.row and draft.old_subject:
+        if draft.row and draft.old_subject and not draft.changed:
             session = draft.session
             text = f"line {draft.row.line}: the subject is {session.subject}, but the session is still {session.label}"
             fix = "change the column session, too, unless the old subject is to stay in the session's label"

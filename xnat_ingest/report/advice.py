@@ -27,7 +27,7 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "blank": Advice(
         "Files beside images, where an image is expected, are empty or contain only zero bytes.",
-        "Copy them again from the scanner or the backup. To go on without them, leave them out with --exclude.",
+        "Copy them again from the scanner or the backup, or leave them out with --exclude path=FILE.",
     ),
     "bug": Advice(
         "xnat-ingest stopped at an unexpected error. Nothing of this session is proven.",
@@ -291,7 +291,10 @@ REASONS: dict[str, Advice] = {
         "The file ends before its data ends.",
         "Copy it again from its source. --accept-truncated sends it as it is.",
     ),
-    "unreadable": Advice("The file cannot be read.", "Check its permissions, or copy it again."),
+    "unreadable": Advice(
+        "The file cannot be read, or is not what its name says.",
+        "Look at the reason beside it: get the file again from its source, or check its permissions.",
+    ),
     "unsafe-name": Advice("The path points outside the archive, or it is a link.", "Pack the archive again."),
 }
 

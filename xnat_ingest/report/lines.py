@@ -117,7 +117,7 @@ def _count_lines(result: Result) -> Iterator[str]:
 def _read_back_line(looks: Sequence[ReadBack]) -> str:
     read, size = sum(look.instances for look in looks), sum(look.bytes for look in looks)
     skipped = sum(sum(look.skipped.values()) for look in looks)
-    more = f"; {skipped} were not compared, or not completely (see proof in the report)" if skipped else ""
+    more = f"; {skipped} only in part, or not (a spot check; --proof pixels compares all)" if skipped else ""
     return f"{count_of(read, 'instance')} ({amount(size)}) read back and compared with what was sent{more}"
 
 

@@ -67,7 +67,7 @@ def still_there(
 
 def stuck(rest: XnatClient, entry: PrearchiveSession, error: IngestError | None = None) -> ActionOutcome:
     said = prearchive.last_log(rest, entry.uri) or (str(error) if error else "nothing")
-    text = f"the session has status {entry.status}; the server's log says: {printable(said)}"
+    text = f"the session has status {entry.status}; the server's log says: {printable(said).rstrip('.')}"
     if entry.status == "CONFLICT" and entry.project != prearchive.UNASSIGNED:
         keep = prearchive.archive_command(entry, label=f"{entry.label}_2")
         text += f". Archive it under a label that is free ({keep}) or delete it "
