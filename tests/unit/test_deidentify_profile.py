@@ -195,6 +195,9 @@ def test_private_elements_by_creator() -> None:
     profile = load_profile("research-mr")
     assert profile.private_action("SIEMENS CSA HEADER", 0x00291010) == "K"
     assert profile.private_action("SIEMENS CSA HEADER", 0x00291130) == "X"
+    assert profile.private_action("SIEMENS CSA HEADER", 0x00291009) == "X"  # its version is the date of the study
+    assert profile.private_action("SIEMENS CSA HEADER", 0x00291019) == "X"
+    assert profile.private_action("SIEMENS MR SDS 01", 0x00211019) == "K"
     assert profile.private_action("SIEMENS MR HEADER", 0x0019100C) == "K"
     assert profile.private_action("SIEMENS MR HEADER", 0x0021100C) == "X"
     assert profile.private_action("ACME", 0x0019100C) == "X"
@@ -279,11 +282,19 @@ TOLD_ELSEWHERE = {
     },
     "dcm2niix, nii_dicom.cpp": {
         *((_DD_001, "2005", element) for element in ("63", "6F", "71", "72", "73", "78", "79", "7A", "A0")),
-        *((_DD_005, "2005", element) for element in ("0F", "12", "13", "3C")),
+        *((_DD_005, "2005", element) for element in ("0E", "0F", "12", "13", "3C")),
+        ("SIEMENS MR HEADER", "0051", "0E"),
     },
 }
-# What pydicom knows next to nothing of: dcm4che's dictionaries and dcm2niix have its elements.
-OTHER_DICTIONARIES = {"SIEMENS MR SDS 01", "SIEMENS MR SDI 02"}
+# What pydicom knows next to nothing of. Their elements with the VRs that dcm4che's dictionaries of private attributes
+# give, which were made from Siemens' own; the last ones are in dcm2niix, nii_dicom.cpp, alone.
+OTHER_DICTIONARIES = {
+    "SIEMENS MR SDS 01": """04 DS, 05 IS, 09 LO, 12 FD, 14 IS, 1B DS, 25 SL, 44 DS, 50 US, 51 US, FE SQ,
+        5A CS, 5B CS, 5C CS""",
+    "SIEMENS MR SDI 02": """01 US, 02 FD, 03 DS, 04 DS, 05 IS, 1C IS, 21 CS, 22 DS, 23 FD, 2F DS, 34 FD, 42 IS, 45 SL,
+        46 FD, 47 IS, 48 IS, 49 IS, 4F LO, 53 FD, 58 SH, 59 IS, 5B FD, 5E IS, 61 DS, 62 FD, 75 CS, 79 CS, FE SQ,
+        8A IS""",
+}
 NUMBERS = {"DS", "IS", "FL", "FD", "SS", "US", "SL", "UL", "CS"}
 TEXTS_OF_SCANNERS = {"LO", "SH"}
 
@@ -306,6 +317,9 @@ def test_safe_private_elements_are_what_dictionaries_say(kind: str, vrs: set[str
         where = f"{creator} ({group},xx{element}): {entry}"
         if creator in OTHER_DICTIONARIES:
             assert entry is None, where
+            assert group == "0021", where
+            told = dict(entry.split() for entry in OTHER_DICTIONARIES[creator].split(","))
+            assert told[element] in {*vrs, "SQ"}, where
         elif (creator, group, element) in elsewhere:
             assert entry is None or entry[0] in {*vrs, "SQ"}, where
         else:
@@ -316,7 +330,7 @@ def test_safe_private_elements_are_what_dictionaries_say(kind: str, vrs: set[str
 
 def test_safe_private_counts_and_what_was_never_safe() -> None:
     """Once listed from memory: a name, dates, UIDs, free texts, and what nobody knows."""
-    assert (len(list(listed("numbers"))), len(list(listed("texts")))) == (254, 11)
+    assert (len(list(listed("numbers"))), len(list(listed("texts")))) == (255, 12)
     kept = safe_private()
     for creator, group, element in (
         ("PHILIPS MR IMAGING DD 004", 0x2005, 0x91),
@@ -325,7 +339,12 @@ def test_safe_private_counts_and_what_was_never_safe() -> None:
         ("GEMS_PARM_01", 0x0043, 0x85),
         ("GEMS_PARM_01", 0x0043, 0x98),
         ("PHILIPS MR IMAGING DD 005", 0x2005, 0x36),
-        ("SIEMENS MR SDS 01", 0x0021, 0x01),
+        ("SIEMENS MR SDS 01", 0x0021, 0x01),  # the patient's weight
+        ("SIEMENS MR SDS 01", 0x0021, 0x0E),  # the name of a file
+        ("SIEMENS MR SDS 01", 0x0021, 0x20),  # a UID
+        ("SIEMENS MR SDS 01", 0x0021, 0x22),  # the owner of a file
+        ("SIEMENS MR SDI 02", 0x0021, 0x55),  # the name of a file
+        ("SIEMENS MR SDI 02", 0x0021, 0x66),  # free text
     ):
         assert (creator, group, element) not in kept
 

@@ -215,6 +215,17 @@ def test_private_creators_leave_with_what_is_theirs() -> None:
     assert not [e for e in rewritten(before, load_profile("basic")) if e.tag.is_private]
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(("text", "leaves"), [("T:HEA;HEP", True), (f"T:{PERSON.family}", False)])
+def test_short_texts_of_a_scanner(encoding: str, text: str, leaves: bool) -> None:
+    """Also where the file names no representation, and no dictionary knows one."""
+    before = patient(PERSON)
+    before.private_block(0x0051, "SIEMENS MR HEADER", create=True).add_new(0x0F, "LO", text)
+    after = rewritten(before, load_profile("research-mr"), ENCODINGS[encoding])
+    found = after.private_block(0x0051, "SIEMENS MR HEADER")[0x0F].value
+    assert (found.decode().strip() if isinstance(found, bytes) else found) == (text if leaves else "ANONYMIZED")
+
+
 @pytest.mark.parametrize(
     ("text", "leaves"),
     [

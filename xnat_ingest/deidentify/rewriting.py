@@ -55,6 +55,8 @@ _UIDS = (SOP_UID, SERIES_UID, STUDY_UID, FRAME_OF_REFERENCE_UID)
 # UIDs as short as these occur in made-up objects, and by chance in others.
 _SHORTEST_UID = 12
 _SHORT_DATE = len("17.04.53")
+# Some private element: of these no dictionary says what they hold.
+_PRIVATE = 0x00091001
 # VRs of private elements that hold formats of a vendor's, UIDs among them.
 _VENDORS = TEXTS | {"OB", "OW", "UN", ""}
 
@@ -430,7 +432,7 @@ def profile_name(profile: Profile) -> str:
 
 
 def _is_text(value: bytes) -> bool:
-    check = check_of(0, "LO")
+    check = check_of(_PRIVATE, "LO")
     return check is not None and check(value)
 
 
