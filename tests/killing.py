@@ -1,6 +1,7 @@
 """Runs killed at random moments, each followed by a rerun of the same command: `python -m tests.killing 30`.
 
 A third word, a profile of --deidentify, rewrites headers on the way: then an instance is its new UID and its pixels.
+With a fourth word, `all`, the kills are spread over all transports, each with a server and a tree of its own.
 
 One stand-in process, one tree that grows by a subject whenever a run ends by itself. At the end every instance must be
 on the server's disk exactly once and as in its file, and nothing else.
@@ -60,6 +61,12 @@ def long_headers(tags: dict[str, str]) -> tuple[Series, ...]:
     )
 
 
+TRANSPORTS = {
+    "tar": ("--archive-format", "tar"),
+    "zip": ("--archive-format", "zip"),
+    "gradual": ("--transport", "gradual"),
+    "cstore": ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port"),  # and its port
+}
 AFTER_START = 1.0  # seconds
 # Bodies, building and archiving take long enough to be struck.
 SLOW = (
@@ -106,14 +113,16 @@ class Figures:
 
 
 @contextmanager
-def standin(root: Path) -> Iterator[str]:
-    """A stand-in process; its address."""
+def standin(root: Path) -> Iterator[tuple[str, str]]:
+    """A stand-in process; its address, and the port of its DICOM receiver."""
     command = [sys.executable, "-m", "tests.standin", "--root", str(root), "--project", "DEMO:4", "--user", "up"]
+    command += ["--dicom-port", "0"]
     environ = os.environ | {"STANDIN_PASS": PASSWORD, "STANDIN_FAULTS": json.dumps(SLOW)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().split()[1]
+            url, receiver = (process.stdout.readline().split()[1] for _ in range(2))
+            yield url, receiver.rpartition(":")[2]
         finally:
             process.terminate()
 
@@ -121,9 +130,11 @@ def standin(root: Path) -> Iterator[str]:
 class Driver:
     """The tree, the command, and what becomes of its runs."""
 
-    def __init__(self, folder: Path, url: str, seed: int, profile: str = "") -> None:
+    def __init__(self, folder: Path, url: str, seed: int, profile: str = "", way: Sequence[str] = ()) -> None:
+        """way: the flags of a transport."""
         self.folder = folder
         self.profile = profile
+        self.way = way
         self.url = url
         self.tree = folder / "tree"
         self.figures = Figures()
@@ -144,7 +155,7 @@ class Driver:
     def start(self) -> subprocess.Popen[str]:
         """The same command every time."""
         command = [sys.executable, "-m", "tests.short_waits", "upload", str(self.tree), "-P", "DEMO"]
-        command += ["--report", str(self.folder / "report.json"), "--log-format", "json", "--part-size", "600K"]
+        command += ["--report", str(self.folder / "report.json"), "--log-format", "json", "--part-size", "600K", *self.way]
         command += ["--deidentify", self.profile] if self.profile else []
         environ = os.environ | {"XNAT_HOST": self.url, "XNAT_USER": "up", "XNAT_PASS": PASSWORD}
         environ |= {"XNAT_INGEST_DEID_KEY": KEY}
@@ -247,11 +258,14 @@ def rewritten(path: Path) -> bytes:
     return f"{uid} YES".encode() + bytes(dataset.get("PixelData", b""))
 
 
-def drive(kills: int, folder: Path, *, seed: int, seconds: float = 3600.0, profile: str = "") -> Figures:
-    """So many kills, or as many as the time allows; then the end state."""
+def drive(
+    kills: int, folder: Path, *, seed: int, seconds: float = 3600.0, profile: str = "", transport: str = ""
+) -> Figures:
+    """So many kills, or as many as the time allows; then the end state. transport: of TRANSPORTS, "" for the usual."""
     begun = time.monotonic()
-    with standin(folder / "xnat") as url:
-        driver = Driver(folder, url, seed, profile)
+    with standin(folder / "xnat") as (url, port):
+        way = (*TRANSPORTS.get(transport, ()), *([port] if transport == "cstore" else []))
+        driver = Driver(folder, url, seed, profile, way)
         driver.undisturbed()
         done = 0
         while done < kills and time.monotonic() - begun < seconds:
@@ -262,11 +276,17 @@ def drive(kills: int, folder: Path, *, seed: int, seconds: float = 3600.0, profi
 
 
 def main(argv: Sequence[str]) -> int:
-    seed = int(argv[1]) if len(argv) > 1 else random.SystemRandom().randrange(10**6)
-    with tempfile.TemporaryDirectory(prefix="kills-") as name:
-        figures = drive(int(argv[0]) if argv else 30, Path(name), seed=seed, profile=(*argv, "", "", "")[2])
-    print(f"seed {seed}: {figures}")
-    return 0 if figures.clean else 1
+    number, seed_word, profile, ways = (*(argv or ("30",)), "", "", "")[:4]
+    seed = int(seed_word) if seed_word else random.SystemRandom().randrange(10**6)
+    transports = tuple(TRANSPORTS) if ways == "all" else (ways,)
+    clean = True
+    for place, transport in enumerate(transports):
+        kills = int(number) // len(transports) + (place < int(number) % len(transports))
+        with tempfile.TemporaryDirectory(prefix="kills-") as name:
+            figures = drive(kills, Path(name), seed=seed, profile=profile, transport=transport)
+        print(f"{transport or 'usual transport'}, seed {seed}: {figures}", flush=True)
+        clean = clean and figures.clean
+    return 0 if clean else 1
 
 
 if __name__ == "__main__":
