@@ -155,7 +155,15 @@ class Driver:
     def start(self) -> subprocess.Popen[str]:
         """The same command every time."""
         command = [sys.executable, "-m", "tests.short_waits", "upload", str(self.tree), "-P", "DEMO"]
-        command += ["--report", str(self.folder / "report.json"), "--log-format", "json", "--part-size", "600K", *self.way]
+        command += [
+            "--report",
+            str(self.folder / "report.json"),
+            "--log-format",
+            "json",
+            "--part-size",
+            "600K",
+            *self.way,
+        ]
         command += ["--deidentify", self.profile] if self.profile else []
         environ = os.environ | {"XNAT_HOST": self.url, "XNAT_USER": "up", "XNAT_PASS": PASSWORD}
         environ |= {"XNAT_INGEST_DEID_KEY": KEY}

@@ -54,7 +54,7 @@ def test_inputs_are_not_replaced(tree: Path, tmp_path: Path, capsys: pytest.Capt
     source = next(path for path in tree.rglob("*") if path.is_file())
     before = {path: path.read_bytes() for path in (plan_file, sheet, config, source)}
     for words, said in (
-        (("--report", str(source)), "lies among the files below ROOT"),
+        (("--report", str(source)), "is among the files below ROOT"),
         (("--report", str(sheet), "--labels", str(sheet)), "is the label sheet of this run"),
         (("--report", str(config), "--config", str(config)), "is the config file of this run"),
         (("--report", str(tmp_path / "link"), "--config", str(config)), "is the config file of this run"),
@@ -80,7 +80,7 @@ def test_report_at_the_top_of_root(tree: Path) -> None:
     """Above the session folders nothing is planned; in them a new file would be found by the next run."""
     assert plan(tree, "--report", str(tree / "report.json")) == 0
     assert plan(tree, "--report", str(tree / "report.json")) == 0
-    with pytest.raises(UsageError, match="lies among the files below ROOT"):
+    with pytest.raises(UsageError, match="is among the files below ROOT"):
         check_output_file(str(tree / "007/pre/report.json"), "report", (), str(tree), 2)
     check_output_file(str(tree / "007/report.json"), "report", (), str(tree), 2)
 

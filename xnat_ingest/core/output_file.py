@@ -42,7 +42,7 @@ def check_output_file(
         if other and _is_same(path, other):
             raise UsageError(f"{what} {shown} is {name} of this run, which it would replace; name another file")
     if root and Path(root).is_dir() and len(_below(path, root)) > max(depth, 1):
-        raise UsageError(f"{what} {shown} lies among the files below ROOT; name a file elsewhere")
+        raise UsageError(f"{what} {shown} is among the files below ROOT; name a file elsewhere")
     if not is_ours(path, output):
         raise UsageError(
             f"{what} {shown} already exists and is not a {output} of this program; choose another file, or delete it"

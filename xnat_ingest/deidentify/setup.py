@@ -26,7 +26,7 @@ def deidentifier_of(settings: Settings, root: str, environ: Mapping[str, str] = 
     """What --deidentify asks for; None when it is not given. Raises UsageError."""
     for name in ("deid_key_file", "crosswalk"):
         if getattr(settings, name) and not settings.deidentify:
-            raise UsageError(f"--{name.replace('_', '-')} has no say without --deidentify PROFILE")
+            raise UsageError(f"--{name.replace('_', '-')} needs --deidentify PROFILE")
     if not settings.deidentify:
         return None
     profile = load_profile(settings.deidentify)
@@ -46,7 +46,7 @@ def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:
         raise UsageError("--crosswalk is not for the container service: what it writes would stay on the server")
     check_writable(path, "--crosswalk")
     if root and Path(path).resolve().is_relative_to(Path(root).resolve()):
-        raise UsageError(f"--crosswalk {printable(path)} lies below ROOT; name a file elsewhere")
+        raise UsageError(f"--crosswalk {printable(path)} is below ROOT; name a file elsewhere")
 
 
 def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
@@ -56,7 +56,7 @@ def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
         text = target.read_text("utf-8") if target.exists() else ""
         rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] or [_COLUMNS]
         if rows[0] != _COLUMNS:
-            raise UsageError(f"--crosswalk {printable(path)} is there and is no crosswalk; name another file")
+            raise UsageError(f"--crosswalk {printable(path)} already exists and is not a crosswalk; name another file")
         for session in plan.sessions:
             for study in sorted({i.study_uid for i in session.instances}):
                 one = deidentifier.originals[study]
