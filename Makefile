@@ -126,6 +126,7 @@ man: $(READY) $(RELEASE) ## a man page, and completion for bash, zsh and tcsh, i
 		--prog xnat-ingest --project-name xnat-ingest --manual-title xnat-ingest \
 		--description "bring DICOM into XNAT, and prove for every instance that it is there" \
 		--version $$($(RUN) -m xnat_ingest --version | cut -d' ' -f2) --output dist/man/xnat-ingest.1
+	$(RUN) -m tests.make_man dist/man/xnat-ingest.1
 	for shell in bash zsh tcsh; do PYTHONPATH=. $(RELEASE_RUN)/shtab --shell $$shell --prog xnat-ingest \
 		xnat_ingest.cli.parser.make_parser > dist/completion/xnat-ingest.$$shell || exit; done
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.make_man import section
 from xnat_ingest.cli import COMMANDS
 
 pytestmark = pytest.mark.real
@@ -47,6 +48,7 @@ def test_the_sbom_is_a_cyclonedx_document(made: Path) -> None:
 def test_the_man_page_and_the_completion_know_every_command(made: Path) -> None:
     page = (made / "dist" / "man" / "xnat-ingest.1").read_text("utf-8")
     completion = (made / "dist" / "completion" / "xnat-ingest.bash").read_text("utf-8")
+    assert page.endswith(section())
     for name in COMMANDS:
         assert name in page
         assert name in completion
