@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import zipfile
@@ -14,6 +13,7 @@ from typing import BinaryIO, cast
 from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
 from xnat_ingest.inputs.unpacking import CORRUPT, ChecksummedStream, Unpacking, damage_told
+from xnat_ingest.inputs.views import SubStream
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 
@@ -54,7 +54,7 @@ class ZipSource(Archive):
         return self._members[path].size, os.stat(self._name).st_mtime_ns  # noqa: PTH116
 
 
-class SmallMember(ChecksummedStream):
+class SmallMember(SubStream, ChecksummedStream):
     """A member whose packed bytes are held in memory. It is unpacked as far as it is read.
 
     zipfile does the same with a dozen calls for each read, and a zip of small files is read twice.
@@ -69,29 +69,19 @@ class SmallMember(ChecksummedStream):
         return known and member.packed <= cls.MOST and member.size <= cls.MOST
 
     def __init__(self, member: ZipMember, packed: bytes) -> None:
-        self._size, self._crc = member.size, member.crc
+        super().__init__(member.size)
+        self._crc = member.crc
         self._engine = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == zipfile.ZIP_DEFLATED else None
         self._packed = packed  # what is not unpacked yet
         self._held = b""
-        self._at = 0
         self._is_whole = False  # everything is unpacked, and the checksum is right
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = min(max(0, base + offset), self._size)
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = min(super().seek(offset, whence), self._size)  # as zipfile does
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        wanted = self._size if size is None or size < 0 else min(self._at + size, self._size)
+        wanted = self._at + self._wanted(size)
         if wanted > len(self._held) and not self._is_whole:
             self._unpack(wanted)
         found = self._held[self._at : wanted]
