@@ -52,10 +52,10 @@ faults: $(READY) ## networks, proxies and men in the middle against every transp
 	$(RUN) -m tests.contract.fault_matrix
 	$(RUN) -m tests.contract.surroundings
 
-# The packages first, with one call of apt-get. Most of the time is waiting, so there is one process more than processors.
+# The packages first, with one call of apt-get. A file is one worker's, since its tests share what they install.
 test-real: $(READY) ## real clients, receivers, browser and archive readers, and the image in a real engine (Debian, root)
 	$(RUN) -m tests.debian
-	$(RUN) -m pytest --numprocesses $(JOBS) --dist loadgroup -m real tests/image tests/real
+	$(RUN) -m pytest --numprocesses $(JOBS) --dist loadfile -m real tests/image tests/real
 
 test-lowest: ## unit tests with the lowest library versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest

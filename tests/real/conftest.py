@@ -18,20 +18,14 @@ from tests.standin import StandIn
 SERIES = (Series("T1-MPRAGE_0001", 3), Series("ep2d_bold_0002", 4, "MR_small_RLE.dcm"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the real tests out of a run whose ``-m`` does not name them.
-
-    Of parallel workers each takes a file of tests/real, and one takes all tests of the image: there is one engine.
-    """
-    real = [item for item in items if item.get_closest_marker("real")]
-    if "real" not in config.option.markexpr:
-        if real:
-            config.hook.pytest_deselected(items=real)
-            items[:] = [item for item in items if item not in real]
+    """Leaves the real tests out of a run whose ``-m`` does not name them."""
+    if "real" in config.option.markexpr:
         return
-    for item in real:
-        item.add_marker(pytest.mark.xdist_group("image" if item.path.parent.name == "image" else item.path.stem))
+    real = [item for item in items if item.get_closest_marker("real")]
+    if real:
+        config.hook.pytest_deselected(items=real)
+        items[:] = [item for item in items if item not in real]
 
 
 @pytest.fixture(scope="session")
