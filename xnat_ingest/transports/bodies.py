@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -46,27 +46,40 @@ class Part:
         return sum(i.length for i in self.instances)
 
 
+# An instance with the bytes that it takes in a body.
+_Weighed = tuple[Instance, int]
+
+
 def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) -> list[Part]:
     """Parts with bodies of at most part_size bytes (or one instance), split between series if possible, balanced.
 
     The smallest comes first. It is sent alone, until its reply shows the prearchive session that it made.
     """
-    total = sum(map(_member_size, instances))
+    weighed = [(i, _member_size(i)) for i in sorted(instances, key=lambda i: i.series_uid)]
+    total = _weight(weighed)
     most = max(1, part_size - len(_END))  # a part of one instance may be larger
     target = min(most, max(total // workers, SMALLEST_PART))
     if 0 < total <= target:
-        return [Part(tuple(sorted(instances, key=lambda i: i.series_uid)))]
-    parts: list[list[Instance]] = []
+        return [_part(weighed)]
+    parts: list[list[_Weighed]] = []
     room = 0
-    for _, members in groupby(sorted(instances, key=lambda i: i.series_uid), key=lambda i: i.series_uid):
+    for _, members in groupby(weighed, key=lambda one: one[0].series_uid):
         for piece in _pieces(list(members), target):
-            weight = sum(map(_member_size, piece))
+            weight = _weight(piece)
             if not parts or weight > room:
                 parts.append([])
                 room = target
             parts[-1] += piece
             room -= weight
-    return sorted((Part(tuple(p)) for p in parts), key=lambda p: p.bytes)
+    return sorted(map(_part, parts), key=lambda p: p.bytes)
+
+
+def _weight(weighed: Iterable[_Weighed]) -> int:
+    return sum(size for _, size in weighed)
+
+
+def _part(weighed: Iterable[_Weighed]) -> Part:
+    return Part(tuple(instance for instance, _ in weighed))
 
 
 def cut_in_order(instances: Sequence[Instance], part_size: int) -> list[Part]:
@@ -86,18 +99,17 @@ def cut_in_order(instances: Sequence[Instance], part_size: int) -> list[Part]:
     return [Part(tuple(part)) for part in parts if part]
 
 
-def _pieces(series: list[Instance], target: int) -> Iterator[list[Instance]]:
+def _pieces(series: list[_Weighed], target: int) -> Iterator[list[_Weighed]]:
     """Splits one series into pieces of about equal size. Only a single instance may be above the target."""
-    total = sum(map(_member_size, series))
+    total = _weight(series)
     share = total / max(1, -(-total // target))
-    piece: list[Instance] = []
+    piece: list[_Weighed] = []
     weight = 0
-    for instance in series:
-        size = _member_size(instance)
+    for instance, size in series:
         if piece and weight + size > target:
             yield piece
             piece, weight = [], 0
-        piece.append(instance)
+        piece.append((instance, size))
         weight += size
         if weight >= share:
             yield piece
@@ -306,18 +318,17 @@ def _encodable(name: str) -> str:
 
 def _header(instance: Instance) -> bytes:
     """As tarfile writes it, which takes ten times as long."""
-    name = instance.name.encode("ascii", "replace")
-    if not _is_plain(instance):
+    name, length = instance.name, instance.length
+    if not _is_plain(name, length):
         return _full_header(instance)
-    size = b"%011o" % instance.length
-    total = _BARE_SUM + sum(name) + sum(size)
-    return b"".join((name.ljust(100, b"\0"), _BARE[100:124], size, _BARE[135:148], b"%06o" % total, _BARE[154:]))
+    written, size = name.encode("ascii"), b"%011o" % length
+    total = _BARE_SUM + sum(written) + sum(size)
+    return b"".join((written.ljust(100, b"\0"), _BARE[100:124], size, _BARE[135:148], b"%06o" % total, _BARE[154:]))
 
 
-def _is_plain(instance: Instance) -> bool:
-    """Whether a plain header holds its name and its size; else it takes a PAX header and its block."""
-    name = instance.name
-    return len(name) <= tarfile.LENGTH_NAME and name.isascii() and instance.length < 8**11
+def _is_plain(name: str, length: int) -> bool:
+    """Whether a plain header holds a member's name and length; else it takes a PAX header and its block."""
+    return len(name) <= tarfile.LENGTH_NAME and name.isascii() and length < 8**11
 
 
 def _full_header(instance: Instance) -> bytes:
@@ -328,8 +339,9 @@ def _full_header(instance: Instance) -> bytes:
 
 def _member_size(instance: Instance) -> int:
     """Bytes of a member in the body."""
-    header = tarfile.BLOCKSIZE if _is_plain(instance) else len(_full_header(instance))
-    return header + instance.length + _padding(instance.length)
+    length = instance.length
+    header = tarfile.BLOCKSIZE if _is_plain(instance.name, length) else len(_full_header(instance))
+    return header + length + _padding(length)
 
 
 def _padding(size: int) -> int:
