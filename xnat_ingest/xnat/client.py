@@ -8,6 +8,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
@@ -30,6 +31,8 @@ USER_AGENT = f"xnat-ingest/{__version__}"
 CLOSING_TIMEOUT = 660.0
 # Seconds. A server session expires after 15 minutes without requests by default, and sites may shorten that.
 KEEP_ALIVE = 60.0
+# Questions that are asked at the same time.
+AT_ONCE = 6
 T = TypeVar("T")
 # What an open site answers when the session is lost, and a logged-in user would get another answer.
 _NOT_FOR_GUESTS = (403, 404)
@@ -63,6 +66,7 @@ class XnatClient:
         self._timeout = timeout
         self._retry_policy = retry_policy or RetryPolicy()
         self._lock = threading.Lock()  # held while logging in
+        self._guest_lock = threading.Lock()  # held while finding out whether the site answers without a login
         self._cookies = Cookies()
         self.logins = 0
         self._has_guests: bool | None = None
@@ -120,6 +124,16 @@ class XnatClient:
             return False
         self._renew(cookies)
         return True
+
+    @contextmanager
+    def asking(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads for questions that can be asked at the same time. Each of them waits for the server's whole answer,
+        and on a slow line that adds up.
+
+        The block ends when all of them are answered, or have failed.
+        """
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ask") as pool:
+            yield pool
 
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
@@ -224,11 +238,12 @@ class XnatClient:
 
     def _lets_guests_in(self) -> bool:
         """Whether the site answers without a login. Asked once, when an answer first makes it matter."""
-        if self._has_guests is None:
-            with suppress(IngestError):
-                nobody = self._once(Call("GET", "/data/auth", timeout=self._timeout), Cookies())
-                self._has_guests = bool(login.user_of(nobody))
-        return self._has_guests is not False
+        with self._guest_lock:
+            if self._has_guests is None:
+                with suppress(IngestError):
+                    nobody = self._once(Call("GET", "/data/auth", timeout=self._timeout), Cookies())
+                    self._has_guests = bool(login.user_of(nobody))
+            return self._has_guests is not False
 
     def _is_guest(self, reply: Reply) -> bool:
         return login.user_of(reply).casefold() == _GUEST != self.user.casefold()

@@ -76,31 +76,44 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
             "check the spelling (use the project's id, not its title), or ask its owner for access"
         )
     canonical = str(fields.get("ID") or project)
-    may_edit = _may_edit(rest, canonical)
-    if to_send and not may_edit:
+    own = f"/data/projects/{canonical}/config"
+    with rest.asking() as pool:
+        may_edit = pool.submit(_may_edit, rest, canonical)
+        code = pool.submit(rest.get, f"/data/projects/{canonical}/prearchive_code")
+        splits_petmr = pool.submit(_splits_petmr, rest, canonical)
+        custom_names = pool.submit(_custom_names, rest)
+        filtered = pool.submit(_filter, rest, own)
+        anonymises = pool.submit(_is_on, rest, f"{own}/anon/projects/{canonical}")
+        # Only upload tools honour this setting. XNAT itself creates any subject.
+        takes_subjects = pool.submit(_contents, rest, f"{own}/applet/allow-create-subject")
+    if to_send and not may_edit.result():
         raise Refused(
             f"user {rest.user} may read project {canonical} but not add sessions; ask its owner for member access"
         )
-    code = rest.get(f"/data/projects/{canonical}/prearchive_code").text.strip()
-    own = f"/data/projects/{canonical}/config"
     return Project(
         canonical,
-        code,
-        may_edit,
-        _splits_petmr(rest, canonical),
-        _custom_names(rest),
-        _filter(rest, own),
-        _is_on(rest, f"{own}/anon/projects/{canonical}"),
-        # Only upload tools honour this setting. XNAT itself creates any subject.
-        _contents(rest, f"{own}/applet/allow-create-subject").text.strip().lower() != "false",
+        code.result().text.strip(),
+        may_edit.result(),
+        splits_petmr.result(),
+        custom_names.result(),
+        filtered.result(),
+        anonymises.result(),
+        takes_subjects.result().text.strip().lower() != "false",
     )
 
 
 def fetch_site_settings(rest: XnatClient) -> SiteRules:
     """Fetches the site's settings. Done once in a run."""
+    with rest.asking() as pool:
+        filtered = pool.submit(_filter, rest, "/data/config")
+        anonymises = _site_anonymises(rest)
+        changes_uids = _changes_uids(rest, anonymises)
+    return SiteRules(filtered.result(), anonymises, changes_uids)
+
+
+def _site_anonymises(rest: XnatClient) -> bool | None:
     switch = _preference(rest, "enableSitewideAnonymizationScript").lower()
-    anonymises = switch == "true" if switch else _is_on(rest, "/data/config/anon/script")
-    return SiteRules(_filter(rest, "/data/config"), anonymises, _changes_uids(rest, anonymises))
+    return switch == "true" if switch else _is_on(rest, "/data/config/anon/script")
 
 
 def _changes_uids(rest: XnatClient, anonymises: bool | None) -> bool | None:
