@@ -170,3 +170,13 @@ def test_the_package_loads_nothing_until_it_is_asked() -> None:
     assert set(xnat_ingest.__all__) <= set(dir(xnat_ingest)) | set(xnat_ingest.__all__)
     with pytest.raises(AttributeError):
         _ = xnat_ingest.nothing
+
+
+def test_a_program_that_calls_many_times_keeps_no_thread(root: Path, site: StandIn) -> None:
+    """Each call has a thread that watches its requests. It ended only a minute after the call."""
+    before = set(threading.enumerate())
+    verify(root, "DEMO")
+    deadline = time.monotonic() + 5
+    while left := [t.name for t in set(threading.enumerate()) - before if t.name == "watchdog"]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from xnat_ingest.core import Instance, SourceChanged
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, blocks_of
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
+from xnat_ingest.transports.tar_members import END, header, member_size, padding
 
 # Below this, one more request costs more than it gains.
 SMALLEST_PART = 16 * 1024**2
@@ -28,11 +28,6 @@ ZIP_LEVEL = 1
 _ZIP_BLOCK = 64 * 1024
 # Bytes that go out together.
 _TOGETHER = 256 * 1024
-_END = b"\0" * (2 * tarfile.BLOCKSIZE)
-
-# A header without name and size, and the sum of its bytes but for those: its own sum counts as blanks.
-_BARE = tarfile.TarInfo().tobuf(tarfile.PAX_FORMAT)
-_BARE_SUM = sum(_BARE[:124]) + sum(_BARE[136:148]) + 8 * ord(" ") + sum(_BARE[156:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ def cut_into_parts(instances: Sequence[Instance], part_size: int, workers: int) 
     """
     weighed = [(i, _member_size(i)) for i in sorted(instances, key=lambda i: i.series_uid)]
     total = _weight(weighed)
-    most = max(1, part_size - len(_END))  # a part of one instance may be larger
+    most = max(1, part_size - len(END))  # a part of one instance may be larger
     target = min(most, max(total // workers, SMALLEST_PART))
     if 0 < total <= target:
         return [_part(weighed)]
@@ -88,12 +83,12 @@ def cut_in_order(instances: Sequence[Instance], part_size: int) -> list[Part]:
     The first is small. It is sent alone, until its reply shows the prearchive session that it made.
     """
     parts: list[list[Instance]] = [[]]
-    room = min(part_size, SMALLEST_PART) - len(_END)
+    room = min(part_size, SMALLEST_PART) - len(END)
     for instance in instances:
         weight = _member_size(instance)
         if parts[-1] and weight > room:
             parts.append([])
-            room = part_size - len(_END)
+            room = part_size - len(END)
         parts[-1].append(instance)
         room -= weight
     return [Part(tuple(part)) for part in parts if part]
@@ -212,15 +207,14 @@ class _PartBody:
 class TarBody(_PartBody):
     """A tar archive of a part's instances, each under the name that XNAT will store.
 
-    With PAX headers, names that are not ASCII do not depend on the server's locale. The length is known in advance,
-    because XNAT does not accept a tar without one.
+    The length is known in advance, because XNAT does not accept a tar without one.
     """
 
     content_type = "application/x-tar"
 
     def __init__(self, source: Source, part: Part, rewrite: Rewrite | None = None) -> None:
         super().__init__(source, part, rewrite)
-        self.length = len(_END) + sum(map(_member_size, part.instances))
+        self.length = len(END) + sum(map(_member_size, part.instances))
 
     def open(self, sent: Callable[[int], None]) -> Iterator[bytes]:
         """The body from its start. For sent, and for what it raises, see the base class."""
@@ -243,13 +237,13 @@ class TarBody(_PartBody):
         for number, instance in enumerate(self.part.instances, 1):
             if instance.length <= _TOGETHER and instance.form == "file" and self._rewrite is None:
                 data = self._whole(instance, number)
-                yield b"".join((_header(instance), data, bytes(_padding(len(data))))), len(data)
+                yield b"".join((header(instance.name, len(data)), data, padding(len(data)))), len(data)
                 continue
-            yield _header(instance), 0
+            yield header(instance.name, instance.length), 0
             for block in self._blocks(instance, number):
                 yield block, len(block)
-            yield bytes(_padding(instance.length)), 0
-        yield _END, 0
+            yield padding(instance.length), 0
+        yield END, 0
 
 
 class ZipBody(_PartBody):
@@ -316,36 +310,9 @@ def _encodable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _header(instance: Instance) -> bytes:
-    """As tarfile writes it, which takes ten times as long."""
-    name, length = instance.name, instance.length
-    if not _is_plain(name, length):
-        return _full_header(instance)
-    written, size = name.encode("ascii"), b"%011o" % length
-    total = _BARE_SUM + sum(written) + sum(size)
-    return b"".join((written.ljust(100, b"\0"), _BARE[100:124], size, _BARE[135:148], b"%06o" % total, _BARE[154:]))
-
-
-def _is_plain(name: str, length: int) -> bool:
-    """Whether a plain header holds a member's name and length; else it takes a PAX header and its block."""
-    return len(name) <= tarfile.LENGTH_NAME and name.isascii() and length < 8**11
-
-
-def _full_header(instance: Instance) -> bytes:
-    info = tarfile.TarInfo(instance.name)
-    info.size = instance.length
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "backslashreplace")
-
-
 def _member_size(instance: Instance) -> int:
-    """Bytes of a member in the body."""
-    length = instance.length
-    header = tarfile.BLOCKSIZE if _is_plain(instance.name, length) else len(_full_header(instance))
-    return header + length + _padding(length)
-
-
-def _padding(size: int) -> int:
-    return -size % tarfile.BLOCKSIZE
+    """Bytes of an instance in a tar."""
+    return member_size(instance.name, instance.length)
 
 
 class TextBody:

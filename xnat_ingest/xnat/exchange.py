@@ -92,6 +92,7 @@ class Wire:
         self._direct: Callable[..., urllib3.BaseHTTPResponse] | None = None
 
     def close(self) -> None:
+        self._watchdog.close()
         self._pool.clear()
 
     def abandon(self) -> None:

@@ -78,6 +78,7 @@ class Watchdog:
         self._watches: set[Watch] = set()
         self._changed = threading.Condition()
         self._runs = False
+        self._closed = False
         self.abandoned = False
 
     @contextmanager
@@ -106,10 +107,16 @@ class Watchdog:
         for watch in watches:
             watch.break_off(abandoned=True)
 
+    def close(self) -> None:
+        """Ends the thread, once there are no more requests."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
     def _look(self) -> None:
         while True:
             with self._changed:
-                if not self._watches:
+                if not self._watches and not self._closed:
                     self._changed.wait(60.0)  # requests are frequent: a thread for each would cost more
                 if not self._watches:
                     self._runs = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.parse import unquote
 from xnat_ingest.core import SetAside, SourceChanged, UsageError, printable
 from xnat_ingest.inputs import FolderSource
 from xnat_ingest.inputs.dicom_file import START, sniff
+from xnat_ingest.transports.tar_members import END, header, member_size, padding
 
 BLOCK = 256 * 1024
 # XNAT reads and writes the whole catalog of a resource for every request, so small files are sent together in a tar.
@@ -28,7 +28,6 @@ _LOCK = ".~lock-"
 # In an address, XNAT decodes a name only if it has a blank or a plus: `a#b` would be stored as `a%23b`. These
 # characters arrive unchanged, and firewalls do not mind them.
 _ADDRESSABLE = re.compile(r"[A-Za-z0-9._~/ +-]+")
-_END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,19 +233,11 @@ def _blocks(file: LocalFile, sent: Callable[[int], None]) -> Iterator[bytes]:
 
 def _tar(files: Sequence[LocalFile], read: Callable[[LocalFile], Iterator[bytes]]) -> Iterator[bytes]:
     for file in files:
-        yield _header(file)
+        yield header(file.name, file.size)
         yield from read(file)
-        yield bytes(-file.size % tarfile.BLOCKSIZE)
-    yield _END
+        yield padding(file.size)
+    yield END
 
 
 def _tar_length(files: Sequence[LocalFile]) -> int:
-    return len(_END) + sum(len(_header(file)) + file.size + -file.size % tarfile.BLOCKSIZE for file in files)
-
-
-def _header(file: LocalFile) -> bytes:
-    """A PAX header, so names that are not ASCII do not depend on the server's locale. Without times, so that the tar is
-    the same each time."""
-    info = tarfile.TarInfo(file.name)
-    info.size = file.size
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    return len(END) + sum(member_size(file.name, file.size) for file in files)
