@@ -31,7 +31,7 @@ HOMES = {
     "pydicom": {"inputs"},
     "pynetdicom": {"transports"},
     "argparse": {"cli"},
-    "tarfile": {"transports", "commands", "inputs"},
+    "tarfile": {"transports", "inputs"},
 }
 
 
