@@ -149,7 +149,7 @@ def test_help_names_words_and_defaults() -> None:
             assert all(word in text for word in row.parse)
             assert text.endswith(f"; default {default}")
     assert help_text("existing").endswith(": resume, skip, overwrite, fail; default resume")
-    assert help_text("workers") == "requests in parallel; default 4"
+    assert help_text("workers") == "sessions and parts in parallel; default 4"
     assert help_text("timeout") == f"{TABLE['timeout'].help}; default 60"
     assert help_text("part_size") == TABLE["part_size"].help
     assert help_text("project") == TABLE["project"].help

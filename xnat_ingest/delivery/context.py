@@ -57,6 +57,7 @@ class RunContext:
     rewrite: what changes objects on their way out
     held_again: finds removed identifiers that the server holds again, where headers are rewritten
     changes_uids: the site's script is known to change UIDs on receipt
+    sends, commits: how many sessions may be sent, and how many committed, at a time. The others ask, or are proven
     """
 
     rest: XnatClient
@@ -77,6 +78,8 @@ class RunContext:
     held_again: HeldAgain | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
     changes_uids: bool = False
+    sends: threading.Semaphore = field(default_factory=threading.Semaphore)
+    commits: threading.Semaphore = field(default_factory=threading.Semaphore)
     _known: dict[str, KnownSessions] = field(default_factory=dict)
     _rows: dict[str, tuple[float, list[PrearchiveSession]]] = field(default_factory=dict)
     _asking: threading.Lock = field(default_factory=threading.Lock)

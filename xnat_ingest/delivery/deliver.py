@@ -170,7 +170,8 @@ class Delivery:
         assert direct is not None  # noqa: S101 - `decide` has looked
         to_send = {i.sop_uid for i in self._round.decision.to_send}
         try:
-            direct.send(self._round.decision.to_send)
+            with self.context.sends:
+                direct.send(self._round.decision.to_send)
         finally:
             self.sending.attempts += direct.sending.attempts
         self._own.accepted |= direct.sending.taken
@@ -181,7 +182,8 @@ class Delivery:
 
     def send(self) -> State:
         """Into a prearchive session: one of an earlier run, or a new one."""
-        self._send()
+        with self.context.sends:
+            self._send()
         by_dicom = not self.context.transport.names_session
         if by_dicom and not self.prearchived.may_edit:
             return self.wait_for_archive
@@ -196,7 +198,8 @@ class Delivery:
     def reconcile(self) -> State:
         """After a disturbance: compare what is stored, and send again what is not whole."""
         to_send = self._round.decision.to_send
-        postponed = self.prearchived.reconcile(to_send)
+        with self.context.sends:
+            postponed = self.prearchived.reconcile(to_send)
         self._refuse_postponed(postponed)
         self._round.postponed |= postponed
         self.prearchived.refuse_broken_copies(to_send)
@@ -209,7 +212,8 @@ class Delivery:
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
             self._own.replaced |= stored & self.sending.taken
         overwrite, is_archived = self.prearchived.overwrite, bool(self._archive_uri)
-        Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
+        with self.context.commits:
+            Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
         return self._after_commit
 
     def finish_direct_archive(self) -> State:
@@ -278,6 +282,7 @@ class Delivery:
         return replace(decision, conflict=Problem.advised("same-number", text, fix, (self.session.label,)))
 
     def _send(self) -> None:
+        self.context.control.check()
         decision = self._round.decision
         self.sending.disturbed = False
         there = self.prearchived.join(decision, self._round.state.files_held)

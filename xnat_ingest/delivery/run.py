@@ -43,6 +43,8 @@ from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_s
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 Work = Callable[[RunContext, Session], tuple[Verdict, int]]
+# Sessions under way for each that is sent: one is asked about, one is sent, one is committed or proven.
+AHEAD = 3
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 
 
@@ -115,7 +117,7 @@ class Run:
         self._insecure = unverified_server(settings, credentials.server)
         if self._insecure:
             self.control.warn(self._insecure)
-        self.rest = client_of(settings, credentials, self.retry_policy, connections=2 * settings.workers + 1)
+        self.rest = client_of(settings, credentials, self.retry_policy, connections=(AHEAD + 1) * settings.workers + 1)
         return self.rest
 
     def _ask_server(self, rest: XnatClient) -> dict[str, Project]:
@@ -165,7 +167,7 @@ class Run:
 
     def deliver_all(self, rest: XnatClient, projects: dict[str, Project]) -> list[Outcome]:
         """Checks the plan against the server, then works on its sessions. projects: those asked already, by id."""
-        with self.pools() as (pool, parts):
+        with self.pools(AHEAD if self.command == "upload" else 1) as (pool, parts):
             context = make_context(
                 rest,
                 self.settings,
@@ -209,11 +211,11 @@ class Run:
             return self.work_on_sessions(pool, lambda s: send_unverified(s, transport, parts, self.control))
 
     @contextmanager
-    def pools(self) -> Iterator[tuple[SessionPool, ThreadPoolExecutor]]:
-        """For sessions, and for their parts."""
+    def pools(self, ahead: int = 1) -> Iterator[tuple[SessionPool, ThreadPoolExecutor]]:
+        """For sessions, and for their parts. ahead: how many sessions are under way for each that is sent."""
         workers = self.settings.workers
         # Sessions in one stream are taken one after the other: each reads on where the last one ended.
-        sessions = 1 if self.planning.source.in_order("") else workers
+        sessions = 1 if self.planning.source.in_order("") else ahead * workers
         with thread_pools(self.control, sessions=sessions, parts=workers) as pools:
             yield pools
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Semaphore
 
 from xnat_ingest.core import Session
 from xnat_ingest.core.stop import RunControl
@@ -75,6 +76,8 @@ def make_context(
         timestamps=timestamps,
         is_gone=lambda session: _is_gone(source, session),
         changes_uids=changes_uids,
+        sends=Semaphore(settings.workers),
+        commits=Semaphore(settings.workers),
         control=control,
         projects=projects,
     )

@@ -287,7 +287,7 @@ class Settings:
 
     workers: int = option(
         4,
-        "requests in parallel",
+        "sessions and parts in parallel",
         short="-w",
         parse=worker_count,
         metavar="N",

@@ -1,4 +1,4 @@
-"""Questions that do not need each other's answers are asked at the same time. On a slow line each is a round trip."""
+"""What is done at the same time: questions that do not need each other's answers, and the sessions of a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from itertools import groupby, pairwise
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import Ingest
+from tests.dicom_trees import Series, make_session
 from tests.scripted import Asked, Scripted, http
+from tests.standin import Exchange, Fault, StandIn
 from xnat_ingest.core.errors import Refused
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import AT_ONCE, XnatClient
@@ -91,3 +96,25 @@ def test_whether_guests_are_let_in_is_asked_once() -> None:
     with server:
         fetch_project(rest, "P1", to_send=True)
     assert guests == 1
+
+
+def during(site: StandIn, word: str) -> list[Exchange]:
+    """The requests whose path or action is this, in the order of their beginning."""
+    found = (one for one in site.requests if word in (one.path.rpartition("/")[2], one.query.get("action")))
+    return sorted(found, key=lambda one: one.started)
+
+
+def test_while_one_session_is_committed_the_next_is_sent(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """With one worker one session is sent and one is committed at a time, and a slow commit holds up nobody else."""
+    for subject in ("1", "2"):
+        make_session(tmp_path / "t" / subject / "E", [Series("T1_0001", 2)])
+    site.faults.add(Fault("delay", "POST .*action=commit", seconds=0.1, times=None))
+    ended = ingest("upload", tmp_path / "t", "-w", "1", "--part-size", "10K")
+    assert ended.code == 0
+    assert [one["label"] for one in ended.report["sessions"]] == ["1_E", "2_E"]
+    imports, commits = during(site, "import"), during(site, "commit")
+    assert (len(imports), len(commits)) == (4, 2)
+    assert len(list(groupby(imports, key=lambda one: one.query["EXPT_LABEL"]))) == 2
+    for together in (imports, commits):
+        assert all(one.finished <= following.started for one, following in pairwise(together))
+    assert imports[-1].started < commits[0].finished
