@@ -35,6 +35,9 @@ HOMES = {
 }
 
 
+SETTINGS = "xnat_ingest.settings.options.Settings"
+
+
 @cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -124,6 +127,16 @@ def test_every_room_is_listed() -> None:
 def test_each_library_has_one_home(library: str) -> None:
     users = {room(path) for path in modules() if any(n.split(".")[0] == library for n in imports(path))}
     assert users == HOMES[library]
+
+
+def test_the_whole_of_the_settings_is_for_those_who_hand_them_on() -> None:
+    """Others take the group that they need, so their signatures say which options can matter to them."""
+    users = {str(path.relative_to(PACKAGE)) for path in modules() if SETTINGS in imports(path)}
+    assert {user for user in users if user.partition("/")[0] not in ("cli", "api.py", "commands")} == {
+        "delivery/result.py",
+        "delivery/run.py",
+        "settings/layers.py",
+    }
 
 
 def test_it_starts_no_program_and_loads_no_code() -> None:

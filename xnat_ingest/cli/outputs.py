@@ -13,7 +13,7 @@ from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better
 from xnat_ingest.inputs import Source
 from xnat_ingest.planning.labels import LAYOUTS
 from xnat_ingest.report import Reporter
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import PlanSettings, Settings
 
 # Sessions whose series are drawn on the page: a contact sheet of thousands helps nobody.
 MOST_SHEETS = 100
@@ -77,7 +77,7 @@ def write_outputs(
     return result.exit_code
 
 
-def _plan_files(result: Result, settings: Settings) -> str:
+def _plan_files(result: Result, settings: PlanSettings) -> str:
     """What `plan` wrote for people to edit, and what to do with it."""
     if result.command != "plan" or result.exit_code not in (Exit.OK, Exit.PARTIAL):
         return ""

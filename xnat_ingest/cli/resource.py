@@ -21,7 +21,7 @@ from xnat_ingest.commands.resources.target import ResourceOwner, check_label, ch
 from xnat_ingest.core import Exit, IngestError, UsageError, printable
 from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
 from xnat_ingest.settings.layers import credentials, resolve, unverified_server
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import OutputSettings, Settings
 from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
@@ -203,7 +203,7 @@ def _not_images(label: str, scan: str, number: int) -> str:
     )
 
 
-def _say(settings: Settings, line: str) -> None:
+def _say(settings: OutputSettings, line: str) -> None:
     if not settings.quiet:
         print(line, file=sys.stderr)
 
@@ -211,7 +211,7 @@ def _say(settings: Settings, line: str) -> None:
 class _Pulse:
     """Prints a progress line on stderr now and then."""
 
-    def __init__(self, settings: Settings, total: int) -> None:
+    def __init__(self, settings: OutputSettings, total: int) -> None:
         self._settings = settings
         self._total = total
         self._sent = 0

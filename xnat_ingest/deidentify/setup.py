@@ -15,14 +15,16 @@ from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key
 from xnat_ingest.inputs.dicom_dictionary import name_of
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import PrivacySettings
 
 _COLUMNS = ("patient_id", "study_uid", "study_date", "project", "subject", "session", "new_study_uid", "days")
 # What is made of what leaves, in the order of the report.
 _WORDS = {"X": "removed", "Z": "emptied", "D": "replaced", "U": "mapped", "C": "cleaned"}
 
 
-def deidentifier_of(settings: Settings, root: str, environ: Mapping[str, str] = os.environ) -> Deidentifier | None:
+def deidentifier_of(
+    settings: PrivacySettings, root: str, environ: Mapping[str, str] = os.environ
+) -> Deidentifier | None:
     """What --deidentify asks for; None when it is not given. Raises UsageError."""
     for name in ("deid_key_file", "crosswalk"):
         if getattr(settings, name) and not settings.deidentify:

@@ -13,7 +13,7 @@ from xnat_ingest.delivery.context import HeldAgain, RunContext
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import TransportSettings
 from xnat_ingest.transports import TRANSPORTS, Retrying, Transport, TransportConfig, receiver_of
 from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.xnat import prearchive
@@ -24,7 +24,7 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 def make_context(
     rest: XnatClient,
-    settings: Settings,
+    settings: TransportSettings,
     source: Source,
     rewrite: Rewrite | None,
     retry_policy: RetryPolicy,
@@ -83,7 +83,7 @@ def make_context(
     )
 
 
-def check_receiver(settings: Settings) -> None:
+def check_receiver(settings: TransportSettings) -> None:
     """Checks the settings of a DICOM receiver before anything is contacted. Raises UsageError."""
     if settings.transport == "cstore":
         from xnat_ingest.transports.dicom_association import tls_of
@@ -92,7 +92,7 @@ def check_receiver(settings: Settings) -> None:
 
 
 def unverified_cstore(
-    settings: Settings,
+    settings: TransportSettings,
     source: Source,
     rewrite: Rewrite | None,
     retry_policy: RetryPolicy,
@@ -117,7 +117,7 @@ def _is_seen(source: Source, path: str) -> bool:
 
 
 def _way(
-    settings: Settings,
+    settings: TransportSettings,
     source: Source,
     rewrite: Rewrite | None,
     rest: XnatClient | None,

@@ -23,7 +23,7 @@ from xnat_ingest.planning.prepare import label_rules, rule_set
 from xnat_ingest.planning.redaction import RedactedSource, redacted
 from xnat_ingest.planning.sessions import make_plan, sheet
 from xnat_ingest.planning.sharding import OTHER, shard_by_path
-from xnat_ingest.settings.options import Settings, flag
+from xnat_ingest.settings.options import PlanSettings, TreeSettings, flag
 from xnat_ingest.settings.shards import parse_shard
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class PlanSource(Protocol):
         ...
 
 
-def plan_source(root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> PlanSource:
+def plan_source(root: str, settings: PlanSettings, emit: Emit, check_stop: Callable[[], None]) -> PlanSource:
     """The source of the plan. Checks all settings it needs. Raises UsageError."""
     if "\0" in root:
         raise UsageError("ROOT is not a valid folder name")
@@ -84,7 +84,7 @@ def plan_source(root: str, settings: Settings, emit: Emit, check_stop: Callable[
     return ScannedTree(root, settings, emit, check_stop)
 
 
-def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
+def _deidentifier(settings: PlanSettings, root: str) -> Deidentifier | None:
     if not (settings.deidentify or settings.deid_key_file or settings.crosswalk):
         return None
     from xnat_ingest.deidentify.setup import deidentifier_of  # late, so that pydicom is loaded only when needed
@@ -93,7 +93,11 @@ def _deidentifier(settings: Settings, root: str) -> Deidentifier | None:
 
 
 def _ready(
-    plan: Plan, source: Source, deidentifier: Deidentifier | None, settings: Settings, check_stop: Callable[[], None]
+    plan: Plan,
+    source: Source,
+    deidentifier: Deidentifier | None,
+    settings: PlanSettings,
+    check_stop: Callable[[], None],
 ) -> Plan:
     """The plan as it is reported and sent.
 
@@ -114,7 +118,7 @@ def _ready(
 def _source(
     root: str,
     leaf: int | None,
-    settings: Settings,
+    settings: PlanSettings,
     check_stop: Callable[[], None],
     outside: list[str] | None = None,
     empty: list[str] | None = None,
@@ -131,7 +135,7 @@ def _source(
     return RedactedSource(source)
 
 
-def the_project(settings: Settings) -> str:
+def the_project(settings: TreeSettings) -> str:
     """The project. Raises UsageError when none was given, or the text cannot be a project's id."""
     if not settings.project:
         raise UsageError("no project: give -P PROJECT")
@@ -177,7 +181,7 @@ def _holds(path: Path, pieces: Iterable[str]) -> bool:
 class ScannedTree:
     """Makes the plan from the files below ROOT."""
 
-    def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
+    def __init__(self, root: str, settings: PlanSettings, emit: Emit, check_stop: Callable[[], None]) -> None:
         self.root = root
         self._settings = settings
         self._emit = emit
@@ -303,7 +307,7 @@ class ScannedTree:
 class PlanFromFile:
     """The plan in a file, without the files that have changed since. root: where the tree is now, "" if not moved."""
 
-    def __init__(self, root: str, settings: Settings, emit: Emit, check_stop: Callable[[], None]) -> None:
+    def __init__(self, root: str, settings: PlanSettings, emit: Emit, check_stop: Callable[[], None]) -> None:
         # The sources of rules add up, with a flag as the last.
         given = [flag(name) for name in _SETTLED if settings.sources.get(name, "").rpartition(", ")[2] == "flag"]
         if given:

@@ -10,10 +10,10 @@ from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, read_sheet
 from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, require_legal
 from xnat_ingest.planning.rules import Rule, RuleSet, make_rule, parse_rule
 from xnat_ingest.planning.sessions import LabelRules
-from xnat_ingest.settings.options import DEFAULT_TEMPLATES, Settings
+from xnat_ingest.settings.options import DEFAULT_TEMPLATES, TreeSettings
 
 
-def label_rules(settings: Settings) -> LabelRules:
+def label_rules(settings: TreeSettings) -> LabelRules:
     """The rules for labels, from -S, -E, the layout and the templates."""
     subject, label, layout = settings.subject, settings.experiment, settings.layout
     fixed = None
@@ -49,7 +49,7 @@ def label_rules(settings: Settings) -> LabelRules:
     )
 
 
-def _sheet(settings: Settings, layout: str) -> Sheet:
+def _sheet(settings: TreeSettings, layout: str) -> Sheet:
     if not settings.labels:
         return NO_SHEET
     if layout == "fixed":
@@ -59,7 +59,7 @@ def _sheet(settings: Settings, layout: str) -> Sheet:
     return read_sheet(settings.labels, "study_uid" if layout == "headers" else "folder")
 
 
-def _templates(settings: Settings, layout: str) -> tuple[str, str]:
+def _templates(settings: TreeSettings, layout: str) -> tuple[str, str]:
     """The texts of the subject's and the session's template. They are not used when ROOT is one session."""
     given = settings.subject_label, settings.session_label
     if layout == "fixed":
@@ -73,7 +73,7 @@ def _templates(settings: Settings, layout: str) -> tuple[str, str]:
     return subject, session
 
 
-def rule_set(settings: Settings, depth: int) -> RuleSet:
+def rule_set(settings: TreeSettings, depth: int) -> RuleSet:
     """The exclusion and inclusion rules, in the order given."""
     exclude = [_rule(entry, settings.ignore_case) for entry in settings.exclude]
     include = [_rule(entry, settings.ignore_case) for entry in settings.include]

@@ -17,7 +17,7 @@ from xnat_ingest.core.secrets import harmless, redact, sayable
 from xnat_ingest.report.lines import last_line, result_lines
 from xnat_ingest.report.progress import ProgressDisplay, Stream, amount
 from xnat_ingest.report.repeats import Repeats
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import OutputSettings
 
 SIGN_OF_LIFE = 300.0  # seconds between two lines of a brief log
 # Verdicts in result lines: after two blanks.
@@ -70,7 +70,7 @@ class Log:
         """Nothing to do: every write was flushed."""
 
 
-def make_reporter(settings: Settings) -> Reporter:
+def make_reporter(settings: OutputSettings) -> Reporter:
     log = Log(sys.stderr)
     if settings.log_format == "json":
         return JsonReporter(log, sys.stdout, settings.verbose)

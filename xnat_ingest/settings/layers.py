@@ -21,7 +21,16 @@ from urllib.parse import SplitResult, urlsplit
 from xnat_ingest.core import UsageError, nearest, printable
 from xnat_ingest.core.json_documents import read_text
 from xnat_ingest.settings.config_file import parse_config, read_file
-from xnat_ingest.settings.options import ENV_PREFIX, TABLE, Settings, env_name, flag, given_text, is_list
+from xnat_ingest.settings.options import (
+    ENV_PREFIX,
+    TABLE,
+    ServerSettings,
+    Settings,
+    env_name,
+    flag,
+    given_text,
+    is_list,
+)
 from xnat_ingest.settings.shards import SHARDS, parse_shard, shard_of_engine
 
 # The key for --deidentify. It is a secret, so it is not an option.
@@ -175,7 +184,7 @@ def _words(text: str) -> list[str]:
     return [word for part in text.split(",") if (word := part.strip())]
 
 
-def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warning: bool = False) -> Credentials:
+def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is_warning: bool = False) -> Credentials:
     """Server, user and password, each from the first place that has it. Raises UsageError.
 
     http_is_warning: only warn about plain http. In the container service and with dicomUpload the user cannot choose
@@ -209,7 +218,7 @@ def credentials(settings: Settings, environ: Mapping[str, str], *, http_is_warni
     return Credentials(server, user, password, source)
 
 
-def unverified_server(settings: Settings, server: str) -> str:
+def unverified_server(settings: ServerSettings, server: str) -> str:
     """A warning when the server's certificate is not verified, "" when it is."""
     if not (settings.insecure and server.startswith("https:")):
         return ""
@@ -220,7 +229,7 @@ def unverified_server(settings: Settings, server: str) -> str:
     )
 
 
-def _check_pair(settings: Settings, server: str, source: str) -> None:
+def _check_pair(settings: ServerSettings, server: str, source: str) -> None:
     """Raises UsageError when a password might go to the wrong server.
 
     That is the case when only a config file names the server and the password comes from elsewhere, or when the
@@ -243,7 +252,7 @@ def _check_pair(settings: Settings, server: str, source: str) -> None:
         )
 
 
-def has_server(settings: Settings, environ: Mapping[str, str]) -> bool:
+def has_server(settings: ServerSettings, environ: Mapping[str, str]) -> bool:
     """Whether anything names an XNAT server. A DICOM receiver can be used without one."""
     return bool(_first(settings.server, environ, _HOSTS))
 

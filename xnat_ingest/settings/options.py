@@ -15,6 +15,16 @@ IMAGES = (*TREE, "nifti")
 PROJECT = (*TREE, "ping")
 ALL = (*PROJECT, "nifti", "register", "resource", "prearchive")
 
+DEFAULT_TEMPLATES = ("{subject}", "{subject}_{session}")
+SERVER = "server and credentials"
+SENT = "what is sent"
+PRIVACY = "de-identification"
+DELIVERY = "delivery"
+SPEED = "speed"
+DICOM = "DICOM, for --transport cstore"
+OUTPUT = "output"
+_GROUPS = (SERVER, SENT, PRIVACY, DELIVERY, SPEED, DICOM, OUTPUT)
+
 Parse = Callable[[str], object]
 
 
@@ -96,7 +106,7 @@ def option(
     short: str = "",
     parse: Parse = str,
     metavar: str = "",
-    group: str = "what is sent",
+    group: str = SENT,
     commands: tuple[str, ...] = TREE,
     shared: bool | tuple[str, ...] = False,
 ) -> Any:
@@ -122,17 +132,32 @@ class OptionRow:
     shared: bool | tuple[str, ...] = False
 
 
-DEFAULT_TEMPLATES = ("{subject}", "{subject}_{session}")
-SERVER = "server and credentials"
-SPEED = "speed"
-PRIVACY = "de-identification"
-DICOM = "DICOM, for --transport cstore"
-OUTPUT = "output"
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings:
+    """What all connections share.
+
+    sources: option name -> where its value came from.
+    """
+
+    timeout: float = option(
+        60.0, "give up a request after this many seconds without progress", parse=seconds, metavar="SECONDS",
+        group=SPEED, commands=ALL, shared=True,
+    )  # fmt: skip
+    retry_budget: int = option(
+        20,
+        "how many requests may be retried; ten successes give one retry back",
+        parse=natural,
+        metavar="N",
+        group=SPEED,
+        commands=ALL,
+        shared=True,
+    )
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The option values of one run. sources: option name -> where its value came from."""
+class ServerSettings(RequestSettings):
+    """Where XNAT is, and who asks."""
 
     server: str = option("", "address of the XNAT server", metavar="URL", group=SERVER, commands=ALL)
     user: str = option("", "user name", metavar="NAME", group=SERVER, commands=ALL)
@@ -142,6 +167,11 @@ class Settings:
     allow_http: bool = option(
         False, "send the password over plain http to another machine", parse=switch, group=SERVER, commands=ALL
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeSettings(RequestSettings):
+    """Which files are sent, and under which labels."""
 
     project: str = option(
         "", "XNAT project", short="-P", metavar="PROJECT", commands=(*PROJECT, "nifti", "resource", "prearchive")
@@ -204,6 +234,18 @@ class Settings:
     include: tuple[Any, ...] = option((), "send only what a rule matches", metavar="RULE", commands=IMAGES, shared=True)
     accept_truncated: bool = option(False, "send truncated files, too; the report names each", parse=switch)
     ignore_case: bool = option(False, "ignore case in folder rules", parse=switch, commands=IMAGES, shared=True)
+    shard: str = option(
+        "",
+        "take only the K-th of N shares of the subjects; auto reads K and N from Kubernetes (Indexed Job) or Slurm "
+        "(array)",
+        metavar="K/N|auto",
+        group=SPEED,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySettings(RequestSettings):
+    """What may leave this machine."""
 
     deidentify: str = option(
         "",
@@ -235,56 +277,60 @@ class Settings:
         commands=("upload",),
     )
 
+
+@dataclass(frozen=True, kw_only=True)
+class DeliverySettings(RequestSettings):
+    """How instances reach the server, and what is done there."""
+
     transport: str = option(
         "archive",
         "how to send instances: archive; gradual, one request per instance; or cstore, to the DICOM receiver",
         parse=OneOf(("archive", "gradual", "cstore")),
-        group="delivery",
+        group=DELIVERY,
         commands=PROJECT,
     )
     archive_format: str = option(
         "auto",
         "request body for --transport archive: tar; zip; or auto, zip below 20 MB/s if that makes files smaller",
         parse=OneOf(("auto", "tar", "zip")),
-        group="delivery",
+        group=DELIVERY,
         shared=True,
     )
     destination: str = option(
         "archive",
         "where sessions end up: archive, prearchive, or direct-archive (skips the prearchive if the server allows it)",
         parse=OneOf(("archive", "prearchive", "direct-archive")),
-        group="delivery",
+        group=DELIVERY,
         shared=("archive", "prearchive"),
     )
     existing: str = option(
         "resume",
         "what to do with sessions that already exist on the server",
         parse=OneOf(("resume", "skip", "overwrite", "fail")),
-        group="delivery",
+        group=DELIVERY,
         shared=("resume", "skip", "fail"),
     )
-    online: bool = option(False, "also check against the server", parse=switch, group="delivery", commands=("plan",))
+    online: bool = option(False, "also check against the server", parse=switch, group=DELIVERY, commands=("plan",))
     ignore_server_filter: bool = option(
-        False, "also send what the server's series import filter would drop", parse=switch, group="delivery",
+        False, "also send what the server's series import filter would drop", parse=switch, group=DELIVERY,
         commands=("plan", "upload"),
     )  # fmt: skip
     dry_run: bool = option(
-        False, "send nothing, only show what would be sent", short="-n", parse=switch, group="delivery",
+        False, "send nothing, only show what would be sent", short="-n", parse=switch, group=DELIVERY,
         commands=("upload", "nifti"),
     )  # fmt: skip
-    no_verify: bool = option(False, "skip the check of what the server stored", parse=switch, group="delivery")
+    no_verify: bool = option(False, "skip the check of what the server stored", parse=switch, group=DELIVERY)
     proof: str = option(
         "spot",
         "how to check what the server stored: listing; spot, read back one instance of each kind; or pixels, all of "
         "them",
         parse=OneOf(("listing", "spot", "pixels")),
-        group="delivery",
+        group=DELIVERY,
         commands=("upload", "verify"),
     )
     allow_empty: bool = option(
-        False, "exit 0 if there is nothing to upload", parse=switch, group="delivery", commands=IMAGES, shared=True
+        False, "exit 0 if there is nothing to upload", parse=switch, group=DELIVERY, commands=IMAGES, shared=True
     )
-
     workers: int = option(
         4,
         "sessions and parts in parallel",
@@ -298,26 +344,11 @@ class Settings:
     part_size: int = option(
         128 * 1024**2, "bytes per request; default 128M", parse=size, metavar="SIZE", group=SPEED, shared=True
     )
-    shard: str = option(
-        "",
-        "take only the K-th of N shares of the subjects; auto reads K and N from Kubernetes (Indexed Job) or Slurm "
-        "(array)",
-        metavar="K/N|auto",
-        group=SPEED,
-    )
-    timeout: float = option(
-        60.0, "give up a request after this many seconds without progress", parse=seconds, metavar="SECONDS",
-        group=SPEED, commands=ALL, shared=True,
-    )  # fmt: skip
-    retry_budget: int = option(
-        20,
-        "how many requests may be retried; ten successes give one retry back",
-        parse=natural,
-        metavar="N",
-        group=SPEED,
-        commands=ALL,
-        shared=True,
-    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverSettings(RequestSettings):
+    """The DICOM receiver, for --transport cstore."""
 
     dicom_host: str = option(
         "", "host of the DICOM receiver; default: the server's host", metavar="HOST", group=DICOM, commands=PROJECT
@@ -353,6 +384,11 @@ class Settings:
         "", "private key of that certificate, PEM", metavar="FILE", group=DICOM, commands=PROJECT
     )
 
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings(RequestSettings):
+    """What a run writes on this machine."""
+
     report: str = option("", "write the report to this file, JSON", metavar="FILE", group=OUTPUT, commands=IMAGES)
     html: str = option(
         "", "write the report to this file as a page for people, HTML", metavar="FILE", group=OUTPUT, commands=IMAGES
@@ -378,14 +414,33 @@ class Settings:
     )
     quiet: bool = option(False, "print only the result", short="-q", parse=switch, group=OUTPUT, commands=ALL)
 
-    sources: Mapping[str, str] = field(default_factory=dict)
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings(PrivacySettings, TreeSettings):
+    """All that decides what a plan holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportSettings(ReceiverSettings, DeliverySettings):
+    """All that decides how a session is sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(OutputSettings, TransportSettings, PlanSettings, ServerSettings):
+    """All option values of one run. Whoever needs only some of them takes the group, not the whole."""
 
     def shown(self) -> list[str]:
         """Each value with its source, for -vv. Nothing here is secret: no flag takes a password."""
         return [f"{name} = {getattr(self, name)!r} ({self.sources.get(name, 'default')})" for name in TABLE]
 
 
-TABLE: dict[str, OptionRow] = {f.name: f.metadata["row"] for f in fields(Settings) if "row" in f.metadata}
+def _rows() -> dict[str, OptionRow]:
+    """All options, in the order of their groups in the help."""
+    rows = [(f.name, f.metadata["row"]) for f in fields(Settings) if "row" in f.metadata]
+    return dict(sorted(rows, key=lambda one: _GROUPS.index(one[1].group)))
+
+
+TABLE = _rows()
 _LISTS = frozenset(f.name for f in fields(Settings) if f.default == ())
 
 

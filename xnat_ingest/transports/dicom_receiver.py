@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from xnat_ingest.core import UsageError
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import ReceiverSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Receiver:
         return bool(self.ca or self.cert or self.key)
 
 
-def receiver_of(settings: Settings, server: str) -> Receiver:
+def receiver_of(settings: ReceiverSettings, server: str) -> Receiver:
     """The receiver from the settings. server: XNAT's address; its host is the default."""
     host = settings.dicom_host or (urlsplit(server).hostname if server else "")
     if not host:

@@ -18,7 +18,7 @@ from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.about import __version__
 from xnat_ingest.core.secrets import HIDDEN, redact, remember, remember_login
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import ServerSettings
 from xnat_ingest.xnat import login, tables
 from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.exchange import LOGIN_LIMIT, Body, Call, Wire
@@ -320,7 +320,7 @@ def _is_page(call: Call, reply: Reply) -> bool:
 
 
 def client_of(
-    settings: Settings, credentials: Credentials, retry_policy: RetryPolicy, *, connections: int = 8
+    settings: ServerSettings, credentials: Credentials, retry_policy: RetryPolicy, *, connections: int = 8
 ) -> XnatClient:
     """A client with the certificates and the timeout of the settings. connections: how many at once."""
     return XnatClient(

@@ -43,7 +43,7 @@ from xnat_ingest.inputs import FolderSource, Source
 from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.planning.planner import the_project
 from xnat_ingest.planning.prepare import rule_set
-from xnat_ingest.settings.options import Settings
+from xnat_ingest.settings.options import Settings, TreeSettings
 from xnat_ingest.xnat.archive import ArchivedSession, archived_sessions
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project, fetch_project, log_fields
@@ -84,7 +84,9 @@ class NiftiTree:
     kept: frozenset[str] = frozenset()
     deidentifier = None
 
-    def __init__(self, root: str, settings: Settings, choices: NiftiRunOptions, check_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, root: str, settings: TreeSettings, choices: NiftiRunOptions, check_stop: Callable[[], None]
+    ) -> None:
         _check_folder(root)
         self.root = root
         self.source: Source = FolderSource(Path(root))
