@@ -81,7 +81,8 @@ check: $(READY) ## lint and types
 	$(VENV)/bin/mypy
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-fmt: $(READY) ## format the code and mend what the linter can mend
+fmt: $(READY) ## format the code and fix what the linter can fix
+	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 

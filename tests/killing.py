@@ -32,6 +32,7 @@ from tests.dicom_trees import CT, Series, make_session
 from tests.kinds import make_kinds
 from tests.planted import PERSON, leaks
 from tests.standin.samples import Client
+from tests.transport_flags import TRANSPORT_FLAGS, transport_flags
 
 PASSWORD = "driver"
 KEY = "a key for the driver that kills, of no other use"
@@ -61,12 +62,6 @@ def long_headers(tags: dict[str, str]) -> tuple[Series, ...]:
     )
 
 
-TRANSPORTS = {
-    "tar": ("--archive-format", "tar"),
-    "zip": ("--archive-format", "zip"),
-    "gradual": ("--transport", "gradual"),
-    "cstore": ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port"),  # and its port
-}
 AFTER_START = 1.0  # seconds
 # Bodies, building and archiving take long enough to be struck.
 SLOW = (
@@ -269,10 +264,13 @@ def rewritten(path: Path) -> bytes:
 def drive(
     kills: int, folder: Path, *, seed: int, seconds: float = 3600.0, profile: str = "", transport: str = ""
 ) -> Figures:
-    """So many kills, or as many as the time allows; then the end state. transport: of TRANSPORTS, "" for the usual."""
+    """So many kills, or as many as the time allows; then the end state.
+
+    transport: a name of TRANSPORT_FLAGS, or "" for the usual way.
+    """
     begun = time.monotonic()
     with standin(folder / "xnat") as (url, port):
-        way = (*TRANSPORTS.get(transport, ()), *([port] if transport == "cstore" else []))
+        way = transport_flags(transport, int(port)) if transport else ()
         driver = Driver(folder, url, seed, profile, way)
         driver.undisturbed()
         done = 0
@@ -286,7 +284,7 @@ def drive(
 def main(argv: Sequence[str]) -> int:
     number, seed_word, profile, ways = (*(argv or ("30",)), "", "", "")[:4]
     seed = int(seed_word) if seed_word else random.SystemRandom().randrange(10**6)
-    transports = tuple(TRANSPORTS) if ways == "all" else (ways,)
+    transports = tuple(TRANSPORT_FLAGS) if ways == "all" else (ways,)
     clean = True
     for place, transport in enumerate(transports):
         kills = int(number) // len(transports) + (place < int(number) % len(transports))

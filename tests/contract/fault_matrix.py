@@ -27,7 +27,7 @@ from typing import Any
 
 from tests.contract import relay
 from tests.contract.relay import Early, Redirect, Relay, Struck, Trouble
-from tests.contract.stages import DESTINATIONS, TRANSPORTS
+from tests.contract.stages import DESTINATIONS
 from tests.contract.table import STAMPED, Held, but, files_of, held
 from tests.dicom_trees import Series, make_session
 from tests.dicomscp import make_certificates
@@ -35,6 +35,7 @@ from tests.scripted import Scripted, http
 from tests.short_waits import shorten
 from tests.standin import Project, StandIn, User
 from tests.standin.receiver import Receiver
+from tests.transport_flags import TRANSPORT_FLAGS
 from xnat_ingest.cli import main as run_program
 
 PASSWORD = "matrix pass/word%"
@@ -61,7 +62,7 @@ class Way:
         return f"{self.transport}, {self.destination}"
 
 
-WAYS = [Way(transport, destination) for transport in TRANSPORTS for destination in DESTINATIONS]
+WAYS = [Way(transport, destination) for transport in TRANSPORT_FLAGS for destination in DESTINATIONS]
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from tests.contract.test_archives import to_tgz, to_zip
 from tests.kinds import make_kinds
 from tests.short_waits import shorten
 from tests.standin import Fault, Project, StandIn, User
+from tests.transport_flags import TRANSPORT_FLAGS, transport_flags
 from xnat_ingest.cli import main as run_program
 
 FORMS = ("folder", "zip", "tar.gz")
-TRANSPORTS = ("tar", "zip", "gradual", "cstore")
 DESTINATIONS = ("archive", "prearchive", "direct-archive")
 STAGES = ("first", "again", "grown", "interrupted", "overwritten")
 PASSWORD = "stages"
@@ -42,8 +42,8 @@ class Way:
 
 
 WAYS = [
-    *(Way("folder", transport, destination) for transport in TRANSPORTS for destination in DESTINATIONS),
-    *(Way(form, transport, "archive") for form in FORMS[1:] for transport in TRANSPORTS),
+    *(Way("folder", transport, destination) for transport in TRANSPORT_FLAGS for destination in DESTINATIONS),
+    *(Way(form, transport, "archive") for form in FORMS[1:] for transport in TRANSPORT_FLAGS),
 ]
 # What XNAT cannot take in the prearchive once a row was built: those sessions end with 3 before the first byte.
 REFUSED = {("prearchive", "grown"), ("prearchive", "overwritten")}
@@ -71,13 +71,8 @@ class Bench:
         environ = {"XNAT_HOST": self.site.url, "XNAT_USER": "up", "XNAT_PASS": PASSWORD, "HOME": str(self.folder)}
         command = ["upload", str(self.root()), "-P", "DEMO", "--destination", self.way.destination, "-q", *flags]
         with contextlib.ExitStack() as stack:
-            if self.way.transport == "cstore":
-                port = str(stack.enter_context(self.site.receive()).port)
-                command += ["--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", port]
-            elif self.way.transport == "gradual":
-                command += ["--transport", "gradual"]
-            else:
-                command += ["--archive-format", self.way.transport]
+            port = stack.enter_context(self.site.receive()).port if self.way.transport == "cstore" else 0
+            command += transport_flags(self.way.transport, port)
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             old = {name: os.environ.get(name) for name in environ}

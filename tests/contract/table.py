@@ -21,6 +21,7 @@ from tests.contract.test_archives import Pack, to_tar, to_tgz, to_zip
 from tests.dicom_trees import SAMPLES, Series, make_session
 from tests.dicomscu import behind_meta
 from tests.standin import StandIn
+from tests.transport_flags import TRANSPORT_FLAGS
 
 SESSIONS = ("007/pre", "008/pre")
 SERIES = (
@@ -179,15 +180,14 @@ FORMS: dict[str, Callable[[Path], Given]] = {
     BARE_FORM: bare,
     "plan file": plan_file,
 }
-TRANSPORTS = ("tar", "zip", "gradual", "cstore")
 DESTINATIONS = ("archive", "prearchive", "direct-archive")
 OTHERS = ("zip as ROOT", "tar.gz as ROOT", "tar.gz as session", BARE_FORM)
 WAYS = list(
     dict.fromkeys(
         [Way(form, "tar", "archive") for form in FORMS]
-        + [Way("folder", transport, destination) for transport in TRANSPORTS for destination in DESTINATIONS]
-        + [Way(BARE_FORM, transport, destination) for transport in TRANSPORTS for destination in DESTINATIONS[1:]]
-        + [Way(form, transport, "archive") for form in OTHERS for transport in ("zip", "gradual", "cstore")]
+        + [Way("folder", transport, destination) for transport in TRANSPORT_FLAGS for destination in DESTINATIONS]
+        + [Way(BARE_FORM, transport, destination) for transport in TRANSPORT_FLAGS for destination in DESTINATIONS[1:]]
+        + [Way(form, transport, "archive") for form in OTHERS for transport in TRANSPORT_FLAGS]
         + [Way(form, "cstore", "archive") for form in ("DICOMDIR medium", "plan file")]
     )
 )

@@ -21,6 +21,7 @@ from tests.conftest import Ended, Ingest
 from tests.contract.table import FORMS, STAMPED, WAYS, Given, Way, but, files_of, folder, on_disk
 from tests.standin import StandIn
 from tests.standin.receiver import Received
+from tests.transport_flags import transport_flags
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _WATCHES: list[list[Path]] = []
@@ -54,11 +55,10 @@ def nothing_written_but(*places: Path) -> Iterator[None]:
 def by(transport: str, site: StandIn) -> Iterator[tuple[tuple[str, ...], list[Received]]]:
     """A transport's flags, and what the DICOM receiver has received."""
     if transport != "cstore":
-        yield ("--transport", "gradual") if transport == "gradual" else ("--archive-format", transport), []
+        yield transport_flags(transport, 0), []
         return
     with site.receive() as receiver:
-        port = str(receiver.port)
-        yield ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", port), receiver.received
+        yield transport_flags(transport, receiver.port), receiver.received
 
 
 def holds_the_contract(ingest: Ingest, site: StandIn, given: Given, way: Way, out: Path) -> Ended:

@@ -13,7 +13,7 @@ import pytest
 from pydicom.fileset import FileSet
 
 from tests.conftest import Ended, Ingest
-from tests.contract.table import TRANSPORTS, files_of
+from tests.contract.table import files_of
 from tests.contract.tap import Tap
 from tests.contract.test_archives import to_tar, to_tgz, to_zip
 from tests.contract.test_contract import by
@@ -22,6 +22,7 @@ from tests.contract.test_deidentify_output import faces, says_nobody, written
 from tests.dicom_trees import uid
 from tests.planted import PERSON, PLACES, patient
 from tests.standin import StandIn
+from tests.transport_flags import TRANSPORT_FLAGS
 
 SAMPLES = ("MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "test-SR.dcm")
 UP = ("--deidentify", "basic")
@@ -114,7 +115,7 @@ def tapped(flags: tuple[str, ...], tap: Tap) -> tuple[str, ...]:
     return (*flags[:-1], str(tap.port)) if "--dicom-port" in flags else flags
 
 
-GRID = [(name, transport) for name in FORMS for transport in TRANSPORTS]
+GRID = [(name, transport) for name in FORMS for transport in TRANSPORT_FLAGS]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -162,7 +163,7 @@ def nothing_of_the_patient(site: StandIn, ended: Ended, wire: bytes) -> None:
 
 
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_growth_overwrite_and_what_is_left_open(
     ingest: Ingest, site: StandIn, tmp_path: Path, transport: str, destination: str
 ) -> None:

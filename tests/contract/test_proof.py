@@ -19,6 +19,7 @@ from tests.dicom_trees import CT, Series, make_session
 from tests.dicomscu import behind_meta
 from tests.standin import Fault, StandIn
 from tests.standin.anonymize import new_uid
+from tests.transport_flags import TRANSPORT_FLAGS
 from xnat_ingest.core.model import Instance
 from xnat_ingest.delivery import read_back
 from xnat_ingest.inputs import dicom_headers
@@ -29,7 +30,6 @@ SERIES = (Series("T1_0001", 20), Series("CT_0002", 4, CT), Series("SR_0003", 2, 
 TOTAL = 26
 KINDS = 3
 FILES = r"GET /data/.*/files/.+\.dcm"
-TRANSPORTS = ("tar", "zip", "gradual", "cstore")
 PLACES = ("archive", "prearchive")
 # Within the pixels of the real MR and CT files, from the end.
 IN_PIXELS = -500
@@ -55,7 +55,7 @@ def on_disk(site: StandIn) -> list[Path]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_spot_reads_one_of_each_kind(ingest: Ingest, site: StandIn, tree: Path, transport: str, place: str) -> None:
     with by(transport, site) as (flags, _):
         plain = ingest("upload", tree, *flags, "--destination", place, "--proof", "listing")
@@ -76,7 +76,7 @@ def test_spot_reads_one_of_each_kind(ingest: Ingest, site: StandIn, tree: Path, 
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_pixels_reads_all(ingest: Ingest, site: StandIn, tree: Path, transport: str, place: str) -> None:
     with by(transport, site) as (flags, _):
         ended = ingest("upload", tree, *flags, "--destination", place, "--proof", "pixels")
@@ -87,7 +87,7 @@ def test_pixels_reads_all(ingest: Ingest, site: StandIn, tree: Path, transport: 
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_a_pixel_that_is_stored_wrong(ingest: Ingest, site: StandIn, tree: Path, transport: str, place: str) -> None:
     """In the one that a spot check reads: then all of its kind are read. The listing alone sees nothing."""
     site.faults.add(Fault("flip", name="-2-1-", keep=IN_PIXELS))
@@ -326,7 +326,7 @@ def test_what_the_server_destroys_is_seen(
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 @pytest.mark.parametrize("what", ODD)
 def test_what_is_sent_rightly_is_stored_whole(
     ingest: Ingest, site: StandIn, tmp_path: Path, what: str, transport: str, place: str

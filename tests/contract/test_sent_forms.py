@@ -13,6 +13,7 @@ from tests.contract.table import held, on_disk
 from tests.dicom_trees import Series, make_session, read, save, uid
 from tests.dicomscu import behind_meta
 from tests.standin import StandIn
+from tests.transport_flags import TRANSPORT_FLAGS, transport_flags
 from xnat_ingest.cli import main
 
 SERIES = (
@@ -57,16 +58,13 @@ def test_the_plan_and_the_report_say_it(root: Path, ingest: Ingest, tmp_path: Pa
     assert [problem["sessions"] for problem in uploaded.report["problems"]] == [["007_pre"]] * 2
 
 
-@pytest.mark.parametrize("way", ["tar", "zip", "gradual", "cstore"])
+@pytest.mark.parametrize("way", TRANSPORT_FLAGS)
 def test_what_lies_on_the_server_is_readable_and_whole(
     way: str, root: Path, site: StandIn, ingest: Ingest, tmp_path: Path
 ) -> None:
     """By a reader that forces nothing; a plan that was written down sends the same."""
     with site.receive() as receiver:
-        by = {
-            "gradual": ("--transport", "gradual"),
-            "cstore": ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port)),
-        }.get(way, ("--archive-format", way))
+        by = transport_flags(way, receiver.port)
         assert ingest("plan", root, "--json", str(tmp_path / "plan.json")).code == 0
         assert main(["upload", "--plan", str(tmp_path / "plan.json"), *by]) == 0
     files = list(site.root.rglob("*.dcm"))

@@ -14,7 +14,7 @@ from xnat_ingest.core import Session
 
 
 def timestamp(moment: datetime) -> str:
-    """yyyyMMdd_HHmmssSSS. The milliseconds are random, so that two runs that start together differ."""
+    """yyyyMMdd_HHmmssSSS. The milliseconds are random, so that two runs that start together almost always differ."""
     return f"{moment:%Y%m%d_%H%M%S}{random.SystemRandom().randrange(1000):03d}"
 
 

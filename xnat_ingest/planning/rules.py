@@ -1,7 +1,7 @@
 """Exclude and include rules. Each rule is one matcher, and decides which files are set aside.
 
 A rule on paths is checked before a file is read, a rule on content after that. To add a matcher, write one factory
-below, one line in MATCHERS, one branch in rules.schema.json, and one row in the tests.
+below, one line in MATCHERS, one key and one branch in rules.schema.json, and rows in the tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways for instances to reach the server. Adding one: a module with a class of the protocol, a line in TRANSPORTS."""
+"""The ways of sending instances. To add one, see CONTRIBUTING.md."""
 
 from __future__ import annotations
 
