@@ -57,7 +57,7 @@ def measure(port: int, sessions: int) -> str:
     asked, after = time.process_time() - begun, resident()
     begun = time.process_time()
     for number in range(1000):
-        known.alike(f"subj{number:06d}_mr0", "")
+        known.matching(f"subj{number:06d}_mr0", "")
     each = (time.process_time() - begun) / 1000
     return (
         f"{sessions:,} archived sessions: {asked:.1f} s of one core and {(after - before) / 1e6:.0f} MB for the "

@@ -164,7 +164,7 @@ def test_a_file_that_changed_before_its_turn_is_left_out_alone() -> None:
     one = sending(Changing(changed(dirty=False)))
     one.send((ONE, TWO, THREE), lambda: True)
     assert (one.taken, one.failed) == ({A, C}, {B: "its size changed"})
-    assert (one.disturbed, one.sound) == (True, set())
+    assert (one.disturbed, one.intact) == (True, set())
 
 
 @pytest.mark.parametrize(("direct", "way"), [("", "prearchive list"), ("/data/archive", "--existing overwrite")])

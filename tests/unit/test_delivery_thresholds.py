@@ -15,9 +15,9 @@ from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery import context
-from xnat_ingest.delivery.decision import LEADING, ServerState, decide
-from xnat_ingest.delivery.prearchive_session import explained
-from xnat_ingest.delivery.same_number import together
+from xnat_ingest.delivery.decision import DEFINING_MODALITIES, ServerState, decide
+from xnat_ingest.delivery.prearchive_session import plausible_copies
+from xnat_ingest.delivery.same_number import split_by_merge
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
@@ -58,9 +58,9 @@ def test_a_length_is_explained_by_two_others(alike: int, are_explained: bool) ->
     """Another length than the source's counts when at least two others differ by as much."""
     files = [instance(1, number) for number in range(1, alike + 1)]
     sizes = {one.name: 990 for one in files}
-    assert (len(explained(files, StoredFiles("", sizes))) == alike) == are_explained
+    assert (len(plausible_copies(files, StoredFiles("", sizes))) == alike) == are_explained
     exact = instance(2, 1)
-    assert exact.sop_uid in explained([*files, exact], StoredFiles("", {**sizes, exact.name: 1000}))
+    assert exact.sop_uid in plausible_copies([*files, exact], StoredFiles("", {**sizes, exact.name: 1000}))
 
 
 TYPES = {
@@ -83,7 +83,7 @@ def test_which_modalities_keep_a_session_its_type(name: str) -> None:
 
 
 def test_every_type_is_in_the_table() -> None:
-    assert {f"xnat:{name}SessionData": lead for name, lead in TYPES.items()} == LEADING
+    assert {f"xnat:{name}SessionData": lead for name, lead in TYPES.items()} == DEFINING_MODALITIES
 
 
 def row(**fields: str) -> PrearchiveSession:
@@ -311,12 +311,12 @@ MERGES: dict[str, Merge] = {
 @pytest.mark.parametrize("name", MERGES)
 def test_series_of_one_number_travel_so_that_xnat_merges_them(name: str) -> None:
     to_send, scans, now, companions, later = MERGES[name]
-    found = together(to_send, PLAN, {i.name: scan for i, scan in scans}, {i.sop_uid for i, _ in scans})
+    found = split_by_merge(to_send, PLAN, {i.name: scan for i, scan in scans}, {i.sop_uid for i, _ in scans})
     assert (found.now, found.companions, found.later, found.stuck) == (now, companions, later, ())
 
 
 def test_without_its_siblings_a_series_is_stuck() -> None:
-    found = together((NEW_B,), (B, NEW_B), {B.name: "3-MR2", "another": "3-MR1"}, {B.sop_uid})
+    found = split_by_merge((NEW_B,), (B, NEW_B), {B.name: "3-MR2", "another": "3-MR1"}, {B.sop_uid})
     assert found.stuck == ("3",)
 
 

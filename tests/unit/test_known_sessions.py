@@ -27,4 +27,4 @@ LISTING = [archived("B", "2"), archived("a_MR1", "1"), archived("A_mr1", ""), ar
 )
 def test_a_session_finds_those_of_its_label_or_study(label: str, study: str, found: list[str]) -> None:
     """In the listing's order; a label is no study, and a study no label."""
-    assert [known.label for known in KnownSessions(LISTING, 0.0).alike(label, study)] == found
+    assert [known.label for known in KnownSessions(LISTING, 0.0).matching(label, study)] == found

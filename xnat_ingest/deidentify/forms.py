@@ -1,4 +1,4 @@
-"""Whether a value has the form that its element demands. What has not was damaged, or hides something."""
+"""Whether a value has the form that its element demands. A value without it was damaged, or hides something."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class Deidentifier:
         except NotRewritable as error:
             raise NotWalkable(str(error)) from error
 
-    def held_again(self, source: Source, instance: Instance, labels: Sequence[str], stored: bytes) -> Restored:
+    def find_reappeared(self, source: Source, instance: Instance, labels: Sequence[str], stored: bytes) -> Restored:
         """What the server holds again of what was removed. labels: project, subject, session; stored: the object as the
         server gives it, or its beginning. Raises OSError, NotWalkable."""
         with Outgoing(source, instance).open() as blocks:

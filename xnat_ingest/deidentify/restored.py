@@ -1,4 +1,4 @@
-"""What a server holds again of what was removed: its header beside the one that was sent and the one in the file.
+"""Finds removed identifiers that the server has put back, by comparing three headers: stored, sent, and in the file.
 
 XNAT's own scripts run after receipt. One that puts a name back, or writes it somewhere else, undoes what was done here.
 """

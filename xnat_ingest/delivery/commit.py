@@ -8,10 +8,10 @@ from xnat_ingest.delivery.decision import commits_again
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
 
-# What the archiver says when a session of that name was archived since we looked.
-ALREADY = "Session already exists"
+# What the archiver says when a session of that name was archived after we looked.
+LOG_EXISTS = "Session already exists"
 # What it says when a file was still being received.
-HALF = "non-parsable DICOM"
+LOG_INCOMPLETE = "non-parsable DICOM"
 # How often a commit may be requested. Before each further request the session is checked.
 TRIES = 3
 # Seconds to watch a session when it is not known whether the server has begun to archive it.
@@ -19,7 +19,7 @@ WATCH = 5.0
 
 
 class ConcurrentUpload(Exception):
-    """Another client seems to be sending this session, so the server must be asked anew."""
+    """Another client seems to be sending this session, so the server must be asked again."""
 
     def __init__(self, uri: str, sign: str = "another run is sending this session into it") -> None:
         super().__init__(uri)
@@ -86,7 +86,7 @@ class Commit:
         mendable = commits_again(said_why) if stuck else is_transient(error) or error.status in (409, 500)
         if entry is None or entry.is_busy or not mendable or attempt >= TRIES:
             raise trouble from error
-        if stuck and (HALF in said_why or (ALREADY in said_why and not self._is_archived)):
+        if stuck and (LOG_INCOMPLETE in said_why or (LOG_EXISTS in said_why and not self._is_archived)):
             # Another run is sending into it, or has archived the session since we looked.
             raise ConcurrentUpload(self.uri) from error
         if stuck:

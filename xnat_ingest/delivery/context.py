@@ -27,11 +27,16 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy
 KNOWN_AGE = 20.0
 # A slow listing is used for this many times as long as it took, so that large projects are not listed all the time.
 KNOWN_TIMES = 20.0
-ROWS_AGE = 1.0
+# The same for a listing of the prearchive, which changes more often.
+PREARCHIVE_AGE = 1.0
 
 
-class Returned(Protocol):
-    """Keywords of elements that a server holds again. original: with what was removed; other: with something else."""
+class Reappeared(Protocol):
+    """Keywords of elements that were removed before sending, and that the server has again.
+
+    original: with the value that was removed.
+    other: with another value.
+    """
 
     @property
     def original(self) -> tuple[str, ...]: ...
@@ -41,7 +46,7 @@ class Returned(Protocol):
 
 
 # The source, an instance, its labels (project, subject, session), and the beginning of the stored object.
-HeldAgain = Callable[[Source, Instance, Sequence[str], bytes], Returned]
+FindReappeared = Callable[[Source, Instance, Sequence[str], bytes], Reappeared]
 
 
 @dataclass(slots=True)
@@ -55,9 +60,9 @@ class RunContext:
     is_gone: whether none of a session's files can be seen any more
     proof: how deeply to check what is stored
     rewrite: what changes objects on their way out
-    held_again: finds removed identifiers that the server holds again, where headers are rewritten
+    find_reappeared: finds removed identifiers that the server has again, where headers are rewritten
     changes_uids: the site's script is known to change UIDs on receipt
-    sends, commits: how many sessions may be sent, and how many committed, at a time. The others ask, or are proven
+    sends, commits: how many sessions may be sent, and how many committed, at the same time
     """
 
     rest: XnatClient
@@ -75,7 +80,7 @@ class RunContext:
     direct: Transport | None = None
     in_order: Callable[[str], bool] = lambda _: False
     rewrite: Rewrite | None = None
-    held_again: HeldAgain | None = None
+    find_reappeared: FindReappeared | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
     changes_uids: bool = False
     sends: threading.Semaphore = field(default_factory=threading.Semaphore)
@@ -102,7 +107,7 @@ class RunContext:
         up on the site.
         """
         label = session.label.casefold()
-        found = self.known(session.project, fresh=fresh).alike(label, session.study_uid)
+        found = self.known(session.project, fresh=fresh).matching(label, session.study_uid)
         if not any(k.label.casefold() == label for k in found):
             unlisted = archived_session(self.rest, session.project, session.label)
             found += [unlisted] if unlisted else []
@@ -112,7 +117,7 @@ class RunContext:
         """The project's prearchive sessions. Sessions that begin together share one listing."""
         with self._asking:
             when, listing = self._rows.get(project, (0.0, []))
-            if fresh or not when or time.monotonic() - when > ROWS_AGE:
+            if fresh or not when or time.monotonic() - when > PREARCHIVE_AGE:
                 listing = prearchive.list_sessions(self.rest, project)
                 self._rows[project] = time.monotonic(), listing
             return listing

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core import Instance, Problem, Session
-from xnat_ingest.delivery.same_number import together
+from xnat_ingest.delivery.same_number import split_by_merge
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 
 # What the archiver says when it refused a session for a reason that has passed, or that overwrite_files settles.
-PASSED = (
+TEMPORARY_REFUSALS = (
     "Session processing may already be in progress",
     "Duplicate archive attempt",
     "Session already exists with matching files",
@@ -19,7 +19,7 @@ PASSED = (
     "non-DICOM (or non-parsable DICOM) files",  # another client's file was still arriving
 )
 # The modalities that give a session its type. A merge of a prearchive session without them would change the type.
-LEADING = {
+DEFINING_MODALITIES = {
     "xnat:mrSessionData": ("MR",),
     "xnat:petSessionData": ("PT",),
     "xnat:ctSessionData": ("CT",),
@@ -31,6 +31,9 @@ LEADING = {
     "xnat:nmSessionData": ("NM",),
     "xnat:mgSessionData": ("MG",),
 }
+ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
+# With another key the same study gets another UID.
+_ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file than now, give that key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def decide(
 ) -> Decision:
     """What to send, from what the archive and the prearchive hold. No mode deletes anything.
 
-    mode: --existing. `skip` and `fail` are dealt with before.
+    mode: --existing. `skip` and `fail` are handled earlier.
     doubtful: SOPInstanceUIDs of archived copies that may be cut or old. They are sent again.
     replaced: with mode overwrite, what this run has replaced already
     """
@@ -104,9 +107,9 @@ def decide(
     entry, conflict = _our_session(session, state)
     usable = archive.seen if state.custom_names else archive.verified
     hashed = state.changes_uids
-    merge = together(to_send, session.instances, state.files_held.scans, usable, hashed=hashed)
-    going = (*merge.now, *merge.companions)
-    companions, unmatched_modality = _instances_that_keep_the_type(session, state, archive, going)
+    merge = split_by_merge(to_send, session.instances, state.files_held.scans, usable, hashed=hashed)
+    sent_now = (*merge.now, *merge.companions)
+    companions, unmatched_modality = _instances_that_keep_the_type(session, state, archive, sent_now)
     if merge.stuck:
         conflict = conflict or _unmergeable(session, merge.stuck)
     if unmatched_modality:
@@ -135,7 +138,7 @@ def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
 
 def commits_again(log: str) -> bool:
     """Whether a prearchive session that is stuck with this log can simply be committed again."""
-    return any(text in log for text in PASSED)
+    return any(text in log for text in TEMPORARY_REFUSALS)
 
 
 def _instances_that_keep_the_type(
@@ -149,7 +152,7 @@ def _instances_that_keep_the_type(
     there = archive.seen if state.custom_names else archive.verified
     ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
     found: list[Instance] = []
-    for modality in LEADING.get(ours.xsi_type, ()) if ours else ():
+    for modality in DEFINING_MODALITIES.get(ours.xsi_type, ()) if ours else ():
         if any(i.modality == modality for i in to_send):
             continue
         archived = [i for i in session.instances if i.modality == modality and i.sop_uid in archive.seen]
@@ -216,14 +219,9 @@ def _conflict_with(
             session,
             "other-study",
             f"the archived session {known.label} holds another study",
-            f"{ANOTHER_LABEL}{_ANOTHER_KEY if _is_made(session) else ''}",
+            f"{ANOTHER_LABEL}{_ANOTHER_KEY if _has_generated_uid(session) else ''}",
         )
     return None
-
-
-ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
-# With another key the same study gets another UID.
-_ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file than now, give that key"
 
 
 def _archived_as(session: Session, known: ArchivedSession, why: str) -> Problem:
@@ -236,7 +234,7 @@ def _archived_as(session: Session, known: ArchivedSession, why: str) -> Problem:
     return _problem(session, "other-label", fact, fix)
 
 
-def _is_made(session: Session) -> bool:
+def _has_generated_uid(session: Session) -> bool:
     return session.study_uid.startswith("2.25.")
 
 
@@ -261,10 +259,11 @@ def _our_session(session: Session, state: ServerState) -> tuple[PrearchiveSessio
                 session,
                 "stale-row",
                 f"{where} is in status {entry.status}{said}",
-                _advice(session, entry),
+                _advise_on(session, entry),
             )
     if len(state.entries) > 1:
-        return None, _problem(session, "stale-row", "several prearchive sessions hold this session", _one_of(state))
+        several = "several prearchive sessions hold this session"
+        return None, _problem(session, "stale-row", several, _advise_on_several(state))
     return (state.entries[0] if state.entries else None), None
 
 
@@ -278,18 +277,18 @@ def _not_ours(session: Session, entry: PrearchiveSession) -> Problem:
     if entry.study_uid and entry.study_uid != session.study_uid:
         return _problem(session, "foreign-row", f"{where} holds another study under this label", ANOTHER_LABEL)
     return _problem(
-        session, "foreign-row", f"{where} was not made by this program for this session", _advice(session, entry)
+        session, "foreign-row", f"{where} was not made by this program for this session", _advise_on(session, entry)
     )
 
 
-def _one_of(state: ServerState) -> str:
+def _advise_on_several(state: ServerState) -> str:
     if receiving := next((entry for entry in state.entries if entry.is_receiving), None):
         return _receiving(receiving)
     return f"delete all but one: {'; '.join(command_for(entry.uri, 'delete') for entry in state.entries)}"
 
 
-def _advice(session: Session, entry: PrearchiveSession) -> str:
-    """What to do with a prearchive session of this study. Each way ends: the next run can send the session."""
+def _advise_on(session: Session, entry: PrearchiveSession) -> str:
+    """What to do with a prearchive session of this study. After either, the next run can send the session."""
     if entry.is_receiving:
         return _receiving(entry)
     delete = command_for(entry.uri, "delete")
@@ -304,7 +303,7 @@ def _advice(session: Session, entry: PrearchiveSession) -> str:
 
 
 def _receiving(entry: PrearchiveSession) -> str:
-    """The advice never is to delete a session into which another run may be sending."""
+    """The advice is never to delete a session into which another run may be sending."""
     return (
         f"files are still arriving in prearchive session {entry.uri}, perhaps from another upload. Run again when that "
         f"has ended (xnat-ingest prearchive list -P {entry.project} shows it)"

@@ -1,6 +1,6 @@
 """One session's way to the server: ask, decide, send, reconcile, commit, prove.
 
-docs/design.md tells why the steps come in this order.
+docs/design.md explains why the steps come in this order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined,
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import NO_FILES, Comparison, StoredFiles, compare_stored, in_archive, in_prearchive
 
-# Seconds. A server takes a session to be complete when nothing has come for 5 minutes. It looks once a minute.
+# Seconds. A server treats a session as complete when nothing has come for 5 minutes. It looks once a minute.
 ARCHIVE_LIMIT = 600.0
 # Commits that one session may take. Each series of a number may need one.
 MOST_COMMITS = 20
@@ -80,7 +80,7 @@ class Delivery:
 
     The rule is ask, decide, send, reconcile, commit, prove. From `commit` another round begins with `ask` where XNAT
     refuses to take everything at once: files that a build has moved and that must be replaced, series that share
-    their number, and what did not go by direct archive.
+    their number, and what direct archive did not take.
 
     holdings: where the instances of the verdict were seen
     sending: what was sent, and what became of it
@@ -226,7 +226,7 @@ class Delivery:
         return self.ask
 
     def wait_for_archive(self) -> Verdict:
-        """Without the right to commit, or to list a prearchive session: wait until the server has archived it."""
+        """Waits until the server has archived the session: for users who may not commit or list prearchive sessions."""
         already = self._already(self._round.seen)
         never = self.sending.failed.keys() | self.sending.ignored
         if self._overwrites:
@@ -245,7 +245,7 @@ class Delivery:
         return replace(verdict, word="unverified", missing={}, unverified=dict.fromkeys(verdict.missing, why))
 
     def prove(self) -> Verdict:
-        """Look for every instance on the server."""
+        """Looks for every instance on the server."""
         already, decision = self._already(self._round.seen), self._round.decision
         if self.context.verify:
             return self._proven(self._without_old_copies(self._stored()), already)
@@ -290,7 +290,7 @@ class Delivery:
         if not self._commits:
             self.sending.tell(i for i in self.session.instances if i.sop_uid in self._round.seen)
         wanted = [i for i in decision.to_send if i.sop_uid not in there]
-        self._round.postponed = self.prearchived.closed_to & {i.sop_uid for i in wanted}
+        self._round.postponed = self.prearchived.cannot_receive & {i.sop_uid for i in wanted}
         self._refuse_postponed(self._round.postponed)
         self.sending.send([i for i in wanted if i.sop_uid not in self._round.postponed], self.prearchived.check)
 
@@ -337,7 +337,7 @@ class Delivery:
         self._notes += (note for note in notes if note not in self._notes)
 
     def _already(self, seen: frozenset[str]) -> int:
-        """How many of them were stored before this run."""
+        """How many of the seen instances were stored before this run."""
         return len(seen - self._own.accepted - self.sending.taken)
 
     def _without_old_copies(self, now: Comparison) -> Comparison:

@@ -17,7 +17,7 @@ class KnownSessions:
     def __init__(self, listing: list[ArchivedSession], good_until: float) -> None:
         self.listing = listing
         self.good_until = good_until
-        # Folded label or study UID -> where it is in the listing. Most are there once.
+        # Folded label or study UID -> where it is in the listing. Most occur once.
         self._first: dict[str, int] = {}
         self._others: dict[str, list[int]] = defaultdict(list)
         for place, known in enumerate(listing):
@@ -25,7 +25,7 @@ class KnownSessions:
                 if self._first.setdefault(word, place) != place:
                     self._others[word].append(place)
 
-    def alike(self, label: str, study_uid: str) -> list[ArchivedSession]:
+    def matching(self, label: str, study_uid: str) -> list[ArchivedSession]:
         """Those with this label, folded, or this study, in the listing's order."""
         words = [word for word in (label, study_uid) if word in self._first]
         places = {place for word in words for place in (self._first[word], *self._others.get(word, ()))}

@@ -21,10 +21,10 @@ from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
 from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
 
-# Seconds to watch a prearchive session that was found receiving, after it was built: it may be another run's.
+# Seconds to watch a prearchive session that was still receiving, after it was built: it may be another run's.
 WATCH = 5.0
-LOOKS = 3  # parts that may go to a DICOM receiver before their prearchive session must be there
-ROUNDS = 3  # how often what was disturbed is sent again before a build
+PARTS_BEFORE_SESSION = 3  # parts that may go to a DICOM receiver before their prearchive session must be there
+RESENDS = 3  # how often what was disturbed is sent again before a build
 NO_SESSION = (
     "the DICOM receiver accepted the files, but no prearchive session appeared in the project: they were filtered, or "
     "routed elsewhere (check --route; an administrator can look for them in other projects and under Unassigned)"
@@ -40,7 +40,7 @@ def _stored_size(instance: Instance) -> int:
     return instance.length - instance.head_size + sum(len(uid) + len(uid) % 2 for uid in uids)
 
 
-def explained(instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:
+def plausible_copies(instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:
     """SOPInstanceUIDs of stored copies whose length is plausible.
 
     Either it equals the source's, or it differs from it by as much as in at least two others: when the server changes
@@ -68,7 +68,7 @@ class OurPrearchiveSession:
         self.overwrite = False
         self.goes_direct = False
         self.may_edit = context.projects[session.project].may_edit
-        self.closed_to: frozenset[str] = frozenset()
+        self.cannot_receive: frozenset[str] = frozenset()
         self._changed_uid = False
         everything = frozenset(i.sop_uid for i in session.instances)
         self._moving = everything if context.changes_uids else moved_by_build(session.instances)
@@ -76,9 +76,9 @@ class OurPrearchiveSession:
         self._looks = 0
 
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
-        """SOPInstanceUIDs that need not be sent: the open session holds them whole, or has just received them again."""
+        """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
         entry = decision.entry if self.may_edit else None
-        self.closed_to = frozenset()
+        self.cannot_receive = frozenset()
         if entry is None:
             self.sending.uri = ""
             self.context.timestamps.renew(self.session)
@@ -116,15 +116,15 @@ class OurPrearchiveSession:
         return frozenset(i.sop_uid for i in moving) & self.sending.taken
 
     def _still_moving(self, instances: Sequence[Instance]) -> list[Instance]:
-        return [i for i in instances if i.sop_uid in self._moving and i.sop_uid not in self.closed_to]
+        return [i for i in instances if i.sop_uid in self._moving and i.sop_uid not in self.cannot_receive]
 
     def send_undisturbed(self, instances: Sequence[Instance]) -> None:
         """Sends until each of them was taken in a transfer that nothing disturbed."""
         wanted = list(instances)
-        for _ in range(ROUNDS):
+        for _ in range(RESENDS):
             self.sending.send(wanted, self.check)
             failed = self.sending.failed
-            wanted = [i for i in wanted if i.sop_uid not in self.sending.sound and i.sop_uid not in failed]
+            wanted = [i for i in wanted if i.sop_uid not in self.sending.intact and i.sop_uid not in failed]
             wanted = [i for i in wanted if i.sop_uid in self.sending.taken]
             if not wanted:
                 return
@@ -135,19 +135,19 @@ class OurPrearchiveSession:
 
         Returns the SOPInstanceUIDs that this prearchive session cannot receive again. They need another one.
         """
-        for _ in range(ROUNDS):
+        for _ in range(RESENDS):
             if not (self.sending.disturbed and self.sending.uri):
                 return frozenset()
             failed = self.sending.failed
             wanted = [i for i in to_send if i.sop_uid not in failed]
-            self.send_undisturbed([i for i in self._still_moving(wanted) if i.sop_uid not in self.sending.sound])
+            self.send_undisturbed([i for i in self._still_moving(wanted) if i.sop_uid not in self.sending.intact])
             self.sending.disturbed = False
             whole = self.intact_instances(wanted, self.built(self.sending.uri), undisturbed=False)
             doubtful = [i for i in wanted if i.sop_uid not in whole]
-            self.sending.send([i for i in doubtful if i.sop_uid not in self.closed_to], self.check)
+            self.sending.send([i for i in doubtful if i.sop_uid not in self.cannot_receive], self.check)
             if not self.sending.disturbed:
                 ignored = self.sending.ignored
-                return frozenset(i.sop_uid for i in doubtful if i.sop_uid not in ignored) & self.closed_to
+                return frozenset(i.sop_uid for i in doubtful if i.sop_uid not in ignored) & self.cannot_receive
         raise self._disturbed_too_often()
 
     def _disturbed_too_often(self) -> SessionTrouble:
@@ -181,10 +181,10 @@ class OurPrearchiveSession:
 
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:
         instances = self.session.instances
-        self.closed_to = moved_already(instances, files_held.scans, files_held.secondary)
+        self.cannot_receive = moved_already(instances, files_held.scans, files_held.secondary)
         self._changed_uid = entry is not None and entry.study_uid != self.session.study_uid
         if self._changed_uid:  # what is sent now would make another prearchive session
-            self.closed_to = frozenset(i.sop_uid for i in instances)
+            self.cannot_receive = frozenset(i.sop_uid for i in instances)
 
     def intact_instances(
         self, instances: Sequence[Instance], files_held: StoredFiles, *, undisturbed: bool
@@ -201,12 +201,12 @@ class OurPrearchiveSession:
         the length of each file.
         """
         found = compare_stored(instances, files_held)
-        usual = explained(instances, files_held)
-        moved = found.verified & self.closed_to
+        usual = plausible_copies(instances, files_held)
+        moved = found.verified & self.cannot_receive
         if self.context.destination != "prearchive" and not self._changed_uid:
-            moved &= self.sending.sound
+            moved &= self.sending.intact
         measured = frozenset(i.sop_uid for i in instances if i.pixel_bytes)
-        trusted = found.verified if undisturbed else found.verified & (measured | self.closed_to)
+        trusted = found.verified if undisturbed else found.verified & (measured | self.cannot_receive)
         return moved | (trusted & usual) | (found.counted if undisturbed else frozenset())
 
     def check(self) -> bool:
@@ -241,7 +241,7 @@ class OurPrearchiveSession:
         if self.sending.uri or self.goes_direct:
             return True
         self._looks += 1
-        if self._looks >= LOOKS:
+        if self._looks >= PARTS_BEFORE_SESSION:
             raise SessionTrouble("rerouted", f"{NO_SESSION}. No more was sent")
         return False
 

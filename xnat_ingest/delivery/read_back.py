@@ -227,7 +227,7 @@ class _Reading:
                     self.context.control.check()
                     piece = chunk[: most - taken] if most else chunk
                     taken += len(piece)
-                    if self.context.held_again and len(begun) < MOST_OF_HEADER:
+                    if self.context.find_reappeared and len(begun) < MOST_OF_HEADER:
                         begun.extend(piece)
                     if piece:  # nothing would be the end of the object
                         yield piece
@@ -252,12 +252,12 @@ class _Reading:
 
     def _look_for_removed(self, instance: Instance, stored: bytes) -> None:
         """Whether the server holds again what --deidentify has removed. stored: the beginning of the object."""
-        if self.context.held_again is None:
+        if self.context.find_reappeared is None:
             return
         session = self.session
         labels = session.project, session.subject, session.label
         try:
-            found = self.context.held_again(self.context.source, instance, labels, stored)
+            found = self.context.find_reappeared(self.context.source, instance, labels, stored)
         except NotWalkable:
             self._count(NOT_SEARCHED)
             return

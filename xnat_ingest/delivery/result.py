@@ -13,7 +13,7 @@ from xnat_ingest.settings.options import Settings
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a result says of the run beside its plan and its outcomes.
+    """What a result says about the run besides its plan and its outcomes.
 
     command: upload, verify, plan, ...
     started, finished: ISO 8601 with the time zone

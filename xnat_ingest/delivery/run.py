@@ -180,7 +180,7 @@ class Run:
                 sends=self.command == "upload",
                 counted=self._count,
                 changes_uids=bool(self.rules.changes_uids),
-                held_again=self.planning.deidentifier.held_again if self.planning.deidentifier else None,
+                find_reappeared=self.planning.deidentifier.find_reappeared if self.planning.deidentifier else None,
             )
             work = self._check_plan(context)
             return self.work_on_sessions(pool, partial(work, context))

@@ -16,7 +16,7 @@ from itertools import combinations
 from xnat_ingest.core import Instance
 from xnat_ingest.xnat.scan_ids import built_ids, number_of
 
-# Up to so many series of one number are tried in all combinations.
+# Up to this many series of one number are tried in all combinations.
 _MOST_SIBLINGS = 8
 
 
@@ -36,7 +36,7 @@ class SameNumber:
     stuck: tuple[str, ...] = ()
 
 
-def together(
+def split_by_merge(
     to_send: Sequence[Instance],
     planned: Collection[Instance],
     scans: Mapping[str, str],
@@ -105,7 +105,7 @@ class _Merge:
         """The series of this round, and the archived ones that go along. All wanted series, if they can go together."""
         for group in (wanted, *(frozenset({uid}) for uid in sorted(wanted))):
             for representatives in self._subsets(self.representatives.keys() - group):
-                if self._is_merged(group | representatives):
+                if self._would_merge(group | representatives):
                     return group, representatives
         return None
 
@@ -116,7 +116,7 @@ class _Merge:
         for size in range(len(uids) + 1):
             yield from map(frozenset, combinations(sorted(uids), size))
 
-    def _is_merged(self, group: frozenset[str]) -> bool:
+    def _would_merge(self, group: frozenset[str]) -> bool:
         """Whether the archive takes these series together.
 
         It also does where the id of a series is in use already: then it compares series UIDs.

@@ -21,12 +21,12 @@ class Sending:
 
     uri: the prearchive session, "" while no reply has named it
     taken: SOPInstanceUIDs that the server seems to have taken
-    sound: those of them whose last transfer was not disturbed
+    intact: those of them whose last transfer was not disturbed
     ignored: those for which it reported success, but stored nothing
     failed: SOPInstanceUID -> why it cannot be sent
     disturbed: what is stored must be compared with what was sent before the commit
     used_direct_archive: whether anything went past the prearchive
-    notes: what happened to instances by the server's receipts -> how many
+    notes: what receipts say happened to instances -> how many
 
     direct: the address that the server returns when files went past the prearchive
     in_order: parts travel one after the other, since their files lie in a stream
@@ -49,7 +49,7 @@ class Sending:
         self.failed: dict[str, str] = {}
         self.ignored: set[str] = set()
         self.taken: set[str] = set()
-        self.sound: set[str] = set()
+        self.intact: set[str] = set()
         self.attempts = 0
         self.disturbed = False
         self.used_direct_archive = False
@@ -123,7 +123,7 @@ class Sending:
                 self.notes.update(receipt.notes)
                 taken = {i.sop_uid for i in receipt.instances}
                 self.taken |= taken
-                self.sound = self.sound - taken if receipt.disturbed or cut else self.sound | taken
+                self.intact = self.intact - taken if receipt.disturbed or cut else self.intact | taken
                 self.ignored |= {i.sop_uid for i in part.instances}
                 self.ignored -= taken | receipt.refused.keys()
             self.tell(receipt.instances, with_bytes=False)

@@ -9,7 +9,7 @@ from threading import Semaphore
 
 from xnat_ingest.core import Session
 from xnat_ingest.core.stop import RunControl
-from xnat_ingest.delivery.context import HeldAgain, RunContext
+from xnat_ingest.delivery.context import FindReappeared, RunContext
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
@@ -35,7 +35,7 @@ def make_context(
     sends: bool,
     counted: Callable[[int], None],
     changes_uids: bool,
-    held_again: HeldAgain | None = None,
+    find_reappeared: FindReappeared | None = None,
 ) -> RunContext:
     """Makes the context of a run.
 
@@ -66,7 +66,7 @@ def make_context(
         direct=transport(replace(config, direct=True)) if direct else None,
         in_order=source.in_order,
         rewrite=config.rewrite,
-        held_again=held_again,
+        find_reappeared=find_reappeared,
         parts=parts,
         retry_policy=retry_policy,
         destination=settings.destination,

@@ -37,7 +37,7 @@ def check_laws(totals: dict[str, float]) -> None:
 def exit_code(
     plan: Plan, outcomes: Iterable[Outcome], *, sending: bool, no_verify: bool = False, allow_empty: bool = False
 ) -> Exit:
-    """The strongest code that applies. sending: False for plan, where that nothing is verified yet is no failure."""
+    """The strongest code that applies. sending: False for `plan`, which verifies nothing, so that is not a failure."""
     outcomes = list(outcomes)
     codes = {Exit.OK}
     if any(aside.is_problem for aside in plan.set_aside) or any(s.conflicts for s in plan.sessions):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from xnat_ingest.core import Instance, UsageError
 from xnat_ingest.planning import rule_presets
-from xnat_ingest.settings.options import natural, size
+from xnat_ingest.settings.options import non_negative_integer, size
 
 RuleConfig = Mapping[str, object]
 
@@ -116,7 +116,7 @@ def image_type_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
 
 def series_instances_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     """Matches every instance of a series with fewer instances than one number, or more than another."""
-    outside = _Outside.of(config, "series_instances", ("fewer_than", "more_than"), natural)
+    outside = _Outside.of(config, "series_instances", ("fewer_than", "more_than"), non_negative_integer)
     return Rule(outside.name, on_content=lambda _, in_series: outside.has(in_series))
 
 

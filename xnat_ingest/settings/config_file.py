@@ -13,12 +13,12 @@ from xnat_ingest.settings.options import (
     TABLE,
     count,
     is_list,
-    natural,
+    non_negative_integer,
     port,
+    positive_integer,
     seconds,
     size,
     switch,
-    whole_number,
     worker_count,
 )
 
@@ -36,7 +36,7 @@ def config_schema() -> dict[str, Any]:
             properties[name] = {"type": "array", "items": {"if": {"type": "object"}, "then": rule, "else": _WORD}}
         elif row.parse is switch:
             properties[name] = {"type": "boolean"}
-        elif row.parse in (port, whole_number, worker_count, natural, count, size, seconds):
+        elif row.parse in (port, positive_integer, worker_count, non_negative_integer, count, size, seconds):
             properties[name] = {"type": ["integer", "number", "string"]}
         else:
             properties[name] = {"type": "string"}

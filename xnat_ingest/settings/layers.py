@@ -72,9 +72,9 @@ def resolve(
 ) -> Settings:
     """The settings of a run.
 
-    given: parsed flags, None where absent.
+    given: flags as text, None where absent.
     read: a config's name -> its text.
-    shared: others than the user can write the config, so that it may set what the option table lets such a file set.
+    shared: someone other than the user can write the config. It may then set only what the option table allows.
 
     Raises UsageError.
     """
@@ -88,10 +88,10 @@ def resolve(
     if path:
         config = parse_config(read(str(path)), str(path))
         if shared:
-            _refuse_strange_keys(config, str(path))
+            _refuse_forbidden_keys(config, str(path))
         if "server" in config:
             sources[CONFIG_SERVER] = str(config["server"])
-        layers.insert(0, (f"config {path}", _behind_environment(config, environ)))
+        layers.insert(0, (f"config {path}", _yielding_to_environment(config, environ)))
     for source, layer in layers:
         for name, raw in layer.items():
             if name not in names:
@@ -109,7 +109,7 @@ def resolve(
     return Settings(**values, sources=sources)
 
 
-def _refuse_strange_keys(config: Mapping[str, Any], path: str) -> None:
+def _refuse_forbidden_keys(config: Mapping[str, Any], path: str) -> None:
     """Raises UsageError for options that a config which others can write may not set."""
     for name, value in config.items():
         allowed = TABLE[name].shared
@@ -118,13 +118,12 @@ def _refuse_strange_keys(config: Mapping[str, Any], path: str) -> None:
         what = f"{name} to {printable(json.dumps(value))[:60]}" if allowed else name
         raise UsageError(
             f"config file {printable(path)} may not set {what}: other people can write that file, so it may choose "
-            "rules, layout, labels and speed, but not where data goes or how it is protected. Remove the key. The "
-            "file "
+            "rules, layout, labels and speed, but not where data goes or how it is protected. Remove the key. The file "
             f"may set {', '.join(key for key, row in TABLE.items() if row.shared)}"
         )
 
 
-def _behind_environment(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def _yielding_to_environment(config: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """The config without its server or user when XNAT's own environment variables name one: those come first."""
     known = {"server": _HOSTS, "user": _USERS}
     return {name: value for name, value in config.items() if not _first("", environ, known.get(name, ()))}
@@ -147,7 +146,7 @@ def from_environment(environ: Mapping[str, str], name: str) -> str:
 
 
 def launch_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """What XNAT's container service says about the launch, for the report. Empty outside it; both values may be ""."""
+    """What XNAT's container service says about the launch, for the report. Empty outside a launch."""
     if "XNAT_WORKFLOW_ID" not in environ:
         return {}
     return {"workflow_id": environ["XNAT_WORKFLOW_ID"], "event_id": environ.get("XNAT_EVENT_ID", "")}

@@ -28,7 +28,7 @@ _GROUPS = (SERVER, SENT, PRIVACY, DELIVERY, SPEED, DICOM, OUTPUT)
 Parse = Callable[[str], object]
 
 
-def whole_number(text: str) -> int:
+def positive_integer(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError("must be an integer >= 1")
     return int(text)
@@ -41,7 +41,7 @@ def worker_count(text: str) -> int:
     return int(text)
 
 
-def natural(text: str) -> int:
+def non_negative_integer(text: str) -> int:
     if not text.isdecimal():
         raise ValueError("must be an integer >= 0")
     return int(text)
@@ -49,7 +49,7 @@ def natural(text: str) -> int:
 
 def count(text: str) -> int:
     """How many times a flag without a value was given."""
-    return natural(text)
+    return non_negative_integer(text)
 
 
 def size(text: str) -> int:
@@ -146,7 +146,7 @@ class RequestSettings:
     retry_budget: int = option(
         20,
         "how many requests may be retried; ten successes give one retry back",
-        parse=natural,
+        parse=non_negative_integer,
         metavar="N",
         group=SPEED,
         commands=ALL,
@@ -206,7 +206,7 @@ class TreeSettings(RequestSettings):
     )
     labels: str = option("", "CSV file of labels, as written by --labels-template", metavar="FILE")
     labels_partial: bool = option(
-        False, "the label sheet may miss sessions, and may list others", parse=switch, shared=True
+        False, "the label sheet may omit sessions, and may list others", parse=switch, shared=True
     )
     allow_mixed_patients: bool = option(False, "allow several PatientIDs in one subject", parse=switch, shared=True)
     split_studies: bool = option(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from xnat_ingest.core import UsageError
 
 SHARDS = "XNAT_INGEST_SHARDS"
-MOST = 100_000
+MAX_SHARDS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def parse_shard(text: str) -> Shard:
     """K/N as a shard. Raises UsageError."""
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     number, count = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= number <= count <= MOST:
+    if not 1 <= number <= count <= MAX_SHARDS:
         raise UsageError(f"--shard {text}: give K/N with K from 1 to N, such as 2/8, or auto")
     return Shard(number, count)
 
@@ -47,7 +47,7 @@ def parse_shard(text: str) -> Shard:
 def shard_of_engine(environ: Mapping[str, str]) -> Shard:
     """The shard from the variables of a Kubernetes Indexed Job or a Slurm array. Raises UsageError.
 
-    Kubernetes counts from 0 and does not say how many there are; XNAT_INGEST_SHARDS must say it.
+    Kubernetes counts from 0 and does not say how many shards there are, so XNAT_INGEST_SHARDS must.
     """
     if index := environ.get("JOB_COMPLETION_INDEX", ""):
         if not environ.get(SHARDS):
@@ -68,7 +68,7 @@ def _shard(index: str, first: str, count: str, names: str) -> Shard:
     if not (index.isdecimal() and first.isdecimal() and count.isdecimal()):
         raise UsageError(f"--shard auto: {names} must be numbers")
     number = int(index) - int(first) + 1
-    if not 1 <= number <= int(count) <= MOST:
+    if not 1 <= number <= int(count) <= MAX_SHARDS:
         raise UsageError(
             f"--shard auto: {names} do not match: shard {number} of {int(count)}; use an array without steps"
         )

@@ -13,7 +13,7 @@ class ConcurrencyLimiter:
     def __init__(self, most: int) -> None:
         self.limit = most
         self._most = most
-        self._flying = 0
+        self._in_flight = 0
         self._good = 0
         self._changed = threading.Condition()
 
@@ -21,13 +21,13 @@ class ConcurrencyLimiter:
     def slot(self) -> Iterator[None]:
         """Waits until one more may be sent."""
         with self._changed:
-            self._changed.wait_for(lambda: self._flying < self.limit)
-            self._flying += 1
+            self._changed.wait_for(lambda: self._in_flight < self.limit)
+            self._in_flight += 1
         try:
             yield
         finally:
             with self._changed:
-                self._flying -= 1
+                self._in_flight -= 1
                 self._changed.notify_all()
 
     def on_success(self) -> None:

@@ -73,7 +73,7 @@ class CStore:
             self._counted(number)
             sent(number)
 
-        return _UnderWay(self._source, self._open, stamp, part, both, self._rewrite).send()
+        return _PartTransfer(self._source, self._open, stamp, part, both, self._rewrite).send()
 
     def _open(self, contexts: Sequence[Context]) -> Association:
         return Association(self._receiver, self._tls, contexts)
@@ -97,7 +97,7 @@ def echo(receiver: Receiver, tls: ssl.SSLContext | None) -> str:
     return f"{receiver.title} answers C-ECHO from {receiver.calling} ({over})"
 
 
-class _UnderWay:
+class _PartTransfer:
     """One part while it is sent.
 
     taken, refused: instances that the receiver accepted or did not.

@@ -14,7 +14,11 @@ from xnat_ingest.xnat.client import XnatClient
 
 
 class GradualTransport:
-    """Prearchive session, commit and proof are the same as with archives: XNAT's archive handler uses this one's."""
+    """Sends each instance in a request of its own.
+
+    Prearchive session, commit and proof are the same as with archives, because XNAT's archive handler gives each member
+    to the handler that is used here.
+    """
 
     names_session = True
 

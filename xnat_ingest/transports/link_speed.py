@@ -14,13 +14,13 @@ from contextlib import contextmanager
 
 from xnat_ingest.xnat.exchange import Body
 
-# Bytes a second. Deflate's fastest level packs more than that on one core.
+# Bytes per second. Deflate's fastest level packs more than that on one core.
 SLOW = 20e6
-# Bytes of a body that the buffers on the way may take at once, so they tell nothing.
+# Bytes of a body that buffers on the way may take at once. They say nothing about the speed.
 BUFFERED = 4 * 1024**2
-# Bytes that are measured before anything is said.
+# Bytes to measure before deciding.
 LEAST = 8 * 1024**2
-# The largest share that may be left of a block for which packing pays.
+# Packing pays if it leaves at most this share of a block.
 WORTH = 0.85
 
 
@@ -68,7 +68,7 @@ class LinkSpeed:
 
     @contextmanager
     def _on_its_way(self, size: int) -> Iterator[None]:
-        """Time counts once, however many bodies are sent in it."""
+        """Measures the time. Bodies that are sent at the same time share one clock."""
         with self._lock:
             if not self._sending:
                 self._since = time.monotonic()

@@ -20,7 +20,7 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 # 400s about one file of a part.
 _BLAMED = re.compile(r"unable to read DICOM object (.+)|object (.+) contains no SOP (?:Class|Instance) UID")
-# 400s that mean that two requests collided, not that this one is wrong.
+# 400s that mean that two requests collided. Neither of them is wrong.
 _RACES = ("Concurrent file sends of the same data is not supported",)
 
 
@@ -42,7 +42,7 @@ class _History:
 class Retrying:
     """Wraps a transport.
 
-    ask: raises when the server or the login is gone.
+    check_alive: raises when the server or the login is gone.
     settle: waits until the server has finished a request that timed out.
     last_resort: the transport for a last attempt before a part is given up.
     """
@@ -50,14 +50,14 @@ class Retrying:
     def __init__(
         self,
         inner: Transport,
-        ask: Callable[[], object],
+        check_alive: Callable[[], object],
         retry_policy: RetryPolicy,
         limiter: ConcurrencyLimiter,
         settle: Callable[[Session], None],
         last_resort: Transport | None = None,
     ) -> None:
         self._inner = inner
-        self._ask = ask
+        self._check_alive = check_alive
         self._retry_policy = retry_policy
         self._limiter = limiter
         self._settle = settle
@@ -129,7 +129,7 @@ class Retrying:
             return None
         if error.maybe_done:
             history.resets += 1
-            self._ask()  # so that a lost login shows here, not with the next body
+            self._check_alive()  # so that a lost login shows here, not with the next body
             if error.timed_out:
                 self._settle(session)
             if history.resets >= 2 and len(part.instances) > 1:
@@ -178,7 +178,7 @@ class Retrying:
             return None
         receipts: list[Receipt] = []
         try:
-            self._ask()  # so that a server that is gone is not tried once per file
+            self._check_alive()  # so that a server that is gone is not tried once per file
             for piece in self._last_resort.parts(part.instances):
                 history.attempts += 1
                 with self._limiter.slot():

@@ -1,7 +1,7 @@
 """Adds one element to an encoded data set while it is sent: it tells XNAT's receiver where to put the object.
 
-The element is inserted or replaced in the data set's own encoding. Every other byte stays the same, except the length
-element of its group. That is left out, because it would be wrong, and the standard has retired it. The source file is
+The element is inserted or replaced in the data set's own encoding. Every other byte stays the same, except the group
+length. That element is dropped: it would be wrong, and the standard has retired it. The source file is
 not changed. Values pass block by block, so an object of any size takes the same memory.
 """
 
@@ -71,8 +71,7 @@ def stamp_of(route: str, session: Session) -> Stamp | None:
         raise SessionTrouble(
             "illegal-label",
             f"{text} has {len(text)} characters, but StudyDescription holds only {_LO_LIMIT}: shorten the labels, or "
-            "use "
-            "--route comments",
+            "use --route comments",
         )
     return Stamp("StudyDescription", 0x00081030, b"LO", text)
 
