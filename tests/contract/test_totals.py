@@ -142,6 +142,7 @@ CODES: dict[str, tuple[Plan, list[Outcome], dict[str, bool], int]] = {
     "skipped": (plan([E1]), [OK, outcome(E2, "skipped")], {}, 0),
     "nothing": (plan([]), [], {}, 4),
     "nothing-but-notes": (plan([], "not-dicom", "excluded:x"), [], {}, 4),
+    "nothing-but-sessions-that-exist": (plan([], "session-exists", "not-dicom"), [], {}, 0),
     "nothing-but-problems": (plan([], "truncated"), [], {}, 3),
     "nothing-allowed": (plan([], "not-dicom"), [], {"allow_empty": True}, 0),
     "nothing-allowed-but-problems": (plan([], "truncated"), [], {"allow_empty": True}, 3),

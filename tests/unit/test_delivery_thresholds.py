@@ -21,6 +21,7 @@ from xnat_ingest.delivery.same_number import split_by_merge
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
+from xnat_ingest.xnat import archive
 from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import PrearchiveSession, as_session
 from xnat_ingest.xnat.projects import changes_study_uid
@@ -336,3 +337,15 @@ def test_without_its_siblings_a_series_is_stuck() -> None:
 )  # fmt: skip
 def test_which_scripts_change_the_study(script: str, changes: bool) -> None:
     assert changes_study_uid(f'version "6.1"\n{script}\n') == changes
+
+
+@pytest.mark.parametrize(
+    ("file_format", "label", "counts"),
+    [("DICOM", "scans of ours", True), ("dicom", "", True), ("", "DICOM", True), ("", "secondary", True),
+     ("", "SNAPSHOTS", False), ("GIF", "NIFTI", False)],
+)  # fmt: skip
+def test_files_of_an_archive_that_are_dicom(file_format: str, label: str, counts: bool) -> None:
+    """By their format, or by the name of their resource: either is enough."""
+    uri = f"/data/experiments/E/scans/1/resources/{label}/files/1.dcm"
+    row = {"Name": "1.dcm", "Size": "7", "URI": uri, "file_format": file_format, "collection": label}
+    assert archive._file(row).name == ("1.dcm" if counts else "")

@@ -13,7 +13,7 @@ from tests.dicom_trees import MR, SAMPLES, encode, read
 from tests.standin.namer import make_file_name
 from xnat_ingest.core.model import Instance
 from xnat_ingest.core.stored_name import base36, java_hash, stored_name, uid_hash
-from xnat_ingest.core.text import LABEL, legal_label, printable
+from xnat_ingest.core.text import LABEL, count_of, legal_label, printable
 from xnat_ingest.inputs import open_source
 from xnat_ingest.inputs.dicom_headers import scan
 
@@ -172,6 +172,15 @@ def test_illegal_characters_of_labels_become_underscores(text: str, label: str) 
 def test_file_names_are_shown_in_one_harmless_line(text: str, shown: str) -> None:
     """Control characters, escape sequences and bytes that are no UTF-8 are shown, not sent to the terminal."""
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 scans"), (1, "1 scan"), (1.0, "1 scan"), (999_999, "999999 scans"), (10**6, "1000000 scans")],
+)
+def test_a_number_with_its_word(number: float, text: str) -> None:
+    """In digits, however large."""
+    assert count_of(number, "scan") == text
 
 
 def test_whatever_the_name_printable_gives_valid_unicode() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.dicom_trees import Series, make_session
 from xnat_ingest.cli import main
+from xnat_ingest.cli.outputs import check_outputs
 from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, is_ours, keep_better
+from xnat_ingest.settings.options import TABLE, Settings
 
 OTHER = b"somebody's file\n"
 
@@ -70,6 +73,40 @@ def test_inputs_are_not_replaced(tree: Path, tmp_path: Path, capsys: pytest.Capt
     assert {path: path.read_bytes() for path in before} == before
 
 
+# Options that name a file which a run reads or writes. `config`, `report` and the other outputs are among them.
+FILES = sorted(name for name, row in TABLE.items() if row.metavar == "FILE")
+
+
+def chosen(files: Mapping[str, Any]) -> Settings:
+    return Settings(**files)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_no_output_replaces_any_file_of_the_run(tmp_path: Path, output: str) -> None:
+    """Each output against each option that names a file, and against ROOT; empty files, which look like nobody's."""
+    path = tmp_path / "x"
+    path.write_bytes(b"")
+    check_outputs(chosen({output: str(path)}), str(tmp_path / "root.zip"))
+    for other in {*FILES, "deid_key_file"} - {output}:
+        with pytest.raises(UsageError, match=r"of this run, which it would replace"):
+            check_outputs(chosen({output: str(path), other: str(path)}), "")
+    with pytest.raises(UsageError, match="is ROOT of this run"):
+        check_outputs(chosen({output: str(path)}), str(path))
+    (tmp_path / "t/007/pre").mkdir(parents=True)
+    with pytest.raises(UsageError, match="is among the files below ROOT"):
+        check_outputs(chosen({output: str(tmp_path / "t/007/pre/new")}), str(tmp_path / "t"))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_each_output_has_room_for_its_temporary_name(tmp_path: Path, output: str) -> None:
+    """Before anything is read or sent."""
+    for length in range(240, 256):
+        check_output_file(str(tmp_path / ("r" * length)), output, ())
+    with pytest.raises(UsageError, match="File name too long"):
+        check_output_file(str(tmp_path / ("r" * 256)), output, ())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_archive_as_root_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.zip").write_bytes(b"PK\5\6" + bytes(18))
     assert plan(tmp_path / "t.zip", "--report", str(tmp_path / "t.zip")) == 2
@@ -87,10 +124,11 @@ def test_report_at_the_top_of_root(tree: Path) -> None:
 
 @pytest.mark.parametrize("length", [200, 240, 241, 254, 255])
 def test_names_as_long_as_names_can_be(tree: Path, tmp_path: Path, length: int) -> None:
-    """The temporary name beside it is not longer."""
-    path = tmp_path / ("r" * (length - 5) + ".json")
-    assert plan(tree, "--report", str(path)) == 0
-    assert json.loads(path.read_text())["exit_code"] == 0
+    """The temporary name beside each is not longer."""
+    paths = {flag: tmp_path / (flag[0] * length) for flag in ("report", "html", "junit", "csv")}
+    assert plan(tree, *(word for flag, path in paths.items() for word in (f"--{flag}", str(path)))) == 0
+    assert json.loads(paths["report"].read_text())["exit_code"] == 0
+    assert all(path.read_bytes() and is_ours(str(path), flag) for flag, path in paths.items())
 
 
 def test_names_that_are_too_long(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,17 +9,28 @@ from pathlib import Path
 import pytest
 
 from xnat_ingest.core import json_documents
-from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.core.json_documents import read_text
 from xnat_ingest.core.read_small import read_small
+from xnat_ingest.deidentify.profile import load_profile
+from xnat_ingest.deidentify.pseudonyms import read_key
+from xnat_ingest.planning.label_sheet import read_sheet
 from xnat_ingest.planning.plan_file import read_plan
+from xnat_ingest.report import saved
 from xnat_ingest.settings.config_file import read_file
 from xnat_ingest.settings.layers import _read_password
 
 
 @pytest.mark.parametrize(
     ("read", "limit"),
-    [(read_file, 4), (_read_password, 16), (lambda path: read_text(path, "command file"), 16)],
+    [
+        (read_file, 4),
+        (_read_password, 16),
+        (lambda path: read_text(path, "command file"), 16),
+        (read_sheet, 64),
+        (lambda path: read_key(path, {}), 1),
+        (load_profile, 16),
+    ],
 )
 def test_an_endless_file_is_refused(read: Callable[[str], object], limit: int) -> None:
     """A device that gives zeros for ever. limit: MB."""
@@ -32,6 +43,12 @@ def test_an_endless_plan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xnat_ingest.planning.plan_file._LIMIT", 1 << 20)
     with pytest.raises(UsageError, match="plan file /dev/zero is larger than 1 MB"):
         read_plan("/dev/zero")
+
+
+def test_an_endless_report_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved, "LIMIT", 1 << 20)
+    with pytest.raises(IngestError, match="the report /dev/zero is larger than 1 MB"):
+        saved.read_report("/dev/zero")
 
 
 def test_the_limit_is_the_last_size_that_is_read(tmp_path: Path) -> None:

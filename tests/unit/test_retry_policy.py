@@ -15,6 +15,8 @@ from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.xnat import retry_policy
 from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
+FIRST_WAIT = retry_policy.BASE  # as it is outside the tests, which shorten it
+
 
 def said(status: int, retry_after: str = "") -> ServerSaid:
     return ServerSaid("POST /x", status, "", retry_after)
@@ -127,7 +129,7 @@ def test_the_bounds_that_the_guarantees_name(monkeypatch: pytest.MonkeyPatch) ->
     for attempt, since in ((8, None), (1, 10_000.0 - 3600.5)):
         with pytest.raises(ServerSaid):
             patient.wait(said(503), attempt, since=since)
-    assert (retry_policy.LOGIN_ATTEMPTS, retry_policy.SUCCESSES, retry_policy.CAP) == (4, 10, 30.0)
+    assert (retry_policy.LOGIN_ATTEMPTS, retry_policy.SUCCESSES, FIRST_WAIT, retry_policy.CAP) == (4, 10, 0.5, 30.0)
 
 
 def test_a_wait_that_would_end_too_late_is_not_begun() -> None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from xnat_ingest.core import UsageError, printable
+from xnat_ingest.core.read_small import MEGABYTE, read_small
 
 # The most days that dates move into the past, about ten years; at least one.
 MOST_DAYS = 3650
@@ -53,9 +54,9 @@ def read_key(path: str, environ: Mapping[str, str]) -> Key | None:
     if path:
         where = f"key file {printable(path)}"
         try:
-            text = Path(path).read_text("ascii").strip()
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read {where}: {getattr(error, 'strerror', None) or 'not text'}") from error
+            text = read_small(path, "key file", MEGABYTE).decode("ascii").strip()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"cannot read {where}: not text") from error
     if not text or (text[0] == text[-1] == "#" and len(text) > 2):  # the container service's "not given"
         if path:
             raise UsageError(f"{where} is empty; make one with xnat-ingest identity new-key FILE")

@@ -64,7 +64,7 @@ class Sheet:
         sessions: (folder, study UID).
         by_study: match by study only.
         """
-        places = [_Place(cell_key(printable(folder)), study) for folder, study in sessions]
+        places = [_Place(cell_key(printable(folder)), printable(study)) for folder, study in sessions]
         open_sessions = dict(enumerate(places))
         open_rows = dict(enumerate(_Place(cell_key(row.folder), row.study_uid) for row in self.rows))
         found: dict[int, SheetRow] = {}
@@ -204,5 +204,5 @@ def sheet_text(rows: Iterable[SheetRow]) -> str:
     writer = csv.writer(stream)
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([spreadsheet_cell(str(getattr(row, column))) for column in COLUMNS])
+        writer.writerow([spreadsheet_cell(printable(str(getattr(row, column)))) for column in COLUMNS])
     return stream.getvalue()

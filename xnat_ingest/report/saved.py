@@ -7,9 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from xnat_ingest.core import PRECEDENCE, Exit, IngestError, printable
+from xnat_ingest.core import PRECEDENCE, Exit, IngestError, UsageError, printable
+from xnat_ingest.core.read_small import MEGABYTE, read_small
 
 Report = Mapping[str, Any]
+# A report that names a million instances takes about 300 MB.
+LIMIT = 1024 * MEGABYTE
 OTHER = "other-shard"
 ENDS = ("verified", "counted", "missing", "failed", "unverified")
 SUMMED = ("planned", *ENDS, "already_there", "bytes_planned", "bytes_sent", "requests", "retries")
@@ -22,11 +25,11 @@ ONLY_TOGETHER = ("rule-unused", "label-unused")
 def read_report(path: str) -> dict[str, Any]:
     """A saved JSON report. Raises IngestError when it is not one of ours."""
     try:
-        with open(path, encoding="utf-8") as stream:  # noqa: PTH123 - the path is the user's own
-            report = json.load(stream)
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or "it is not JSON"
-        raise IngestError(f"cannot read the report {path}: {why}") from error
+        report = json.loads(read_small(path, "the report", LIMIT).decode("utf-8"))
+    except UsageError as error:
+        raise IngestError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise IngestError(f"cannot read the report {path}: it is not JSON") from error
     if not isinstance(report, dict) or report.get("schema") != 1 or not isinstance(report.get("sessions"), list):
         raise IngestError(f"{path} is not a report of xnat-ingest; give the file that --report wrote")
     return report
