@@ -147,6 +147,7 @@ def test_it_starts_no_program_and_loads_no_code() -> None:
         assert not starters.search(path.read_text("utf-8")), path
 
 
+@pytest.mark.wide
 def test_only_reporters_print() -> None:
     """The core emits events; cli speaks for what ends before there is a reporter."""
     speakers = {
@@ -169,6 +170,7 @@ def test_product_needs_no_tests() -> None:
         assert not any(name.split(".")[0] == "tests" for name in imports(path))
 
 
+@pytest.mark.wide
 def test_stand_in_knows_nothing_of_the_product() -> None:
     for path in (PACKAGE.parent / "tests" / "standin").rglob("*.py"):
         assert not any(name.split(".")[0] == "xnat_ingest" for name in imports(path)), path

@@ -98,6 +98,7 @@ def test_trouble_is_in_the_result_and_misuse_is_raised(root: Path, site: StandIn
         upload(root, "DEMO", workers=0)
 
 
+@pytest.mark.wide
 def test_stop(root: Path, site: StandIn) -> None:
     from tests.standin.fault import Fault
 
@@ -122,6 +123,7 @@ def test_an_error_in_on_event_costs_no_verdict(root: Path, site: StandIn) -> Non
     assert "RuntimeError" in problem.detail
 
 
+@pytest.mark.wide
 def test_after_a_stop_the_process_ends_although_a_request_hangs(root: Path, site: StandIn) -> None:
     """In a process of its own: a thread that waits for the server would keep it for --timeout seconds."""
     site.faults.add(Fault("delay", "POST .*services/import", seconds=50, times=None))
@@ -161,6 +163,7 @@ def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
         put_resource(tmp_path / "a.txt", "NOTES")
 
 
+@pytest.mark.wide
 def test_the_package_loads_nothing_until_it_is_asked() -> None:
     code = (
         "import xnat_ingest, sys; print('urllib3' in sys.modules); xnat_ingest.upload; print('urllib3' in sys.modules)"

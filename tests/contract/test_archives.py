@@ -74,6 +74,7 @@ def test_an_archive_as_root_gives_what_the_folder_gives(tree: Path, tmp_path: Pa
     assert sorted(a["path"] for a in of_archive.report["set_aside"]) == ["007/pre/notes.txt", "008/pre/notes.txt"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", PACKERS)
 def test_an_archive_as_root_is_uploaded(tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str) -> None:
     archive = tmp_path / name
@@ -90,6 +91,7 @@ def test_an_archive_as_root_is_uploaded(tree: Path, tmp_path: Path, site: StandI
     assert (again.code, again.totals["bytes_sent"]) == (0, 0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tgz", ".ZIP", ""])
 def test_an_archive_as_a_session_folder(tree: Path, site: StandIn, ingest: Ingest, suffix: str) -> None:
     pack = to_zip if suffix.lower() in (".zip", "") else to_tar if suffix == ".tar" else to_tgz
@@ -303,6 +305,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
     return made
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", [(), ("--part-size", "30K"), ("--transport", "gradual")], ids=" ".join)
 @pytest.mark.parametrize(("proof", "passes"), [("listing", 2), ("spot", 3), ("pixels", 3)])
 def test_a_stream_is_read_once_to_be_scanned_once_to_be_sent_and_once_to_be_compared(
@@ -317,6 +320,7 @@ def test_a_stream_is_read_once_to_be_scanned_once_to_be_sent_and_once_to_be_comp
     assert [one.passes for one in streams] == [passes]
 
 
+@pytest.mark.wide
 def test_a_stream_is_read_once_to_be_sent_by_dicom(
     tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource]
 ) -> None:

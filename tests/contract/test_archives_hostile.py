@@ -266,6 +266,7 @@ def broken(data: bytes, chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
+@pytest.mark.wide
 def test_no_damage_ends_a_scan(tmp_path: Path) -> None:
     """Each of many damaged archives is refused, or read with what is wrong set aside; nothing else is raised."""
     make_session(tmp_path / "tree/007/pre", [Series("T1_1", 2)])

@@ -50,6 +50,7 @@ def tree(tmp_path: Path) -> list[Path]:
     return make_session(tmp_path / "t/S/E", (T1, SR), "study")
 
 
+@pytest.mark.wide
 def test_second_upload_growth_and_overwrite(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, way: tuple[str, ...]
 ) -> None:
@@ -66,6 +67,7 @@ def test_second_upload_growth_and_overwrite(
     assert stored(site, "DEMO", "S", "S_E").study_uid == new_uid(str(pydicom.dcmread(tree[0]).StudyInstanceUID))
 
 
+@pytest.mark.wide
 def test_left_in_the_prearchive_and_archived_later(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, way: tuple[str, ...]
 ) -> None:
@@ -76,6 +78,7 @@ def test_left_in_the_prearchive_and_archived_later(
     delivered(ingest("upload", tmp_path / "t", *way), site, tree, rows=[])
 
 
+@pytest.mark.wide
 def test_left_in_the_prearchive_and_grown(ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path) -> None:
     """A built row takes nothing more: what came later follows once the row is archived."""
     assert ingest("upload", tmp_path / "t", "--destination", "prearchive").code == 0
@@ -85,6 +88,7 @@ def test_left_in_the_prearchive_and_grown(ingest: Ingest, site: StandIn, tree: l
     delivered(ingest("upload", tmp_path / "t"), site, more + tree[4:], rows=[])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_reply_is_lost(
@@ -95,6 +99,7 @@ def test_a_reply_is_lost(
     delivered(ended, site, tree, rows=["READY"] if destination == "prearchive" else [])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("built", [False, True], ids=["receiving", "built"])
 @pytest.mark.parametrize("some", [3, 5, 6])
 @pytest.mark.parametrize("mode", ["resume", "overwrite"])

@@ -44,6 +44,7 @@ def test_ping_needs_no_project(site: StandIn) -> None:
     assert main(["ping"]) == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("words", [["dicomUpload"], ["python", "/src/dicomUpload.py"], ["/src/dicomUpload.py"]])
 def test_drop_in(
     ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
@@ -90,6 +91,7 @@ def test_administrator_learns_of_the_sites_own_names_and_petmr(
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["petmr-split"], 0)
 
 
+@pytest.mark.wide
 def test_result_that_cannot_be_printed_is_no_bug(tmp_path: Path) -> None:
     """A full disk behind stdout: one sentence, exit 1, and no plea to report a bug."""
     make_session(tmp_path / "t/S/E", SERIES)

@@ -103,6 +103,7 @@ def proven(ended: Ended, given: Given) -> Ended:
     return ended
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_contract(
     way: Way,
@@ -139,6 +140,7 @@ def test_the_watch_sees_what_is_written(tmp_path: Path, name: str) -> None:
         assert Path(__file__).read_text()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("spoil", ["lost", "other pixels", "twice", "elsewhere"])
 def test_the_disk_is_compared(site: StandIn, ingest: Ingest, tmp_path: Path, spoil: str) -> None:
     """What the program's proof by name and size cannot see would show here."""

@@ -47,6 +47,7 @@ def _named(instance: Instance, uid: str) -> Instance:
     return replace(instance, sop_uid=uid, sent_size=instance.sent_size and instance.sent_size - before + now)
 
 
+@pytest.mark.wide
 def test_real_files_arrive_byte_by_byte_without_routing() -> None:
     source, members = real_files()
     part = Part(tuple(members.values()))
@@ -64,6 +65,7 @@ def test_real_files_arrive_byte_by_byte_without_routing() -> None:
     assert (scp.associations, scp.callers) == (1, {"XNAT_INGEST"})
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("route", ["comments", "study-description"])
 def test_real_files_arrive_with_their_place_and_nothing_else_changed(route: str) -> None:
     source, members = real_files()
@@ -117,6 +119,7 @@ def test_what_is_not_encoded_as_its_file_says_is_refused_alone() -> None:
 OTHERS = {"1.2.840.10008.1.2", BIG, "1.2.840.113619.5.2", LITTLE, *INFLATED}
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("syntax", [one for one in SYNTAXES if one not in OTHERS])
 def test_every_transfer_syntax_goes_as_it_is_stored(syntax: str) -> None:
     """What the pixels are encoded in concerns nobody on the way."""
@@ -138,6 +141,7 @@ def _ui(uid: str) -> bytes:
 PLAIN_CLASSES = tuple(uid for uid in CLASSES if uid not in DOCUMENTS)
 
 
+@pytest.mark.wide
 def test_more_contexts_than_an_association_takes() -> None:
     """parts() keeps each part to one association; a part that has more all the same goes over two."""
     classes = PLAIN_CLASSES[:150]
@@ -234,6 +238,7 @@ class _Large(Memory):
         return _Zeros(self.contents[path], self.size)
 
 
+@pytest.mark.wide
 def test_memory_does_not_grow_with_an_object() -> None:
     source = _Large()
     large = Instance("large", source.size, 0, MR, "1.2.3.1", "1.2.3.4", "1", "", "", "", "", LITTLE, 0, {})

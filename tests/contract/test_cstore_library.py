@@ -28,6 +28,7 @@ def stop_reading(struck: Struck) -> bool:
     return False
 
 
+@pytest.mark.wide
 def test_ours_ends() -> None:
     source = Memory({"a": made(1, size=LARGE)})
     with (
@@ -38,6 +39,7 @@ def test_ours_ends() -> None:
         send(source, relay.port, timeout=LIMIT)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("queue", [0, 8])
 def test_that_of_the_library_does_not(tmp_path: Path, queue: int) -> None:
     """Eight times its timeouts later it is still at it. With a bounded queue, it waits for a place in the queue."""

@@ -57,6 +57,7 @@ def test_tls_and_a_certificate_that_nobody_signed(certificates: Path) -> None:
         ask_receiver(receiver(scp.port, ca=str(certificates / "scu.pem")))
 
 
+@pytest.mark.wide
 def test_tls_with_a_receiver_that_speaks_plain(certificates: Path) -> None:
     with Scp() as scp, pytest.raises(IngestError, match="does not start TLS"):
         ask_receiver(receiver(scp.port, ca=str(certificates / "ca.pem"), timeout=1.0))

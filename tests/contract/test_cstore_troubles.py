@@ -188,6 +188,7 @@ def test_a_receiver_that_does_not_answer() -> None:
         ask_receiver(receiver(server.getsockname()[1], timeout=0.1))
 
 
+@pytest.mark.wide
 def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> None:
     """It may still be at work, so whoever repeats the part is to wait for it."""
     done = threading.Event()
@@ -199,6 +200,7 @@ def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> Non
     assert scp.associations == 1
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("pdu", [1, 4], ids=["at the beginning", "in the middle"])
 def test_a_receiver_that_speaks_drop_by_drop(pdu: int) -> None:
     """Every byte comes in time, and an answer never."""
@@ -211,6 +213,7 @@ def test_a_receiver_that_speaks_drop_by_drop(pdu: int) -> None:
         assert relay.trouble.hits
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("control", [COMMAND, 0], ids=["commands", "data"])
 def test_a_receiver_that_answers_without_end(control: int) -> None:
     """Fragments, none of which is the last: neither held in memory nor waited for."""
@@ -222,6 +225,7 @@ def test_a_receiver_that_answers_without_end(control: int) -> None:
         assert time.monotonic() - begun < 8
 
 
+@pytest.mark.wide
 def test_a_receiver_that_does_not_let_go() -> None:
     """It answers a release with anything else, for ever; all is stored by then."""
     flood = Flood(fragments(1, 0, bytes(10), 100))

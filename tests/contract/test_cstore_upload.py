@@ -34,6 +34,7 @@ def by_dicom(receiver: Receiver, *more: str) -> list[str]:
     return ["--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port), *more]
 
 
+@pytest.mark.wide
 def test_sent_closed_and_proven(root: Path, site: StandIn, ingest: Ingest, receiver: Receiver) -> None:
     ended = ingest("upload", root, *by_dicom(receiver))
     assert ended.code == 0, ended.out
@@ -48,6 +49,7 @@ def test_sent_closed_and_proven(root: Path, site: StandIn, ingest: Ingest, recei
     assert len(receiver.received) == 14
 
 
+@pytest.mark.wide
 def test_what_was_replaced_is_told_and_never_its_text(
     root: Path, site: StandIn, ingest: Ingest, receiver: Receiver
 ) -> None:
@@ -66,6 +68,7 @@ def test_into_the_prearchive(root: Path, site: StandIn, ingest: Ingest, receiver
     assert not site.sessions("DEMO")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("destination", ["archive", "direct-archive"])
 def test_a_receiver_that_archives_by_itself(
     root: Path, site: StandIn, ingest: Ingest, receiver: Receiver, destination: str
@@ -78,6 +81,7 @@ def test_a_receiver_that_archives_by_itself(
     assert not site.rows("DEMO")
 
 
+@pytest.mark.wide
 def test_what_lacks_is_merged(root: Path, site: StandIn, ingest: Ingest, receiver: Receiver) -> None:
     assert ingest("upload", root, "--exclude", "RLE").code == 0
     ended = ingest("upload", root, *by_dicom(receiver))
@@ -93,6 +97,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", FAULTS)
 def test_under_troubles(root: Path, site: StandIn, ingest: Ingest, name: str) -> None:
     with site.receive(faults=FAULTS[name]) as receiver:
@@ -128,6 +133,7 @@ def test_routed_elsewhere(root: Path, site: StandIn, ingest: Ingest, receiver: R
     assert not site.rows("DEMO")
 
 
+@pytest.mark.wide
 def test_a_first_part_that_is_refused_costs_itself_alone(root: Path, site: StandIn, ingest: Ingest) -> None:
     with site.receive(faults=ReceiverFaults(refuse_every=7, refuse_status=0xC000)) as receiver:
         ended = ingest("upload", root, *by_dicom(receiver, "--part-size", "12K", "-w", "1"))
@@ -135,6 +141,7 @@ def test_a_first_part_that_is_refused_costs_itself_alone(root: Path, site: Stand
     assert (ended.totals["verified"], ended.totals["failed"]) == (12, 2)
 
 
+@pytest.mark.wide
 def test_by_study_description(root: Path, site: StandIn, ingest: Ingest) -> None:
     from tests.standin.identify import Routing
 
@@ -145,6 +152,7 @@ def test_by_study_description(root: Path, site: StandIn, ingest: Ingest) -> None
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
 
 
+@pytest.mark.wide
 def test_with_the_right_to_read_alone(
     root: Path, site: StandIn, ingest: Ingest, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +165,7 @@ def test_with_the_right_to_read_alone(
     assert ended.totals["verified"] == 14
 
 
+@pytest.mark.wide
 def test_with_the_right_to_read_and_nothing_archived(
     root: Path, site: StandIn, ingest: Ingest, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +213,7 @@ def test_ping_without_a_server(
     assert main(["ping", *words[:-1], "9"]) == 5
 
 
+@pytest.mark.wide
 def test_every_transfer_syntax(tmp_path: Path, site: StandIn, ingest: Ingest, receiver: Receiver) -> None:
     from tests.dicom_trees import KINDS
 

@@ -125,6 +125,7 @@ WAYS = [(name, "tar") for name in FORMS] + [("folder", way) for way in ("zip", "
 WAYS += [("without_meta", "cstore"), ("as_stream", "cstore"), ("as_stream", "gradual")]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "transport"), WAYS)
 def test_nothing_planted_arrives(
     ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, name: str, transport: str
@@ -196,6 +197,7 @@ def test_without_deidentify_the_report_says_nothing_of_it(ingest: Ingest, tmp_pa
     assert "deidentification" not in ingest("plan", plain(tmp_path / "tree")).report
 
 
+@pytest.mark.wide
 def test_growth_overwrite_and_interrupted_sessions(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
     root, flags = plain(tmp_path / "tree"), (*UP, "--deid-key-file", str(key))
     assert ingest("upload", root, *flags, "--destination", "prearchive").code == 0
@@ -210,6 +212,7 @@ def test_growth_overwrite_and_interrupted_sessions(ingest: Ingest, site: StandIn
     assert len(files_of(site)) == 6
 
 
+@pytest.mark.wide
 def test_another_key_is_a_conflict_before_the_first_byte(
     ingest: Ingest, site: StandIn, tmp_path: Path, key: Path
 ) -> None:
@@ -294,6 +297,7 @@ def test_a_plan_file_remembers(
     assert "was made without --deidentify" in capsys.readouterr().err
 
 
+@pytest.mark.wide
 def test_the_crosswalk(ingest: Ingest, tmp_path: Path, key: Path) -> None:
     root, table = plain(tmp_path / "tree", ("007/pre", "007/post")), tmp_path / "crosswalk.csv"
     flags = ("--deidentify", "research-mr", "--deid-key-file", str(key), "--crosswalk", str(table))
@@ -337,6 +341,7 @@ def test_where_no_crosswalk_may_be(
     assert not files_of(site)
 
 
+@pytest.mark.wide
 def test_references_between_objects_hold(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
     """RTSTRUCT and SR point to images of the session, and to one of another session of the patient."""
     root = plain(tmp_path / "tree", ("007/pre", "007/post"))
@@ -374,6 +379,7 @@ def test_references_between_objects_hold(ingest: Ingest, site: StandIn, tmp_path
     assert len(studies) == 2
 
 
+@pytest.mark.wide
 def test_a_medium_with_a_dicomdir(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
     given = media(tmp_path)
     flags = ["--layout", "headers", "--subject-label", "S1", "--session-label", "{StudyInstanceUID}"]
@@ -423,6 +429,7 @@ def named_tree(root: Path, sheet: Path) -> Path:
     return root
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fault", ["none", "conflict", "gone"])
 def test_names_of_folders_are_redacted(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, fault: str) -> None:
     root = named_tree(tmp_path / "tree", sheet := tmp_path / "labels.csv")
@@ -450,6 +457,7 @@ def test_files_for_review_need_the_real_names(tmp_path: Path, capsys: pytest.Cap
     assert "--redact-paths" in capsys.readouterr().err
 
 
+@pytest.mark.wide
 def test_redacted_paths_of_a_plan_file_and_of_an_archive(
     ingest: Ingest, site: StandIn, tmp_path: Path, key: Path
 ) -> None:

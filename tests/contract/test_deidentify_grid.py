@@ -118,6 +118,7 @@ def tapped(flags: tuple[str, ...], tap: Tap) -> tuple[str, ...]:
 GRID = [(name, transport) for name in FORMS for transport in TRANSPORT_FLAGS]
 
 
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "transport"), GRID)
 def test_nothing_planted_arrives(
@@ -162,6 +163,7 @@ def nothing_of_the_patient(site: StandIn, ended: Ended, wire: bytes) -> None:
     says_nothing(wire)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 @pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_growth_overwrite_and_what_is_left_open(

@@ -51,6 +51,7 @@ def says_nobody(name: str, data: bytes) -> None:
         assert json.dumps(word)[1:-1].lower().encode() not in low, name
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("log", LOGS)
 def test_every_face_of_a_run(ingest: Ingest, site: StandIn, tmp_path: Path, log: str) -> None:
     """The crosswalk alone names the patient."""
@@ -69,6 +70,7 @@ def test_every_face_of_a_run(ingest: Ingest, site: StandIn, tmp_path: Path, log:
     assert PERSON.patient_id in {row["patient_id"] for row in csv.DictReader(table.read_text().splitlines())}
 
 
+@pytest.mark.wide
 def test_every_face_of_a_run_whose_server_fails(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Errors tell most."""
     root = tree(tmp_path / "tree")
@@ -79,6 +81,7 @@ def test_every_face_of_a_run_whose_server_fails(ingest: Ingest, site: StandIn, t
         says_nobody(name, data)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("log", LOGS)
 def test_every_face_with_redacted_paths(ingest: Ingest, site: StandIn, tmp_path: Path, log: str) -> None:
     """Folders and files are called after the patient, too."""
@@ -100,6 +103,7 @@ def test_progress_on_a_terminal(ingest: Ingest, site: StandIn, tmp_path: Path, m
     says_nobody("stderr", ended.err.encode())
 
 
+@pytest.mark.wide
 def test_the_plan_file_and_saved_reports(ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is written for later: a plan, and the page made of a report that was kept."""
     root = tree(tmp_path / "tree")

@@ -34,6 +34,7 @@ BACK = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("what", BACK)
 def test_a_script_that_puts_it_back(ingest: Ingest, site: StandIn, tmp_path: Path, what: str) -> None:
     script, keyword = BACK[what]
@@ -50,6 +51,7 @@ def test_a_script_that_puts_it_back(ingest: Ingest, site: StandIn, tmp_path: Pat
     assert ingest("verify", tmp_path / "tree", *UP, "--proof", "listing").code == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("transport", ["tar", "gradual", "cstore"])
 def test_what_a_script_may_write(ingest: Ingest, site: StandIn, tmp_path: Path, transport: str) -> None:
     """Labels, as XNAT's own script writes them, and as they are stamped for its receiver; a word in place of a name."""

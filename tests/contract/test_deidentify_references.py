@@ -36,6 +36,7 @@ def tree(root: Path) -> int:
     return 9
 
 
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore:Invalid value")
 @pytest.mark.parametrize(
     ("profile", "transport"),

@@ -34,6 +34,7 @@ def other(site: StandIn) -> Iterator[Other]:
     sender.client.close()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("short", [False, True], ids=["both whole", "one cut"])
 @pytest.mark.parametrize("command", ["upload", "verify"])
 def test_an_instance_that_is_listed_twice_is_named(
@@ -61,6 +62,7 @@ def test_two_sessions_of_a_run_have_timestamps_of_their_own(ingest: Ingest, site
     assert len({row.timestamp for row in site.rows("DEMO")}) == 3
 
 
+@pytest.mark.wide
 def test_a_row_that_receives_is_not_to_be_deleted(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_verify_names_an_unfinished_upload(
     assert row.status == "RECEIVING"
 
 
+@pytest.mark.wide
 def test_a_tree_that_goes_away_leaves_its_session_open(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_tree_that_goes_away_leaves_its_session_open(
     assert site.rows("DEMO") == []
 
 
+@pytest.mark.wide
 def test_a_session_without_some_of_its_files_is_delivered_without_them(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_session_without_some_of_its_files_is_delivered_without_them(
     assert site.rows("DEMO") == []
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_commit_that_a_proxy_gives_up_on_is_watched_before_it_is_repeated(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int

@@ -41,6 +41,7 @@ def test_every_layout_of_the_readme_is_here() -> None:
     assert named == LAYOUTS.keys() - {""}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", LAYOUTS)
 def test_the_tree_goes_with_each(ingest: Ingest, study: Path, flags: str) -> None:
     root, sessions = LAYOUTS[flags]
@@ -74,6 +75,7 @@ def test_plan_says_which_files_it_wrote_and_what_to_do_with_them(
     assert Path("labels.csv").read_text("utf-8-sig").splitlines()[0] == header
 
 
+@pytest.mark.wide
 def test_the_server_stays_until_it_is_ended(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tests.serve_standin"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -21,6 +21,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("transport", ["archive", "gradual"])
 def test_straight_into_the_archive(root: Path, site: StandIn, ingest: Ingest, transport: str) -> None:
     ended = ingest("upload", root, *DIRECT, "--transport", transport, "--part-size", "30K")
@@ -34,6 +35,7 @@ def test_straight_into_the_archive(root: Path, site: StandIn, ingest: Ingest, tr
     assert again.totals["bytes_sent"] == 0
 
 
+@pytest.mark.wide
 def test_what_fell_back_is_finished_through_the_prearchive(root: Path, site: StandIn, ingest: Ingest) -> None:
     """The session's folder is in the archive already, whatever made it: every file goes into the prearchive."""
     (site.archive_root / "DEMO" / "arc001" / "007_pre").mkdir(parents=True)
@@ -51,6 +53,7 @@ def test_a_session_that_is_there_is_merged_into(root: Path, site: StandIn, inges
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
 
 
+@pytest.mark.wide
 def test_archiving_that_fails_leaves_it_in_the_prearchive(root: Path, site: StandIn, ingest: Ingest) -> None:
     site.faults.add(Fault("archive-fails", match="007_pre", status=409, message="Duplicate archive attempt. x"))
     ended = ingest("upload", root, *DIRECT)
@@ -59,6 +62,7 @@ def test_archiving_that_fails_leaves_it_in_the_prearchive(root: Path, site: Stan
     assert ingest("upload", root, *DIRECT).totals["verified"] >= 7
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     "fault",
     [
@@ -81,6 +85,7 @@ def test_under_troubles(root: Path, site: StandIn, ingest: Ingest, fault: Fault)
         assert len(stored(site, "DEMO", subject, f"{subject}_pre").files) == 7
 
 
+@pytest.mark.wide
 def test_a_run_that_was_cut_off_is_taken_up(root: Path, site: StandIn, ingest: Ingest) -> None:
     """What the server holds of it cannot be listed: all is sent again, each file over itself."""
     site.faults.add(Fault("status", match="/data/services/import", status=500, skip=1, times=None))

@@ -221,6 +221,7 @@ FOUND: dict[str, tuple[Callable[[Bench], object], dict[str, Expected]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("found", FOUND)
 def test_archived(bench: Bench, found: str, mode: str) -> None:
@@ -261,6 +262,7 @@ def sizes(root: Path, files: int) -> int:
     return files * next(root.rglob("IM*")).stat().st_size
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("before", "expected"), [((T1,), False), ((T1, T2), True)])
 def test_closing_overwrites_only_where_names_meet(bench: Bench, before: tuple[Series, ...], expected: bool) -> None:
     """overwrite_files is asked for when a name is in the archive already, else not."""

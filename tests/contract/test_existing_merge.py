@@ -25,6 +25,7 @@ def other(site: StandIn) -> Iterator[Other]:
     sender.client.close()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("first", "second", "xsi_type"),
     [(T1, SR, "xnat:mrSessionData"), (PET, Series("CT_0002", 2, CT), "xnat:petSessionData")],
@@ -67,6 +68,7 @@ def test_merge_into_a_session_under_other_names_keeps_its_type_or_is_refused(
         whole(site, paths + more)
 
 
+@pytest.mark.wide
 def test_pet_and_mr_where_the_project_separates_them(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """One session with both is a conflict on such a project, in every mode, and goes in elsewhere."""
     site.project("DEMO").petmr = "separate"
@@ -92,6 +94,7 @@ def test_session_label_in_another_case(ingest: Ingest, site: StandIn, tmp_path: 
 # -- another run in the same row
 
 
+@pytest.mark.wide
 def test_row_somebody_is_sending_into(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
     """Its list grows: we wait until nothing comes any more, compare afresh, and finish."""
     tree = make_session(tmp_path / "t/S/E", (Series("T1_0001", 12),), "study")
@@ -111,6 +114,7 @@ def test_row_somebody_is_sending_into(ingest: Ingest, site: StandIn, other: Othe
     whole(site, tree)
 
 
+@pytest.mark.wide
 def test_row_somebody_is_sending_one_long_file_into(
     ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
 ) -> None:
@@ -144,6 +148,7 @@ def test_row_somebody_is_sending_one_long_file_into(
     whole(site, tree)
 
 
+@pytest.mark.wide
 def test_first_part_lands_in_another_runs_row(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
     """The row has another run's timestamp: nothing more is sent until it stands still; then we finish the job."""
     tree = make_session(tmp_path / "t/S/E", (Series("T1_0001", 6), Series("T2_0002", 6)), "study")

@@ -86,6 +86,7 @@ HOLDS: dict[str, tuple[str, slice, tuple[str, int] | None, slice]] = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("name", "mode"), [*((name, "resume") for name in HOLDS), *(("ready, some", mode) for mode in MODES[1:])]
 )
@@ -107,6 +108,7 @@ def test_our_row_is_completed(
     whole(site, tree)
 
 
+@pytest.mark.wide
 def test_our_row_with_nothing_of_the_plan(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -118,6 +120,7 @@ def test_our_row_with_nothing_of_the_plan(
     whole(site, tree + extra)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("keep", [5000, 6700])
 def test_row_built_by_a_run_that_was_then_killed(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, keep: int
@@ -147,6 +150,7 @@ def test_names_in_the_row_that_the_archive_has_are_overwritten_at_the_first_clos
     assert commits == [None, "true"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", ["CONFLICT", "ERROR"])
 @pytest.mark.parametrize(
     "log",
@@ -168,6 +172,7 @@ def test_stuck_for_a_cause_that_passed(
     whole(site, tree)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("status", "mode"), [("ERROR", "resume"), *(("CONFLICT", mode) for mode in MODES)])
 def test_stuck_for_another_cause(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, status: str, mode: str
@@ -199,6 +204,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "mode"),
     [*((name, "resume") for name in [*FOREIGN, "of another study"]), *(("another tool's", m) for m in MODES[1:])],
@@ -235,6 +241,7 @@ def later(act: Callable[[], object], seconds: float = 0.25) -> Iterator[None]:
     timer.join()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("status", ["BUILDING", "_ARCHIVING", "QUEUED_ARCHIVING", "_RECEIVING"])
 def test_row_the_server_works_on(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, status: str
@@ -248,6 +255,7 @@ def test_row_the_server_works_on(
     whole(site, tree)
 
 
+@pytest.mark.wide
 def test_row_being_archived_is_waited_for(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -264,6 +272,7 @@ def test_row_being_archived_is_waited_for(
     whole(site, tree)
 
 
+@pytest.mark.wide
 def test_row_that_stays_busy(
     ingest: Ingest,
     site: StandIn,
@@ -281,6 +290,7 @@ def test_row_that_stays_busy(
     untouched(site, row, "_ARCHIVING", ended.totals["bytes_sent"])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("query", [{}, {"SOURCE": ""}], ids=["ours", "foreign"])
 def test_leftover_row_beside_a_complete_archive(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, query: dict[str, Any]

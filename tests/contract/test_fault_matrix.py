@@ -38,6 +38,7 @@ def ended(kind: str, moment: str, way: Way, folder: Path, certificates: Certific
     return cell
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("kind", "moment", "way"), SOME, ids=[f"{k}, {w}" for k, _, w in SOME])
 def test_cell(kind: str, moment: str, way: Way, tmp_path: Path, certificates: Certificates) -> None:
     cell = ended(kind, moment, way, tmp_path, certificates, None)

@@ -116,6 +116,7 @@ def whole(site: StandIn) -> None:
     assert len(on_disk) == TOTAL
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", CASES)
 def test_fault(ingest: Ingest, site: StandIn, tmp_path: Path, name: str) -> None:
     """The run under the fault ends as it must, and the same command without it finishes the job."""
@@ -166,6 +167,7 @@ def leaks_nothing(ended: Ended) -> None:
         assert secret not in said
 
 
+@pytest.mark.wide
 def test_closing_is_never_repeated_blindly(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """After a lost reply the row is looked at; the archive is not asked twice."""
     make_session(tmp_path / "t/S/E", SERIES)
@@ -174,6 +176,7 @@ def test_closing_is_never_repeated_blindly(ingest: Ingest, site: StandIn, tmp_pa
     assert sum("commit" in request.query.get("action", "") for request in site.requests) == 1
 
 
+@pytest.mark.wide
 def test_after_a_disturbance_the_row_is_compared_before_it_is_closed(
     ingest: Ingest, site: StandIn, tmp_path: Path
 ) -> None:
@@ -195,6 +198,7 @@ def test_retry_budget_is_one_for_the_run(ingest: Ingest, site: StandIn, tmp_path
     assert (ended.code, ended.totals["retries"]) == (5, 3)
 
 
+@pytest.mark.wide
 def test_wrong_password_in_mid_run(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A user revoked while uploading: one login is tried, no lock-out, exit 6."""
     make_session(tmp_path / "t/S/E", SERIES)
@@ -211,6 +215,7 @@ def test_wrong_password_in_mid_run(ingest: Ingest, site: StandIn, tmp_path: Path
     whole(site)
 
 
+@pytest.mark.wide
 def test_expiry_is_mended_by_one_login_for_all_workers(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     for number in range(6):
         make_session(tmp_path / f"t/S{number}/E", SERIES)
@@ -219,6 +224,7 @@ def test_expiry_is_mended_by_one_login_for_all_workers(ingest: Ingest, site: Sta
     assert site.sessions_created == 2
 
 
+@pytest.mark.wide
 def test_long_bodies_keep_the_login_alive(
     ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +237,7 @@ def test_long_bodies_keep_the_login_alive(
     assert site.sessions_created == 1
 
 
+@pytest.mark.wide
 def test_server_restart(ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in flight are reset, sessions forgotten: the run goes on when the server is back."""
     monkeypatch.setattr(retry_policy, "BASE", 0.2)
@@ -242,6 +249,7 @@ def test_server_restart(ingest: Ingest, site: StandIn, tmp_path: Path, monkeypat
     whole(site)
 
 
+@pytest.mark.wide
 def test_stalled_socket(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A server that stops reading is given up on after --timeout, and asked again."""
     make_session(tmp_path / "t/S/E", [Series(f"big_{i}", 60, CT) for i in range(2)])

@@ -60,6 +60,7 @@ def test_one_request_for_each_instance(ingest: Ingest, site: StandIn, tree: Path
     assert ended.totals["bytes_sent"] == ended.totals["bytes_planned"] == sum(request.body_bytes for request in sent)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", [GRADUAL, ZIP], ids=["gradual", "zip"])
 def test_the_server_holds_the_same(ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...]) -> None:
     """As after a tar: another run by the default way finds nothing to send."""
@@ -70,6 +71,7 @@ def test_the_server_holds_the_same(ingest: Ingest, site: StandIn, tree: Path, fl
     assert (again.code, again.totals["already_there"], again.totals["bytes_sent"]) == (0, TOTAL, 0)
 
 
+@pytest.mark.wide
 def test_an_interrupted_tar_run_is_finished_by_single_files(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """The row is the same one: it is joined, and only what lacks travels."""
     fault = site.faults.add(Fault("status", PARTS, status=503, times=None, skip=3))
@@ -92,6 +94,7 @@ FAULTS: dict[str, Callable[[], Fault]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", [GRADUAL, ZIP], ids=["gradual", "zip"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults(ingest: Ingest, site: StandIn, tree: Path, name: str, flags: tuple[str, ...]) -> None:
@@ -126,6 +129,7 @@ def test_a_name_that_no_address_holds(ingest: Ingest, site: StandIn, tmp_path: P
     assert "refuses this file on its own" in ended.session("S_E")["unproven"][0]["why"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", [GRADUAL, ("--archive-format", "zip")], ids=["gradual", "zip"])
 def test_a_file_that_changes_before_its_turn_fails_alone(
     ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -160,6 +164,7 @@ def test_zips(ingest: Ingest, site: StandIn, tree: Path) -> None:
     assert ended.totals["bytes_sent"] == ended.totals["bytes_planned"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", [(), ("--archive-format", "auto"), ("--archive-format", "tar")])
 def test_tars(ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...]) -> None:
     ended = ingest("upload", tree, *flags)
@@ -191,6 +196,7 @@ def test_a_slow_link_gets_zips_after_the_first_tar(ingest: Ingest, site: StandIn
     assert len(others) > 3
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("status", [411, 400, 503])
 def test_who_takes_no_zips_gets_tars(ingest: Ingest, site: StandIn, tree: Path, status: int) -> None:

@@ -132,6 +132,7 @@ def test_what_follows_a_table_is_not_waited_for() -> None:
         assert endless.taken < ENOUGH
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("status", [200, 500])
 def test_a_packed_answer_is_not_unpacked(status: int) -> None:
     """A megabyte of zeros packs a gigabyte; nothing packed was asked for."""
@@ -164,6 +165,7 @@ SLOW: dict[str, Callable[[], Iterable[bytes]]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SLOW)
 def test_slow_answers_end_by_the_timeout(name: str) -> None:
     """Every byte comes in time, and the whole never."""
@@ -183,6 +185,7 @@ def test_slow_answers_end_by_the_timeout(name: str) -> None:
         assert caught.value.timed_out
 
 
+@pytest.mark.wide
 def test_a_flood_of_continue_ends_too() -> None:
     """As fast as it can: there is always something to read."""
 
@@ -197,6 +200,7 @@ def test_a_flood_of_continue_ends_too() -> None:
         assert time.monotonic() - begun < TIMEOUT + 8
 
 
+@pytest.mark.wide
 def test_an_honest_slow_body_is_waited_for() -> None:
     """Longer than the timeout as a whole; each piece in time."""
     held: list[Scripted] = []
@@ -287,6 +291,7 @@ def test_an_id_of_a_lone_surrogate() -> None:
         rest.get("/data/\ud800", q="\ud800")
 
 
+@pytest.mark.wide
 def test_requests_under_way_end_when_the_run_is_given_up() -> None:
     """The process ends although the server says nothing, however long the timeout is."""
 

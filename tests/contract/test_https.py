@@ -187,6 +187,7 @@ def test_servers_that_say_so_themselves(page: str) -> None:
         assert "use https://" in said(rest_for(server, scheme="http"))
 
 
+@pytest.mark.wide
 def test_tls_that_is_cut_is_worth_another_try(certificates: Path) -> None:
     """In the handshake, and in the answer."""
     with Scripted(lambda asked, connection: connection.close()) as server:

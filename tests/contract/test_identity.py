@@ -17,6 +17,7 @@ def subjects(site: StandIn) -> list[str]:
     return sorted(f"{session.subject}/{session.label}" for session in site.sessions("DEMO"))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("command", ["upload", "plan"])
 def test_repaired_label_of_somebody_else(ingest: Ingest, site: StandIn, tmp_path: Path, command: str) -> None:
     """Müller is sent as M_ller, and the project has an M_ller: another person's, as far as anybody can tell."""

@@ -84,6 +84,7 @@ def test_what_is_found_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["all"]["objects"] == 3
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("place", [name for name in PLACES if name not in ("padding", "signature")])
 def test_every_place_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str) -> None:
     dataset = patient(PERSON)

@@ -167,6 +167,7 @@ def test_from_a_subject(xnat: Xnat) -> None:
     assert ran.report["exit_code"] == 0
 
 
+@pytest.mark.wide
 def test_from_a_session_by_way_of_the_prearchive(xnat: Xnat) -> None:
     """The launch keeps a workflow open on the session, and XNAT archives into no such session."""
     accession = with_session(xnat)
@@ -201,6 +202,7 @@ def test_archiving_into_the_session_launched_from_is_refused(xnat: Xnat) -> None
     assert ran.report["problems"][0]["kind"] == "run-failed"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("root", ["/archive/projects/DEMO/resources/UPLOAD", "42"])
 def test_from_a_bare_resource(xnat: Xnat, root: str) -> None:
     """By REST only. Named by its number, a resource has its catalogue's path for an address."""
@@ -347,6 +349,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("wrapper", ["project", "resource"])
 def test_values_arrive_as_they_were_typed_or_not_at_all(xnat: Xnat, wrapper: str, value: str) -> None:
@@ -423,6 +426,7 @@ def test_wrong_credentials_are_tried_once(xnat: Xnat, monkeypatch: pytest.Monkey
     assert xnat.site.failed_logins("up") == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", sorted(WRAPPERS))
 def test_the_form_reads_well(xnat: Xnat, name: str) -> None:
     """Every field that a person sees has a label and a description in whole sentences; nothing else is shown."""

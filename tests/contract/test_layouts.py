@@ -38,6 +38,7 @@ def study(folder: Path, seed: str, **tags: Any) -> None:
 # -- project/subject/session
 
 
+@pytest.mark.wide
 def test_projects_by_folder(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Each session goes to its folder's project; those of projects that cannot be used are refused, the others go."""
     names = ("DEMO", "MANUAL", "NOWHERE", "READONLY", "HIDDEN")
@@ -129,6 +130,7 @@ def test_one_study_in_many_folders(ingest: Ingest, site: StandIn, tmp_path: Path
     assert len(stored(site, "DEMO", "P1", "P1_20240131").files) == 6
 
 
+@pytest.mark.wide
 def test_two_studies_of_a_patient_on_one_day(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A collision that names both studies and a way out; other sessions are delivered; the way out leads out."""
     for seed, clock in (("a", "0800"), ("b", "1400")):
@@ -149,6 +151,7 @@ def test_two_studies_of_a_patient_on_one_day(ingest: Ingest, site: StandIn, tmp_
     assert "P1/P1_20240131_1400" in labels(site)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("value", ["", "   "])
 def test_empty_patient_id(ingest: Ingest, site: StandIn, tmp_path: Path, value: str) -> None:
     """A label cannot be made of nothing: that session is in conflict, the others go on, and a sheet mends it."""
@@ -243,6 +246,7 @@ def test_line_without_a_session_alone(ingest: Ingest, site: StandIn, tree: Path,
     assert ended.code == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_sheet_with_another_separator(
     ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path, separator: str

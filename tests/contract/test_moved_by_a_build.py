@@ -49,6 +49,7 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
     return make_session(tmp_path / "t/S/E", TREES[request.param], "study")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("transport", ["archive", "gradual"])
 def test_a_session_stays_in_the_prearchive_and_is_archived_later(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, transport: str
@@ -64,6 +65,7 @@ def test_a_session_stays_in_the_prearchive_and_is_archived_later(
     assert ingest("verify", tmp_path / "t").code == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_reply_is_lost(
@@ -89,6 +91,7 @@ def left_open(site: StandIn, paths: Sequence[Path], *, cut: str = "", built: boo
     client.close()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("mode", ["resume", "overwrite"])
 @pytest.mark.parametrize("built", [False, True], ids=["receiving", "built"])
 @pytest.mark.parametrize("cut", ["", "-2-1-"], ids=["whole", "cut"])
@@ -117,6 +120,7 @@ def test_a_built_row_that_stays_in_the_prearchive_cannot_be_overwritten(
         assert f"xnat-ingest prearchive {verb} -P DEMO {row.timestamp} S_E" in ended.out
 
 
+@pytest.mark.sampled(1)
 def test_overwrite_replaces_what_is_archived(ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path) -> None:
     assert ingest("upload", tmp_path / "t").code == 0
     for path in tree:
@@ -138,6 +142,7 @@ def test_a_moved_copy_that_the_disk_lost_part_of_is_named(ingest: Ingest, site: 
     assert row.url in ended.out
 
 
+@pytest.mark.sampled(1)
 def test_verify_and_resume_see_both_labels_in_the_archive(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -160,6 +165,7 @@ def grow(folder: Path, series: Series, files: int) -> list[Path]:
     return make_series(folder, Series(series.name, files, series.sample), "study", series.number or 0)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 def test_two_series_of_one_number(ingest: Ingest, site: StandIn, tmp_path: Path, destination: str) -> None:
     """First upload, second upload, archived later: the ids are the server's."""
@@ -172,6 +178,7 @@ def test_two_series_of_one_number(ingest: Ingest, site: StandIn, tmp_path: Path,
     assert set(stored(site, "DEMO", "S", "S_E").scans) == {"7-MR1", "7-MR2", "3"}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("grown", ["A", "B", "AB"])
 @pytest.mark.parametrize("history", ["together", "A then B", "B then A"])
 @pytest.mark.parametrize("mode", ["resume", "overwrite"])
@@ -194,6 +201,7 @@ def test_either_of_two_series_of_one_number_grows(
     assert {scan.series_uid: scan.id for scan in stored(site, "DEMO", "S", "S_E").scans.values()} == before
 
 
+@pytest.mark.wide
 def test_a_third_series_of_the_number_comes_later(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     folder = tmp_path / "t/S/E"
     make_session(folder, (A, B), "study")
@@ -205,6 +213,7 @@ def test_a_third_series_of_the_number_comes_later(ingest: Ingest, site: StandIn,
     delivered(ingest("upload", tmp_path / "t"), site, sorted(folder.rglob("IM*")))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("built", [False, True], ids=["receiving", "built"])
 @pytest.mark.parametrize("some", [2, 4, 6])
 @pytest.mark.parametrize("mode", ["resume", "overwrite"])
@@ -229,6 +238,7 @@ def test_what_cannot_be_merged_is_named_before_the_first_byte(ingest: Ingest, si
     assert (ended.totals["bytes_sent"], site.rows("DEMO")) == (0, [])
 
 
+@pytest.mark.wide
 def test_growth_of_a_built_row_in_the_prearchive_is_named_before_the_first_byte(
     ingest: Ingest, site: StandIn, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_type_that_the_server_has_not(site: StandIn, ingest: Ingest, tmp_path:
     assert f"the server refuses to create {wanted} (" in ended.report["problems"][0]["detail"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("flags", "kind"), [
     (("--subject-label", "X", "--session-label", "{subject}_{session}"), "other-subject"),
     (("--subject-label", "Abc"), "other-subject"),
@@ -170,6 +171,7 @@ def test_a_bad_image_makes_the_run_partial(site: StandIn, ingest: Ingest, tmp_pa
     assert "truncated, 1 file:\n  007/pre/T1/cut.nii.gz" in ended.out
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "fault",
     [

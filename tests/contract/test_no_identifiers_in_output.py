@@ -109,6 +109,7 @@ def everything(site: StandIn) -> None:
         site.faults.add(fault)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", FORMATS, ids=["text", "json"])
 def test_a_run_full_of_faults(
     ingest: Ingest, site: StandIn, tree: Path, raised: list[str], flags: tuple[str, ...]
@@ -131,6 +132,7 @@ def test_a_run_full_of_faults(
         search(ended.out + ended.err + json.dumps(ended.report), site)
 
 
+@pytest.mark.wide
 def test_the_password_is_searched_for_as_it_would_be_found(site: StandIn, ingest: Ingest, tree: Path) -> None:
     """The search itself finds what it looks for: the requests hold the password, the files the person."""
     ingest("upload", tree)
@@ -177,6 +179,7 @@ def in_config(site: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XNAT_INGEST_CONFIG", str(path))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("flags", FORMATS, ids=["text", "json"])
 @pytest.mark.parametrize(
     "prepare", [refused, away, in_address, raw_in_address, odd_netrc, odd_file, in_config], ids=lambda f: f.__name__
@@ -197,6 +200,7 @@ def test_runs_that_come_to_nothing(
     search(ended.out + ended.err + json.dumps(ended.report) + "\n".join(raised), site)
 
 
+@pytest.mark.wide
 def test_the_drop_in_has_the_password_in_its_arguments(
     ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +213,7 @@ def test_the_drop_in_has_the_password_in_its_arguments(
     search(said.out + said.err + (tmp_path / "xnat-ingest-report.json").read_text(), site)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", FORMATS, ids=["text", "json"])
 @pytest.mark.parametrize("where", ["in a session", "outside of sessions"])
 def test_a_bug(

@@ -103,6 +103,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ANSWERS)
 def test_texts_of_a_server(
     name: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -155,6 +156,7 @@ FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", FILES)
 def test_texts_of_files(ingest: Ingest, site: StandIn, tree: Path, name: str) -> None:
     FILES[name](tree)
@@ -282,6 +284,7 @@ def program(*words: str, **named: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **named)  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "words", [["presets"], ["command", "show"], ["--help"], ["--version"], ["plan", "{tree}", "-P", "X"]]
 )
@@ -297,6 +300,7 @@ def test_a_full_disk_behind_stdout(words: list[str], unbuffered: str, tree: Path
     assert "Exception ignored" not in err
 
 
+@pytest.mark.wide
 def test_a_full_disk_behind_ping_and_lists(site: StandIn) -> None:
     for words in (["ping", "-P", "DEMO"], ["prearchive", "list", "-P", "DEMO"], ["resource", "list", "-P", "DEMO"]):
         with Path("/dev/full").open("w") as full:
@@ -310,6 +314,7 @@ def hang(site: StandIn) -> Fault:
     return site.faults.add(Fault("delay", "POST .*services/import", seconds=20))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_signals_in_mid_run(site: StandIn, tree: Path, tmp_path: Path, signum: int) -> None:
     """A closed terminal ends a run as SIGTERM does: in order, with its report."""
@@ -325,6 +330,7 @@ def test_signals_in_mid_run(site: StandIn, tree: Path, tmp_path: Path, signum: i
     assert json.loads(report.read_text())["exit_code"] == code
 
 
+@pytest.mark.wide
 def test_a_run_under_nohup_goes_on(site: StandIn, tree: Path) -> None:
     site.faults.add(Fault("delay", "POST .*services/import", seconds=1.0))
     command = ["nohup", sys.executable, "-m", "xnat_ingest", "upload", str(tree), "-P", "DEMO"]
@@ -338,6 +344,7 @@ def test_a_run_under_nohup_goes_on(site: StandIn, tree: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("after", [0.06, 0.1, 0.15, 0.25, 0.4])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_moments(tree: Path, signum: int, after: float) -> None:
@@ -351,6 +358,7 @@ def test_the_first_moments(tree: Path, signum: int, after: float) -> None:
     assert not ours or process.returncode in (0, 130 if signum == signal.SIGINT else 143)
 
 
+@pytest.mark.wide
 def test_insecure_is_told(
     ingest: Ingest, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

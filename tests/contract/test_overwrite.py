@@ -49,6 +49,7 @@ def test_all_of_it_is_replaced(root: Path, site: StandIn, ingest: Ingest) -> Non
     assert old_copies(site.archive_root) == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", [(), ("--part-size", "12K"), ("--transport", "gradual")], ids=" ".join)
 def test_dropped_by_a_filter_that_cannot_be_judged_here(
     root: Path, site: StandIn, ingest: Ingest, flags: tuple[str, ...]
@@ -57,6 +58,7 @@ def test_dropped_by_a_filter_that_cannot_be_judged_here(
     told_as_it_is(ingest("upload", root, *OVERWRITE, *flags), old_copies(site.archive_root))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fault", ["poison", "lose"])
 def test_an_instance_that_did_not_get_there(root: Path, site: StandIn, ingest: Ingest, fault: str) -> None:
     name = next(path.name for path in sorted(site.archive_root.rglob("*.dcm")))
@@ -64,6 +66,7 @@ def test_an_instance_that_did_not_get_there(root: Path, site: StandIn, ingest: I
     told_as_it_is(ingest("upload", root, *OVERWRITE), old_copies(site.archive_root))
 
 
+@pytest.mark.wide
 def test_a_file_that_changed_under_way(
     root: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +129,7 @@ def changed(root: Path) -> None:
         dataset.save_as(path)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("transport", ["archive", "gradual", "cstore"])
 def test_old_copies_in_a_row_that_was_left_open(tmp_path: Path, site: StandIn, ingest: Ingest, transport: str) -> None:
     root = tmp_path / "t"
@@ -141,6 +145,7 @@ def test_old_copies_in_a_row_that_was_left_open(tmp_path: Path, site: StandIn, i
     assert old_copies(site.archive_root) == 0
 
 
+@pytest.mark.wide
 def test_by_dicom_without_edit_right_nothing_tells_old_from_new(root: Path, site: StandIn, ingest: Ingest) -> None:
     site.project("DEMO").access["up"] = "read"
     with site.receive() as receiver:

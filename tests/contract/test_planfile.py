@@ -87,6 +87,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_file_that_changed_since_is_refused(
     planned: Path, root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str
@@ -180,6 +181,7 @@ def test_without_root_and_plan(ingest: Ingest, capsys: pytest.CaptureFixture[str
     assert "no ROOT" in capsys.readouterr().err
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["study.zip", "study.tar", "study.tar.gz"])
 def test_a_plan_of_an_archive(root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str) -> None:
     PACKERS[name](root, tmp_path / name)

@@ -145,6 +145,7 @@ def test_conflicts_of_a_plan_file_advise_to_edit_it(
     assert all("edit the plan file" in text and "--" not in text for text in details)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("word", ["exclude", "include"])
 @pytest.mark.parametrize("by", ["config", "environment"])
 def test_rules_that_come_too_late_are_told(

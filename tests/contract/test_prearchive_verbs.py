@@ -163,6 +163,7 @@ def test_archive_under_other_labels(desk: Prearchive) -> None:
     assert "session T_1 is already archived" in out
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "words",
     [
@@ -223,6 +224,7 @@ def test_archive_all_goes_on_after_a_conflict(desk: Prearchive) -> None:
     assert len(desk.site.rows("MANUAL")) == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("action", ["archive", "move --to-project MANUAL"])
 def test_a_row_that_files_come_into_is_left_alone(desk: Prearchive, action: str) -> None:
     row = desk.row("A", built=False)

@@ -56,6 +56,7 @@ def meanwhile(desk: Prearchive) -> Iterator[Meanwhile]:
     made.end()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("fault", "asked"),
     [
@@ -145,6 +146,7 @@ def test_an_answer_that_is_not_true(desk: Prearchive) -> None:
     assert desk("delete", "A", "--yes")[0] == 5
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("action", "match", "status"),
     [
@@ -165,6 +167,7 @@ def test_other_actions_are_looked_at_too(desk: Prearchive, action: str, match: s
     assert sum("prearchive" in r.path for r in worked) == (kind != "reset-reply")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
 def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
@@ -175,6 +178,7 @@ def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, meanwhile: Me
     assert "waiting for the server, at most 900 s; the session is _BUILDING" in err
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL", "wait"])
 def test_a_row_that_stays_locked(desk: Prearchive, action: str) -> None:
     row = desk.row("A")
@@ -200,6 +204,7 @@ def test_a_row_that_another_archives_meanwhile(desk: Prearchive, meanwhile: Mean
     assert desk.posts(ARCHIVE) == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("action", ["archive", "rebuild", "move --to-project MANUAL"])
 def test_a_row_that_another_deletes_meanwhile(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
@@ -209,6 +214,7 @@ def test_a_row_that_another_deletes_meanwhile(desk: Prearchive, action: str, mea
     assert (code, out.split()[0]) == (1, "gone")
 
 
+@pytest.mark.wide
 def test_wait_until_all_is_done(desk: Prearchive, meanwhile: Meanwhile) -> None:
     rows = [desk.row("A"), desk.row("B", built=False), desk.row("C")]
     rows[0].status = "ARCHIVING"
@@ -231,6 +237,7 @@ def test_wait_until_all_is_done(desk: Prearchive, meanwhile: Meanwhile) -> None:
     assert desk("wait", "-P", "MANUAL", "A")[0] == 1
 
 
+@pytest.mark.wide
 def test_wait_ends_as_the_rows_do(desk: Prearchive, meanwhile: Meanwhile) -> None:
     desk.row("A")
     late = desk.row("B", built=False)

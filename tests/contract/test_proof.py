@@ -54,6 +54,7 @@ def on_disk(site: StandIn) -> list[Path]:
     return sorted(site.root.rglob("*.dcm"))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_spot_reads_one_of_each_kind(ingest: Ingest, site: StandIn, tree: Path, transport: str, place: str) -> None:
@@ -75,6 +76,7 @@ def test_spot_reads_one_of_each_kind(ingest: Ingest, site: StandIn, tree: Path, 
     assert (verified.code, verified.report["proof"]["read_back"]) == (0, KINDS)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_pixels_reads_all(ingest: Ingest, site: StandIn, tree: Path, transport: str, place: str) -> None:
@@ -86,6 +88,7 @@ def test_pixels_reads_all(ingest: Ingest, site: StandIn, tree: Path, transport: 
     assert set(ended.report["proof"]["changed"]) == told
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 def test_a_pixel_that_is_stored_wrong(ingest: Ingest, site: StandIn, tree: Path, transport: str, place: str) -> None:
@@ -113,6 +116,7 @@ def test_a_pixel_that_is_stored_wrong(ingest: Ingest, site: StandIn, tree: Path,
         assert ingest("verify", tree, *flags, "--proof", "pixels").code == 0
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", PLACES)
 def test_only_pixels_sees_every_instance(ingest: Ingest, site: StandIn, tree: Path, place: str) -> None:
     site.faults.add(Fault("flip", name="-1-17-", keep=IN_PIXELS))
@@ -122,6 +126,7 @@ def test_only_pixels_sees_every_instance(ingest: Ingest, site: StandIn, tree: Pa
     assert "T1_0001/IM000017" in corrupt(ended)[0]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("proof", ["spot", "pixels"])
 def test_a_file_that_ends_too_soon_for_its_header(ingest: Ingest, site: StandIn, tree: Path, proof: str) -> None:
     """Its size is still above that of its pixels, so the listing takes it for whole."""
@@ -141,6 +146,7 @@ def rewrite(site: StandIn, change: Callable[[Any], object], *names: str) -> None
             dataset.save_as(path)
 
 
+@pytest.mark.wide
 def test_a_wrong_transfer_syntax(ingest: Ingest, site: StandIn, tree: Path) -> None:
     ingest("upload", tree)
     for path in on_disk(site):
@@ -151,6 +157,7 @@ def test_a_wrong_transfer_syntax(ingest: Ingest, site: StandIn, tree: Path) -> N
     assert (ended.totals["failed"], ended.totals["verified"]) == (TOTAL, 0)
 
 
+@pytest.mark.wide
 def test_another_instance_under_a_name(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """UIDs differ where no script can have done it."""
     ingest("upload", tree)
@@ -160,6 +167,7 @@ def test_another_instance_under_a_name(ingest: Ingest, site: StandIn, tree: Path
     assert "SOPInstanceUID" in corrupt(ended)[0]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("proof", ["spot", "pixels"])
 def test_a_script_may_change_what_identifies(ingest: Ingest, site: StandIn, tree: Path, proof: str) -> None:
     site.settings.site_anonymization = True
@@ -172,6 +180,7 @@ def test_a_script_may_change_what_identifies(ingest: Ingest, site: StandIn, tree
     assert "Anonymous" not in str(ended.report)
 
 
+@pytest.mark.wide
 def test_a_script_that_blackens_pixels(ingest: Ingest, site: StandIn, tree: Path) -> None:
     site.settings.site_anonymization = True
     site.settings.site_script = "name"
@@ -185,6 +194,7 @@ def test_a_script_that_blackens_pixels(ingest: Ingest, site: StandIn, tree: Path
     assert ingest("verify", tree, "--proof", "listing").code == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("kind", "status", "times"), [("status", 404, 2), ("status", 502, 1), ("reset-reply", 0, 1)])
 def test_a_read_that_fails_is_repeated(
@@ -196,6 +206,7 @@ def test_a_read_that_fails_is_repeated(
     assert ended.report["proof"]["skipped"] == []
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -226,6 +237,7 @@ def test_a_server_that_forbids_reading_is_asked_once(ingest: Ingest, site: Stand
     assert len(reads(site)) == 1
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("least", [20_000, 16 * 1024])
 def test_a_large_instance_is_only_begun(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch, least: int
@@ -254,6 +266,7 @@ def test_a_file_that_changed_since_the_scan(
     assert ended.report["proof"]["skipped"] == [{"session": "S_E", "instances": 1, "why": "not read back: gone"}]
 
 
+@pytest.mark.wide
 def test_from_a_stream(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:
     make_session(tree / "S2/E", SERIES)
     to_tgz(tree, archive := tmp_path / "t.tar.gz")
@@ -266,6 +279,7 @@ def test_nothing_is_proven_without_a_look(ingest: Ingest, tree: Path) -> None:
     assert "proof" not in ingest("plan", tree).report
 
 
+@pytest.mark.wide
 def test_an_ordinary_session_costs_little(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Below two per cent of the bytes; what that leaves out is told."""
     series = tuple(Series(f"MR-{n}_{n:04}", 30) for n in range(1, 9))
@@ -308,6 +322,7 @@ def make_odd(folder: Path, what: str) -> Path:
     return folder
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.usefixtures("as_they_are")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("transport", ["tar", "zip", "gradual"])
@@ -325,6 +340,7 @@ def test_what_the_server_destroys_is_seen(
     assert re.search(r"PixelData|and all that follows", corrupt(ended)[0])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("transport", TRANSPORT_FLAGS)
 @pytest.mark.parametrize("what", ODD)
@@ -337,6 +353,7 @@ def test_what_is_sent_rightly_is_stored_whole(
     assert (ended.code, ended.totals["verified"], ended.report["proof"]["read_back"]) == (0, 4, 4)
 
 
+@pytest.mark.wide
 def test_an_answer_that_is_cut_is_no_corrupt_file(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ CONFLICTS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("folders", "seeds", "kind"), CONFLICTS.values(), ids=CONFLICTS)
 def test_conflicts_stop_their_sessions_alone(
     ingest: Ingest, site: StandIn, tmp_path: Path, folders: list[str], seeds: list[str], kind: str
@@ -169,6 +170,7 @@ def test_illegal_characters_are_replaced_and_told(ingest: Ingest, site: StandIn,
 SERVER_CONFLICTS = ["other-subject", "other-label", "other-study", "sent-by-another-tool", "foreign-row"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", SERVER_CONFLICTS)
 def test_conflicts_with_the_server(ingest: Ingest, site: StandIn, tmp_path: Path, kind: str) -> None:
     """What is on the server already is never overwritten by something else; nothing is sent."""

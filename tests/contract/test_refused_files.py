@@ -27,6 +27,7 @@ def tree(tmp_path: Path) -> list[Path]:
     return make_session(tmp_path / "t/S/E", (Series("T1_0001", 6), Series("SR_0002", 2, "test-SR.dcm")), "study")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("date", "which"), [("UNKNOWN", 0), ("1/2/2020", 3), ("NIL", 7)])
 @pytest.mark.parametrize("transport", ["archive", "gradual"])
 def test_a_study_date_that_xnat_cannot_read(
@@ -45,6 +46,7 @@ def test_a_study_date_that_xnat_cannot_read(
     assert (site.rows("DEMO"), ended.totals["retries"]) == ([], 0)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("date", ["", "00000000", "2020-01-01", "20200101"])
 def test_a_study_date_that_xnat_reads(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, date: str
@@ -65,6 +67,7 @@ def test_a_whole_session_without_a_year_costs_one_refused_request(
     assert [one.status for one in site.requests if IMPORT.split()[1] in one.path] == [400]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("words", ["SOP Class UID", "SOP Instance UID"])
 def test_an_object_without_a_uid_in_the_servers_eyes(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, words: str

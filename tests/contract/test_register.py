@@ -172,6 +172,7 @@ def test_a_command_of_others_is_left_alone(
     assert all(manager.containers.enabled_for_site(one) for one in manager.containers.wrapper_ids().values())
 
 
+@pytest.mark.wide
 def test_list_disable_remove(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert "has no command xnat-ingest" in run(capsys, "list")[1]
     for image in ("me/x:3", "me/x:4"):

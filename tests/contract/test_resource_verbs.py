@@ -148,6 +148,7 @@ def test_without_digests_the_size_decides(site: StandIn, run: Run, folder: Path)
     assert run("put", folder, "--label", "NOTES", *SESSION)[0] == 3
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("action", "fault"),

@@ -119,6 +119,7 @@ def test_delete_keeps_files(site: StandIn, owner: Run, folder: Path) -> None:
     assert local(kept(site).directory) == local(folder)
 
 
+@pytest.mark.wide
 def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) -> None:
     root = make(tmp_path / "r", dict.fromkeys(("a", "ab", "d/a", "d#1", "d#2", "#"), b"x"))
     owner("put", root, "--label", "NOTES", *SESSION)
@@ -139,6 +140,7 @@ def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) ->
     assert owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[0] == 0
 
 
+@pytest.mark.wide
 def test_images_of_a_scan_are_not_deleted_by_the_way(site: StandIn, owner: Run, tmp_path: Path) -> None:
     root = make(tmp_path / "r", {"1.dcm": b"x", "2.dcm": b"x"})
     scan = ("--scan", "3", *SESSION)

@@ -38,6 +38,7 @@ def test_odd_names_arrive_as_they_are(site: StandIn, run: Run, tmp_path: Path) -
     assert contents(kept(site)) == local(root)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ODD)
 def test_each_odd_name_alone(site: StandIn, run: Run, tmp_path: Path, name: str) -> None:
     root = make(tmp_path / "odd", {name: b"abc"})

@@ -26,6 +26,7 @@ def sent(site: StandIn, handler: str) -> int:
     return sum(request.query.get("import-handler") == handler for request in site.requests)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("after", [0, 2000])
 def test_archives_that_are_always_broken_off(ingest: Ingest, site: StandIn, tree: Path, after: int) -> None:
     """Something in front lets small requests and single files pass: the run ends well."""
@@ -64,6 +65,7 @@ def test_what_breaks_single_files_off_too_ends_the_session(ingest: Ingest, site:
     assert ingest("upload", tree).code == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("fault", "flags"),
     [

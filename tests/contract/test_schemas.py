@@ -35,6 +35,7 @@ def emitted() -> set[str]:
     return found
 
 
+@pytest.mark.wide
 def test_the_schema_names_every_event() -> None:
     schema = published("events")
     assert set(schema["properties"]["event"]["enum"]) == emitted() - SILENT
@@ -56,6 +57,7 @@ def lines(ended: Ended) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.wide
 def test_every_event_of_real_runs(ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload with a conflict, one that is refused, and a plan: each kind of line is there, as the schema says."""
     root = tmp_path / "study"
@@ -69,6 +71,7 @@ def test_every_event_of_real_runs(ingest: Ingest, tmp_path: Path, monkeypatch: p
     assert {line["event"] for line in found} == emitted() - SILENT
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("key", ["verdict", "exit_code", "totals", "sessions"])
 def test_what_is_not_as_documented_is_found(ingest: Ingest, tmp_path: Path, key: str) -> None:
     make_session(tmp_path / "study" / "007" / "pre", (Series("T1_0001", 1),), "a")

@@ -58,6 +58,7 @@ def test_the_plan_and_the_report_say_it(root: Path, ingest: Ingest, tmp_path: Pa
     assert [problem["sessions"] for problem in uploaded.report["problems"]] == [["007_pre"]] * 2
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", TRANSPORT_FLAGS)
 def test_what_lies_on_the_server_is_readable_and_whole(
     way: str, root: Path, site: StandIn, ingest: Ingest, tmp_path: Path
@@ -113,6 +114,7 @@ def test_cut_images_are_named_and_left(cut: Path, ingest: Ingest) -> None:
     }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("given", ["flag", "environment", "config"])
 @pytest.mark.parametrize("transport", ["archive", "gradual"])
 def test_truncated_files_that_are_accepted_are_sent_and_named(

@@ -28,6 +28,7 @@ def reasons(ended: Ended) -> Counter[str]:
     return Counter(aside["reason"] for aside in ended.report["set_aside"])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("where", ["site", "project"])
 def test_what_the_server_would_drop_is_set_aside(ingest: Ingest, site: StandIn, tmp_path: Path, where: str) -> None:
     """Exit 0, said in the summary, and nothing of it travels."""
@@ -76,6 +77,7 @@ def test_session_of_which_nothing_is_left_is_told(ingest: Ingest, site: StandIn,
     assert [session.label for session in site.sessions("DEMO")] == ["S_E"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "config",
     [

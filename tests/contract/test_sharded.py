@@ -47,6 +47,7 @@ def comparable(report: dict[str, Any]) -> dict[str, Any]:
     return {"totals": totals, "sessions": sessions, "aside": aside, "problems": report["problems"]}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_shards_do_what_one_run_does(ingest: Ingest, tree: Path, tmp_path: Path, site: StandIn, count: int) -> None:
     reports = shards(ingest, tree, tmp_path, count)
@@ -83,11 +84,13 @@ def test_only_its_own_part_is_read(ingest: Ingest, tree: Path, monkeypatch: pyte
     assert {path.split("/")[0] for path in opened if "/" in path} == ours
 
 
+@pytest.mark.wide
 def test_an_empty_shard_is_no_failure(ingest: Ingest, tree: Path) -> None:
     codes = [ingest("upload", tree, "--shard", f"{k}/40").code for k in range(1, 41)]
     assert set(codes) == {0}
 
 
+@pytest.mark.wide
 def test_one_plan_and_many_shards(ingest: Ingest, tree: Path, tmp_path: Path, site: StandIn) -> None:
     plan = tmp_path / "plan.json"
     assert ingest("plan", tree, "--json", str(plan)).code == 0

@@ -98,6 +98,7 @@ def finishes(runs: Runs) -> None:
     whole(runs.site, runs.tree)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_while_parts_travel(runs: Runs, site: StandIn, number: signal.Signals) -> None:
     """The run ends soon, with its report and its code, and closes nothing; the same command then finishes."""
@@ -118,6 +119,7 @@ def test_signal_while_parts_travel(runs: Runs, site: StandIn, number: signal.Sig
     finishes(runs)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("sessions", [1, 3])
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_while_closing(runs: Runs, site: StandIn, number: signal.Signals, sessions: int) -> None:
@@ -136,6 +138,7 @@ def test_signal_while_closing(runs: Runs, site: StandIn, number: signal.Signals,
     finishes(runs)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("number", SIGNALS)
 def test_second_signal_ends_at_once(runs: Runs, site: StandIn, number: signal.Signals) -> None:
     """Whoever asks twice does not wait for the server."""
@@ -153,6 +156,7 @@ def test_second_signal_ends_at_once(runs: Runs, site: StandIn, number: signal.Si
     finishes(runs)
 
 
+@pytest.mark.wide
 def test_signal_while_the_tree_is_read(runs: Runs, site: StandIn) -> None:
     """Before anything is planned there is a report, too: nothing was sent."""
     (path,) = make_session(runs.tree / "S/a", (Series("T1_0001", 1),))
@@ -170,6 +174,7 @@ def test_signal_while_the_tree_is_read(runs: Runs, site: StandIn) -> None:
     assert site.rows("DEMO") == []
 
 
+@pytest.mark.wide
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """SIGTERM and SIGKILL by turns, each followed by a rerun: at the end nothing lacks, nothing is there twice."""
     seed = time.time_ns()
@@ -178,6 +183,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     assert figures.kills.total() >= 3
 
 
+@pytest.mark.wide
 def test_killed_while_headers_are_rewritten(tmp_path: Path) -> None:
     """The same with --deidentify: equal bytes every time, so nothing is there twice under another UID."""
     seed = time.time_ns()
@@ -206,6 +212,7 @@ def told(site: StandIn, *reports: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("attempt", range(2))
 def test_two_runs_started_together(runs: Runs, site: StandIn, attempt: int) -> None:
     """No damage: every instance is there exactly once; the one that came second says so."""
@@ -220,6 +227,7 @@ def test_two_runs_started_together(runs: Runs, site: StandIn, attempt: int) -> N
     finishes(runs)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("moment", ["sending", "archiving"])
 def test_run_started_in_the_middle_of_another(runs: Runs, site: StandIn, moment: str) -> None:
     """The first one is not disturbed so that it fails; the second one waits, or says that it came second."""

@@ -7,6 +7,7 @@ import pytest
 from tests.contract.stages import STAGES, Way, is_kept, told
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("way", [Way("folder", "tar", "archive"), Way("folder", "gradual", "prearchive")], ids=str)
 def test_every_kind_of_object_through_every_stage(way: Way) -> None:
     found = told(way)

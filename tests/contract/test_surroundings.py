@@ -23,6 +23,7 @@ def may_mount() -> bool:
 CHEAP = [name for name, case in CASES.items() if case.cheap]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CHEAP)
 def test_surroundings(name: str) -> None:
     """The run ends with its code and sentence, exit 0 is true, and the same command finishes the job."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from tests.conftest import Ingest
 from tests.dicom_trees import Series, make_session
@@ -57,6 +58,7 @@ def _id(folder: Path) -> str:
     return str(pydicom.dcmread(next(path for path in folder.rglob("IM*"))).PatientID)
 
 
+@pytest.mark.wide
 def test_every_trap_at_once(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """What is in order is sent; each trap is named, with what to do; nothing ends with 0."""
     make_session(tmp_path / "theirs/M_ller/old", ONE, "theirs")

@@ -32,6 +32,7 @@ def series(modality: str, files: int = 2, name: str = "one_0001") -> Series:
     return Series(name, files, tags={"Modality": modality, "SOPClassUID": KINDS[modality]})
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("modality", KINDS)
 def test_upload_verify_again_growth_and_overwrite(ingest: Ingest, site: StandIn, tmp_path: Path, modality: str) -> None:
     folder = tmp_path / "t/S/E"

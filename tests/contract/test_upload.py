@@ -20,6 +20,7 @@ def uids_on_disk(paths: dict[str, Path]) -> set[str]:
     return {str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths.values()}
 
 
+@pytest.mark.wide
 def test_tree_of_hundreds_of_instances_arrives_whole(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """4 subjects x 2 sessions x 5 series x 8, and 30 junk files: exactly the instances arrive, none twice."""
     root = tmp_path / "tree"
@@ -47,6 +48,7 @@ def test_tree_of_hundreds_of_instances_arrives_whole(ingest: Ingest, site: Stand
     assert not any(request.body_bytes for request in site.requests[-again.totals["requests"] :])
 
 
+@pytest.mark.wide
 def test_every_kind_of_sample_is_proven(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Transfer syntaxes and SOP classes of all sorts, deflated and without pixels among them, in one session."""
     make_session(tmp_path / "t/S/E", [Series(f"k{i}_{i:04d}", 2, sample) for i, sample in enumerate(KINDS, 1)])
@@ -64,6 +66,7 @@ def test_stored_bytes_are_the_files_bytes(ingest: Ingest, site: StandIn, tmp_pat
     assert kept == sent
 
 
+@pytest.mark.wide
 def test_parts_follow_the_protocol(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Every part has the same parameters, an exact length and nothing that closes; one closing comes after all."""
     make_session(tmp_path / "t/S/E", [Series(f"S{i}_{i:04d}", 6) for i in range(1, 5)])
@@ -94,6 +97,7 @@ def test_parts_follow_the_protocol(ingest: Ingest, site: StandIn, tmp_path: Path
     assert site.sessions_created == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("project", ["DEMO", "MANUAL"], ids=["code4", "code0"])
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 def test_destinations(ingest: Ingest, site: StandIn, tmp_path: Path, project: str, destination: str) -> None:

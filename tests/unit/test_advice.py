@@ -24,6 +24,7 @@ def first_words(name: str, at: int = 0) -> Iterator[str]:
                     yield word.value
 
 
+@pytest.mark.wide
 def test_every_kind_of_problem_has_a_row() -> None:
     kinds = {
         *first_words("Problem"),
@@ -35,6 +36,7 @@ def test_every_kind_of_problem_has_a_row() -> None:
     assert {kind for kind in kinds if kind not in PROBLEMS} == set()
 
 
+@pytest.mark.wide
 def test_every_reason_has_a_row() -> None:
     reasons = {reason.partition(":")[0] for reason in first_words("SetAside", 1)} | NOTES
     assert len(reasons) > 10

@@ -119,6 +119,7 @@ def outcome(archive: Path) -> dict[str, bytes] | str:
     return found
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_no_flipped_bit_loses_a_member(tmp_path: Path, name: str) -> None:
     """Every bit of the directory, the end record, the headers and what stands behind members: the same members with

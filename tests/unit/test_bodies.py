@@ -180,6 +180,7 @@ def test_a_zip_tells_the_files_bytes_and_holds_few() -> None:
     assert sum(told) == 6_000_000
 
 
+@pytest.mark.wide
 def test_a_servers_patience_with_a_zips_directory() -> None:
     """Java stops reading before it, and Tomcat breaks off what brings more than 2 MB after that."""
     longest = [

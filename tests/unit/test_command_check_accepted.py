@@ -264,6 +264,7 @@ PLACES = {path: document for document in ACCEPTED.values() for path in paths(doc
 ODD: tuple[object, ...] = (GONE, None, " ", "a b", "session", "x" * 256, True, [], {})
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:12] if odd is not GONE else "gone")
 def test_wherever_something_odd_stands_the_service_takes_what_the_check_takes(odd: object) -> None:
     documents = [edited({path: odd}, base) for path, base in PLACES.items()]

@@ -94,6 +94,7 @@ def without(elements: Elements, tag: int) -> Elements:
     return {key: value for key, value in elements.items() if key != tag}
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SAMPLES)))
 def test_a_file_is_like_itself(path: Path) -> None:
     raw = path.read_bytes()
@@ -103,6 +104,7 @@ def test_a_file_is_like_itself(path: Path) -> None:
         assert raw[128:132] != b"DICM"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [MR, CT, "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm"])
 def test_every_pixel_byte_counts(name: str) -> None:
     raw = sample(name)
@@ -114,6 +116,7 @@ def test_every_pixel_byte_counts(name: str) -> None:
         assert [word.partition(" ")[0] for word in differences(raw, bytes(wrong)).wrong] == ["PixelData"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", [MR, CT, "MR_small_RLE.dcm", "test-SR.dcm", "rtplan.dcm", "image_dfl.dcm"])
 def test_a_cut_is_never_sound(name: str) -> None:
     """Wherever a file ends too soon, but for the trailing padding that means nothing."""

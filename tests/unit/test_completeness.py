@@ -129,6 +129,7 @@ def test_a_header_alone_is_told_as_that() -> None:
 REAL = ("MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "CT_small.dcm")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_image_cut_at_every_element_boundary(name: str) -> None:
     """Before Rows, too, where nothing else tells: each is a problem, and none is an instance."""

@@ -31,6 +31,7 @@ def leaves(data: bytes, name: str, encoding: Encoding = LITTLE_EXPLICIT) -> byte
         return b""
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_no_word_leaves_a_damaged_header(kind: str) -> None:
     """A few of each kind; `python -m tests.damaging` does many."""

@@ -95,6 +95,7 @@ def test_nothing_around_the_data_set_leaves(tmp_path: Path, sample: str) -> None
     assert set(after.file_meta.keys()) == {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012}
 
 
+@pytest.mark.wide
 def test_nothing_planted_leaves_in_files(tmp_path: Path) -> None:
     for name, dataset in planted():
         folder = tmp_path / name

@@ -53,6 +53,7 @@ def rewritten(dataset: Dataset, how: Profile, encoding: Encoding = LITTLE_EXPLIC
     return parsed(header.data, encoding)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", ["basic", "research-mr", "dates-kept"])
 def test_nothing_planted_leaves(name: str, encoding: str) -> None:
@@ -322,6 +323,7 @@ def test_sequences_in_every_form_and_group_lengths() -> None:
     assert found.SourceImageSequence[0].PatientName == ""
 
 
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["basic", "research-mr", "dates-kept"])
 def test_every_real_header_comes_out_readable_or_is_refused(name: str) -> None:

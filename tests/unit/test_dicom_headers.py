@@ -64,6 +64,7 @@ def test_every_real_file_has_its_outcome() -> None:
         assert (item.path, reason(item)) == (item.path, expected)
 
 
+@pytest.mark.wide
 def test_pixel_bytes_and_uids_of_real_files_are_those_of_the_library() -> None:
     """For native data the element's length; for encapsulated data what all its items hold."""
     for item in scan(open_source(str(trees.SAMPLES)), lambda path: None):
@@ -216,6 +217,7 @@ def test_pixels_are_not_read() -> None:
     assert max(source.read.values()) < 5000
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [*trees.KINDS, "rtstruct.dcm", "ExplVR_BigEndNoMeta.dcm", "liver_expb_1frame.dcm"])
 def test_a_cut_file_is_never_called_whole(name: str) -> None:
     """Cut anywhere before its pixel data ends, a file is a problem: no instance, and no note that exit 0 hides."""
@@ -248,6 +250,7 @@ def test_damaged_files_never_raise(name: str) -> None:
     assert len(outcomes) == len(files)
 
 
+@pytest.mark.wide
 def test_noise_is_not_dicom_or_a_problem() -> None:
     """Random bytes behind every kind of start never raise and never make an instance."""
     draw = random.Random(9)

@@ -54,6 +54,7 @@ def test_a_report_can_be_written_when_no_handle_is_left(tmp_path: Path) -> None:
     assert (tmp_path / "report.json").read_text() == "second"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("suffix", PACK)
 def test_archives_are_open_only_while_they_are_read(tmp_path: Path, suffix: str) -> None:
     """Sixty archives, more than the handles that a run of 64 has to spare, listed and read to their ends."""

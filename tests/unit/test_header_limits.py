@@ -38,6 +38,7 @@ def judged(data: bytes, *keywords: str) -> Instance | SetAside:
     return found
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("tag", [0x00081140, 0x00091001])
 def test_millions_of_items_are_not_built(tag: int) -> None:
     """What lies behind them is read all the same. A private sequence likewise."""
@@ -93,6 +94,7 @@ def test_a_value_too_long_to_be_wanted_is_passed_over() -> None:
     assert len(kept.series_description) == 64 * 1024
 
 
+@pytest.mark.wide
 def test_many_frames_take_little_memory() -> None:
     """The functional groups of an honest enhanced image."""
     group = sequence(encode({0x00200032: ("DS", b"1\\2\\3 ")}), tag=0x00209113)

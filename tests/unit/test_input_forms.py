@@ -108,6 +108,7 @@ def test_a_compressed_file_that_changes_is_noticed(tmp_path: Path) -> None:
     assert source.stat("007/pre/a.gz") != (found.size, found.mtime_ns)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cut", [3, 100])
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_compressed_file_that_is_damaged(tmp_path: Path, suffix: str, cut: int) -> None:

@@ -31,6 +31,7 @@ def taken(body: Iterator[bytes], seconds: float = 0.0) -> None:
         time.sleep(seconds)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("block", "number", "rate", "expected"),
     [
@@ -48,12 +49,14 @@ def test_what_counts_as_slow(block: bytes, number: int, rate: float, expected: b
     assert speed.favours_zip is expected
 
 
+@pytest.mark.wide
 def test_slow_files_are_no_slow_link() -> None:
     speed = LinkSpeed()
     taken(speed.measured(blocks(ZEROS, 12, BLOCK / SLOW * 1.5)))
     assert not speed.favours_zip
 
 
+@pytest.mark.wide
 def test_bodies_at_the_same_time_share_the_link() -> None:
     """Two bodies that each take half of a fast link do not make it a slow one."""
     speed = LinkSpeed()
@@ -65,6 +68,7 @@ def test_bodies_at_the_same_time_share_the_link() -> None:
     assert not speed.favours_zip
 
 
+@pytest.mark.wide
 def test_who_refuses_zips_is_not_asked_again() -> None:
     speed = LinkSpeed()
     taken(speed.measured(blocks(ZEROS, 12)), BLOCK / SLOW * 1.5)

@@ -165,6 +165,7 @@ class Zeros(io.RawIOBase):
         self.raw = b"".join(self._pieces)
 
 
+@pytest.mark.wide
 def test_memory_does_not_grow_with_what_a_file_inflates_to() -> None:
     """A third of a megabyte that inflates to 320 MB: scanned and sent."""
     size = 320 << 20
@@ -185,6 +186,7 @@ def test_memory_does_not_grow_with_what_a_file_inflates_to() -> None:
     assert peak < 4 << 20
 
 
+@pytest.mark.wide
 def test_a_header_that_inflates_to_much_is_not_kept() -> None:
     """A private element of 64 MB, and a description longer than anybody reads."""
     elements = {**PICTURE, 0x0008103E: ("UT", bytes(64 << 20)), 0x00191001: ("OB", bytes(64 << 20))}

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as any_of
 
@@ -51,6 +52,7 @@ ROWS = any_of.builds(
 SOME = any_of.sets(any_of.sampled_from(sorted(UIDS))).map(frozenset)
 
 
+@pytest.mark.wide
 @given(HELD)
 def test_every_instance_is_stored_or_absent(held: StoredFiles) -> None:
     """In one way only. By its name and a plausible size, or by the number of its series."""
@@ -66,6 +68,7 @@ def test_every_instance_is_stored_or_absent(held: StoredFiles) -> None:
             assert one.name not in held.sizes
 
 
+@pytest.mark.wide
 @given(
     any_of.lists(KNOWN, max_size=2),
     HELD,
@@ -111,6 +114,7 @@ TROUBLES = any_of.one_of(
 )
 
 
+@pytest.mark.wide
 @given(any_of.lists(TROUBLES, max_size=12), any_of.integers(0, 6), any_of.booleans())
 def test_a_part_is_taken_refused_or_given_up(troubles: list[IngestError | None], budget: int, with_last: bool) -> None:
     """No instance is forgotten, whatever the server answers, and none is claimed twice. Only what was cut is resent."""
@@ -149,6 +153,7 @@ class Fickle:
         return Receipt(uris, taken, 1, refused)
 
 
+@pytest.mark.wide
 @given(any_of.dictionaries(any_of.sampled_from(sorted(UIDS)), any_of.sampled_from(["changed", "refused", "ignored"])))
 def test_what_is_sent_ends_in_one_way(fates: Mapping[str, str]) -> None:
     with ThreadPoolExecutor(2) as pool:
@@ -163,6 +168,7 @@ WORDS: tuple[VerdictWord, ...] = ("verified", "counted", "missing", "failed", "c
 REASONS = ("not-dicom", "duplicate", "truncated", "no-uid", "excluded:x")
 
 
+@pytest.mark.wide
 @given(any_of.lists(any_of.sampled_from(WORDS), max_size=4), any_of.lists(any_of.sampled_from(REASONS), max_size=3))
 def test_exit_0_is_for_the_whole(words: list[VerdictWord], reasons: list[str]) -> None:
     """If and only if all that is planned is there, and no file of interest was left out."""
@@ -190,6 +196,7 @@ def test_parts_hold_every_instance_once(given_ones: list[tuple[int, int]], worke
     assert all(part.bytes <= 10_000 for part in parts if len(part.instances) > 1)
 
 
+@pytest.mark.wide
 @given(any_of.text())
 def test_texts_are_harmless_and_cells_come_back(text: str) -> None:
     assert printable(text).isprintable()

@@ -26,6 +26,7 @@ def header(data: bytes, size: int | None = None) -> QuickHeader | None:
     return QuickReader({}, {}).header(io.BytesIO(data), len(data) if size is None else size)
 
 
+@pytest.mark.wide
 def test_it_agrees_with_the_library_on_every_real_file() -> None:
     """All that pydicom carries; and it is the usual ones that it answers for."""
     answered: Counter[bool] = Counter()

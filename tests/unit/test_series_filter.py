@@ -242,6 +242,7 @@ LINES = (
 )  # fmt: skip
 
 
+@pytest.mark.wide
 def test_the_stand_in_agrees_on_random_filters() -> None:
     """Whatever is told at all is what the stand-in does, and most is told."""
     drawn = random.Random(20240131)

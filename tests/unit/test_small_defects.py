@@ -34,6 +34,7 @@ def test_numbers_of_a_config_file_may_be_json_numbers(name: str) -> None:
     assert name in TABLE
 
 
+@pytest.mark.wide
 def test_importing_leaves_the_dicom_library_alone() -> None:
     """Its settings are the whole process's, where we may be a guest; after a scan they are as before, too."""
     code = (

@@ -77,6 +77,7 @@ def elements(dataset: Dataset, but: set[int]) -> list[tuple[int, str | None, byt
     return found
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(("raw", "instance"), real_files())
 def test_real_files_differ_in_that_element_alone(raw: bytes, instance: Instance, route: str) -> None:

@@ -245,6 +245,7 @@ def test_a_poisoned_name(site: StandIn, client: Client) -> None:
     assert len(site.rows("DEMO")[0].files) == 2
 
 
+@pytest.mark.wide
 def test_a_slow_socket(site: StandIn, client: Client) -> None:
     site.faults.add(Fault("slow", match=IMPORT, rate=100_000))
     began = time.monotonic()
@@ -411,6 +412,7 @@ def test_archiving_may_take_a_shared_timestamp_away(site: StandIn, client: Clien
     assert (row.label, row.files) == ("E2", {})
 
 
+@pytest.mark.wide
 def test_faults_by_command_line_and_environment(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.standin", "--root", str(tmp_path), "--project", '{"id": "DEMO", "code": 0}']
     command += ["--fault", '{"kind": "status", "match": "data/auth", "status": 503}', "--settings", '{"version": "9"}']

@@ -300,6 +300,7 @@ def test_an_inline_commit_archives_in_the_request(site: StandIn, client: Client)
     assert client.send(series([1]), dest="/nowhere").reason == "Parameter dest format error"
 
 
+@pytest.mark.wide
 def test_two_gigabytes_worth_of_members_stream(site: StandIn, client: Client) -> None:
     """Not two gigabytes, but more than any buffer here: the receiver's memory does not grow with the body."""
     import tracemalloc

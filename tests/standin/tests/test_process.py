@@ -16,6 +16,7 @@ from tests.standin.samples import Client, series
 HERE = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_listens_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.standin", "--root", str(tmp_path), "--port", "0"]
@@ -34,6 +35,7 @@ def test_it_says_where_it_listens_and_ends_cleanly(tmp_path: Path, number: signa
         assert process.wait(10) == 0
 
 
+@pytest.mark.wide
 def test_it_imports_nothing_of_the_product() -> None:
     for path in (HERE / "standin").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -147,6 +147,7 @@ def test_the_data_set_is_stored_as_it_came(site: StandIn, syntax: str) -> None:
     assert receiver.received[0].syntax == syntax
 
 
+@pytest.mark.wide
 def test_every_storage_class_as_many_as_an_association_holds(site: StandIn) -> None:
     entity = AE()
     classes = [str(one.abstract_syntax) for one in AllStoragePresentationContexts] + list(PRIVATE_CLASSES)
@@ -209,6 +210,7 @@ def test_every_third_object_is_refused(site: StandIn) -> None:
     assert len(site.rows("Unassigned")[0].files) == 6
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("keeps", "stored"), [(False, 2), (True, 3)])
 def test_an_association_is_aborted(site: StandIn, keeps: bool, stored: int) -> None:
     faults = ReceiverFaults(abort_after=2, abort_keeps=keeps, aborts=1)
@@ -257,6 +259,7 @@ def certificate(tmp_path: Path) -> Tls:
     return made
 
 
+@pytest.mark.wide
 def test_tls_with_and_without_a_client_certificate(site: StandIn, certificate: Tls) -> None:
     context = ssl.create_default_context(cafile=str(certificate.certificate))
     with site.receive(tls=Tls(certificate.certificate, certificate.key)) as receiver:
@@ -277,6 +280,7 @@ def test_it_binds_to_this_machine_and_closes_its_port(site: StandIn) -> None:
         socket.create_connection(("127.0.0.1", receiver.port), timeout=1)
 
 
+@pytest.mark.wide
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.standin", "--root", str(tmp_path), "--dicom-port", "0"]
     setup = '{"ae_title": "THERE", "routing": {"project": "(0008,0050):(.*)"}, "faults": {"refuse_every": 2}}'
