@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -178,6 +179,10 @@ def _holds(path: Path, pieces: Iterable[str]) -> bool:
         return not stream.read(1)
 
 
+def _in_system_folder(folder: str) -> bool:
+    return any(map(is_system_folder, folder.split("/")))
+
+
 class ScannedTree:
     """Makes the plan from the files below ROOT."""
 
@@ -232,9 +237,11 @@ class ScannedTree:
         shard = parse_shard(self._settings.shard) if self._settings.shard else None
         is_other = shard_by_path(self._labelling, shard, self.source.name_of) if shard else lambda _: False
 
+        in_system_folder = lru_cache(_in_system_folder)  # a folder has many files
+
         def skip(path: str) -> str | None:
             self._check_stop()
-            if any(map(is_system_folder, path.split("/")[:-1])):  # in an archive; system folders on disk are not read
+            if in_system_folder(path.rpartition("/")[0]):  # in an archive; system folders on disk are not read
                 return "system-folder"
             return self._rules.skip(path) or (OTHER if is_other(path) else None)
 

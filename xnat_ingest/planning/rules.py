@@ -203,11 +203,17 @@ class RuleSet:
     folders: set[str] = field(default_factory=set)
 
     @property
+    def is_empty(self) -> bool:
+        return not (self.exclude or self.include)
+
+    @property
     def keywords(self) -> frozenset[str]:
         return frozenset().union(*(rule.keywords for rule in (*self.exclude, *self.include)))
 
     def skip(self, path: str) -> str | None:
         """The reason to set a file aside by its path alone, or None."""
+        if self.is_empty:
+            return None
         *parents, _name = path.split("/")
         place = SeriesPlace(path, tuple(parents[self.depth :]))
         self.folders.update(place.below)
@@ -220,6 +226,8 @@ class RuleSet:
 
     def judge(self, instance: Instance, in_series: int) -> str | None:
         """The reason to set a scanned instance aside, or None."""
+        if self.is_empty:
+            return None
         if any(rule.on_content for rule in self.include) and not self._included(instance, in_series):
             return "excluded:not-included"
         return self._first(
