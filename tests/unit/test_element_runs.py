@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
@@ -81,6 +82,27 @@ def test_windows_that_end_anywhere() -> None:
     for pad in range(WINDOW - 420, WINDOW - 180, 2):
         data = part10({0x00080006: ("UT", bytes(pad)), **IDENTITY, PIXELS: ("OW", bytes(8))})
         assert read(reader, data) == fresh(data) is not None, pad
+
+
+def test_a_known_run_across_the_end_of_the_window_is_not_learnt_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning costs more than reading the elements one by one."""
+    reader = QuickReader({}, {})
+    near, far = (
+        part10({0x00080006: ("UT", bytes(pad)), **IDENTITY, PIXELS: ("OW", bytes(8))}) for pad in (8, WINDOW - 224)
+    )
+    assert read(reader, near) is not None
+    expected = fresh(far)
+    assert expected is not None
+    learnt: list[str] = []
+    note = KnownRuns.note
+
+    def noted(runs: KnownRuns, elements: Sequence[Element]) -> list[Element]:
+        learnt.extend(f"{one.tag:08X}" for one in elements)
+        return note(runs, elements)
+
+    monkeypatch.setattr(KnownRuns, "note", noted)
+    assert read(reader, far) == expected
+    assert learnt == ["00080006"]  # its head tells its length
 
 
 def test_a_file_that_ends_inside_a_known_run_is_the_librarys() -> None:

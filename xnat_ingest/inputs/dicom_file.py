@@ -11,6 +11,7 @@ UNDEFINED = 0xFFFFFFFF
 _LAST_MARK = b"\xff\xd9"
 # Enough to reach the transfer syntax: only the preamble and two UIDs come before it.
 START = 1024
+_ITEM_HEAD = {order: struct.Struct(f"{order}HHL").unpack for order in "<>"}
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
@@ -88,6 +89,7 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
     start = stream.tell() + (12 if vr in _LONG_VRS else 8)
     if length != UNDEFINED:
         return PixelData(length, start + length <= size)
+    item_head = _ITEM_HEAD["<" if little_endian else ">"]
     items = list[tuple[int, int]]()  # start and end of each
     at, is_whole = start, True
     while True:  # encapsulated: items, then the sequence delimiter (PS3.5, A.4)
@@ -96,7 +98,7 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
         if len(head) < 8:
             is_whole = False
             break
-        group, element, item = struct.unpack(f"{'<' if little_endian else '>'}HHL", head)
+        group, element, item = item_head(head)
         if (group, element) != (0xFFFE, 0xE000) or item == UNDEFINED:
             break  # the delimiter, or something that does not follow the standard, so its end is unknown
         items.append((at + 8, at + 8 + item))

@@ -339,6 +339,8 @@ def _walk(  # noqa: C901 - one loop with local variables only: it is most of the
                 new = new and runs.note(new)
                 if run.first <= last:
                     return None
+                if at + run.size > len(data) and at and run.size <= WINDOW:  # it is divided by the window's end
+                    data, start, at = window.move(start + at), start + at, 0
                 if at + run.size <= len(data):
                     if runs.fits(run, data, at):
                         for (tag, vr), text in zip(run.wanted, run.values(data, at), strict=True):

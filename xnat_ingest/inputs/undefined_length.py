@@ -8,6 +8,15 @@ from typing import BinaryIO
 from xnat_ingest.inputs.dicom_dataset import UNDEFINED, NotWalkable
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+# Byte order -> what takes a head apart, the length of two bytes at its end, and a length of four bytes.
+_READERS = {
+    order: (
+        struct.Struct(f"{order}HHL").unpack,
+        struct.Struct(f"{order}H").unpack_from,
+        struct.Struct(f"{order}L").unpack,
+    )
+    for order in "<>"
+}
 _WIDE_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 # No real data set is nested this deeply, and some receivers fail earlier.
 DEEPEST = 250
@@ -30,13 +39,13 @@ def pass_over(stream: BinaryIO, explicit: bool, order: str) -> None:
 
     Raises NotWalkable.
     """
-    short = struct.Struct(f"{order}HHL").unpack
+    take_apart, short, long = _READERS[order]
     levels = [explicit]
     while levels:
         head = stream.read(8)
         if len(head) < 8:
             raise EndsInside("ends inside an element")
-        group, element, length = short(head)
+        group, element, length = take_apart(head)
         tag = group << 16 | element
         if tag in (_ITEM_END, _SEQUENCE_END):
             levels.pop()
@@ -44,12 +53,12 @@ def pass_over(stream: BinaryIO, explicit: bool, order: str) -> None:
         inner = levels[-1]
         vr = head[4:6]
         if tag != _ITEM and inner and vr.isalpha() and vr.isupper():
-            length = struct.unpack(f"{order}H", head[6:])[0]
+            length = short(head, 6)[0]
             if vr in _WIDE_VRS:
                 wide = stream.read(4)
                 if len(wide) < 4:
                     raise EndsInside("ends inside an element")
-                length = struct.unpack(f"{order}L", wide)[0]
+                length = long(wide)[0]
             inner = vr != b"UN"
         if length != UNDEFINED:
             if length:
