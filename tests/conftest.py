@@ -15,6 +15,7 @@ from tests.schemas import check_report
 from tests.standin import ArchivedSession, Project, StandIn, User
 from tests.wide import mark_wide
 from xnat_ingest.cli import main
+from xnat_ingest.core import secrets
 from xnat_ingest.delivery import commit, prearchive_session
 from xnat_ingest.xnat import prearchive, retry_policy
 
@@ -98,6 +99,12 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prearchive, "STILL_LIMIT", 6.0)
     monkeypatch.setattr(prearchive_session, "WATCH", 0.15)
     monkeypatch.setattr(commit, "WATCH", 0.15)
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test made a secret is hidden for the rest of the process, also where another test expects it."""
+    monkeypatch.setattr(secrets, "_known", {})
 
 
 @pytest.fixture

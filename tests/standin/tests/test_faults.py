@@ -327,9 +327,9 @@ def test_a_restart(site: StandIn, client: Client, uri: str) -> None:
     client.cookie = None
     client.login()
     assert client("GET", uri + "?format=json").rows[0]["status"] == "RECEIVING"
-    for _ in range(100):  # the cut request may not have let go of its file yet
-        if (again := client.send(series([3]))).status == 200:
-            break
+    deadline = time.monotonic() + 30
+    while (again := client.send(series([3]))).status != 200:  # the cut request may not have let go of its file yet
+        assert time.monotonic() < deadline, again.text
         time.sleep(0.05)
     assert again.text.strip() == uri
     assert commit(client, uri).status == 301
