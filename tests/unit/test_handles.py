@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ import pytest
 from tests.unit.test_input_forms import PACK, image, put
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.model import Instance
+from xnat_ingest.core.stop import Stop
+from xnat_ingest.delivery.run import Run
 from xnat_ingest.inputs import open_source, targz_archive
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.targz_archive import StreamSource
+from xnat_ingest.settings.options import Settings
 
 
 def open_handles() -> int:
@@ -52,6 +56,31 @@ def test_a_report_can_be_written_when_no_handle_is_left(tmp_path: Path) -> None:
             with replacing(str(tmp_path / "report.json")) as stream:
                 stream.write(text)
     assert (tmp_path / "report.json").read_text() == "second"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EMFILE, "x"), "too many files are open"),
+        (OSError(errno.ENFILE, "x"), "too many files are open"),
+        (OSError(errno.ENOMEM, "x"), "not enough memory"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_a_machine_that_gives_no_more_is_not_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    """Whatever wanted a handle or memory, an import of ours among them."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    put(tmp_path, {"007/pre/IM1": image(1)})
+    run = Run("plan", str(tmp_path), Settings(project="DEMO"), lambda _: None, Stop())
+    monkeypatch.setattr(run.planning, "make", fail)
+    result = run.execute(None)
+    assert result.exit_code == 1
+    assert says in result.problems[0].detail
 
 
 @pytest.mark.sampled(1)

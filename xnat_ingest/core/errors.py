@@ -13,6 +13,7 @@ IngestError                  1   failed for any other reason
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import traceback
@@ -180,6 +181,16 @@ def is_bug(error: BaseException) -> bool:
     home = str(Path(__file__).parent.parent)
     ours = frame is not None and frame.tb_frame.f_code.co_filename.startswith(home)
     return ours and isinstance(error, _MISTAKES)
+
+
+def exhausted(error: BaseException) -> IngestError | None:
+    """What to tell where the machine has given all it may, which is not a mistake of ours; None for other errors."""
+    number = error.errno if isinstance(error, OSError) else 0
+    if number in (errno.EMFILE, errno.ENFILE):
+        return IngestError("too many files are open; allow more (ulimit -n 1024), or give fewer --workers")
+    if number == errno.ENOMEM or isinstance(error, MemoryError):
+        return IngestError("there is not enough memory; allow more (ulimit -v), or give fewer --workers")
+    return None
 
 
 def error_kind(error: IngestError) -> str:

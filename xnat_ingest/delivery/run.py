@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from xnat_ingest.core import Emit, Event, IngestError, Outcome, Plan, Result, Session, Verdict, trace
+from xnat_ingest.core.errors import exhausted
 from xnat_ingest.core.stop import GRACE, RunControl, Stop, run_interruptibly
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.cstore_unverified import send_unverified
@@ -80,7 +81,8 @@ class Run:
         """
         try:
             return self.result(self._outcomes(credentials))
-        except Exception as error:
+        except Exception as caught:
+            error = exhausted(caught) or caught
             text = str(error) if isinstance(error, IngestError) else trace(error)
             self.control.emit(Event("error", {"text": text}))
             return self.result([_not_reached(session, said(error)) for session in self.plan.sessions], error)
