@@ -85,16 +85,17 @@ def floor(work: Work) -> list[str]:
     return [*head, "-T", str(work.tar), target]
 
 
+OURS, XNATPY, ZIP_AND_CURL, FLOOR = "xnat-ingest", "xnatpy", "zip + curl", "curl -T of a tar"
+TAR, ZIP, GRADUAL = "xnatctl tar", "xnatctl zip", "xnatctl gradual"
 CONTENDERS: dict[str, Callable[[Work], list[str]]] = {
-    "xnat-ingest": ours,
-    "xnatctl tar": xnatctl("tar"),
-    "xnatctl zip": xnatctl("zip"),
-    "xnatctl gradual": xnatctl("gradual"),
-    "xnatpy": xnatpy,
-    "zip + curl": zip_and_curl,
-    "curl -T of a tar": floor,
+    OURS: ours,
+    TAR: xnatctl("tar"),
+    ZIP: xnatctl("zip"),
+    GRADUAL: xnatctl("gradual"),
+    XNATPY: xnatpy,
+    ZIP_AND_CURL: zip_and_curl,
+    FLOOR: floor,
 }
-OURS, FLOOR = "xnat-ingest", "curl -T of a tar"
 
 
 def environ(work: Work) -> dict[str, str]:
