@@ -67,7 +67,7 @@ class Ingest:
 
 
 def hold_laws(report: dict[str, Any]) -> None:
-    """The two laws of docs/design.md 3.4, recounted from the report's own lists; and the published schema."""
+    """The two laws of docs/design.md, section 2, recounted from the report's own lists; and the published schema."""
     check_report(report)
     totals = report["totals"]
     assert totals["files_seen"] == totals["planned"] + totals["set_aside"]

@@ -46,7 +46,7 @@ TIMEOUT = 3.0
 PATIENCE = 60.0
 MOMENTS = {
     "sending": r"^POST /data/services/import",
-    "closing": r"^POST .*(action=commit|action=build|/direct-archive/)",
+    "committing": r"^POST .*(action=commit|action=build|/direct-archive/)",
     "listing": r"^GET .*(/scans/ALL/files|/resources/[^/]+/files)\?",
 }
 # What may be the end of a run that was disturbed: done, failed, partial, temporary, refused.
@@ -361,7 +361,7 @@ class Bench:
         if stranger.asked:
             found.append(f"a stranger was asked: {stranger.asked[0].line}")
         if PASSWORD in ended.said + json.dumps(ended.report):
-            found.append("the password is told")
+            found.append("the password is shown")
         if from_the_start and (whole or ended.code == 0):
             found.append("sent all the same")
         return found
@@ -384,11 +384,11 @@ def told(way: Way, kind: str, moment: str, certificates: Certificates) -> Cell |
 
 
 def combinations() -> Iterator[tuple[str, str, list[Way]]]:
-    """Kind, moment, ways: each kind while sending, every way; at the closing and the listing, which are the same for
+    """Kind, moment, ways: each kind while sending, every way; while committing and listing, which are the same for
     all of HTTP, by tar and by C-STORE."""
     for kind in KINDS:
         yield kind, "sending", WAYS
-    for moment in ("closing", "listing"):
+    for moment in ("committing", "listing"):
         for kind, has in KINDS.items():
             if has.tls in ("", "good"):
                 yield kind, moment, [way for way in WAYS if way.transport in ("tar", "cstore")]

@@ -13,7 +13,7 @@ from tests.standin import Fault
 SOME = [
     ("100 Continue for ever", "sending", Way("zip", "prearchive")),
     ("417 before the body", "sending", Way("gradual", "direct-archive")),
-    ("length too small", "closing", Way("tar", "archive")),
+    ("length too small", "committing", Way("tar", "archive")),
     ("redirect from https to http", "sending", Way("tar", "prearchive")),
     ("TLS: another's from now on", "sending", Way("cstore", "archive")),
     ("TLS: a forged record", "listing", Way("tar", "archive")),

@@ -109,9 +109,14 @@ def make_binary(path: Path) -> None:
     path.write_bytes(os.urandom(2000))
 
 
+def make_circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
 BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "absent": (lambda path: None, "does not exist"),
     "a directory": (lambda path: path.mkdir(), "is a directory|a directory"),
+    "unreadable": (make_circle, "cannot be read|Too many levels"),
     "empty": (make_empty, "contains no PEM certificate"),
     "no certificate": (make_key, "contains no PEM certificate"),
     "no text": (make_binary, "contains no PEM certificate"),

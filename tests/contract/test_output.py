@@ -360,7 +360,7 @@ def test_the_first_moments(tree: Path, signum: int, after: float) -> None:
 
 @pytest.mark.wide
 def test_insecure_is_told(
-    ingest: Ingest, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ingest: Ingest, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line, and a note in the report, wherever it was switched on."""
     monkeypatch.setenv("XNAT_HOST", "https://127.0.0.1:9")
@@ -380,3 +380,9 @@ def test_insecure_is_told(
         assert len(re.findall("is not verified", capsys.readouterr().err)) == 1
     monkeypatch.delenv("XNAT_INGEST_INSECURE")
     assert "is not verified" not in ingest("upload", tree, "--retry-budget", "0").err
+    (config := tmp_path / "config.json").write_text('{"insecure": true}')
+    for flags, origin in ((("--insecure",), "from the flag"), (("--config", str(config)), "from the config")):
+        ended = ingest("upload", tree, "--retry-budget", "0", *flags)
+        (line,) = [line for line in ended.err.splitlines() if "is not verified" in line]
+        assert origin in line
+        assert "insecure" in ended.kinds()

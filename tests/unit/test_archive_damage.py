@@ -287,6 +287,7 @@ LIES = {
     "a smaller size in the extended header": tar_member("x", SMALL, pax="size=100"),
     "a larger size in the extended header": tar_member("x", SMALL, pax="size=500"),
     "a sparse file's size without its map": tar_member("x", SMALL, pax="GNU.sparse.realsize=500"),
+    "an old sparse file without its map": tar_member("x", SMALL, tarfile.GNUTYPE_SPARSE),
     "no end mark": b"",
 }
 

@@ -150,7 +150,7 @@ def _stored_name(sop_class: str, sop_uid: str, study_uid: str, series_number: st
 class Problem:
     """Something in the report that is not about a single file.
 
-    kind: docs/design.md 3.4.
+    kind: one of docs/design.md, section 2.2.
     detail: what happened, to what, and what to do.
     sessions: labels.
     spoils: whether exit 0 is out of reach, where no session is to blame.
@@ -296,7 +296,7 @@ class Result:
     """A whole run, for its report.
 
     started, finished: ISO 8601 with zone.
-    totals: docs/design.md 3.4.
+    totals: the counts of docs/design.md, section 2.
     launch: what XNAT's container service says about it, empty elsewhere.
     deidentification: what was done to headers, without their values.
     proof: the level of --proof, "" when nothing was checked.

@@ -1,6 +1,6 @@
 """One session's way to the server: ask, decide, send, reconcile, commit, prove.
 
-docs/design.md explains why the steps come in this order.
+docs/decisions explains why the steps come in this order.
 """
 
 from __future__ import annotations
