@@ -171,16 +171,17 @@ class Scp:
 
 
 @contextmanager
-def answering(*replies: bytes) -> Iterator[int]:
-    """A port where one connection after the other gets the bytes and is closed; with none it hangs."""
+def answering(*replies: bytes | Callable[[bytes], bytes]) -> Iterator[int]:
+    """A port where each connection in turn gets the bytes, or what is made of its request, and is closed. With none it
+    hangs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
 
         def serve() -> None:
             for reply in replies:
                 with server.accept()[0] as connection:
-                    connection.recv(65536)
-                    connection.sendall(reply)
+                    request = connection.recv(65536)
+                    connection.sendall(reply if isinstance(reply, bytes) else reply(request))
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -221,7 +222,7 @@ class Sink:
             while header := stream.read(6):
                 body = stream.read(int.from_bytes(header[2:], "big"))
                 if header[0] == 1:
-                    connection.sendall(_accepted(header + body, self._limit))
+                    connection.sendall(accepted(header + body, self._limit))
                 elif header[0] == 4:
                     self.largest = max(self.largest, len(body))
                     self._take(connection, body)
@@ -242,8 +243,8 @@ class Sink:
             connection.sendall(head + command)
 
 
-def _accepted(request: bytes, limit: int) -> bytes:
-    """The PDU that accepts all that was asked for."""
+def accepted(request: bytes, limit: int = 16384) -> bytes:
+    """The PDU that accepts everything that was asked for."""
     asked = A_ASSOCIATE_RQ()
     asked.decode(request)
     answer = asked.to_primitive()

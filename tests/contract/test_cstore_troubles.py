@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -12,7 +15,7 @@ import pytest
 
 from tests.contract.relay import Flood, Relay, Trouble, slow_replies
 from tests.dicom_trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, part10
-from tests.dicomscp import ABORT, Scp, answering, parsed
+from tests.dicomscp import ABORT, Scp, accepted, answering, parsed
 from tests.dicomscu import MR, TEXT, instances, made, receiver, send, session, some, transport
 from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
 from xnat_ingest.transports import ask_receiver
@@ -171,6 +174,22 @@ def test_rejections(result: int, source: int, reason: int, kind: type[IngestErro
 def test_what_is_no_dicom_receiver(reply: bytes, text: str) -> None:
     with answering(reply) as port, pytest.raises(IngestError, match=text):
         ask_receiver(receiver(port))
+
+
+@pytest.mark.wide
+def test_odd_uids_of_a_receiver_are_not_printed() -> None:
+    """The DICOM library warns of each, with the text itself and a path of this machine."""
+
+    def odd(request: bytes) -> bytes:
+        return accepted(request).replace(b"1.2.840.10008.1.2", b"1.2.840.\x1b[2J8.1.2")
+
+    with answering(odd) as port:
+        words = ["ping", "--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(port)]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("XNAT_")}
+        command = [sys.executable, "-m", "xnat_ingest", *words]
+        ended = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == f"xnat-ingest: XNAT@127.0.0.1:{port} accepts associations, but not C-ECHO\n"
 
 
 def test_nobody_there() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import FrameType
@@ -51,6 +52,8 @@ def script() -> NoReturn:
         signal.signal(signum, _end_at_once)
     # What a thread's stack reserves counts where memory is limited. The default is 8 MB for each.
     threading.stack_size(_STACK)
+    # The DICOM libraries warn of odd values, and quote them. What matters of those is in our own messages.
+    warnings.filterwarnings("ignore", module="pydicom|pynetdicom")
     code = main()
     sys.stderr.flush()
     if threading.active_count() > 1:
