@@ -149,17 +149,19 @@ image: $(READY) ## build the image with its labels; SOURCE: the address of the s
 image-test: $(READY) ## the image in a real engine
 	$(RUN) -m pytest -m real tests/image
 
+# uv first: it installs the rest in a tenth of pip's time.
 $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "This needs Python 3.11 or newer with its venv module; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	sed -n '/^uv==/,/# via/p' requirements-dev.txt > $(VENV)/uv.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	UV_COMPILE_BYTECODE=1 $(RUN) -m tests.environments $(VENV) --require-hashes -r requirements.txt -r requirements-dev.txt
+	$(RUN) -m tests.environments $(VENV) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(RELEASE): requirements-release.txt
-	$(PYTHON) -m venv --clear .venv-release
-	$(RELEASE_RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt
+$(RELEASE): $(READY) requirements-release.txt
+	$(RUN) -m tests.environments .venv-release --require-hashes -r requirements-release.txt
 	touch $@
 
 clean: ## remove everything that was made here

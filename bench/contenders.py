@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.environments import make_environment
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ROOT / ".venv-bench"
@@ -115,9 +116,7 @@ def install() -> None:
     stamp, wanted = ENVIRONMENT / ".ready", f"{sys.version}\n{REQUIREMENTS.read_text()}"
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
-    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(REQUIREMENTS)], check=True)
+    make_environment(ENVIRONMENT, "--require-hashes", "--no-deps", "-r", str(REQUIREMENTS))
     stamp.write_text(wanted)
 
 

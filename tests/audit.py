@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.environments import make_environment
+
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ROOT / ".venv-audit"
 AUDITOR = "pip-audit==2.10.1"
@@ -76,9 +78,7 @@ def answer(said: str, errors: str) -> Mapping[str, Any] | None:
 def _auditor() -> Path:
     program = ENVIRONMENT / "bin" / "pip-audit"
     if not program.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
-        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--only-binary=:all:", AUDITOR], check=True)
+        make_environment(ENVIRONMENT, "--only-binary=:all:", AUDITOR)
     return program
 
 

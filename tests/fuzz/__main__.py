@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.environments import NotMadeError, add_packages, make_environment
 from tests.fuzz.registry import TARGETS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,10 +41,10 @@ def python() -> Path:
     stamp, wanted = ENVIRONMENT / ".ready", f"{sys.version}\n{ATHERIS}\n{(ROOT / 'requirements.txt').read_text()}"
     found = ENVIRONMENT / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
-        pip = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(ROOT / "requirements.txt")], check=True)
-        if subprocess.run([*pip, "--no-deps", ATHERIS]).returncode:
+        make_environment(ENVIRONMENT, "--only-binary=:all:", "--require-hashes", "-r", str(ROOT / "requirements.txt"))
+        try:
+            add_packages(found, "--only-binary=:all:", "--no-deps", ATHERIS)
+        except NotMadeError:
             print(f"{ATHERIS} is not to be had for this Python: inputs are mutated without looking at what they reach")
         stamp.write_text(wanted)
     return found

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.debian import NotInstalledError
+from tests.environments import NotMadeError, make_environment
 
 ROOT = Path(__file__).parent.parent.parent
 HOME = ROOT / ".venv-real"
@@ -23,7 +24,6 @@ PACKAGES = {
     "kubernetes": ("kubernetes-validate==1.37.0",),
     "selenium": ("selenium==4.40.0",),
 }
-INSTALLING = 600.0
 RUNNING = 150.0
 
 
@@ -37,17 +37,12 @@ def install(name: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != wanted:
             stamp.unlink(missing_ok=True)
-            _must([sys.executable, "-m", "venv", "--clear", str(home)])
-            pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            _must([*pip, *PACKAGES[name]])
+            try:
+                make_environment(home, *PACKAGES[name])
+            except NotMadeError as error:
+                raise NotInstalledError(str(error)) from error
             stamp.write_text(wanted)
     return home / "bin"
-
-
-def _must(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING)
-    if done.returncode:
-        raise NotInstalledError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 @dataclass(frozen=True)
