@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from xnat_ingest.commands.container.document import load_command
 from xnat_ingest.core import json_documents
 from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.core.json_documents import read_text
@@ -24,12 +27,9 @@ from xnat_ingest.settings.layers import _read_password
 @pytest.mark.parametrize(
     ("read", "limit"),
     [
-        (read_file, 4),
         (_read_password, 16),
-        (lambda path: read_text(path, "command file"), 16),
-        (read_sheet, 64),
+        (load_command, 16),
         (lambda path: read_key(path, {}), 1),
-        (load_profile, 16),
     ],
 )
 def test_an_endless_file_is_refused(read: Callable[[str], object], limit: int) -> None:
@@ -38,17 +38,35 @@ def test_an_endless_file_is_refused(read: Callable[[str], object], limit: int) -
         read("/dev/zero")
 
 
-def test_an_endless_plan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan may be large; it has a limit all the same."""
+@pytest.mark.parametrize("read", [read_file, read_plan, read_sheet, load_profile, saved.read_report])
+def test_a_pipe_or_device_is_no_file(tmp_path: Path, read: Callable[[str], object]) -> None:
+    """A device has no end, and a pipe that nobody writes to would hold the program for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", str(tmp_path / "pipe")):
+        with pytest.raises(IngestError, match=f"{path} is not a regular file; give the file itself"):
+            read(path)
+    with pytest.raises(IngestError, match="Is a directory"):
+        read(str(tmp_path))
+
+
+def test_a_plan_and_a_report_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be large."""
+    (tmp_path / "x").write_bytes(b" " * (1 << 20) + b" ")
     monkeypatch.setattr("xnat_ingest.planning.plan_file._LIMIT", 1 << 20)
-    with pytest.raises(UsageError, match="plan file /dev/zero is larger than 1 MB"):
-        read_plan("/dev/zero")
-
-
-def test_an_endless_report_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saved, "LIMIT", 1 << 20)
-    with pytest.raises(IngestError, match="the report /dev/zero is larger than 1 MB"):
-        saved.read_report("/dev/zero")
+    for read in (read_plan, saved.read_report):
+        with pytest.raises(IngestError, match="x is larger than 1 MB"):
+            read(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("read", [_read_password, lambda path: read_key(path, {})])
+def test_a_secret_may_come_through_a_pipe(tmp_path: Path, read: Callable[[str], object]) -> None:
+    """As a shell's <(...) gives it."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("k" * 40))
+    writer.start()
+    assert read(str(tmp_path / "pipe"))
+    writer.join()
 
 
 def test_the_limit_is_the_last_size_that_is_read(tmp_path: Path) -> None:

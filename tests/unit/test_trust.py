@@ -152,7 +152,7 @@ def test_netrc_is_bound_to_its_host(password: str) -> None:
 
 def test_files_without_an_end(password: str) -> None:
     """A device is refused before it fills the memory."""
-    with pytest.raises(UsageError, match="is larger than 4 MB"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         resolve("upload", {"config": "/dev/zero"}, {})
     with pytest.raises(UsageError, match="is larger than 16 MB"):
         login({}, {"XNAT_HOST": A, "XNAT_USER": "me"}, password_file="/dev/zero")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.read_small import MEGABYTE, read_small
@@ -51,18 +52,29 @@ def read_json(text: str, what: str) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once, parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise UsageError(f"{what} is not JSON: {error.msg}, line {error.lineno}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
+    except (ValueError, RecursionError) as error:  # NaN, 1e999, a number of thousands of digits, endless nesting
         raise UsageError(
-            f"{what} is not JSON that can be read: it is nested too deeply, or a number in it is too long"
+            f"{what} is not JSON that can be read: it is nested too deeply, or a number in it is too long or none at "
+            "all, such as NaN"
         ) from error
 
 
-def read_text(path: str, what: str, limit: int = LIMIT) -> str:
-    """A file's text, UTF-8. limit: the most bytes it may have. Raises UsageError."""
+def _no_number(word: str) -> Never:
+    """NaN and Infinity are no JSON, although Python's reader takes them."""
+    raise ValueError(word)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def read_text(path: str, what: str, limit: int = LIMIT, *, pipes: bool = False) -> str:
+    """A file's text, UTF-8. limit: the most bytes it may have. pipes: see read_small. Raises UsageError."""
     try:
-        return read_small(path, what, limit).decode("utf-8-sig")
+        return read_small(path, what, limit, pipes=pipes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{what} {printable(path)} is not UTF-8 text") from error

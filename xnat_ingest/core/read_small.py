@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from xnat_ingest.core.errors import UsageError
@@ -12,16 +13,19 @@ from xnat_ingest.core.text import printable
 MEGABYTE = 1024 * 1024
 
 
-def read_small(path: str, what: str, limit: int) -> bytes:
+def read_small(path: str, what: str, limit: int, *, pipes: bool = False) -> bytes:
     """A file's bytes.
 
     what: names it in the sentence.
     limit: how many there may be.
+    pipes: whether it may be a pipe or a device, such as a shell's <(...). A pipe is waited for.
 
     Raises UsageError.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with open(path, "rb", opener=None if pipes else _open_at_once) as stream:
+            if not pipes and not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise UsageError(f"{what} {printable(path)} is not a regular file; give the file itself")
             data = b"".join(_pieces(stream, limit))
     except OSError as error:
         raise UsageError(f"cannot read {what} {printable(path)}: {error.strerror}") from error
@@ -30,6 +34,11 @@ def read_small(path: str, what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this must be the wrong file")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting: a pipe that nobody writes to would hold the program for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _pieces(stream: BinaryIO, limit: int) -> Iterator[bytes]:

@@ -54,7 +54,7 @@ def read_key(path: str, environ: Mapping[str, str]) -> Key | None:
     if path:
         where = f"key file {printable(path)}"
         try:
-            text = read_small(path, "key file", MEGABYTE).decode("ascii").strip()
+            text = read_small(path, "key file", MEGABYTE, pipes=True).decode("ascii").strip()
         except UnicodeDecodeError as error:
             raise UsageError(f"cannot read {where}: not text") from error
     if not text or (text[0] == text[-1] == "#" and len(text) > 2):  # the container service's "not given"

@@ -71,7 +71,7 @@ def page(report: Report, pictures: Pictures) -> str:
         bar=_totals(report),
         timeline=_timeline(sessions),
         words="".join(
-            f'<option value="{word}">{word}</option>' for word in sorted({one["verdict"] for one in sessions})
+            f'<option value="{word}">{word}</option>' for word in sorted({escape(one["verdict"]) for one in sessions})
         ),
         sessions="\n".join(rows[:DRAWN]) + _without_script(len(rows)),
         aside=_aside(report["set_aside"]),
@@ -253,7 +253,7 @@ def _timeline(sessions: Sequence[Report]) -> str:
     for began, seconds, one in sorted(timed, key=lambda entry: entry[0])[:SHOWN_BARS]:
         place = f"left:{100 * began / end:.2f}%;width:{100 * seconds / end:.2f}%"
         title = escape(f"{one['label']}: {_duration(seconds)}")
-        bars.append(f'<div title="{title}"><i class="{_state(one)}" style="{place}"></i></div>')
+        bars.append(f'<div title="{title}"><i class="{escape(_state(one))}" style="{place}"></i></div>')
     note = f" The first {SHOWN_BARS} sessions are drawn." if len(timed) > SHOWN_BARS else ""
     return (
         f'<h2>Timeline</h2><p class="soft">Each bar is a session, from its start to its end, over '
@@ -300,8 +300,9 @@ def _counts(session: Report) -> dict[str, int]:
 def _session(at: int, session: Report, server: str, command: str) -> str:
     counts = _counts(session)
     seen = counts["verified"] + counts["counted"]
-    proven = f"{session['instances']}" if command == "plan" else f"{seen}/{session['instances']}"
-    word, label = session["verdict"], session["label"]
+    proven = str(session["instances"]) if command == "plan" else f"{seen}/{session['instances']}"
+    word, label = escape(session["verdict"]), session["label"]
+    shown_word = escape(_word(session, command).upper())
     title = f"{session['subject']} / {label}"
     link = f"<p>{_link(server, session['uri'], 'Open in XNAT')}</p>" if session["uri"] and server else ""
     problems = "".join(f"<li>{escape(one['detail'])}</li>" for one in session["problems"])
@@ -315,7 +316,7 @@ def _session(at: int, session: Report, server: str, command: str) -> str:
         link += f"<p>Not started: {escape(why)}. This session has no conflict of its own.</p>"
     return (
         f'<details class="session" data-at="{at}"><summary>'
-        f'<b>{escape(title)}</b><span class="word is-{word}">{_word(session, command).upper()}</span>{_bar(counts)}'
+        f'<b>{escape(title)}</b><span class="word is-{word}">{shown_word}</span>{_bar(counts)}'
         f'<span class="num">{proven} instances{_lost_note(len(lost))}</span>'
         f'<span class="num">{amount(session["bytes"])}</span></summary><div class="inside">'
         f'<p class="soft">from {escape(session["folder"])}, {count_of(len(session["scans"]), "scan")}, '
@@ -358,7 +359,8 @@ def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any
 def _number(scan: Report) -> tuple[bool, int, str]:
     """Scans in the order of their numbers; those without one come last."""
     number = scan["id"]
-    return (not number.isdecimal(), int(number) if number.isdecimal() else 0, number)
+    is_number = number.isdecimal() and len(number) <= 12  # the greatest length of a DICOM integer
+    return (not is_number, int(number) if is_number else 0, number)
 
 
 def _aside(asides: Sequence[Report]) -> str:

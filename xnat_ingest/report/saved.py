@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from xnat_ingest.core import PRECEDENCE, Exit, IngestError, UsageError, printable
-from xnat_ingest.core.read_small import MEGABYTE, read_small
+from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
+from xnat_ingest.core.read_small import MEGABYTE
+from xnat_ingest.core.secrets import harmless
 
 Report = Mapping[str, Any]
 # A report that names a million instances takes about 300 MB.
@@ -23,16 +26,43 @@ ONLY_TOGETHER = ("rule-unused", "label-unused")
 
 
 def read_report(path: str) -> dict[str, Any]:
-    """A saved JSON report. Raises IngestError when it is not one of ours."""
+    """A saved JSON report as its schema has it, without control characters. Somebody else may have written it.
+
+    Raises IngestError when it is not one of ours.
+    """
     try:
-        report = json.loads(read_small(path, "the report", LIMIT).decode("utf-8"))
-    except UsageError as error:
+        report = harmless(read_json(read_text(path, "the report", LIMIT), f"the report {printable(path)}"))
+    except (UsageError, RecursionError) as error:
         raise IngestError(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise IngestError(f"cannot read the report {path}: it is not JSON") from error
-    if not isinstance(report, dict) or report.get("schema") != 1 or not isinstance(report.get("sessions"), list):
-        raise IngestError(f"{path} is not a report of xnat-ingest; give the file that --report wrote")
+    if not isinstance(report, dict) or report.get("schema") != 1:
+        raise IngestError(f"{printable(path)} is not a report of xnat-ingest; give the file that --report wrote")
+    schema = json.loads(resources.files("xnat_ingest.report").joinpath("report.schema.json").read_text("utf-8"))
+    if best_error(_abridged(report), schema) and (fault := best_error(report, schema)):
+        where = json_path(fault.absolute_path) or "the whole file"
+        raise IngestError(
+            f"{printable(path)} is not a report of xnat-ingest: {printable(where)}: {fault.message[:300]}; give the "
+            "file that --report wrote"
+        )
     return report
+
+
+def _abridged(value: Any) -> Any:
+    """The report with one of the files or instances of each form, which its schema judges as it judges them all.
+
+    The schema is slow: a million of them would take minutes.
+    """
+    if isinstance(value, dict):
+        return {key: _abridged(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return list({_form(inner): _abridged(inner) for inner in value}.values())
+    return value
+
+
+def _form(item: Any) -> object:
+    """What the schema can see of a file or an instance: its keys, their types, and the words it knows."""
+    if not isinstance(item, dict) or any(not isinstance(inner, str) for inner in item.values()):
+        return id(item)
+    return frozenset(item), item.get("reason"), item.get("state")
 
 
 def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def _check_server(server: str) -> SplitResult:
 
 
 def _read_password(path: str) -> str:
-    first = read_text(path, "password file").partition("\n")[0].removesuffix("\r")
+    first = read_text(path, "password file", pipes=True).partition("\n")[0].removesuffix("\r")
     if not first:
         raise UsageError(f"password file {path} has no first line")
     return first

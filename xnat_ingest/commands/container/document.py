@@ -18,7 +18,7 @@ _TAGGED = re.compile(r".+:[A-Za-z0-9_.-]+")
 def load_command(path: str = "", image: str = "") -> Command:
     """The document in a file, or ours. image: NAME:TAG to put into it. Raises UsageError."""
     what = f"command file {path}" if path else "the command"
-    text = read_text(path, "command file") if path else _own()
+    text = read_text(path, "command file", pipes=True) if path else _own()
     command = read_json(text, what)
     if not isinstance(command, dict):
         raise UsageError(f"{what} is not a JSON object; the container service takes one command at a time")
