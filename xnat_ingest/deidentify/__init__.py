@@ -1,1 +1,1 @@
-"""What leaves of an object: headers rewritten by a profile, and searched for the patient before they go."""
+"""De-identification: headers are rewritten by a profile, and searched for the patient before they are sent."""

@@ -39,7 +39,7 @@ CODE_MEANINGS = {
 }
 
 
-# Attributes that no row of the table names -> what becomes of them. Their option is "clean descriptors" where it is C.
+# Attributes that are not in the table -> what happens to them. Those with C belong to the option "clean descriptors".
 UNNAMED = {
     0x00080407: "X",  # StoredInstanceBaseURI
     0x00080408: "X",  # FolderAccessURI
@@ -81,13 +81,13 @@ UNNAMED = {
     0x300A0402: "C",  # SetupImageComment
     0x40080103: "X",  # ReferenceToRecordedSound
 }
-# Groups of which nothing belongs in an image that is sent: of commands, of media, of printers, of luggage. Curves and
-# overlays, and pixels of a retired kind, have groups that repeat.
+# Groups that do not belong in an image that is sent: commands, media, printers, luggage. Curves, overlays and a retired
+# kind of pixels have repeating groups.
 _UNNAMED_GROUPS = frozenset({0x0000, 0x0004, 0x2000, 0x2100, 0x2110, 0x2120, 0x2130, 0x4010})
 _REPEATING_GROUPS = (0x50, 0x60, 0x7F)
 _SOURCE_IMAGES = range(0x00203100, 0x00203200)
 _PIXELS = 0x7FE0
-# UIDs that stand for kinds of things and lists of words. They are the same in every hospital.
+# UIDs that identify kinds of things and lists of words. They are the same in every hospital.
 _KINDS = frozenset(
     {0x0008001A, 0x0008001B, 0x00080062, 0x0008010C, 0x0008010D, 0x00080117, 0x00080118, 0x0008040E, 0x00081150}
     | {0x0008115A, 0x00083002, 0x00340003, 0x04000010, 0x04000510, 0x30100052, 0x30100053, 0x00080016, 0x00089123}
@@ -98,7 +98,7 @@ _DATE_ACTIONS = {"keep": "K", "shift": "C", "remove": "Z"}
 
 
 def unnamed(tag: int, vr: str, *, dates: str, uids: str, is_cleaning: bool) -> str | None:
-    """What becomes of an attribute that no row names, None for one that may be kept.
+    """What happens to an attribute that is not in the table. None: it may be kept.
 
     dates, uids: of the profile; is_cleaning: whether descriptors are cleaned.
     """
@@ -124,7 +124,7 @@ class Attribute:
     options: Mapping[str, str]
 
     def action(self, columns: Collection[str]) -> str:
-        """With these options: what one keeps is kept, what one cleans is cleaned, else the basic profile decides."""
+        """The action under these options. An option may keep or clean it. Otherwise the basic profile decides."""
         chosen = {self.options[column] for column in columns if column in self.options}
         return "K" if "K" in chosen else "C" if "C" in chosen else self.basic
 
@@ -141,10 +141,10 @@ def attributes() -> tuple[Attribute, ...]:
 
 
 def settled(action: str, *, is_sequence: bool) -> str:
-    """One action of a choice (X/Z/D): the one that keeps the object valid whatever its kind demands.
+    """One action of a choice (X/Z/D): the one that keeps the object valid whatever its IOD requires.
 
-    A value that may be demanded gets a dummy, an element that may be demanded stays empty; U* maps the UIDs of a
-    sequence's items. A sequence is emptied where that is among the choices.
+    If a value may be required, it gets a dummy. If only the element may be required, it stays empty. U* replaces the
+    UIDs in a sequence's items. A sequence is emptied if that is one of the choices.
     """
     choices = action.split("/")
     if "U*" in choices:

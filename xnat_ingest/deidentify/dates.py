@@ -1,4 +1,4 @@
-"""A date in all its spellings, in texts and in bytes: found by its year, and by what is written around that."""
+"""Finds a date in all its spellings, in texts and in bytes: by its year, and by what is written around the year."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What some languages begin the names of the months with, folded: English, German, French, Spanish, Italian, Portuguese,
-# Dutch, Danish. In bytes an accented letter is one or two of ISO 8859-1. Roman numerals stand whole.
+# Dutch, Danish. In bytes an accented letter is one or two of ISO 8859-1. Roman numerals are given in full.
 _E, _A, _U = "(?:e|é|ã©)", "(?:a|ä|ae|ã¤)", "(?:u|û|ã»)"
 _MONTHS = (
     "jan|ene|gen", f"f{_E}[bv]", f"m{_A}r|maa|mrt", "apr|avr|abr", "ma[iyjg]|mei", "jun|juin|giu", "jul|juil|lug",
@@ -22,13 +22,17 @@ _OF = f"{_MAY}(?:(?:de|of|di|del|den){_MAY})?"
 
 @dataclass(frozen=True, slots=True)
 class DateSearch:
-    """One date. year: its four digits, of which every spelling is found; pattern: of all spellings, in lower case."""
+    """One date.
+
+    year: its four digits, by which every spelling is found.
+    pattern: matches all spellings, in lower case.
+    """
 
     year: str
     pattern: re.Pattern[str]
 
     def in_text(self, text: str) -> bool:
-        """Whether a folded text holds it."""
+        """Whether a folded text contains the date."""
         return self.year in text and self.pattern.search(text) is not None
 
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
@@ -45,7 +49,7 @@ class DateSearch:
 
 
 def date_search(text: str) -> DateSearch | None:
-    """The search for a date in a DICOM value, None where the value holds no whole date."""
+    """The search for a date in a DICOM value. None when the value is not a whole date."""
     digits = re.sub(r"\D", "", text)[:8]
     if len(digits) < 8:
         return None

@@ -9,7 +9,7 @@ from xnat_ingest.inputs.dicom_dictionary import vr_of
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-# Sequences within sequences beyond this are no object that anybody made on purpose.
+# No real object has sequences nested more deeply than this.
 DEEPEST = 40
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
@@ -17,11 +17,11 @@ _NAMES = {vr: vr.decode() for vr in _SHORT | _LONG}
 
 
 class NotRewritable(Exception):
-    """The object cannot be rewritten safely; the text says why, and completes a sentence that begins with it."""
+    """The object cannot be rewritten safely. The text says why. It continues a sentence that begins with the object."""
 
 
 class EndsEarly(NotRewritable):
-    """The data ends before its elements do: there may be more to come."""
+    """The data ends before its elements do. There may be more to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ BIG_EXPLICIT = Encoding(explicit=True, order=">")
 
 
 def padded(value: bytes, vr: str) -> bytes:
-    """The value with what its VR puts behind an odd length."""
+    """The value, padded to an even length as its VR requires."""
     return value + (b"\0" if vr in ("UI", "OB", "UN") else b" ") if len(value) % 2 else value
 
 
@@ -101,13 +101,13 @@ class Reader:
         return length
 
     def cut(self, end: int) -> NotRewritable:
-        """What to raise when something is longer than the place that ends there."""
+        """The error for something that is longer than its container, which ends there."""
         if end == len(self.data):
             return EndsEarly("ends inside an element")
         return NotRewritable("has an element that is longer than what holds it")
 
     def fragments_end(self, at: int, end: int) -> int:
-        """Where encapsulated pixels end, their delimiter included: items whose bytes are no elements."""
+        """Where encapsulated pixels end, including their delimiter. Their items do not hold elements."""
         while True:
             tag, _, start, size = self.head(at, end, explicit=False)
             if tag == SEQUENCE_END:

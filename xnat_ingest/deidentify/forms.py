@@ -1,4 +1,4 @@
-"""Whether a value has the form that its element demands. A value without it was damaged, or hides something."""
+"""Whether a value has the form that its element requires. If not, it was damaged, or it hides something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 from xnat_ingest.inputs.dicom_dictionary import most_values, vr_of, vrs_of
 
-# VRs that are written for one another; between two of these groups lies damage, or somebody's trick.
+# VRs that writers confuse. A VR of another group means damage, or a trick.
 _KIN = (
     frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}),
     frozenset({"AE", "CS"}),
@@ -24,7 +24,8 @@ _KIN_OF = {vr: number for number, kin in enumerate(_KIN) for vr in kin}
 # Bytes of one number.
 UNITS = {"US": 2, "SS": 2, "AT": 4, "FL": 4, "SL": 4, "UL": 4, "FD": 8, "SV": 8, "UV": 8}
 _WIDE_UNITS = {"OF": 4, "OL": 4, "OD": 8, "OV": 8, "OW": 2}
-# What is in no value of a kind: control characters (an escape begins another character set), and a null before the end.
+# What a value of each kind never contains: control characters (an escape begins another character set), and a null
+# before the end.
 _NOT_IN_TEXT = re.compile(rb"[\x01-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]|\0(?!\0*\Z)")
 _NOT_IN = {
     "CS": re.compile(rb"[^ -~\0]|\0(?!\0*\Z)|(?:\A|\\)(?!ISO_)(?:[^\\]*?\d){6}"),
@@ -46,7 +47,7 @@ Check = Callable[[bytes], bool]
 
 @cache
 def check_of(tag: int, vr: str) -> Check | None:
-    """What tells whether a value of this element, in this VR, has its form; None when every value has.
+    """The check of the form of this element's values in this VR. None when every value is valid.
 
     vr: as the file names it, or as the dictionary does where it names none; "" when neither knows.
     """

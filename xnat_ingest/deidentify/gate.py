@@ -1,4 +1,4 @@
-"""--require-deidentified: sessions that would tell who their patient is are conflicts, before the first byte."""
+"""--require-deidentified: sessions that would identify their patient are conflicts, before the first byte is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = 5
 
 
 def hold_back(plan: Plan, source: Source, rewrite: Rewrite | None, check_stop: Callable[[], None]) -> Plan:
-    """The plan with a conflict for each such session. rewrite: what changes objects on their way out."""
+    """The plan with a conflict for each such session. rewrite: what changes objects before they are sent."""
     sessions, problems = [], []
     for session in plan.sessions:
         problem = _judge(session, source, rewrite, check_stop)

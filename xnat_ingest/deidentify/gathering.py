@@ -1,4 +1,4 @@
-"""A first look at a header: where its elements are, what it says of the patient, what decides how it is dealt with."""
+"""A first look at a header: where its elements are, what it says about the patient, and how it must be treated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xnat_ingest.deidentify.encoding import (
 from xnat_ingest.deidentify.tokens import NAME, SOURCES, Source
 from xnat_ingest.inputs.dicom_dictionary import tags_of, vr_of
 
-# Elements of the outermost level that decide something.
+# Elements of the top level that decide something.
 CHARACTER_SETS, IMAGE_TYPE, SOP_CLASS, SOP_UID = 0x00080005, 0x00080008, 0x00080016, 0x00080018
 MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME = 0x00080060, 0x00280301, 0x00100020, 0x00100010
 BIRTH_DATE, STUDY_UID, STUDY_DATE = 0x00100030, 0x0020000D, 0x00080020
@@ -46,7 +46,7 @@ _FACTS = frozenset(
 )
 
 
-# What is looked at: what decides, what names the patient.
+# The elements that are read: those that decide something, and those that name the patient.
 _NOTED = _FACTS | SOURCES.keys() | tags_of("PN")
 
 
@@ -93,12 +93,12 @@ class Facts:
 
     @property
     def character_sets(self) -> tuple[bytes, ...]:
-        """Every SpecificCharacterSet, that of the outermost level first."""
+        """Every SpecificCharacterSet, that of the top level first."""
         return tuple(dict.fromkeys((self.values.get(CHARACTER_SETS, b""), *self.inner_sets)))
 
     @property
     def patient(self) -> bytes:
-        """What tells this patient from others, in the words of the source."""
+        """What identifies this patient, as the source writes it."""
         if patient_id := self.values.get(PATIENT_ID, b"").strip(b" \0"):
             return b"id\0" + patient_id
         name = self.values.get(PATIENT_NAME, b"").strip(b" \0"), self.values.get(BIRTH_DATE, b"").strip(b" \0")
@@ -139,7 +139,7 @@ class _Look:
     ) -> tuple[list[Element], int]:
         """ends: the elements fill the place to its end; else a delimiter ends them. Returns them, and where they ended.
 
-        Elements stand in ascending order (PS3.5, 7.1): where one stands twice, no two readers agree on what it says.
+        Elements are in ascending order (PS3.5, 7.1). When one occurs twice, readers disagree about its value.
         """
         if depth > DEEPEST:
             raise NotRewritable("has sequences nested too deeply")
@@ -172,7 +172,7 @@ class _Look:
         return found, at
 
     def _holds_items(self, start: int, length: int) -> bool:
-        """Whether a value of no known kind begins as a sequence does."""
+        """Whether a value of an unknown kind begins like a sequence."""
         return length >= 8 and self._data[start : start + 4] in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 
     def _note(self, element: Element, depth: int) -> None:

@@ -1,4 +1,4 @@
-"""What of a tree would tell who the patients are: elements, private blocks, texts, pixels, names of files."""
+"""What in a tree would identify the patients: elements, private blocks, texts, pixels, names of files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL
 
 @dataclass(slots=True)
 class IdentityReading:
-    """What one object tells.
+    """What one object shows.
 
     elements: keyword -> its values; private: creators; texts: (element, the element whose words it repeats); risk: why
     its pixels may show text; named: whether its path repeats such words.
@@ -48,8 +48,8 @@ class IdentityReading:
 def look_for_identity(outgoing: Outgoing) -> IdentityReading:
     """At an object as it is sent. Raises OSError, NotRewritable, NotWalkable.
 
-    Where PatientIdentityRemoved says YES, only names, identifiers, birth date and the like count: the name and the id
-    of the patient are pseudonyms there, and the rest was kept by somebody's decision.
+    If PatientIdentityRemoved says YES, only names, identifiers, birth date and the like count. The name and the id of
+    the patient are pseudonyms then, and somebody decided to keep the rest.
     """
     instance = outgoing.instance
     with outgoing.open() as blocks:
@@ -105,7 +105,7 @@ class _Reading:
         return "a structured report, whose text is anybody's" if is_report else ""
 
     def _texts(self, found: IdentityReading) -> None:
-        """Words of the identifiers in elements that are none themselves."""
+        """Words of the identifiers that occur in other elements."""
         places = Places(self._data, self._facts)
         for token, begin, end in self._tokens.in_bytes(self._data):
             tag, vr, _, _ = places.of(begin, end) or (0, "PN", b"", True)

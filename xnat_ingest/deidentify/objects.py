@@ -1,4 +1,4 @@
-"""Whole objects on their way out: a new head, and the pixels after it as they are."""
+"""Whole objects as they are sent: a new header, and then the pixels unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.header_text import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
 
-# Bytes that are looked through for the end of a header at first, and at most.
+# Bytes in which the end of a header is searched: at first, and at most.
 _FIRST = 64 * 1024
 MOST_HEAD = 256 * 1024**2
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -76,9 +76,9 @@ class Tally:
 
 
 class Deidentifier:
-    """Makes of each object of a run what leaves of it. Safe to use from several threads.
+    """Rewrites each object of a run. Safe to use from several threads.
 
-    originals: new StudyInstanceUID -> what it stands for.
+    originals: new StudyInstanceUID -> the original one.
     """
 
     def __init__(self, profile: Profile, key: Key | None) -> None:
@@ -90,7 +90,7 @@ class Deidentifier:
         self._lock = threading.Lock()
 
     def examine(self, source: Source, instance: Instance, keywords: Iterable[str] = ()) -> Instance | SetAside:
-        """The instance as it would leave without labels, or why it does not leave. Raises OSError.
+        """The instance as it would be sent without labels, or why it is not sent. Raises OSError.
 
         keywords: whose values, of what leaves, are kept for labels and the server's filters.
         """
@@ -142,7 +142,7 @@ class Deidentifier:
         )
 
     def _values(self, head: bytes, keywords: Iterable[str]) -> Mapping[str, str]:
-        """What leaves, without what stands for something else: no label is to be made of a dummy."""
+        """What is sent, without dummies: no label may be made from a dummy."""
         found = header_values(head, keywords)
         return {name: "" if self._is_made_up(name) or value == _DUMMY else value for name, value in found.items()}
 
@@ -151,7 +151,7 @@ class Deidentifier:
         return tag in self.profile.written or self.profile.action(tag, vr_of(tag)) in ("X", "Z", "D")
 
     def settle(self, plan: Plan) -> Plan:
-        """The plan with the sizes that its labels make, which are written into the objects."""
+        """The plan with final sizes. Labels are written into the objects, so sizes depend on them."""
         sessions = []
         for session in plan.sessions:
             labels = session.subject, session.label
@@ -189,7 +189,7 @@ class Deidentifier:
 
     @property
     def fingerprint(self) -> str:
-        """What tells apart plans that were made with other profiles or keys."""
+        """Distinguishes plans that were made with different profiles or keys."""
         return f"{self.profile.sha256} {self.key.fingerprint if self.key else '-'}"
 
     def rewrite(self, instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -221,7 +221,7 @@ class Deidentifier:
 
 
 class _Object:
-    """One object: its header in memory, its pixels still to come. refused: why its pixels may not leave."""
+    """One object: its header in memory, its pixels not yet read. refused: why its pixels may not be sent."""
 
     def __init__(self, blocks: Iterator[bytes], instance: Instance, profile: Profile, key: Key | None) -> None:
         self._instance = instance
@@ -252,7 +252,7 @@ class _Object:
         return file_head(self._instance.sop_class, sop_uid, self._instance.sent_syntax) + header.data
 
     def pixel_blocks(self) -> Iterator[bytes]:
-        """The element of the pixels; what lies behind it does not leave."""
+        """The pixel element. What follows it is not sent."""
         if not self._stream.peek(1):
             return
         head = read_head(self._stream, self._explicit, self._order)
@@ -261,7 +261,7 @@ class _Object:
         yield from self.blackening.blocks(value) if self.blackening else value
 
     def pixel_length(self, source: Source) -> int:
-        """Bytes of that element. Pixels are passed by seeking where that is possible."""
+        """Bytes of that element. Pixels are skipped by seeking if possible."""
         if not self._stream.peek(1):
             return 0
         instance = self._instance
@@ -323,7 +323,7 @@ def _header(stream: PeekableStream, encoding: Encoding) -> tuple[bytes, Facts]:
 
 
 def _fragments_end(stream: BinaryIO, at: int, size: int, order: str) -> int:
-    """Where encapsulated pixels end in a file, their delimiter included."""
+    """Where encapsulated pixels end in a file, including their delimiter."""
     while at + 8 <= size:
         stream.seek(at)
         group, element, length = struct.unpack(f"{order}HHL", stream.read(8))

@@ -1,4 +1,4 @@
-"""Text in pixels: which objects may carry some, and boxes of native images made black on their way out."""
+"""Text in pixels: which objects may show some, and how boxes of native images are made black before they are sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xnat_ingest.deidentify import gathering as header
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.profile import Boxes
 
-# Kinds of objects, by the beginning of their SOP class UID, that are pictures of screens or paper more often than not.
+# Kinds of objects, by the start of their SOP class UID, that are mostly pictures of screens or paper.
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 RISKS = {
     _STORAGE + "7.": "a secondary capture",
@@ -20,7 +20,7 @@ RISKS = {
 }
 DOCUMENTS = _STORAGE + "104."
 STRUCTURED_REPORTS = _STORAGE + "88."
-# The transfer syntaxes whose pixels are numbers in a row.
+# The transfer syntaxes with native pixels.
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
 
 
@@ -88,7 +88,7 @@ class Blackening:
 
 
 def boxes_of(facts: Facts, listed: Iterable[Boxes]) -> Boxes | None:
-    """The first entry that speaks of this kind of image."""
+    """The first entry for this kind of image."""
     modality, rows, columns = facts.text(header.MODALITY), facts.number(header.ROWS), facts.number(header.COLUMNS)
     for entry in listed:
         same = entry.modality in ("", modality) and entry.rows in (0, rows) and entry.columns in (0, columns)

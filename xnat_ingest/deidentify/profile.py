@@ -1,4 +1,4 @@
-"""A profile of de-identification: JSON that starts from the standard's basic one, made into a decision per element."""
+"""A de-identification profile: JSON that starts from the standard's basic one. It decides on each element."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ _PLACES = frozenset({"subject", "session"})
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Where one kind of image shows text. modality, rows, columns: "" and 0 for any; boxes: (left, top, right, bottom)
-    in pixels, the right and bottom edges outside of the box."""
+    """Where one kind of image shows text.
+
+    modality, rows, columns: "" and 0 match any.
+    boxes: (left, top, right, bottom) in pixels. The right and bottom edges are outside of the box."""
 
     modality: str
     rows: int
@@ -50,13 +52,18 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What becomes of each element.
+    """What happens to each element.
 
-    name: as it was given; sha256: of its text, hexadecimal; dates: shift, remove or keep; uids: map or keep;
-    burned_in: refuse, allow, or boxes; codes: of the standard's profile and options, none when rules keep more than
-    those; written: tag -> template of {subject} and {session}; private: (creator, group, element) -> action, None for
-    any; is_cleaning: descriptions may leave when nothing is found in them; decided: (tag, VR) -> the actions that were
-    asked for so far.
+    name: as it was given.
+    sha256: of its text, hexadecimal.
+    dates: shift, remove or keep.
+    uids: map or keep.
+    burned_in: refuse, allow, or boxes.
+    codes: of the standard's profile and options. None when rules keep more than those.
+    written: tag -> template of {subject} and {session}.
+    private: (creator, group, element) -> action. None matches any.
+    is_cleaning: descriptions may be kept when nothing is found in them.
+    decided: (tag, VR) -> the actions that were asked for so far.
     """
 
     name: str
@@ -78,7 +85,7 @@ class Profile:
         return self.uids == "map" or self.dates == "shift"
 
     def action(self, tag: int, vr: str) -> str:
-        """What becomes of a standard element: X, Z, D, U, K, C, or R, whose items are gone through.
+        """The action for a standard element: X, Z, D, U, K, C, or R (its items are processed).
 
         An element that the dictionary does not know is removed, since nobody knows what is in it.
         """
@@ -97,7 +104,7 @@ class Profile:
         return settled(action, is_sequence=vr == "SQ")
 
     def private_action(self, creator: str, tag: int) -> str:
-        """What becomes of a private element of a creator's block."""
+        """The action for a private element of a creator's block."""
         group, element = tag >> 16, tag & 0xFF
         for key in ((creator, group, element), (creator, None, element), (creator, group, None), (creator, None, None)):
             if found := self.private.get(key):

@@ -1,4 +1,4 @@
-"""New UIDs and moved dates, made from a key: the same key gives the same ones, whoever asks, and nobody without it."""
+"""New UIDs and shifted dates, made from a key. The same key always gives the same ones; without it nobody can."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DATETIME = re.compile(rb"(\d{4})(\d{2})(\d{2})((?:\d{2}){0,3}(?:\.\d{1,6})?(?:[
 class Key:
     """A secret that UIDs and dates are made with. It is never shown.
 
-    fingerprint: 16 digits that tell it from other keys.
+    fingerprint: 16 digits that distinguish it from other keys.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -40,11 +40,11 @@ class Key:
         return hmac.new(self._secret, what.encode() + b"\0" + value, hashlib.sha256).digest()
 
     def _uid(self, uid: bytes) -> bytes:
-        """The UID that stands for another: 2.25. and 128 bits (PS3.5, B.2). uid: without padding."""
+        """The UID that replaces another: 2.25. and 128 bits (PS3.5, B.2). uid: without padding."""
         return b"2.25.%d" % int.from_bytes(self._digest("uid", uid)[:16], "big")
 
     def _days(self, patient: bytes) -> int:
-        """By how many days a patient's dates move: a number below zero. patient: what tells patients apart."""
+        """By how many days a patient's dates move: a negative number. patient: what identifies the patient."""
         return -1 - int.from_bytes(self._digest("days", patient)[:8], "big") % MOST_DAYS
 
 
@@ -70,7 +70,7 @@ def read_key(path: str, environ: Mapping[str, str]) -> Key | None:
 
 
 def new_key(path: str) -> None:
-    """Writes a new key for its owner alone; one that is there is never replaced. Raises UsageError."""
+    """Writes a new key that only its owner can read. An existing one is never replaced. Raises UsageError."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -92,7 +92,7 @@ def new_key(path: str) -> None:
 
 
 def moved(vr: str, value: bytes, days: int) -> bytes | None:
-    """A DA or DT value, or several, moved by days; TM as it is. None for what is no date that can be moved whole."""
+    """A DA or DT value, or several, moved by days. TM is not changed. None when there is no whole date to move."""
     if vr == "TM":
         return value
     if vr == "AS":
@@ -154,5 +154,5 @@ _DUMMIES: dict[str, bytes] = {
 
 
 def dummy(vr: str) -> bytes:
-    """A value that is valid for the VR and says nothing."""
+    """A dummy that is valid for the VR."""
     return _DUMMIES.get(vr, b"ANONYMIZED")

@@ -1,6 +1,7 @@
 """Finds removed identifiers that the server has put back, by comparing three headers: stored, sent, and in the file.
 
-XNAT's own scripts run after receipt. One that puts a name back, or writes it somewhere else, undoes what was done here.
+XNAT's own scripts run after receipt. A script that puts a name back, or writes it somewhere else, undoes what was done
+here.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _told_again(work: Rewriting, data: bytes, facts: Facts, after: Mapping[int, 
 
 
 def _says_only(value: bytes, words: set[str]) -> bool:
-    """Whether a text is made of these words alone."""
+    """Whether a text consists only of these words."""
     return set(re.findall(r"[\w-]+", decoded(value, b"").casefold())) <= words
 
 

@@ -1,4 +1,4 @@
-"""One header, rewritten by a profile: element by element, at every depth, in the encoding that it has."""
+"""Rewrites one header by a profile: element by element, at every depth, in its own encoding."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ _TRUE_DATE = re.compile(
 _TRUE_TIME = re.compile(rb"(?:[0-2]\d(?::?[0-5]\d(?::?[0-6]\d(?:\.\d+)?)?)?)?")
 # A UID inside of bytes or a text. With fewer numbers it may be a version.
 _UID = re.compile(rb"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
-# Of these the original must not be left anywhere, since it leads back to the image.
+# The originals of these must not be left anywhere, since they lead back to the image.
 _UIDS = (SOP_UID, SERIES_UID, STUDY_UID, FRAME_OF_REFERENCE_UID)
 # UIDs as short as these occur in made-up objects, and by chance in others.
 _SHORTEST_UID = 12
 _SHORT_DATE = len("17.04.53")
-# Some private element: of these no dictionary says what they hold.
+# A private element: no dictionary says what it holds.
 _PRIVATE = 0x00091001
 # VRs of private elements that hold formats of a vendor's, UIDs among them.
 _VENDORS = TEXTS | {"OB", "OW", "UN", ""}
@@ -63,8 +63,10 @@ _VENDORS = TEXTS | {"OB", "OW", "UN", ""}
 
 @dataclass(frozen=True, slots=True)
 class Residue:
-    """A token of the patient that would leave. place: keyword of the element that holds it; removed: of the one that it
-    was removed from."""
+    """A token of the patient that would be sent.
+
+    place: keyword of the element that holds it.
+    removed: keyword of the element from which it was removed."""
 
     place: str
     removed: str
@@ -122,13 +124,13 @@ class Rewriting:
         self._values: dict[int, bytes] = {}
 
     def _sources(self) -> Iterator[Source]:
-        """What names the patient and does not leave."""
+        """What names the patient and is removed."""
         yield from (source for source in self.facts.sources if not self._leaves(source[0]))
         if self._profile.dates != "keep" and not self._leaves(STUDY_DATE):
             yield STUDY_DATE, STUDY, self.facts.values.get(STUDY_DATE, b"")
 
     def _hold_sources_to_form(self) -> None:
-        """What is damaged cannot be searched for."""
+        """A damaged value cannot be searched for."""
         foreign = False
         for tag, _, value in self.facts.sources:
             self._hold_to_form(tag, vr_of(tag), value)
@@ -146,7 +148,7 @@ class Rewriting:
         return Header(out, Counter(self._actions), self._values, self._days)
 
     def _written(self, subject: str, session: str) -> dict[int, bytes]:
-        """Elements that the program writes, whole, by tag; an empty one takes what was there away."""
+        """Elements that the program writes, whole, by tag. An empty one removes the existing element."""
         profile, encoding = self._profile, self.encoding
         texts = {tag: filled(text, subject, session).encode("ascii") for tag, text in profile.written.items()}
         texts |= {REMOVED: b"YES", METHOD: f"xnat-ingest: {profile_name(profile)}"[:64].encode("ascii", "replace")}
@@ -187,7 +189,7 @@ class Rewriting:
         return b"".join(out)
 
     def _private(self, level: _Level, element: Element) -> None:
-        """A private element, or the name of a block of them, which leaves when one of the block does."""
+        """A private element, or the creator of a block, which is kept when an element of the block is kept."""
         tag = element.tag
         group, number = tag >> 16, tag & 0xFFFF
         if 0x10 <= number <= 0xFF and element.items is None:
@@ -202,7 +204,7 @@ class Rewriting:
         self._element(level, element, action)
 
     def _element(self, level: _Level, element: Element, action: str) -> None:
-        """Puts into level.out what leaves of an element."""
+        """Puts the rewritten element into level.out."""
         tag, name = element.tag, element.vr
         if element.items is not None:
             self._sequence(level, element, action)
@@ -224,7 +226,7 @@ class Rewriting:
             level.out.append(level.encoding.element(tag, element.written or name, padded(left, name)))
 
     def _keep(self, level: _Level, element: Element, value: bytes) -> None:
-        """The element leaves as it is, when its value has its form."""
+        """The element is kept unchanged, if its value has the right form."""
         tag, name = element.tag, element.vr
         check = check_of(tag, name)
         if check is not None and not check(value):
@@ -304,7 +306,7 @@ class Rewriting:
         level.out.append(level.encoding.element(tag, element.written or "SQ", content))
 
     def _value(self, tag: int, vr: str, value: bytes, action: str, mode: str) -> bytes | None:
-        """What an element holds when it leaves; None when it does not."""
+        """The new value of an element. None when the element is removed."""
         if mode == DUMMY and action not in ("X", "Z"):
             action = self._dummy_action(vr, value)
             if action == "K":
@@ -330,7 +332,7 @@ class Rewriting:
         return "D"
 
     def _cleaned(self, vr: str, value: bytes) -> tuple[str, bytes]:
-        """(K, a value that may leave), or another action."""
+        """(K, a value that may be kept), or another action."""
         if vr in _DATES:
             there = moved(vr, value, self._days)
             return ("K", there) if there is not None else ("Z", value)
@@ -377,7 +379,7 @@ class Rewriting:
         return None
 
     def _original_uid(self, data: bytes) -> Residue | None:
-        """A UID of the file that was mapped and is left in some other element."""
+        """A UID of the file that was replaced, and is still in another element."""
         if self._profile.uids != "map":
             return None
         for tag in _UIDS:
@@ -417,7 +419,7 @@ def _as_short_float(number: int) -> float:
 
 
 def _is_true(vr: str, value: bytes) -> bool:
-    """Whether every value of a DA, DT, TM or AS element is one."""
+    """Whether every value of a DA, DT, TM or AS element is valid."""
     form = _TRUE_TIME if vr == "TM" else _TRUE_DATE
     return vr == "AS" or all(form.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
 

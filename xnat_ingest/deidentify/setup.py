@@ -1,4 +1,4 @@
-"""From settings to what rewrites headers; what the crosswalk and the report tell of it."""
+"""Makes the de-identifier from the settings, writes the crosswalk, and makes the report's part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xnat_ingest.inputs.dicom_dictionary import name_of
 from xnat_ingest.settings.options import PrivacySettings
 
 _COLUMNS = ("patient_id", "study_uid", "study_date", "project", "subject", "session", "new_study_uid", "days")
-# What is made of what leaves, in the order of the report.
+# What was done to the objects that are sent, in the order of the report.
 _WORDS = {"X": "removed", "Z": "emptied", "D": "replaced", "U": "mapped", "C": "cleaned"}
 
 
@@ -73,7 +73,7 @@ def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
 
 
 def summary(deidentifier: Deidentifier, plan: Plan) -> dict[str, object]:
-    """What the report tells of it: counts and names of elements, no value."""
+    """The report's part: counts and names of elements, no values."""
     actions: dict[str, Counter[str]] = {}
     for (action, tag), number in deidentifier.tally.actions.items():
         # Private elements are too many to be named one by one.

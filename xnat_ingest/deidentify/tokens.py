@@ -1,8 +1,8 @@
-"""What was removed of a patient, as tokens to be searched for in what leaves.
+"""What was removed about a patient, as tokens that are searched for in what is sent.
 
 Names are searched part by part, so in any order, with and without accents. Identifiers, addresses and telephone numbers
-are searched as a whole, dates in their usual spellings. The report names what is too short or too common to be searched
-for alone.
+are searched as a whole, dates in their usual spellings. The report names tokens that are too short or too common to be
+searched for.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from xnat_ingest.deidentify.dates import DateSearch, date_search
 from xnat_ingest.deidentify.packed import unpacked
 from xnat_ingest.inputs.dicom_dictionary import decoded, dictionary_words, name_of
 
-# Letters of a name, and characters of an identifier, that can be told from chance.
+# Fewer letters of a name, or characters of an identifier, also occur by chance.
 SHORTEST_NAME = 4
 SHORTEST_ID = 4
 SHORTEST_NUMBER = 5
 SHORTEST_ADDRESS = 6
 SHORTEST_PHONE = 6
 _LOCAL_PHONE = 9
-# Digits from which a number in a header is no chance.
+# A number of at least so many digits does not occur in a header by chance.
 SHORTEST_PLAIN_NUMBER = 6
 # From here on a token is found inside a longer word, too.
 _LONG_NAME, _LONG_ID = 6, 8
-# Words that stand in headers whatever the patient is called, beside those of DICOM's own dictionary.
+# Words that occur in headers whatever the patient is called, besides those of DICOM's own dictionary.
 _COMMON = frozenset(
     """
     anon anonymized anonymised anonymous deidentified removed unknown none null test dummy demo patient subject phantom
@@ -74,7 +74,7 @@ SOURCES: dict[int, str] = {
 }
 Source = tuple[int, str, bytes]
 _NUMBERED = (ID, BIRTH, PHONE)
-# How many bytes before a token are looked at: zeros before a number count for nothing.
+# How many bytes before a token are checked: leading zeros of a number do not count.
 _BEFORE = 16
 
 
@@ -93,7 +93,7 @@ class Token:
         return name_of(self.tag)
 
     def stands_alone(self, before: str, after: str) -> bool:
-        """Whether what is around a place lets the token count there."""
+        """Whether the token counts at a place, given what is around it."""
         if not self.bounded:
             return True
         if self.kind == ID and self.text.isdecimal():
@@ -185,7 +185,7 @@ class Tokens:
 
 @lru_cache(maxsize=1024)
 def tokens_of(sources: tuple[Source, ...], character_sets: tuple[bytes, ...]) -> Tokens:
-    """All files of a session say much the same of their patient."""
+    """Kept, since all files of a session say much the same about their patient."""
     return Tokens(sources, character_sets)
 
 
@@ -318,7 +318,7 @@ def _birth(text: str) -> _Found:
 
 
 def _nothing(_: str) -> _Found:
-    """All that is searched for is what date_search finds."""
+    """Only what date_search finds is searched for."""
     return iter(())
 
 
