@@ -231,6 +231,20 @@ def test_what_cannot_be_read_back_is_there_all_the_same(
     assert (every.code, every.totals["unverified"], every.session("S_E")["verdict"]) == (3, TOTAL, "unverified")
 
 
+def test_what_is_only_counted_is_not_proven_to_the_pixel(ingest: Ingest, site: StandIn, tree: Path) -> None:
+    """Under the site's own names no file is known to be an instance, so none can be read back."""
+    site.settings.file_name_template = "${SOPInstanceUID}"
+    ended = ingest("upload", tree)
+    assert (ended.code, ended.totals["counted"], ended.session("S_E")["verdict"]) == (0, TOTAL, "counted")
+    for command in ("upload", "verify"):
+        ended = ingest(command, tree, "--proof", "pixels")
+        assert (ended.code, ended.totals["counted"], ended.totals["unverified"]) == (3, 0, TOTAL)
+        (session,) = ended.report["sessions"]
+        assert (session["verdict"], ended.kinds()) == ("unverified", ["not-read-back"])
+        assert {one["why"] for one in session["unproven"]} == {f"not read back: {read_back.NAMELESS}"}
+        assert f"DEMO/S/S_E: {TOTAL} instances are stored under names" in ended.report["problems"][0]["detail"]
+
+
 def test_a_server_that_forbids_reading_is_asked_once(ingest: Ingest, site: StandIn, tree: Path) -> None:
     site.faults.add(Fault("status", FILES, status=403, times=None))
     ingest("upload", tree, "--proof", "pixels", "-w", "1")

@@ -107,6 +107,18 @@ def test_a_name_that_is_listed_twice_counts_by_the_smaller_copy() -> None:
     assert dict(held.series) == {"1.1": 2, "1.2": 3}  # two scans of one series are one number
 
 
+@pytest.mark.parametrize(("addresses", "number"), [("ab", 2), ("aa", 1)])
+def test_one_file_under_two_names_is_one(addresses: str, number: int) -> None:
+    """A series under other names counts by its files, and rows with one address are one file."""
+    place = "/data/experiments/X/scans/1/resources/DICOM/files/{}.dcm"
+    files = [
+        {"Name": f"zz{n}.dcm", "Size": "900", "URI": place.format(own), "collection": "DICOM"}
+        for n, own in enumerate(addresses)
+    ]
+    held = in_archive(Listings(files=files, scans=[{"ID": "1", "UID": "1.1"}]), "X")
+    assert held.series == {"1.1": number}
+
+
 @pytest.mark.parametrize("column", ["xnat:imageSessionData/UID", "xnat:imagesessiondata/uid", "UID", "uid"])
 def test_a_study_comes_under_either_name_of_its_column(column: str) -> None:
     """XNAT gives a column back under the path that was asked for, or under a short name of its own."""

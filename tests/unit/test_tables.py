@@ -87,6 +87,40 @@ def test_a_table_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         list(tables.table_rows(pieces(table(*[{"a": "b"}] * 100))))
 
 
+@pytest.mark.parametrize("left", [1, 2, 14, 30, 60])
+def test_a_table_that_was_cut_anywhere(left: int) -> None:
+    """Also behind its last row: a proxy may cut an answer, and then the request is repeated."""
+    text = json.dumps({"ResultSet": {"Result": [{"a": "b"}] * 9, "title": "x" * 10, "totalRecords": "9"}})
+    assert len(list(tables.table_rows(pieces(text)))) == 9
+    with pytest.raises(tables.CutOffError):
+        list(tables.table_rows(pieces(text[:-left])))
+
+
+def test_what_comes_after_the_rows_has_a_limit() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        list(tables.table_rows(pieces('{"Result":[]' + " " * (tables.HEAD_LIMIT + 100))))
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [
+        ({}, 0),
+        ({"Size": ""}, 0),
+        ({"Size": "-1"}, 0),
+        ({"Size": "007"}, 7),
+        ({"Size": str((1 << 53) - 1)}, (1 << 53) - 1),
+    ],
+)
+def test_sizes(size: dict[str, str], found: int) -> None:
+    assert tables.bytes_of(size) == found
+
+
+@pytest.mark.parametrize("size", [str(1 << 53), "9" * 400, "1e9", "NaN", "{}", "\u0663", "1 2", "12\n"])
+def test_what_is_no_size(size: str) -> None:
+    with pytest.raises(ValueError, match="no number of bytes"):
+        tables.bytes_of({"Size": size})
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"ResultSet":{"Result":[', table({"a": "b"})[:-6], table([1]), table("x")])
 def test_what_is_no_table(text: str) -> None:
     with pytest.raises(ValueError, match=r"too soon|not an object"):

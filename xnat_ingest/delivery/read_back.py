@@ -57,14 +57,13 @@ def look_into(context: RunContext, session: Session, verdict: Verdict, holdings:
     """The verdict after as deep a look as --proof asks for. holdings: where the verified instances were seen.
 
     What differs from what was sent has failed, and is a problem `corrupt`. What could not be read stays proven by the
-    listing, but with `--proof pixels`, where it is unverified. Raises nothing of ours.
+    listing, but with `--proof pixels`, where it is unverified. So is what was only counted. Raises nothing of ours.
     """
     if not context.verify or context.proof == "listing":
         return verdict
     reading = _Reading(context, session, tuple(holdings))
     reading.run([i for i in session.instances if i.sop_uid in verdict.verified])
-    if verdict.counted:
-        reading.skipped[NAMELESS] += len(verdict.counted)
+    reading.leave_out(verdict.counted)
     return reading.judged(verdict)
 
 
@@ -130,6 +129,7 @@ class _Reading:
         self._restored: Counter[str] = Counter()
         self._returned: Counter[str] = Counter()
         self._unreadable: list[str] = []
+        self._nameless = 0
         self._over = ""  # why nothing more is read
         self._scripted: bool | None = None
 
@@ -145,6 +145,13 @@ class _Reading:
         looked_at = {i.sop_uid for i in (*spot.whole, *spot.begun)}
         suspect = {transfer_kind_of(i) for i in instances if i.sop_uid in self.corrupt}
         self._all([i for i in instances if transfer_kind_of(i) in suspect and i.sop_uid not in looked_at])
+
+    def leave_out(self, counted: frozenset[str]) -> None:
+        """Instances of which no file is known. counted: SOPInstanceUIDs."""
+        if counted:
+            self.skipped[NAMELESS] += len(counted)
+            self.unread |= dict.fromkeys(sorted(counted), f"not read back: {NAMELESS}")
+            self._nameless = len(counted) if self.context.proof == "pixels" else 0
 
     def _all(self, instances: Sequence[Instance], most: int = 0) -> None:
         """most: bytes to be read of each, 0 for all of them."""
@@ -299,7 +306,7 @@ class _Reading:
     def judged(self, verdict: Verdict) -> Verdict:
         corrupt = {uid: f"stored differently from what was sent: {words}" for uid, words in self.corrupt.items()}
         unread = self.unread if self.context.proof == "pixels" else {}
-        verified = verdict.verified - corrupt.keys() - unread.keys()
+        verified, counted = verdict.verified - corrupt.keys() - unread.keys(), verdict.counted - unread.keys()
         failed, unverified = {**verdict.failed, **corrupt}, {**verdict.unverified, **unread}
         word = verdict.word
         if word in ("verified", "counted", "missing") and (corrupt or unread):
@@ -308,7 +315,8 @@ class _Reading:
             verdict,
             word=word,
             verified=verified,
-            already_there=min(verdict.already_there, len(verified) + len(verdict.counted)),
+            counted=counted,
+            already_there=min(verdict.already_there, len(verified) + len(counted)),
             failed=failed,
             unverified=unverified,
             problems=(*verdict.problems, *self._problems()),
@@ -329,6 +337,9 @@ class _Reading:
                 some = ", ".join(paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
                 text = f"{title}: {len(paths)} instances are stored differently from what was sent ({words}): {some}"
                 yield Problem.advised("corrupt", text, ADVICE, labels)
+        if self._nameless:
+            text = f"{title}: {self._nameless} instances are {NAMELESS}, so none of them can be read back"
+            yield Problem.advised("not-read-back", text, "give --proof spot if their number is enough for you", labels)
         if self._unreadable:
             some = "; ".join(self._unreadable[:SHOWN]) + ("; ..." if len(self._unreadable) > SHOWN else "")
             text = f"{title}: {len(self._unreadable)} files are listed, but the server does not return them: {some}"

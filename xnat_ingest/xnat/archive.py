@@ -14,10 +14,11 @@ from xnat_ingest.core import Instance
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
+from xnat_ingest.xnat.tables import bytes_of
 
 _DICOM = ("dicom", "secondary")
 # An address below a session: /scans/SCAN/resources/RESOURCE/files/NAME. The name includes its folders.
-_PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/[^/]+$")
+_PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/([^/]+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def _file(row: Mapping[str, str]) -> StoredFile:
         return StoredFile("", 0, "", "", "")
     place = _PLACE.search(unquote(row.get("URI", "")))
     folder, scan = (intern(place[1]), intern(place[2])) if place else ("", "")
-    return StoredFile(unquote(row["Name"]), int(row.get("Size") or 0), scan, folder, intern(label))
+    name, own = unquote(row["Name"]), place[3] if place else ""
+    return StoredFile(name, bytes_of(row), scan, folder, intern(label), name if own == name else own)
 
 
 def in_prearchive(rest: XnatClient, uri: str) -> StoredFiles:
@@ -182,9 +184,12 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
     scans: dict[str, str] = {}
     secondary: set[str] = set()
     doubled: set[str] = set()
+    # Two rows with one address are one file, whatever they call it.
     in_scan: Counter[str] = Counter()
+    addresses: set[tuple[str, str]] = set()
     for file in files:
-        in_scan[file.scan] += 1
+        in_scan[file.scan] += (file.folder, file.own) not in addresses
+        addresses.add((file.folder, file.own))
         if file.name in sizes:
             doubled.add(file.name)
         sizes[file.name] = min(file.size, sizes.get(file.name, file.size))

@@ -20,6 +20,7 @@ from xnat_ingest.xnat import failures
 from xnat_ingest.xnat.connections import make_pool, shut, watched_by
 from xnat_ingest.xnat.proxies import proxy_for
 from xnat_ingest.xnat.replies import Reply
+from xnat_ingest.xnat.tables import CutOffError
 from xnat_ingest.xnat.watch import Watch, Watchdog
 
 # The most bytes read of an answer. A session document or an item has kilobytes; listings are read by row (tables.py).
@@ -217,6 +218,8 @@ def _read(call: Call, chunks: Iterator[bytes]) -> str:
     assert call.read is not None  # noqa: S101 - asked for by the caller
     try:
         return call.read(chunks)
+    except CutOffError as error:
+        raise Unreachable(f"GET {call.path}: the answer ends too soon") from error
     except (ValueError, RecursionError) as error:  # it did not find what it expected
         raise ServerSaid(f"GET {call.path}", 200, "no data in the answer") from error
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from xnat_ingest.core import ServerSaid, Session, printable
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.replies import sentence, tags
+from xnat_ingest.xnat.tables import bytes_of
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
@@ -34,6 +35,7 @@ class StoredFile:
     scan: the id of its scan.
     folder: the address of its folder, below the session's.
     label: of its resource, DICOM or secondary.
+    own: the last part of its address. It is the name, unless the server says otherwise.
     """
 
     name: str
@@ -41,6 +43,7 @@ class StoredFile:
     scan: str
     folder: str
     label: str
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +178,11 @@ def files(rest: XnatClient, uri: str) -> Iterator[StoredFile]:
         for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda one: one["label"]):
             folder = f"/scans/{scan}/resources/{label}/files"
             for name, size in rest.rows(f"{uri}{folder}", _file):
-                yield StoredFile(name, size, scan, folder, label)
+                yield StoredFile(name, size, scan, folder, label, name)
 
 
 def _file(entry: Mapping[str, str]) -> tuple[str, int]:
-    return unquote(entry["Name"]), int(entry.get("Size") or 0)
+    return unquote(entry["Name"]), bytes_of(entry)
 
 
 def scan_uids(rest: XnatClient, uri: str) -> dict[str, str]:

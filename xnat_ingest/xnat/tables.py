@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 # The envelope is {"ResultSet":{..., "Result":[{row}, ...], ...}}; a row's values are text or numbers, never nested.
 _START = re.compile(r'"Result"\s*:\s*\[')
@@ -16,21 +16,36 @@ HEAD_LIMIT = 256 * 1024
 ROW_LIMIT = 1024**2
 MOST_ROWS = 2_000_000
 TABLE_LIMIT = 1024**3
+# No file has so many bytes.
+NO_SIZE = 1 << 53
 JsonRow = dict[str, str]
+
+
+class CutOffError(ValueError):
+    """The text ends before the table does."""
+
+
+def bytes_of(row: Mapping[str, str]) -> int:
+    """A file's size, 0 when the row has none, or one below zero. Raises ValueError when it is no number of bytes."""
+    size = row.get("Size") or "0"
+    if not re.fullmatch(r"-?[0-9]{1,16}", size) or int(size) >= NO_SIZE:
+        raise ValueError("a size in the table is no number of bytes")
+    return max(0, int(size))
 
 
 def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
     """The rows of a table. All values become text.
 
-    Raises ValueError when the text is not a table, ends too soon, or exceeds the limits.
+    Raises ValueError when the text is not a table or exceeds the limits, CutOffError when it ends too soon.
     """
     decoder = json.JSONDecoder()
     texts = _bounded(codecs.iterdecode(chunks, "utf-8", "replace"))
-    text = _first_row(texts)
+    head, text = _first_row(texts)
     at = number = 0
     while True:
         at = _skip(text, at)
         if text[at : at + 1] == "]":
+            _check_end(head, text[at:], texts)
             return
         if text[at : at + 1] not in ("{", ""):
             raise ValueError("a row of the table is not an object")
@@ -52,14 +67,26 @@ def whole(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _first_row(texts: Iterator[str]) -> str:
-    """The text, starting at the first row."""
+def _check_end(head: str, text: str, texts: Iterator[str]) -> None:
+    """Raises ValueError unless the text ends as JSON does. head: what came before the rows."""
+    for piece in texts:
+        text += piece
+        if len(text) > HEAD_LIMIT:
+            raise ValueError("the text after the table is too long")
+    try:
+        json.loads(head + text, strict=False)
+    except ValueError:
+        raise CutOffError("the table ends too soon") from None
+
+
+def _first_row(texts: Iterator[str]) -> tuple[str, str]:
+    """What comes before the first row, and the text that starts with it."""
     text = ""
     while not (start := _START.search(text)):
         if len(text) > HEAD_LIMIT:
             raise ValueError("the text is not a table")
-        text += _more(texts)
-    return text[start.end() :]
+        text += _more(texts, ValueError)
+    return text[: start.end()], text[start.end() :]
 
 
 def _bounded(texts: Iterator[str]) -> Iterator[str]:
@@ -76,8 +103,8 @@ def _skip(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _more(texts: Iterator[str]) -> str:
+def _more(texts: Iterator[str], ended: type[ValueError] = CutOffError) -> str:
     try:
         return next(texts)
     except StopIteration:
-        raise ValueError("the table ends too soon") from None
+        raise ended("the table ends too soon") from None
