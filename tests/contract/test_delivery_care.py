@@ -63,7 +63,7 @@ def test_two_sessions_of_a_run_have_timestamps_of_their_own(ingest: Ingest, site
 
 
 @pytest.mark.wide
-def test_a_row_that_receives_is_not_to_be_deleted(
+def test_a_prearchive_session_that_receives_is_not_to_be_deleted(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:
     """Another run may be sending into it, for example one that was left behind by direct archive."""
@@ -77,7 +77,7 @@ def test_a_row_that_receives_is_not_to_be_deleted(
     assert f"xnat-ingest prearchive delete -P DEMO {row.timestamp}" in ingest("upload", tmp_path / "t").out
 
 
-def test_a_foreign_row_that_receives_is_not_to_be_deleted(
+def test_a_foreign_prearchive_session_that_receives_is_not_to_be_deleted(
     ingest: Ingest, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:
     row = other.send(tree[:2], SOURCE="scanner")

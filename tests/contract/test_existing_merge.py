@@ -149,7 +149,9 @@ def test_row_somebody_is_sending_one_long_file_into(
 
 
 @pytest.mark.wide
-def test_first_part_lands_in_another_runs_row(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
+def test_first_part_lands_in_another_runs_prearchive_session(
+    ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
+) -> None:
     """The row has another run's timestamp: nothing more is sent until it stands still; then we finish the job."""
     tree = make_session(tmp_path / "t/S/E", (Series("T1_0001", 6), Series("T2_0002", 6)), "study")
     held = site.faults.add(Fault("delay", PART, seconds=0.5))

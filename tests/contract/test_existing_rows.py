@@ -90,7 +90,7 @@ HOLDS: dict[str, tuple[str, slice, tuple[str, int] | None, slice]] = {
 @pytest.mark.parametrize(
     ("name", "mode"), [*((name, "resume") for name in HOLDS), *(("ready, some", mode) for mode in MODES[1:])]
 )
-def test_our_row_is_completed(
+def test_our_prearchive_session_is_completed(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, name: str, mode: str
 ) -> None:
     """What a row of ours holds whole is not sent again, the rest is; then it is closed. With overwrite all is sent,
@@ -109,7 +109,7 @@ def test_our_row_is_completed(
 
 
 @pytest.mark.wide
-def test_our_row_with_nothing_of_the_plan(
+def test_our_prearchive_session_with_nothing_of_the_plan(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:
     """What else a row of ours holds goes into the archive with it: nothing is deleted."""
@@ -135,7 +135,7 @@ def test_row_built_by_a_run_that_was_then_killed(
     whole(site, tree)
 
 
-def test_names_in_the_row_that_the_archive_has_are_overwritten_at_the_first_closing(
+def test_names_in_the_prearchive_session_that_the_archive_has_are_overwritten_at_the_first_commit(
     ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
 ) -> None:
     """overwrite_files is asked for as soon as one name in the row is in the archive, not after a CONFLICT."""
@@ -227,7 +227,7 @@ BUSY = [*BUSY, "_CONFLICT", "_RECEIVING", "_RECEIVING_INTERRUPT"]
 
 
 @pytest.mark.parametrize("status", [*BUSY, "RECEIVING", "RECEIVING_INTERRUPT", "READY", "CONFLICT", "ERROR"])
-def test_which_rows_the_server_works_on(status: str) -> None:
+def test_which_prearchive_sessions_the_server_works_on(status: str) -> None:
     """In these statuses files that are sent can be lost."""
     row = prearchive.PrearchiveSession("DEMO", "1", "S_E", "S_E", "S", "1.2", status, "uploader", False, True, "")
     assert row.is_busy == (status in BUSY)
@@ -292,7 +292,7 @@ def test_row_that_stays_busy(
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("query", [{}, {"SOURCE": ""}], ids=["ours", "foreign"])
-def test_leftover_row_beside_a_complete_archive(
+def test_leftover_prearchive_session_beside_a_complete_archive(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, query: dict[str, Any]
 ) -> None:
     """The archive alone holds everything: the row is named and never closed."""

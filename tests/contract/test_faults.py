@@ -177,7 +177,7 @@ def test_closing_is_never_repeated_blindly(ingest: Ingest, site: StandIn, tmp_pa
 
 
 @pytest.mark.wide
-def test_after_a_disturbance_the_row_is_compared_before_it_is_closed(
+def test_after_a_disturbance_the_prearchive_session_is_compared_before_it_is_committed(
     ingest: Ingest, site: StandIn, tmp_path: Path
 ) -> None:
     """What a build moves once more, then build and list; only then the closing."""

@@ -96,7 +96,7 @@ def left_open(site: StandIn, paths: Sequence[Path], *, cut: str = "", built: boo
 @pytest.mark.parametrize("built", [False, True], ids=["receiving", "built"])
 @pytest.mark.parametrize("cut", ["", "-2-1-"], ids=["whole", "cut"])
 @pytest.mark.parametrize("some", [1, 3, 0])
-def test_the_row_is_found_open(
+def test_the_prearchive_session_is_found_open(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, mode: str, built: bool, cut: str, some: int
 ) -> None:
     """Whatever the row holds, and whether it was built or not, the session is whole in the archive."""
@@ -105,7 +105,7 @@ def test_the_row_is_found_open(
     assert not [one for one in site.requests if one.method == "DELETE" and "prearchive" in one.path]
 
 
-def test_a_built_row_that_stays_in_the_prearchive_cannot_be_overwritten(
+def test_a_built_prearchive_session_that_stays_in_the_prearchive_cannot_be_overwritten(
     ingest: Ingest, site: StandIn, tmp_path: Path
 ) -> None:
     """It says so before the first byte, and names what the user can do."""
@@ -239,7 +239,7 @@ def test_what_cannot_be_merged_is_named_before_the_first_byte(ingest: Ingest, si
 
 
 @pytest.mark.wide
-def test_growth_of_a_built_row_in_the_prearchive_is_named_before_the_first_byte(
+def test_growth_of_a_built_prearchive_session_is_named_before_the_first_byte(
     ingest: Ingest, site: StandIn, tmp_path: Path
 ) -> None:
     make_session(tmp_path / "t/S/E", (A, B), "study")

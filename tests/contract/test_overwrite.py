@@ -81,7 +81,7 @@ def test_a_file_that_changed_under_way(
     told_as_it_is(ingest("upload", root, *OVERWRITE), old_copies(site.archive_root))
 
 
-def test_into_the_prearchive_only_the_row_counts(root: Path, site: StandIn, ingest: Ingest) -> None:
+def test_into_the_prearchive_only_that_session_counts(root: Path, site: StandIn, ingest: Ingest) -> None:
     name = next(path.name for path in sorted(site.archive_root.rglob("*.dcm")))
     site.faults.add(Fault("lose", name=name, times=None))
     ended = ingest("upload", root, *OVERWRITE, "--destination", "prearchive")
@@ -131,7 +131,9 @@ def changed(root: Path) -> None:
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("transport", ["archive", "gradual", "cstore"])
-def test_old_copies_in_a_row_that_was_left_open(tmp_path: Path, site: StandIn, ingest: Ingest, transport: str) -> None:
+def test_old_copies_in_a_prearchive_session_that_was_left_open(
+    tmp_path: Path, site: StandIn, ingest: Ingest, transport: str
+) -> None:
     root = tmp_path / "t"
     make_session(root / "S" / "E", [Series("T1_1", 3)])
     with site.receive() as receiver:

@@ -121,7 +121,9 @@ def test_usage_errors_contact_nobody(desk: Prearchive, words: tuple[str, ...], s
 
 
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
-def test_a_label_of_several_rows_is_refused_with_what_to_choose_from(desk: Prearchive, action: str) -> None:
+def test_a_label_of_several_prearchive_sessions_is_refused_with_what_to_choose_from(
+    desk: Prearchive, action: str
+) -> None:
     rows = [desk.row("A"), desk.row("A", project="MANUAL")]
     rows[1].timestamp = "20240131_101112000"
     code, _, err = desk(*action.split(), "A")
@@ -172,7 +174,9 @@ def test_archive_under_other_labels(desk: Prearchive) -> None:
     ],
     ids=["case", "label", "subject", "timestamp", "timestamp and label"],
 )  # fmt: skip
-def test_archived_is_said_only_of_the_row_that_was_named(desk: Prearchive, words: tuple[str, ...]) -> None:
+def test_archived_is_said_only_of_the_prearchive_session_that_was_named(
+    desk: Prearchive, words: tuple[str, ...]
+) -> None:
     """Another label, subject or timestamp is another row: exit 3, with the rows that are there."""
     desk.row("A")
     assert desk("archive", "-P", "DEMO", "A")[0] == 0
@@ -192,7 +196,7 @@ def test_archive_merges(desk: Prearchive) -> None:
     assert "1 files in the prearchive, 2 in the archive before, 3 now" in out
 
 
-def test_a_conflict_leaves_the_row(desk: Prearchive) -> None:
+def test_a_conflict_leaves_the_prearchive_session(desk: Prearchive) -> None:
     desk.row("A", (1, 2))
     assert desk("archive", "A")[0] == 0
     desk.row("A", (2, 3))
@@ -226,7 +230,7 @@ def test_archive_all_goes_on_after_a_conflict(desk: Prearchive) -> None:
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("action", ["archive", "move --to-project MANUAL"])
-def test_a_row_that_files_come_into_is_left_alone(desk: Prearchive, action: str) -> None:
+def test_a_prearchive_session_that_files_come_into_is_left_alone(desk: Prearchive, action: str) -> None:
     row = desk.row("A", built=False)
     code, out, _ = desk(*action.split(), "A")
     assert code == 5

@@ -82,7 +82,7 @@ def test_archiving_is_followed_and_never_repeated_blindly(desk: Prearchive, faul
     assert desk.posts(ARCHIVE) == asked
 
 
-def test_a_row_that_archives_by_itself_is_answered_with_a_redirection(desk: Prearchive) -> None:
+def test_a_prearchive_session_that_archives_by_itself_is_answered_with_a_redirection(desk: Prearchive) -> None:
     desk.row("A")
     assert desk("archive", "A")[0] == 0
     assert [r.status for r in desk.site.requests if ARCHIVE in r.path] == [303]
@@ -169,7 +169,7 @@ def test_other_actions_are_looked_at_too(desk: Prearchive, action: str, match: s
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
-def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
+def test_a_locked_prearchive_session_is_waited_for(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
     row.status = "_BUILDING"
     meanwhile("_BUILDING", lambda: setattr(row, "status", "READY"))
@@ -180,7 +180,7 @@ def test_a_locked_row_is_waited_for(desk: Prearchive, action: str, meanwhile: Me
 
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL", "wait"])
-def test_a_row_that_stays_locked(desk: Prearchive, action: str) -> None:
+def test_a_prearchive_session_that_stays_locked(desk: Prearchive, action: str) -> None:
     row = desk.row("A")
     row.status = "_ARCHIVING"
     code, out, err = desk(*action.split(), "A", "--limit", "0.1", "-q")
@@ -190,7 +190,7 @@ def test_a_row_that_stays_locked(desk: Prearchive, action: str) -> None:
     assert desk.posts(r"services/archive|DELETE \S+prearchive|action") == 0
 
 
-def test_a_row_that_another_archives_meanwhile(desk: Prearchive, meanwhile: Meanwhile) -> None:
+def test_a_prearchive_session_that_another_archives_meanwhile(desk: Prearchive, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
     row.status = "QUEUED_ARCHIVING"
 
@@ -206,7 +206,9 @@ def test_a_row_that_another_archives_meanwhile(desk: Prearchive, meanwhile: Mean
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("action", ["archive", "rebuild", "move --to-project MANUAL"])
-def test_a_row_that_another_deletes_meanwhile(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
+def test_a_prearchive_session_that_another_deletes_meanwhile(
+    desk: Prearchive, action: str, meanwhile: Meanwhile
+) -> None:
     row = desk.row("A")
     row.status = "DELETING"
     meanwhile("DELETING", lambda: desk.site.prearchive.forget(row))
@@ -238,7 +240,7 @@ def test_wait_until_all_is_done(desk: Prearchive, meanwhile: Meanwhile) -> None:
 
 
 @pytest.mark.wide
-def test_wait_ends_as_the_rows_do(desk: Prearchive, meanwhile: Meanwhile) -> None:
+def test_wait_ends_as_the_prearchive_sessions_do(desk: Prearchive, meanwhile: Meanwhile) -> None:
     desk.row("A")
     late = desk.row("B", built=False)
     code, out, _ = desk("wait", "--all", "--limit", "0.1")

@@ -21,7 +21,7 @@ def test_move_is_seen_in_the_target(desk: Prearchive) -> None:
     assert (row.project, desk.posts("action.*move")) == ("DEMO", 2)
 
 
-def test_move_onto_a_row_of_the_same_name(desk: Prearchive) -> None:
+def test_move_onto_a_prearchive_session_of_the_same_name(desk: Prearchive) -> None:
     row, other = desk.row("A"), desk.row("A", project="MANUAL")
     other.timestamp = row.timestamp
     code, out, _ = desk("move", "-P", "DEMO", "A", "--to-project", "MANUAL")
@@ -60,7 +60,7 @@ def test_a_right_that_is_lost_under_way(desk: Prearchive) -> None:
     assert desk.posts("services/archive") == 1
 
 
-def test_unassigned_rows_are_moved_first(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unassigned_prearchive_sessions_are_moved_first(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
     row = desk.row("A", project="NOPE")
     assert row.key[0] == "Unassigned"
     assert "no sessions" in desk("list", "-P", "Unassigned")[1]

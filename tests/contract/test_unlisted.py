@@ -51,7 +51,7 @@ def test_upload_verify_again_growth_and_overwrite(ingest: Ingest, site: StandIn,
     assert ingest("upload", tmp_path / "t", "--existing", "skip").totals["set_aside"] == 3
 
 
-def test_a_row_of_such_a_type_is_archived_by_hand(
+def test_a_prearchive_session_of_such_a_type_is_archived_by_hand(
     ingest: Ingest, site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The verb finds what became of it, although no listing shows it."""

@@ -43,7 +43,7 @@ def test_a_doubtful_copy_is_sent_again() -> None:
     assert decision.overwrite
 
 
-def test_two_rows_of_one_session_are_nobodys_to_choose_from() -> None:
+def test_two_prearchive_sessions_of_one_session_are_nobodys_to_choose_from() -> None:
     rows = [row(timestamp=f"2024010{day}_101010000") for day in (1, 2)]
     assert kind_of(ServerState(entries=rows[:1])) == ""
     assert kind_of(ServerState(entries=rows)) == "stale-row"
@@ -53,7 +53,7 @@ def test_two_rows_of_one_session_are_nobodys_to_choose_from() -> None:
     ("log", "kind"),
     [("Duplicate archive attempt. Busy.", ""), ("Invalid session modality", "stale-row"), ("", "stale-row")],
 )
-def test_a_row_that_is_stuck_is_closed_again_where_the_cause_has_passed(log: str, kind: str) -> None:
+def test_a_prearchive_session_that_is_stuck_is_committed_again_where_the_cause_has_passed(log: str, kind: str) -> None:
     assert kind_of(ServerState(entries=[row(status="ERROR")], log=log)) == kind
     assert kind_of(ServerState(entries=[row(status="READY")], log=log)) == ""
 

@@ -94,7 +94,7 @@ def row(**fields: str) -> PrearchiveSession:
     )
 
 
-def test_a_row_of_a_subject_in_other_case_is_the_sessions() -> None:
+def test_a_prearchive_session_of_a_subject_in_other_case_is_the_sessions() -> None:
     """XNAT finds subjects without regard to case; labels and studies are compared as they stand."""
     ours = session(instance(1, 1))
     assert row(subject="s").is_ours(ours)
@@ -149,7 +149,7 @@ def sending(*uris: str) -> Sending:
 OURS = "/data/prearchive/projects/P1/20240101_101010000/S_E"
 
 
-def test_a_reply_that_names_our_row() -> None:
+def test_a_reply_that_names_our_prearchive_session() -> None:
     one = sending(OURS)
     one.send(one.session.instances, lambda: True)
     assert (one.uri, one.taken) == (OURS, {"1.2.1.1"})
@@ -178,7 +178,7 @@ def test_a_reply_that_names_another_place_is_not_ours(uri: str) -> None:
     assert caught.value.kind == "rerouted"
 
 
-def test_a_reply_that_names_two_rows_is_not_ours() -> None:
+def test_a_reply_that_names_two_prearchive_sessions_is_not_ours() -> None:
     one = sending(OURS, OURS.replace("000/", "001/"))
     with pytest.raises(SessionTrouble, match="instead of"):
         one.send(one.session.instances, lambda: True)
@@ -209,7 +209,7 @@ def test_what_the_first_build_moves() -> None:
     assert received_in(unnumbered) == "1.2.9"
 
 
-def test_what_a_built_row_cannot_receive_any_more() -> None:
+def test_what_a_built_prearchive_session_cannot_receive_any_more() -> None:
     plain, capture = instance(1, 1), instance(1, 2, sop_class=CAPTURE)
     late = instance(1, 3, sop_class=CAPTURE)
     twin, more = instance(7, 1, series_number="3"), instance(7, 2, series_number="3")

@@ -58,7 +58,7 @@ def test_a_session_that_grows_is_merged(site: StandIn, client: Client) -> None:
 
 
 @pytest.mark.usefixtures("_hashing")
-def test_a_part_after_the_build_makes_a_row_of_its_own(site: StandIn, client: Client) -> None:
+def test_a_part_after_the_build_makes_a_prearchive_session_of_its_own(site: StandIn, client: Client) -> None:
     """The first row has another UID by then."""
     first = client.send(series([1]), **SENT).text.strip()
     client("POST", first, action="build")

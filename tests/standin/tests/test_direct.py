@@ -54,7 +54,7 @@ def test_files_go_to_the_archive_at_once(site: StandIn, client: Client) -> None:
     assert client("GET", URI).status == 404
 
 
-def test_gradual_parts_share_the_row(site: StandIn, client: Client) -> None:
+def test_gradual_parts_share_the_prearchive_session(site: StandIn, client: Client) -> None:
     given: dict[str, Any] = DIRECT | {"import-handler": "gradual-DICOM", "PROJECT_ID": "DEMO", "SUBJECT_ID": "S 2"}
     given |= {"EXPT_LABEL": "E.2", "rename": "true"}
 
@@ -99,7 +99,7 @@ def test_a_commit_with_it_is_400_though_all_is_stored(site: StandIn, client: Cli
     assert (len(row.files), site.sessions("DEMO")) == (1, [])
 
 
-def test_the_timer_takes_idle_rows_whatever_the_sender_said(site: StandIn, client: Client) -> None:
+def test_the_timer_takes_idle_prearchive_sessions_whatever_the_sender_said(site: StandIn, client: Client) -> None:
     assert client.send(series([1]), **(DIRECT | {"prevent_auto_commit": "true", "SOURCE": "uploader"})).status == 200
     (row,) = site.direct.rows()
     row.open_files.add("1x.dcm")
@@ -183,7 +183,7 @@ def test_petmr_to_be_separated_goes_through_the_prearchive(site: StandIn, client
     assert sorted(one.label for one in site.sessions("DEMO")) == ["E1_MR", "E1_PET"]
 
 
-def test_an_error_of_anonymisation_on_receipt_takes_the_row(site: StandIn, client: Client) -> None:
+def test_an_error_of_anonymisation_on_receipt_takes_the_prearchive_session(site: StandIn, client: Client) -> None:
     site.settings.site_anonymization = True
     site.settings.site_script = "error"
     assert client.send(series([1]), **DIRECT).status == 400

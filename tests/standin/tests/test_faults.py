@@ -275,7 +275,9 @@ def test_a_delay(site: StandIn, client: Client) -> None:
 
 
 @pytest.mark.parametrize(("kind", "seen"), [("slow-build", "_BUILDING"), ("slow-archive", "_ARCHIVING")])
-def test_slow_closing_shows_in_the_row(site: StandIn, client: Client, uri: str, kind: str, seen: str) -> None:
+def test_slow_commit_shows_in_the_prearchive_session(
+    site: StandIn, client: Client, uri: str, kind: str, seen: str
+) -> None:
     slow = site.faults.add(Fault(kind, seconds=PATIENCE))
     other = Client(site.url).login()
     with ThreadPoolExecutor(1) as pool:

@@ -30,7 +30,7 @@ def bare(content: bytes) -> bytes:
     return content[144 + int(meta.FileMetaInformationGroupLength) :]
 
 
-def test_one_object_makes_the_row_that_an_archive_makes(site: StandIn, client: Client) -> None:
+def test_one_object_makes_the_prearchive_session_that_an_archive_makes(site: StandIn, client: Client) -> None:
     reply = send(client, dicom(1))
     row = site.rows("DEMO")[0]
     assert (reply.status, reply.headers["Content-Type"]) == (200, "text/uri-list")
@@ -40,7 +40,7 @@ def test_one_object_makes_the_row_that_an_archive_makes(site: StandIn, client: C
     assert len(row.files) == 2
 
 
-def test_many_at_once_share_the_row(site: StandIn, client: Client) -> None:
+def test_many_at_once_share_the_prearchive_session(site: StandIn, client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda number: send(client, dicom(number)), range(1, 41)))
     assert {reply.status for reply in replies} == {200}

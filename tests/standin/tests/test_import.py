@@ -21,7 +21,7 @@ from tests.standin.samples import PARAMS, STUDY, TAR, Client, dicom, series, tar
 __all__ = ["client", "site"]
 
 
-def test_a_tar_makes_one_row_and_one_crlf_line(site: StandIn, client: Client) -> None:
+def test_a_tar_makes_one_prearchive_session_and_one_crlf_line(site: StandIn, client: Client) -> None:
     reply = client.send(series(range(1, 4)))
     row = site.rows("DEMO")[0]
     assert (reply.status, reply.headers["Content-Type"]) == (200, "text/uri-list")
@@ -99,7 +99,7 @@ def test_what_is_not_built_says_so(client: Client) -> None:
     assert client.send({}, **{"import-handler": "SI"}).status == 501
 
 
-def test_all_parts_share_the_first_row(site: StandIn, client: Client) -> None:
+def test_all_parts_share_the_first_prearchive_session(site: StandIn, client: Client) -> None:
     def part(number: int) -> str:
         return client.send(
             series([number]), PREARC_TIMESTAMP=f"20240101_00000000{number}", SUBJECT_ID=f"S{number}"
@@ -115,7 +115,7 @@ def test_all_parts_share_the_first_row(site: StandIn, client: Client) -> None:
     assert row.subject == f"S{first}"
 
 
-def test_another_label_or_study_is_another_row(site: StandIn, client: Client) -> None:
+def test_another_label_or_study_is_another_prearchive_session(site: StandIn, client: Client) -> None:
     lines = client.send(series([1]) | {"other.dcm": dicom(1, study=STUDY + ".9")}).text.split("\r\n")
     assert len([line for line in lines if line]) == 2
     client.send(series([1]), EXPT_LABEL="E2")
@@ -123,7 +123,7 @@ def test_another_label_or_study_is_another_row(site: StandIn, client: Client) ->
     assert len({row.key for row in site.rows("DEMO")}) == 3
 
 
-def test_an_old_row_is_joined_and_reset(site: StandIn, client: Client) -> None:
+def test_an_old_prearchive_session_is_joined_and_reset(site: StandIn, client: Client) -> None:
     first = client.send(series([1]))
     for status in ("READY", "CONFLICT", "ERROR", "_BUILDING", "ARCHIVING"):
         site.rows("DEMO")[0].status = status

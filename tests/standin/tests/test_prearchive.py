@@ -37,7 +37,7 @@ def test_the_listing_has_nineteen_columns(client: Client) -> None:
     assert client("GET", "/data/prearchive").rows == [row]
 
 
-def test_who_sees_which_rows(site: StandIn, client: Client) -> None:
+def test_who_sees_which_prearchive_sessions(site: StandIn, client: Client) -> None:
     client.send(series([1]))
     client.send(series([1]), PROJECT_ID="NOPE")
     boss, reader, stranger = (Client(site.url, user=name).login() for name in ("boss", "reader", "stranger"))
@@ -92,7 +92,7 @@ def test_what_comes_after_a_build_is_not_listed_until_the_next(client: Client) -
     assert len(client("GET", uri + "/scans/1/resources/DICOM/files").rows) == 2
 
 
-def test_commit_on_a_manual_project_leaves_the_row_ready(site: StandIn, client: Client) -> None:
+def test_commit_on_a_manual_project_leaves_the_prearchive_session_ready(site: StandIn, client: Client) -> None:
     uri = client.send(series([1])).text.strip()
     reply = client("POST", uri + "?action=commit&SOURCE=uploader")
     assert (reply.status, reply.text) == (200, uri)
@@ -111,7 +111,7 @@ def test_commit_archives_with_301_and_no_location(site: StandIn, client: Client,
     assert client("POST", uri + "?action=commit").status == 404
 
 
-def test_actions_on_a_locked_row(site: StandIn, client: Client) -> None:
+def test_actions_on_a_locked_prearchive_session(site: StandIn, client: Client) -> None:
     uri = client.send(series([1])).text.strip()
     row = site.rows("DEMO")[0]
     row.status = "_ARCHIVING"
@@ -154,7 +154,7 @@ def test_move_and_delete(site: StandIn, client: Client) -> None:
     assert client("DELETE", moved.text).status == 200
 
 
-def test_an_unassigned_row_can_be_built_moved_and_archived(site: StandIn, client: Client) -> None:
+def test_an_unassigned_prearchive_session_can_be_built_moved_and_archived(site: StandIn, client: Client) -> None:
     uri = client.send(series([1]), PROJECT_ID="NOPE").text.strip()
     assert client("POST", uri, action="build").status == 200
     moved = client("POST", uri, action="move", newProject="DEMO")

@@ -228,7 +228,7 @@ def test_warnings_are_answers_to_what_is_stored(site: StandIn) -> None:
     assert len(site.rows("Unassigned")[0].files) == 1
 
 
-def test_several_associations_share_a_row(site: StandIn) -> None:
+def test_several_associations_share_a_prearchive_session(site: StandIn) -> None:
     with site.receive() as receiver, associated(receiver.port) as first, associated(receiver.port) as second:
         for number in range(1, 11):
             association = first if number % 2 else second
