@@ -98,7 +98,7 @@ def test_a_table_that_was_cut_anywhere(left: int) -> None:
 
 def test_what_comes_after_the_rows_has_a_limit() -> None:
     with pytest.raises(ValueError, match="too long"):
-        list(tables.table_rows(pieces('{"Result":[]' + " " * (tables.HEAD_LIMIT + 100))))
+        list(tables.table_rows(pieces('{"Result":[]' + " " * (tables.HEAD_LIMIT + 100), 1 << 14)))
 
 
 @pytest.mark.parametrize(

@@ -68,15 +68,18 @@ def whole(text: str) -> str:
 
 
 def _check_end(head: str, text: str, texts: Iterator[str]) -> None:
-    """Raises ValueError unless the text ends as JSON does. head: what came before the rows."""
-    for piece in texts:
-        text += piece
-        if len(text) > HEAD_LIMIT:
-            raise ValueError("the text after the table is too long")
-    try:
-        json.loads(head + text, strict=False)
-    except ValueError:
-        raise CutOffError("the table ends too soon") from None
+    """Raises ValueError unless the text goes on to the end of the JSON. What follows that is not read.
+
+    head: what came before the rows.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    while len(text) <= HEAD_LIMIT:
+        try:
+            decoder.raw_decode(head + text)
+            return
+        except json.JSONDecodeError:
+            text += _more(texts)
+    raise ValueError("the text after the table is too long")
 
 
 def _first_row(texts: Iterator[str]) -> tuple[str, str]:
