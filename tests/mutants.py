@@ -27,7 +27,7 @@ COPIED = (PACKAGE, "tests", "docs", "pyproject.toml", "command.json", "README.md
 THRESHOLDS = "tests/unit/test_delivery_thresholds.py"
 DECISION = "tests/unit/test_decision.py"
 STATES = "tests/unit/test_delivery_states.py"
-EXISTING = ("tests/contract/test_existing.py", "tests/contract/test_existing_rows.py")
+EXISTING = ("tests/contract/test_existing.py", "tests/contract/test_existing_prearchive.py")
 TESTS: dict[str, tuple[str, ...]] = {
     "core/stored_name.py": ("tests/unit/test_naming.py",),
     "core/text.py": ("tests/unit/test_naming.py", "tests/unit/test_label_sheet.py", "tests/unit/test_plan.py"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PASSWORD, Ingest, stored
-from tests.contract.test_existing_rows import Other
+from tests.contract.test_existing_prearchive import Other
 from tests.contract.test_moved_by_a_build import left_open
 from tests.dicom_trees import Series, make_session
 from tests.standin import Fault, StandIn

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ingest, stored
-from tests.contract.test_existing_rows import MODES, OTHER_NAMES, OURS, PART, SR, T1, Other, whole
+from tests.contract.test_existing_prearchive import MODES, OTHER_NAMES, OURS, PART, SR, T1, Other, whole
 from tests.dicom_trees import CT, Series, make_series, make_session
 from tests.standin import Fault, StandIn
 from tests.standin.samples import PARAMS, TAR, tar
