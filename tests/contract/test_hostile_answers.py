@@ -16,6 +16,7 @@ from tests.scripted import Answer, Asked, Scripted, http
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat import tables
+from xnat_ingest.xnat.archive import in_archive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
@@ -122,6 +123,16 @@ def test_tables_without_end(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> No
     with Scripted(answer) as server, closing(client(server)) as rest, pytest.raises(ServerSaid, match="no data"):
         rest.rows("/data/x")
     assert endless.taken < ENOUGH
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "x/../y"])
+def test_a_name_that_leads_elsewhere_is_not_asked_for(name: str) -> None:
+    with Scripted(behind_login(lambda *_: http(200, b"{}"))) as server, closing(client(server)) as rest:
+        with pytest.raises(ServerSaid, match="leads to another address"):
+            in_archive(rest, name)
+        with pytest.raises(ServerSaid, match="leads to another address"):
+            rest.request("GET", f"/data/experiments/X/scans/{name}/files/a.dcm")
+        assert [asked.path for asked in server.asked] == []
 
 
 def test_what_follows_a_table_is_not_waited_for() -> None:

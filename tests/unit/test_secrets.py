@@ -12,6 +12,9 @@ from xnat_ingest.core import secrets
 from xnat_ingest.core.errors import IngestError, ServerSaid
 from xnat_ingest.core.secrets import harmless, redact, remember, sayable
 from xnat_ingest.core.text import inert_cell, printable
+from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.replies import Reply
 
 # Controls, formats (bidi, zero widths), line and paragraph separators, surrogates, private use.
 FORBIDDEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
@@ -60,6 +63,13 @@ def test_json_values_at_any_depth() -> None:
         "pa ss/w:ö%&amp;",
         "pa ss/w:\\u00f6%&",
         "70612073732f773ac3b62526",
+        "70612073732F773AC3B62526",
+        "cGEgc3Mvdzr2JSY=",
+        "cGEgc3Mvdzr2JSY",
+        "pa ss/w:o\u0308%&",
+        "pa ss/w:Ã¶%&",
+        "\\u0070\\u0061\\u0020\\u0073\\u0073\\u002f\\u0077\\u003a\\u00f6\\u0025\\u0026",
+        "\\u0070\\u0061\\u0020\\u0073\\u0073\\u002F\\u0077\\u003A\\u00F6\\u0025\\u0026",
     ],
 )
 def test_every_form_of_a_secret_is_hidden(form: str) -> None:
@@ -71,6 +81,27 @@ def test_every_form_of_a_secret_is_hidden(form: str) -> None:
 def test_a_login_is_hidden_as_its_header() -> None:
     secrets.remember_login("up", "secret")
     assert redact("Authorization: Basic dXA6c2VjcmV0") == "Authorization: Basic ***"
+
+
+def test_a_login_in_the_servers_own_charset() -> None:
+    secrets.remember_login("up", "söcret")
+    assert redact("Basic dXA6c/ZjcmV0 dXA6c8O2Y3JldA==") == "Basic *** ***"
+
+
+def test_a_secret_as_python_writes_it() -> None:
+    remember("a'b\"c\\d")
+    assert redact(repr("a'b\"c\\d")) == "'***'"
+
+
+def test_the_password_outlives_many_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of days logs in again and again."""
+    monkeypatch.setattr(XnatClient, "_once", lambda *_: Reply(200, "A" * 32, {}))
+    client = XnatClient(Credentials("http://localhost", "up", "secret-word"))
+    for number in range(600):
+        remember(f"session-{number:08d}")
+        if number % 10 == 0:
+            client._login()
+    assert redact("secret-word") == "***"
 
 
 def test_a_session_that_nobody_remembered() -> None:

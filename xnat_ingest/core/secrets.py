@@ -6,6 +6,7 @@ import html
 import json
 import re
 import threading
+import unicodedata
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
@@ -36,8 +37,9 @@ def remember(*secrets: str) -> None:
 
 
 def remember_login(user: str, password: str) -> None:
-    """The password, and the value of the header that carries it."""
-    remember(password, b64encode(f"{user}:{password}".encode()).decode())
+    """The password, and the value of the header that carries it, as we write it and as a server may."""
+    login = f"{user}:{password}"
+    remember(password, *(b64encode(login.encode(charset, "replace")).decode() for charset in ("utf-8", "latin-1")))
 
 
 def redact(text: str) -> str:
@@ -71,7 +73,8 @@ def _forms(secret: str) -> list[str]:
         return []
     quoted = quote(secret, safe="", errors="replace")
     lower = re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
-    raw = secret.encode("utf-8", "replace")
+    raw, western = secret.encode("utf-8", "replace"), secret.encode("latin-1", "replace")
+    escaped = "".join(f"\\u{ord(sign):04x}" for sign in secret)
     forms = [
         secret,
         secret.strip(),
@@ -82,8 +85,17 @@ def _forms(secret: str) -> list[str]:
         html.escape(secret),
         json.dumps(secret)[1:-1],
         printable(secret),
+        repr(secret)[1:-1],
+        unicodedata.normalize("NFC", secret),
+        unicodedata.normalize("NFD", secret),
+        raw.decode("latin-1"),  # UTF-8 that was taken for Latin-1
+        escaped,
+        re.sub(r"[0-9a-f]{4}", lambda found: found[0].upper(), escaped),
         b64encode(raw).decode(),
         b64encode(raw).decode().rstrip("="),
+        b64encode(western).decode(),
+        b64encode(western).decode().rstrip("="),
         raw.hex(),
+        raw.hex().upper(),
     ]
     return [form for form in forms if len(form) >= _SHORTEST]

@@ -37,6 +37,8 @@ AT_ONCE = 4
 T = TypeVar("T")
 # What an open site answers when the session is lost, and a logged-in user would get another answer.
 _NOT_FOR_GUESTS = (403, 404)
+# Parts of an address that lead out of it.
+_UPWARD = frozenset({".", ".."})
 _GUEST = "guest"
 # Load balancer cookies with values this long may be secrets.
 _LONG = 16
@@ -187,6 +189,8 @@ class XnatClient:
 
         Raises Unreachable, Refused, ServerSaid for any status not in accept, and what reading the body raises.
         """
+        if _UPWARD & set(path.split("/")):
+            raise ServerSaid(f"{method} {path}", 200, "it gave a name that leads to another address")
         call = Call(method, path, query or {}, body, sent, read, timeout or self._timeout)
         return self._repeat(lambda: self._signed(call, accept), repeatable=method == "GET")
 
@@ -289,6 +293,7 @@ class XnatClient:
             raise IngestError(f"{self.server} does not answer like an XNAT server; check the address")
         cookies.session = cookies.session or reply.text.strip()
         remember(*(value for value in cookies.secrets() if len(value) >= _LONG))
+        remember_login(self.user, self._credentials.password)  # the oldest secrets are dropped
         self._cookies = cookies
         self.logins += 1
         return reply
