@@ -44,8 +44,8 @@ from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_s
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 Work = Callable[[RunContext, Session], tuple[Verdict, int]]
-# Sessions under way for each that is sent: one is asked about, one is sent, one is committed or proven.
-AHEAD = 3
+# Sessions under way for each worker: one is sent, another is asked about, committed or proven.
+AHEAD = 2
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 
 
