@@ -42,6 +42,11 @@ def test_rows_come_whatever_the_chunks_are(size: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("before", ["\n", "\ufeff", " \t\r\n"])
+def test_blanks_before_a_table_mean_nothing(before: str) -> None:
+    assert list(tables.table_rows(pieces(before + table({"a": "b"})))) == [{"a": "b"}]
+
+
 def test_lone_surrogates_are_replaced_and_pairs_are_not() -> None:
     text = '{"ResultSet":{"Result":[{"a\\ud800":"x\\udfffy", "b":"\\ud83d\\ude00"}]}}'
     assert list(tables.table_rows(pieces(text))) == [{"a\ufffd": "x\ufffdy", "b": "\U0001f600"}]

@@ -75,7 +75,7 @@ def _check_end(head: str, text: str, texts: Iterator[str]) -> None:
     decoder = json.JSONDecoder(strict=False)
     while len(text) <= HEAD_LIMIT:
         try:
-            decoder.raw_decode(head + text)
+            decoder.raw_decode((head + text).lstrip("\ufeff \t\r\n"))
             return
         except json.JSONDecodeError:
             text += _more(texts)
