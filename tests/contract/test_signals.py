@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -64,6 +65,22 @@ class Runs:
         for process in self._all:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_waiting_for_a_password_is_ended_by_a_signal(tmp_path: Path, signum: int, code: int) -> None:
+    """From a pipe that says nothing, such as a shell's <(...) of a password manager that wants to be unlocked."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    words = [sys.executable, "-m", "xnat_ingest", "verify", str(tmp_path), "-P", "DEMO", "--password-file", str(pipe)]
+    process = subprocess.Popen(words, env={**os.environ, "XNAT_HOST": "http://127.0.0.1:9", "XNAT_USER": "up"})
+    writer = os.open(pipe, os.O_WRONLY)  # returns when the program has opened the other end
+    try:
+        process.send_signal(signum)
+        assert process.wait(10) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(writer)
 
 
 @pytest.fixture

@@ -67,12 +67,12 @@ def tree(
     reporter = report.make_reporter(settings)
     stop = Stop()
     run = Run(command, root, settings, reporter.emit, stop)
-    catch_signals(stop)
     launch = launch_of(environ)
     login = None
     blind = command == "upload" and settings.transport == "cstore" and not has_server(settings, environ)
     if not blind and (command != "plan" or settings.online or settings.dry_run):
         login = credentials(settings, environ, http_is_warning=http_is_warning or bool(launch))
+    catch_signals(stop)  # until now a signal ends the program at once, also while it waits for a password
     for line in unknown_variables(environ):
         reporter.emit(Event("warning", {"text": line}))
     for line in settings.shown():
