@@ -59,6 +59,22 @@ def test_a_plan_and_a_report_have_a_limit(tmp_path: Path, monkeypatch: pytest.Mo
             read(str(tmp_path / "x"))
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """Its size says so."""
+    with (tmp_path / "x").open("wb") as stream:
+        stream.truncate(1 << 36)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="larger than 64 MB"):
+            read_sheet(str(tmp_path / "x"))
+        with pytest.raises(UsageError, match="larger than 16 MB"):
+            _read_password(str(tmp_path / "x"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
 @pytest.mark.parametrize("read", [_read_password, lambda path: read_key(path, {})])
 def test_a_secret_may_come_through_a_pipe(tmp_path: Path, read: Callable[[str], object]) -> None:
     """As a shell's <(...) gives it."""

@@ -24,16 +24,23 @@ def read_small(path: str, what: str, limit: int, *, pipes: bool = False) -> byte
     """
     try:
         with open(path, "rb", opener=None if pipes else _open_at_once) as stream:
-            if not pipes and not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            status = os.fstat(stream.fileno())
+            if not pipes and not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{what} {printable(path)} is not a regular file; give the file itself")
+            if status.st_size > limit:  # before 4 GB of a plan are read for nothing; a pipe has no size
+                raise _too_large(path, what, limit)
             data = b"".join(_pieces(stream, limit))
     except OSError as error:
         raise UsageError(f"cannot read {what} {printable(path)}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{what} {printable(path)}: not a valid file name") from error
     if len(data) > limit:
-        raise UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this must be the wrong file")
+        raise _too_large(path, what, limit)
     return data
+
+
+def _too_large(path: str, what: str, limit: int) -> UsageError:
+    return UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this must be the wrong file")
 
 
 def _open_at_once(path: str, flags: int) -> int:
