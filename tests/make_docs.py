@@ -258,6 +258,8 @@ xnat-ingest report schema > report.schema.json
 xnat-ingest report schema events > events.schema.json
 ```
 
+`report show` and `report merge` read what a report may hold by its schema. Anything else is refused, exit 1, with its place.
+
 ## The JSON report
 
 It is written to a temporary file and renamed, also when the run fails. Later versions may add keys; none is renamed or removed while `schema` is 1.

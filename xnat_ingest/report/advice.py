@@ -317,7 +317,8 @@ VERDICTS: dict[str, Advice] = {
     ),
     "failed": Advice("An error ended this session, or the server refused instances.", "Run the same command again."),
     "unverified": Advice(
-        "Nobody looked for it: in a plan, with --no-verify, or because the run ended before. A session that was not "
+        "Nobody looked for it: in a plan, with --no-verify, or because the run ended before. With --proof pixels: not "
+        "every instance could be read back. A session that was not "
         "started has no fault of its own.",
         "Run upload again, or verify.",
     ),
