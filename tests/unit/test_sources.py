@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.contract.test_archives import to_tar, to_tgz, to_zip
 from tests.dicom_trees import no_privileges, open_folder
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import SetAside, SourceFile
@@ -193,6 +195,33 @@ def test_a_root_that_cannot_be_listed_is_not_an_empty_tree(guarded: Path) -> Non
         except UsageError:
             return
     assert list(seen.values()) == ["unreadable"]
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar", "tar.gz"])
+def test_a_pipe_in_the_place_of_a_file_that_was_listed(form: str, tmp_path: Path) -> None:
+    """To open it would wait for ever for somebody who writes to it."""
+    put(tmp_path / "tree/a/b/1", "x" * 200)
+    if form != "folder":
+        {"zip": to_zip, "tar": to_tar, "tar.gz": to_tgz}[form](tmp_path / "tree", tmp_path / f"tree.{form}")
+    root = tmp_path / ("tree" if form == "folder" else f"tree.{form}")
+    source = open_source(str(root))
+    (listed_file,) = (item for item in source.files() if isinstance(item, SourceFile))
+    replaced = root / listed_file.path if form == "folder" else root
+    replaced.unlink()
+    os.mkfifo(replaced)
+    ends: list[object] = []
+
+    def read() -> None:
+        try:
+            with source.open(listed_file.path) as stream:
+                ends.append(stream.read(1))
+        except OSError as error:
+            ends.append(error.strerror)
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    reading.join(10)
+    assert ends == ["it is not a regular file"]
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "dangling", "empty", "blank", "pipe"])

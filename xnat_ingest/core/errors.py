@@ -188,7 +188,8 @@ def exhausted(error: BaseException) -> IngestError | None:
     number = error.errno if isinstance(error, OSError) else 0
     if number in (errno.EMFILE, errno.ENFILE):
         return IngestError("too many files are open; allow more (ulimit -n 1024), or give fewer --workers")
-    if number == errno.ENOMEM or isinstance(error, MemoryError):
+    no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    if number == errno.ENOMEM or no_thread or isinstance(error, MemoryError):
         return IngestError("there is not enough memory; allow more (ulimit -v), or give fewer --workers")
     return None
 

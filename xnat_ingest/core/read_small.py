@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.regular_file import open_at_once
 from xnat_ingest.core.text import printable
 
 MEGABYTE = 1024 * 1024
@@ -23,7 +24,7 @@ def read_small(path: str, what: str, limit: int, *, pipes: bool = False) -> byte
     Raises UsageError.
     """
     try:
-        with open(path, "rb", opener=None if pipes else _open_at_once) as stream:
+        with open(path, "rb", opener=None if pipes else open_at_once) as stream:
             status = os.fstat(stream.fileno())
             if not pipes and not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{what} {printable(path)} is not a regular file; give the file itself")
@@ -41,11 +42,6 @@ def read_small(path: str, what: str, limit: int, *, pipes: bool = False) -> byte
 
 def _too_large(path: str, what: str, limit: int) -> UsageError:
     return UsageError(f"{what} {printable(path)} is larger than {limit // MEGABYTE} MB: this must be the wrong file")
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Opens without waiting: a pipe that nobody writes to would hold the program for ever."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _pieces(stream: BinaryIO, limit: int) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from xnat_ingest.core.regular_file import open_regular
+
 Kind = Literal[
     "zip", "tar", "tar.gz", "gzip", "damaged gzip", "split zip", "xz", "bzip2", "7z", "rar", "zstd", "lz4", "lzip"
 ]
@@ -37,7 +39,7 @@ def is_named_as_archive(name: str) -> bool:
 
 def instead_of_archive(path: Path) -> str:
     """What a file is that is named like an archive but is not one. Raises OSError."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         head = stream.read(_HEAD)
     start = head.lstrip().lower()
     if not head:
@@ -57,7 +59,7 @@ def instead_of_archive(path: Path) -> str:
 
 def archive_kind(path: Path) -> Kind | None:
     """Raises OSError."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return archive_kind_of(stream)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile, printable
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
     archive_kind,
@@ -67,8 +68,7 @@ class FolderSource:
         archive, member = self._archive_of(path)
         if archive:
             return archive.open(member)
-        # A Path for each file is slow, and so is asking whether it is a terminal.
-        return open(f"{self._root}/{path}", "rb", buffering=_BUFFER)  # noqa: PTH123
+        return open_regular(f"{self._root}/{path}", _BUFFER)
 
     def stat(self, path: str) -> tuple[int, int]:
         archive, member = self._archive_of(path)
@@ -150,7 +150,7 @@ class FolderSource:
         if is_single or not self._is_session_place(path):
             if path.count("/") < (self._leaf or 0) - 1 or kind not in ("zip", "tar", "tar.gz", *PACKINGS):
                 return False
-            with Path(entry.path).open("rb") as stream:
+            with open_regular(entry.path) as stream:
                 watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
                 holds = holds_dicom(watched, kind, entry.stat().st_size) is True
             return holds != is_single if self._is_session_place(path) else holds and not is_single

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import IngestError, SetAside, SourceFile, is_bug
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, unsafe
 from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.source import go_on
@@ -30,7 +31,7 @@ class TarSource(Archive):
 
     def files(self) -> Iterator[SourceFile | SetAside]:
         mtime = self._path.stat().st_mtime_ns
-        with self._path.open("rb") as stream:
+        with open_regular(self._path) as stream:
             watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
             found = list(tar_members(watched, self._path.name, self._path.stat().st_size))
         for path, member in sorted(found, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
@@ -42,7 +43,7 @@ class TarSource(Archive):
 
     def open(self, path: str) -> BinaryIO:
         offset, size = self._members[path]
-        return cast(BinaryIO, FileSlice(self._path.open("rb"), offset, size))
+        return cast(BinaryIO, FileSlice(open_regular(self._path), offset, size))
 
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path][1], self._path.stat().st_mtime_ns

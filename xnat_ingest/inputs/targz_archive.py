@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs.archive_members import Archive
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members
@@ -35,6 +36,7 @@ class _Pass(SubStream):
         self._check_stop = check_stop
         super().__init__(sys.maxsize)  # the length is unknown until the end is reached
         self.source = source
+        self._packed: BinaryIO | None = None
         self._gzip: gzip.GzipFile | None = None
         self._past = b""
         self._end = 0  # of what was read so far; the backlog is its last part
@@ -42,7 +44,8 @@ class _Pass(SubStream):
     def _begin(self) -> gzip.GzipFile:
         self.release()
         self.source.passes += 1
-        self._gzip = gzip.open(self.source.path, "rb")  # noqa: SIM115 - closed when released
+        self._packed = open_regular(self.source.path)
+        self._gzip = gzip.GzipFile(fileobj=self._packed)
         return self._gzip
 
     def read(self, size: int | None = -1) -> bytes:
@@ -70,9 +73,9 @@ class _Pass(SubStream):
 
     def release(self) -> None:
         """Frees the handle and the backlog. A later read starts from the beginning."""
-        if self._gzip:
-            self._gzip.close()
-        self._gzip, self._past, self._end = None, b"", 0
+        if self._packed:
+            self._packed.close()
+        self._packed, self._gzip, self._past, self._end = None, None, b"", 0
 
     def close(self) -> None:
         self.release()

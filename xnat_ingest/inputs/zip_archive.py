@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
 from xnat_ingest.inputs.unpacking import CORRUPT, ChecksummedStream, Unpacking, damage_told
 from xnat_ingest.inputs.views import SubStream
@@ -24,7 +25,7 @@ class ZipSource(Archive):
         self._path = path
         self._name = str(path)
         self._members: dict[str, ZipMember] = {}
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             self._directory = read_directory(stream, path.stat().st_size)
 
     def files(self) -> Iterator[SourceFile | SetAside]:
@@ -44,10 +45,10 @@ class ZipSource(Archive):
     def open(self, path: str) -> BinaryIO:
         member = self._members[path]
         if SmallMember.takes(member):
-            with open(self._name, "rb", buffering=0) as zipped:  # noqa: PTH123 - a Path for each file is slow
+            with open_regular(self._name, 0) as zipped:
                 zipped.seek(member.start)
                 return cast(BinaryIO, SmallMember(member, zipped.read(member.packed)))
-        stream = self._path.open("rb")
+        stream = open_regular(self._name)
         return cast(BinaryIO, Unpacking(open_member(stream, member), stream))
 
     def stat(self, path: str) -> tuple[int, int]:

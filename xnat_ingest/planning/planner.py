@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from xnat_ingest.core import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile, UsageError, printable
 from xnat_ingest.core.atomic_file import check_writable, replacing
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.nifti_file import guidance
@@ -171,7 +172,7 @@ def _write(path: str, pieces: Callable[[], Iterable[str]]) -> None:
 
 def _holds(path: Path, pieces: Iterable[str]) -> bool:
     """Whether a file has exactly this text."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for piece in pieces:
             data = piece.encode("utf-8")
             if stream.read(len(data)) != data:

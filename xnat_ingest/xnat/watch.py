@@ -88,16 +88,23 @@ class Watchdog:
         watch.abandoned = self.abandoned
         with self._changed:
             self._watches.add(watch)
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+            starts, self._runs = not self._runs, True
             self._changed.notify()
         try:
+            if starts:  # without the lock: where no thread can be had, the others go on
+                self._start()
             yield watch
         finally:
             watch.end()
             with self._changed:
                 self._watches.discard(watch)
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+        except RuntimeError:
+            self._runs = False
+            raise
 
     def abandon(self) -> None:
         """Ends every running request, and every later one."""

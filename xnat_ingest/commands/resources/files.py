@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from xnat_ingest.core import SetAside, SourceChanged, UsageError, printable
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs import FolderSource
 from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.transports.tar_members import END, header, member_size, padding
@@ -135,7 +136,7 @@ def dicom_among(files: Sequence[LocalFile]) -> list[LocalFile]:
     found = []
     for file in files:
         try:
-            with Path(file.path).open("rb") as stream:
+            with open_regular(file.path) as stream:
                 if sniff(stream.read(START)) == "part10":
                     found.append(file)
         except OSError:
@@ -216,7 +217,7 @@ def _blocks(file: LocalFile, sent: Callable[[int], None]) -> Iterator[bytes]:
         return
     left = file.size
     try:
-        with Path(file.path).open("rb") as stream:
+        with open_regular(file.path) as stream:
             while left or not file.size:
                 block = stream.read(min(BLOCK, left))
                 left -= len(block)
