@@ -37,7 +37,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := $(RUN) -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test: check ## lint, types, unit and contract tests, the widest grids in part
-	$(PYTEST) -m "not wide"
+	$(PYTEST) -m "not wide" --ignore tests/real --ignore tests/image
 
 test-wide: $(READY) ## the other rows of the widest grids
 	$(PYTEST) -m wide

@@ -258,9 +258,7 @@ def _run(folder: Path, tests: Sequence[str]) -> None:
             del sys.modules[name]
         import pytest
 
-        # A test that is named by itself runs, also when it is one of the long ones.
-        chosen = [] if all("::" in one for one in tests) else ["-m", "not wide"]
-        words = ["-q", "-x", *chosen, "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
+        words = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
         code = int(pytest.main([*words, "--basetemp", str(folder / ".tmp"), *tests]))
     finally:
         os._exit(code)

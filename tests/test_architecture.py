@@ -159,6 +159,7 @@ def test_only_reporters_print() -> None:
     assert speakers == {"report", "cli"}
 
 
+@pytest.mark.wide
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys; from xnat_ingest.cli import make_parser; make_parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -32,6 +32,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
+@pytest.mark.wide
 def test_the_examples(
     root: Path, tmp_path: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_examples(
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 5
 
 
+@pytest.mark.wide
 def test_arguments_beat_the_environment(root: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LOGIN_NAMES:
         monkeypatch.delenv(name, raising=False)
@@ -140,6 +142,7 @@ def test_after_a_stop_the_process_ends_although_a_request_hangs(root: Path, site
     assert time.monotonic() - begun < 25
 
 
+@pytest.mark.wide
 def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
     assert upload(root, "DEMO").exit_code == 0
     (tmp_path / "a.txt").write_text("one")
@@ -175,6 +178,7 @@ def test_the_package_loads_nothing_until_it_is_asked() -> None:
         _ = xnat_ingest.nothing
 
 
+@pytest.mark.wide
 def test_a_program_that_calls_many_times_keeps_no_thread(root: Path, site: StandIn) -> None:
     """Each call has a thread that watches its requests. It ended only a minute after the call."""
     before = set(threading.enumerate())

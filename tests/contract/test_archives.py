@@ -64,6 +64,7 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", PACKERS)
 def test_an_archive_as_root_gives_what_the_folder_gives(tree: Path, tmp_path: Path, ingest: Ingest, name: str) -> None:
     archive = tmp_path / name
@@ -74,7 +75,7 @@ def test_an_archive_as_root_gives_what_the_folder_gives(tree: Path, tmp_path: Pa
     assert sorted(a["path"] for a in of_archive.report["set_aside"]) == ["007/pre/notes.txt", "008/pre/notes.txt"]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PACKERS)
 def test_an_archive_as_root_is_uploaded(tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str) -> None:
     archive = tmp_path / name
@@ -259,6 +260,7 @@ def test_a_cut_archive_as_a_session_folder(tree: Path, tmp_path: Path, ingest: I
     assert asides["007/cut.zip"] == "unreadable"
 
 
+@pytest.mark.wide
 def test_a_damaged_member_fails_alone(tree: Path, tmp_path: Path, ingest: Ingest) -> None:
     to_zip(tree, tmp_path / "x.zip", zipfile.ZIP_STORED)
     with zipfile.ZipFile(tmp_path / "x.zip") as packed:
@@ -305,7 +307,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
     return made
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", [(), ("--part-size", "30K"), ("--transport", "gradual")], ids=" ".join)
 @pytest.mark.parametrize(("proof", "passes"), [("listing", 2), ("spot", 3), ("pixels", 3)])
 def test_a_stream_is_read_once_to_be_scanned_once_to_be_sent_and_once_to_be_compared(
@@ -332,6 +334,7 @@ def test_a_stream_is_read_once_to_be_sent_by_dicom(
     assert [one.passes for one in streams] == [3]
 
 
+@pytest.mark.wide
 def test_each_retry_is_one_more_pass(
     tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest, streams: list[StreamSource]
 ) -> None:
@@ -386,6 +389,7 @@ def test_an_archive_that_changes_is_noticed(tree: Path, tmp_path: Path, site: St
     assert source.stat(instance.path) != (instance.size, instance.mtime_ns)
 
 
+@pytest.mark.wide
 def test_a_session_in_all_forms_is_uploaded_whole(tree: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     """A scan as a zip, a scan of compressed files, a plain one: the same bytes as from the folder; --plan likewise."""
     pre = tree / "007" / "pre"

@@ -104,6 +104,7 @@ def during(site: StandIn, word: str) -> list[Exchange]:
     return sorted(found, key=lambda one: one.started)
 
 
+@pytest.mark.wide
 def test_while_one_session_is_committed_the_next_is_sent(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """With one worker one session is sent and one is committed at a time, and a slow commit holds up nobody else."""
     for subject in ("1", "2"):

@@ -88,7 +88,7 @@ def test_left_in_the_prearchive_and_grown(ingest: Ingest, site: StandIn, tree: l
     delivered(ingest("upload", tmp_path / "t"), site, more + tree[4:], rows=[])
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_reply_is_lost(
@@ -110,6 +110,7 @@ def test_an_interrupted_upload(
     delivered(ingest("upload", tmp_path / "t", "--existing", mode), site, tree, rows=[])
 
 
+@pytest.mark.wide
 def test_a_script_of_the_project_is_told_from_the_sites(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
 ) -> None:

@@ -280,7 +280,7 @@ SEEN: dict[str, Callable[[World, list[str], str], None]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_of_the_document(world: World, capsys: pytest.CaptureFixture[str], line: str) -> None:
     prepare(world, line)

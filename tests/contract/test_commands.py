@@ -72,6 +72,7 @@ def test_variable_that_is_no_setting_is_told(
     assert "did you mean XNAT_INGEST_WORKERS?" in ingest("upload", tmp_path / "t").err
 
 
+@pytest.mark.wide
 def test_administrator_learns_of_the_sites_own_names_and_petmr(
     site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,7 @@ def test_a_stream_is_sent_in_its_order() -> None:
     assert [len(part.instances) for part in parts] == [128, 22]
 
 
+@pytest.mark.wide
 def test_parts_go_in_parallel() -> None:
     source = some(40, size=1 << 16)
     members = instances(source)

@@ -35,6 +35,7 @@ def tls_scp(folder: Path, *, clients: bool = False) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.wide
 def test_tls(certificates: Path) -> None:
     source = some(3, size=600_000)
     with Scp(tls=tls_scp(certificates)) as scp:

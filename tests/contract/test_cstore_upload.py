@@ -61,6 +61,7 @@ def test_what_was_replaced_is_told_and_never_its_text(
     assert PATIENT not in ended.out + ended.err + json.dumps(ended.report)
 
 
+@pytest.mark.wide
 def test_into_the_prearchive(root: Path, site: StandIn, ingest: Ingest, receiver: Receiver) -> None:
     ended = ingest("upload", root, *by_dicom(receiver, "--destination", "prearchive"))
     assert ended.code == 0, ended.out
@@ -123,6 +124,7 @@ def test_nobody_listens(root: Path, ingest: Ingest) -> None:
     assert "127.0.0.1:9" in ended.out
 
 
+@pytest.mark.wide
 def test_routed_elsewhere(root: Path, site: StandIn, ingest: Ingest, receiver: Receiver) -> None:
     """A receiver that is not told the place: nothing is found in the project, and the run says why."""
     ended = ingest("upload", root, *by_dicom(receiver, "--route", "none", "--part-size", "12K"))
@@ -182,6 +184,7 @@ def no_server(site: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.wide
 def test_without_a_server(root: Path, site: StandIn, ingest: Ingest, receiver: Receiver, no_server: None) -> None:
     ended = ingest("upload", root, *by_dicom(receiver))
     assert ended.code == 3
@@ -192,6 +195,7 @@ def test_without_a_server(root: Path, site: StandIn, ingest: Ingest, receiver: R
     assert not site.requests
 
 
+@pytest.mark.wide
 def test_without_a_server_and_refused(root: Path, site: StandIn, ingest: Ingest, no_server: None) -> None:
     with site.receive(faults=ReceiverFaults(refuse_every=1, refuse_status=0xC000)) as receiver:
         ended = ingest("upload", root, *by_dicom(receiver))

@@ -162,6 +162,7 @@ def on_disk(site: StandIn) -> list[Dataset]:
     return [pydicom.dcmread(path) for path in files_of(site)]
 
 
+@pytest.mark.wide
 def test_what_arrives(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
     root = plain(tmp_path / "tree")
     ended = ingest("upload", root, *UP, "--deid-key-file", str(key))
@@ -275,6 +276,7 @@ def test_rules_see_the_original(ingest: Ingest, tmp_path: Path, key: Path) -> No
     assert ended.totals["excluded"] == 3
 
 
+@pytest.mark.wide
 def test_a_plan_file_remembers(
     ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -391,6 +393,7 @@ def test_a_medium_with_a_dicomdir(ingest: Ingest, site: StandIn, tmp_path: Path,
     assert {str(dataset.PatientName) for dataset in on_disk(site)} == {"S1"}
 
 
+@pytest.mark.wide
 def test_a_cut_file_is_not_rewritten(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path) -> None:
     """--accept-truncated has no say: what is missing could be anything."""
     root = plain(tmp_path / "tree")
@@ -429,7 +432,7 @@ def named_tree(root: Path, sheet: Path) -> Path:
     return root
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("fault", ["none", "conflict", "gone"])
 def test_names_of_folders_are_redacted(ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, fault: str) -> None:
     root = named_tree(tmp_path / "tree", sheet := tmp_path / "labels.csv")

@@ -81,7 +81,7 @@ def test_every_face_of_a_run_whose_server_fails(ingest: Ingest, site: StandIn, t
         says_nobody(name, data)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("log", LOGS)
 def test_every_face_with_redacted_paths(ingest: Ingest, site: StandIn, tmp_path: Path, log: str) -> None:
     """Folders and files are called after the patient, too."""
@@ -94,6 +94,7 @@ def test_every_face_with_redacted_paths(ingest: Ingest, site: StandIn, tmp_path:
     assert not any(leaks(str(path.relative_to(site.root)).encode(), PERSON) for path in files_of(site))
 
 
+@pytest.mark.wide
 def test_progress_on_a_terminal(ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = named_tree(tmp_path / "tree", sheet := tmp_path / "labels.csv")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)

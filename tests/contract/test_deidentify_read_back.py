@@ -51,7 +51,7 @@ def test_a_script_that_puts_it_back(ingest: Ingest, site: StandIn, tmp_path: Pat
     assert ingest("verify", tmp_path / "tree", *UP, "--proof", "listing").code == 0
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("transport", ["tar", "gradual", "cstore"])
 def test_what_a_script_may_write(ingest: Ingest, site: StandIn, tmp_path: Path, transport: str) -> None:
     """Labels, as XNAT's own script writes them, and as they are stamped for its receiver; a word in place of a name."""
@@ -64,6 +64,7 @@ def test_what_a_script_may_write(ingest: Ingest, site: StandIn, tmp_path: Path, 
     assert ended.report["deidentification"]["restored"] == ended.report["deidentification"]["returned"] == {}
 
 
+@pytest.mark.wide
 def test_removed_elements_that_hold_something_else(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     site.settings.site_anonymization, site.settings.site_script = True, "put:InstitutionName=Ward_7"
     ended = ingest("upload", plain(tmp_path / "tree"), *UP)
@@ -73,6 +74,7 @@ def test_removed_elements_that_hold_something_else(ingest: Ingest, site: StandIn
     assert "Ward_7" not in json.dumps(ended.report)
 
 
+@pytest.mark.wide
 def test_without_deidentify_nothing_is_looked_for(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     site.settings.site_anonymization, site.settings.site_script = True, f"put:ImageComments={PERSON.patient_id}"
     assert ingest("upload", plain(tmp_path / "tree")).kinds() == []

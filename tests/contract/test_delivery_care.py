@@ -34,7 +34,7 @@ def other(site: StandIn) -> Iterator[Other]:
     sender.client.close()
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("short", [False, True], ids=["both whole", "one cut"])
 @pytest.mark.parametrize("command", ["upload", "verify"])
 def test_an_instance_that_is_listed_twice_is_named(
@@ -55,6 +55,7 @@ def test_an_instance_that_is_listed_twice_is_named(
         assert ended.totals["missing"] == (1 if short else 0)
 
 
+@pytest.mark.wide
 def test_two_sessions_of_a_run_have_timestamps_of_their_own(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     for number in range(3):
         make_session(tmp_path / f"t/S/{number}", (T1,), f"study {number}")
@@ -77,6 +78,7 @@ def test_a_prearchive_session_that_receives_is_not_to_be_deleted(
     assert f"xnat-ingest prearchive delete -P DEMO {row.timestamp}" in ingest("upload", tmp_path / "t").out
 
 
+@pytest.mark.wide
 def test_a_foreign_prearchive_session_that_receives_is_not_to_be_deleted(
     ingest: Ingest, other: Other, tree: list[Path], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_the_tree_goes_with_each(ingest: Ingest, study: Path, flags: str) -> Non
     assert len(done.report["sessions"]) == sessions
 
 
+@pytest.mark.wide
 def test_the_sample_in_the_readme_is_what_plan_shows(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ def test_a_whole_medium(media: Path, ingest: Ingest) -> None:
     assert [aside["reason"] for aside in asides if aside["path"] == "DICOMDIR"] == ["dicomdir"]
 
 
+@pytest.mark.wide
 def test_a_file_that_is_absent(media: Path, ingest: Ingest) -> None:
     lost = next(path for path in sorted(media.rglob("*")) if path.is_file() and path.name != "DICOMDIR")
     lost.unlink()

@@ -45,6 +45,7 @@ def test_what_fell_back_is_finished_through_the_prearchive(root: Path, site: Sta
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
 
 
+@pytest.mark.wide
 def test_a_session_that_is_there_is_merged_into(root: Path, site: StandIn, ingest: Ingest) -> None:
     assert ingest("upload", root, "--exclude", "T2").code == 0
     ended = ingest("upload", root, *DIRECT)

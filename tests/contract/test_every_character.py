@@ -110,6 +110,7 @@ def texts(value: Any) -> Iterator[str]:
         yield value
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("log", ["text", "json"])
 def test_no_output_has_them(

@@ -221,7 +221,7 @@ FOUND: dict[str, tuple[Callable[[Bench], object], dict[str, Expected]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("found", FOUND)
 def test_archived(bench: Bench, found: str, mode: str) -> None:
@@ -262,7 +262,7 @@ def sizes(root: Path, files: int) -> int:
     return files * next(root.rglob("IM*")).stat().st_size
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(("before", "expected"), [((T1,), False), ((T1, T2), True)])
 def test_closing_overwrites_only_where_names_meet(bench: Bench, before: tuple[Series, ...], expected: bool) -> None:
     """overwrite_files is asked for when a name is in the archive already, else not."""
@@ -274,6 +274,7 @@ def test_closing_overwrites_only_where_names_meet(bench: Bench, before: tuple[Se
     assert queries[-1].get("overwrite_files") == ("true" if expected else None)
 
 
+@pytest.mark.wide
 def test_overwrite_where_the_site_names_files_its_own_way(bench: Bench) -> None:
     """After an overwrite under another naming template the series are counted, and nothing is there twice."""
     bench.site.settings.file_name_template = OTHER_NAMES
@@ -283,6 +284,7 @@ def test_overwrite_where_the_site_names_files_its_own_way(bench: Bench) -> None:
     assert len(bench.files) == 7
 
 
+@pytest.mark.wide
 def test_fail_stops_before_any_byte_of_any_session(bench: Bench) -> None:
     """One archived session stops the whole run: the others are unverified, none of them is on the server."""
     bench.before(T1)
@@ -293,6 +295,7 @@ def test_fail_stops_before_any_byte_of_any_session(bench: Bench) -> None:
     assert len(bench.site.sessions("DEMO")) == 1
 
 
+@pytest.mark.wide
 def test_skip_goes_on_with_the_others(bench: Bench) -> None:
     """The archived session's files are set aside, the new session is delivered."""
     bench.before(T1)

@@ -25,7 +25,7 @@ def other(site: StandIn) -> Iterator[Other]:
     sender.client.close()
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("first", "second", "xsi_type"),
     [(T1, SR, "xnat:mrSessionData"), (PET, Series("CT_0002", 2, CT), "xnat:petSessionData")],

@@ -135,6 +135,7 @@ def test_row_built_by_a_run_that_was_then_killed(
     whole(site, tree)
 
 
+@pytest.mark.wide
 def test_names_in_the_prearchive_session_that_the_archive_has_are_overwritten_at_the_first_commit(
     ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
 ) -> None:
@@ -204,7 +205,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("name", "mode"),
     [*((name, "resume") for name in [*FOREIGN, "of another study"]), *(("another tool's", m) for m in MODES[1:])],
@@ -241,7 +242,7 @@ def later(act: Callable[[], object], seconds: float = 0.25) -> Iterator[None]:
     timer.join()
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("status", ["BUILDING", "_ARCHIVING", "QUEUED_ARCHIVING", "_RECEIVING"])
 def test_row_the_server_works_on(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, status: str
@@ -290,7 +291,7 @@ def test_row_that_stays_busy(
     untouched(site, row, "_ARCHIVING", ended.totals["bytes_sent"])
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("query", [{}, {"SOURCE": ""}], ids=["ours", "foreign"])
 def test_leftover_prearchive_session_beside_a_complete_archive(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, query: dict[str, Any]

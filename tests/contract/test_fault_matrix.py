@@ -47,6 +47,7 @@ def test_cell(kind: str, moment: str, way: Way, tmp_path: Path, certificates: Ce
     assert (cell.code == 0) <= (cell.whole == cell.verified == TOTAL)
 
 
+@pytest.mark.wide
 def test_judgement(tmp_path: Path, certificates: Certificates) -> None:
     """A byte that is stored wrong behind a listing that shows nothing of it is called a lie."""
     fault = Fault("flip", name="-1-4-", keep=-100)

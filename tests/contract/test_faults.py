@@ -116,7 +116,7 @@ def whole(site: StandIn) -> None:
     assert len(on_disk) == TOTAL
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CASES)
 def test_fault(ingest: Ingest, site: StandIn, tmp_path: Path, name: str) -> None:
     """The run under the fault ends as it must, and the same command without it finishes the job."""

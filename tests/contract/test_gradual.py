@@ -35,6 +35,7 @@ def held(site: StandIn) -> list[tuple[str, int]]:
     return sorted((path.name, path.stat().st_size) for path in site.archive_root.rglob("*.dcm"))
 
 
+@pytest.mark.wide
 def test_one_request_for_each_instance(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """All with the same parameters, by XNAT's inner names alone, since this handler knows no others."""
     ended = ingest("upload", tree, *GRADUAL)
@@ -60,7 +61,7 @@ def test_one_request_for_each_instance(ingest: Ingest, site: StandIn, tree: Path
     assert ended.totals["bytes_sent"] == ended.totals["bytes_planned"] == sum(request.body_bytes for request in sent)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", [GRADUAL, ZIP], ids=["gradual", "zip"])
 def test_the_server_holds_the_same(ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...]) -> None:
     """As after a tar: another run by the default way finds nothing to send."""
@@ -129,7 +130,7 @@ def test_a_name_that_no_address_holds(ingest: Ingest, site: StandIn, tmp_path: P
     assert "refuses this file on its own" in ended.session("S_E")["unproven"][0]["why"]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", [GRADUAL, ("--archive-format", "zip")], ids=["gradual", "zip"])
 def test_a_file_that_changes_before_its_turn_fails_alone(
     ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -154,6 +155,7 @@ def zips(site: StandIn, ended: Ended) -> list[Exchange]:
     return [request for request in sent if request.content_type == "application/zip"]
 
 
+@pytest.mark.wide
 def test_zips(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """In chunks, smaller than the files; what is counted are the files' bytes."""
     ended = ingest("upload", tree, *ZIP)
@@ -164,7 +166,7 @@ def test_zips(ingest: Ingest, site: StandIn, tree: Path) -> None:
     assert ended.totals["bytes_sent"] == ended.totals["bytes_planned"]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", [(), ("--archive-format", "auto"), ("--archive-format", "tar")])
 def test_tars(ingest: Ingest, site: StandIn, tree: Path, flags: tuple[str, ...]) -> None:
     ended = ingest("upload", tree, *flags)
@@ -186,6 +188,7 @@ def kinds(site: StandIn) -> list[str]:
     return [str(request.content_type).partition("/")[2] for request in parts(site)]
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow")
 def test_a_slow_link_gets_zips_after_the_first_tar(ingest: Ingest, site: StandIn, tree: Path) -> None:
     ended = ingest("upload", tree, *AUTO)
@@ -196,7 +199,7 @@ def test_a_slow_link_gets_zips_after_the_first_tar(ingest: Ingest, site: StandIn
     assert len(others) > 3
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("status", [411, 400, 503])
 def test_who_takes_no_zips_gets_tars(ingest: Ingest, site: StandIn, tree: Path, status: int) -> None:
@@ -210,12 +213,14 @@ def test_who_takes_no_zips_gets_tars(ingest: Ingest, site: StandIn, tree: Path, 
     assert set(kinds(site)[2:]) == {"x-tar"}
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow")
 def test_tar_means_tar_on_any_link(ingest: Ingest, site: StandIn, tree: Path) -> None:
     assert ingest("upload", tree, *AUTO, "--archive-format", "tar").code == 0
     assert set(kinds(site)) == {"x-tar"}
 
 
+@pytest.mark.wide
 def test_what_no_zip_holds_goes_as_a_tar_of_its_own(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +233,7 @@ def test_what_no_zip_holds_goes_as_a_tar_of_its_own(
     assert ended.totals["verified"] == TOTAL
 
 
+@pytest.mark.wide
 def test_a_zip_has_so_many_members_at_most(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def said(rest: XnatClient) -> str:
     return str(caught.value)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("variable", ["", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_certificates_to_trust(
     server: Scripted, certificates: Path, variable: str, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ def subjects(site: StandIn) -> list[str]:
     return sorted(f"{session.subject}/{session.label}" for session in site.sessions("DEMO"))
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["upload", "plan"])
 def test_repaired_label_of_somebody_else(ingest: Ingest, site: StandIn, tmp_path: Path, command: str) -> None:
     """Müller is sent as M_ller, and the project has an M_ller: another person's, as far as anybody can tell."""
@@ -33,6 +33,7 @@ def test_repaired_label_of_somebody_else(ingest: Ingest, site: StandIn, tmp_path
     assert [name for name in subjects(site) if name.startswith("M_")] == ["M_ller/M_ller_pre"]
 
 
+@pytest.mark.wide
 def test_repaired_label_of_an_earlier_run(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """The tree's own subject is no stranger: a second run, and one with a session more, go on."""
     make_session(tmp_path / "t/Müller/pre", ONE, "pre")
@@ -43,6 +44,7 @@ def test_repaired_label_of_an_earlier_run(ingest: Ingest, site: StandIn, tmp_pat
     assert subjects(site) == ["M_ller/M_ller_post", "M_ller/M_ller_pre"]
 
 
+@pytest.mark.wide
 def test_label_that_a_person_chose(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A label in a sheet is somebody's decision: the subject on the server is meant."""
     make_session(tmp_path / "theirs/M_ller/pre", ONE, "theirs")
@@ -54,6 +56,7 @@ def test_label_that_a_person_chose(ingest: Ingest, site: StandIn, tmp_path: Path
     assert subjects(site) == ["M_ller/M_ller_post", "M_ller/M_ller_pre"]
 
 
+@pytest.mark.wide
 def test_root_one_level_too_high(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Every subject of a study would become a session of one: nothing is sent, no PatientID is told."""
     for name in ("S1", "S2"):

@@ -170,6 +170,7 @@ def test_a_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tmp_path / "other.key").read_text() != text
 
 
+@pytest.mark.wide
 def test_what_is_sent_deidentified_tells_nothing(
     ingest: Ingest, site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

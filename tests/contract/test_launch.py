@@ -121,6 +121,7 @@ def tree(folder: Path, *sessions: str) -> None:
         make_session(folder / name, [Series("T1_1"), Series("Localizers_2", 2)], seed=name)
 
 
+@pytest.mark.wide
 def test_from_a_project(xnat: Xnat) -> None:
     tree(xnat.mount, "007/pre", "008/pre")
     ran = xnat.launch("project", "/archive/projects/DEMO", exclude="Localizers")
@@ -147,6 +148,7 @@ def test_the_report_is_stored_under_the_event_of_the_launch(xnat: Xnat) -> None:
     assert all(one.path.split("/")[0].endswith("_1") for one in written)
 
 
+@pytest.mark.wide
 def test_every_run_has_a_folder_of_its_own(xnat: Xnat) -> None:
     """A swarm may start a launch twice: the second finds all there, and keeps the first one's report."""
     tree(xnat.mount, "007/pre")
@@ -158,6 +160,7 @@ def test_every_run_has_a_folder_of_its_own(xnat: Xnat) -> None:
     assert "5 instances already on the server before this run" in ran.out
 
 
+@pytest.mark.wide
 def test_from_a_subject(xnat: Xnat) -> None:
     xnat.site.project("DEMO").subjects["S7"] = "XNAT_S00007"
     tree(xnat.mount, "pre", "post")
@@ -192,6 +195,7 @@ def with_session(xnat: Xnat) -> str:
     return stored(xnat.site, "DEMO", "007", "007_pre").accession
 
 
+@pytest.mark.wide
 def test_archiving_into_the_session_launched_from_is_refused(xnat: Xnat) -> None:
     accession = with_session(xnat)
     tree(xnat.mount, "more")
@@ -228,6 +232,7 @@ def test_dry_run_sends_nothing(xnat: Xnat) -> None:
     assert not xnat.site.sessions("DEMO")
 
 
+@pytest.mark.wide
 def test_headers_are_rewritten_by_the_form(xnat: Xnat, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is the container's, never the form's."""
     monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "k" * 40)
@@ -241,6 +246,7 @@ def test_headers_are_rewritten_by_the_form(xnat: Xnat, monkeypatch: pytest.Monke
     assert str(session.study_uid).startswith("2.25.")
 
 
+@pytest.mark.wide
 def test_labels_and_layout(xnat: Xnat) -> None:
     tree(xnat.mount, "a/b/c")
     ran = xnat.launch(
@@ -256,6 +262,7 @@ def test_labels_and_layout(xnat: Xnat) -> None:
     assert session.label == "MR_of_20040826"
 
 
+@pytest.mark.wide
 def test_config_by_name(xnat: Xnat) -> None:
     tree(xnat.mount, "007/pre")
     folder = xnat.mount.parent / "config"
@@ -292,6 +299,7 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["PLAN", "PROJECT", "SERVER"])
 def test_the_environment_does_not_say_where_images_go(xnat: Xnat, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Each variable by itself in the unit tests."""
@@ -303,6 +311,7 @@ def test_the_environment_does_not_say_where_images_go(xnat: Xnat, monkeypatch: p
     assert not xnat.site.sessions("DEMO")
 
 
+@pytest.mark.wide
 def test_a_subjects_launch_cannot_reach_other_subjects(xnat: Xnat) -> None:
     xnat.site.project("DEMO").subjects["S7"] = "XNAT_S00007"
     tree(xnat.mount, "pre/x")
@@ -319,6 +328,7 @@ def test_a_subjects_launch_cannot_reach_other_subjects(xnat: Xnat) -> None:
     assert {session.subject for session in xnat.site.sessions("DEMO")} == {"S7"}
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("values", "sentence"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_a_wrong_value_is_refused_and_the_report_says_so(xnat: Xnat, values: dict[str, str], sentence: str) -> None:
     tree(xnat.mount, "007/pre")
@@ -378,6 +388,7 @@ def test_an_empty_mount_is_the_wrong_folder(xnat: Xnat) -> None:
     assert "path translation" in ran.report["problems"][0]["detail"]
 
 
+@pytest.mark.wide
 def test_a_member_cannot_store_a_report_at_the_project(xnat: Xnat) -> None:
     """XNAT answers 200 all the same; the data are there, and the summary says what is not."""
     xnat.site.project("DEMO").access["up"] = "edit"
@@ -426,7 +437,7 @@ def test_wrong_credentials_are_tried_once(xnat: Xnat, monkeypatch: pytest.Monkey
     assert xnat.site.failed_logins("up") == 1
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", sorted(WRAPPERS))
 def test_the_form_reads_well(xnat: Xnat, name: str) -> None:
     """Every field that a person sees has a label and a description in whole sentences; nothing else is shown."""

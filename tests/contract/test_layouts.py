@@ -109,6 +109,7 @@ def test_what_lies_above_the_session_folders(ingest: Ingest, site: StandIn, tmp_
 # -- headers
 
 
+@pytest.mark.wide
 def test_sessions_by_headers(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Folders do not count: one session per study, named by patient id and date; illegal characters are replaced."""
     study(tmp_path / "t/mixed", "a", PatientID="P1", StudyDate="20240131")
@@ -151,7 +152,7 @@ def test_two_studies_of_a_patient_on_one_day(ingest: Ingest, site: StandIn, tmp_
     assert "P1/P1_20240131_1400" in labels(site)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("value", ["", "   "])
 def test_empty_patient_id(ingest: Ingest, site: StandIn, tmp_path: Path, value: str) -> None:
     """A label cannot be made of nothing: that session is in conflict, the others go on, and a sheet mends it."""
@@ -220,6 +221,7 @@ def test_sheet_as_a_spreadsheet_saves_it(ingest: Ingest, site: StandIn, tree: Pa
     assert labels(site) == ["007/MR_7", "008/008_post"]
 
 
+@pytest.mark.wide
 def test_session_that_the_sheet_does_not_name(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:
     """It is in conflict; a line without a session ends with 3, too. --labels-partial lifts both, with a note."""
     sheet = tmp_path / "sheet.csv"
@@ -235,6 +237,7 @@ def test_session_that_the_sheet_does_not_name(ingest: Ingest, site: StandIn, tre
     assert labels(site) == ["008/008_post", "sub-7/MR_7"]
 
 
+@pytest.mark.wide
 def test_line_without_a_session_alone(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path) -> None:
     """Every session is named and sent, and yet a line is left over: that is no success."""
     sheet = tmp_path / "sheet.csv"

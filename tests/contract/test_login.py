@@ -286,6 +286,7 @@ def pour(source: socket.socket, sink: socket.socket) -> None:
         return
 
 
+@pytest.mark.wide
 def test_a_sticky_balancer(ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All requests of a login reach the node that knows it: one login is enough."""
     with closing(Balancer(site.port)) as balancer:

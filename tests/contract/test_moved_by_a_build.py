@@ -105,6 +105,7 @@ def test_the_prearchive_session_is_found_open(
     assert not [one for one in site.requests if one.method == "DELETE" and "prearchive" in one.path]
 
 
+@pytest.mark.wide
 def test_a_built_prearchive_session_that_stays_in_the_prearchive_cannot_be_overwritten(
     ingest: Ingest, site: StandIn, tmp_path: Path
 ) -> None:
@@ -120,7 +121,7 @@ def test_a_built_prearchive_session_that_stays_in_the_prearchive_cannot_be_overw
         assert f"xnat-ingest prearchive {verb} -P DEMO {row.timestamp} S_E" in ended.out
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 def test_overwrite_replaces_what_is_archived(ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path) -> None:
     assert ingest("upload", tmp_path / "t").code == 0
     for path in tree:
@@ -142,7 +143,7 @@ def test_a_moved_copy_that_the_disk_lost_part_of_is_named(ingest: Ingest, site: 
     assert row.url in ended.out
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 def test_verify_and_resume_see_both_labels_in_the_archive(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
 ) -> None:
@@ -178,7 +179,7 @@ def test_two_series_of_one_number(ingest: Ingest, site: StandIn, tmp_path: Path,
     assert set(stored(site, "DEMO", "S", "S_E").scans) == {"7-MR1", "7-MR2", "3"}
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("grown", ["A", "B", "AB"])
 @pytest.mark.parametrize("history", ["together", "A then B", "B then A"])
 @pytest.mark.parametrize("mode", ["resume", "overwrite"])
@@ -225,6 +226,7 @@ def test_an_interrupted_upload_of_two_series_of_one_number(
     delivered(ingest("upload", tmp_path / "t", "--existing", mode), site, tree)
 
 
+@pytest.mark.wide
 def test_what_cannot_be_merged_is_named_before_the_first_byte(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A tree without the other series of that number cannot carry an instance of it."""
     make_session(tmp_path / "old", (A, B), "study")

@@ -76,6 +76,7 @@ def test_bids_and_one_resource(site: StandIn, ingest: Ingest, tmp_path: Path) ->
     assert len(stored(site, "DEMO", "sub-02", "sub-02").scans) == 1
 
 
+@pytest.mark.wide
 def test_a_session_type_of_ones_own(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_subjects(tmp_path / "study", ("007",))
     assert ingest("nifti", root, "--session-type", "xnat:petmrSessionData").code == 0
@@ -97,6 +98,7 @@ def test_an_alias_of_the_project(site: StandIn, ingest: Ingest, tmp_path: Path) 
 # -- again
 
 
+@pytest.mark.wide
 def test_again_sends_nothing(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_bids(tmp_path / "bids")
     assert ingest("nifti", root).code == 0
@@ -106,6 +108,7 @@ def test_again_sends_nothing(site: StandIn, ingest: Ingest, tmp_path: Path) -> N
     assert writes(site, since) == []
 
 
+@pytest.mark.wide
 def test_again_with_more_keeps_the_numbers_of_what_is_there(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     """A counted number would shift when an image comes before others; what is on the server says whose it is."""
     root = make_bids(tmp_path / "bids")
@@ -120,6 +123,7 @@ def test_again_with_more_keeps_the_numbers_of_what_is_there(site: StandIn, inges
     assert {one["id"] for one in ended.session("sub-01_ses-pre")["scans"]} == {"1", "2", "3"}
 
 
+@pytest.mark.wide
 def test_fields_of_a_scan_that_is_there_are_left_alone(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_subjects(tmp_path / "study", ("007",))
     assert ingest("nifti", root).code == 0
@@ -129,6 +133,7 @@ def test_fields_of_a_scan_that_is_there_are_left_alone(site: StandIn, ingest: In
     assert scans["2"].fields["quality"] == "unusable"
 
 
+@pytest.mark.wide
 def test_other_bytes_are_replaced_only_when_asked(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_subjects(tmp_path / "study", ("007",))
     assert ingest("nifti", root).code == 0
@@ -167,6 +172,7 @@ def test_a_dry_run_tells_the_tree_and_writes_nothing(site: StandIn, ingest: Inge
     assert site.sessions("DEMO") == []
 
 
+@pytest.mark.wide
 def test_a_dry_run_shows_what_is_there(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_subjects(tmp_path / "study", ("007",))
     assert ingest("nifti", root).code == 0

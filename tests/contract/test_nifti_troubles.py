@@ -36,6 +36,7 @@ from xnat_ingest.commands.resources import put as resources
 # -- what is on the server already
 
 
+@pytest.mark.wide
 def test_beside_the_dicom_of_the_same_series(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     """The scan that the images were made of: same number, same words."""
     series = [Series("T1-MPRAGE_0002", 3, number=2), Series("other_0005", 2, number=5)]
@@ -51,6 +52,7 @@ def test_beside_the_dicom_of_the_same_series(site: StandIn, ingest: Ingest, tmp_
     assert set(session.scans) == {"2", "5"}
 
 
+@pytest.mark.wide
 def test_a_number_of_another_series_is_a_conflict(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     """The sidecar says that it is scan 2, and scan 2 is something else: the session or the numbering is wrong."""
     make_session(tmp_path / "dicom" / "007" / "pre", [Series("localizer_0002", 3, number=2)])
@@ -75,6 +77,7 @@ def test_all_numbers_of_other_series_are_told_at_once(site: StandIn, ingest: Ing
     assert "scan 5 ('other', not 'DTI 64'), scan 2 ('other', not 'T1 MPRAGE') of 007_pre" in problem["detail"]
 
 
+@pytest.mark.wide
 def test_a_number_that_was_counted_gives_way(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     make_session(tmp_path / "dicom" / "sub-1", [Series("localizer_0001", 3, number=1)])
     assert ingest("upload", tmp_path / "dicom" / "sub-1", "-S", "sub-1", "-E", "sub-1").code == 0
@@ -95,6 +98,7 @@ def test_two_uids_are_two_series(site: StandIn, ingest: Ingest, tmp_path: Path) 
     assert ingest("nifti", tmp_path / "study", "--overwrite").kinds() == ["other-series"]
 
 
+@pytest.mark.wide
 def test_another_type_of_scan(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_subjects(tmp_path / "study", ("007",))
     assert ingest("nifti", root).code == 0
@@ -132,7 +136,7 @@ def test_a_type_that_the_server_has_not(site: StandIn, ingest: Ingest, tmp_path:
     assert f"the server refuses to create {wanted} (" in ended.report["problems"][0]["detail"]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(("flags", "kind"), [
     (("--subject-label", "X", "--session-label", "{subject}_{session}"), "other-subject"),
     (("--subject-label", "Abc"), "other-subject"),
@@ -222,6 +226,7 @@ def test_a_signal_ends_the_run_in_order(
     monkeypatch.undo()
 
 
+@pytest.mark.wide
 def test_one_request_makes_the_subject_of_many_sessions(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     """Of two at once, XNAT would make two."""
     for number in range(6):
@@ -255,6 +260,7 @@ def test_a_file_that_the_server_loses_is_not_verified(site: StandIn, ingest: Ing
     assert [one["path"] for one in ended.session("007_pre")["unproven"]] == ["007/pre/DTI/dti.nii.gz"]
 
 
+@pytest.mark.wide
 def test_a_scan_that_a_broken_run_has_left_empty(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_bids(tmp_path / "bids")
     site.faults.add(Fault("status", match="/files/", status=503, times=None))
@@ -266,6 +272,7 @@ def test_a_scan_that_a_broken_run_has_left_empty(site: StandIn, ingest: Ingest, 
     assert set(scans) == {"1", "2"}
 
 
+@pytest.mark.wide
 def test_a_site_that_keeps_no_digests(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     """Then the size has to do."""
     site.settings.checksums = False

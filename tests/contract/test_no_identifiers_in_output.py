@@ -179,7 +179,7 @@ def in_config(site: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XNAT_INGEST_CONFIG", str(path))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("flags", FORMATS, ids=["text", "json"])
 @pytest.mark.parametrize(
     "prepare", [refused, away, in_address, raw_in_address, odd_netrc, odd_file, in_config], ids=lambda f: f.__name__

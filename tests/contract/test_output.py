@@ -284,7 +284,7 @@ def program(*words: str, **named: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **named)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(
     "words", [["presets"], ["command", "show"], ["--help"], ["--version"], ["plan", "{tree}", "-P", "X"]]
 )
@@ -344,7 +344,7 @@ def test_a_run_under_nohup_goes_on(site: StandIn, tree: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("after", [0.06, 0.1, 0.15, 0.25, 0.4])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_moments(tree: Path, signum: int, after: float) -> None:

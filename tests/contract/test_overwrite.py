@@ -43,13 +43,14 @@ def told_as_it_is(ended: Ended, old: int) -> None:
     assert len(unproven) == old
 
 
+@pytest.mark.wide
 def test_all_of_it_is_replaced(root: Path, site: StandIn, ingest: Ingest) -> None:
     ended = ingest("upload", root, *OVERWRITE)
     assert (ended.code, ended.totals["verified"], ended.totals["already_there"]) == (0, 6, 0)
     assert old_copies(site.archive_root) == 0
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("flags", [(), ("--part-size", "12K"), ("--transport", "gradual")], ids=" ".join)
 def test_dropped_by_a_filter_that_cannot_be_judged_here(
     root: Path, site: StandIn, ingest: Ingest, flags: tuple[str, ...]
@@ -58,7 +59,7 @@ def test_dropped_by_a_filter_that_cannot_be_judged_here(
     told_as_it_is(ingest("upload", root, *OVERWRITE, *flags), old_copies(site.archive_root))
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("fault", ["poison", "lose"])
 def test_an_instance_that_did_not_get_there(root: Path, site: StandIn, ingest: Ingest, fault: str) -> None:
     name = next(path.name for path in sorted(site.archive_root.rglob("*.dcm")))
@@ -81,6 +82,7 @@ def test_a_file_that_changed_under_way(
     told_as_it_is(ingest("upload", root, *OVERWRITE), old_copies(site.archive_root))
 
 
+@pytest.mark.wide
 def test_into_the_prearchive_only_that_session_counts(root: Path, site: StandIn, ingest: Ingest) -> None:
     name = next(path.name for path in sorted(site.archive_root.rglob("*.dcm")))
     site.faults.add(Fault("lose", name=name, times=None))
@@ -88,6 +90,7 @@ def test_into_the_prearchive_only_that_session_counts(root: Path, site: StandIn,
     assert (ended.code, ended.totals["verified"]) == (3, 5)
 
 
+@pytest.mark.wide
 def test_a_run_that_fails_has_replaced_nothing(root: Path, site: StandIn, ingest: Ingest) -> None:
     site.faults.add(Fault("status", match="/data/services/import", status=500, times=None))
     ended = ingest("upload", root, *OVERWRITE)
@@ -95,6 +98,7 @@ def test_a_run_that_fails_has_replaced_nothing(root: Path, site: StandIn, ingest
     assert (ended.totals["verified"], ended.totals["failed"]) == (0, 6)
 
 
+@pytest.mark.wide
 def test_straight_into_the_archive_is_sent_once(tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     make_session(tmp_path / "t" / "S" / "E", [Series("T1_1", 3)])
     ended = ingest("upload", tmp_path / "t", *OVERWRITE, "--destination", "direct-archive")
@@ -102,6 +106,7 @@ def test_straight_into_the_archive_is_sent_once(tmp_path: Path, site: StandIn, i
     assert ended.totals["bytes_sent"] < 2 * ended.totals["bytes_planned"]
 
 
+@pytest.mark.wide
 def test_a_direct_upload_that_was_cut_off_is_mended(tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     """The server archives what it got by itself, a cut file among it, whose length alone looks plausible."""
     make_session(tmp_path / "t" / "S" / "E", [Series("T1_1", 4)])
@@ -129,7 +134,7 @@ def changed(root: Path) -> None:
         dataset.save_as(path)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("transport", ["archive", "gradual", "cstore"])
 def test_old_copies_in_a_prearchive_session_that_was_left_open(
     tmp_path: Path, site: StandIn, ingest: Ingest, transport: str
@@ -156,6 +161,7 @@ def test_by_dicom_without_edit_right_nothing_tells_old_from_new(root: Path, site
     assert (ended.code, ended.totals["unverified"], ended.totals["verified"]) == (3, 6, 0)
 
 
+@pytest.mark.wide
 def test_a_dry_run_of_it_adds_up(root: Path, site: StandIn, ingest: Ingest) -> None:
     ended = ingest("upload", root, *OVERWRITE, "--dry-run")
     assert (ended.code, ended.totals["unverified"], ended.totals["verified"]) == (0, 6, 0)

@@ -109,7 +109,7 @@ def run(site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 RUN = ("README.md", "quick-start.md", "using.md", "deidentify.md", "containers.md", "administrators.md", "report.md")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("page", [*RUN, "nifti.md"])
 def test_the_lines_of_a_page(run: World, page: str) -> None:
     if page == "report.md":
@@ -117,7 +117,7 @@ def test_the_lines_of_a_page(run: World, page: str) -> None:
     assert len(run(page if page == "README.md" else f"docs/{page}")) >= 1
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("page", ["prearchive.md", "resources.md"])
 def test_the_lines_about_what_is_there(run: World, page: str) -> None:
     flags = ["--destination", "prearchive"] if page == "prearchive.md" else []

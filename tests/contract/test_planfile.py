@@ -47,6 +47,7 @@ def upload(ingest: Ingest, tmp_path: Path, planned: Path, *words: str) -> tuple[
     return code, json.loads(report.read_text()) if report.exists() else {}
 
 
+@pytest.mark.wide
 def test_a_plan_is_executed_as_it_is(planned: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     code, report = upload(ingest, tmp_path, planned)
     assert code == 0
@@ -87,7 +88,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_file_that_changed_since_is_refused(
     planned: Path, root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str
@@ -110,6 +111,7 @@ def test_conflicts_are_found_again_after_editing(planned: Path, tmp_path: Path, 
     assert not site.sessions("DEMO")
 
 
+@pytest.mark.wide
 def test_editing_solves_a_conflict(root: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     make_session(root / "009" / "pre", [Series("T1_1")], "009/pre")
     path = tmp_path / "plan.json"
@@ -170,6 +172,7 @@ def test_what_the_plan_has_settled(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.wide
 def test_root_may_have_moved(planned: Path, root: Path, tmp_path: Path, ingest: Ingest) -> None:
     root.rename(tmp_path / "elsewhere")
     assert upload(ingest, tmp_path, planned)[0] == 2
@@ -181,7 +184,7 @@ def test_without_root_and_plan(ingest: Ingest, capsys: pytest.CaptureFixture[str
     assert "no ROOT" in capsys.readouterr().err
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["study.zip", "study.tar", "study.tar.gz"])
 def test_a_plan_of_an_archive(root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, name: str) -> None:
     PACKERS[name](root, tmp_path / name)

@@ -171,6 +171,7 @@ def test_rules_that_come_too_late_are_told(
     assert upload(ingest, tmp_path, planned, *flags, f"--{word}", "T2")[0] == 2
 
 
+@pytest.mark.wide
 def test_no_rule_no_warning(planned: Path, tmp_path: Path, ingest: Ingest, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload(ingest, tmp_path, planned)[0] == 0
     assert "is ignored" not in capsys.readouterr().err
@@ -237,6 +238,7 @@ def online(ingest: Ingest, root: Path, *flags: str) -> Ended:
     return ended
 
 
+@pytest.mark.wide
 def test_what_the_server_would_drop_is_not_in_a_plan(root: Path, tmp_path: Path, ingest: Ingest, site: StandIn) -> None:
     site.settings.site_filter = {"mode": "blacklist", "list": "T2_2"}
     make_session(root / "009/pre", [Series("T2_2", 2, tags={"SeriesDescription": "T2_2"})], "009")

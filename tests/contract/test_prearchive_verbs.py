@@ -63,6 +63,7 @@ def stuck(row: Row, status: str = "CONFLICT", log: str = "Session already exists
     return row
 
 
+@pytest.mark.wide
 def test_list_is_a_table_by_project_and_label(desk: Prearchive) -> None:
     desk.row("B")
     stuck(desk.row("A"))
@@ -120,6 +121,7 @@ def test_usage_errors_contact_nobody(desk: Prearchive, words: tuple[str, ...], s
     assert len(desk.site.requests) == before
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
 def test_a_label_of_several_prearchive_sessions_is_refused_with_what_to_choose_from(
     desk: Prearchive, action: str
@@ -133,6 +135,7 @@ def test_a_label_of_several_prearchive_sessions_is_refused_with_what_to_choose_f
     assert [len(desk.site.rows(project)) for project in ("DEMO", "MANUAL")] == [1, 1]
 
 
+@pytest.mark.wide
 def test_nothing_that_matches(desk: Prearchive) -> None:
     row = desk.row("A")
     code, out, err = desk("delete", "-P", "DEMO", "B", "--yes")
@@ -154,6 +157,7 @@ def test_archive_proves_it(desk: Prearchive) -> None:
     assert desk.site.rows("DEMO") == []
 
 
+@pytest.mark.wide
 def test_archive_under_other_labels(desk: Prearchive) -> None:
     row = desk.row("A")
     code, out, _ = desk("archive", "-P", "DEMO", row.timestamp, "A", "--subject", "T", "--label", "T_1")
@@ -216,6 +220,7 @@ def test_files_that_archiving_threw_away_are_told(desk: Prearchive) -> None:
     assert "3 files in the prearchive, 0 in the archive before, 2 now; 1 of its files are not there" in out
 
 
+@pytest.mark.wide
 def test_archive_all_goes_on_after_a_conflict(desk: Prearchive) -> None:
     desk.row("A")
     desk.row("B")
@@ -228,7 +233,7 @@ def test_archive_all_goes_on_after_a_conflict(desk: Prearchive) -> None:
     assert len(desk.site.rows("MANUAL")) == 1
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("action", ["archive", "move --to-project MANUAL"])
 def test_a_prearchive_session_that_files_come_into_is_left_alone(desk: Prearchive, action: str) -> None:
     row = desk.row("A", built=False)
@@ -242,6 +247,7 @@ def test_a_prearchive_session_that_files_come_into_is_left_alone(desk: Prearchiv
     assert desk(*action.split(), "A")[0] == 0
 
 
+@pytest.mark.wide
 def test_delete_wants_yes(desk: Prearchive) -> None:
     rows = [desk.row("A"), desk.row("B"), desk.row("C", project="MANUAL")]
     code, out, err = desk("delete", "--all", "-P", "DEMO")

@@ -56,7 +56,7 @@ def meanwhile(desk: Prearchive) -> Iterator[Meanwhile]:
     made.end()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("fault", "asked"),
     [
@@ -82,6 +82,7 @@ def test_archiving_is_followed_and_never_repeated_blindly(desk: Prearchive, faul
     assert desk.posts(ARCHIVE) == asked
 
 
+@pytest.mark.wide
 def test_a_prearchive_session_that_archives_by_itself_is_answered_with_a_redirection(desk: Prearchive) -> None:
     desk.row("A")
     assert desk("archive", "A")[0] == 0
@@ -119,6 +120,7 @@ def test_an_old_conflict_is_not_taken_for_the_servers_answer(desk: Prearchive) -
     assert "an old story" not in out
 
 
+@pytest.mark.wide
 def test_a_server_that_begins_after_the_proxy_gave_up(
     desk: Prearchive, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +148,7 @@ def test_an_answer_that_is_not_true(desk: Prearchive) -> None:
     assert desk("delete", "A", "--yes")[0] == 5
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("action", "match", "status"),
     [
@@ -167,7 +169,7 @@ def test_other_actions_are_looked_at_too(desk: Prearchive, action: str, match: s
     assert sum("prearchive" in r.path for r in worked) == (kind != "reset-reply")
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project MANUAL"])
 def test_a_locked_prearchive_session_is_waited_for(desk: Prearchive, action: str, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
@@ -190,6 +192,7 @@ def test_a_prearchive_session_that_stays_locked(desk: Prearchive, action: str) -
     assert desk.posts(r"services/archive|DELETE \S+prearchive|action") == 0
 
 
+@pytest.mark.wide
 def test_a_prearchive_session_that_another_archives_meanwhile(desk: Prearchive, meanwhile: Meanwhile) -> None:
     row = desk.row("A")
     row.status = "QUEUED_ARCHIVING"
@@ -204,7 +207,7 @@ def test_a_prearchive_session_that_another_archives_meanwhile(desk: Prearchive, 
     assert desk.posts(ARCHIVE) == 0
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("action", ["archive", "rebuild", "move --to-project MANUAL"])
 def test_a_prearchive_session_that_another_deletes_meanwhile(
     desk: Prearchive, action: str, meanwhile: Meanwhile
@@ -262,6 +265,7 @@ def test_who_may_only_read_may_wait(desk: Prearchive) -> None:
     assert desk("wait", "-P", "HIDDEN", "A")[0] == 6
 
 
+@pytest.mark.wide
 def test_ctrl_c_says_how_to_go_on(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
     row = desk.row("A")
     desk.row("B")

@@ -10,6 +10,7 @@ from tests.standin import Fault, User
 __all__ = ["desk"]
 
 
+@pytest.mark.wide
 def test_move_is_seen_in_the_target(desk: Prearchive) -> None:
     row = desk.row("A")
     code, out, _ = desk("move", "-P", "DEMO", "A", "--to-project", "MANUAL")
@@ -30,6 +31,7 @@ def test_move_onto_a_prearchive_session_of_the_same_name(desk: Prearchive) -> No
     assert row.project == "DEMO"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("target", ["READONLY", "HIDDEN", "NOWHERE"])
 def test_move_where_the_user_may_not(desk: Prearchive, target: str) -> None:
     row = desk.row("A")
@@ -39,6 +41,7 @@ def test_move_where_the_user_may_not(desk: Prearchive, target: str) -> None:
     assert "owner" in err
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("action", ["archive", "delete --yes", "rebuild", "move --to-project DEMO"])
 def test_who_may_only_read(desk: Prearchive, action: str) -> None:
     row = desk.row("A")
@@ -60,6 +63,7 @@ def test_a_right_that_is_lost_under_way(desk: Prearchive) -> None:
     assert desk.posts("services/archive") == 1
 
 
+@pytest.mark.wide
 def test_unassigned_prearchive_sessions_are_moved_first(desk: Prearchive, monkeypatch: pytest.MonkeyPatch) -> None:
     row = desk.row("A", project="NOPE")
     assert row.key[0] == "Unassigned"

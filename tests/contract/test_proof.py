@@ -194,7 +194,7 @@ def test_a_script_that_blackens_pixels(ingest: Ingest, site: StandIn, tree: Path
     assert ingest("verify", tree, "--proof", "listing").code == 0
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("kind", "status", "times"), [("status", 404, 2), ("status", 502, 1), ("reset-reply", 0, 1)])
 def test_a_read_that_fails_is_repeated(
@@ -231,6 +231,7 @@ def test_what_cannot_be_read_back_is_there_all_the_same(
     assert (every.code, every.totals["unverified"], every.session("S_E")["verdict"]) == (3, TOTAL, "unverified")
 
 
+@pytest.mark.wide
 def test_what_is_only_counted_is_not_proven_to_the_pixel(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """Under the site's own names no file is known to be an instance, so none can be read back."""
     site.settings.file_name_template = "${SOPInstanceUID}"
@@ -245,6 +246,7 @@ def test_what_is_only_counted_is_not_proven_to_the_pixel(ingest: Ingest, site: S
         assert f"DEMO/S/S_E: {TOTAL} instances are stored under names" in ended.report["problems"][0]["detail"]
 
 
+@pytest.mark.wide
 def test_a_server_that_forbids_reading_is_asked_once(ingest: Ingest, site: StandIn, tree: Path) -> None:
     site.faults.add(Fault("status", FILES, status=403, times=None))
     ingest("upload", tree, "--proof", "pixels", "-w", "1")
@@ -269,6 +271,7 @@ def test_a_large_instance_is_only_begun(
     assert ingest("verify", tree).code == 3
 
 
+@pytest.mark.wide
 def test_a_file_that_changed_since_the_scan(
     ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +291,7 @@ def test_from_a_stream(ingest: Ingest, site: StandIn, tree: Path, tmp_path: Path
     assert (ended.code, ended.report["proof"]["read_back"]) == (0, 2 * TOTAL)
 
 
+@pytest.mark.wide
 def test_nothing_is_proven_without_a_look(ingest: Ingest, tree: Path) -> None:
     assert "proof" not in ingest("upload", tree, "--no-verify").report
     assert "proof" not in ingest("plan", tree).report
@@ -336,7 +340,7 @@ def make_odd(folder: Path, what: str) -> Path:
     return folder
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.usefixtures("as_they_are")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("transport", ["tar", "zip", "gradual"])

@@ -105,6 +105,7 @@ def rest_for(url: str, ca: str = "") -> XnatClient:
     return XnatClient(Credentials(url, "up", "secret"), ca_bundle=ca, timeout=5.0, retry_policy=RetryPolicy(0))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 @pytest.mark.parametrize("scheme", ["", "http://"])
 def test_https_through_a_tunnel(

@@ -70,6 +70,7 @@ def test_not_an_xnat(ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pyt
     assert "check the address" in ended.err
 
 
+@pytest.mark.wide
 def test_empty_tree(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """4; --allow-empty makes it 0."""
     (tmp_path / "empty/S/E").mkdir(parents=True)
@@ -193,6 +194,7 @@ def test_conflicts_with_the_server(ingest: Ingest, site: StandIn, tmp_path: Path
     assert ended.session("X")["verdict"] == "conflict"
 
 
+@pytest.mark.wide
 def test_password_shows_nowhere(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """Not at -vv, not in the report, not in the log; its source does."""
     for flags in (["-vv"], ["-vv", "--log-format", "json"]):

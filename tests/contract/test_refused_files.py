@@ -46,7 +46,7 @@ def test_a_study_date_that_xnat_cannot_read(
     assert (site.rows("DEMO"), ended.totals["retries"]) == ([], 0)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("date", ["", "00000000", "2020-01-01", "20200101"])
 def test_a_study_date_that_xnat_reads(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, date: str
@@ -67,7 +67,7 @@ def test_a_whole_session_without_a_year_costs_one_refused_request(
     assert [one.status for one in site.requests if IMPORT.split()[1] in one.path] == [400]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("words", ["SOP Class UID", "SOP Instance UID"])
 def test_an_object_without_a_uid_in_the_servers_eyes(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, words: str

@@ -157,6 +157,7 @@ def other(manager: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     return numbers(manager)[-1]
 
 
+@pytest.mark.wide
 def test_a_command_of_others_is_left_alone(
     manager: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -291,6 +292,7 @@ def test_a_project_is_enabled_by_its_id(manager: StandIn, capsys: pytest.Capture
     assert {project for project, _ in manager.containers.project_enabled} == {"DEMO"}
 
 
+@pytest.mark.wide
 def test_switched_off_for_the_site(manager: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "register")[0] == 0
     for number in manager.containers.wrapper_ids().values():

@@ -123,6 +123,7 @@ def test_big_files_go_by_themselves(site: StandIn, run: Run, folder: Path, monke
     assert contents(kept(site)) == local(folder)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("same_size", "overwrite"), [(True, False), (False, False), (True, True), (False, True)])
 def test_other_content(site: StandIn, run: Run, folder: Path, same_size: bool, overwrite: bool) -> None:
     run("put", folder, "--label", "NOTES", *SESSION)
@@ -193,6 +194,7 @@ def test_a_signal_ends_it_while_the_server_is_silent(
     assert "interrupted" in err or "terminated" in err
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "holder"),
     [

@@ -18,6 +18,7 @@ __all__ = ["folder", "run"]
 # -- whose
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -46,6 +47,7 @@ def test_where_nothing_can_be_put(
     assert writes(site) == []
 
 
+@pytest.mark.wide
 def test_another_subject_s_session(site: StandIn, run: Run, folder: Path) -> None:
     """Below a subject's address, XNAT finds the sessions of the project's other subjects as well."""
     site.project("DEMO").access["up"] = "delete"
@@ -65,6 +67,7 @@ def test_another_subject_s_session(site: StandIn, run: Run, folder: Path) -> Non
 # -- list
 
 
+@pytest.mark.wide
 def test_list(site: StandIn, run: Run, folder: Path) -> None:
     assert run("list", *SESSION)[:2] == (0, "no resources\n")
     run("put", folder, "--label", "NOTES", "--format", "TXT", "--tags", "a", *SESSION)
@@ -105,6 +108,7 @@ def test_delete_a_resource(site: StandIn, owner: Run, folder: Path) -> None:
     assert "there is no resource NOTES; existing: none; nothing was deleted" in err
 
 
+@pytest.mark.wide
 def test_delete_keeps_files(site: StandIn, owner: Run, folder: Path) -> None:
     owner("put", folder, "--label", "NOTES", *SESSION)
     code, out, _ = owner("delete", "--label", "NOTES", "--keep-files", "--yes", "d/", *SESSION)
@@ -167,6 +171,7 @@ def test_members_may_not_delete(site: StandIn, run: Run, folder: Path) -> None:
     assert contents(kept(site)) == local(folder)
 
 
+@pytest.mark.wide
 def test_a_lost_answer_to_a_deletion(site: StandIn, owner: Run, folder: Path) -> None:
     owner("put", folder, "--label", "NOTES", *SESSION)
     site.faults.add(Fault("reset-reply", match="DELETE"))

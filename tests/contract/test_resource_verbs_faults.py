@@ -133,6 +133,7 @@ def test_a_file_that_comes_meanwhile_is_not_overwritten(
     assert contents(site)["f1"] == b"mine"
 
 
+@pytest.mark.wide
 def test_two_at_once(site: StandIn, send: Send, folder: Path, tmp_path: Path) -> None:
     """XNAT refuses one of two that write a catalogue at once; its file is on the disk and comes into the listing."""
     site.settings.catalog_window = 0.1
@@ -158,6 +159,7 @@ def test_a_proxy_that_takes_small_bodies_only(site: StandIn, send: Send, folder:
     assert contents(site) == local(folder)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
@@ -217,6 +219,7 @@ def test_files_of_another_resource_do_not_count(rest: XnatClient, monkeypatch: p
     assert stored_files(rest, AT, "R") == {"ab": resources.Stored(1, "")}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("size", [69_000, 71_000])
 def test_a_file_that_changes(site: StandIn, rest: XnatClient, folder: Path, size: int, single: bool) -> None:

@@ -38,7 +38,7 @@ def test_odd_names_arrive_as_they_are(site: StandIn, run: Run, tmp_path: Path) -
     assert contents(kept(site)) == local(root)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ODD)
 def test_each_odd_name_alone(site: StandIn, run: Run, tmp_path: Path, name: str) -> None:
     root = make(tmp_path / "odd", {name: b"abc"})
@@ -47,6 +47,7 @@ def test_each_odd_name_alone(site: StandIn, run: Run, tmp_path: Path, name: str)
     assert run("put", root, "--label", "NOTES", *SESSION)[1].startswith("0 sent, 1 already there")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "why"),
     [

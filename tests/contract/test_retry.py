@@ -26,7 +26,7 @@ def sent(site: StandIn, handler: str) -> int:
     return sum(request.query.get("import-handler") == handler for request in site.requests)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("after", [0, 2000])
 def test_archives_that_are_always_broken_off(ingest: Ingest, site: StandIn, tree: Path, after: int) -> None:
     """Something in front lets small requests and single files pass: the run ends well."""
@@ -39,6 +39,7 @@ def test_archives_that_are_always_broken_off(ingest: Ingest, site: StandIn, tree
     assert ended.session("S_E")["attempts"] == sent(site, "gradual-DICOM") + sent(site, "DICOM-zip")
 
 
+@pytest.mark.wide
 def test_one_instance_that_no_archive_may_hold(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """It is refused with others and alone, and taken as a file."""
     site.faults.add(Fault("poison", ARCHIVES, name="-1-3-", times=None))
@@ -46,6 +47,7 @@ def test_one_instance_that_no_archive_may_hold(ingest: Ingest, site: StandIn, tr
     assert (ended.code, ended.totals["verified"], sent(site, "gradual-DICOM")) == (0, TOTAL, 1), ended.err
 
 
+@pytest.mark.wide
 def test_one_instance_that_is_refused_everywhere(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """One file more was sent, and the report still says what the server said."""
     site.faults.add(Fault("poison", name="-1-3-", times=None))
@@ -55,6 +57,7 @@ def test_one_instance_that_is_refused_everywhere(ingest: Ingest, site: StandIn, 
     assert "the server also refuses this file on its own" in unproven["why"]
 
 
+@pytest.mark.wide
 def test_what_breaks_single_files_off_too_ends_the_session(ingest: Ingest, site: StandIn, tree: Path) -> None:
     """One file is enough to see that: the others are not tried, nor is the first one again."""
     fault = site.faults.add(Fault("reset", "POST .*services/import", after=2000, times=None))

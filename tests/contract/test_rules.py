@@ -246,6 +246,7 @@ def test_wrong_rules_are_usage_errors(rule: object, word: str) -> None:
         plan_of(TREE, exclude=[rule])
 
 
+@pytest.mark.wide
 def test_include_picks_a_session_or_a_series(tmp_path: Path, ingest: Ingest) -> None:
     for name in ("007/pre", "007/post"):
         make_session(tmp_path / "t" / name, [Series("T1_1"), Series("T2_2", 2)], name)

@@ -71,7 +71,7 @@ def test_every_event_of_real_runs(ingest: Ingest, tmp_path: Path, monkeypatch: p
     assert {line["event"] for line in found} == emitted() - SILENT
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("key", ["verdict", "exit_code", "totals", "sessions"])
 def test_what_is_not_as_documented_is_found(ingest: Ingest, tmp_path: Path, key: str) -> None:
     make_session(tmp_path / "study" / "007" / "pre", (Series("T1_0001", 1),), "a")

@@ -45,6 +45,7 @@ def notes(report: dict[str, list[dict[str, str]]]) -> dict[str, str]:
     return {problem["kind"]: problem["detail"] for problem in report["problems"]}
 
 
+@pytest.mark.wide
 def test_the_plan_and_the_report_say_it(root: Path, ingest: Ingest, tmp_path: Path) -> None:
     planned = ingest("plan", root, "--json", str(tmp_path / "plan.json"))
     assert (planned.code, notes(planned.report)) == (0, NOTES)
@@ -58,7 +59,7 @@ def test_the_plan_and_the_report_say_it(root: Path, ingest: Ingest, tmp_path: Pa
     assert [problem["sessions"] for problem in uploaded.report["problems"]] == [["007_pre"]] * 2
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("way", TRANSPORT_FLAGS)
 def test_what_lies_on_the_server_is_readable_and_whole(
     way: str, root: Path, site: StandIn, ingest: Ingest, tmp_path: Path

@@ -47,6 +47,7 @@ def test_what_the_server_would_drop_is_set_aside(ingest: Ingest, site: StandIn, 
     assert ended.totals["bytes_sent"] < 1.5 * size + 20000
 
 
+@pytest.mark.wide
 def test_plan_asks_for_the_filters_only_online(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     site.project("DEMO").series_filter = blacklist("localizer")
     make_session(tmp_path / "t/S/E", SERIES)
@@ -98,6 +99,7 @@ def test_what_is_not_evaluated_here_is_missing(
     assert "not evaluated" in ended.out
 
 
+@pytest.mark.wide
 def test_note_alone_leaves_exit_0(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     site.project("DEMO").series_filter = blacklist("nothing++")
     make_session(tmp_path / "t/S/E", SERIES)

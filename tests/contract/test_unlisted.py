@@ -51,6 +51,7 @@ def test_upload_verify_again_growth_and_overwrite(ingest: Ingest, site: StandIn,
     assert ingest("upload", tmp_path / "t", "--existing", "skip").totals["set_aside"] == 3
 
 
+@pytest.mark.wide
 def test_a_prearchive_session_of_such_a_type_is_archived_by_hand(
     ingest: Ingest, site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_prearchive_session_of_such_a_type_is_archived_by_hand(
     assert "2 files in the prearchive, 0 in the archive before, 2 now" in capsys.readouterr().out
 
 
+@pytest.mark.wide
 def test_a_report_alone_joins_such_a_session(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """It takes an image along, so that the session keeps its type."""
     folder = tmp_path / "t/S/E"
@@ -71,6 +73,7 @@ def test_a_report_alone_joins_such_a_session(ingest: Ingest, site: StandIn, tmp_
     assert stored(site, "DEMO", "S", "S_E").xsi_type == "xnat:usSessionData"
 
 
+@pytest.mark.wide
 def test_its_label_under_another_subject_is_a_conflict(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     make_session(tmp_path / "old", (series("US"),), "study")
     assert ingest("upload", tmp_path / "old", "-S", "T", "-E", "S_E").code == 0
@@ -79,6 +82,7 @@ def test_its_label_under_another_subject_is_a_conflict(ingest: Ingest, site: Sta
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-subject"], 0)
 
 
+@pytest.mark.wide
 def test_each_label_is_asked_for_once(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Many sessions cost one more small request each, and only those that the listing does not show."""
     for number in range(4):

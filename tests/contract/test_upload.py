@@ -97,7 +97,7 @@ def test_parts_follow_the_protocol(ingest: Ingest, site: StandIn, tmp_path: Path
     assert site.sessions_created == 1
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("project", ["DEMO", "MANUAL"], ids=["code4", "code0"])
 @pytest.mark.parametrize("destination", ["archive", "prearchive"])
 def test_destinations(ingest: Ingest, site: StandIn, tmp_path: Path, project: str, destination: str) -> None:
@@ -116,6 +116,7 @@ def test_destinations(ingest: Ingest, site: StandIn, tmp_path: Path, project: st
     assert (again.code, again.totals["bytes_sent"], again.totals["already_there"]) == (0, 0, 7)
 
 
+@pytest.mark.wide
 def test_row_left_ready_is_closed_into_the_archive(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """What stands in the prearchive is not sent again when it is to be archived after all."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)
@@ -126,6 +127,7 @@ def test_row_left_ready_is_closed_into_the_archive(ingest: Ingest, site: StandIn
     assert site.rows("DEMO") == []
 
 
+@pytest.mark.wide
 def test_series_the_server_drops_is_named(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A series import filter drops without a word: exit 3, and each missing instance stands in the report."""
     site.project("DEMO").series_filter = {"enabled": True, "mode": "blacklist", "list": "T2.*"}
@@ -149,6 +151,7 @@ def test_everything_dropped_closes_nothing(ingest: Ingest, site: StandIn, tmp_pa
     assert (site.rows("DEMO"), site.sessions("DEMO")) == ([], [])
 
 
+@pytest.mark.wide
 def test_new_series_is_merged_into_the_archived_session(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A second run sends only what the archive lacks, and all of it is there at the end."""
     folder = tmp_path / "t/S/E"
@@ -161,6 +164,7 @@ def test_new_series_is_merged_into_the_archived_session(ingest: Ingest, site: St
     assert ended.totals["bytes_sent"] == sum(path.stat().st_size for path in (folder / "T2_0002").iterdir())
 
 
+@pytest.mark.wide
 def test_file_cut_short_on_the_server_is_sent_again(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """A name in a listing is no proof: the stored size must be plausible; the rerun replaces what is short."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)
@@ -175,6 +179,7 @@ def test_file_cut_short_on_the_server_is_sent_again(ingest: Ingest, site: StandI
     assert len(stored(site, "DEMO", "S", "S_E").files) == 7
 
 
+@pytest.mark.wide
 def test_one_session_by_subject_and_label(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """-S and -E make ROOT one session, labels as they are."""
     make_session(tmp_path / "t", TWO_SERIES)
@@ -182,6 +187,7 @@ def test_one_session_by_subject_and_label(ingest: Ingest, site: StandIn, tmp_pat
     assert len(stored(site, "DEMO", "sub-01", "MR_2024").files) == 7
 
 
+@pytest.mark.wide
 def test_layout_session(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """Folders are sessions of one subject."""
     for name in ("one", "two"):
@@ -190,6 +196,7 @@ def test_layout_session(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     assert {s.label for s in site.sessions("DEMO")} == {"P7_one", "P7_two"}
 
 
+@pytest.mark.wide
 def test_project_alias_is_not_taken_for_rerouting(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """The canonical project id is used from the start."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)
@@ -205,6 +212,7 @@ def test_server_below_a_path(ingest: Ingest, site: StandIn, tmp_path: Path, monk
     assert ingest("upload", tmp_path / "t").code == 0
 
 
+@pytest.mark.wide
 def test_no_verify_says_unverified(ingest: Ingest, tmp_path: Path) -> None:
     """Accepted is not proven: exit 0 as asked, but every word says unverified."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)
@@ -214,6 +222,7 @@ def test_no_verify_says_unverified(ingest: Ingest, tmp_path: Path) -> None:
     assert ended.session("S_E")["verdict"] == "unverified"
 
 
+@pytest.mark.wide
 def test_verify_finds_everything_or_names_it(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """`verify` sends nothing and believes listings alone."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)
@@ -226,6 +235,7 @@ def test_verify_finds_everything_or_names_it(ingest: Ingest, site: StandIn, tmp_
     assert not any(r.body_bytes for r in site.requests[-after.totals["requests"] :])
 
 
+@pytest.mark.wide
 def test_verify_without_the_labels_of_the_upload_says_where_the_study_is(ingest: Ingest, tmp_path: Path) -> None:
     """Somebody uploaded with a label sheet, and verifies without it."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)
@@ -249,6 +259,7 @@ def test_plan_opens_no_socket(ingest: Ingest, site: StandIn, tmp_path: Path) -> 
     assert (ended.code, ended.totals["unverified"], site.requests) == (0, 7, [])
 
 
+@pytest.mark.wide
 def test_plan_online_tells_what_is_there(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """`plan --online` and `upload --dry-run` are one; nothing is written to the server."""
     make_session(tmp_path / "t/S/E", TWO_SERIES)

@@ -116,7 +116,7 @@ def test_every_pixel_byte_counts(name: str) -> None:
         assert [word.partition(" ")[0] for word in differences(raw, bytes(wrong)).wrong] == ["PixelData"]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [MR, CT, "MR_small_RLE.dcm", "test-SR.dcm", "rtplan.dcm", "image_dfl.dcm"])
 def test_a_cut_is_never_sound(name: str) -> None:
     """Wherever a file ends too soon, but for the trailing padding that means nothing."""

@@ -84,6 +84,7 @@ def test_an_element_without_vr_makes_no_implicit_data_set() -> None:
     assert (found.transfer_syntax, found.form) == (EXPLICIT, "file")
 
 
+@pytest.mark.wide
 def test_lists_in_lists() -> None:
     """Somewhere there is a depth that the JSON library reads, and that is too deep for whoever goes through it."""
     for depth in range(850, 1000, 3):

@@ -129,6 +129,7 @@ def zipped(data: bytes) -> bytes:
     return made.getvalue()
 
 
+@pytest.mark.wide
 def test_a_stop_is_heard_inside_a_deflate_stream() -> None:
     """Between its pieces: 20 kB of file can inflate for a long time."""
     calls = 0

@@ -188,6 +188,7 @@ def test_exit_0_is_for_the_whole(words: list[VerdictWord], reasons: list[str]) -
     assert (exit_code(plan, outcomes, sending=True) == Exit.OK) == whole
 
 
+@pytest.mark.wide
 @given(any_of.lists(any_of.tuples(any_of.integers(1, 4), any_of.integers(0, 9000)), max_size=30), any_of.integers(1, 9))
 def test_parts_hold_every_instance_once(given_ones: list[tuple[int, int]], workers: int) -> None:
     files = [instance(series, n, size=size) for n, (series, size) in enumerate(given_ones)]

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_archives import to_tar, to_tgz, to_zip
+from tests.contract.test_archives import Pack, to_tar, to_tgz, to_zip
 from tests.dicom_trees import no_privileges, open_folder
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs import one_top_folder, open_source
+
+PACKERS: dict[str, Pack] = {"zip": to_zip, "tar": to_tar, "tar.gz": to_tgz}
 
 
 def put(path: Path, text: str = "x") -> Path:
@@ -155,6 +157,7 @@ def test_every_name_a_disk_can_hold_is_listed_and_opened(name: bytes, tmp_path: 
         assert stream.read() == b"bytes"
 
 
+@pytest.mark.wide
 def test_very_deep_folders_are_walked(tmp_path: Path) -> None:
     """As deep as a path may be long; the interpreter's own recursion limit is no limit for trees."""
     deep = "d/" * 700
@@ -202,7 +205,7 @@ def test_a_pipe_in_the_place_of_a_file_that_was_listed(form: str, tmp_path: Path
     """To open it would wait for ever for somebody who writes to it."""
     put(tmp_path / "tree/a/b/1", "x" * 200)
     if form != "folder":
-        {"zip": to_zip, "tar": to_tar, "tar.gz": to_tgz}[form](tmp_path / "tree", tmp_path / f"tree.{form}")
+        PACKERS[form](tmp_path / "tree", tmp_path / f"tree.{form}")
     root = tmp_path / ("tree" if form == "folder" else f"tree.{form}")
     source = open_source(str(root))
     (listed_file,) = (item for item in source.files() if isinstance(item, SourceFile))

@@ -53,6 +53,10 @@ class Run:
         self.wanted = tuple((one.tag, one.vr) for one in elements if one.tag in wanted)
         self.has = tuple(one.tag for one in elements if one.tag in DECISIVE)
 
+    def found(self, data: bytes, at: int) -> dict[int, tuple[bytes, bytes]]:
+        """Tag -> (VR, value) of the wanted elements, from a file whose run begins at this place."""
+        return {tag: (vr, text) for (tag, vr), text in zip(self.wanted, self.values(data, at), strict=True)}
+
 
 class KnownRuns(dict[bytes, Run]):
     """First head of a run -> the run, for the files of one encoding. wanted: tags of the values to take."""

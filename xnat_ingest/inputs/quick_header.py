@@ -343,8 +343,7 @@ def _walk(  # noqa: C901 - one loop with local variables only: it is most of the
                     data, start, at = window.move(start + at), start + at, 0
                 if at + run.size <= len(data):
                     if runs.fits(run, data, at):
-                        for (tag, vr), text in zip(run.wanted, run.values(data, at), strict=True):
-                            values[tag] = vr, text
+                        values |= run.found(data, at)
                         has += run.has
                         last, at = run.last, at + run.size
                     continue
@@ -360,8 +359,7 @@ def _walk(  # noqa: C901 - one loop with local variables only: it is most of the
                     if tag in interesting:
                         return None
                     new = runs.note(new)
-                    data, start, at = _pass_items(window, start + value, explicit and vr != b"UN")
-                    last = tag
+                    (data, start, at), last = _pass_items(window, start + value, explicit and vr != b"UN"), tag
                     continue
             if tag in interesting:
                 has += (tag,) if tag in DECISIVE else ()

@@ -253,6 +253,7 @@ def test_a_slow_socket(site: StandIn, client: Client) -> None:
     assert time.monotonic() - began > 0.15
 
 
+@pytest.mark.wide
 def test_a_stalled_socket_goes_on_when_released(site: StandIn, client: Client) -> None:
     stalled = site.faults.add(Fault("stall", match=IMPORT, after=5_000))
     with ThreadPoolExecutor(1) as pool:

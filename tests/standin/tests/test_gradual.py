@@ -40,6 +40,7 @@ def test_one_object_makes_the_prearchive_session_that_an_archive_makes(site: Sta
     assert len(row.files) == 2
 
 
+@pytest.mark.wide
 def test_many_at_once_share_the_prearchive_session(site: StandIn, client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda number: send(client, dicom(number)), range(1, 41)))

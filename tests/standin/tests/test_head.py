@@ -15,6 +15,7 @@ FILES = [path for path in sorted((Path(pydicom.__file__).parent / "data" / "test
 KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "PatientID")
 
 
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore")
 def test_it_reads_what_pydicom_reads() -> None:
     """Explicit, implicit, big endian, deflated, nested and private sequences, missing headers."""

@@ -185,6 +185,7 @@ def test_logs_are_a_table_and_the_last_one_is_text(site: StandIn, client: Client
     assert client("GET", f"{uri}/logs/{rows[0]['id']}").text == "first"
 
 
+@pytest.mark.wide
 def test_the_idle_timer_builds_and_archives_what_nobody_keeps(site: StandIn, client: Client) -> None:
     site.settings.rebuilder_interval = 0.05
     client.send(series([1]), prevent_auto_commit="false", SOURCE="other", EXPT_LABEL="A")

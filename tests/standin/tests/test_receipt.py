@@ -64,6 +64,7 @@ def test_a_deflated_object_loses_its_pixels(site: StandIn, client: Client, how: 
     assert raw.endswith(bare(sent))
 
 
+@pytest.mark.wide
 def test_a_deflated_object_by_dicom_fares_no_better(site: StandIn) -> None:
     sent = pydicom.dcmread(io.BytesIO(dicom(1, syntax=DEFLATED)))
     entity = AE("SENDER")

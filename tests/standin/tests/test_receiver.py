@@ -210,7 +210,7 @@ def test_every_third_object_is_refused(site: StandIn) -> None:
     assert len(site.rows("Unassigned")[0].files) == 6
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(("keeps", "stored"), [(False, 2), (True, 3)])
 def test_an_association_is_aborted(site: StandIn, keeps: bool, stored: int) -> None:
     faults = ReceiverFaults(abort_after=2, abort_keeps=keeps, aborts=1)
@@ -228,6 +228,7 @@ def test_warnings_are_answers_to_what_is_stored(site: StandIn) -> None:
     assert len(site.rows("Unassigned")[0].files) == 1
 
 
+@pytest.mark.wide
 def test_several_associations_share_a_prearchive_session(site: StandIn) -> None:
     with site.receive() as receiver, associated(receiver.port) as first, associated(receiver.port) as second:
         for number in range(1, 11):
