@@ -100,7 +100,8 @@ _DATE_ACTIONS = {"keep": "K", "shift": "C", "remove": "Z"}
 def unnamed(tag: int, vr: str, *, dates: str, uids: str, is_cleaning: bool) -> str | None:
     """What happens to an attribute that is not in the table. None: it may be kept.
 
-    dates, uids: of the profile; is_cleaning: whether descriptors are cleaned.
+    dates, uids: of the profile.
+    is_cleaning: whether descriptors are cleaned.
     """
     group = tag >> 16
     if tag in UNNAMED:
@@ -117,7 +118,11 @@ def unnamed(tag: int, vr: str, *, dates: str, uids: str, is_cleaning: bool) -> s
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A line of the table. key: the tag in hexadecimal digits, x for any; options: column -> action."""
+    """A line of the table.
+
+    key: the tag in hexadecimal digits, with x for any digit.
+    options: column -> action.
+    """
 
     key: str
     basic: str

@@ -53,8 +53,11 @@ _NOTED = _FACTS | SOURCES.keys() | tags_of("PN")
 class Element(NamedTuple):
     """One element of a data set in memory. Places are offsets in it.
 
-    vr: what the file says, or, where that is nothing or UN, the dictionary; written: what the file says; begin: of the
-    element; start, end: of its value; items: of a sequence, each a list of elements; None for any other value.
+    vr: from the file; from the dictionary if the file has none or UN.
+    written: the VR in the file.
+    begin: of the element.
+    start, end: of its value.
+    items: of a sequence, each a list of elements; None for any other value.
     """
 
     tag: int
@@ -71,8 +74,11 @@ class Element(NamedTuple):
 class Facts:
     """What a header says.
 
-    elements: of the outermost level; values: outermost elements, as encoded; sources: what may name the patient, at any
-    depth; inner_sets: SpecificCharacterSet of items; end: where the last element ends, or the pixels begin.
+    elements: of the outermost level.
+    values: outermost elements, as encoded.
+    sources: what may name the patient, at any depth.
+    inner_sets: SpecificCharacterSet of items.
+    end: where the last element ends, or the pixels begin.
     """
 
     order: str

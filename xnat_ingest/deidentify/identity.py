@@ -30,8 +30,11 @@ _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL
 class IdentityReading:
     """What one object shows.
 
-    elements: keyword -> its values; private: creators; texts: (element, the element whose words it repeats); risk: why
-    its pixels may show text; named: whether its path repeats such words.
+    elements: keyword -> its values.
+    private: private creators.
+    texts: (element, the element whose words it repeats).
+    risk: why its pixels may show text.
+    named: whether its path repeats such words.
     """
 
     elements: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))

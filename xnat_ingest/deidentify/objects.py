@@ -51,7 +51,10 @@ _DESCRIPTION = 0x0008103E
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """What the crosswalk tells of a study. Values as they stood; days: by which its dates moved."""
+    """What the crosswalk says about a study: the original values.
+
+    days: by how many its dates were shifted.
+    """
 
     patient_id: str
     study_uid: str
@@ -205,8 +208,13 @@ class Deidentifier:
             raise NotWalkable(str(error)) from error
 
     def find_reappeared(self, source: Source, instance: Instance, labels: Sequence[str], stored: bytes) -> Restored:
-        """What the server holds again of what was removed. labels: project, subject, session; stored: the object as the
-        server gives it, or its beginning. Raises OSError, NotWalkable."""
+        """Finds removed values that the server has again.
+
+        labels: project, subject, session.
+        stored: the object as the server returns it, or its beginning.
+
+        Raises OSError, NotWalkable.
+        """
         with Outgoing(source, instance).open() as blocks:
             try:
                 work = _Object(blocks, instance, self.profile, self.key).rewriting

@@ -23,8 +23,11 @@ _ROUTING = frozenset({"project", "subject", "session"})
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Keywords of elements of one stored object. original: they hold what was removed; other: they were removed, and
-    hold something else now."""
+    """Keywords of elements that were removed from one object, and that the stored object has again.
+
+    original: with the value that was removed.
+    other: with another value.
+    """
 
     original: tuple[str, ...]
     other: tuple[str, ...]
@@ -33,8 +36,15 @@ class Restored:
 def restored(
     work: Rewriting, profile: Profile, sent: bytes, encoding: Encoding, stored: bytes, labels: Iterable[str]
 ) -> Restored:
-    """work: of the file; sent: the header that it was made into, in this encoding; stored: the object that the server
-    holds, or its beginning; labels: words that the server may write. Raises NotRewritable, NotWalkable."""
+    """Compares the three headers.
+
+    work: of the file.
+    sent: the header that it was made into, in this encoding.
+    stored: the object that the server holds, or its beginning.
+    labels: words that the server may write.
+
+    Raises NotRewritable, NotWalkable.
+    """
     data, facts = _header(stored)
     before = _values(work.facts, work.data)
     after = _values(gather_facts(Reader(sent, encoding), 0, len(sent)), sent)

@@ -74,8 +74,12 @@ class Residue:
 
 @dataclass(slots=True)
 class Header:
-    """A rewritten data set, up to its pixels. actions: (action, tag) -> how often; values: what was written, or kept of
-    what plans tell, at the outermost level; days: by which its dates moved."""
+    """A rewritten data set, up to its pixels.
+
+    actions: (action, tag) -> how often.
+    values: outermost elements that were written, and those kept that a plan shows.
+    days: by how many its dates were shifted.
+    """
 
     data: bytes = b""
     actions: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -87,8 +91,8 @@ class Header:
 class _Level:
     """The elements of one data set or item.
 
-    mode: DUMMY, all of them become dummies; CLEAN, texts that are kept are looked through; "" else; blocks: private
-    creators, by group and number: name, place in out, the element.
+    mode: with DUMMY all of them become dummies; with CLEAN texts that are kept are searched; otherwise "".
+    blocks: private creators, by group and number: name, place in out, the element.
     """
 
     encoding: Encoding
@@ -167,7 +171,11 @@ class Rewriting:
     def _elements(
         self, elements: Sequence[Element], encoding: Encoding, written: dict[int, bytes], *, mode: str = ""
     ) -> bytes:
-        """Elements rewritten. written: what is put among them; mode: of _Level."""
+        """The elements, rewritten.
+
+        written: elements to add.
+        mode: see _Level.
+        """
         level = _Level(encoding, mode, outermost=bool(written))
         due = list(written)
         out, decide, decided = level.out, self._profile.action, self._profile.decided

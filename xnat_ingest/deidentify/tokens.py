@@ -80,8 +80,13 @@ _BEFORE = 16
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Something to be searched for. tag: of the element that it stood in; kind: a word of SOURCES; text: folded;
-    bounded: it counts where it is no part of a longer word or number."""
+    """Something to search for.
+
+    tag: of the element that had it.
+    kind: a word of SOURCES.
+    text: folded.
+    bounded: it counts only where it is not part of a longer word or number.
+    """
 
     tag: int
     kind: str
@@ -120,8 +125,11 @@ def _plain(text: str) -> set[str]:
 
 
 class Tokens:
-    """The tokens of one patient. weak: (keyword, why) of what cannot be searched for; numbers: identifiers that are
-    numbers -> the keyword of each."""
+    """The tokens of one patient.
+
+    weak: (keyword, why) of what cannot be searched for.
+    numbers: identifiers that are numbers -> the keyword of each.
+    """
 
     def __init__(self, sources: Iterable[Source], character_sets: Sequence[bytes]) -> None:
         """character_sets: every one that the object names, that of the outermost level first."""

@@ -69,8 +69,12 @@ def look_into(context: RunContext, session: Session, verdict: Verdict, holdings:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """What a spot check reads. whole: instances; begun: those of which only the first SPOT_LEAST bytes are read;
-    left_out: how many kinds are not looked into."""
+    """What a spot check reads.
+
+    whole: instances that are read to their end.
+    begun: instances of which only the first SPOT_LEAST bytes are read.
+    left_out: how many kinds are not looked into.
+    """
 
     whole: tuple[Instance, ...]
     begun: tuple[Instance, ...]
@@ -112,8 +116,12 @@ class _EnoughError(Exception):
 
 
 class _Reading:
-    """Of one session. skipped: why -> how many instances; corrupt: SOPInstanceUID -> keywords; unread: SOPInstanceUID
-    -> why."""
+    """The read-back of one session.
+
+    skipped: why -> how many instances.
+    corrupt: SOPInstanceUID -> keywords.
+    unread: SOPInstanceUID -> why.
+    """
 
     def __init__(self, context: RunContext, session: Session, holdings: tuple[StoredFiles, ...]) -> None:
         self.context = context

@@ -62,8 +62,10 @@ def unproven(
 ) -> Verdict:
     """The verdict with --no-verify, by what the server answered.
 
-    wanted: SOPInstanceUIDs that were to be sent; ignored: those of which the server stored none although it reported
-    success; refused: SOPInstanceUID -> why; before: what was archived before.
+    wanted: SOPInstanceUIDs that were to be sent.
+    ignored: those that the server did not store although it reported success.
+    refused: SOPInstanceUID -> why.
+    before: what was archived before.
     """
     sent = frozenset(wanted)
     missing = dict.fromkeys(sorted(frozenset(ignored) - refused.keys()), NOT_TAKEN)

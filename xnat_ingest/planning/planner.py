@@ -125,7 +125,9 @@ def _source(
     outside: list[str] | None = None,
     empty: list[str] | None = None,
 ) -> Source:
-    """outside: receives the links to places outside ROOT that were followed; empty: the folders without any entry."""
+    """outside: receives the links to places outside ROOT that were followed.
+    empty: receives the folders without any entry.
+    """
     source = open_source(root, leaf, check_stop, follow_links=settings.follow_links, outside=outside, empty=empty)
     if not settings.redact_paths:
         return source
