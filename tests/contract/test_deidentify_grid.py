@@ -102,6 +102,7 @@ def medium(base: Path, row: int) -> Made:
             setattr(dataset, keyword, value)
         files.add(dataset)
     files.write(base / "medium")
+    files._stage["t"].cleanup()  # otherwise collected in the middle of another test, with a warning
     return (str(base / "medium"), *BY_HEADERS)
 
 
