@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.concurrency import ConcurrencyLimiter
 from xnat_ingest.transports.retrying import Retrying
-from xnat_ingest.xnat.retry_policy import RetryPolicy
+from xnat_ingest.xnat.retry_policy import LONGEST_TROUBLE, RetryPolicy
 
 RESET = Unreachable("reset")
 TIMEOUT = Unreachable("timeout", timed_out=True)
@@ -48,6 +49,7 @@ class Scripted:
         self.errors = list(errors)
         self.always = always or (lambda _: None)
         self.asked: list[list[int]] = []
+        self.notes: Counter[str] = Counter()
 
     def parts(self, instances: Sequence[Instance]) -> list[Part]:
         return [Part((one,)) for one in instances]
@@ -60,7 +62,7 @@ class Scripted:
         self.asked.append(numbers)
         if error := self.errors.pop(0) if self.errors else self.always(numbers):
             raise error
-        return Receipt((URI,), part.instances, part.bytes)
+        return Receipt((URI,), part.instances, part.bytes, notes=self.notes)
 
 
 class Bench:
@@ -140,6 +142,41 @@ def test_a_part_that_is_too_large_is_halved_and_later_ones_beforehand() -> None:
     assert bench.policy.repeats == 0
 
 
+def test_a_part_of_two_that_is_too_large_is_halved_beforehand() -> None:
+    bench = Bench(Scripted(always=lambda numbers: said(413) if len(numbers) > 1 else None))
+    bench.send(1, 2)
+    bench.send(3, 4)
+    assert bench.inner.asked == [[1, 2], [1], [2], [3], [4]]
+
+
+def test_after_trouble_successes_raise_the_limit_again() -> None:
+    bench = Bench(Scripted(said(503)))
+    bench.send(1)
+    bench.send(2)
+    assert bench.limiter.limit == 3
+
+
+def test_a_part_is_in_trouble_since_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an hour it is given up. A later failure does not begin the hour again."""
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def later(_: list[int]) -> IngestError:
+        now[0] += LONGEST_TROUBLE / 3
+        return said(503)
+
+    bench = Bench(Scripted(always=later))
+    with pytest.raises(ServerSaid):
+        bench.send(1)
+    assert len(bench.inner.asked) == 4
+
+
+def test_what_the_pieces_were_told_is_told_of_the_whole() -> None:
+    bench = Bench(Scripted(RESET, RESET))
+    bench.inner.notes = Counter({"coerced": 1})
+    assert bench.send(1, 2).notes == {"coerced": 2}
+
+
 def test_one_instance_that_is_too_large_is_refused_and_not_tried_otherwise() -> None:
     last = Scripted()
     bench = Bench(Scripted(always=lambda numbers: said(413) if 2 in numbers else None), last)
@@ -157,7 +194,9 @@ def test_a_member_that_is_blamed_twice_goes_alone() -> None:
     receipt = bench.send(1, 2, 3)
     assert bench.inner.asked == [[1, 2, 3]] * 2 + [[1, 3], [2]]
     assert list(receipt.refused) == ["1.2.2"]
-    assert "also refuses this file on its own" in receipt.refused["1.2.2"]
+    assert receipt.refused["1.2.2"].startswith("the server also refuses this file on its own (")
+    assert receipt.refused["1.2.2"].endswith(")")
+    assert receipt.bytes == 2000
     assert [one.sop_uid for one in receipt.instances] == ["1.2.1", "1.2.3"]
     assert receipt.disturbed
     assert bench.policy.repeats == 2
@@ -196,11 +235,14 @@ def test_two_requests_that_met_are_repeated() -> None:
 
 def test_a_study_date_that_xnat_cannot_read_is_told_at_once() -> None:
     dated: Any = replace(instance(1), flaw="study-date")
-    bench = Bench(Scripted(said(400, f"unable to read DICOM object {dated.name}")))
+    last = Scripted()
+    bench = Bench(Scripted(said(400, f"unable to read DICOM object {dated.name}")), last)
     session = Session("P1", "S", "S_E", "1.2", "S/E", (dated,))
     receipt = bench.transport.send(session, Part((dated,)), lambda _: None)
     assert "StudyDate" in receipt.refused["1.2.1"]
-    assert len(bench.inner.asked) == 1
+    assert receipt.refused["1.2.1"].endswith(")")
+    assert (receipt.disturbed, receipt.bytes) == (True, 0)
+    assert (len(bench.inner.asked), last.asked) == (1, [])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 409, 500])
