@@ -92,6 +92,10 @@ def test_what_is_counted_obeys_the_laws(seed: int) -> None:
     assert totals["failed"] == sum(len(one.instances) for one in conflicted)
 
 
+def test_only_a_rule_excludes() -> None:
+    assert count_verdicts(plan([], "excluded:x", "excluded-by-nobody"), [])["excluded"] == 1
+
+
 def test_instances_there_already_count_twice_on_purpose() -> None:
     """As verified, and in already_there; the laws hold all the same."""
     one = session("e")
@@ -152,6 +156,10 @@ CODES: dict[str, tuple[Plan, list[Outcome], dict[str, bool], int]] = {
     "unreachable": (plan([E1]), [GONE], {}, 5),
     "unreachable-in-part": (plan([E1, E2]), [OK, GONE2], {}, 3),
     "unreachable-after-counted": (plan([E1, E2]), [outcome(E1, "counted"), GONE2], {}, 3),
+    "unreachable-without-a-check": (plan([E1]), [GONE], {"no_verify": True}, 5),
+    "unreachable-after-one-unchecked": (plan([E1, E2]), [outcome(E1, "unverified"), GONE2], {"no_verify": True}, 3),
+    "unreachable-after-nothing": (plan([E1, E2]), [outcome(E1, "unverified"), GONE2], {}, 5),
+    "conflict-on-the-server": (plan([E1, E2]), [OK, outcome(E2, "conflict")], {}, 3),
     "unavailable": (plan([E1]), [outcome(E1, "failed", ServerSaid("GET /", 503, ""))], {}, 5),
     "busy": (plan([E1]), [outcome(E1, "failed", ServerSaid("GET /", 429, ""))], {}, 5),
     "refused": (plan([E1]), [NO], {}, 6),

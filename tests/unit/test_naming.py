@@ -192,3 +192,8 @@ def test_whatever_the_name_printable_gives_valid_unicode() -> None:
         shown = printable(name)
         assert shown.encode("utf-8")
         assert shown.isprintable()
+
+
+def test_half_a_pair_has_a_hash_as_in_java() -> None:
+    """A JSON document can hold one. Java's strings can, too."""
+    assert java_hash("\ud800") == 0xD800
