@@ -159,7 +159,7 @@ class Place:
     def broken(self, allowed: int = 0) -> str:
         """What the server's disk has otherwise than the tree, "" when it has the same. allowed: to be lost."""
         paths = [path for path in self.tree.rglob("*") if path.is_file() and not path.is_symlink()]
-        wanted = held((path for path in paths if _is_dicom(path)), lambda *_: "007_pre")
+        wanted = held((path for path in paths if _is_dicom(path)), lambda path, _: _label(path, self.tree))
         there = held(files_of(self.site), lambda path, _: path.parts[-5])
         counts = Counter(uid for uid, _, _ in there)
         lost = [uid for uid, _, _ in wanted if uid not in counts]
@@ -168,6 +168,11 @@ class Place:
         if len(lost) == allowed and not strange and not doubled:
             return ""
         return f"{len(lost)} lost, {len(doubled)} doubled, {len(strange)} strange"
+
+
+def _label(path: Path, tree: Path) -> str:
+    """The session's label: its folders, subject and session."""
+    return "_".join(path.relative_to(tree).parts[:2])
 
 
 def _is_dicom(path: Path) -> bool:
@@ -287,6 +292,12 @@ def odd_names(place: Place) -> None:
         os.mkdir(os.path.join(folder, b"of" + name[2:]))  # noqa: PTH102, PTH118 - likewise
 
 
+def many_sessions(place: Place) -> None:
+    """Enough of them for every thread."""
+    for number in range(20):
+        make_session(place.tree / "007" / f"more{number}", SERIES[:1])
+
+
 def in_four_gigabytes(place: Place) -> None:
     """Two sparse objects of 2 GB each, honest to the last byte."""
     for number in (0, 1):
@@ -336,7 +347,7 @@ CASES: dict[str, Case] = {
     "report longer than a file may be": Case((1,), "report", shell="ulimit -f 1", cheap=False),
     "32 handles": Case(shell="ulimit -n 32"),
     "8 handles": Case((0, 1, 2, 3, 5), shell="ulimit -n 8", cheap=False),
-    "256 MB of addresses": Case(shell="ulimit -v 262144"),
+    "256 MB of addresses": Case(before=many_sessions, shell="ulimit -v 262144", flags=("-w", "4")),
     "256 MB, a plan of 4 GB": Case(
         before=in_four_gigabytes, command="plan", shell="ulimit -v 262144", cheap=False, **LARGE
     ),

@@ -12,13 +12,12 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
+from xnat_ingest.cli.addresses import save_addresses
 from xnat_ingest.cli.bug_report import bug_report
 from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import ending_signals, output_gone
 from xnat_ingest.core import Exit, IngestError, Stopped
-
-_STACK = 2 * 1024**2
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
 
@@ -50,8 +49,7 @@ def script() -> NoReturn:
     # Until the command sets its own: the first process of a container ignores SIGTERM without a handler.
     for signum in ending_signals():
         signal.signal(signum, _end_at_once)
-    # What a thread's stack reserves counts where memory is limited. The default is 8 MB for each.
-    threading.stack_size(_STACK)
+    save_addresses()
     # The DICOM libraries warn of odd values, and quote them. What matters of those is in our own messages.
     warnings.filterwarnings("ignore", module="pydicom|pynetdicom")
     code = main()

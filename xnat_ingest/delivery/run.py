@@ -45,7 +45,7 @@ from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 Work = Callable[[RunContext, Session], tuple[Verdict, int]]
 # Sessions under way for each worker: one is sent, another is asked about, committed or proven.
-AHEAD = 2
+AHEAD = 3
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 
 

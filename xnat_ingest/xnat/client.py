@@ -32,7 +32,7 @@ CLOSING_TIMEOUT = 660.0
 # Seconds. A server session expires after 15 minutes without requests by default, and sites may shorten that.
 KEEP_ALIVE = 60.0
 # Questions that are asked at the same time. Each takes a thread and a connection. More of them would save no round
-# trip, and would not fit into 256 MB of addresses.
+# trip.
 AT_ONCE = 4
 T = TypeVar("T")
 # What an open site answers when the session is lost, and a logged-in user would get another answer.
