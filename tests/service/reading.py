@@ -7,6 +7,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, TypeVar
 
 from tests.service.command import Command, Input, Place
@@ -58,11 +59,14 @@ def _requote(match: re.Match[str]) -> str:
     return {'"': '\\"', "\\'": "'"}.get(match[0], match[0])
 
 
+_hints = cache(typing.get_type_hints)  # slow, and asked for again and again
+
+
 def _record(cls: type[R], value: object) -> R:
     """One object; members that it does not know are ignored, so that a misspelt one vanishes."""
     if not isinstance(value, Mapping):
         raise Unreadable(400, f"a {cls.__name__} must be an object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     made: dict[str, Any] = {}
     for member in fields(cls):  # type: ignore[arg-type]
         names = [member.name.replace("_", "-"), member.metadata.get("also")]
