@@ -20,8 +20,8 @@ BUILD = $(DOCKER) build $(DOCKER_FLAGS) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: venv audit faults help demo serve-standin test contract kills test-real test-lowest fuzz check fmt coverage pages docs pictures \
-	measure bench lock dist sbom image image-test clean
+.PHONY: venv audit faults help demo serve-standin test contract kills debian test-real test-lowest fuzz check fmt coverage \
+	pages docs pictures measure bench lock dist sbom image image-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,9 +52,11 @@ faults: $(READY) ## networks, proxies and men in the middle against every transp
 	$(RUN) -m tests.contract.fault_matrix
 	$(RUN) -m tests.contract.surroundings
 
-# The packages first, with one call of apt-get. A file is one worker's, since its tests share what they install.
-test-real: $(READY) ## real clients, receivers, browser and archive readers, and the image in a real engine (Debian, root)
+debian: $(READY) ## install what the real tests need of Debian's packages, with one call of apt-get
 	$(RUN) -m tests.debian
+
+# A file is one worker's, since its tests share what they install.
+test-real: $(READY) debian ## real clients, receivers, browser and archive readers, and the image in a real engine (Debian, root)
 	$(RUN) -m pytest --numprocesses $(JOBS) --dist loadfile -m real tests/image tests/real
 
 test-lowest: ## unit tests with the lowest library versions that pyproject.toml allows
