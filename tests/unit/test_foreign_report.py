@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.unit.test_page import HOSTILE, Text, report, session
+from xnat_ingest.cli import main
 from xnat_ingest.core.errors import IngestError
 from xnat_ingest.report.html import page
 from xnat_ingest.report.junit import write_junit
@@ -132,3 +133,33 @@ def test_a_scan_number_without_an_end_is_no_number() -> None:
 def test_what_was_read_can_be_merged(tmp_path: Path) -> None:
     read = read_report(saved(tmp_path, whole()))
     assert merge([("r.json", read)])["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exit_code": 0},
+        {"exit_code": 0, "totals": {"missing": 0}},
+        {"totals": {"files_seen": 22}},
+        {"totals": {"planned": 21, "files_seen": 22}},
+        {"totals": {"verified": 19}},
+        {"set_aside": []},
+        {"sessions": []},
+    ],
+)
+def test_one_that_does_not_add_up_is_not_shown(tmp_path: Path, change: dict[str, Any]) -> None:
+    document = whole()
+    document |= {**change, "totals": document["totals"] | change.get("totals", {})}
+    path = saved(tmp_path, document)
+    assert main(["report", "show", path, "--html", str(tmp_path / "x.html")]) == 1
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_one_that_adds_up_is_shown(tmp_path: Path) -> None:
+    assert main(["report", "show", saved(tmp_path, whole()), "--html", str(tmp_path / "x.html")]) == 0
+
+
+def test_that_of_a_bug_in_the_counts_is_shown(tmp_path: Path) -> None:
+    document = whole() | {"exit_code": 70}
+    document["totals"]["verified"] += 1
+    assert main(["report", "show", saved(tmp_path, document), "--html", str(tmp_path / "x.html")]) == 0

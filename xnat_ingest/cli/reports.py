@@ -11,7 +11,7 @@ from xnat_ingest.report.document import write_document
 from xnat_ingest.report.html import write_html
 from xnat_ingest.report.junit import write_junit
 from xnat_ingest.report.lines import totals_line
-from xnat_ingest.report.saved import merge, read_report
+from xnat_ingest.report.saved import check_sums, merge, read_report
 
 
 def reports(given: dict[str, Any]) -> int:
@@ -31,6 +31,9 @@ def _show(given: dict[str, Any]) -> int:
     if not given["html"] and not given["junit"]:
         raise UsageError("no output: give --html FILE or --junit FILE")
     report = read_report(given["file"])
+    # The report of a run that found a bug in its own counts can be looked at, too.
+    if report["exit_code"] != Exit.BUG:
+        check_sums(given["file"], report)
     for name, write in (("html", write_html), ("junit", write_junit)):
         if path := given[name]:
             check_output_file(path, name, [("the report", given["file"])])

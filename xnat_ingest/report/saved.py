@@ -19,6 +19,8 @@ LIMIT = 1024 * MEGABYTE
 OTHER = "other-shard"
 ENDS = ("verified", "counted", "missing", "failed", "unverified")
 SUMMED = ("planned", *ENDS, "already_there", "bytes_planned", "bytes_sent", "requests", "retries")
+# A run with such a session does not end with 0.
+SPOILT = ("missing", "failed", "conflict")
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
 # Notes that are only true when every shard has them.
@@ -129,7 +131,7 @@ def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
     """The last report of each shard, which has several when it ran again. All must have the same number of shards."""
     by_shard: dict[str, tuple[str, Report]] = {}
     for path, report in reports:
-        _check(path, report)
+        check_sums(path, report)
         shard = report.get("shard") or path
         known = by_shard.get(shard)
         if known is None or report["finished"] >= known[1]["finished"]:
@@ -142,20 +144,26 @@ def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
     return list(by_shard.values())
 
 
-def _check(path: str, report: Report) -> None:
-    """Checks the counts of a report. Raises IngestError: a report that does not add up cannot be trusted."""
+def check_sums(path: str, report: Report) -> None:
+    """Checks the counts and the end of a report.
+
+    Raises IngestError: a report that does not add up cannot be trusted.
+    """
     try:
         totals = report["totals"]
         planned = sum(session["instances"] for session in report["sessions"])
         sums_up = totals["files_seen"] == totals["planned"] + totals["set_aside"]
         sums_up &= totals["planned"] == sum(totals[end] for end in ENDS) == planned
         sums_up &= totals["set_aside"] == len(report["set_aside"])
+        if report["exit_code"] == Exit.OK:
+            sums_up &= not totals["missing"] and not totals["failed"]
+            sums_up &= all(session["verdict"] not in SPOILT for session in report["sessions"])
     except (KeyError, TypeError) as error:
         raise IngestError(
             f"{printable(path)} is not a complete report of xnat-ingest ({type(error).__name__})"
         ) from error
     if not sums_up:
-        raise IngestError(f"{printable(path)} does not add up; was it edited? Run that shard again")
+        raise IngestError(f"{printable(path)} does not add up; was it edited? Run its command again")
 
 
 def _set_aside(shards: Sequence[Report]) -> list[dict[str, Any]]:
