@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from tests.dicom_trees import SAMPLES, read, save
 from tests.dicomscu import behind_meta
 from tests.planted import PERSON, leaks, patient, planted
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
-from xnat_ingest.deidentify.objects import Deidentifier
+from xnat_ingest.deidentify.objects import Deidentifier, header_of
 from xnat_ingest.deidentify.profile import load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs import FolderSource
-from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.dicom_dataset import BLOCK, NotWalkable, PeekableStream
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing
 
@@ -126,6 +126,30 @@ def test_a_header_longer_than_a_block(tmp_path: Path) -> None:
     assert isinstance(data, bytes)
     after = pydicom.dcmread(io.BytesIO(data))
     assert (len(after[0x00281201].value), after.PixelData) == (300_000, dataset.PixelData)
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm"])
+def test_pixels_are_not_held(tmp_path: Path, name: str) -> None:
+    """However long they are, only the first blocks are taken to read the header."""
+    save(read(name), tmp_path / "IM1")
+    (instance,) = scan(FolderSource(tmp_path), lambda _: None)
+    assert isinstance(instance, Instance)
+    data = (tmp_path / "IM1").read_bytes()
+    order = ">" if "big" in name else "<"
+    at = data.rindex(struct.pack(f"{order}HH", 0x7FE0, 0x0010))
+    start = at + (8 if "implicit" in name else 12)
+    head = data[: start - 4] + struct.pack(f"{order}L", 2**31)
+    taken = []
+
+    def blocks() -> Iterator[bytes]:
+        yield head
+        while True:
+            taken.append(BLOCK)
+            yield bytes(BLOCK)
+
+    _, _, _, facts = header_of(PeekableStream(blocks()), instance)
+    assert facts.pixels
+    assert len(taken) <= 1
 
 
 def test_a_data_set_without_meta_information(tmp_path: Path) -> None:

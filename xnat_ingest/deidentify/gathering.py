@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -139,6 +140,7 @@ class _Look:
         self._fragments_end = reader.fragments_end
         self._cut = reader.cut
         self._facts = facts
+        self._pixels = frozenset(struct.pack(f"{facts.order}HH", tag >> 16, tag & 0xFFFF) for tag in PIXELS)
 
     def elements(
         self, at: int, end: int, encoding: Encoding, depth: int, *, ends: bool = True
@@ -153,12 +155,14 @@ class _Look:
         data, head, explicit, last = self._data, self._head, encoding.explicit, -1
         make = tuple.__new__  # a header has many elements: a named tuple's own constructor takes twice as long
         while at < end or not ends:
-            if not depth and data[at : at + 4] == b"\0\0\0\0" and not any(data[at:end]):
-                break  # zeros behind the last element
+            if not depth:
+                begins = data[at : at + 4]
+                if begins == b"\0\0\0\0" and not any(data[at:end]):
+                    break  # zeros behind the last element
+                if begins in self._pixels:  # whose value may be longer than what is held of the object
+                    self._facts.pixels = True
+                    break
             tag, written, start, length = head(at, end, explicit)
-            if tag in PIXELS and not depth:
-                self._facts.pixels = True
-                break
             if tag >> 16 == 0xFFFE:
                 if ends or tag != ITEM_END:
                     raise NotRewritable("has a delimiter where there is nothing to end")

@@ -46,8 +46,13 @@ class PeekableStream:
 
     def peek(self, size: int) -> bytes:
         """The next few bytes, without taking them; fewer at the end."""
-        while len(self._held) - self._at < size and (block := next(self._blocks, b"")):
-            self._held, self._at = self._held[self._at :] + block, 0
+        lacking = size - (len(self._held) - self._at)
+        if lacking > 0:
+            held = [self._held[self._at :]]
+            while lacking > 0 and (block := next(self._blocks, b"")):
+                held.append(block)
+                lacking -= len(block)
+            self._held, self._at = b"".join(held), 0
         return self._held[self._at : self._at + size]
 
     def take(self, size: int) -> bytes:
