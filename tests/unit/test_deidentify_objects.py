@@ -16,6 +16,7 @@ from tests.dicom_trees import SAMPLES, read, save
 from tests.dicomscu import behind_meta
 from tests.planted import PERSON, leaks, patient, planted
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
+from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.objects import Deidentifier, header_of
 from xnat_ingest.deidentify.profile import load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
@@ -150,6 +151,24 @@ def test_pixels_are_not_held(tmp_path: Path, name: str) -> None:
     _, _, _, facts = header_of(PeekableStream(blocks()), instance)
     assert facts.pixels
     assert len(taken) <= 1
+
+
+@pytest.mark.wide
+def test_a_header_without_end_is_refused() -> None:
+    """A small deflated file may hold gigabytes before its pixels."""
+    taken = []
+
+    def blocks() -> Iterator[bytes]:
+        yield struct.pack("<HH2sHL", 0x0009, 0x1001, b"OB", 0, 2**31)
+        while True:
+            taken.append(BLOCK)
+            yield bytes(BLOCK)
+
+    explicit = "1.2.840.10008.1.2.1"
+    instance = Instance("a", 1, 1, "1.2", "1.3", "1.4", "1.5", "1", "1", "MR", "", explicit, 0, {})
+    with pytest.raises(NotRewritable, match="a header of more than 128 MiB"):
+        header_of(PeekableStream(blocks()), instance)
+    assert sum(taken) <= 129 * 1024**2
 
 
 def test_a_data_set_without_meta_information(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.header_text import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
 
-# Bytes in which the end of a header is searched: at first, and at most.
+# Bytes in which the end of a header is searched: at first, and at most. Some functions hold them twice.
 _FIRST = 64 * 1024
-MOST_HEAD = 256 * 1024**2
+MOST_HEAD = 128 * 1024**2
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UID_TAGS = {"sop_uid": 0x00080018, "study_uid": 0x0020000D, "series_uid": 0x0020000E}
 _DUMMY = dummy("LO").decode()
@@ -327,7 +327,7 @@ def _header(stream: PeekableStream, encoding: Encoding) -> tuple[bytes, Facts]:
         else:
             if facts.pixels or len(data) < size:
                 return stream.take(facts.end if facts.pixels else len(data))[: facts.end], facts
-        size *= 4
+        size = min(size * 4, MOST_HEAD)
 
 
 def _fragments_end(stream: BinaryIO, at: int, size: int, order: str) -> int:
