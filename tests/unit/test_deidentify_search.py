@@ -9,6 +9,13 @@ from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, Token
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
 
 
+# The first and the last of each range of characters that no screen shows, as Unicode lists them.
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180f\u200b\u200f\u202a\u202e\u2060\u206f\u3164\ufe00\ufe0f\ufeff"
+    "\uffa0\ufff0\ufff8\U0001bca0\U0001bca3\U0001d173\U0001d17a\U000e0000\U000e0fff"
+)
+
+
 def tokens(
     kind: str, value: str, tag: int = PATIENT_NAME, encoding: str = "utf-8", sets: bytes = b"ISO_IR 192"
 ) -> Tokens:
@@ -44,6 +51,8 @@ def found(kind: str, value: str, text: str) -> bool:
         ("Long^Peterle", "Long Peterle"),
         ("Yamadazz^Tarou=山田^太郎", "for 山田 today"),
         ("Doctor^Quasten", "quasten"),
+        *(("Quasten^Hannelore", f"scan of Quas{sign}ten") for sign in INVISIBLE),
+        ("Quas\u200bten^Hannelore", "quasten"),
     ],
 )
 def test_names_in_all_orders_and_without_accents(name: str, text: str) -> None:

@@ -44,6 +44,11 @@ _COMMON = frozenset(
 )
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
+# Characters that no screen shows (Unicode's Default_Ignorable_Code_Point). A name is still read with one inside.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
 # Elements whose removed values are searched for, by what they are. Names are found by their VR.
 NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "telephone number"
@@ -108,10 +113,10 @@ class Token:
 
 
 def fold(text: str) -> str:
-    """The text in lower case, without accents, its digits those of ASCII."""
+    """The text in lower case, without accents and invisible characters, its digits those of ASCII."""
     if text.isascii():
         return text.lower()
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = _INVISIBLE.sub("", unicodedata.normalize("NFKD", text.casefold()))
     return "".join(_digit(c) for c in plain if not unicodedata.combining(c)).translate(_PLAIN)
 
 
