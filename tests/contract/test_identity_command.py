@@ -115,6 +115,18 @@ def test_what_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str], tags: d
     assert identity(tmp_path, capsys)[0] == code
 
 
+@pytest.mark.parametrize(("vr", "value", "code"), [("PN", "Doe^Jane", 3), ("PN", "", 0), ("LO", "Doe^Jane", 0)])
+def test_a_private_name_counts_whatever_was_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], vr: str, value: str, code: int
+) -> None:
+    dataset = clean()
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.private_block(0x0009, "ACME 1.1", create=True).add_new(1, vr, value)
+    write(tmp_path / "a/b/IM1", dataset)
+    ended, found = identity(tmp_path, capsys)
+    assert (ended, found["all"]["private"]) == (code, {"ACME 1.1": 1} if code else {})
+
+
 def test_other_inputs_and_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "tree/a/b/c/IM1", patient(PERSON))
     to_tgz(tmp_path / "tree", tmp_path / "study.tar.gz")

@@ -79,7 +79,7 @@ class _Reading:
         for start, end, tag, vr, depth in self._facts.leaves():
             value = self._data[start:end]
             if tag >> 16 & 1:
-                self._private(found, creators, tag, value, depth)
+                self._private(found, creators, (tag, vr, value), depth)
             elif self._is_identifier(tag, vr, value):
                 found.elements[name_of(tag)].add(decoded(value, self._sets).strip(" \0"))
         self._texts(found)
@@ -88,10 +88,14 @@ class _Reading:
         found.named = self._tokens.in_text(self._instance.path.encode("utf-8", "replace").decode()) is not None
         return found
 
-    def _private(self, found: IdentityReading, creators: dict[int, str], tag: int, value: bytes, depth: int) -> None:
+    def _private(
+        self, found: IdentityReading, creators: dict[int, str], element: tuple[int, str, bytes], depth: int
+    ) -> None:
+        """element: tag, VR, value. Somebody may have decided to keep private elements, but not a person's name."""
+        tag, vr, value = element
         if 0x10 <= tag & 0xFFFF <= 0xFF:
             creators[tag >> 16 << 8 | tag & 0xFF] = value.decode("latin-1").strip(" \0")
-        elif not depth and not self._removed:
+        elif not _is_dummy(value) if vr == "PN" else not depth and not self._removed:
             creator = creators.get(tag >> 16 << 8 | (tag & 0xFFFF) >> 8, "no creator")
             repeated = self._tokens.in_text(creator)  # it is printed, and may be anybody's words
             found.private.add(f"a creator that repeats {repeated.keyword}" if repeated else creator)
