@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import warnings
@@ -92,6 +93,14 @@ def _encodings(character_sets: bytes) -> list[str]:
     return _known_encodings(character_sets) or ["utf-8"]
 
 
+# Those of the standard, and those of Windows, which some devices name. pydicom takes any codec of Python's. Some of
+# those, such as punycode, raise errors for invalid bytes.
+_CODECS = frozenset(
+    codecs.lookup(name).name
+    for name in (*pydicom.charset.python_encoding.values(), *map("cp{}".format, range(1250, 1259)))
+)
+
+
 @cache
 def _known_encodings(character_sets: bytes) -> list[str] | None:
     names = [name.strip() for name in character_sets.decode("latin-1").strip(" \0").split("\\")]
@@ -101,4 +110,5 @@ def _known_encodings(character_sets: bytes) -> list[str] | None:
             found = pydicom.charset.convert_encodings(names)
         except (LookupError, ValueError):  # the latter for a null in a name
             return None
-    return None if any("Unknown encoding" in str(warning.message) for warning in said) else found
+    unknown = any("Unknown encoding" in str(warning.message) for warning in said)
+    return None if unknown or not _CODECS.issuperset(codecs.lookup(name).name for name in found) else found
