@@ -11,6 +11,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.dicom_trees import SAMPLES, read, save
 from tests.dicomscu import behind_meta
@@ -176,6 +177,37 @@ def test_a_data_set_without_meta_information(tmp_path: Path) -> None:
     data = sent(tmp_path, basic())
     assert isinstance(data, bytes)
     assert pydicom.dcmread(io.BytesIO(data)).PixelData == read("MR_small_implicit.dcm").PixelData
+
+
+def with_floats(bits: int, *, both: bool = False) -> Dataset:
+    dataset = read("MR_small.dcm")
+    if not both:
+        del dataset.PixelData
+    dataset.BitsAllocated = bits
+    dataset.add_new(0x7FE00008, "OF", bytes(4 * dataset.Rows * dataset.Columns))
+    return dataset
+
+
+def test_floating_point_pixels_leave(tmp_path: Path) -> None:
+    dataset = with_floats(32)
+    save(dataset, tmp_path / "IM1")
+    data = sent(tmp_path, basic())
+    assert isinstance(data, bytes)
+    assert pydicom.dcmread(io.BytesIO(data)).FloatPixelData == dataset.FloatPixelData
+
+
+@pytest.mark.parametrize(
+    ("dataset", "why"),
+    [
+        (with_floats(16), "has floating point pixels, and BitsAllocated does not say 32"),
+        (with_floats(16, both=True), "has floating point pixels, and BitsAllocated does not say 32"),
+        (with_floats(32, both=True), "has pixels of two kinds"),
+    ],
+)
+def test_floating_point_pixels_that_hide_something(tmp_path: Path, dataset: Dataset, why: str) -> None:
+    """Only one element of pixels is sent: the other would be lost."""
+    save(dataset, tmp_path / "IM1")
+    assert sent(tmp_path, basic()) == SetAside("IM1", "not-deidentifiable", f"the object {why}")
 
 
 def broken(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:

@@ -46,6 +46,9 @@ MOST_HEAD = 128 * 1024**2
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UID_TAGS = {"sop_uid": 0x00080018, "study_uid": 0x0020000D, "series_uid": 0x0020000E}
 _DUMMY = dummy("LO").decode()
+# Floating point pixels -> their BitsAllocated (PS3.3, C.7.6.24).
+_FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+_PIXEL_GROUP = 0x7FE0
 _DESCRIPTION = 0x0008103E
 
 
@@ -239,8 +242,20 @@ class _Object:
         self._order = encoding.order
         self._explicit = encoding.explicit
         self._pixels_at = before + len(data)  # in the object as it came
+        self._has_floats = self._hold_floats_to_form()
         self.blackening: pixels.Blackening | None = None
         self.refused = "" if profile.burned_in == "allow" else self._judge(profile)
+
+    def _hold_floats_to_form(self) -> bool:
+        """Whether it has floating point pixels. Raises NotRewritable for what only says so, and may hold anything."""
+        start = self._stream.peek(4)
+        if len(start) < 4:
+            return False
+        group, element = struct.unpack(f"{self._order}HH", start)
+        bits = _FLOAT_BITS.get(group << 16 | element)
+        if bits and self.rewriting.facts.number(gathering.BITS) != bits:
+            raise NotRewritable(f"has floating point pixels, and BitsAllocated does not say {bits}")
+        return bits is not None
 
     def _judge(self, profile: Profile) -> str:
         facts = self.rewriting.facts
@@ -267,13 +282,15 @@ class _Object:
         value = copy_value(self._stream, head, self._explicit, self._order)
         yield head.raw
         yield from self.blackening.blocks(value) if self.blackening else value
+        if self._has_floats and self._stream.peek(2) == struct.pack(f"{self._order}H", _PIXEL_GROUP):
+            raise NotRewritable("has pixels of two kinds")
 
     def pixel_length(self, source: Source) -> int:
         """Bytes of that element. Pixels are skipped by seeking if possible."""
         if not self._stream.peek(1):
             return 0
         instance = self._instance
-        if instance.form != "file" or source.in_order(instance.path):
+        if instance.form != "file" or self._has_floats or source.in_order(instance.path):
             return sum(map(len, self.pixel_blocks()))
         head = read_head(self._stream, self._explicit, self._order)
         if head.length != UNDEFINED:
