@@ -59,7 +59,9 @@ def _requote(match: re.Match[str]) -> str:
     return {'"': '\\"', "\\'": "'"}.get(match[0], match[0])
 
 
-_hints = cache(typing.get_type_hints)  # slow, and asked for again and again
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)  # slow, and asked for again and again
 
 
 def _record(cls: type[R], value: object) -> R:

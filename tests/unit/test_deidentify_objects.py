@@ -11,7 +11,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
+from pydicom.dataset import FileDataset
 
 from tests.dicom_trees import SAMPLES, read, save
 from tests.dicomscu import behind_meta
@@ -179,7 +179,7 @@ def test_a_data_set_without_meta_information(tmp_path: Path) -> None:
     assert pydicom.dcmread(io.BytesIO(data)).PixelData == read("MR_small_implicit.dcm").PixelData
 
 
-def with_floats(bits: int, *, both: bool = False) -> Dataset:
+def with_floats(bits: int, *, both: bool = False) -> FileDataset:
     dataset = read("MR_small.dcm")
     if not both:
         del dataset.PixelData
@@ -204,7 +204,7 @@ def test_floating_point_pixels_leave(tmp_path: Path) -> None:
         (with_floats(32, both=True), "has pixels of two kinds"),
     ],
 )
-def test_floating_point_pixels_that_hide_something(tmp_path: Path, dataset: Dataset, why: str) -> None:
+def test_floating_point_pixels_that_hide_something(tmp_path: Path, dataset: FileDataset, why: str) -> None:
     """Only one element of pixels is sent: the other would be lost."""
     save(dataset, tmp_path / "IM1")
     assert sent(tmp_path, basic()) == SetAside("IM1", "not-deidentifiable", f"the object {why}")
