@@ -68,7 +68,7 @@ def _record(cls: type[R], value: object) -> R:
     """One object; members that it does not know are ignored, so that a misspelt one vanishes."""
     if not isinstance(value, Mapping):
         raise Unreadable(400, f"a {cls.__name__} must be an object")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     made: dict[str, Any] = {}
     for member in fields(cls):  # type: ignore[arg-type]
         names = [member.name.replace("_", "-"), member.metadata.get("also")]
