@@ -44,7 +44,7 @@ from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_s
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 Work = Callable[[RunContext, Session], tuple[Verdict, int]]
-# Sessions under way for each worker: one is sent, another is asked about, committed or proven.
+# Sessions under way for each worker: one is sent, others are asked about, committed or proven.
 AHEAD = 3
 WORK: dict[str, Work] = {"upload": deliver, "verify": verify_only, "plan": judge_only}
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 # The envelope is {"ResultSet":{..., "Result":[{row}, ...], ...}}; a row's values are text or numbers, never nested.
 _START = re.compile(r'"Result"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
+_SIZE = re.compile(r"-?[0-9]{1,16}")
 # The most characters before the first row, and of one row; the most rows of a table, and its most characters. The
 # largest session that we know has a few hundred thousand files, and a listing of a hundred megabytes.
 HEAD_LIMIT = 256 * 1024
@@ -28,7 +29,7 @@ class CutOffError(ValueError):
 def bytes_of(row: Mapping[str, str]) -> int:
     """A file's size, 0 when the row has none, or one below zero. Raises ValueError when it is no number of bytes."""
     size = row.get("Size") or "0"
-    if not re.fullmatch(r"-?[0-9]{1,16}", size) or int(size) >= NO_SIZE:
+    if not _SIZE.fullmatch(size) or int(size) >= NO_SIZE:
         raise ValueError("a size in the table is no number of bytes")
     return max(0, int(size))
 
