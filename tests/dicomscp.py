@@ -11,7 +11,7 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -173,13 +173,13 @@ class Scp:
 @contextmanager
 def answering(*replies: bytes | Callable[[bytes], bytes]) -> Iterator[int]:
     """A port where each connection in turn gets the bytes, or what is made of its request, and is closed. With none it
-    hangs."""
+    hangs. Who closes it earlier is not complained about."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
 
         def serve() -> None:
             for reply in replies:
-                with server.accept()[0] as connection:
+                with server.accept()[0] as connection, suppress(OSError):
                     request = connection.recv(65536)
                     connection.sendall(reply if isinstance(reply, bytes) else reply(request))
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -20,15 +21,17 @@ from tests.dicomscu import MR, TEXT, instances, made, receiver, send, session, s
 from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
 from xnat_ingest.transports import ask_receiver
 from xnat_ingest.transports.bodies import Part
+from xnat_ingest.transports.dicom_association import ECHO, Association
 from xnat_ingest.transports.dicom_messages import COMMAND, fragments
 from xnat_ingest.transports.dicom_receiver import Receiver
 
 
 def test_answers_one_by_one() -> None:
-    """Warnings are successes with a note; what is refused is refused alone."""
+    """Warnings are successes with a note. What is refused is refused alone, and the receiver's comment is not told: it
+    may quote the patient's name."""
     answers = {1: 0xB000, 2: 0xB007, 3: 0xC000, 4: 0xA900, 5: 0x0122, 6: 0x0107, 7: 0xB000, 8: 0x1234}
     source = some(10)
-    with Scp(answer=lambda number, uid: answers.get(number, 0), comment="no such project") as scp:
+    with Scp(answer=lambda number, uid: answers.get(number, 0), comment="Doe^Janet unknown") as scp:
         receipt = send(source, scp.port)
     assert [i.sop_uid for i in receipt.instances] == [f"1.2.3.{n}" for n in (1, 2, 6, 7, 9, 10)]
     assert receipt.notes == {
@@ -37,8 +40,9 @@ def test_answers_one_by_one() -> None:
         "accepted with status 0x0107 (Attribute List Error)": 1,
     }
     assert set(receipt.refused) == {f"1.2.3.{n}" for n in (3, 4, 5, 8)}
-    assert receipt.refused["1.2.3.3"].endswith("status 0xC000 (Cannot Understand): no such project")
-    assert receipt.refused["1.2.3.8"].endswith("status 0x1234 (not a standard one): no such project")
+    assert receipt.refused["1.2.3.3"].endswith("status 0xC000 (Cannot Understand); its log says why")
+    assert receipt.refused["1.2.3.8"].endswith("status 0x1234 (not a standard one); its log says why")
+    assert "Janet" not in str(receipt)
     assert (scp.associations, scp.endings.count("released")) == (1, 1)
 
 
@@ -203,7 +207,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_receiver_that_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Unreachable, match=r"no progress for 0\.1 s"):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Unreachable, match=r"no whole answer within 0\.1 s"):
         ask_receiver(receiver(server.getsockname()[1], timeout=0.1))
 
 
@@ -212,7 +216,7 @@ def test_a_receiver_that_hangs_in_the_middle_is_not_asked_again_at_once() -> Non
     """It may still be at work, so whoever repeats the part is to wait for it."""
     done = threading.Event()
     with Scp(answer=lambda number, uid: 0 if number < 3 else int(done.wait(5))) as scp:
-        with pytest.raises(Unreachable, match="no progress") as caught:
+        with pytest.raises(Unreachable, match="no whole answer within 1 s") as caught:
             send(some(4), scp.port, timeout=1.0)
         done.set()
     assert caught.value.timed_out
@@ -239,9 +243,41 @@ def test_a_receiver_that_answers_without_end(control: int) -> None:
     flood = Flood(fragments(1, control, bytes(60_000), 60_000) * 4)
     with Scp() as scp, Relay(scp.port, Trouble(flood, "DICOM 4", times=9), raw=True) as relay:
         begun = time.monotonic()
-        with pytest.raises(Unreachable, match=r"no progress|without end"):
+        with pytest.raises(Unreachable, match=r"no whole answer|without end"):
             send(some(2), relay.port, timeout=1.5)
         assert time.monotonic() - begun < 8
+
+
+EMPTY = b"\x04\0\0\0\0\0" * 20_000
+
+
+@contextmanager
+def flooding(**more: float) -> Iterator[Association]:
+    """An association whose receiver sends 36 MB, whatever it is asked. There is always something to read, so no wait
+    ever ends by itself."""
+    with answering(lambda request: accepted(request) + EMPTY * 300) as port:
+        yield Association(receiver(port, **more), None, [ECHO])
+
+
+def test_an_answer_of_too_many_bytes() -> None:
+    with flooding() as association, pytest.raises(Unreachable, match="answers without end"):
+        association.echo()
+
+
+def test_a_receiver_that_never_stops_sending_is_let_go() -> None:
+    with flooding(timeout=1.0) as association:
+        begun = time.process_time()
+        association.release()
+        assert time.process_time() - begun < 3
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1023])
+def test_a_receiver_that_takes_a_few_bytes_at_a_time(limit: int) -> None:
+    with (
+        answering(lambda request: accepted(request, limit)) as port,
+        pytest.raises(IngestError, match=f"takes {limit} bytes at a time.* 1024 at least"),
+    ):
+        send(some(1), port)
 
 
 @pytest.mark.wide

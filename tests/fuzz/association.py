@@ -43,9 +43,7 @@ def answers(data: bytes) -> None:
         ours.settimeout(5.0)
         made = _Said(ours)
         if _CONTEXTS[0] not in made.refused:
-            status, comment = made.store(_CONTEXTS[0], "1.2.3", [b"x" * 300])
-            assert 0 <= status <= 0xFFFF
-            assert comment.isprintable()
+            assert 0 <= made.store(_CONTEXTS[0], "1.2.3", [b"x" * 300]) <= 0xFFFF
         if ECHO not in made.refused:
             made.echo()
         made.release()

@@ -199,10 +199,10 @@ class _PartTransfer:
             if why := contradiction(start, context[1]):
                 self.refused[instance.sop_uid] = f"its data set {why}: no receiver could read it"
                 return
-            status, comment = association.store(
+            status = association.store(
                 context, instance.sop_uid, stamping.blocks(start) if stamping else start.rest()
             )
-        self._judge(instance, status, comment)
+        self._judge(instance, status)
         if instance.sop_uid in self.taken and stamping and stamping.replaced and self._stamp:
             self.notes[f"{self._stamp.keyword} replaced"] += 1
 
@@ -214,7 +214,7 @@ class _PartTransfer:
         if why := change_since_scan(self._source, instance):
             raise SourceChanged(instance.path, why, dirty=True)
 
-    def _judge(self, instance: Instance, status: int, comment: str) -> None:
+    def _judge(self, instance: Instance, status: int) -> None:
         meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
         said = f"status 0x{status:04X} ({meaning or 'not a standard one'})"
         category = code_to_category(status)
@@ -226,7 +226,7 @@ class _PartTransfer:
         elif status & 0xFF00 == 0xA700 or status == _RESOURCE_LIMITATION:
             raise Unreachable(f"the DICOM receiver answers with {said}", maybe_done=False)
         else:
-            self.refused[instance.sop_uid] = f"the DICOM receiver answers with {said}{comment and ': '}{comment}"
+            self.refused[instance.sop_uid] = f"the DICOM receiver answers with {said}; its log says why"
 
 
 def _cut_by_contexts(part: Part) -> Iterator[Part]:

@@ -18,14 +18,14 @@ from typing import NoReturn
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_RELEASE_RQ
 from pynetdicom.pdu_primitives import A_RELEASE
 
-from xnat_ingest.core import IngestError, Refused, Unreachable, UsageError, printable
+from xnat_ingest.core import IngestError, Refused, Unreachable, UsageError
 from xnat_ingest.inputs.dicom_dataset import IMPLICIT
 from xnat_ingest.transports.dicom_messages import (
     ANSWERED,
     COMMAND,
-    COMMENT,
     DATA_PDU,
     LAST,
+    LEAST_PDU,
     MAX_PDU,
     STATUS,
     VERIFICATION,
@@ -42,7 +42,7 @@ from xnat_ingest.transports.dicom_messages import (
 from xnat_ingest.transports.dicom_receiver import Receiver
 
 MOST_CONTEXTS = 128  # their ids are the odd numbers of one byte
-# Bytes of an answer's command set: a dozen short elements.
+# Bytes until an answer is whole: a dozen short elements. What else the receiver sends meanwhile counts, too.
 MOST_ANSWER = 64 * 1024
 ECHO: Context = (VERIFICATION, IMPLICIT)
 _AC, _RJ, _RELEASE, _RELEASED, _ABORT = 2, 3, 5, 6, 7
@@ -95,10 +95,10 @@ class Association:
             self._socket.close()
             raise
 
-    def store(self, context: Context, sop_uid: str, blocks: Iterable[bytes]) -> tuple[int, str]:
-        """Sends one object. Returns (status, the receiver's comment).
+    def store(self, context: Context, sop_uid: str, blocks: Iterable[bytes]) -> int:
+        """Sends one object. Returns the status.
 
-        If blocks raises, the message is unfinished, and the association can only be aborted.
+        The receiver's comment is not read: it may quote the patient's name. If blocks raises, the message is unfinished, and the association can only be aborted.
         """
         context_id, room = self._ids[context], self._max_fragment
         self._message = self._message % 0xFFFF + 1
@@ -119,7 +119,7 @@ class Association:
         """The status of a C-ECHO."""
         self._message += 1
         self._write(fragments(self._ids[ECHO], COMMAND | LAST, echo_command(self._message), self._max_fragment))
-        return self._answer()[0]
+        return self._answer()
 
     def release(self) -> None:
         """Releases the association. Everything is answered by now, so nothing is lost if this fails."""
@@ -188,7 +188,12 @@ class Association:
         except _UNDECODABLE as error:
             raise IngestError(f"{self._receiver.title} accepts the association with an invalid answer") from error
         limit = accepted.maximum_length_received or MAX_PDU
-        self._max_fragment = max(min(limit, MAX_PDU) - 6, 2) & ~1  # fragments have even lengths (PS3.8, annex E)
+        if limit < LEAST_PDU:
+            raise IngestError(
+                f"{self._receiver.title} takes {limit} bytes at a time, and an image would take for ever; have its "
+                f"maximum PDU length set to {LEAST_PDU} at least (16384 is usual)"
+            )
+        self._max_fragment = (min(limit, MAX_PDU) - 6) & ~1  # fragments have even lengths (PS3.8, annex E)
         results = {c.context_id: c for c in accepted.presentation_context_definition_results_list}
         for number, context in enumerate(contexts):
             result = results.get(2 * number + 1)
@@ -221,8 +226,8 @@ class Association:
             return Unreachable(text, maybe_done=False)
         return Refused(f"{text}; ask its administrators whom it accepts")
 
-    def _answer(self) -> tuple[int, str]:
-        body = bytearray()
+    def _answer(self) -> int:
+        body, come = bytearray(), 0
         until = self._deadline()
         self._acknowledge_at_once()
         while True:
@@ -233,14 +238,14 @@ class Association:
                 body += value if control & COMMAND else b""
                 if control & COMMAND and control & LAST:
                     return self._status(fields_of(bytes(body)))
-            if len(body) > MOST_ANSWER:
+            come += len(pdu)
+            if come > MOST_ANSWER:
                 self._abandon("answers without end")
 
-    def _status(self, fields: dict[int, bytes]) -> tuple[int, str]:
+    def _status(self, fields: dict[int, bytes]) -> int:
         if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
             self._abandon("answers a message that was not sent")
-        comment = fields.get(COMMENT, b"").decode("latin-1").strip(" \0")
-        return struct.unpack("<H", fields[STATUS])[0], printable(comment)
+        return int.from_bytes(fields[STATUS], "little")
 
     def _acknowledge_at_once(self) -> None:
         """Acknowledges packets at once. DCMTK sends an answer in two packets, and the second only after the first was
@@ -289,9 +294,14 @@ class Association:
     def _receive(self, size: int, until: float) -> bytes:
         data = b""
         while len(data) < size:
+            left = until - time.monotonic()
+            if left <= 0:  # a wait ends by itself, but there is none where there is always something to read
+                self._abandon_late()
             try:
-                self._socket.settimeout(max(until - time.monotonic(), 0.001))
+                self._socket.settimeout(left)
                 more = self._socket.recv(size - len(data))
+            except TimeoutError as error:
+                self._abandon_late(error)
             except OSError as error:
                 self._abandon(error)
             if not more:
@@ -299,11 +309,16 @@ class Association:
             data += more
         return data
 
+    def _abandon_late(self, error: TimeoutError | None = None) -> NoReturn:
+        self._socket.close()
+        text = f"{self._receiver.title} gives no whole answer within {self._receiver.timeout:g} s"
+        raise Lost(text, timed_out=True) from error
+
     def _abandon(self, why: OSError | str) -> NoReturn:
         self._socket.close()
         if isinstance(why, str):
             raise Lost(f"{self._receiver.title} {why}")
         if isinstance(why, TimeoutError):
-            text = f"{self._receiver.title} makes no progress for {self._receiver.timeout:g} s"
+            text = f"{self._receiver.title} takes no more data for {self._receiver.timeout:g} s"
             raise Lost(text, timed_out=True) from why
         raise Lost(f"{self._receiver.title} breaks the connection ({why.strerror or why})") from why

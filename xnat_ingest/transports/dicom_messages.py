@@ -15,9 +15,12 @@ VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION = "1.2.840.10008.3.1.1.1"
 # The fragment size that we send when the receiver sets no limit, or a high one, and the size that it may send.
 MAX_PDU = 128 * 1024
+# The least that a receiver may accept. With less, an object becomes so many PDUs that it takes for ever. DCMTK's own
+# least is 4096.
+LEAST_PDU = 1024
 DATA_PDU = 4
 COMMAND, LAST = 1, 2  # bits of a fragment's control header
-ANSWERED, STATUS, COMMENT = 0x0120, 0x0900, 0x0902  # elements of an answer
+ANSWERED, STATUS = 0x0120, 0x0900  # elements of an answer
 _SOP_CLASS, _FIELD, _MESSAGE, _PRIORITY, _HAS_DATA, _SOP_UID = 0x0002, 0x0100, 0x0110, 0x0700, 0x0800, 0x1000
 _C_STORE, _C_ECHO = 0x0001, 0x0030
 _MEDIUM, _WITH_DATA, _WITHOUT_DATA = 0x0000, 0x0001, 0x0101
