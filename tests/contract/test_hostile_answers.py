@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import resource
 import socket
 import threading
@@ -194,6 +195,43 @@ def test_slow_answers_end_by_the_timeout(name: str) -> None:
             rest.get("/data/x")
         assert time.monotonic() - begun < TIMEOUT + 6
         assert caught.value.timed_out
+
+
+HEADER = b"HTTP/1.1 200 OK\r\nServer: Apache-Coyote/1.1\r\nDate: Fri\r\nContent-Length: 12\r\n\r\n"
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0c\r\n{\"items\": []\r\n1\r\n}\r\n0"
+
+
+@pytest.mark.parametrize("whole", [HEADER, CHUNKS], ids=["header", "chunks"])
+def test_an_answer_that_is_cut_anywhere_is_none(whole: bytes) -> None:
+    """In the middle of a line of its header, too. The library would take it for an empty answer that is whole."""
+    cuts = iter(range(1, len(whole)))
+
+    def answer(_asked: Asked, connection: socket.socket) -> None:
+        connection.sendall(whole[: next(cuts)])
+
+    with Scripted(behind_login(answer)) as server, closing(client(server)) as rest:
+        for cut in range(1, len(whole)):
+            try:
+                text = rest.get("/data/x").text
+            except Unreachable:
+                continue
+            pytest.fail(f"cut after {whole[:cut]!r}: {text!r}")
+
+
+def test_an_answer_without_a_header_line_is_whole() -> None:
+    with Scripted(behind_login(lambda *_: b"HTTP/1.1 204 No\r\n\r\n")) as server, closing(client(server)) as rest:
+        assert rest.request("DELETE", "/data/x", accept=(204,)).status == 204
+
+
+def test_continue_without_end_is_not_waited_for() -> None:
+    """Not even by a commit, which waits for minutes."""
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
+    with Scripted(behind_login(lambda *_: itertools.repeat(flood))) as server, closing(client(server)) as rest:
+        rest.login()
+        begun = time.monotonic()
+        with pytest.raises(Unreachable, match="100 Continue without end"):
+            rest.request("POST", "/data/x", timeout=20.0)
+        assert time.monotonic() - begun < 15
 
 
 @pytest.mark.wide

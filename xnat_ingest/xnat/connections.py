@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import socket
 import ssl
@@ -27,7 +28,50 @@ def watched_by(watch: Watch | None) -> None:
     _here.watch = watch
 
 
+# How often a server may say `100 Continue` to one request. An honest one says it once.
+_MOST_CONTINUES = 16
+
+
+class _Lines(io.BufferedReader):
+    """What an answer is read from. A connection that is cut inside a line, or before the empty line that ends a header,
+    looks like the end of it to the library.
+
+    in_header: the empty line has not come yet.
+    """
+
+    in_header = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        is_cut = not line.endswith(b"\n") and len(line) != size
+        if is_cut and (line or self.in_header):
+            where = "its header" if self.in_header else "a line"
+            raise http.client.HTTPException(f"the answer ended inside {where}")
+        return line
+
+
 class _Answer(http.client.HTTPResponse):
+    fp: Any
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.fp = self._lines = _Lines(self.fp.detach())
+        self._continues = 0
+
+    def begin(self) -> None:
+        super().begin()
+        self._lines.in_header = False
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """The next status line. After it, a header must follow."""
+        self._lines.in_header = False
+        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        self._lines.in_header = True
+        self._continues += found[1] == http.client.CONTINUE
+        if self._continues > _MOST_CONTINUES:
+            raise http.client.HTTPException("100 Continue without end")
+        return found
+
     def _safe_read(self, amt: int) -> bytes:
         """Refuses a negative chunk size: the library would read to the end of the connection, into memory."""
         if amt < 0:

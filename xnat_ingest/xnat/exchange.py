@@ -168,8 +168,6 @@ class Wire:
     ) -> Reply:
         whole = False
         try:
-            if not reply.headers:
-                raise http.ProtocolError("the answer ended inside its header")
             take_cookies(reply.headers.getlist("Set-Cookie"))
             chunks = _arriving(reply, watch, self._timeout)
             packed = reply.headers.get("Content-Encoding", "identity").lower() not in ("identity", "")
