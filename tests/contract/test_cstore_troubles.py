@@ -207,7 +207,10 @@ def test_nobody_there() -> None:
 
 
 def test_a_receiver_that_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Unreachable, match=r"no whole answer within 0\.1 s"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(Unreachable, match=r"no whole answer within 0\.1 s"),
+    ):
         ask_receiver(receiver(server.getsockname()[1], timeout=0.1))
 
 

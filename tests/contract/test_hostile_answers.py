@@ -198,7 +198,7 @@ def test_slow_answers_end_by_the_timeout(name: str) -> None:
 
 
 HEADER = b"HTTP/1.1 200 OK\r\nServer: Apache-Coyote/1.1\r\nDate: Fri\r\nContent-Length: 12\r\n\r\n"
-CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0c\r\n{\"items\": []\r\n1\r\n}\r\n0"
+CHUNKS = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0c\r\n{"items": []\r\n1\r\n}\r\n0'
 
 
 @pytest.mark.parametrize("whole", [HEADER, CHUNKS], ids=["header", "chunks"])

@@ -199,9 +199,7 @@ class _PartTransfer:
             if why := contradiction(start, context[1]):
                 self.refused[instance.sop_uid] = f"its data set {why}: no receiver could read it"
                 return
-            status = association.store(
-                context, instance.sop_uid, stamping.blocks(start) if stamping else start.rest()
-            )
+            status = association.store(context, instance.sop_uid, stamping.blocks(start) if stamping else start.rest())
         self._judge(instance, status)
         if instance.sop_uid in self.taken and stamping and stamping.replaced and self._stamp:
             self.notes[f"{self._stamp.keyword} replaced"] += 1
