@@ -98,7 +98,9 @@ class Association:
     def store(self, context: Context, sop_uid: str, blocks: Iterable[bytes]) -> int:
         """Sends one object. Returns the status.
 
-        The receiver's comment is not read: it may quote the patient's name. If blocks raises, the message is unfinished, and the association can only be aborted.
+        The receiver's comment is not read: it may quote the patient's name.
+
+        If blocks raises, the message is unfinished, and the association can only be aborted.
         """
         context_id, room = self._ids[context], self._max_fragment
         self._message = self._message % 0xFFFF + 1
