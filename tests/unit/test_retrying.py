@@ -299,3 +299,23 @@ def test_only_a_dicom_receivers_successes_earn_repeats_here() -> None:
         with pytest.raises(ServerSaid):
             bench.send(99)
         assert bench.policy.repeats == 1 + left
+
+
+def test_looks_at_a_server_in_trouble_give_no_retry_back() -> None:
+    """They succeed, many in a row, and nothing is sent."""
+    bench = Bench(Scripted(always=lambda _: TIMEOUT), budget=2)
+
+    def look(*_: Session) -> None:
+        for _number in range(100):
+            bench.policy.succeeded()
+
+    bench.transport = Retrying(bench.inner, look, bench.policy, bench.limiter, look)
+    with pytest.raises(Unreachable):
+        bench.send(1)
+    assert len(bench.inner.asked) == 3
+    bench.policy.succeeded()  # afterwards they count again: ten of them are a retry
+    with pytest.raises(Unreachable):
+        bench.policy.spend(RESET)
+    for _ in range(9):
+        bench.policy.succeeded()
+    bench.policy.spend(RESET)

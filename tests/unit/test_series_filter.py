@@ -192,6 +192,29 @@ def test_patterns_that_would_never_end_are_not_tried(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x" * (128 * 1024 + 1), "it has more than 131072 characters"),
+        ("x\n" * (64 * 1024 + 1), "it has more than 131072 characters"),
+        ("(" * 81, f"its pattern {'(' * 80}... may mean something else in Java"),
+        (f"[{'x' * 200}]", f"it uses [{'x' * 79}..., which is not evaluated here"),
+        ("(" * 80, f"its pattern {'(' * 80} may mean something else in Java"),
+        ("\n".join(f".*{n}.*.*" for n in range(2)), "its pattern .*1.*.* may take too long"),
+    ],
+)
+def test_a_filter_of_any_size_is_read_in_little_time_and_memory(text: str, reason: str) -> None:
+    """Its words are quoted in part. Many patterns together may take no more time than one."""
+    assert parse_filter(contents(text)) == NotEvaluated(reason)
+
+
+def test_a_long_filter_is_evaluated() -> None:
+    found = parse_filter(contents("\n".join([*(f"scout_{n:05}" for n in range(1000)), ".*loc.*", ".*survey.*"])))
+    assert isinstance(found, Filter)
+    assert len(found.patterns) == 1002
+    assert isinstance(parse_filter(contents("#" * (128 * 1024))), Filter)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         ".*loc.*scout.*",

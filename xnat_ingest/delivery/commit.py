@@ -19,9 +19,14 @@ WATCH = 5.0
 
 
 class ConcurrentUpload(Exception):
-    """Another client seems to be sending this session, so the server must be asked again."""
+    """Another client seems to be sending this session, so the server must be asked again.
 
-    def __init__(self, uri: str, sign: str = "another run is sending this session into it") -> None:
+    What is left of a lost connection of our own looks the same.
+    """
+
+    def __init__(
+        self, uri: str, sign: str = "another run, or a lost connection of this one, is sending this session into it"
+    ) -> None:
         super().__init__(uri)
         self.uri = uri
         self.sign = sign

@@ -125,16 +125,21 @@ class Retrying:
         self._retry_policy.wait(error, history.failures, since=history.since)
         if isinstance(error, ServerSaid):
             if error.status == 504:
-                self._settle(session)
+                self._watch(session)
             return None
         if error.maybe_done:
             history.resets += 1
-            self._check_alive()  # so that a lost login shows here, not with the next body
+            with self._retry_policy.in_trouble():
+                self._check_alive()  # so that a lost login shows here, not with the next body
             if error.timed_out:
-                self._settle(session)
+                self._watch(session)
             if history.resets >= 2 and len(part.instances) > 1:
                 return _halves(part)
         return None
+
+    def _watch(self, session: Session) -> None:
+        with self._retry_policy.in_trouble():
+            self._settle(session)
 
     def _isolate_rejected_file(self, part: Part, error: ServerSaid, history: _History) -> list[Part] | None:
         """The server blames one member. Sends the part once more, then that member separately."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 
 from xnat_ingest.core import IngestError, ServerSaid, Unreachable
@@ -54,6 +55,7 @@ class RetryPolicy:
         self._say = say
         self._budget = self._left = budget * SUCCESSES
         self._lock = threading.Lock()
+        self._here = threading.local()
         self._random = random.SystemRandom()
 
     def wait(self, error: IngestError, attempt: int, most: int = MOST_ATTEMPTS, since: float | None = None) -> None:
@@ -83,8 +85,20 @@ class RetryPolicy:
 
     def succeeded(self) -> None:
         """Notes that a request succeeded."""
+        if getattr(self._here, "in_trouble", False):
+            return
         with self._lock:
             self._left = min(self._budget, self._left + 1)
+
+    @contextmanager
+    def in_trouble(self) -> Iterator[None]:
+        """Successes of this thread give nothing back. While the server is watched after a failure, there are many of
+        them, and none is progress."""
+        self._here.in_trouble = True
+        try:
+            yield
+        finally:
+            self._here.in_trouble = False
 
 
 def _retry_after(error: IngestError) -> tuple[float, bool]:

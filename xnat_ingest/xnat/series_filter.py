@@ -53,11 +53,15 @@ _FIELDS = {
     "SeriesInstanceUID": "series_uid",
 }
 NOT_LISTED = "not-in-whitelist"
+# The most characters of a filter. To compile a long pattern takes much memory, and to try many patterns much time.
+_LONGEST_LIST = 128 * 1024
+# The most characters of a pattern that a sentence quotes.
+_QUOTED = 80
 # The characters that Java trims. Python's strip would remove more.
 _BLANKS = "".join(map(chr, range(33)))
 # The server passes only this many characters of a value to the filter.
 _LONGEST = 300
-# About how many steps Python may take for a pattern and a value. With more a run would seem to hang, unstoppably.
+# About how many steps Python may take for a filter and a value. With more a run would seem to hang, unstoppably.
 _MOST_TRIES = (_LONGEST + 1) ** 3
 _TAG = re.compile(r"(\(?)([0-9A-Za-z]{4}),([0-9A-Za-z]{4})(\)?)")
 # The common part of Java's and Python's regular expressions, for patterns without control characters. Left out are
@@ -205,8 +209,10 @@ def parse_filter(contents: str) -> Filter | NotEvaluated:
 
 def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
     """The lines. They are about SeriesDescription until a line in brackets names another element."""
+    if len(listing) > _LONGEST_LIST:
+        return NotEvaluated(f"it has more than {_LONGEST_LIST} characters")
     keyword = "SeriesDescription"
-    patterns = []
+    patterns, tries = [], 0
     # If a backslash and an n occur anywhere, only they are line ends.
     for raw in listing.split("\\n" if "\\n" in listing else "\n"):
         line = raw.strip(_BLANKS)
@@ -215,15 +221,20 @@ def _patterns(listing: str) -> tuple[Pattern, ...] | NotEvaluated:
         if line.startswith("[") and line.endswith("]"):
             keyword = _element(line[1:-1])
             if keyword not in ELEMENTS:
-                return NotEvaluated(f"it uses {line}, which is not evaluated here")
+                return NotEvaluated(f"it uses {_shown(line)}, which is not evaluated here")
             continue
         regex = _regex(line)
         if regex is None:
-            return NotEvaluated(f"its pattern {line} may mean something else in Java")
-        if _tries(regex.pattern) > _MOST_TRIES:
-            return NotEvaluated(f"its pattern {line} may take too long")
+            return NotEvaluated(f"its pattern {_shown(line)} may mean something else in Java")
+        tries += _tries(regex.pattern)
+        if tries > _MOST_TRIES:
+            return NotEvaluated(f"its pattern {_shown(line)} may take too long")
         patterns.append(Pattern(keyword, line, regex))
     return tuple(patterns)
+
+
+def _shown(line: str) -> str:
+    return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}..."
 
 
 def _element(name: str) -> str:
