@@ -282,6 +282,13 @@ def test_dicom_is_noticed(site: StandIn, run: Run, folder: Path) -> None:
         ("put", ".", "--label", "NOTES", "--archive-name", "a.zip", *SESSION),
         ("delete", "--label", "12", *SESSION),
         ("delete", *SESSION),
+        ("delete", "", "--label", "NOTES", "--yes", *SESSION),
+        ("delete", "x", "", "--label", "NOTES", "--yes", *SESSION),
+        ("delete", "--label", "NOTES", "--yes", "-P", "DEMO", "-S", ""),
+        ("delete", "--label", "NOTES", "--yes", "-P", "DEMO", "-S", "", "-E", ""),
+        ("delete", "--label", "NOTES", "--yes", "-P", "DEMO", "--subject="),
+        ("delete", "--label", "NOTES", "--yes", "--scan", "", *SESSION),
+        ("delete", "--label", "NOTES", "--yes", "--scan=", *SESSION),
         ("list", "--label", "x,y", *SESSION),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -26,6 +27,9 @@ COMMANDS = {
     "report": "saved reports: show one as a page, merge those of shards, print the schema",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
+# Commands that change what is on the server. What they are given narrows down what they change.
+_NARROWED = ("prearchive", "resource")
+_EMPTY = re.compile(r"\s*|--[a-z-]+=\s*")
 
 
 class _Misread(UsageError):
@@ -84,6 +88,14 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     except _Misread as error:
         raise error.parser.refusal(words, error.message) from None
     given = vars(parsed)
+    if (
+        given["command"] in _NARROWED
+        and (word := next((word for word in words if _EMPTY.fullmatch(word)), None)) is not None
+    ):
+        raise UsageError(
+            f"{word or 'a word of the command line'} is empty (a variable that is not set?). Without it the command "
+            "would mean more than you named, so nothing was done"
+        )
     parser: _Parser = given.pop("parser")
     if stray and (given["command"], given.get("action")) != ("command", "run"):
         raise parser.unknown(words, stray)

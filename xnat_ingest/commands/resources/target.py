@@ -165,6 +165,8 @@ def delete_files(
 
     keep: only remove them from the listing; they stay on the server's disk.
     """
+    if not all(names):
+        raise UsageError("a file's name is empty; nothing was deleted")
     held = set(stored_files(rest, parent, label))
     wanted = {name: {one for one in held if is_named((name,) if name else (), one)} for name in names or ("",)}
     doomed = set().union(*wanted.values())
