@@ -216,3 +216,15 @@ def test_the_gate_before_an_upload(ingest: Ingest, site: StandIn, tmp_path: Path
     assert "AccessionNumber" in problem["detail"]
     assert not leaks(json.dumps(ended.report).encode() + ended.out.encode() + ended.err.encode(), PERSON)
     assert len(files_of(site)) == 1
+
+
+def test_a_plan_keeps_its_gate(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """Leaving out the flag does not send what the plan held back."""
+    write(tmp_path / "tree/001/pre/IM1", clean())
+    write(tmp_path / "tree/002/pre/IM1", patient(PERSON))
+    plan = tmp_path / "plan.json"
+    assert ingest("plan", tmp_path / "tree", "--require-deidentified", "--json", str(plan)).code == 3
+    ended = ingest("upload", tmp_path / "tree", "--plan", str(plan))
+    assert ended.code == 3
+    assert [s["label"] for s in ended.report["sessions"] if s["verdict"] == "verified"] == ["001_pre"]
+    assert len(files_of(site)) == 1

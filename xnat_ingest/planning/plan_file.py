@@ -36,12 +36,14 @@ class PlanFile:
 
     root: ROOT when the plan was made, absolute.
     deidentified: fingerprint of the de-identification profile and key, "" without de-identification.
+    gated: made with --require-deidentified.
     """
 
     root: str
     layout: str
     plan: Plan
     deidentified: str = ""
+    gated: bool = False
 
 
 class _Made(list[Any]):
@@ -55,13 +57,13 @@ class _Made(list[Any]):
         return map(self._make, super().__iter__())
 
 
-def plan_text(plan: Plan, root: str, layout: str, deidentified: str = "") -> str:
+def plan_text(plan: Plan, root: str, layout: str, deidentified: str = "", *, gated: bool = False) -> str:
     """The text of a plan file in one piece."""
-    return "".join(plan_pieces(plan, root, layout, deidentified))
+    return "".join(plan_pieces(plan, root, layout, deidentified, gated=gated))
 
 
-def plan_pieces(plan: Plan, root: str, layout: str, deidentified: str = "") -> Iterator[str]:
-    """The text of a plan file, in ASCII, piece by piece.
+def plan_pieces(plan: Plan, root: str, layout: str, deidentified: str = "", *, gated: bool = False) -> Iterator[str]:
+    """The text of a plan file, in ASCII, piece by piece. deidentified, gated: see PlanFile.
 
     Header values in it: only UIDs, numbers, modalities and descriptions.
     """
@@ -75,6 +77,7 @@ def plan_pieces(plan: Plan, root: str, layout: str, deidentified: str = "") -> I
         "set_aside": _Made(asdict, plan.set_aside),
         "problems": [asdict(problem) for problem in plan.problems],
         **({"deidentified": deidentified} if deidentified else {}),
+        **({"require_deidentified": True} if gated else {}),
     }
     yield from json.JSONEncoder(indent=1).iterencode(document)
     yield "\n"
@@ -120,7 +123,8 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
     project = marked[0].project if marked else ""
     # Files that were dropped by hand are no longer part of this plan.
     plan = Plan(project, tuple(marked), aside, tuple(problems), files_seen - dropped)
-    return PlanFile(document["root"], document.get("layout", ""), plan, document.get("deidentified", ""))
+    gated = document.get("require_deidentified", False)
+    return PlanFile(document["root"], document.get("layout", ""), plan, document.get("deidentified", ""), gated)
 
 
 def _read_session(path: str, entry: dict[str, Any]) -> Session:

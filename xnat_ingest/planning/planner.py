@@ -311,7 +311,9 @@ class ScannedTree:
             _write(self._settings.labels_template, lambda: [text])
         if self._settings.json:
             made_by = self.deidentifier.fingerprint if self.deidentifier else ""
-            _write(self._settings.json, lambda: plan_pieces(plan, self.root, self._labelling.layout, made_by))
+            gated = self._settings.require_deidentified
+            layout = self._labelling.layout
+            _write(self._settings.json, lambda: plan_pieces(plan, self.root, layout, made_by, gated=gated))
 
 
 class PlanFromFile:
@@ -337,7 +339,8 @@ class PlanFromFile:
         self.source = _source(self.root, levels, settings, check_stop)
         self.project = ""
         self._plan = found.plan
-        self._settings = settings
+        # What a plan holds back is not sent by leaving out the flag.
+        self._settings = replace(settings, require_deidentified=settings.require_deidentified or found.gated)
         self.deidentifier = _deidentifier(settings, self.root)
         if found.deidentified != (self.deidentifier.fingerprint if self.deidentifier else ""):
             how = "with another --deidentify profile or key" if found.deidentified else "without --deidentify"
