@@ -168,6 +168,8 @@ def test_second_signal_ends_at_once(runs: Runs, site: StandIn, number: signal.Si
         process.wait(0.4)
     process.send_signal(number)
     assert process.wait(2) == 128 + number
+    assert process.stderr is not None
+    assert "a second signal: ended at once, without a report" in process.stderr.read()
     site.faults.release()
     until(lambda: site.rows("DEMO") == [])
     finishes(runs)

@@ -16,15 +16,24 @@ if TYPE_CHECKING:
 
 
 def catch_signals(stop: Stop) -> None:
-    """The first signal ends the run with its report. A second one ends it at once."""
+    """The first signal ends the run with its report. A second one ends it at once, without."""
 
     def handle(signum: int, _frame: FrameType | None) -> None:
         if stop.signum:
+            _say("a second signal: ended at once, without a report. The same command goes on where this one ended")
             os._exit(int(Stopped(signum).exit_code))
         stop.signum = signum
+        if os.isatty(2):
+            _say("ending in order, with a report; once more ends it at once, without one")
 
     for signum in ending_signals():
         signal.signal(signum, handle)
+
+
+def _say(line: str) -> None:
+    """A signal may come while Python itself writes to stderr, so this does not go through it."""
+    with suppress(OSError):
+        os.write(2, f"xnat-ingest: {line}\n".encode())
 
 
 def ending_signals() -> list[int]:
