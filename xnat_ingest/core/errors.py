@@ -49,7 +49,7 @@ EXIT_MEANING: dict[Exit, str] = {
     Exit.REFUSED: "refused: credentials, or no right on the project; no session was delivered",
     Exit.BUG: "a bug in this program",
     Exit.INTERRUPTED: "interrupted (Ctrl-C); the report is still written (not after a second signal)",
-    Exit.TERMINATED: "terminated (SIGTERM, or a closed terminal); the report is still written (not after a second signal)",
+    Exit.TERMINATED: "terminated (SIGTERM, closed terminal); the report is still written (not after a second signal)",
 }
 
 # Which code wins when several apply, strongest first.
