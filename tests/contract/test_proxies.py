@@ -33,10 +33,12 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Proxy:
-    """Forwards everything to one port, whatever host is asked for. status: answers so instead; login: wants it."""
+    """Forwards everything to one port, whatever host is asked for. status: answers so instead; login: wants it;
+    inside: says this itself in a tunnel."""
 
-    def __init__(self, port: int, *, status: str = "", login: str = "") -> None:
+    def __init__(self, port: int, *, status: str = "", login: str = "", inside: bytes = b"") -> None:
         self._port = port
+        self._inside = inside
         self._status = status
         self._login = b64encode(login.encode()).decode() if login else ""
         self._scripted = Scripted(self._answer)
@@ -54,6 +56,8 @@ class Proxy:
             return http(407, "", "Proxy-Authenticate: Basic")
         if self._status:
             return f"HTTP/1.1 {self._status}\r\nContent-Length: 0\r\n\r\n".encode()
+        if self._inside:
+            return b"HTTP/1.1 200 Established\r\n\r\n" + self._inside
         with socket.create_connection(("127.0.0.1", self._port)) as server:
             if asked.line.startswith("CONNECT"):
                 connection.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
@@ -124,6 +128,18 @@ def test_http_by_absolute_address(plain: Scripted, monkeypatch: pytest.MonkeyPat
         with closing(rest_for(f"http://{HOST}/xnat")) as rest:
             assert rest.get("/data/x").text == "data"
         assert f"GET http://{HOST}/xnat/data/x HTTP/1.1" in proxy.lines
+
+
+def test_a_tunnel_to_something_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the proxy's own doing, so nobody is advised to go without TLS."""
+    with closing(Proxy(0, inside=http(200, "data"))) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")
+        with (
+            closing(rest_for(f"https://{HOST}:8443")) as rest,
+            pytest.raises(IngestError, match=r"through the proxy .*127\.0\.0\.1.* does not use TLS; check") as caught,
+        ):
+            rest.get("/data/x")
+    assert "http://?" not in str(caught.value)
 
 
 def test_a_proxy_with_a_login(secure: Scripted, certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:

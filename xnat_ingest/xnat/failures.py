@@ -66,6 +66,10 @@ def _tls_failure(text: str, server: str, by_way: str) -> IngestError:
     reason = text.upper().replace(" ", "_")
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return IngestError(f"the certificate of {server} cannot be verified ({text}); see --ca-bundle")
+    if any(word in reason for word in _NO_TLS) and by_way:
+        return IngestError(
+            f"what answers for {server}{by_way} does not use TLS; check the proxy, and the server's port"
+        )
     if any(word in reason for word in _NO_TLS):
         return IngestError(f"{server} does not use TLS on this port; should the address begin with http://?")
     if any(word in reason for word in _TOO_OLD):
