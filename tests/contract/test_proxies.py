@@ -57,7 +57,9 @@ class Proxy:
         if self._status:
             return f"HTTP/1.1 {self._status}\r\nContent-Length: 0\r\n\r\n".encode()
         if self._inside:
-            return b"HTTP/1.1 200 Established\r\n\r\n" + self._inside
+            connection.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
+            connection.recv(1)  # the greeting of TLS begins
+            return self._inside
         with socket.create_connection(("127.0.0.1", self._port)) as server:
             if asked.line.startswith("CONNECT"):
                 connection.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
