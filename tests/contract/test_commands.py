@@ -64,6 +64,13 @@ def test_drop_in(
     assert (report["exit_code"], report["totals"]["excluded"]) == (0, 2)
 
 
+def test_drop_in_without_its_folder(site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [site.url, "up", PASSWORD, "DEMO", str(tmp_path), "--workdir", str(tmp_path / "none")]
+    assert main(["dicomUpload", *words]) == 2
+    assert "--workdir" in capsys.readouterr().err
+    assert site.requests == []
+
+
 def test_variable_that_is_no_setting_is_told(
     ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
