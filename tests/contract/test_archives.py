@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -299,8 +299,8 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> list[StreamSource]:
     made: list[StreamSource] = []
     init = StreamSource.__init__
 
-    def watched(self: StreamSource, path: Path, check_stop: Callable[[], None]) -> None:
-        init(self, path, check_stop)
+    def watched(self: StreamSource, path: Path, *rest: Any) -> None:
+        init(self, path, *rest)
         made.append(self)
 
     monkeypatch.setattr(StreamSource, "__init__", watched)

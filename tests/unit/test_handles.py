@@ -93,11 +93,12 @@ def test_archives_are_open_only_while_they_are_read(tmp_path: Path, suffix: str)
     source = open_source(str(tmp_path), 2)
     before = open_handles()
     found = [one for one in scan(source, lambda _: None) if isinstance(one, Instance)]
-    assert (len(found), open_handles()) == (180, before)
+    assert len(found) == 180
+    assert open_handles() <= before + 4, "folders that may be needed again"
     for instance in found:
         with source.open(instance.path) as stream:
             assert len(stream.read()) == instance.size
-    assert open_handles() == before
+    assert open_handles() <= before + 4
 
 
 def test_streams_that_are_left_in_the_middle_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from tests.contract.test_archives import Pack, to_tar, to_tgz, to_zip
 from tests.dicom_trees import no_privileges, open_folder
+from tests.unit.test_handles import open_handles
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import SetAside, SourceFile
-from xnat_ingest.inputs import one_top_folder, open_source
+from xnat_ingest.inputs import FolderSource, one_top_folder, open_source
 
 PACKERS: dict[str, Pack] = {"zip": to_zip, "tar": to_tar, "tar.gz": to_tgz}
 
@@ -252,3 +253,96 @@ def test_the_folder_that_all_lie_in() -> None:
     """A file beside it, or no file at all, and there is none."""
     assert one_top_folder(["study/007/a", "study/b"]) == "study"
     assert one_top_folder(["study/007/a", "study"]) == one_top_folder(["a/b", "c/d"]) == one_top_folder([]) == ""
+
+
+def _replaced(real: Path, elsewhere: Path) -> None:
+    """Puts a link in the place of a file or a folder."""
+    real.rename(real.with_name("moved"))
+    real.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("place", ["007/pre/T1/IM1", "007/pre/T1", "007/pre", "007"])
+@pytest.mark.parametrize("held", [False, True], ids=["not yet read", "read before"])
+def test_what_was_replaced_by_a_link_since_the_scan_is_not_read(tmp_path: Path, place: str, held: bool) -> None:
+    """Outside is a tree of the same names: a link in any part of the path would lead there."""
+    put(tmp_path / "root/007/pre/T1/IM1", "planned")
+    put(tmp_path / "outside/007/pre/T1/IM1", "strange")
+    source = open_source(str(tmp_path / "root"))
+    (found,) = source.files()
+    assert isinstance(found, SourceFile)
+    if held:
+        source.open(found.path).close()
+    _replaced(tmp_path / "root" / place, tmp_path / "outside" / place)
+    try:
+        with source.open(found.path) as stream:
+            assert stream.read() == b"planned"
+    except OSError as error:
+        assert "is not the one that was scanned" in (error.strerror or "")
+
+
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
+def test_an_archive_in_a_folder_that_was_replaced_by_a_link_is_not_read(tmp_path: Path, pack: Pack) -> None:
+    for side, text in (("root", "planned"), ("outside", "strange")):
+        put(tmp_path / side / "packed/T1/IM1", text)
+        (tmp_path / side / "007").mkdir()
+        pack(tmp_path / side / "packed", tmp_path / side / "007/pre.tar.gz")
+    for number in range(5):
+        put(tmp_path / f"root/{number}/x")
+    source = FolderSource(tmp_path / "root", leaf=2)
+    member = next(path for path in [found.path for found in source.files()] if path.startswith("007"))
+    with source.open(member) as stream:
+        assert stream.read() == b"planned"
+    for number in range(5):  # so that the archive's folder does not stay open
+        source.open(f"{number}/x").close()
+    _replaced(tmp_path / "root/007", tmp_path / "outside/007")
+    with pytest.raises(OSError, match="not the one that was scanned"):
+        source.open(member).read()
+
+
+def test_a_link_leads_to_where_it_led_when_it_was_scanned(tmp_path: Path) -> None:
+    """Files, folders and links behind links are read through the links of the scan, and through no later ones."""
+    put(tmp_path / "root/store/T1/IM1", "planned")
+    put(tmp_path / "outside/T1/IM1", "strange")
+    (tmp_path / "root/a").symlink_to("store")
+    put(tmp_path / "root/b/other")
+    (tmp_path / "root/b/one").symlink_to("../store/T1/IM1")
+    (tmp_path / "root/store/T1/again").symlink_to("IM1")
+    source = open_source(str(tmp_path / "root"))
+    paths = [found.path for found in source.files() if isinstance(found, SourceFile)]
+    assert {"a/T1/IM1", "a/T1/again", "b/one"} <= set(paths)
+
+    def read(path: str) -> bytes:
+        with source.open(path) as stream:
+            return stream.read()
+
+    (tmp_path / "root/a").unlink()
+    (tmp_path / "root/a").symlink_to(tmp_path / "outside")
+    assert [read(path) for path in ("a/T1/IM1", "a/T1/again", "b/one")] == [b"planned"] * 3
+    _replaced(tmp_path / "root/store", tmp_path / "outside")
+    later = open_source(str(tmp_path / "root"))
+    for path in ("a/T1/IM1", "b/one", "store/T1/IM1"):
+        assert read(path) == b"planned", "its folder is still open"
+        with pytest.raises(OSError, match="not the one that was scanned"):
+            later.open(path)
+
+
+def test_a_folder_that_was_made_again_is_read(tmp_path: Path) -> None:
+    put(tmp_path / "007/IM1", "first")
+    source = open_source(str(tmp_path))
+    source.open("007/IM1").close()
+    (tmp_path / "007/IM1").unlink()
+    (tmp_path / "007").rmdir()
+    put(tmp_path / "007/IM1", "second")
+    with source.open("007/IM1") as stream:
+        assert stream.read() == b"second"
+
+
+def test_folders_that_were_read_do_not_stay_open(tmp_path: Path) -> None:
+    paths = [f"{number}/deep/IM1" for number in range(12)]
+    for path in paths:
+        put(tmp_path / path)
+    source = open_source(str(tmp_path))
+    before = open_handles()
+    for path in paths:
+        source.open(path).close()
+    assert open_handles() <= before + 4

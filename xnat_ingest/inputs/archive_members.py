@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 from xnat_ingest.core import IngestError
+from xnat_ingest.core.regular_file import open_regular
 
 # Above this size, data that packs better than this was made to fill a disk, not to carry images.
 BOMB_SIZE = 1 << 30
 BOMB_RATIO = 200
+
+
+# Opens the file of an archive, with a buffer of this size: -1 for the usual one, 0 for none.
+Opener = Callable[[int], BinaryIO]
 
 
 class Damaged(IngestError):
@@ -71,9 +78,16 @@ TOO_LARGE = "would unpack to far more than an archive of this size should contai
 
 
 class Archive:
-    """What all archives share. is_stream: see Source.in_order."""
+    """What all archives share. is_stream: see Source.in_order.
+
+    opened: opens its file; without it, the file is opened by its path.
+    """
 
     is_stream = False
+
+    def __init__(self, path: Path, opened: Opener | None) -> None:
+        self.path = path
+        self.opened: Opener = opened or (lambda buffering: open_regular(path, buffering))
 
     def in_order(self, path: str) -> bool:  # noqa: ARG002 - all of an archive is of one kind
         return self.is_stream

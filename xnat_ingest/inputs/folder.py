@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile, printable
-from xnat_ingest.core.regular_file import open_regular
+from xnat_ingest.core.regular_file import Tree
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
-    archive_kind,
+    archive_kind_of,
     instead_of_archive,
     is_named_as_archive,
     without_suffix,
@@ -60,6 +61,8 @@ class FolderSource:
         self._left = outside if outside is not None else []
         self._empty = empty if empty is not None else []
         self._root = os.path.realpath(root)
+        self._tree, self._outside_tree = Tree(self._root), Tree("/")
+        self._links: dict[str, str] = {}  # those that are followed, and where each led when it was scanned
         self._leaf = leaf
         self._reads_archives = reads_archives or leaf is not None
         self._archives: dict[str, Source] = {}
@@ -68,7 +71,25 @@ class FolderSource:
         archive, member = self._archive_of(path)
         if archive:
             return archive.open(member)
-        return open_regular(f"{self._root}/{path}", _BUFFER)
+        return self._open_plain(path)
+
+    def _open_plain(self, path: str, buffering: int = _BUFFER) -> BinaryIO:
+        """A file on the disk. Only the links that the scan has followed are followed, to where they led then."""
+        real = self._behind_links(path) if self._links else ""
+        if not real:
+            return self._tree.open(path, buffering)
+        if self._is_below(real):
+            return self._tree.open(os.path.relpath(real, self._root), buffering)
+        return self._outside_tree.open(real.lstrip("/"), buffering)
+
+    def _behind_links(self, path: str) -> str:
+        """Where a file is that was found through a link; "" for any other file."""
+        at = len(path)
+        while at >= 0:
+            if real := self._links.get(path[:at]):
+                return real + path[at:]
+            at = path.rfind("/", 0, at)
+        return ""
 
     def stat(self, path: str) -> tuple[int, int]:
         archive, member = self._archive_of(path)
@@ -128,7 +149,8 @@ class FolderSource:
         else:
             named, here = is_named_as_archive(entry.name), self._is_session_place(path)
         if named or here:
-            kind = archive_kind(Path(entry.path))
+            with self._open_plain(path) as stream:
+                kind = archive_kind_of(stream)
             if kind and self._is_read_here(path, entry, kind):
                 yield from self._members(entry, path, kind)
                 return
@@ -150,7 +172,7 @@ class FolderSource:
         if is_single or not self._is_session_place(path):
             if path.count("/") < (self._leaf or 0) - 1 or kind not in ("zip", "tar", "tar.gz", *PACKINGS):
                 return False
-            with open_regular(entry.path) as stream:
+            with self._open_plain(path) as stream:
                 watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
                 holds = holds_dicom(watched, kind, entry.stat().st_size) is True
             return holds != is_single if self._is_session_place(path) else holds and not is_single
@@ -158,7 +180,7 @@ class FolderSource:
 
     def _members(self, entry: os.DirEntry[str], path: str, kind: Kind) -> Iterator[SourceFile | SetAside]:
         try:
-            archive = open_archive(Path(entry.path), kind, self._check_stop)
+            archive = open_archive(Path(entry.path), kind, self._check_stop, partial(self._open_plain, path))
         except Damaged as error:
             yield SetAside(path, "unreadable", str(error))
             return
@@ -200,6 +222,7 @@ class FolderSource:
             followed.add(real)
         if not self._is_below(real):
             self._left.append(path)
+        self._links[path] = real
         return None
 
     def _is_below(self, real: str) -> bool:

@@ -6,21 +6,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xnat_ingest.inputs.archive_kinds import Kind
-from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.archive_members import Damaged, Opener
 from xnat_ingest.inputs.source import Source, go_on
 from xnat_ingest.inputs.tar_archive import TarSource
 from xnat_ingest.inputs.targz_archive import StreamSource
 from xnat_ingest.inputs.zip_archive import ZipSource
 
 
-def open_archive(path: Path, kind: Kind, check_stop: Callable[[], None] = go_on) -> Source:
-    """Opens an archive. check_stop: called while members are listed, which may take long. Raises Damaged, OSError."""
+def open_archive(
+    path: Path,
+    kind: Kind,
+    check_stop: Callable[[], None] = go_on,
+    opened: Opener | None = None,
+) -> Source:
+    """Opens an archive. Raises Damaged, OSError.
+
+    check_stop: called while members are listed, which may take long.
+    opened: opens its file; without it, the file is opened by its path.
+    """
     if kind == "zip":
-        return ZipSource(path)
+        return ZipSource(path, opened)
     if kind == "tar":
-        return TarSource(path, check_stop)
+        return TarSource(path, check_stop, opened)
     if kind == "tar.gz":
-        return StreamSource(path, check_stop)
+        return StreamSource(path, check_stop, opened)
     if kind == "gzip":
         raise Damaged("a gzip file without a tar in it")
     if kind == "damaged gzip":

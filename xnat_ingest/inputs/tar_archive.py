@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import IngestError, SetAside, SourceFile, is_bug
-from xnat_ingest.core.regular_file import open_regular
-from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, unsafe
+from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, Opener, UniqueNames, unsafe
 from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.views import SubStream
@@ -24,16 +23,16 @@ _FETCH_AGAIN = "fetch the archive again"
 class TarSource(Archive):
     """A plain tar: each member is a slice of the file."""
 
-    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on) -> None:
-        self._path = path
+    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on, opened: Opener | None = None) -> None:
+        super().__init__(path, opened)
         self._check_stop = check_stop
         self._members: dict[str, tuple[int, int]] = {}
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        mtime = self._path.stat().st_mtime_ns
-        with open_regular(self._path) as stream:
+        mtime = self.path.stat().st_mtime_ns
+        with self.opened(-1) as stream:
             watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
-            found = list(tar_members(watched, self._path.name, self._path.stat().st_size))
+            found = list(tar_members(watched, self.path.name, self.path.stat().st_size))
         for path, member in sorted(found, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
             if isinstance(member, SetAside):
                 yield member
@@ -43,10 +42,10 @@ class TarSource(Archive):
 
     def open(self, path: str) -> BinaryIO:
         offset, size = self._members[path]
-        return cast(BinaryIO, FileSlice(open_regular(self._path), offset, size))
+        return cast(BinaryIO, FileSlice(self.opened(-1), offset, size))
 
     def stat(self, path: str) -> tuple[int, int]:
-        return self._members[path][1], self._path.stat().st_mtime_ns
+        return self._members[path][1], self.path.stat().st_mtime_ns
 
 
 def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:

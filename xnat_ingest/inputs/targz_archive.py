@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile
-from xnat_ingest.core.regular_file import open_regular
-from xnat_ingest.inputs.archive_members import Archive
+from xnat_ingest.inputs.archive_members import Archive, Opener
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members
 from xnat_ingest.inputs.views import SubStream
@@ -44,7 +43,7 @@ class _Pass(SubStream):
     def _begin(self) -> gzip.GzipFile:
         self.release()
         self.source.passes += 1
-        self._packed = open_regular(self.source.path)
+        self._packed = self.source.opened(-1)
         self._gzip = gzip.GzipFile(fileobj=self._packed)
         return self._gzip
 
@@ -132,8 +131,8 @@ class StreamSource(Archive):
 
     is_stream = True
 
-    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on) -> None:
-        self.path = path
+    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on, opened: Opener | None = None) -> None:
+        super().__init__(path, opened)
         self._check_stop = check_stop
         self.passes = 0
         self._members: dict[str, tuple[int, int]] = {}

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import SetAside, SourceFile
-from xnat_ingest.core.regular_file import open_regular
-from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, UniqueNames, all_told, unsafe
+from xnat_ingest.inputs.archive_members import (
+    TOO_LARGE,
+    Archive,
+    DecompressionGuard,
+    Opener,
+    UniqueNames,
+    all_told,
+    unsafe,
+)
 from xnat_ingest.inputs.unpacking import CORRUPT, ChecksummedStream, Unpacking, damage_told
 from xnat_ingest.inputs.views import SubStream
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
@@ -21,20 +28,20 @@ from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 class ZipSource(Archive):
     """A zip, read through its central directory. The file is open only while something is read from it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, opened: Opener | None = None) -> None:
+        super().__init__(path, opened)
         self._name = str(path)
         self._members: dict[str, ZipMember] = {}
-        with open_regular(path) as stream:
+        with self.opened(-1) as stream:
             self._directory = read_directory(stream, path.stat().st_size)
 
     def files(self) -> Iterator[SourceFile | SetAside]:
-        names, bombs = UniqueNames(), DecompressionGuard(self._path.stat().st_size)
+        names, bombs = UniqueNames(), DecompressionGuard(self.path.stat().st_size)
         files = (one for one in self._directory.members if one.fault or not one.is_folder)
         entries = [(names.of(one.name), one) for one in files]
-        mtime = self._path.stat().st_mtime_ns
+        mtime = self.path.stat().st_mtime_ns
         if self._directory.faults:
-            yield SetAside(self._path.name, "truncated", all_told(self._directory.faults))
+            yield SetAside(self.path.name, "truncated", all_told(self._directory.faults))
         for path, member in sorted(entries, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
             if aside := _judge_zip(path, member, bombs):
                 yield aside
@@ -45,10 +52,10 @@ class ZipSource(Archive):
     def open(self, path: str) -> BinaryIO:
         member = self._members[path]
         if SmallMember.takes(member):
-            with open_regular(self._name, 0) as zipped:
+            with self.opened(0) as zipped:
                 zipped.seek(member.start)
                 return cast(BinaryIO, SmallMember(member, zipped.read(member.packed)))
-        stream = open_regular(self._name)
+        stream = self.opened(-1)
         return cast(BinaryIO, Unpacking(open_member(stream, member), stream))
 
     def stat(self, path: str) -> tuple[int, int]:

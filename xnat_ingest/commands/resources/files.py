@@ -8,7 +8,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from xnat_ingest.core import SetAside, SourceChanged, UsageError, printable
@@ -38,11 +40,17 @@ class LocalFile:
     name: its path inside the resource, '/'-separated.
     path: of the local file.
     size: in bytes.
+    opened: opens it, and follows no link that has since taken the place of a folder; without it, path is opened.
     """
 
     name: str
     path: str
     size: int
+    opened: Callable[[], BinaryIO] | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    def open(self) -> BinaryIO:
+        """Its bytes. Raises OSError."""
+        return self.opened() if self.opened else open_regular(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +111,13 @@ def _below(given: str) -> Iterator[LocalFile | SetAside]:
     if not path.is_dir():
         raise UsageError(f"no such file or folder: {printable(given)}")
     root = os.path.realpath(path)
-    for file in FolderSource(path, all_folders=True).files():
-        yield file if isinstance(file, SetAside) else LocalFile(file.path, f"{root}/{file.path}", file.size)
+    source = FolderSource(path, all_folders=True)
+    for file in source.files():
+        if isinstance(file, SetAside):
+            yield file
+        else:
+            opened = partial(source.open, file.path)
+            yield LocalFile(file.path, f"{root}/{file.path}", file.size, opened=opened)
 
 
 def why_not(name: str) -> str:
@@ -136,7 +149,7 @@ def dicom_among(files: Sequence[LocalFile]) -> list[LocalFile]:
     found = []
     for file in files:
         try:
-            with open_regular(file.path) as stream:
+            with file.open() as stream:
                 if sniff(stream.read(START)) == "part10":
                     found.append(file)
         except OSError:
@@ -217,7 +230,7 @@ def _blocks(file: LocalFile, sent: Callable[[int], None]) -> Iterator[bytes]:
         return
     left = file.size
     try:
-        with open_regular(file.path) as stream:
+        with file.open() as stream:
             while left or not file.size:
                 block = stream.read(min(BLOCK, left))
                 left -= len(block)
