@@ -38,8 +38,8 @@ def behind_login(answer: Answer) -> Answer:
     return all_of_it
 
 
-def client(server: Scripted) -> XnatClient:
-    return XnatClient(Credentials(server.url, "up", "secret"), timeout=TIMEOUT, retry_policy=RetryPolicy(0))
+def client(server: Scripted, timeout: float = TIMEOUT) -> XnatClient:
+    return XnatClient(Credentials(server.url, "up", "secret"), timeout=timeout, retry_policy=RetryPolicy(0))
 
 
 def chunked(head: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -232,6 +232,44 @@ def test_continue_without_end_is_not_waited_for() -> None:
         with pytest.raises(Unreachable, match="100 Continue without end"):
             rest.request("POST", "/data/x", timeout=20.0)
         assert time.monotonic() - begun < 15
+
+
+def test_an_answer_in_tiny_pieces_is_not_waited_for() -> None:
+    """Each takes time to read, so 16 MB of them would take minutes, and a listing hours."""
+    answer = behind_login(lambda *_: chunked("200 O", itertools.repeat(b"[")))
+    with Scripted(answer) as server, closing(client(server, 20.0)) as rest:
+        begun = time.process_time()
+        with pytest.raises(Unreachable, match="too many tiny pieces"):
+            rest.get("/data/x")
+        assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(("pieces", "size"), [(10_000, 1), (12_000, 64)])
+def test_an_answer_in_small_pieces_is_read(pieces: int, size: int) -> None:
+    framed = b"%x\r\n%s\r\n" % (size, b"x" * size) * pieces
+    answer = behind_login(lambda *_: [b"HTTP/1.1 200 O\r\nTransfer-Encoding: chunked\r\n\r\n", framed, b"0\r\n\r\n"])
+    with Scripted(answer) as server, closing(client(server, 20.0)) as rest:
+        assert len(rest.get("/data/x").text) == pieces * size
+
+
+@pytest.mark.parametrize(
+    ("begin", "late"),
+    [
+        (b"", "no answer within 0.4 seconds"),
+        (b"HTTP/1.1 200 O\r\nContent-Length: 9\r\n\r\nx", "less than 16 kB of its answer within 0.4 seconds"),
+    ],
+)
+def test_what_was_late_is_told(begin: bytes, late: str) -> None:
+    def answer(_asked: Asked, connection: socket.socket) -> Iterable[bytes]:
+        connection.sendall(begin)
+        held[0].pause(10)
+        return ()
+
+    held: list[Scripted] = []
+    with Scripted(behind_login(answer)) as server, closing(client(server, 0.4)) as rest:
+        held.append(server)
+        with pytest.raises(Unreachable, match=late):
+            rest.get("/data/x")
 
 
 @pytest.mark.wide

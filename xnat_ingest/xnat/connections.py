@@ -99,7 +99,7 @@ class _Watched(HTTPConnection):
         self._tell()
         super().request(*words, **named)
         if watch := getattr(_here, "watch", None):
-            watch.renew(watch.answer)
+            watch.sent()
 
     def _tell(self) -> None:
         if self.sock is not None and (watch := getattr(_here, "watch", None)):

@@ -29,6 +29,9 @@ ERROR_LIMIT = 64 * 1024
 LOGIN_LIMIT = 1024**2
 # Progress means one of these within --timeout seconds.
 _CHUNK = 16 * 1024
+# Each piece of an answer takes some time, however small it is. Beyond so many, they must have so many bytes on average.
+_MOST_PIECES = 10_000
+_LEAST_PIECE = 64
 # How many chunks may follow the end of a table before its connection is given up.
 _REST = 4
 
@@ -196,10 +199,8 @@ class Wire:
     def _failure(self, error: http.HTTPError, watch: Watch) -> IngestError:
         if watch.abandoned:
             return IngestError("the run has ended")
-        if watch.overdue:
-            return Unreachable(
-                f"{self.server} did not answer in time: no progress for {self._timeout:g} seconds", timed_out=True
-            )
+        if watch.overdue or isinstance(error, http.ReadTimeoutError):
+            return Unreachable(f"{self.server} did not answer in time: {watch.late}", timed_out=True)
         return failures.failure(error, self.server, self.proxy)
 
     def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:
@@ -234,7 +235,8 @@ def _paced(chunks: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
 def _arriving(reply: urllib3.BaseHTTPResponse, watch: Watch, seconds: float) -> Iterator[bytes]:
     """The chunks of an answer. This many bytes must arrive in time, in any number of pieces."""
     stream = reply.stream(_CHUNK, decode_content=False)
-    left, come = seconds, 0
+    left, come, pieces, total = seconds, 0, 0, 0
+    watch.late = f"less than {_CHUNK // 1024} kB of its answer within {seconds:g} seconds"
     while True:
         begun = time.monotonic()
         watch.renew(left)
@@ -243,7 +245,13 @@ def _arriving(reply: urllib3.BaseHTTPResponse, watch: Watch, seconds: float) -> 
         watch.renew(math.inf)
         if chunk is None:
             return
+        if watch.overdue or watch.abandoned:  # there may be more to read although we shut the connection down
+            raise http.ProtocolError("cut")
         come += len(chunk)
+        total += len(chunk)
+        pieces += 1
+        if pieces > _MOST_PIECES and pieces * _LEAST_PIECE > total:
+            raise http.ProtocolError("the answer came in too many tiny pieces")
         if come >= _CHUNK:
             left, come = seconds, 0
         yield chunk

@@ -20,6 +20,7 @@ class Watch:
     seconds: for each step until the request is sent.
     answer: seconds from then until the header of the answer is complete.
     overdue: no progress was made in time.
+    late: what that was, for a sentence.
     abandoned: the run has ended.
     """
 
@@ -27,6 +28,7 @@ class Watch:
         self.seconds = seconds
         self.answer = answer
         self.overdue = False
+        self.late = f"no progress for {seconds:g} seconds"
         self.abandoned = False
         self._shut = shut
         self._lock = threading.Lock()
@@ -38,6 +40,11 @@ class Watch:
     def renew(self, seconds: float) -> None:
         """Notes progress: something was sent or received, or we are busy ourselves. Extends the deadline."""
         self.deadline = time.monotonic() + seconds
+
+    def sent(self) -> None:
+        """The request is sent; the header of its answer is to come."""
+        self.late = f"no answer within {self.answer:g} seconds"
+        self.renew(self.answer)
 
     def hold(self, sock: Any, *, ours: bool) -> None:
         """Sets the socket that the request uses. ours: close it with the watch."""
