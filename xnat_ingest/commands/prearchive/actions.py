@@ -162,6 +162,9 @@ def _known(rest: XnatClient, project: str, label: str, study_uid: str = "") -> A
 def delete(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
     """Deletes a session with its files. If files arrived after it was listed, it is kept."""
     now = context.settle(entry)
+    if now is None and _at(context.rest, entry.project, entry):
+        text = "the server still lists it, but does not know its address; nothing was deleted. Look at it in XNAT"
+        return ActionOutcome(title(entry), "failed", text, Exit.FAILED)
     if now is None:
         return ActionOutcome(title(entry), "deleted", "it was already gone")
     if hindrance := _hindrance(now, receiving=entry.status in RECEIVING):
