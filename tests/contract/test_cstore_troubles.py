@@ -58,6 +58,17 @@ def test_a_receiver_out_of_resources_is_to_be_asked_later(status: int) -> None:
     assert len(scp.got) == 2
 
 
+@pytest.mark.parametrize("status", [0xFF00, 0xFF01])
+def test_an_answer_that_is_pending_is_none(status: int) -> None:
+    """The final one may still come, and must not be taken for that to the next object. All goes again."""
+    with Scp(answer=lambda number, uid: status if number == 2 else 0) as scp:
+        receipt = send(some(3), scp.port)
+    assert [i.sop_uid for i in receipt.instances] == ["1.2.3.1", "1.2.3.2", "1.2.3.3"]
+    assert not receipt.refused
+    assert receipt.disturbed
+    assert len(scp.got) == 4
+
+
 def test_contexts_that_are_not_accepted() -> None:
     source = Memory(
         {"a": made(1), "b": made(2, sop_class="1.2.3.4.5.6"), "c": (SAMPLES / "MR_small_RLE.dcm").read_bytes()}

@@ -317,6 +317,8 @@ IMPOSSIBLE = {
     "no HTTP": b"\0\1\2\3\r\n\r\n",
     "a header without end": b"HTTP/1.1 200 O\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
     "too many headers": b"HTTP/1.1 200 O\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
+    "a header line that is none": b"HTTP/1.1 200 O\r\nServer Apache\r\nContent-Length: 30\r\n\r\nabc",
+    "a later one that is none": b"HTTP/1.1 200 O\r\nServer: A\r\nDate Fri\r\nContent-Length: 30\r\n\r\nabc",
     "a status line alone": b"HTTP/1.1 200 O\r\n",
 }
 

@@ -46,6 +46,7 @@ MOST_CONTEXTS = 128  # their ids are the odd numbers of one byte
 MOST_ANSWER = 64 * 1024
 ECHO: Context = (VERIFICATION, IMPLICIT)
 _AC, _RJ, _RELEASE, _RELEASED, _ABORT = 2, 3, 5, 6, 7
+_PENDING = (0xFF00, 0xFF01)
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = (1, 3), (1, 7)
 
 
@@ -247,7 +248,10 @@ class Association:
     def _status(self, fields: dict[int, bytes]) -> int:
         if len(fields.get(STATUS, b"")) != 2 or fields.get(ANSWERED) != short(self._message):
             self._abandon("answers a message that was not sent")
-        return int.from_bytes(fields[STATUS], "little")
+        status = int.from_bytes(fields[STATUS], "little")
+        if status in _PENDING:  # another answer to this message may follow, and would be taken for that to the next one
+            self._abandon(f"answers with status 0x{status:04X} (pending), which no object may get")
+        return status
 
     def _acknowledge_at_once(self) -> None:
         """Acknowledges packets at once. DCMTK sends an answer in two packets, and the second only after the first was
