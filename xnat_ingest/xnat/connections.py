@@ -62,7 +62,7 @@ class _Answer(http.client.HTTPResponse):
         super().begin()
         self._lines.in_header = False
         if self.headers.defects and self.length is None and not self.chunked:  # then nothing says where it ends
-            raise http.client.HTTPException("a line of the answer's header is none")
+            raise http.client.HTTPException("the answer's header holds a line that is no header line")
 
     def _read_status(self) -> tuple[str, int, str]:
         """The next status line. After it, a header must follow."""
