@@ -26,8 +26,9 @@ WATCH = 5.0
 PARTS_BEFORE_SESSION = 3  # parts that may go to a DICOM receiver before their prearchive session must be there
 RESENDS = 3  # how often what was disturbed is sent again before a build
 NO_SESSION = (
-    "the DICOM receiver accepted the files, but no prearchive session appeared in the project: they were filtered, or "
-    "routed elsewhere (check --route; an administrator can look for them in other projects and under Unassigned)"
+    "the DICOM receiver accepted the files, but the project has no prearchive session of them: they were filtered, or "
+    "routed elsewhere (check --route; an administrator can look for them in other projects and under Unassigned), or "
+    "the server has archived them by itself (the same command again will tell)"
 )
 
 
