@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import resource
 import socket
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from http.client import HTTPException
 
 import pytest
 
@@ -19,6 +21,7 @@ from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat import tables
 from xnat_ingest.xnat.archive import in_archive
 from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.connections import Lines
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 SESSION = "A" * 32
@@ -216,6 +219,15 @@ def test_an_answer_that_is_cut_anywhere_is_none(whole: bytes) -> None:
             except Unreachable:
                 continue
             pytest.fail(f"cut after {whole[:cut]!r}: {text!r}")
+
+
+def test_a_line_without_end_is_not_held() -> None:
+    """Older versions of the library read the length of a chunk without a limit."""
+    endless = io.BytesIO(b"1" * ENOUGH)
+    with pytest.raises(HTTPException, match="inside a line"):
+        Lines(endless).readline()
+    assert endless.tell() < ENOUGH // 100
+    assert Lines(io.BytesIO(b"1" * 70_000)).readline(65_537) == b"1" * 65_537  # the library has a limit of its own
 
 
 def test_an_answer_without_a_header_line_is_whole() -> None:

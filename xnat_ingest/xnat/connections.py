@@ -30,9 +30,11 @@ def watched_by(watch: Watch | None) -> None:
 
 # How often a server may say `100 Continue` to one request. An honest one says it once.
 _MOST_CONTINUES = 16
+# Bytes of a line that is read without a limit of the library's own, as the length of a chunk is in older versions of urllib3.
+_LONGEST_LINE = 64 * 1024
 
 
-class _Lines(io.BufferedReader):
+class Lines(io.BufferedReader):
     """What an answer is read from. A connection that is cut inside a line, or before the empty line that ends a header,
     looks like the end of it to the library.
 
@@ -42,7 +44,7 @@ class _Lines(io.BufferedReader):
     in_header = False
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
+        line = super().readline(size if size is not None and size >= 0 else _LONGEST_LINE)
         is_cut = not line.endswith(b"\n") and len(line) != size
         if is_cut and (line or self.in_header):
             where = "its header" if self.in_header else "a line"
@@ -55,7 +57,7 @@ class _Answer(http.client.HTTPResponse):
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
-        self.fp = self._lines = _Lines(self.fp.detach())
+        self.fp = self._lines = Lines(self.fp.detach())
         self._continues = 0
 
     def begin(self) -> None:
