@@ -30,7 +30,7 @@ def watched_by(watch: Watch | None) -> None:
 
 # How often a server may say `100 Continue` to one request. An honest one says it once.
 _MOST_CONTINUES = 16
-# Bytes of a line that is read without a limit of the library's own, as the length of a chunk is in older versions of urllib3.
+# Bytes of a line that the library reads without a limit, as older versions of urllib3 do the length of a chunk.
 _LONGEST_LINE = 64 * 1024
 
 
