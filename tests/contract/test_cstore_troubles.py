@@ -325,6 +325,17 @@ def test_a_file_that_changed_before_is_refused_alone() -> None:
     assert "No such file" in receipt.refused["1.2.3.2"]
 
 
+def test_a_file_that_holds_another_object_now_is_refused_alone() -> None:
+    """Its size and its time are those of the planned one."""
+    source = some(3)
+    members = instances(source)
+    source.contents["0002"] = source.contents["0001"]
+    with Scp() as scp:
+        receipt = transport(source, scp.port).send(session(members), Part(members), lambda _: None)
+        assert [one.sop_uid for one in scp.got] == ["1.2.3.1", "1.2.3.3"]
+    assert "another object" in receipt.refused["1.2.3.2"]
+
+
 def test_a_file_that_changes_on_the_way_is_never_finished() -> None:
     """Its last fragment is not sent, so that the receiver has no whole object of two halves."""
     source = some(2, size=600_000)
@@ -360,7 +371,8 @@ def test_a_stop_aborts_the_association() -> None:
 
 def test_what_cannot_be_stamped_is_refused_alone() -> None:
     """A data set that no reader would get through either, found on the way."""
-    broken = made(2).replace(encode({0x0020000D: IDENTITY[0x0020000D]}), b"\x08\0\x20\0\x01\x02\x03\x04")
+    study = encode({0x0020000D: IDENTITY[0x0020000D]})
+    broken = made(2).replace(study, b"\x08\0\x20\0\x01\x02\x03\x04" + study)
     source = some(3)
     members = instances(source)
     source.contents["0002"] = broken

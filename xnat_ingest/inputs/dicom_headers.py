@@ -73,6 +73,11 @@ def _judge(
         return SetAside(file.path, "unreadable", error.strerror or "cannot be read")
 
 
+def read_again(source: Source, file: SourceFile) -> Instance | SetAside:
+    """A file as it is now, however damaged."""
+    return _judge(source, file, QuickReader({}, {}), {}, {}, accept_truncated=True, check_stop=go_on)
+
+
 def referenced_files(source: Source, path: str) -> list[str] | None:
     """The files that a DICOMDIR lists, relative to its folder, '/'-separated; None when it cannot be read."""
     import pydicom

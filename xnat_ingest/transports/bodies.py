@@ -6,12 +6,13 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 from xnat_ingest.core import Instance, SourceChanged
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.dicom_dataset import NotWalkable, blocks_of
+from xnat_ingest.inputs.dicom_dataset import BLOCK, NotWalkable, blocks_of
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
+from xnat_ingest.inputs.same_object import holds_planned, is_planned
 from xnat_ingest.transports.tar_members import END, header, member_size, padding
 
 # Below this, one more request costs more than it gains.
@@ -28,6 +29,7 @@ ZIP_LEVEL = 1
 _ZIP_BLOCK = 64 * 1024
 # Bytes that go out together.
 _TOGETHER = 256 * 1024
+ANOTHER_OBJECT = "the file changed since it was scanned: it holds another object now, or none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,26 @@ def change_since_scan(source: Source, instance: Instance) -> str:
     return "" if now == (instance.size, instance.mtime_ns) else "the file changed since it was scanned"
 
 
+def beginning(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes of an object, as many as show what it is, and all of its blocks."""
+    held: list[bytes] = []
+    size = 0
+    for block in blocks:
+        held.append(block)
+        size += len(block)
+        if size >= BLOCK:
+            break
+    return b"".join(held), chain(held, blocks)
+
+
+def is_another(source: Source, instance: Instance, start: bytes, rewrite: Rewrite | None) -> bool:
+    """Whether what is about to be sent is not the object that was planned. start: its first bytes. Raises OSError.
+
+    What was rewritten begins with its whole header.
+    """
+    return not holds_planned(start, instance) and (rewrite is not None or not is_planned(source, instance))
+
+
 def checked(blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
     """The blocks that are sent for an instance. Raises SourceChanged when the number of bytes is not the planned one.
 
@@ -169,8 +191,33 @@ class _PartBody:
         """An instance's bytes. number: of the member that follows it."""
         self._check(instance, number)
         with ExitStack() as opened:
-            yield from checked(self._opened(instance, opened), instance)
+            yield from checked(self._planned(instance, opened, number), instance)
         self._check(instance)
+
+    def _planned(self, instance: Instance, opened: ExitStack, number: int) -> Iterator[bytes]:
+        """The blocks of an instance. Raises SourceChanged when they are those of another object."""
+        blocks = self._opened(instance, opened)
+        try:
+            start, blocks = beginning(blocks)
+            another = is_another(self._source, instance, start, self._rewrite)
+        except OSError as error:
+            raise self._changed(instance, f"cannot be read: {error.strerror}", number) from error
+        except NotWalkable as error:
+            raise self._changed(instance, f"the file changed: its data set {error}", number) from error
+        if another:
+            raise self._changed(instance, ANOTHER_OBJECT, number)
+        return blocks
+
+    def _difference(self, instance: Instance) -> str:
+        """How an instance is not the planned one any more; "" when it is."""
+        if why := change_since_scan(self._source, instance):
+            return why
+        try:
+            with Outgoing(self._source, instance, self._rewrite).open() as blocks:
+                another = is_another(self._source, instance, beginning(blocks)[0], self._rewrite)
+        except (OSError, NotWalkable):
+            return "cannot be read"
+        return ANOTHER_OBJECT if another else ""
 
     def _whole(self, instance: Instance, number: int) -> bytes:
         """All bytes of a small instance, as it was planned: nothing of it is sent before that is known."""
@@ -183,6 +230,8 @@ class _PartBody:
             raise self._changed(instance, why, number)
         if len(data) != instance.size:
             raise self._changed(instance, "the file changed since it was scanned", number)
+        if is_another(self._source, instance, data, None):
+            raise self._changed(instance, ANOTHER_OBJECT, number)
         return data
 
     def _opened(self, instance: Instance, opened: ExitStack) -> Iterator[bytes]:
@@ -200,7 +249,7 @@ class _PartBody:
 
     def _changed(self, instance: Instance, why: str, following: int | None) -> SourceChanged:
         rest = () if following is None else self.part.instances[following:]
-        others = tuple(i.path for i in rest if change_since_scan(self._source, i))
+        others = tuple(i.path for i in rest if self._difference(i))
         return SourceChanged(instance.path, why, dirty=following is None, others=others)
 
 

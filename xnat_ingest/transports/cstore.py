@@ -14,7 +14,16 @@ from xnat_ingest.core import IngestError, Instance, Receipt, Session, SourceChan
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream, contradiction, skip_meta
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
-from xnat_ingest.transports.bodies import Part, change_since_scan, checked, cut_in_order, cut_into_parts
+from xnat_ingest.transports.bodies import (
+    ANOTHER_OBJECT,
+    Part,
+    beginning,
+    change_since_scan,
+    checked,
+    cut_in_order,
+    cut_into_parts,
+    is_another,
+)
 from xnat_ingest.transports.dicom_association import ECHO, MOST_CONTEXTS, Aborted, Association, Lost, tls_of
 from xnat_ingest.transports.dicom_messages import Context
 from xnat_ingest.transports.dicom_receiver import Receiver
@@ -191,6 +200,14 @@ class _PartTransfer:
         with ExitStack() as opened:
             try:
                 blocks = opened.enter_context(Outgoing(self._source, instance, self._rewrite).open())
+            except OSError as error:
+                self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
+                return
+            try:
+                first, blocks = beginning(blocks)
+                if is_another(self._source, instance, first, self._rewrite):
+                    self.refused[instance.sop_uid] = ANOTHER_OBJECT
+                    return
             except OSError as error:
                 self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
                 return
