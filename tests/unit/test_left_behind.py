@@ -37,12 +37,25 @@ def test_series_of_nothing_but_blanks() -> None:
     assert reasons(plan) == {"a/x/T2/1": "blank", "a/x/T2/2": "blank"}
 
 
+@pytest.mark.parametrize("place", ["T1/", ""], ids=["in series", "without series"])
+def test_a_session_of_nothing_but_blanks(place: str) -> None:
+    """As after a copy to a full disk: the other sessions show where images are."""
+    lost = {f"b/y/{place}1": b"", f"b/y/{place}2": ZEROS}
+    plan = plan_of({f"a/x/{place}1": dicom("1"), **lost})
+    assert reasons(plan) == dict.fromkeys(lost, "blank")
+    assert reasons(plan_of(lost)) == dict.fromkeys(lost, "not-dicom"), "no image shows that one is expected"
+    junk = {f"b/y/{place}{name}": b"x" for name in ("Thumbs.db", ".DS_Store")}
+    assert (
+        reasons(plan_of({f"a/x/{place}1": dicom("1"), **lost, **junk})).items() >= dict.fromkeys(lost, "blank").items()
+    )
+
+
 @pytest.mark.parametrize(
     "files",
     [
         {"a/x/T1/1": dicom("1"), "a/x/T1/done.flag": b"", "a/x/T1/.hidden": b"", "a/x/T1/Thumbs.db": ZEROS},
         {"a/x/T1/1": dicom("1"), "a/x/T1/scan.nii": b"", "a/x/T1/notes.TXT": b""},
-        {"a/x/T1/1": dicom("1"), "README": b"", "a/README": b"", "b/y/T1/1": ZEROS},
+        {"a/x/T1/1": dicom("1"), "README": b"", "a/README": b"", "b/y/1": ZEROS, "b/y/T1/deep/1": b""},
         {"a/x/T1/1": dicom("1"), "a/x/docs/page": b"text", "a/x/docs/empty": b""},
     ],
     ids=["junk", "other kinds", "elsewhere", "folder of other files"],

@@ -7,28 +7,30 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from xnat_ingest.core import BLANK_DETAILS, Session, SetAside
-from xnat_ingest.inputs.system_names import may_be_image
+from xnat_ingest.inputs.system_names import is_junk, may_be_image
 
 
 def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: int) -> list[SetAside]:
     """The files set aside, with a problem as the reason for blank files among DICOM.
 
-    A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files
-    and something is sent from its session.
+    A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files,
+    and something is sent from its session, or from a folder at the same depth: a whole session may have been lost.
 
     depth: how many names a session's folder has.
     """
     listed = list(aside)
     sent = {instance.path.rpartition("/")[0] for session in sessions for instance in session.instances}
+    depths = {folder.count("/") for folder in sent if folder}
     sent_sessions = {_top(folder, depth) for folder in sent}
     others: dict[str, bool] = defaultdict(bool)  # folder -> whether it has files that are neither sent nor blank
     for one in listed:
-        others[_folder(one)] |= not _is_blank(one)
+        others[_folder(one)] |= not (_is_blank(one) or is_junk(_name(one)))
 
     def is_lost(one: SetAside) -> bool:
         folder = _folder(one)
-        alone = not others[folder] and _top(folder, depth) in sent_sessions and folder.count("/") >= depth
-        return _is_blank(one) and (folder in sent or alone)
+        level = folder.count("/")
+        expected = (_top(folder, depth) in sent_sessions and level >= depth) or (bool(folder) and level in depths)
+        return _is_blank(one) and (folder in sent or (expected and not others[folder]))
 
     return [replace(one, reason="blank") if is_lost(one) else one for one in listed]
 
@@ -37,9 +39,13 @@ def _folder(one: SetAside) -> str:
     return one.path.rpartition("/")[0]
 
 
+def _name(one: SetAside) -> str:
+    return one.path.rpartition("/")[2]
+
+
 def _top(folder: str, depth: int) -> str:
     return "/".join(folder.split("/")[:depth])
 
 
 def _is_blank(one: SetAside) -> bool:
-    return one.reason == "not-dicom" and one.detail in BLANK_DETAILS and may_be_image(one.path.rpartition("/")[2])
+    return one.reason == "not-dicom" and one.detail in BLANK_DETAILS and may_be_image(_name(one))
