@@ -187,6 +187,26 @@ def test_what_comes_last_is_lost_by_a_cut_or_by_a_script() -> None:
     assert differences(nothing, part10(IDENTITY)) == Differences()
 
 
+@pytest.mark.parametrize("size", [0, 4 * SMALL], ids=["small", "large"])
+@pytest.mark.parametrize("behind", [bytes(2), bytes(5000), b"anything"])
+def test_what_follows_the_data_set_was_sent_too(behind: bytes, size: int) -> None:
+    """A stored object has nothing behind its data set that was not sent."""
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        raw = rewritten("MR_small.dcm", syntax)
+        assert differences(raw, raw + behind, size).wrong == ["bytes behind the data set that were not sent"]
+        assert not differences(raw + behind, raw + behind, size).wrong
+        assert not differences(raw, raw + b"\0", size).wrong, "a byte of padding"
+
+
+@pytest.mark.parametrize("size", [0, 4 * SMALL], ids=["small", "large"])
+@pytest.mark.parametrize("begin", [128, 132], ids=["without preamble", "without prefix"])
+def test_what_is_stored_begins_as_a_file(begin: int, size: int) -> None:
+    raw = sample("MR_small.dcm")
+    wrong = "; ".join(differences(raw, raw[begin:], size).wrong)
+    assert "DICOM file" in wrong
+    assert not differences(raw[132:], raw[132:], size).wrong
+
+
 def test_padding_and_group_lengths_say_nothing() -> None:
     sent = part10(small(t00080060=("CS", b"M "), t00080000=("UL", bytes(4)), tFFFCFFFC=("OB", bytes(8))))
     assert differences(sent, part10(small(t00080060=("CS", b"M\0")))) == Differences()
@@ -340,7 +360,7 @@ def test_much_more_than_was_sent_is_not_held_in_memory() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 6 * SMALL
+    assert peak < 6 * SMALL + 16_384
 
 
 def test_what_is_stored_must_be_walkable() -> None:

@@ -20,7 +20,7 @@ from xnat_ingest.inputs.dicom_dataset import (
     PeekableStream,
     skip_meta,
 )
-from xnat_ingest.inputs.dicom_elements import Elements, element_name
+from xnat_ingest.inputs.dicom_elements import Elements, begins_as_file, element_name
 
 NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, IMPLICIT_VENDOR})
 # What was measured, and must be the same wherever it is stored: pixels, a document, waveforms, a spectrum.
@@ -45,6 +45,7 @@ PRECOMPRESSED_FROM = 2_000_000_000
 SMALL = 512 * 1024
 # Characters of an integer string (PS3.5, 6.2).
 _LONGEST_NUMBER = 12
+_NO_FILE = "the beginning of a DICOM file (preamble and prefix)"
 
 
 class NotComparable(Exception):
@@ -114,6 +115,8 @@ def _same_dataset(one: bytes, other: bytes) -> bool:
     """Whether two files are equal, but for what comes before the data set. Most small files are."""
     if one == other:
         return True
+    if begins_as_file(one) != begins_as_file(other):
+        return False
     sources = PeekableStream([one]), PeekableStream([other])
     try:
         syntaxes = [skip_meta(source) for source in sources]
@@ -142,10 +145,14 @@ class _Comparison:
             except _Broken:
                 self._say(self.found.wrong, at, "and all that follows")
                 return
+        if self.stored.is_followed and not (self.sent.is_followed or self._ended):
+            self.found.wrong.append("bytes behind the data set that were not sent")
         if self.stored.is_cut and not self.sent.is_cut and not self.found.wrong:
             self.found.wrong.append("the end of the file")
 
     def _syntaxes(self) -> None:
+        if self.sent.is_file and not self.stored.is_file:
+            self.found.wrong.append(_NO_FILE)
         one, other = self.sent.syntax, self.stored.syntax
         if self.stored.contradicts and not self.sent.contradicts:
             self._say(self.found.wrong, TRANSFER_SYNTAX)

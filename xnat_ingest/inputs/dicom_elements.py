@@ -38,6 +38,8 @@ class Elements:
     head: the current element, None at the end. Its value must be taken before the next one.
     syntax: the transfer syntax that the object names, or the one it is encoded in.
     is_cut: the object ends inside a value.
+    is_followed: something other than an element follows the pixels, and is more than a byte of padding.
+    is_file: it begins as a DICOM file does, with preamble and prefix (PS3.10, 7.1).
 
     Raises `trouble` for an object that does not follow the standard.
     """
@@ -46,8 +48,10 @@ class Elements:
         self._trouble = trouble
         self.head: Head | None = None
         self.is_cut = False
+        self.is_followed = False
         with self._telling():
             source = PeekableStream(blocks)
+            self.is_file = begins_as_file(source.peek(132))
             self.syntax = skip_meta(source)
             if self.syntax in INFLATED:
                 source = PeekableStream(inflated(source.rest()))
@@ -84,12 +88,13 @@ class Elements:
         last = self.head.tag if self.head else -1
         self.head = None
         with self._telling():
-            while self._source.peek(1):
+            while start := self._source.peek(2):
                 try:
                     head = self._next(last)
                 except NotWalkable:
                     if last < _FIRST_PIXELS:
                         raise
+                    self.is_followed = len(start) > 1
                     return
                 if head.tag & 0xFFFF and head.tag != _TRAILING_PADDING:
                     self.head = head
@@ -180,6 +185,11 @@ class Elements:
                 yield head
             else:
                 self._drain(head)
+
+
+def begins_as_file(start: bytes) -> bool:
+    """Whether an object begins with preamble and prefix. start: its first 132 bytes, or more."""
+    return start[128:132] == b"DICM"
 
 
 def element_name(tag: int) -> str:
