@@ -218,3 +218,17 @@ def test_an_error_of_one_session_costs_no_other(error: Exception, word: str, kin
 def test_not_reached_names_everything() -> None:
     assert not_reached(session(ONE, TWO), "why").unverified == {A: "why", B: "why"}
     assert issubclass(SessionTrouble, IngestError)
+
+
+def test_copies_of_refused_files_are_not_called_broken_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver may store a file whole and refuse it. Its copy may be the only one: look before it is deleted."""
+    one = delivery().prearchived
+    one.sending.uri = "/data/prearchive/projects/P1/20240101_101010000/S_E"
+    one.sending.failed = {A: "the DICOM receiver answers with status 0xC000"}
+    monkeypatch.setattr(one, "built", lambda _: StoredFiles("", {ONE.name: 1}))
+    with pytest.raises(SessionTrouble, match="may be broken") as caught:
+        one.refuse_broken_copies([ONE, TWO])
+    said = str(caught.value)
+    assert "refused, or changed since" in said
+    assert said.index("Look at them") < said.index("prearchive archive -P P1") < said.index("prearchive delete -P P1")
+    one.refuse_broken_copies([TWO])

@@ -251,11 +251,13 @@ class OurPrearchiveSession:
         if not refused:
             return
         files_held = self.built(self.sending.uri)
-        broken = [i for i in refused if i.name in files_held.sizes]
-        if broken:
-            delete = prearchive.command_for(self.sending.uri, "delete")
+        doubtful = [i for i in refused if i.name in files_held.sizes]
+        if doubtful:
+            archive, delete = (prearchive.command_for(self.sending.uri, action) for action in ("archive", "delete"))
             raise SessionTrouble(
                 "server-fault",
-                f"prearchive session {self.sending.uri} holds {len(broken)} broken copies of files that cannot be sent "
-                f"again, so it was not archived. Delete it ({delete}), then run again",
+                f"prearchive session {self.sending.uri} holds {len(doubtful)} files whose sending failed: they "
+                "were refused, or changed since. The copies may be broken, so it was not archived. Look at them in "
+                f"XNAT. If they are whole, archive it ({archive}). If not, and the files are still here, delete it "
+                f"({delete}). Then run again",
             )
