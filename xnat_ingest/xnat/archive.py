@@ -19,6 +19,8 @@ from xnat_ingest.xnat.tables import bytes_of
 _DICOM = ("dicom", "secondary")
 # An address below a session: /scans/SCAN/resources/RESOURCE/files/NAME. The name includes its folders.
 _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/([^/]+)$")
+# An address that begins with an experiment: /xnat/data/archive/experiments/ACCESSION/...
+_EXPERIMENT = re.compile(r"(?:/[^/]+)?(?:/(?:data|REST|archive))+/experiments/([^/]+)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class StoredFiles:
     folders: name -> address of the folder that it lies in, below uri
     scans: name -> id of the scan that it lies in
     secondary: names that lie in the resource `secondary`
-    doubled: names that are there twice
+    doubled: names that are there twice, at two addresses
     """
 
     uri: str
@@ -88,6 +90,7 @@ class Comparison:
 
 
 NO_FILES = StoredFiles("", {})
+_NOT_OURS = StoredFile("", 0, "", "", "")
 
 
 class _SeriesCounts(Mapping[str, int]):
@@ -159,14 +162,23 @@ def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
     def uid_of_scan() -> Mapping[str, str]:
         return dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
 
-    return _holding(uri, uid_of_scan, (file for file in rest.rows(f"{uri}/scans/ALL/files", _file) if file.name))
+    def file(row: Mapping[str, str]) -> StoredFile:
+        return _file(row) if _is_of(accession, row) else _NOT_OURS
+
+    return _holding(uri, uid_of_scan, (found for found in rest.rows(f"{uri}/scans/ALL/files", file) if found.name))
+
+
+def _is_of(accession: str, row: Mapping[str, str]) -> bool:
+    """False when the row's address names another experiment. A relative one, or one by labels, names none."""
+    named = _EXPERIMENT.match(unquote(row.get("URI", "")))
+    return named is None or named[1].casefold() == accession.casefold()
 
 
 def _file(row: Mapping[str, str]) -> StoredFile:
     """A file in the archive. Its name is "" when it is not DICOM, such as a snapshot."""
     label = row.get("collection", "")
     if row.get("file_format", "").upper() != "DICOM" and label.lower() not in _DICOM:
-        return StoredFile("", 0, "", "", "")
+        return _NOT_OURS
     place = _PLACE.search(unquote(row.get("URI", "")))
     folder, scan = (intern(place[1]), intern(place[2])) if place else ("", "")
     name, own = unquote(row["Name"]), place[3] if place else ""
@@ -188,9 +200,11 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
     in_scan: Counter[str] = Counter()
     addresses: set[tuple[str, str]] = set()
     for file in files:
-        in_scan[file.scan] += (file.folder, file.own) not in addresses
-        addresses.add((file.folder, file.own))
-        if file.name in sizes:
+        address = file.folder, file.own
+        is_new = address not in addresses
+        addresses.add(address)
+        in_scan[file.scan] += is_new
+        if is_new and file.name in sizes:
             doubled.add(file.name)
         sizes[file.name] = min(file.size, sizes.get(file.name, file.size))
         folders[file.name] = file.folder
