@@ -38,11 +38,11 @@ KNOWN = Archived("X_E1", "S_E", "S", "1.2", "xnat:mrSessionData")
 
 def held(names: dict[str, int] | None = None, **series: int) -> StoredFiles:
     """An archived session's files: ours by number of instance, or other tools' by number of series."""
-    counts: dict[str, int] = {f"1.2.{uid[1:]}": number for uid, number in series.items()}
+    sizes = {f"1.2.{uid[1:]}": [1000] * number for uid, number in series.items()}
     for one in FILES:
         if one.name in (names or {}):
-            counts[one.series_uid] = counts.get(one.series_uid, 0) + 1
-    return StoredFiles("/data/experiments/X_E1", names or {}, counts)
+            sizes.setdefault(one.series_uid, []).append(1000)
+    return StoredFiles("/data/experiments/X_E1", names or {}, sizes)
 
 
 ALL = {one.name: 1000 for one in FILES}

@@ -77,9 +77,35 @@ def test_pet_and_mr_that_a_project_keeps_apart(others: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(("there", "counts"), [(2, False), (3, True), (4, False)])
 def test_a_series_under_other_names_counts_by_its_very_number(there: int, counts: bool) -> None:
-    found = compare_stored([ONE, TWO, THREE], StoredFiles("", {"x.dcm": 1000}, {"1.2.1": there}))
+    found = compare_stored([ONE, TWO, THREE], StoredFiles("", {"x.dcm": 1000}, {"1.2.1": [1000] * there}))
     assert bool(found.counted) == counts
-    assert found.other_names == ({} if counts else {"1.2.1": (there, 3)})
+    assert found.other_names == ({} if counts else {"1.2.1": f"{there} files of 3"})
+
+
+@pytest.mark.parametrize(
+    ("least", "sizes", "too_small"),
+    [
+        ((600, 600, 600), [600, 600, 600], 0),
+        ((600, 600, 600), [5000, 5000, 599], 1),
+        ((600, 600, 600), [5000, 0, 5000], 1),
+        ((600, 600, 600), [3, 3, 3], 3),
+        ((900, 50, 600), [50, 900, 600], 0),
+        ((900, 50, 600), [900, 49, 800], 1),
+        ((900, 50, 600), [50, 5000, 599], 1),
+        ((900, 50, 600), [899, 899, 899], 1),
+    ],
+)
+def test_a_series_under_other_names_counts_by_files_that_can_be_it(
+    least: Sequence[int], sizes: list[int], too_small: int
+) -> None:
+    """Where the server's own listing says that a file is empty or cut, some instance is not there."""
+    planned = [replace(one, pixel_bytes=number) for one, number in zip((ONE, TWO, THREE), least, strict=True)]
+    found = compare_stored(planned, StoredFiles("", {"x.dcm": 1000}, {"1.2.1": sizes}))
+    assert len(found.counted) == (0 if too_small else 3)
+    assert found.other_names == ({"1.2.1": f"3 files of 3, {too_small} too small"} if too_small else {})
+
+
+SCANS = [{"ID": "1", "UID": "1.1"}]
 
 
 class Listings(XnatClient):
@@ -104,7 +130,10 @@ def test_a_name_that_is_listed_twice_counts_by_the_smaller_copy() -> None:
     held = in_archive(Listings(files=files, scans=scans), "X")
     assert held.sizes == {"a.dcm": 10, "b.dcm": 10, "c.dcm": 5}
     assert held.doubled == {"a.dcm", "b.dcm"}
-    assert dict(held.series) == {"1.1": 2, "1.2": 3}  # two scans of one series are one number
+    assert {uid: sorted(sizes) for uid, sizes in held.series.items()} == {
+        "1.1": [10, 900],
+        "1.2": [5, 10, 900],
+    }  # two scans of one series are one number
 
 
 @pytest.mark.parametrize(("addresses", "number"), [("ab", 2), ("aa", 1)])
@@ -115,16 +144,38 @@ def test_one_file_under_two_names_is_one(addresses: str, number: int) -> None:
         {"Name": f"zz{n}.dcm", "Size": "900", "URI": place.format(own), "collection": "DICOM"}
         for n, own in enumerate(addresses)
     ]
-    held = in_archive(Listings(files=files, scans=[{"ID": "1", "UID": "1.1"}]), "X")
-    assert held.series == {"1.1": number}
+    held = in_archive(Listings(files=files, scans=SCANS), "X")
+    assert dict(held.series) == {"1.1": [900] * number}
+    assert held.number == number
+
+
+@pytest.mark.parametrize(
+    ("collection", "format_of_it", "counts"),
+    [
+        ("DICOM", "DICOM", True),
+        ("dicom", "", True),
+        ("secondary", "DICOM", True),
+        ("DICOM", "TXT", False),
+        ("SNAPSHOTS", "DICOM", False),
+        ("", "DICOM", False),
+    ],
+)
+def test_only_what_the_server_calls_dicom_is_counted(collection: str, format_of_it: str, counts: bool) -> None:
+    """By its resource and by its format. Where its name is an instance's, one of both will do."""
+    said = {"Size": "900", "collection": collection, "file_format": format_of_it}
+    place = "/data/experiments/X/scans/1/resources/7/files/"
+    held = in_archive(Listings(files=[said | {"Name": "0.dcm", "URI": f"{place}0.dcm"}], scans=SCANS), "X")
+    assert dict(held.series) == ({"1.1": [900]} if counts else {})
+    assert held.sizes == {"0.dcm": 900}
 
 
 def test_one_file_in_two_rows_is_not_doubled() -> None:
     """Who deletes "one copy" of it deletes the file. The smaller of the two sizes is believed."""
     place = "/data/experiments/X/scans/{}/resources/1/files/a.dcm"
     row_of = {"Name": "a.dcm", "Size": "900", "collection": "DICOM", "URI": place.format(1)}
-    held = in_archive(Listings(files=[row_of, row_of | {"Size": "10"}]), "X")
-    assert (held.sizes, held.doubled) == ({"a.dcm": 10}, frozenset())
+    for sizes in (("900", "10"), ("10", "900")):
+        held = in_archive(Listings(files=[row_of | {"Size": size} for size in sizes], scans=SCANS), "X")
+        assert (held.sizes, held.doubled, dict(held.series)) == ({"a.dcm": 10}, frozenset(), {"1.1": [10]})
     assert in_archive(Listings(files=[row_of, row_of, row_of | {"URI": place.format(2)}]), "X").doubled == {"a.dcm"}
 
 

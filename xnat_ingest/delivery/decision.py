@@ -177,12 +177,12 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
             return problem
     if mode == "overwrite" or not archive.other_names or state.custom_names:
         return None
-    numbers = "; ".join(f"{uid}: {there} of {planned}" for uid, (there, planned) in archive.other_names.items())
+    series = "; ".join(f"{uid}: {why}" for uid, why in archive.other_names.items())
     return _problem(
         session,
         "sent-by-another-tool",
         "another tool sent some series of the archived session. Their file names do not show which instance is which, "
-        f"and their numbers differ ({numbers})",
+        f"and they cannot be the planned ones ({series})",
         "send all of it again with --existing overwrite, or leave them out with --exclude SeriesInstanceUID=...",
     )
 

@@ -199,7 +199,8 @@ PROBLEMS: dict[str, Advice] = {
         "Upload a tree with all series of that number, with --destination archive.",
     ),
     "sent-by-another-tool": Advice(
-        "The series is on the server under names that do not identify instances, and it has fewer files.",
+        "The series is on the server under names that do not identify instances. Its files are fewer or more than were "
+        "planned, or some are too small.",
         "Use --existing overwrite to send the whole series.",
     ),
     "server-fault": Advice(

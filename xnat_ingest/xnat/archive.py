@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +16,6 @@ from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 from xnat_ingest.xnat.tables import bytes_of
 
-_DICOM = ("dicom", "secondary")
 # An address below a session: /scans/SCAN/resources/RESOURCE/files/NAME. The name includes its folders.
 _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/([^/]+)$")
 # An address that begins with an experiment: /xnat/data/archive/experiments/ACCESSION/...
@@ -45,20 +44,22 @@ class StoredFiles:
 
     uri: the session's address
     sizes: name -> bytes; of a name that is there twice, the smaller size
-    series: SeriesInstanceUID -> number of files; the server may be asked when it is looked into
+    series: SeriesInstanceUID -> bytes of each of its files; the server may be asked when it is looked into
     folders: name -> address of the folder that it lies in, below uri
     scans: name -> id of the scan that it lies in
     secondary: names that lie in the resource `secondary`
     doubled: names that are there twice, at two addresses
+    number: of files, whatever their names
     """
 
     uri: str
     sizes: Mapping[str, int]
-    series: Mapping[str, int] = field(default_factory=dict)
+    series: Mapping[str, Sequence[int]] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
     scans: Mapping[str, str] = field(default_factory=dict)
     secondary: frozenset[str] = frozenset()
     doubled: frozenset[str] = frozenset()
+    number: int = 0
 
     def address_of(self, name: str) -> str:
         """The address from which a file can be downloaded."""
@@ -75,14 +76,14 @@ class Comparison:
 
     verified, counted: SOPInstanceUIDs.
     absent: SOPInstanceUID -> why it is not on the server.
-    other_names: SeriesInstanceUID -> (files on the server, files planned), for series whose files do not have XNAT's
-        default names and whose numbers differ.
+    other_names: SeriesInstanceUID -> what is wrong, for series whose files do not have XNAT's default names, and
+        differ in number or are too small.
     """
 
     verified: frozenset[str]
     counted: frozenset[str]
     absent: Mapping[str, str]
-    other_names: Mapping[str, tuple[int, int]]
+    other_names: Mapping[str, str]
 
     @property
     def seen(self) -> frozenset[str]:
@@ -93,30 +94,30 @@ NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
 
 
-class _SeriesCounts(Mapping[str, int]):
-    """SeriesInstanceUID -> number of files. The listing of files knows scans only: which series they are is asked for
-    when somebody wants to know, as nobody does where the names tell instances."""
+class _SeriesSizes(Mapping[str, Sequence[int]]):
+    """SeriesInstanceUID -> bytes of its files. The listing of files knows scans only: which series they are is asked
+    for when somebody wants to know, as nobody does where the names tell instances."""
 
-    def __init__(self, in_scan: Mapping[str, int], uid_of_scan: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, in_scan: Mapping[str, Sequence[int]], uid_of_scan: Callable[[], Mapping[str, str]]) -> None:
         self._in_scan = in_scan
         self._uid_of_scan = uid_of_scan
 
     @cached_property
-    def _counts(self) -> Mapping[str, int]:
+    def _sizes(self) -> Mapping[str, Sequence[int]]:
         uids = self._uid_of_scan() if self._in_scan else {}
-        found: Counter[str] = Counter()
-        for scan, number in self._in_scan.items():
-            found[uids.get(scan, "")] += number
-        return found
+        found: dict[str, list[int]] = defaultdict(list)
+        for scan, sizes in self._in_scan.items():
+            found[uids.get(scan, "")] += sizes
+        return dict(found)
 
-    def __getitem__(self, uid: str) -> int:
-        return self._counts[uid]
+    def __getitem__(self, uid: str) -> Sequence[int]:
+        return self._sizes[uid]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._counts)
+        return iter(self._sizes)
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self._sizes)
 
 
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
@@ -177,12 +178,14 @@ def _is_of(accession: str, row: Mapping[str, str]) -> bool:
 def _file(row: Mapping[str, str]) -> StoredFile:
     """A file in the archive. Its name is "" when it is not DICOM, such as a snapshot."""
     label = row.get("collection", "")
-    if row.get("file_format", "").upper() != "DICOM" and label.lower() not in _DICOM:
+    by_label, kind = label.lower() in prearchive.DICOM_RESOURCES, row.get("file_format", "").upper()
+    if kind != "DICOM" and not by_label:
         return _NOT_OURS
+    counts = by_label and kind in ("DICOM", "")
     place = _PLACE.search(unquote(row.get("URI", "")))
     folder, scan = (intern(place[1]), intern(place[2])) if place else ("", "")
     name, own = unquote(row["Name"]), place[3] if place else ""
-    return StoredFile(name, bytes_of(row), scan, folder, intern(label), name if own == name else own)
+    return StoredFile(name, bytes_of(row), scan, folder, intern(label), name if own == name else own, counts=counts)
 
 
 def in_prearchive(rest: XnatClient, uri: str) -> StoredFiles:
@@ -196,23 +199,27 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
     scans: dict[str, str] = {}
     secondary: set[str] = set()
     doubled: set[str] = set()
-    # Two rows with one address are one file, whatever they call it.
-    in_scan: Counter[str] = Counter()
-    addresses: set[tuple[str, str]] = set()
+    # Two rows with one address are one file, whatever they call it. Its smaller size is believed.
+    in_scan: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+    uncounted: set[tuple[str, str]] = set()
     for file in files:
-        address = file.folder, file.own
-        is_new = address not in addresses
-        addresses.add(address)
-        in_scan[file.scan] += is_new
-        if is_new and file.name in sizes:
+        address, beside = (file.folder, file.own), in_scan[file.scan]
+        if file.name in sizes and address not in beside:
             doubled.add(file.name)
+        beside[address] = min(file.size, beside.get(address, file.size))
+        if not file.counts:
+            uncounted.add(address)
         sizes[file.name] = min(file.size, sizes.get(file.name, file.size))
         folders[file.name] = file.folder
         scans[file.name] = file.scan
         if file.label == "secondary":
             secondary.add(file.name)
-    series = _SeriesCounts(in_scan, uid_of_scan)
-    return StoredFiles(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled))
+    counted = {
+        scan: [size for address, size in there.items() if address not in uncounted] for scan, there in in_scan.items()
+    }
+    series = _SeriesSizes({scan: some for scan, some in counted.items() if some}, uid_of_scan)
+    number = sum(map(len, in_scan.values()))
+    return StoredFiles(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled), number)
 
 
 def least_size(instance: Instance) -> int:
@@ -225,23 +232,23 @@ def least_size(instance: Instance) -> int:
 
 
 def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Comparison:
-    """Compares each instance by name and plausible size, or a series with other names by its number of files."""
+    """Compares each instance by name and plausible size, or a series with other names by number and sizes."""
     by_series: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         by_series[instance.series_uid].append(instance)
     verified: set[str] = set()
     counted: set[str] = set()
     absent: dict[str, str] = {}
-    other_names: dict[str, tuple[int, int]] = {}
+    other_names: dict[str, str] = {}
     for series_uid, members in by_series.items():
         named = any(i.name in files_held.sizes for i in members)
-        if not named and (on_server := files_held.series.get(series_uid, 0)):
-            if on_server == len(members):
-                counted.update(i.sop_uid for i in members)
+        if not named and (on_server := files_held.series.get(series_uid, ())):
+            if why := _why_not_counted(members, on_server):
+                other_names[series_uid] = why
+                text = f"its series is on the server under names that do not identify instances: {why}"
+                absent |= {i.sop_uid: text for i in members}
             else:
-                other_names[series_uid] = (on_server, len(members))
-                why = f"the series has {on_server} files on the server, under names that do not identify instances"
-                absent |= {i.sop_uid: why for i in members}
+                counted.update(i.sop_uid for i in members)
             continue
         for instance, why in _by_name(members, files_held.sizes):
             if why:
@@ -249,6 +256,19 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
             else:
                 verified.add(instance.sop_uid)
     return Comparison(frozenset(verified), frozenset(counted), absent, other_names)
+
+
+def _why_not_counted(members: Sequence[Instance], on_server: Sequence[int]) -> str:
+    """Why files of these sizes, whatever their names, are not these instances; "" when they can be."""
+    number = f"{len(on_server)} files of {len(members)}"
+    if len(on_server) != len(members):
+        return number
+    # Each file, from the smallest on, is given to the smallest instance that is left, if it can be that.
+    least = sorted(map(least_size, members))
+    fitting = 0
+    for size in sorted(on_server):
+        fitting += size >= least[fitting]
+    return f"{number}, {len(members) - fitting} too small" if fitting < len(members) else ""
 
 
 def _by_name(members: Sequence[Instance], sizes: Mapping[str, int]) -> Iterable[tuple[Instance, str]]:

@@ -17,6 +17,8 @@ OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
 # The name for prearchive sessions without a project. In listings their project is empty.
 UNASSIGNED = "Unassigned"
+# The resources of a scan that hold its DICOM files, in lower case.
+DICOM_RESOURCES = ("dicom", "secondary")
 # SETTLE_LIMIT: how long the server may work on a prearchive session before we give up.
 # STILL: how long a session that another client sends into must be unchanged. STILL_LIMIT: how long we wait for that.
 # All in seconds. The server updates the time of a session only every 15 s.
@@ -36,6 +38,7 @@ class StoredFile:
     folder: the address of its folder, below the session's.
     label: of its resource, DICOM or secondary.
     own: the last part of its address. It is the name, unless the server says otherwise.
+    counts: whether it counts as DICOM where names do not tell instances.
     """
 
     name: str
@@ -44,6 +47,7 @@ class StoredFile:
     folder: str
     label: str
     own: str = ""
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ def files(rest: XnatClient, uri: str) -> Iterator[StoredFile]:
         for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda one: one["label"]):
             folder = f"/scans/{scan}/resources/{label}/files"
             for name, size in rest.rows(f"{uri}{folder}", _file):
-                yield StoredFile(name, size, scan, folder, label, name)
+                yield StoredFile(name, size, scan, folder, label, name, label.lower() in DICOM_RESOURCES)
 
 
 def _file(entry: Mapping[str, str]) -> tuple[str, int]:

@@ -138,7 +138,7 @@ def _archived(
 
 
 def _count(holding: StoredFiles | None) -> str:
-    return str(sum(holding.series.values())) if holding is not None else "an unknown number of"
+    return str(holding.number) if holding is not None else "an unknown number of"
 
 
 def _held(rest: XnatClient, entry: PrearchiveSession) -> StoredFiles | None:
