@@ -102,6 +102,28 @@ def test_what_is_listed_under_a_wrong_address_is_not_called_deleted(
     assert "nothing was deleted. Look at it in XNAT" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        ("delete --yes A", ("A", "MANUAL")),
+        ("delete --yes A", ("B", "DEMO")),
+        ("move --to-project MANUAL A", ("B", "DEMO")),
+        ("rebuild A", ("B", "DEMO")),
+    ],
+)
+def test_an_answer_about_another_prearchive_session_is_not_followed(
+    desk: Prearchive, monkeypatch: pytest.MonkeyPatch, words: str, other: tuple[str, str]
+) -> None:
+    """A cache or a proxy may mix up answers. Only what the listing named is changed."""
+    desk.row("A")
+    wrong = desk.row(other[0], project=other[1])
+    monkeypatch.setattr(desk.site.prearchive, "find", lambda *_: wrong)
+    code, out, _ = desk(*words.split(), "-P", "DEMO")
+    assert (code, desk.posts("DELETE .*prearchive|action=")) == (1, 0), out
+    assert "the answer is about another prearchive session" in out
+    assert "deleted" not in out
+
+
 @pytest.mark.parametrize(("status", "word"), [(409, "conflict"), (500, "error")])
 def test_a_lost_reply_of_an_archiving_that_failed(desk: Prearchive, status: int, word: str) -> None:
     row = desk.row("A")

@@ -116,8 +116,16 @@ def list_sessions(rest: XnatClient, project: str) -> list[PrearchiveSession]:
 
 
 def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:
-    """One session now, or None when it is gone. format=json works even before the session document exists."""
-    return next(iter(rest.rows(uri, as_session)), None)
+    """One session now, or None when it is gone. format=json works even before the session document exists.
+
+    Raises ServerSaid when the answer is about another session, which must not be taken for this one.
+    """
+    found = rest.rows(uri, as_session)
+    this = next((one for one in found if one.uri == uri), None)
+    if found and this is None:
+        why = "the answer is about another prearchive session: is there a cache or a proxy in between?"
+        raise ServerSaid(f"GET {uri}", 200, why)
+    return this
 
 
 def as_session(entry: Mapping[str, str]) -> PrearchiveSession:
