@@ -44,11 +44,13 @@ _COMMON = frozenset(
 )
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
-# Characters that no screen shows (Unicode's Default_Ignorable_Code_Point). A name is still read with one inside.
+# Characters that no screen shows (Unicode's Default_Ignorable_Code_Point, and the marks of annotations). A name is still
+# read with one inside.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_RIGHT_TO_LEFT = "\u202e"
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
 # Elements whose removed values are searched for, by what they are. Names are found by their VR.
 NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "telephone number"
@@ -166,6 +168,8 @@ class Tokens:
     def in_text(self, text: str) -> Token | None:
         """The first token in a text, None when there is none."""
         forms = _plain(text)
+        if _RIGHT_TO_LEFT in text:  # what stands backwards in it is read forwards
+            forms |= _plain(text[::-1])
         for token in self._tokens:
             for one in forms:
                 if any(token.stands_alone(one[:at], one[at + len(token.text) :]) for at in _places(one, token.text)):
