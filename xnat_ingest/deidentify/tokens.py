@@ -44,7 +44,7 @@ _COMMON = frozenset(
 )
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
-# Characters that no screen shows (Unicode's Default_Ignorable_Code_Point, and the marks of annotations). A name is still
+# Characters that no screen shows: Unicode's Default_Ignorable_Code_Point, and the marks of annotations. A name is still
 # read with one inside.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
