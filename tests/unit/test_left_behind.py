@@ -50,6 +50,36 @@ def test_a_session_of_nothing_but_blanks(place: str) -> None:
     )
 
 
+def test_a_pointer_without_its_content(tmp_path: Path) -> None:
+    """As a clone has it before `git lfs pull`. A text that is none may be anything."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n"
+    files = {
+        "a/x/T1/1": dicom("1"),
+        "b/y/T1/1": pointer,
+        "c/z/T1/1": b"/annex/objects/SHA256E-s5--12",
+        "d/z/T1/1": b"a",
+    }
+    plan = plan_of(files)
+    assert reasons(plan) == {"b/y/T1/1": "blank", "c/z/T1/1": "blank", "d/z/T1/1": "not-dicom"}
+    assert "git lfs pull" in plan.set_aside[0].detail
+    assert reasons(plan_of({"a/x/T1/1": dicom("1"), "a/x/T1/notes.txt": pointer})) == {"a/x/T1/notes.txt": "not-dicom"}
+
+
+@pytest.mark.parametrize("beside", [(), ("notes.txt",)])
+def test_a_session_of_nothing_but_links_out_of_root(tmp_path: Path, beside: Sequence[str]) -> None:
+    """One link among images may be anything. With a text beside them, the folder may be no session at all."""
+    write(tmp_path, {"t/a/x/T1/1": dicom("1"), "elsewhere/1": dicom("2"), "t/b/y/T1/2": b""})
+    write(tmp_path, {f"t/b/y/T1/{name}": b"text" for name in beside})
+    (tmp_path / "t/b/y/T1/2").unlink()
+    for number in (1, 2):
+        (tmp_path / f"t/b/y/T1/{number}").symlink_to(tmp_path / "elsewhere/1")
+    (tmp_path / "t/a/x/T1/3").symlink_to(tmp_path / "elsewhere/1")
+    found = reasons(plan_source(open_source(str(tmp_path / "t"), 2)))
+    links = {"b/y/T1/1", "b/y/T1/2"}
+    assert {path for path, reason in found.items() if reason == "unreadable"} == (set() if beside else links)
+    assert found["a/x/T1/3"] == "link"
+
+
 @pytest.mark.parametrize(
     "files",
     [

@@ -51,7 +51,9 @@ def is_note(reason: str) -> bool:
 
 EMPTY = "empty file"
 ZEROS = "nothing but zero bytes"
-BLANK_DETAILS = frozenset({EMPTY, ZEROS})
+POINTER = "a pointer without its content; run git lfs pull, git annex get or datalad get first"
+BLANK_DETAILS = frozenset({EMPTY, ZEROS, POINTER})
+OUTSIDE = "points outside ROOT (--follow-links follows it)"
 
 
 @dataclass(frozen=True, slots=True)

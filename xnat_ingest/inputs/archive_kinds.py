@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from xnat_ingest.core import POINTER
 from xnat_ingest.core.regular_file import open_regular
 
 Kind = Literal[
@@ -50,11 +51,14 @@ def instead_of_archive(path: Path) -> str:
         return "it begins with zeros"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, probably from a failed download"
-    if start.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer without its content; get the content with git lfs pull"
-    if b"/annex/objects/" in start:
-        return "a git-annex pointer without its content; get the content with git annex get"
+    if is_pointer(head):
+        return POINTER
     return "it does not begin like one"
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file names content that is kept elsewhere, as Git LFS and git-annex write it."""
+    return head.startswith(b"version https://git-lfs") or b"/annex/objects/" in head[:100]
 
 
 def archive_kind(path: Path) -> Kind | None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from xnat_ingest.core import SetAside, SourceFile, printable
+from xnat_ingest.core import OUTSIDE, SetAside, SourceFile, printable
 from xnat_ingest.core.regular_file import Tree
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
@@ -252,7 +252,7 @@ class FolderSource:
                 "target is not read. Give --follow-links, move the target here, or name a ROOT that contains both"
             )
             return SetAside(path, "unreadable", why)
-        return SetAside(path, "link", "points outside ROOT (--follow-links follows it)")
+        return SetAside(path, "link", OUTSIDE)
 
 
 def _why(error: OSError) -> str:

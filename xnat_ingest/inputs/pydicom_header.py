@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 
-from xnat_ingest.core import INFLATED, ZEROS, Flaw, Form, Instance, SetAside, SourceFile, Stopped, is_bug
-from xnat_ingest.inputs.archive_kinds import archive_kind_of
+from xnat_ingest.core import INFLATED, POINTER, ZEROS, Flaw, Form, Instance, SetAside, SourceFile, Stopped, is_bug
+from xnat_ingest.inputs.archive_kinds import archive_kind_of, is_pointer
 from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
@@ -148,6 +148,8 @@ class _Header:
             archive = archive_kind_of(stream)
             if archive:
                 return judge_nested(self.file.path, stream, archive, self.file.size)
+            if is_pointer(start):
+                return self._aside("not-dicom", POINTER)
             return self._aside("not-dicom", ZEROS if not any(start) and self._is_all_zeros() else "")
         try:
             if self._pass_meta(start) in INFLATED:

@@ -1,4 +1,4 @@
-"""Files of zero bytes only among images: an earlier copy was interrupted, or a disk has lost them."""
+"""Files without content among images: an earlier copy was interrupted, a disk has lost them, or they are elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from xnat_ingest.core import BLANK_DETAILS, Session, SetAside
+from xnat_ingest.core import BLANK_DETAILS, OUTSIDE, Session, SetAside
 from xnat_ingest.inputs.system_names import is_junk, may_be_image
 
 
@@ -15,6 +15,7 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
 
     A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files,
     and something is sent from its session, or from a folder at the same depth: a whole session may have been lost.
+    There, links out of ROOT count, too: all of it may be somewhere else.
 
     depth: how many names a session's folder has.
     """
@@ -24,15 +25,23 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
     sent_sessions = {_top(folder, depth) for folder in sent}
     others: dict[str, bool] = defaultdict(bool)  # folder -> whether it has files that are neither sent nor blank
     for one in listed:
-        others[_folder(one)] |= not (_is_blank(one) or is_junk(_name(one)))
+        others[_folder(one)] |= not (_is_blank(one) or _is_elsewhere(one) or is_junk(_name(one)))
 
-    def is_lost(one: SetAside) -> bool:
-        folder = _folder(one)
+    def is_expected(folder: str) -> bool:
+        """Whether nothing but images may be in a folder from which nothing is sent."""
         level = folder.count("/")
         expected = (_top(folder, depth) in sent_sessions and level >= depth) or (bool(folder) and level in depths)
-        return _is_blank(one) and (folder in sent or (expected and not others[folder]))
+        return expected and folder not in sent and not others[folder]
 
-    return [replace(one, reason="blank") if is_lost(one) else one for one in listed]
+    def judge(one: SetAside) -> SetAside:
+        folder = _folder(one)
+        if _is_blank(one) and (folder in sent or is_expected(folder)):
+            return replace(one, reason="blank")
+        if _is_elsewhere(one) and is_expected(folder):
+            return replace(one, reason="unreadable", detail=f"{OUTSIDE}, as all files of its folder do")
+        return one
+
+    return [judge(one) for one in listed]
 
 
 def _folder(one: SetAside) -> str:
@@ -49,3 +58,7 @@ def _top(folder: str, depth: int) -> str:
 
 def _is_blank(one: SetAside) -> bool:
     return one.reason == "not-dicom" and one.detail in BLANK_DETAILS and may_be_image(_name(one))
+
+
+def _is_elsewhere(one: SetAside) -> bool:
+    return one.reason == "link" and one.detail == OUTSIDE and may_be_image(_name(one))
