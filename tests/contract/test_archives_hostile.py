@@ -10,6 +10,7 @@ import random
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,10 @@ FOREIGN: dict[str, Callable[[bytes], bytes]] = {
     "zstd": b"\x28\xb5\x2f\xfd".__add__,
     "lz4": b"\x04\x22\x4d\x18".__add__,
     "lzip": b"LZIP\x01".__add__,
+    "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    "compress": b"\x1f\x9d\x90".__add__,
+    "snappy": b"\xff\x06\0\0sNaPpY".__add__,
+    "cpio": b"070701".__add__,
     "split zip": b"PK\x07\x08PK\x03\x04".__add__,
 }
 

@@ -12,10 +12,26 @@ from xnat_ingest.core import POINTER
 from xnat_ingest.core.regular_file import open_regular
 
 Kind = Literal[
-    "zip", "tar", "tar.gz", "gzip", "damaged gzip", "split zip", "xz", "bzip2", "7z", "rar", "zstd", "lz4", "lzip"
+    "zip",
+    "tar",
+    "tar.gz",
+    "gzip",
+    "damaged gzip",
+    "split zip",
+    "xz",
+    "bzip2",
+    "7z",
+    "rar",
+    "zstd",
+    "lz4",
+    "lzip",
+    "lzma",
+    "compress",
+    "snappy",
+    "cpio",
 ]
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
-_NAMED = (*SUFFIXES, ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
+_NAMED = (*SUFFIXES, ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar", ".cpio", ".iso")
 _HEAD = 512
 # How archives begin that cannot be read here. They are reported all the same: one may contain a whole session.
 _FOREIGN: dict[bytes, Kind] = {
@@ -27,6 +43,11 @@ _FOREIGN: dict[bytes, Kind] = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
     b"LZIP\x01": "lzip",
+    b"]\0\0": "lzma",
+    b"\x1f\x9d": "compress",
+    b"\xff\x06\0\0sNaPpY": "snappy",
+    b"070701": "cpio",
+    b"070707": "cpio",
     **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
 }
 
