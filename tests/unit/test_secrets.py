@@ -14,6 +14,7 @@ from xnat_ingest.core.secrets import harmless, redact, remember, sayable
 from xnat_ingest.core.text import inert_cell, printable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.replies import Reply
 
 # Controls, formats (bidi, zero widths), line and paragraph separators, surrogates, private use.
@@ -68,6 +69,19 @@ def test_json_values_at_any_depth() -> None:
         "cGEgc3Mvdzr2JSY",
         "pa ss/w:o\u0308%&",
         "pa ss/w:Ã¶%&",
+        "pa%20ss%2Fw%3A%F6%25%26",
+        "pa%20ss%2Fw%3Ao%CC%88%25%26",
+        "%70%61%20%73%73%2F%77%3A%C3%B6%25%26",
+        "%70%61%20%73%73%2f%77%3a%f6%25%26",
+        "70612073732f773af62526",
+        "cGEgc3MvdzpvzIglJg==",
+        "cGEgc3MvdzpvzIglJg",
+        "pa ss/w:\\xf6%&",
+        "pa ss/w:\\xc3\\xb6%&",
+        "pa ss\\/w:\\u00f6%&",
+        "pa ss\\/w:ö%&",
+        "pa ss/w:o\\u0308%&",
+        "\\x70\\x61\\x20\\x73\\x73\\x2f\\x77\\x3a\\xc3\\xb6\\x25\\x26",
         "\\u0070\\u0061\\u0020\\u0073\\u0073\\u002f\\u0077\\u003a\\u00f6\\u0025\\u0026",
         "\\u0070\\u0061\\u0020\\u0073\\u0073\\u002F\\u0077\\u003A\\u00F6\\u0025\\u0026",
     ],
@@ -104,6 +118,19 @@ def test_the_password_outlives_many_sessions(monkeypatch: pytest.MonkeyPatch) ->
     assert redact("secret-word") == "***"
 
 
+def test_a_login_is_not_pushed_out_by_sessions() -> None:
+    """A server may set a new session with every answer."""
+    secrets.remember_login("up", "secret-word")
+    for number in range(2000):
+        remember(f"session-{number:08d}")
+    assert redact("secret-word") == "***"
+
+
+def test_a_session_is_hidden_as_soon_as_it_comes() -> None:
+    Cookies().take(["JSESSIONID=FEEDFACE0123; Path=/"])
+    assert redact("I got FEEDFACE0123") == "I got ***"
+
+
 def test_a_session_that_nobody_remembered() -> None:
     assert redact("Cookie: JSESSIONID=0123ABC.node1; x=1") == "Cookie: JSESSIONID=***; x=1"
 
@@ -124,7 +151,7 @@ def test_a_secret_inside_of_another_one() -> None:
 def test_sessions_of_long_ago_are_forgotten() -> None:
     for number in range(2000):
         remember(f"session-{number:08d}")
-    assert len(secrets._known) <= 500
+    assert len(secrets._known) <= 1000
     assert redact("session-00001999") == "***"
 
 

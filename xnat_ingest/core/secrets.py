@@ -7,8 +7,8 @@ import json
 import re
 import threading
 import unicodedata
-from base64 import b64encode
-from collections.abc import Mapping
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -18,34 +18,41 @@ HIDDEN = "***"
 # Shorter words turn up in too many texts by chance: with the password `xnat`, every address would be hidden. Server
 # answers are still searched for short ones (client.py).
 _SHORTEST = 6
-_MOST = 500
+_MOST = 1000
 _SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+")
 
+# Forms of sessions, which expire, and of logins, which a server must not be able to push out by new sessions.
 _known: dict[str, None] = {}
+_logins: dict[str, None] = {}
 _lock = threading.Lock()
 
 
 def remember(*secrets: str) -> None:
     """From now on these are never shown. When there are too many, the oldest are dropped: login sessions expire."""
-    with _lock:
-        for secret in secrets:
-            for form in _forms(secret):
-                _known.pop(form, None)
-                _known[form] = None
-        for form in list(_known)[:-_MOST]:
-            del _known[form]
+    _keep(_known, secrets)
 
 
 def remember_login(user: str, password: str) -> None:
     """The password, and the value of the header that carries it, as we write it and as a server may."""
     login = f"{user}:{password}"
-    remember(password, *(b64encode(login.encode(charset, "replace")).decode() for charset in ("utf-8", "latin-1")))
+    headers = (b64encode(login.encode(charset, "replace")).decode() for charset in ("utf-8", "latin-1"))
+    _keep(_logins, (password, *headers))
+
+
+def _keep(place: dict[str, None], secrets: Iterable[str]) -> None:
+    with _lock:
+        for secret in secrets:
+            for form in _forms(secret):
+                place.pop(form, None)
+                place[form] = None
+        for form in list(place)[:-_MOST]:
+            del place[form]
 
 
 def redact(text: str) -> str:
     """The text without secrets."""
     with _lock:
-        known = sorted(_known, key=len, reverse=True)
+        known = sorted({*_known, *_logins}, key=len, reverse=True)
     for form in known:
         if form in text:
             text = text.replace(form, HIDDEN)
@@ -71,31 +78,23 @@ def harmless(value: Any) -> Any:
 def _forms(secret: str) -> list[str]:
     if len(secret) < _SHORTEST:
         return []
-    quoted = quote(secret, safe="", errors="replace")
-    lower = re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
-    raw, western = secret.encode("utf-8", "replace"), secret.encode("latin-1", "replace")
-    escaped = "".join(f"\\u{ord(sign):04x}" for sign in secret)
-    forms = [
-        secret,
-        secret.strip(),
-        quoted,
-        lower,
-        quote(secret, errors="replace"),
-        quote_plus(secret, errors="replace"),
-        html.escape(secret),
-        json.dumps(secret)[1:-1],
-        printable(secret),
-        repr(secret)[1:-1],
-        unicodedata.normalize("NFC", secret),
-        unicodedata.normalize("NFD", secret),
-        raw.decode("latin-1"),  # UTF-8 that was taken for Latin-1
-        escaped,
-        re.sub(r"[0-9a-f]{4}", lambda found: found[0].upper(), escaped),
-        b64encode(raw).decode(),
-        b64encode(raw).decode().rstrip("="),
-        b64encode(western).decode(),
-        b64encode(western).decode().rstrip("="),
-        raw.hex(),
-        raw.hex().upper(),
-    ]
+    spellings = (secret, secret.strip(), unicodedata.normalize("NFC", secret), unicodedata.normalize("NFD", secret))
+    forms = dict.fromkeys(form for one in dict.fromkeys(spellings) for form in _ways_to_write(one))
     return [form for form in forms if len(form) >= _SHORTEST]
+
+
+def _ways_to_write(text: str) -> Iterator[str]:
+    yield from (text, printable(text), html.escape(text), repr(text)[1:-1], ascii(text)[1:-1])
+    for as_json in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        yield from (as_json, as_json.replace("/", "\\/"))  # as Java and PHP write it
+    for digits in (f"{{:04{letter}}}" for letter in "xX"):
+        yield "".join(f"\\u{digits.format(ord(sign))}" for sign in text)
+    for raw in {text.encode(charset, "replace"): None for charset in ("utf-8", "latin-1")}:
+        yield raw.decode("latin-1")  # UTF-8 that was taken for Latin-1
+        yield repr(raw)[2:-1]
+        for quoted in (quote(raw, safe=""), quote(raw), quote_plus(raw), "".join(f"%{byte:02X}" for byte in raw)):
+            yield from (quoted, re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), quoted))
+        yield "".join(f"\\x{byte:02x}" for byte in raw)
+        for packed in (b64encode(raw).decode(), urlsafe_b64encode(raw).decode()):
+            yield from (packed, packed.rstrip("="))
+        yield from (raw.hex(), raw.hex().upper())

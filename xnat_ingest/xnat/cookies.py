@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
+from xnat_ingest.core.secrets import remember
+
 SESSION = "JSESSIONID"
 # Tomcat refuses a request when its headers exceed 8 kB in total.
 MOST_COOKIES = 50
@@ -44,6 +46,8 @@ class Cookies:
         """
         for line in lines:
             name, value, gone = _parse(line)
+            if name == SESSION:
+                remember(value)  # an answer may quote what it sets
             if not name or (name == SESSION and not with_session):
                 continue
             with self._lock:
