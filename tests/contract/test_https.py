@@ -118,6 +118,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "absent": (lambda path: None, "does not exist"),
     "a directory": (lambda path: path.mkdir(), "is a directory|a directory"),
     "unreadable": (make_circle, "cannot be read|Too many levels"),
+    "a pipe": (os.mkfifo, "cannot be read|not a regular file"),
     "empty": (make_empty, "contains no PEM certificate"),
     "no certificate": (make_key, "contains no PEM certificate"),
     "no text": (make_binary, "contains no PEM certificate"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -279,6 +280,12 @@ def test_netrc_of_another_name_and_its_default(
 def test_a_netrc_that_is_named_and_not_there(home: Path) -> None:
     with pytest.raises(UsageError, match=r"NETRC names .* does not exist"):
         credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "nowhere")})
+
+
+def test_a_netrc_that_is_a_pipe_is_not_waited_for(home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    with pytest.raises(UsageError, match=r"cannot use .*pipe"):
+        credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "pipe")})
 
 
 def test_netrc_default_is_not_for_another_user(home: Path) -> None:

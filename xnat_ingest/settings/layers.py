@@ -15,11 +15,13 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from xnat_ingest.core import UsageError, nearest, printable
 from xnat_ingest.core.json_documents import read_text
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import (
     ENV_PREFIX,
@@ -300,6 +302,8 @@ def _from_netrc(
     path = environ.get("NETRC", "")
     shown = printable(path) or "~/.netrc"
     try:
+        # A pipe without a writer would be waited for.
+        open_regular(Path(path) if path else Path("~/.netrc").expanduser()).close()
         known = netrc.netrc(path or None)
     except FileNotFoundError:
         if path:

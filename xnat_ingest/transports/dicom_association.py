@@ -19,6 +19,7 @@ from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE
 from pynetdicom.pdu_primitives import A_RELEASE
 
 from xnat_ingest.core import IngestError, Refused, Unreachable, UsageError
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs.dicom_dataset import IMPLICIT
 from xnat_ingest.transports.dicom_messages import (
     ANSWERED,
@@ -63,6 +64,8 @@ def tls_of(receiver: Receiver) -> ssl.SSLContext | None:
     if not receiver.has_tls:
         return None
     try:
+        for path in filter(None, (receiver.ca, receiver.cert, receiver.key)):
+            open_regular(path).close()  # a pipe without a writer would be waited for
         context = ssl.create_default_context(cafile=receiver.ca or None)
         if receiver.cert:
             # A key with a passphrase is refused: OpenSSL would ask for it on the terminal.

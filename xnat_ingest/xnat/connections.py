@@ -17,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from xnat_ingest.core import UsageError, printable
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.xnat.proxies import Proxy
 from xnat_ingest.xnat.watch import Watch
 
@@ -170,6 +171,7 @@ def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
         elif Path(path).is_dir() and name == "REQUESTS_CA_BUNDLE":  # as requests does, where the name comes from
             context = ssl.create_default_context(capath=path)
         else:
+            open_regular(path).close()  # a pipe without a writer would be waited for
             context = ssl.create_default_context(cafile=path)
     except FileNotFoundError as error:
         raise UsageError(f"{shown} does not exist; name a file with PEM certificates") from error
