@@ -266,6 +266,24 @@ def test_dicom_is_noticed(site: StandIn, run: Run, folder: Path) -> None:
     assert contents(kept(site)) == local(folder)
 
 
+@pytest.mark.parametrize("name", ["PROJECT", "SUBJECT", "EXPERIMENT"])
+@pytest.mark.parametrize("source", ["environment", "config"])
+def test_an_empty_setting_does_not_widen_a_deletion(
+    site: StandIn, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, source: str
+) -> None:
+    words = ["delete", "--label", "NOTES", "--yes", *(("-E", "E1") if name == "PROJECT" else ("-P", "DEMO"))]
+    if source == "environment":
+        monkeypatch.setenv(f"XNAT_INGEST_{name}", "")
+    else:
+        (tmp_path / "c.json").write_text(json.dumps({name.lower(): ""}))
+        words += ["--config", str(tmp_path / "c.json")]
+    before = len(site.requests)
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert "is empty" in err
+    assert len(site.requests) == before
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -25,7 +25,7 @@ from xnat_ingest.commands.prearchive.selection import (
 )
 from xnat_ingest.core import Exit, UsageError, count_of, printable
 from xnat_ingest.planning.labels import require_legal
-from xnat_ingest.settings.layers import credentials, resolve, unverified_server
+from xnat_ingest.settings.layers import credentials, refuse_empty, resolve, unverified_server
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat.client import client_of
 from xnat_ingest.xnat.prearchive import PrearchiveSession
@@ -39,6 +39,7 @@ _TIMESTAMP = re.compile(r"\d{8}_\d{6}(\d{3})?")
 
 def prearchive(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     settings = resolve("prearchive", given, environ)
+    refuse_empty(settings, environ)
     selection = _selection(given, settings.project)
     login = credentials(settings, environ)
     warn(unverified_server(settings, login.server))

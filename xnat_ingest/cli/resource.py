@@ -20,7 +20,7 @@ from xnat_ingest.commands.resources.files import Gathered
 from xnat_ingest.commands.resources.target import ResourceOwner, check_label, check_no_dicom
 from xnat_ingest.core import Exit, IngestError, UsageError, printable
 from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
-from xnat_ingest.settings.layers import credentials, resolve, unverified_server
+from xnat_ingest.settings.layers import credentials, refuse_empty, resolve, unverified_server
 from xnat_ingest.settings.options import OutputSettings, Settings
 from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.retry_policy import RetryPolicy
@@ -31,6 +31,7 @@ _PULSE = 10.0
 
 def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     settings = resolve("resource", given, environ)
+    refuse_empty(settings, environ)
     place = ResourceOwner(settings.project, settings.subject, settings.experiment, given["scan"])
     place.check()
     action = given["action"]

@@ -64,6 +64,22 @@ class Credentials:
         return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
+# What narrows down which part of a project a command is about.
+_NARROWING = ("project", "subject", "experiment")
+
+
+def refuse_empty(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Raises UsageError where one of these is set and empty: a deletion would mean more than was named."""
+    for name in _NARROWING:
+        is_empty = name in settings.sources and not getattr(settings, name)
+        if is_empty or not environ.get(env_name(name), "set").strip():
+            where = f"{name} from {settings.sources[name]}" if is_empty else env_name(name)
+            raise UsageError(
+                f"{where} is empty. Without it the command would mean more than you named, so nothing was done; set "
+                "it, or take it away"
+            )
+
+
 def resolve(
     command: str,
     given: Mapping[str, Any],
