@@ -156,14 +156,17 @@ class XnatClient:
         return picked
 
     def item(self, path: str) -> dict[str, Any] | None:
-        """The data fields and the xsiType of one object; None when it does not exist or this user may not see it."""
+        """The data fields and the xsiType of one object; None when it does not exist or this user may not see it.
+
+        A project has its aliases, too, as a list of names.
+        """
         reply = self.request("GET", path, {"format": "json"}, accept=(200, 404))
         if reply.status == 404:
             return None
         try:
             item = json.loads(reply.text)["items"][0]
             meta = dict(item.get("meta", {}))
-            found = {"xsiType": str(meta.get("xsi:type", "")), **item["data_fields"]}
+            found = {"xsiType": str(meta.get("xsi:type", "")), "aliases": _aliases(item), **item["data_fields"]}
             fields = {key: tables.whole(value) if isinstance(value, str) else value for key, value in found.items()}
             fields["ID"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
@@ -337,3 +340,8 @@ def client_of(
         connections=connections,
         retry_policy=retry_policy,
     )
+
+
+def _aliases(item: Mapping[str, Any]) -> list[str]:
+    children = (child for child in item.get("children") or () if child["field"] == "aliases/alias")
+    return [str(one["data_fields"]["alias"]) for child in children for one in child["items"]]
