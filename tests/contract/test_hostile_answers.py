@@ -139,6 +139,18 @@ def test_a_name_that_leads_elsewhere_is_not_asked_for(name: str) -> None:
         assert [asked.path for asked in server.asked] == []
 
 
+@pytest.mark.parametrize("accession", ["null", '""'])
+def test_a_document_without_an_id_is_no_data(accession: str) -> None:
+    """The word None is no address."""
+    document = '{"items":[{"meta":{},"data_fields":{"ID":' + accession + "}}]}"
+    with (
+        Scripted(behind_login(lambda *_: http(200, document.encode()))) as server,
+        closing(client(server)) as rest,
+        pytest.raises(ServerSaid, match="no data"),
+    ):
+        rest.item("/data/experiments/X")
+
+
 def test_what_follows_a_table_is_not_waited_for() -> None:
     endless = Endless(b" ")
     answer = behind_login(lambda *_: chunked("200 O", rows_of(b'{"a":"b"}]}}', endless=endless)))

@@ -168,7 +168,8 @@ class XnatClient:
             meta = dict(item.get("meta", {}))
             found = {"xsiType": str(meta.get("xsi:type", "")), "aliases": _aliases(item), **item["data_fields"]}
             fields = {key: tables.whole(value) if isinstance(value, str) else value for key, value in found.items()}
-            fields["ID"]
+            if fields["ID"] in (None, ""):
+                raise ValueError("an object without an ID")
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise self._not_data(path, reply) from error
         return fields
