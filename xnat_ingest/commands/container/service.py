@@ -50,7 +50,7 @@ def registered(rest: XnatClient) -> list[Registered]:
     try:
         found: list[dict[str, Any]] = json.loads(reply.text)
         return sorted((_registered(one) for one in found), key=lambda one: one.number)
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
         raise ServerSaid("GET /xapi/commands (no list of commands in the answer)", reply.status, "") from error
 
 
