@@ -105,6 +105,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test made a secret is hidden for the rest of the process, also where another test expects it."""
     monkeypatch.setattr(secrets, "_known", {})
+    monkeypatch.setattr(secrets, "_logins", {})
 
 
 @pytest.fixture

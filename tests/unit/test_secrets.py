@@ -24,6 +24,7 @@ FORBIDDEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(c
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "_known", {})
+    monkeypatch.setattr(secrets, "_logins", {})
 
 
 def test_there_are_all_kinds() -> None:
