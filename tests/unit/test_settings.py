@@ -282,6 +282,18 @@ def test_a_netrc_that_is_named_and_not_there(home: Path) -> None:
         credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "nowhere")})
 
 
+def test_no_home_is_no_trouble(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a user whom nobody knows."""
+
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(UsageError, match="no user name|XNAT_PASS"):
+        credentials(Settings(), {"XNAT_HOST": HOST})
+
+
 def test_a_netrc_that_is_a_pipe_is_not_waited_for(home: Path) -> None:
     os.mkfifo(home / "pipe")
     with pytest.raises(UsageError, match=r"cannot use .*pipe"):

@@ -10,12 +10,12 @@ import getpass
 import ipaddress
 import json
 import netrc
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -318,8 +318,8 @@ def _from_netrc(
     path = environ.get("NETRC", "")
     shown = printable(path) or "~/.netrc"
     try:
-        # A pipe without a writer would be waited for.
-        open_regular(Path(path) if path else Path("~/.netrc").expanduser()).close()
+        # A pipe without a writer would be waited for. Where there is no home, the library looks for a folder named "~".
+        open_regular(path or os.path.expanduser("~/.netrc")).close()  # noqa: PTH111
         known = netrc.netrc(path or None)
     except FileNotFoundError:
         if path:
