@@ -290,7 +290,7 @@ def test_no_home_is_no_trouble(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    with pytest.raises(UsageError, match="no user name|XNAT_PASS"):
+    with pytest.raises(UsageError, match=r"no user name|XNAT_PASS"):
         credentials(Settings(), {"XNAT_HOST": HOST})
 
 
