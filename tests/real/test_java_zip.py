@@ -18,7 +18,7 @@ import pytest
 
 from tests.debian import JAVA_TAR_READER, install, program
 from tests.dicom_trees import Memory
-from tests.unit.test_bodies import instance
+from tests.unit.test_bodies import any_bytes_will_do, instance
 from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs import open_source
 from xnat_ingest.transports.bodies import ZIP_LIMIT, Part, TarBody, ZipBody
@@ -34,6 +34,9 @@ Read = Callable[[str, Iterable[bytes]], Entries]
 
 class RefusedError(Exception):
     """The reader gave the archive up; what it said."""
+
+
+__all__ = ["any_bytes_will_do"]  # the files here are no DICOM
 
 
 @pytest.fixture(scope="module")
