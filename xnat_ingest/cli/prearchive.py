@@ -84,7 +84,7 @@ def _selection(given: Mapping[str, Any], project: str) -> Selection:
         )
     if given["all"] and given.get("label"):
         raise UsageError("--label is for one session; with --all each session keeps its label")
-    if not all(words) or len(words) > 2 or (len(words) == 2 and not _TIMESTAMP.fullmatch(words[0])):
+    if len(words) > 2 or (len(words) == 2 and not _TIMESTAMP.fullmatch(words[0])):
         raise UsageError("give LABEL, or TIMESTAMP (such as 20240131_101112000) and FOLDER; see prearchive list")
     if len(words) == 2:
         return Selection(timestamp=words[0], folder=words[1], statuses=statuses)
