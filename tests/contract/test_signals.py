@@ -83,6 +83,21 @@ def test_waiting_for_a_password_is_ended_by_a_signal(tmp_path: Path, signum: int
         os.close(writer)
 
 
+def test_signal_just_before_a_pipe_is_read(tmp_path: Path) -> None:
+    """Such a signal does not end the read. One that another thread receives does not either, and comes on time."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    script = f"""
+import signal, sys, threading
+from xnat_ingest.core.read_small import read_small
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+read_small({str(pipe)!r}, "password file", 100, pipes=True)
+"""
+    writer = os.open(pipe, os.O_RDWR)
+    assert subprocess.run([sys.executable, "-c", script], timeout=20).returncode == 143
+    os.close(writer)
+
+
 @pytest.fixture
 def runs(site: StandIn, tmp_path: Path) -> Iterator[Runs]:
     made = Runs(site, tmp_path / "tree")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import BinaryIO
 
 from xnat_ingest.core.errors import UsageError
@@ -19,10 +22,33 @@ def read_small(path: str, what: str, limit: int, *, pipes: bool = False) -> byte
 
     what: names it in the sentence.
     limit: how many there may be.
-    pipes: whether it may be a pipe or a device, such as a shell's <(...). A pipe is waited for.
+    pipes: whether it may be a pipe or a device, such as a shell's <(...). A pipe is waited for. A signal ends that.
 
     Raises UsageError.
     """
+    return _aside(partial(_read, path, what, limit, pipes)) if pipes else _read(path, what, limit, pipes)
+
+
+def _aside(read: Callable[[], bytes]) -> bytes:
+    """Reads in a thread of its own, while this one wakes up now and then to handle signals.
+
+    A signal that comes just before a system call does not end that call. So a handler might wait for ever for its turn.
+    """
+    result: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(read())
+        except BaseException as error:  # noqa: BLE001  # raised again by result()
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # a daemon: the process can end while it waits
+    while not result.done():
+        wait([result], timeout=0.2)
+    return result.result()
+
+
+def _read(path: str, what: str, limit: int, pipes: bool) -> bytes:
     try:
         with open(path, "rb", opener=None if pipes else open_at_once) as stream:
             status = os.fstat(stream.fileno())
