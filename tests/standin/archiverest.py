@@ -188,7 +188,14 @@ def _item(site: StandIn, session: ArchivedSession) -> dict[str, Any]:
         "prearchivePath": "",
         **session.fields,
     }
-    children = {"scans/scan": [_scan_item(session, one) for one in session.scans.values()]}
+    shares = [
+        item("xnat:experimentData_share", {"project": project.id, "label": label}, {})
+        for project in site.projects.values()
+        for label, home in project.shared.items()
+        if home == (session.project, session.label)
+    ]
+    scans = [_scan_item(session, one) for one in session.scans.values()]
+    children = {"scans/scan": scans} | ({"sharing/share": shares} if shares else {})
     return item(session.xsi_type, fields, children)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xnat_ingest.core import IngestError, Problem, Session, SessionTrouble, Stopped, Verdict, VerdictWord
+from xnat_ingest.core import IngestError, Problem, Session, SessionTrouble, Stopped, Verdict, VerdictWord, printable
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
@@ -22,7 +22,16 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state
 from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined, proven, unproven, without_old_copies
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NO_FILES, Comparison, StoredFiles, compare_stored, in_archive, in_prearchive
+from xnat_ingest.xnat.archive import (
+    NO_FILES,
+    Comparison,
+    StoredFiles,
+    compare_stored,
+    in_archive,
+    in_prearchive,
+    refuse_stranger,
+)
+from xnat_ingest.xnat.client import text_of
 
 # Seconds. A server treats a session as complete when nothing has come for 5 minutes. It looks once a minute.
 ARCHIVE_LIMIT = 600.0
@@ -352,11 +361,24 @@ class Delivery:
         item = self.context.rest.item(path)
         if item is None:
             return compare_stored(session.instances, NO_FILES)
+        refuse_stranger(session.project, session.label, item)
         files_held = in_archive(self.context.rest, str(item["ID"]))
+        self._refuse_other_study(text_of(item, "UID"), files_held)
         self._archive_uri = files_held.uri
         self.holdings = [files_held]
         self._note(*doubled_instances(session, files_held))
         return compare_stored(session.instances, files_held)
+
+    def _refuse_other_study(self, study_uid: str, files_held: StoredFiles) -> None:
+        """Names of files tell the study. Without them only the document does, where no script may have changed it."""
+        unchanged = not self.context.changes_uids and self.context.projects[self.session.project].anonymises is False
+        if not unchanged or study_uid in ("", self.session.study_uid) or files_held.has_study(self.session.study_uid):
+            return
+        raise SessionTrouble(
+            "server-fault",
+            f"the archived session {self.session.label} holds another study ({printable(study_uid)}) than was sent; "
+            "nothing of it counts. Look at the session in XNAT, then run verify",
+        )
 
     def _stored_in_prearchive(self) -> Comparison:
         files_held = in_prearchive(self.context.rest, self.sending.uri) if self.sending.uri else NO_FILES

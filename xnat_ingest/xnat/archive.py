@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from sys import intern
+from typing import Any
 from urllib.parse import unquote
 
-from xnat_ingest.core import Instance
+from xnat_ingest.core import Instance, SessionTrouble, printable
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.client import XnatClient, text_of
 from xnat_ingest.xnat.prearchive import StoredFile
 from xnat_ingest.xnat.tables import bytes_of
 
@@ -146,6 +147,8 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
     item = rest.item(f"/data/projects/{project}/experiments/{label}")
     if item is None:
         return None
+    # XNAT also finds a session by its accession id, which may look like a label.
+    refuse_stranger(project, "" if str(item["ID"]) == label else label, item)
     subject = rest.item(f"/data/projects/{project}/subjects/{item.get('subject_ID', '')}") or {}
     return ArchivedSession(
         accession=str(item["ID"]),
@@ -154,6 +157,28 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
         study_uid=str(item.get("UID") or ""),
         xsi_type=str(item.get("xsiType", "")),
     )
+
+
+def refuse_stranger(project: str, label: str, fields: Mapping[str, Any]) -> None:
+    """Raises SessionTrouble when a session's document is that of another one than was asked for.
+
+    The document of a session that is shared names its home, and where it is shared to. What a document leaves out is
+    not held against it. label: "" if any will do
+    """
+    names = [(text_of(fields, "project"), text_of(fields, "label")), *fields["shares"]]
+    if any(_agree(project, there) and _agree(label, called) for there, called in names):
+        return
+    home, called = names[0]
+    raise SessionTrouble(
+        "server-fault",
+        f"asked for session {label} of project {project}, the server answers with session {printable(called)} of "
+        f"project {printable(home)}, which is not shared into it; nothing of it counts. Look at the session in XNAT, "
+        "then run verify",
+    )
+
+
+def _agree(asked: str, found: str) -> bool:
+    return not asked or not found or asked.casefold() == found.casefold()
 
 
 def in_archive(rest: XnatClient, accession: str) -> StoredFiles:

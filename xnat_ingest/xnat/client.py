@@ -158,7 +158,8 @@ class XnatClient:
     def item(self, path: str) -> dict[str, Any] | None:
         """The data fields and the xsiType of one object; None when it does not exist or this user may not see it.
 
-        A project has its aliases, too, as a list of names.
+        A project has its aliases, too, as a list of names. An experiment has its shares: the project and the label of
+        each, where either may be empty.
         """
         reply = self.request("GET", path, {"format": "json"}, accept=(200, 404))
         if reply.status == 404:
@@ -166,7 +167,10 @@ class XnatClient:
         try:
             item = json.loads(reply.text)["items"][0]
             meta = dict(item.get("meta", {}))
-            found = {"xsiType": str(meta.get("xsi:type", "")), "aliases": _aliases(item), **item["data_fields"]}
+            aliases = [str(one["alias"]) for one in _children(item, "aliases/alias")]
+            shares = [(text_of(one, "project"), text_of(one, "label")) for one in _children(item, "sharing/share")]
+            kind = str(meta.get("xsi:type", ""))
+            found = {"xsiType": kind, **item["data_fields"], "aliases": aliases, "shares": shares}
             fields = {key: tables.whole(value) if isinstance(value, str) else value for key, value in found.items()}
             if fields["ID"] in (None, ""):
                 raise ValueError("an object without an ID")
@@ -343,6 +347,13 @@ def client_of(
     )
 
 
-def _aliases(item: Mapping[str, Any]) -> list[str]:
-    children = (child for child in item.get("children") or () if child["field"] == "aliases/alias")
-    return [str(one["data_fields"]["alias"]) for child in children for one in child["items"]]
+def _children(item: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    """The data fields of the objects below this one that its document lists under a field."""
+    children = (child for child in item.get("children") or () if child["field"] == field)
+    return [one["data_fields"] for child in children for one in child["items"]]
+
+
+def text_of(fields: Mapping[str, Any], name: str) -> str:
+    """A field of a document as text, "" when it is absent or empty."""
+    value = fields.get(name)
+    return "" if value is None else str(value)

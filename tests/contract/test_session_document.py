@@ -1,0 +1,79 @@
+"""After the upload, the server shows the document of another session, or of one that is shared."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PASSWORD, Ingest, stored
+from tests.dicom_trees import Series, make_session
+from tests.standin import StandIn, archiverest
+from tests.standin.model import ArchivedSession
+from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.xnat.archive import archived_session
+from xnat_ingest.xnat.client import XnatClient
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 2),), "study")
+    return tmp_path / "t"
+
+
+def lie(patch: pytest.MonkeyPatch, **fields: str) -> None:
+    honest = archiverest._item
+
+    def lying(site: StandIn, session: ArchivedSession) -> dict[str, Any]:
+        document = honest(site, session)
+        document["data_fields"] |= fields
+        return document
+
+    patch.setattr(archiverest, "_item", lying)
+
+
+@pytest.mark.parametrize("fields", [{"project": "DEMO2"}, {"label": "S_E_2"}])
+def test_another_session_does_not_count(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
+) -> None:
+    lie(monkeypatch, **fields)
+    ended = ingest("upload", tree)
+    assert (ended.code, ended.totals["verified"], ended.totals["failed"]) == (3, 0, 2)
+    assert ended.kinds() == ["server-fault"]
+    assert "asked for session S_E of project DEMO, the server answers with" in ended.out
+
+
+@pytest.mark.parametrize(("study_uid", "code"), [("1.2.3", 3), ("", 0)])
+def test_another_study_does_not_count_where_no_name_tells(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch, study_uid: str, code: int
+) -> None:
+    site.settings.file_name_template = "${SOPInstanceUID}"
+    lie(monkeypatch, UID=study_uid)
+    ended = ingest("upload", tree)
+    assert (ended.code, ended.totals["counted"]) == (code, 0 if code else 2)
+    assert ("holds another study (1.2.3) than was sent" in ended.out) == bool(code)
+
+
+def test_names_tell_the_study_whatever_a_script_made_of_it(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lie(monkeypatch, UID="1.2.3")
+    ended = ingest("upload", tree)
+    assert (ended.code, ended.totals["verified"]) == (0, 2)
+
+
+@pytest.mark.parametrize("label", [None, "S_E_here"])
+def test_a_shared_session_is_found_by_its_label_here(
+    ingest: Ingest, site: StandIn, tree: Path, label: str | None
+) -> None:
+    """Its document names its home, and where it is shared to."""
+    assert ingest("upload", tree, project="MANUAL").code == 0
+    session = stored(site, "MANUAL", "S", "S_E")
+    site.share(session, "DEMO", label)
+    with closing(XnatClient(Credentials(site.url, "up", PASSWORD))) as rest:
+        for asked in (label or "S_E", session.accession):
+            found = archived_session(rest, "DEMO", asked)
+            assert found is not None
+            assert found.accession == session.accession
