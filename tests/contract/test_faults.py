@@ -167,6 +167,27 @@ def leaks_nothing(ended: Ended) -> None:
         assert secret not in said
 
 
+@pytest.mark.parametrize("flags", [SMALL_PARTS, ("--transport", "gradual")], ids=["archive", "gradual"])
+@pytest.mark.parametrize("times", [1, None])
+def test_an_empty_reply_is_not_believed(
+    ingest: Ingest, site: StandIn, tmp_path: Path, flags: tuple[str, ...], times: int | None
+) -> None:
+    """It says that nothing was kept. The prearchive is asked, and what lies there is compared and archived."""
+    make_session(tmp_path / "t/S/E", SERIES)
+    site.faults.add(Fault("empty", PARTS, times=times, work=True))
+    ended = ingest("upload", tmp_path / "t", *flags)
+    assert (ended.code, ended.session("S_E")["verdict"], ended.totals["verified"]) == (0, "verified", TOTAL)
+    whole(site)
+
+
+def test_without_a_proof_an_empty_reply_is_no_success(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    make_session(tmp_path / "t/S/E", SERIES)
+    site.faults.add(Fault("empty", PARTS, times=None, work=True))
+    ended = ingest("upload", tmp_path / "t", "--no-verify")
+    assert (ended.code, ended.totals["unverified"], ended.totals["missing"]) == (3, 0, TOTAL)
+    whole(site)
+
+
 @pytest.mark.wide
 def test_closing_is_never_repeated_blindly(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """After a lost reply the row is looked at; the archive is not asked twice."""

@@ -12,7 +12,7 @@ KINDS = {
     "status": "answer ``status`` without doing the work (``work=True``: after doing it); ``retry_after``, ``message``",
     "too-large": "answer 413 when the body is longer than ``limit`` bytes, as a proxy does",
     "login-page": "answer 200 with the HTML login page, nothing done",
-    "empty": "read the body, store nothing, answer 200 without a line",
+    "empty": "read the body, store nothing, answer 200 without a line (``work=True``: store it, answer the same)",
     "delay": "wait ``seconds`` before anything is done",
     "slow": "read the body at ``rate`` bytes a second",
     "stall": "stop reading after ``after`` bytes of the body, for ``seconds`` or until ``faults.release()``",

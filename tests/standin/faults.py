@@ -144,7 +144,7 @@ class Faults:
 
     def _instead(self, request: Request) -> Reply | None:
         fault = self._struck("status", "login-page", "empty", "locked")
-        if fault is None or (fault.kind == "status" and fault.work):
+        if fault is None or fault.work:
             return None
         if fault.kind == "status":
             return self._status(fault)
@@ -155,7 +155,7 @@ class Faults:
             return text(body, content_type="text/html;charset=UTF-8")
         while request.body.read(1 << 16):
             pass
-        return text("", content_type="text/uri-list")
+        return _nothing()
 
     def _status(self, fault: Fault) -> Reply:
         if fault.status == 401:
@@ -193,8 +193,10 @@ class Faults:
         """The work is done: lose the reply, or put the proxy's in its place."""
         if self._struck("reset-reply") is not None:
             raise ResetError
-        fault = self._struck("status")
-        return self._status(fault) if fault is not None and fault.work else reply
+        fault = self._struck("status", "empty")
+        if fault is None or not fault.work:
+            return reply
+        return _nothing() if fault.kind == "empty" else self._status(fault)
 
     # -- files
 
@@ -261,3 +263,8 @@ class Faults:
 
         self._site.spawn(later)
         raise RestError(500, message)
+
+
+def _nothing() -> Reply:
+    """The answer to an import of which nothing was kept."""
+    return text("", content_type="text/uri-list")

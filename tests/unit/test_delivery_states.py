@@ -30,6 +30,7 @@ from xnat_ingest.delivery.verdicts import (
 )
 from xnat_ingest.inputs import Source
 from xnat_ingest.transports import Transport
+from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import ArchivedSession, Comparison, StoredFiles
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project
@@ -232,3 +233,18 @@ def test_copies_of_refused_files_are_not_called_broken_unseen(monkeypatch: pytes
     assert "refused, or changed since" in said
     assert said.index("Look at them") < said.index("prearchive archive -P P1") < said.index("prearchive delete -P P1")
     one.refuse_broken_copies([TWO])
+
+
+@pytest.mark.parametrize(
+    ("differs", "found"), [({}, True), ({"timestamp": "20240101_101010001"}, False), ({"SOURCE": ""}, False)]
+)
+def test_only_our_own_session_is_taken_when_replies_were_empty(
+    monkeypatch: pytest.MonkeyPatch, differs: dict[str, str], found: bool
+) -> None:
+    """What another run is sending into is left to it. Then everything was filtered, as the replies say."""
+    made = delivery()
+    made.sending.ignored = {A, B}
+    waiting = row(**{"timestamp": made.context.timestamps.of(made.session), **differs})
+    monkeypatch.setattr(prearchive, "list_sessions", lambda *_: [waiting])
+    assert made.prearchived.find_unnamed() is found
+    assert (made.sending.uri, made.sending.disturbed) == (waiting.uri if found else "", found)

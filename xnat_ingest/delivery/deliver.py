@@ -196,7 +196,7 @@ class Delivery:
         by_dicom = not self.context.transport.names_session
         if by_dicom and not self.prearchived.may_edit:
             return self.wait_for_archive
-        if self.sending.uri:
+        if self.sending.uri or self.prearchived.find_unnamed():
             return self.reconcile
         if self.prearchived.goes_direct:
             return self.finish_direct_archive

@@ -230,6 +230,20 @@ class OurPrearchiveSession:
             )
         return True
 
+    def find_unnamed(self) -> bool:
+        """Whether this run's prearchive session is there although every reply was empty, as if all had been filtered.
+
+        Nothing is known of what came into it, so it is compared like one that was disturbed.
+        """
+        if self.sending.uri or not (self.sending.ignored and self.may_edit and self.context.transport.names_session):
+            return False
+        timestamp = self.context.timestamps.of(self.session)
+        entries = self.context.prearchive_entries(self.session.project, fresh=True)
+        ours = (entry.uri for entry in entries if entry.timestamp == timestamp and entry.is_ours(self.session))
+        self.sending.uri = next(ours, "")
+        self.sending.disturbed |= bool(self.sending.uri)
+        return bool(self.sending.uri)
+
     def _find_session(self) -> bool:
         """Looks for the prearchive session that a DICOM receiver has made of the first files.
 
