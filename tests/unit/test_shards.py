@@ -144,8 +144,10 @@ def test_conflicts_that_no_shard_sees_alone(second: dict[str, Any], kind: str) -
     ((0, 5), ("verified", "failed"), 3),
     ((5, 5), ("failed", "failed"), 5),
     ((0, 6), ("verified", "failed"), 3),
-    ((0, 143), ("verified", "unverified"), 143),
-    ((0, 70), ("verified", "failed"), 70),
+    ((0, 143), ("verified", "unverified"), 3),
+    ((130, 130), ("unverified", "unverified"), 3),
+    ((0, 70), ("verified", "failed"), 3),
+    ((70, 2), ("verified", "failed"), 2),
     ((0, 4), ("verified", "verified"), 0),
 ])  # fmt: skip
 def test_the_exit_code_of_both(codes: tuple[int, int], verdicts: tuple[str, str], code: int) -> None:
@@ -154,6 +156,16 @@ def test_the_exit_code_of_both(codes: tuple[int, int], verdicts: tuple[str, str]
         for k, (one_code, word) in enumerate(zip(codes, verdicts, strict=True), 1)
     ]
     assert merge(made)["exit_code"] == code
+
+
+@pytest.mark.parametrize(("code", "why"), [(70, "an error in the program"), (130, "interrupted"), (143, "terminated")])
+def test_a_run_that_broke_off_is_named(code: int, why: str) -> None:
+    """The joining itself neither has a bug nor was it stopped, so it does not end with that code."""
+    merged = merge([shard(1, one("a"), set_aside=[]), shard(2, one("b"), set_aside=[], code=code)])
+    (problem,) = merged["problems"]
+    assert (merged["exit_code"], problem["kind"]) == (3, "run-failed")
+    assert why in problem["detail"]
+    assert f"(exit {code})" in problem["detail"]
 
 
 @pytest.mark.parametrize("key", ["command", "server", "project", "destination", "transport"])

@@ -21,6 +21,12 @@ ENDS = ("verified", "counted", "missing", "failed", "unverified")
 SUMMED = ("planned", *ENDS, "already_there", "bytes_planned", "bytes_sent", "requests", "retries")
 # A run with such a session does not end with 0.
 SPOILT = ("missing", "failed", "conflict")
+# How a run ended that did not come to its end.
+BROKEN_OFF = {
+    Exit.BUG: "ended with an error in the program itself",
+    Exit.INTERRUPTED: "was interrupted",
+    Exit.TERMINATED: "was terminated",
+}
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
 # Notes that are only true when every shard has them.
@@ -73,7 +79,8 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
     Each file counts once, although the other shards set it aside. Conflicts between shards, such as one study in two
     of them, are found here.
     """
-    shards = [report for _, report in _latest(reports)]
+    latest = _latest(reports)
+    shards = [report for _, report in latest]
     first = shards[0]
     for key in SAME:
         values = {report[key] for report in shards if report[key]}
@@ -84,7 +91,7 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
             )
     sessions = [session for report in shards for session in report["sessions"]]
     aside = _set_aside(shards)
-    problems = [*_problems(shards), *_across(sessions), *_absent(shards)]
+    problems = [*_problems(shards), *_across(sessions), *_absent(shards), *_broken_off(latest)]
     totals: dict[str, Any] = {key: sum(report["totals"].get(key, 0) for report in shards) for key in SUMMED}
     totals |= {
         "set_aside": len(aside),
@@ -226,12 +233,25 @@ def _absent(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
             yield {"kind": "shard-absent", "detail": detail, "sessions": []}
 
 
+def _broken_off(reports: Iterable[tuple[str, Report]]) -> Iterator[dict[str, Any]]:
+    """The runs that a bug or a signal ended."""
+    for path, report in reports:
+        code = Exit(report["exit_code"])
+        if code in BROKEN_OFF:
+            why = BROKEN_OFF[code]
+            detail = f"the run of {printable(path)} {why} (exit {code}). Run its command again, then merge again"
+            yield {"kind": "run-failed", "detail": detail, "sessions": []}
+
+
 def _exit_code(shards: Sequence[Report], problems: Iterable[Report]) -> int:
     """The strongest code.
 
-    Temporary and refused mean that nothing was delivered. If one shard is done, it is partial.
+    Temporary and refused mean that nothing was delivered. If one shard is done, it is partial. What broke off a run
+    did not break off the joining, so that is partial, too.
     """
     codes = {Exit(report["exit_code"]) for report in shards}
+    if codes & BROKEN_OFF.keys():
+        codes = codes - BROKEN_OFF.keys() | {Exit.PARTIAL}
     if any(problem["kind"] in ("split-study", "label-collision", "shard-absent") for problem in problems):
         codes.add(Exit.PARTIAL)
     delivered = any(
