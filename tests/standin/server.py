@@ -106,15 +106,19 @@ class StandIn:
             self._server.shutdown()
             self._server.server_close()
             self._server.drop_all(hard=hard)
-            self.faults.release()  # only now: what was stalled must find its connection gone
             self._quiet()
             self._server = None
 
     def _quiet(self, seconds: float = 5.0) -> None:
-        """Wait until the threads of the connections have let go of them."""
+        """Wait until the threads of the connections have let go of them.
+
+        What is stalled goes on only now, when it must find its connection gone. One release may come too early for a
+        request that has not yet come to where it stalls.
+        """
         pause = threading.Event()
         ends = time.monotonic() + seconds
         while self._server and self._server.connections() and time.monotonic() < ends:
+            self.faults.release()
             pause.wait(0.005)
 
     def restart(self) -> None:
