@@ -319,3 +319,31 @@ def test_usage(
     assert (code, out) == (2, "")
     assert err.startswith("xnat-ingest: ")
     assert len(site.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("action", "at", "kept"),
+    [("put", "PUT .*/files/", 4), ("delete", "DELETE .*/files/a.txt", 3)],
+)
+def test_a_signal_at_the_end_is_told(site: StandIn, run: Run, folder: Path, action: str, at: str, kept: int) -> None:
+    """What is under way is finished and looked at, no more is begun, and the code is the signal's."""
+    site.project("DEMO").access["up"] = "delete"
+    if action == "delete":
+        assert run("put", folder, "--label", "NOTES", *SESSION)[0] == 0
+    fault = site.faults.add(Fault("delay", match=at, seconds=0.1))
+
+    def send() -> None:
+        while not fault.hits:
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    words = {"put": ("put", folder), "delete": ("delete", "a.txt", "z.bin", "--yes")}[action]
+    code, out, err = run(*words, "--label", "NOTES", *SESSION)
+    sender.join()
+    assert code == 143
+    expected = "4 sent, 0 already there, 0 different, 0 failed: exit 143" if action == "put" else "deleted a.txt"
+    assert out.strip() == expected
+    assert ("failed z.bin: not deleted: the command was stopped before" in err) == (action == "delete")
+    assert run("list", "--label", "NOTES", *SESSION)[1].count("\n") == kept + 1

@@ -18,7 +18,7 @@ from xnat_ingest.commands.resources import put as resources
 from xnat_ingest.commands.resources import target as resourceplaces
 from xnat_ingest.commands.resources.files import Gathered
 from xnat_ingest.commands.resources.target import ResourceOwner, check_label, check_no_dicom
-from xnat_ingest.core import Exit, IngestError, UsageError, printable
+from xnat_ingest.core import Exit, IngestError, Stopped, UsageError, printable
 from xnat_ingest.core.stop import GRACE, Stop, interruptible_sleep, run_interruptibly
 from xnat_ingest.settings.layers import credentials, refuse_empty, resolve, unverified_server
 from xnat_ingest.settings.options import OutputSettings, Settings
@@ -50,7 +50,9 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
             rest.login()
             if found is not None:
                 return int(_put(rest, place, found, given, settings, retry_policy, stop))
-            return int(_list(rest, place, given) if action == "list" else _delete(rest, place, given, retry_policy))
+            if action == "list":
+                return int(_list(rest, place, given))
+            return int(_ended(_delete(rest, place, given, retry_policy, stop), stop))
 
     return run_interruptibly(work, stop, GRACE)
 
@@ -102,13 +104,19 @@ def _put(
         progress=_Pulse(settings, sum(one.size for one in found.files)),
         check_stop=stop.check,
     )
-    return _tell(sent, found, parent, given)
+    return _tell(sent, found, parent, given, stop)
 
 
-def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, Any]) -> Exit:
+def _ended(code: Exit, stop: Stop) -> Exit:
+    """After a signal the command ends with that signal's code, whatever it still came to."""
+    return Stopped(stop.signum).exit_code if stop.signum else code
+
+
+def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, Any], stop: Stop) -> Exit:
     failed = {**found.refused, **sent.failed}
     good = len(sent.sent) + len(sent.already)
     code = Exit.OK if not (failed or sent.different) else Exit.PARTIAL if good or sent.different else Exit.FAILED
+    code = _ended(code, stop)
     for name, why in sorted(failed.items()):
         print(f"failed {printable(name)}: {why}", file=sys.stderr)
     for name in sorted(sent.different):
@@ -165,7 +173,9 @@ def _table(rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], retry_policy: RetryPolicy) -> Exit:
+def _delete(
+    rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], retry_policy: RetryPolicy, stop: Stop
+) -> Exit:
     label, names = given["label"], given["files"]
     parent = resourceplaces.find_owner(rest, place)
     resources = resourcelisting.resources_of(rest, parent)
@@ -185,7 +195,15 @@ def _delete(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any], re
         resourceplaces.delete_resource(rest, parent, label, retry_policy=retry_policy)
         print(f"deleted resource {printable(label)} with its files")
         return Exit.OK
-    done = resourceplaces.delete_files(rest, parent, label, names, keep=given["keep_files"], retry_policy=retry_policy)
+    done = resourceplaces.delete_files(
+        rest,
+        parent,
+        label,
+        names,
+        keep=given["keep_files"],
+        retry_policy=retry_policy,
+        stopped=lambda: bool(stop.signum),
+    )
     for name in done.gone:
         print(f"deleted {printable(name)}{' (it stays on the server disk)' if given['keep_files'] else ''}")
     for name in done.absent:

@@ -159,7 +159,14 @@ def delete_resource(rest: XnatClient, parent: str, label: str, *, retry_policy: 
 
 
 def delete_files(
-    rest: XnatClient, parent: str, label: str, names: Sequence[str], *, keep: bool, retry_policy: RetryPolicy
+    rest: XnatClient,
+    parent: str,
+    label: str,
+    names: Sequence[str],
+    *,
+    keep: bool,
+    retry_policy: RetryPolicy,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Deleted:
     """Deletes files, and folders when a name ends with a slash. Without names: all files.
 
@@ -167,6 +174,7 @@ def delete_files(
     them are named.
 
     keep: only remove them from the listing; they stay on the server's disk.
+    stopped: whether to delete no more of them.
     """
     if not all(names):
         raise UsageError("a file's name is empty; nothing was deleted")
@@ -177,7 +185,9 @@ def delete_files(
     for name in sorted((name for name, found in wanted.items() if found), key=len):
         stem = _stem(name)
         begun = {one for one in held if one.startswith(stem)}
-        if others := sorted(begun - doomed):
+        if stopped():
+            failed[name] = "not deleted: the command was stopped before"
+        elif others := sorted(begun - doomed):
             failed[name] = _too_much(stem, others)
         elif begun:
             _delete_below(rest, parent, label, stem, keep=keep, retry_policy=retry_policy)
