@@ -11,7 +11,7 @@ import pytest
 
 from tests.dicom_trees import Memory
 from xnat_ingest.core.model import Instance
-from xnat_ingest.inputs.thumbnail import EDGE, MOST_BYTES, thumbnail, thumbnails
+from xnat_ingest.inputs.thumbnail import EDGE, MOST_BYTES, MOST_HEADER, thumbnail, thumbnails
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 
@@ -122,11 +122,12 @@ def test_large_images_become_small() -> None:
         {"transfer_syntax": "1.2.840.10008.1.2.4.90"},
         {"pixel_bytes": 0},
         {"pixel_bytes": MOST_BYTES + 1},
+        {"size": 100 + MOST_HEADER + 1},
     ],
 )
 def test_what_is_not_drawn(changes: dict[str, Any]) -> None:
     content = image(struct.pack("<4H", 1, 2, 3, 4), 2, 2)
-    assert drawn(content)
+    assert drawn(content, size=100 + MOST_HEADER)
     assert drawn(content, **changes) == b""
 
 

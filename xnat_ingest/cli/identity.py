@@ -48,7 +48,7 @@ def _survey(root: str, layout: str) -> tuple[Findings, dict[str, Findings]]:
     for session, seen in survey_identity(open_source(root, depth), depth):
         for findings in (total, sessions[session]):
             if isinstance(seen, SetAside):
-                findings.unreadable += 1
+                findings.miss(seen.detail or seen.reason)
             else:
                 findings.add(seen)
     return total, dict(sorted(sessions.items()))
@@ -63,7 +63,7 @@ def _lines(total: Findings, sessions: dict[str, Findings], show_values: bool) ->
         rows += [(f"{place}, which repeats {keyword}", n, "") for (place, keyword), n in findings.texts.items()]
         rows += [(f"pixels: {why}", n, "") for why, n in findings.risks.items()]
         rows += [("names of files and folders", findings.named, "")] if findings.named else []
-        rows += [("cannot be read", findings.unreadable, "")] if findings.unreadable else []
+        rows += [(f"cannot be read: {why}", n, "") for why, n in findings.reasons.items()]
         for what, number, values in sorted(rows):
             out.append(f"  {printable(what):<60} {number:>7} objects  {values}".rstrip())
             if show_values and what in findings.values:

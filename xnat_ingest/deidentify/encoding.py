@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xnat_ingest.inputs.dicom_dictionary import vr_of
+from xnat_ingest.inputs.source import go_on
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -58,10 +60,11 @@ def padded(value: bytes, vr: str) -> bytes:
 
 
 class Reader:
-    """The elements of a data set in memory."""
+    """The elements of a data set in memory. check_stop: called now and then, since there can be millions of them."""
 
-    def __init__(self, data: bytes, encoding: Encoding) -> None:
+    def __init__(self, data: bytes, encoding: Encoding, check_stop: Callable[[], None] = go_on) -> None:
         self.data = data
+        self.check_stop = check_stop
         self.encoding = encoding
         heads = struct.Struct(encoding.order + "HH2sH"), struct.Struct(encoding.order + "HHL")
         self._explicit, self._implicit = heads

@@ -33,16 +33,18 @@ def _judge(session: Session, source: Source, rewrite: Rewrite | None, check_stop
     for instance in session.instances:
         check_stop()
         try:
-            found.add(look_for_identity(Outgoing(source, instance, rewrite)))
-        except (OSError, NotRewritable, NotWalkable):
-            found.unreadable += 1
+            found.add(look_for_identity(Outgoing(source, instance, rewrite), check_stop))
+        except (NotRewritable, NotWalkable) as error:
+            found.miss(f"the object {error}")
+        except OSError as error:
+            found.miss(error.strerror or "cannot be read")
     if not (found.identifying or found.unreadable):
         return None
     names = [*found.elements, *(f"private elements of {c}" for c in found.private), *found.risks]
     names += [f"{place} repeats {keyword}" for place, keyword in found.texts]
     names += ["names of files"] if found.named else []
     shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    unread = f"; {found.unreadable} cannot be looked through" if found.unreadable else ""
+    unread = f"; {found.unreadable} cannot be looked through ({next(iter(found.reasons))})" if found.unreadable else ""
     detail = (
         f"{session.title}: {found.identifying} of {len(session.instances)} objects tell who the patient is "
         f"({shown}){unread}; rewrite them with --deidentify PROFILE (xnat-ingest identity shows all of it)"

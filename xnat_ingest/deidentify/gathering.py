@@ -47,6 +47,12 @@ _FACTS = frozenset(
 )
 
 
+# Elements and items that one object may have. Each takes about a quarter of a kilobyte of memory. An enhanced MR image
+# of 5,000 frames has some 300,000.
+MOST_ELEMENTS = 1_000_000
+# How many elements are read between two looks at the limit and at a signal.
+_STEP = 4096
+
 # The elements that are read: those that decide something, and those that name the patient.
 _NOTED = _FACTS | SOURCES.keys() | tags_of("PN")
 
@@ -111,16 +117,16 @@ class Facts:
         name = self.values.get(PATIENT_NAME, b"").strip(b" \0"), self.values.get(BIRTH_DATE, b"").strip(b" \0")
         return b"name\0" + b"\0".join(name) if name[0] else b"study\0" + self.values.get(STUDY_UID, b"").strip(b" \0")
 
-    def leaves(self) -> Iterator[tuple[int, int, int, str, int]]:
-        """(start, end, tag, VR, depth) of every value that is neither empty nor a sequence, in order."""
+    def leaves(self) -> Iterator[tuple[Element, int]]:
+        """(element, depth) of every value that is neither empty nor a sequence, in order."""
         return _leaves(self.elements, 0)
 
 
-def _leaves(elements: Sequence[Element], depth: int) -> Iterator[tuple[int, int, int, str, int]]:
+def _leaves(elements: Sequence[Element], depth: int) -> Iterator[tuple[Element, int]]:
     for element in elements:
         if element.items is None:
             if element.end > element.start:
-                yield element.start, element.end, element.tag, element.vr, depth
+                yield element, depth
         else:
             for item in element.items:
                 yield from _leaves(item, depth + 1)
@@ -138,6 +144,8 @@ class _Look:
         self._head = reader.head
         self._data = reader.data
         self._fragments_end = reader.fragments_end
+        self._check_stop = reader.check_stop
+        self._left = MOST_ELEMENTS
         self._cut = reader.cut
         self._facts = facts
         self._pixels = frozenset(struct.pack(f"{facts.order}HH", tag >> 16, tag & 0xFFFF) for tag in PIXELS)
@@ -166,6 +174,7 @@ class _Look:
             if tag >> 16 == 0xFFFE:
                 if ends or tag != ITEM_END:
                     raise NotRewritable("has a delimiter where there is nothing to end")
+                self._count(len(found) % _STEP)
                 return found, start
             if tag <= last:
                 raise NotRewritable("has elements out of order")
@@ -174,12 +183,23 @@ class _Look:
             if vr == "SQ" or length == UNDEFINED or (written in ("", "UN") and self._holds_items(start, length)):
                 one, at = self._nested(Element(tag, vr, written, at, start, 0, None, encoding), length, end, depth)
             else:
-                one = make(Element, (tag, vr, written, at, start, start + length, None, None))
-                at = start + length
+                after = start + length
+                one = make(Element, (tag, vr, written, at, start, after, None, None))
+                at = after
                 if length and (vr == "PN" or tag in _NOTED):
                     self._note(one, depth)
             found.append(one)
+            if not len(found) % _STEP:
+                self._count(_STEP)
+        self._count(len(found) % _STEP)
         return found, at
+
+    def _count(self, more: int) -> None:
+        """Raises NotRewritable when there are too many elements, and what check_stop raises."""
+        self._check_stop()
+        self._left -= more
+        if self._left < 0:
+            raise NotRewritable(f"has more than {MOST_ELEMENTS:,} elements")
 
     def _holds_items(self, start: int, length: int) -> bool:
         """Whether a value of an unknown kind begins like a sequence."""
@@ -230,5 +250,6 @@ class _Look:
                 if start + size > last:
                     raise self._cut(last)
                 item, at = self.elements(start, start + size, encoding, depth + 1)
+            self._count(1)
             items.append(item)
         return items, at

@@ -9,7 +9,7 @@ from functools import cache
 
 from xnat_ingest.core import Instance, SetAside
 from xnat_ingest.deidentify import gathering, pixels
-from xnat_ingest.deidentify.encoding import NotRewritable, Reader
+from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.objects import header_of
 from xnat_ingest.deidentify.profile import Profile, load_profile
@@ -21,6 +21,7 @@ from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream
 from xnat_ingest.inputs.dicom_dictionary import decoded, name_of
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing
+from xnat_ingest.inputs.source import go_on
 
 _PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
 _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "TM", "UL", "US", "UV"})
@@ -48,16 +49,15 @@ class IdentityReading:
         return bool(self.elements or self.private or self.texts or self.risk or self.named)
 
 
-def look_for_identity(outgoing: Outgoing) -> IdentityReading:
-    """At an object as it is sent. Raises OSError, NotRewritable, NotWalkable.
+def look_for_identity(outgoing: Outgoing, check_stop: Callable[[], None] = go_on) -> IdentityReading:
+    """At an object as it is sent. Raises OSError, NotRewritable, NotWalkable, and what check_stop raises.
 
     If PatientIdentityRemoved says YES, only names, identifiers, birth date and the like count. The name and the id of
     the patient are pseudonyms then, and somebody decided to keep the rest.
     """
     instance = outgoing.instance
     with outgoing.open() as blocks:
-        _, encoding, data, _ = header_of(PeekableStream(blocks), instance)
-    facts = gathering.gather_facts(Reader(data, encoding), 0, len(data))
+        _, _, data, facts = header_of(PeekableStream(blocks), instance, check_stop)
     return _Reading(data, facts, instance).look()
 
 
@@ -67,17 +67,18 @@ class _Reading:
         self._facts = facts
         self._instance = instance
         self._sets = facts.values.get(gathering.CHARACTER_SETS, b"")
-        removed = next((data[a:b] for a, b, tag, _, depth in facts.leaves() if tag == REMOVED and not depth), b"")
+        removed = next((data[e.start : e.end] for e in facts.elements if e.tag == REMOVED), b"")
         self._removed = removed.strip(b" \0").upper() == b"YES"
         sources = (s for s in facts.sources if not (self._removed and s[0] in _PSEUDONYMS) and not _is_dummy(s[2]))
         self._tokens: Tokens = tokens_of(tuple(sources), facts.character_sets)
         self._profile = _basic()
+        self._shown: dict[str, str] = {}  # private creator -> how it is shown
 
     def look(self) -> IdentityReading:
         found = IdentityReading()
         creators: dict[int, str] = {}
-        for start, end, tag, vr, depth in self._facts.leaves():
-            value = self._data[start:end]
+        for element, depth in self._facts.leaves():
+            tag, vr, value = element.tag, element.vr, self._data[element.start : element.end]
             if tag >> 16 & 1:
                 self._private(found, creators, (tag, vr, value), depth)
             elif self._is_identifier(tag, vr, value):
@@ -97,8 +98,10 @@ class _Reading:
             creators[tag >> 16 << 8 | tag & 0xFF] = value.decode("latin-1").strip(" \0")
         elif not _is_dummy(value) if vr == "PN" else not depth and not self._removed:
             creator = creators.get(tag >> 16 << 8 | (tag & 0xFFFF) >> 8, "no creator")
-            repeated = self._tokens.in_text(creator)  # it is printed, and may be anybody's words
-            found.private.add(f"a creator that repeats {repeated.keyword}" if repeated else creator)
+            if creator not in self._shown:
+                repeated = self._tokens.in_text(creator)  # it is printed, and may be anybody's words
+                self._shown[creator] = f"a creator that repeats {repeated.keyword}" if repeated else creator
+            found.private.add(self._shown[creator])
 
     def _is_identifier(self, tag: int, vr: str, value: bytes) -> bool:
         if _is_dummy(value) or self._profile.action(tag, vr) not in ("X", "Z", "D"):
@@ -135,7 +138,10 @@ _DUMMIES = frozenset(dummy(vr) for vr in ("AS", "DA", "DS", "DT", "LO", "TM", "U
 
 @dataclass(slots=True)
 class Findings:
-    """Of a session, or of all. values: keyword -> distinct values; the counters are of objects."""
+    """Of a session, or of all. values: keyword -> distinct values; the counters are of objects.
+
+    reasons: why objects cannot be read.
+    """
 
     objects: int = 0
     identifying: int = 0
@@ -146,6 +152,12 @@ class Findings:
     texts: Counter[tuple[str, str]] = field(default_factory=Counter)
     risks: Counter[str] = field(default_factory=Counter)
     named: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def miss(self, why: str) -> None:
+        """Counts an object that cannot be read."""
+        self.unreadable += 1
+        self.reasons[why] += 1
 
     def add(self, seen: IdentityReading) -> None:
         self.objects += 1
@@ -176,7 +188,7 @@ class Findings:
 
 
 def survey_identity(
-    source: Source, depth: int, check_stop: Callable[[], None] = lambda: None
+    source: Source, depth: int, check_stop: Callable[[], None] = go_on
 ) -> Iterator[tuple[str, IdentityReading | SetAside]]:
     """(session folder, what an object tells, or why it cannot be read) for every file that is DICOM or should be.
 
@@ -195,6 +207,8 @@ def survey_identity(
         if not depth:
             session = found.study_uid
         try:
-            yield session, look_for_identity(Outgoing(source, found))
-        except (NotRewritable, NotWalkable, OSError) as error:
+            yield session, look_for_identity(Outgoing(source, found), check_stop)
+        except (NotRewritable, NotWalkable) as error:
             yield session, SetAside(found.path, "unreadable", str(error))
+        except OSError as error:
+            yield session, SetAside(found.path, "unreadable", error.strerror or "")

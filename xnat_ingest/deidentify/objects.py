@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import BinaryIO
@@ -39,6 +39,7 @@ from xnat_ingest.inputs.dicom_dataset import (
 from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.header_text import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
+from xnat_ingest.inputs.source import go_on
 
 # Bytes in which the end of a header is searched: at first, and at most. Some functions hold them twice.
 _FIRST = 64 * 1024
@@ -87,7 +88,9 @@ class Deidentifier:
     originals: new StudyInstanceUID -> the original one.
     """
 
-    def __init__(self, profile: Profile, key: Key | None) -> None:
+    def __init__(self, profile: Profile, key: Key | None, check_stop: Callable[[], None] = go_on) -> None:
+        """check_stop: called while a plan is made; may raise. Later, a run that is stopped does not wait for us."""
+        self._check_stop = check_stop
         self.profile = profile
         self.key = key
         self.tally = Tally()
@@ -102,7 +105,7 @@ class Deidentifier:
         """
         try:
             with Outgoing(source, instance).open() as blocks:
-                work = _Object(blocks, instance, self.profile, self.key)
+                work = _Object(blocks, instance, self.profile, self.key, self._check_stop)
                 header = work.rewriting.rewrite("", "")
                 length = len(work.head(header)) + work.pixel_length(source)
         except (NotRewritable, NotWalkable) as error:
@@ -234,11 +237,18 @@ class Deidentifier:
 class _Object:
     """One object: its header in memory, its pixels not yet read. refused: why its pixels may not be sent."""
 
-    def __init__(self, blocks: Iterator[bytes], instance: Instance, profile: Profile, key: Key | None) -> None:
+    def __init__(
+        self,
+        blocks: Iterator[bytes],
+        instance: Instance,
+        profile: Profile,
+        key: Key | None,
+        check_stop: Callable[[], None] = go_on,
+    ) -> None:
         self._instance = instance
         self._stream = PeekableStream(blocks)
-        before, encoding, data, facts = header_of(self._stream, instance)
-        self.rewriting = Rewriting(data, encoding, profile, key, facts)
+        before, encoding, data, facts = header_of(self._stream, instance, check_stop)
+        self.rewriting = Rewriting(data, encoding, profile, key, facts, check_stop)
         self._order = encoding.order
         self._explicit = encoding.explicit
         self._pixels_at = before + len(data)  # in the object as it came
@@ -302,12 +312,14 @@ class _Object:
             return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start
 
 
-def header_of(stream: PeekableStream, instance: Instance) -> tuple[int, Encoding, bytes, Facts]:
+def header_of(
+    stream: PeekableStream, instance: Instance, check_stop: Callable[[], None] = go_on
+) -> tuple[int, Encoding, bytes, Facts]:
     """Takes the header of an object as it is sent: the bytes before its data set, how that is encoded, the elements
-    before the pixels, what they say. Raises NotRewritable, NotWalkable."""
+    before the pixels, what they say. Raises NotRewritable, NotWalkable, and what check_stop raises."""
     before = _pass_meta(stream)
     encoding = _encoding(stream, instance.sent_syntax)
-    return before, encoding, *_header(stream, encoding)
+    return before, encoding, *_header(stream, encoding, check_stop)
 
 
 def _pass_meta(stream: PeekableStream) -> int:
@@ -329,13 +341,13 @@ def _encoding(stream: PeekableStream, syntax: str) -> Encoding:
     return LITTLE_EXPLICIT if is_explicit(stream) else LITTLE_IMPLICIT
 
 
-def _header(stream: PeekableStream, encoding: Encoding) -> tuple[bytes, Facts]:
+def _header(stream: PeekableStream, encoding: Encoding, check_stop: Callable[[], None]) -> tuple[bytes, Facts]:
     """Takes the elements before the pixels."""
     size = _FIRST
     while True:
         data = stream.peek(size)
         try:
-            facts = gathering.gather_facts(Reader(data, encoding), 0, len(data))
+            facts = gathering.gather_facts(Reader(data, encoding, check_stop), 0, len(data))
         except EndsEarly as error:
             if len(data) < size:
                 raise

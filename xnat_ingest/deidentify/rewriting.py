@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
+from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -27,6 +28,7 @@ from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
 from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, readings, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
+from xnat_ingest.inputs.source import go_on
 
 REMOVED, METHOD, METHOD_CODES, DATES_MODIFIED = 0x00120062, 0x00120063, 0x00120064, 0x00280303
 DUMMY, CLEAN = "dummy", "clean"
@@ -106,10 +108,17 @@ class Rewriting:
     """The rewriting of one data set in memory. Raises NotRewritable when it is made, and on the way."""
 
     def __init__(
-        self, data: bytes, encoding: Encoding, profile: Profile, key: Key | None, facts: Facts | None = None
+        self,
+        data: bytes,
+        encoding: Encoding,
+        profile: Profile,
+        key: Key | None,
+        facts: Facts | None = None,
+        check_stop: Callable[[], None] = go_on,
     ) -> None:
-        """facts: of these data, if they are known."""
-        self._reader = Reader(data, encoding)
+        """facts: of these data, if they are known. check_stop: called for each item; may raise."""
+        self._check_stop = check_stop
+        self._reader = Reader(data, encoding, check_stop)
         self.data = data
         self.encoding = encoding
         self._profile = profile
@@ -176,6 +185,7 @@ class Rewriting:
         written: elements to add.
         mode: see _Level.
         """
+        self._check_stop()
         level = _Level(encoding, mode, outermost=bool(written))
         due = list(written)
         out, decide, decided = level.out, self._profile.action, self._profile.decided
@@ -378,13 +388,16 @@ class Rewriting:
         places = None
         own = self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}
         for token, begin, end in self.tokens.in_bytes(data):
-            places = places or Places(data, gather_facts(Reader(data, self.encoding), 0, len(data)))
+            places = places or self._places(data)
             found = places.of(begin, end)
             if found is None or (found[3] and found[0] in own):
                 continue  # the program's own words, and the user's
             if self.tells(token, *found[:3]):
                 return Residue(name_of(found[0]), token.keyword)
         return None
+
+    def _places(self, data: bytes) -> Places:
+        return Places(data, gather_facts(Reader(data, self.encoding, self._check_stop), 0, len(data)))
 
     def _original_uid(self, data: bytes) -> Residue | None:
         """A UID of the file that was replaced, and is still in another element."""
@@ -394,7 +407,7 @@ class Rewriting:
             uid = self.facts.values.get(tag, b"").strip(b" \0")
             at = data.find(uid) if len(uid) >= _SHORTEST_UID and uid not in self._mapped_to else -1
             if at >= 0:
-                place = Places(data, gather_facts(Reader(data, self.encoding), 0, len(data))).of(at, at + len(uid))
+                place = self._places(data).of(at, at + len(uid))
                 return Residue(name_of(place[0]) if place else "the header", name_of(tag))
         return None
 
@@ -451,12 +464,19 @@ class Places:
 
     def __init__(self, data: bytes, facts: Facts) -> None:
         self._data = data
-        self._leaves = list(facts.leaves())
+        self._starts = array("Q")
+        self._elements: list[Element] = []
+        self._inner = bytearray()
+        for element, depth in facts.leaves():
+            self._starts.append(element.start)
+            self._elements.append(element)
+            self._inner.append(depth > 0)
 
     def of(self, begin: int, end: int) -> tuple[int, str, bytes, bool] | None:
         """(tag, VR, value, whether it is of the outermost level) of the element whose value holds this stretch."""
-        number = bisect_right(self._leaves, begin, key=lambda leaf: leaf[0]) - 1
+        number = bisect_right(self._starts, begin) - 1
         if number < 0:
             return None
-        start, stop, tag, vr, depth = self._leaves[number]
-        return (tag, vr, self._data[start:stop], not depth) if end <= stop else None
+        found = self._elements[number]
+        value = self._data[found.start : found.end]
+        return (found.tag, found.vr, value, not self._inner[number]) if end <= found.end else None

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from xnat_ingest.core import Plan, UsageError, inert_cell, printable
@@ -15,6 +15,7 @@ from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key
 from xnat_ingest.inputs.dicom_dictionary import name_of
+from xnat_ingest.inputs.source import go_on
 from xnat_ingest.settings.options import PrivacySettings
 
 _COLUMNS = ("patient_id", "study_uid", "study_date", "project", "subject", "session", "new_study_uid", "days")
@@ -23,9 +24,12 @@ _WORDS = {"X": "removed", "Z": "emptied", "D": "replaced", "U": "mapped", "C": "
 
 
 def deidentifier_of(
-    settings: PrivacySettings, root: str, environ: Mapping[str, str] = os.environ
+    settings: PrivacySettings,
+    root: str,
+    environ: Mapping[str, str] = os.environ,
+    check_stop: Callable[[], None] = go_on,
 ) -> Deidentifier | None:
-    """What --deidentify asks for; None when it is not given. Raises UsageError."""
+    """What --deidentify asks for; None when it is not given. For check_stop see Deidentifier. Raises UsageError."""
     for name in ("deid_key_file", "crosswalk"):
         if getattr(settings, name) and not settings.deidentify:
             raise UsageError(f"--{name.replace('_', '-')} needs --deidentify PROFILE")
@@ -40,7 +44,7 @@ def deidentifier_of(
         )
     if settings.crosswalk:
         _check_crosswalk(settings.crosswalk, root, environ)
-    return Deidentifier(profile, key)
+    return Deidentifier(profile, key, check_stop)
 
 
 def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:

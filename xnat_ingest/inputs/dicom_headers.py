@@ -8,7 +8,6 @@ reading some thousands of them.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 from xnat_ingest.core import EMPTY, Instance, SetAside, SourceFile
@@ -76,23 +75,6 @@ def _judge(
 def read_again(source: Source, file: SourceFile) -> Instance | SetAside:
     """A file as it is now, however damaged."""
     return _judge(source, file, QuickReader({}, {}), {}, {}, accept_truncated=True, check_stop=go_on)
-
-
-def referenced_files(source: Source, path: str) -> list[str] | None:
-    """The files that a DICOMDIR lists, relative to its folder, '/'-separated; None when it cannot be read."""
-    import pydicom
-
-    from xnat_ingest.inputs.pydicom_header import lenient
-
-    try:
-        with lenient(), source.open(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            directory = pydicom.dcmread(stream, force=True)
-            records = directory.get("DirectoryRecordSequence") or []
-            found = (record.get("ReferencedFileID") for record in records)
-            return ["/".join([name] if isinstance(name, str) else map(str, name)) for name in found if name]
-    except Exception:  # noqa: BLE001 - the library raises many types for a damaged file
-        return None
 
 
 def same_bytes(source: Source, first: Instance, second: Instance) -> bool:

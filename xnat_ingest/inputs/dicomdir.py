@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, printable
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.directory_records import referenced_files
+from xnat_ingest.inputs.source import go_on
 
 SHOWN = 5
 # Both the reason for setting aside a directory that lists absent files, and the kind of the problem.
 ABSENT = "dicomdir-absent"
 
 
-def check_dicomdirs(plan: Plan, source: Source) -> Plan:
+def check_dicomdirs(plan: Plan, source: Source, check_stop: Callable[[], None] = go_on) -> Plan:
     """Adds a problem to the plan for each directory that lists absent files: the medium was copied only in part.
 
     Adds a note about files that a directory does not list.
@@ -27,7 +29,7 @@ def check_dicomdirs(plan: Plan, source: Source) -> Plan:
     problems: list[Problem] = []
     incomplete: dict[str, str] = {}
     for path in directories:
-        found = list(_compare(path, source, there, instances, directories))
+        found = list(_compare(path, source, there, instances, directories, check_stop))
         problems += found
         incomplete.update((path, problem.detail) for problem in found if problem.kind == ABSENT)
     asides = (
@@ -38,12 +40,15 @@ def check_dicomdirs(plan: Plan, source: Source) -> Plan:
 
 
 def _compare(
-    directory: str, source: Source, there: set[str], instances: set[str], directories: list[str]
+    directory: str,
+    source: Source,
+    there: set[str],
+    instances: set[str],
+    directories: list[str],
+    check_stop: Callable[[], None],
 ) -> Iterator[Problem]:
-    from xnat_ingest.inputs.dicom_headers import referenced_files
-
     folder = directory.rpartition("/")[0]
-    named = referenced_files(source, directory)
+    named = referenced_files(source, directory, check_stop)
     if named is None:
         yield Problem("dicomdir-unreadable", f"{printable(directory)} cannot be read, so nothing was compared with it")
         return

@@ -17,6 +17,8 @@ from xnat_ingest.inputs.sop_classes import DECISIVE
 SHORT_HEAD, LONG_HEAD = 8, 12
 # Runs that are kept for one encoding. A tree of one scanner has some dozens.
 MOST_RUNS = 1024
+# Elements in them. A file can be made to have a million.
+MOST_ELEMENTS = 65536
 
 
 class Element(NamedTuple):
@@ -64,6 +66,7 @@ class KnownRuns(dict[bytes, Run]):
     def __init__(self, wanted: frozenset[int]) -> None:
         super().__init__()
         self._wanted = wanted
+        self._elements = 0
 
     def note(self, elements: Sequence[Element]) -> list[Element]:
         """Keeps a run for the next files. Elements at its beginning that have a long head are left out.
@@ -75,9 +78,14 @@ class KnownRuns(dict[bytes, Run]):
             begin += 1
         if begin == len(elements):
             return []
-        if len(self) >= MOST_RUNS:
+        run = Run(elements[begin:], self._wanted)
+        if before := self.pop(run.expected[0], None):
+            self._elements -= len(before.elements)
+        self._elements += len(run.elements)
+        if len(self) >= MOST_RUNS or self._elements > MOST_ELEMENTS:
             self.clear()
-        self[elements[begin].head] = Run(elements[begin:], self._wanted)
+            self._elements = len(run.elements)
+        self[run.expected[0]] = run
         return []
 
     def fits(self, run: Run, data: bytes, at: int) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 EDGE = 112
 # Above this many bytes of pixel data, a picture is not worth the reading.
 MOST_BYTES = 64 << 20
+# The same for a header. The library builds all of its items.
+MOST_HEADER = 512 << 10
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 # Burned-in text is common in these: ultrasound, secondary captures, screenshots, documents.
 MAY_SHOW_TEXT = ("US", "IVUS", "OT", "SC", "SR", "DOC", "ES", "XC", "GM")
@@ -31,6 +33,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 def thumbnail(source: Source, instance: Instance) -> bytes:
     """A PNG; empty when no picture can or may be made."""
     if instance.transfer_syntax not in UNCOMPRESSED or not 0 < instance.pixel_bytes <= MOST_BYTES:
+        return b""
+    if instance.size - instance.pixel_bytes > MOST_HEADER:
         return b""
     if instance.modality in MAY_SHOW_TEXT or instance.sop_class.startswith(SECONDARY_CAPTURE):
         return b""

@@ -86,12 +86,12 @@ def plan_source(root: str, settings: PlanSettings, emit: Emit, check_stop: Calla
     return ScannedTree(root, settings, emit, check_stop)
 
 
-def _deidentifier(settings: PlanSettings, root: str) -> Deidentifier | None:
+def _deidentifier(settings: PlanSettings, root: str, check_stop: Callable[[], None]) -> Deidentifier | None:
     if not (settings.deidentify or settings.deid_key_file or settings.crosswalk):
         return None
     from xnat_ingest.deidentify.setup import deidentifier_of  # late, so that pydicom is loaded only when needed
 
-    return deidentifier_of(settings, root)
+    return deidentifier_of(settings, root, check_stop=check_stop)
 
 
 def _ready(
@@ -211,7 +211,7 @@ class ScannedTree:
         else:
             self.project = the_project(settings)
         self._rules = rule_set(settings, len(self._labelling.levels))
-        self.deidentifier = _deidentifier(settings, root)
+        self.deidentifier = _deidentifier(settings, root, check_stop)
         for name in ("json", "labels_template"):
             if path := getattr(settings, name):
                 check_writable(path, flag(name))
@@ -263,7 +263,7 @@ class ScannedTree:
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)
-        plan = check_dicomdirs(replace(plan, problems=(*plan.problems, *notes)), self.source)
+        plan = check_dicomdirs(replace(plan, problems=(*plan.problems, *notes)), self.source, self._check_stop)
         return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
 
     def _notes_on_places(self) -> Iterator[Problem]:
@@ -341,7 +341,7 @@ class PlanFromFile:
         self._plan = found.plan
         # What a plan holds back is not sent by leaving out the flag.
         self._settings = replace(settings, require_deidentified=settings.require_deidentified or found.gated)
-        self.deidentifier = _deidentifier(settings, self.root)
+        self.deidentifier = _deidentifier(settings, self.root, check_stop)
         if found.deidentified != (self.deidentifier.fingerprint if self.deidentifier else ""):
             how = "with another --deidentify profile or key" if found.deidentified else "without --deidentify"
             raise UsageError(f"plan file {settings.plan} was made {how}; use the same options now, or plan again")

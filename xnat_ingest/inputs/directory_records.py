@@ -1,0 +1,90 @@
+"""The files that a DICOMDIR lists. Its records are read in turn, since a small file can have a million of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from xnat_ingest.inputs.dicom_dataset import (
+    BIG_ENDIAN,
+    UNDEFINED,
+    Head,
+    NotWalkable,
+    PeekableStream,
+    blocks_of,
+    copy_value,
+    is_explicit,
+    read_head,
+    skip_meta,
+)
+from xnat_ingest.inputs.source import Source, go_on
+
+_RECORDS, _FILE_ID = 0x00041220, 0x00041500
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+# Eight names of eight characters (PS3.10, 8.2), and what careless writers add.
+_LONGEST = 4096
+
+
+def referenced_files(source: Source, path: str, check_stop: Callable[[], None] = go_on) -> list[str] | None:
+    """The files that a DICOMDIR lists, relative to its folder, '/'-separated; None when it cannot be read.
+
+    check_stop: called for each record; may raise.
+    """
+    try:
+        with source.open(path) as stream:
+            return list(_Directory(PeekableStream(blocks_of(stream)), check_stop).files())
+    except (OSError, NotWalkable):
+        return None
+
+
+class _Directory:
+    """The walk along a directory. Raises NotWalkable."""
+
+    def __init__(self, stream: PeekableStream, check_stop: Callable[[], None]) -> None:
+        self._stream = stream
+        self._check_stop = check_stop
+        self._order = ">" if skip_meta(stream) == BIG_ENDIAN else "<"
+        self._explicit = is_explicit(stream)
+
+    def files(self) -> Iterator[str]:
+        while self._stream.peek(1):
+            head = self._head()
+            if head.tag == _RECORDS:
+                yield from self._records(head)
+                return
+            self._pass(head)
+
+    def _records(self, sequence: Head) -> Iterator[str]:
+        for item in self._heads(sequence.length, _SEQUENCE_END):
+            self._check_stop()
+            if item.tag != _ITEM:
+                raise NotWalkable("has something other than items in a sequence")
+            for element in self._heads(item.length, _ITEM_END):
+                if element.tag != _FILE_ID or element.length > _LONGEST:
+                    self._pass(element)
+                elif name := _name(b"".join(self._stream.copy(element.length))):
+                    yield name
+
+    def _heads(self, length: int, end: int) -> Iterator[Head]:
+        """The heads in a value. The caller takes what follows each of them.
+
+        Some writers give too great a length, so the end of the file may end the value.
+        """
+        stop = None if length == UNDEFINED else self._stream.taken + length
+        while stop is None or self._stream.taken < stop:
+            if not self._stream.peek(1):
+                return
+            head = self._head()
+            if head.tag == end:
+                return
+            yield head
+
+    def _head(self) -> Head:
+        return read_head(self._stream, self._explicit, self._order)
+
+    def _pass(self, head: Head) -> None:
+        for _ in copy_value(self._stream, head, self._explicit, self._order):
+            pass
+
+
+def _name(value: bytes) -> str:
+    return "/".join(part.strip(" \0") for part in value.decode("latin-1").strip(" \0").split("\\"))
