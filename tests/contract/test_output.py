@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -22,6 +24,7 @@ from tests.dicom_trees import Series, make_session
 from tests.scripted import Asked, Scripted, http
 from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
+from xnat_ingest.report.document import write as write_report
 
 # Every control of C0 and C1, every mark that turns or hides text, and lone surrogates are tried by the unit tests;
 # these stand for their kinds: a clear screen, a window title, a C1 sequence, an override, an isolate, a zero width.
@@ -298,6 +301,31 @@ def test_a_full_disk_behind_stdout(words: list[str], unbuffered: str, tree: Path
     assert "could not be printed: No space left on device" in err
     assert "Traceback" not in err
     assert "Exception ignored" not in err
+
+
+def test_the_report_tells_that_nothing_could_be_printed(tree: Path, tmp_path: Path) -> None:
+    """The process ends with 1, so the report does, too."""
+    report = tmp_path / "r.json"
+    with Path("/dev/full").open("w") as full:
+        process = program("plan", str(tree), "-P", "X", "--report", str(report), stdout=full)
+        process.communicate(timeout=60)
+    assert process.returncode == json.loads(report.read_text())["exit_code"] == 1
+
+
+def test_the_report_tells_that_another_output_failed(
+    ingest: Ingest, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's disk has gone when the report is written."""
+    away = tmp_path / "away"
+    away.mkdir()
+
+    def write(*given: Any, **mode: Any) -> None:
+        write_report(*given, **mode)
+        shutil.rmtree(away, ignore_errors=True)
+
+    monkeypatch.setattr("xnat_ingest.report.write", write)
+    ended = ingest("plan", tree, "--html", str(away / "page.html"))
+    assert ended.code == 1  # and so says the report
 
 
 @pytest.mark.wide

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from tests.conftest import hold_laws
 from tests.dicom_trees import CT, Series, make_session
 from tests.killing import drive
 from tests.standin import Fault, StandIn
+from xnat_ingest.cli import main
+from xnat_ingest.core.stop import Stop
+from xnat_ingest.report.document import write as write_report
 
 SERIES = (Series("T1_0001", 8), Series("CT_0002", 5, CT), Series("SR_0003", 2, "test-SR.dcm"))
 PARTS = "POST /data/services/import"
@@ -188,6 +192,57 @@ def test_second_signal_ends_at_once(runs: Runs, site: StandIn, number: signal.Si
     site.faults.release()
     until(lambda: site.rows("DEMO") == [])
     finishes(runs)
+
+
+def test_signals_when_the_report_is_there(runs: Runs) -> None:
+    """Whoever reads stdout is slow, and the signals come meanwhile. The process ends with the report's code."""
+    make_session(runs.tree / "S/a", SERIES[:1])
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    report = runs.report_of("first")
+    words = [sys.executable, "-m", "xnat_ingest", "plan", str(runs.tree), "-P", "DEMO", "--report", str(report)]
+    with subprocess.Popen(words, text=True, stdout=writing, stderr=subprocess.PIPE) as process:
+        until(report.exists)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=10)[1]
+    assert (process.returncode, json.loads(report.read_text())["exit_code"]) == (0, 0)
+    assert "a second signal: ended at once. The result was told before: exit 0" in said
+    os.close(writing)
+    os.close(reading)
+
+
+@pytest.mark.parametrize("flags", [(), ("--report",)])
+def test_the_code_that_was_told_is_known(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    """In the report or on stdout; an earlier report is none."""
+    made: list[Stop] = []
+    before: list[object] = []
+
+    class Remembered(Stop):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    def write(*given: Any, **mode: Any) -> None:
+        before.append(made[-1].told())
+        write_report(*given, **mode)
+
+    monkeypatch.setattr("xnat_ingest.cli.upload.Stop", Remembered)
+    monkeypatch.setattr("xnat_ingest.report.write", write)
+    make_session(runs.tree / "S/a", SERIES[:1])
+    words = ["plan", str(runs.tree), "-P", "DEMO", *(word for flag in flags for word in (flag, str(tmp_path / "r")))]
+    for _ in range(2):
+        assert main(words) == 0
+        assert made[-1].told() == 0
+    assert before == [None, None] * bool(flags)
 
 
 @pytest.mark.wide

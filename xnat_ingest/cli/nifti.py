@@ -41,4 +41,4 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     if settings.dry_run:
         for line in tree_lines(run):
             print(line)
-    return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ)
+    return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ, stop)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from xnat_ingest import report
 from xnat_ingest.cli.signals import output_gone
 from xnat_ingest.core import Exit, IngestError, Result, UsageError
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better
+from xnat_ingest.core.stop import Stop
 from xnat_ingest.inputs import Source
 from xnat_ingest.planning.labels import LAYOUTS
 from xnat_ingest.report import Reporter
@@ -51,15 +54,19 @@ def write_outputs(
     reporter: Reporter,
     mode: int,
     environ: Mapping[str, str],
+    stop: Stop,
     source: Source | None = None,
 ) -> int:
     """Writes the report in its forms and tells the result.
 
     mode: the files' permissions.
+    stop: learns what was told.
     source: where the pictures of the page are drawn from; without one there are none.
     Returns the exit code.
     """
     written = []
+    before, code = _identity(settings.report), result.exit_code
+    stop.told = lambda: code if _identity(settings.report) not in (None, before) else None
     for path, write in _files(result, settings, mode, source):
         try:
             write()
@@ -68,13 +75,33 @@ def write_outputs(
             # The last line tells the code that the process ends with, and no file that is not there.
             print(f"xnat-ingest: {error}", file=sys.stderr)
             result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
+    if result.exit_code != code:  # another output failed after the report
+        _correct(settings, result, mode, written)
     try:
         if environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, environ)
         reporter.end(result, ", ".join(written), _plan_files(result, settings))
+        stop.told = lambda: result.exit_code
     except OSError as error:
-        return max(result.exit_code, output_gone(error))
+        result = replace(result, exit_code=max(result.exit_code, output_gone(error)))
+        _correct(settings, result, mode, written)
     return result.exit_code
+
+
+def _correct(settings: Settings, result: Result, mode: int, written: Sequence[str]) -> None:
+    """Writes the report once more, with the code that the process ends with."""
+    if settings.report in written:
+        with suppress(IngestError):
+            report.write(settings.report, result, mode=mode)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tells a file from the one that replaces it. None when there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _plan_files(result: Result, settings: PlanSettings) -> str:

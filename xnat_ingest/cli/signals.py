@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 
 def catch_signals(stop: Stop) -> None:
-    """The first signal ends the run with its report. A second one ends it at once, without."""
+    """The first signal ends the run with its report. A second one ends it at once, without.
+
+    If the report is there by then, its code is the process's.
+    """
 
     def handle(signum: int, _frame: FrameType | None) -> None:
         if stop.signum:
+            code = stop.told()
+            if code is not None:
+                _say(f"a second signal: ended at once. The result was told before: exit {code}")
+                os._exit(code)
             _say("a second signal: ended at once, without a report. The same command goes on where this one ended")
             os._exit(int(Stopped(signum).exit_code))
         stop.signum = signum

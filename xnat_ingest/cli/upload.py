@@ -87,7 +87,7 @@ def tree(
     if login and login.in_the_clear:
         reporter.emit(Event("warning", {"text": f"the password is sent in clear text to {login.server}; use https://"}))
     result = replace(run.execute(login), launch=launch)
-    return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ, run.planning.source)
+    return write_outputs(result, settings, reporter, 0o644 if launch else 0o600, environ, stop, run.planning.source)
 
 
 def ping(settings: Settings, environ: Mapping[str, str]) -> int:

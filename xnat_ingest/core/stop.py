@@ -18,10 +18,14 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Set by a signal, and checked by everything that can take long."""
+    """Set by a signal, and checked by everything that can take long.
+
+    told: the exit code that the run has told, in its report or in its last line. None before.
+    """
 
     def __init__(self) -> None:
         self.signum = 0
+        self.told: Callable[[], int | None] = lambda: None
 
     def check(self) -> None:
         if self.signum:
