@@ -41,10 +41,13 @@ def sniff(start: bytes) -> str:
 
     'part10': it has a preamble with the DICM prefix.
     'bare': it has no preamble, but its first element looks like DICOM.
+    'moved': the prefix and the first element of the meta information stand elsewhere. See moved_prefix.
     'other': anything else.
     """
     if start[128:132] == b"DICM":
         return "part10"
+    if moved_prefix(start) >= 0:
+        return "moved"
     if len(start) < 8:
         return "other"
     group, element, vr = struct.unpack("<HH2s", start[:6])
@@ -53,6 +56,14 @@ def sniff(start: bytes) -> str:
         return "bare"
     length = struct.unpack("<L", start[4:8])[0]
     return "bare" if group in (0x0002, 0x0008) and element < 0x2000 and (explicit or length < 1024) else "other"
+
+
+def moved_prefix(start: bytes) -> int:
+    """Where the DICM prefix begins in a file to whose front something was added, or that has lost its start; else -1.
+
+    An archive that stores its members uncompressed looks the same.
+    """
+    return start.find(b"DICM\x02\0")
 
 
 @dataclass(frozen=True, slots=True)

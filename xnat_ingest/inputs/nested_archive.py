@@ -6,15 +6,18 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
-from xnat_ingest.core import SetAside
+from xnat_ingest.core import EMPTY, ZEROS, SetAside
 from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, archive_kind_of
 from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.compressed_files import SUFFIXES as COMPRESSED
 from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.inputs.tar_archive import tar_members
 from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacked
 from xnat_ingest.inputs.zip_archive import open_member
 from xnat_ingest.inputs.zip_directory import read_directory
 
+# Zeros at the start of a compressed file that tell that it holds nothing else: an image begins within one kilobyte.
+_ZEROS = 1 << 20
 _UNPACK = "its content is not read in this place; unpack it there"
 
 
@@ -34,11 +37,15 @@ def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside
     found = holds_dicom(stream, kind, size)
     if found is None:
         return SetAside(path, "unreadable", f"a {kind} file that is corrupt or contains archives; {_UNPACK}")
+    if found and kind in PACKINGS and path.lower().endswith(COMPRESSED):
+        return SetAside(path, "unreadable", f"a {kind} file with a compressed file in it that holds DICOM; {_UNPACK}")
     if found and kind in PACKINGS:
         text = f"a {kind} file with DICOM in it, but its name does not end in .gz, .bz2 or .xz; rename it"
         return SetAside(path, "unreadable", text)
     if found:
         return SetAside(path, "unreadable", f"a {kind} file with DICOM in it; {_UNPACK}")
+    if kind in PACKINGS and (blank := _blank(stream, cast(Packing, kind))):
+        return SetAside(path, "not-dicom", blank)
     return SetAside(path, "nested-archive", f"a {kind} file")
 
 
@@ -65,15 +72,30 @@ def _any(starts: Iterable[bytes | None]) -> bool | None:
     """starts: the first bytes of each member, None for one that cannot be read."""
     unknown = False
     for start in starts:
-        if start is None or _archive(start):
+        kind = None if start is None else archive_kind_of(io.BytesIO(start))
+        if kind in PACKINGS and start:
+            start = _peeled(start, cast(Packing, kind))  # noqa: PLW2901
+            kind = None if start is None else archive_kind_of(io.BytesIO(start))
+        if start is None or kind:
             unknown = True
         elif sniff(start) != "other":
             return True
     return None if unknown else False
 
 
-def _archive(start: bytes) -> bool:
-    return archive_kind_of(io.BytesIO(start)) not in (None, *PACKINGS)
+def _peeled(start: bytes, kind: Packing) -> bytes | None:
+    """The first bytes in a compressed member, None when more of it is needed."""
+    try:
+        return unpacked(cast(BinaryIO, io.BytesIO(start)), kind).read(START)
+    except OSError:
+        return None
+
+
+def _blank(stream: BinaryIO, kind: Packing) -> str:
+    """What an image is called that was lost before it was compressed; "" for other content."""
+    stream.seek(0)
+    content = unpacked(stream, kind, closes=False).read(_ZEROS)
+    return "" if any(content) else ZEROS if content else EMPTY
 
 
 def _zip_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:

@@ -30,7 +30,15 @@ from xnat_ingest.inputs.dicom_dataset import (
     is_explicit,
     skip_meta,
 )
-from xnat_ingest.inputs.dicom_file import START, UNDEFINED, PixelData, TruncationDetector, measure_pixels, sniff
+from xnat_ingest.inputs.dicom_file import (
+    START,
+    UNDEFINED,
+    PixelData,
+    TruncationDetector,
+    measure_pixels,
+    moved_prefix,
+    sniff,
+)
 from xnat_ingest.inputs.header_text import full_text, raw_text
 from xnat_ingest.inputs.instances import (
     BASE_TAGS,
@@ -142,12 +150,16 @@ class _Header:
     def judge(self) -> Instance | SetAside:
         start = self.stream.read(START)
         kind = sniff(start)
-        if kind == "other":
+        if kind in ("other", "moved"):
             self.stream.seek(0)
             stream = cast(BinaryIO, self.stream)
             archive = archive_kind_of(stream)
             if archive:
                 return judge_nested(self.file.path, stream, archive, self.file.size)
+            if kind == "moved":
+                at = moved_prefix(start)
+                why = f"{at - 128} bytes too many" if at > 128 else f"{128 - at} bytes missing"
+                return self._aside("unreadable", f"a DICOM file with {why} at its start; export or fetch it again")
             if is_pointer(start):
                 return self._aside("not-dicom", POINTER)
             return self._aside("not-dicom", ZEROS if not any(start) and self._is_all_zeros() else "")

@@ -40,6 +40,14 @@ def is_known_system_folder(name: str) -> bool:
     return name.casefold() in SYSTEM_FOLDERS | _KNOWN_HIDDEN
 
 
+def is_named_as_image(name: str) -> bool:
+    """Whether the name says that a file is DICOM, also below another suffix: IM1.dcm, IM1.dcm.gz, IM1.dcm.gpg."""
+    suffixes = name.casefold().split(".")[1:]
+    return may_be_image(name) and not {"dcm", "dicom"}.isdisjoint(suffixes)
+
+
 def may_be_image(name: str) -> bool:
     """Whether a file with this name could be an image: most images have no usable suffix."""
-    return not is_junk(name) and not name.casefold().endswith(_OTHER)
+    folded = name.casefold()
+    inner = folded.removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")
+    return not is_junk(name) and not folded.endswith(_OTHER) and not inner.endswith(_OTHER)

@@ -1,4 +1,4 @@
-"""Files without content among images: an earlier copy was interrupted, a disk has lost them, or they are elsewhere."""
+"""Files without an image where images are: a copy was interrupted, a disk has lost them, or they are elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from xnat_ingest.core import BLANK_DETAILS, OUTSIDE, Session, SetAside
-from xnat_ingest.inputs.system_names import is_junk, may_be_image
+from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, may_be_image
 
 
 def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: int) -> list[SetAside]:
@@ -15,7 +15,8 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
 
     A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files,
     and something is sent from its session, or from a folder at the same depth: a whole session may have been lost.
-    There, links out of ROOT count, too: all of it may be somewhere else.
+    There, links out of ROOT count, too: all of it may be somewhere else. Files that are named like an image and hold
+    something else count in both cases.
 
     depth: how many names a session's folder has.
     """
@@ -25,7 +26,7 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
     sent_sessions = {_top(folder, depth) for folder in sent}
     others: dict[str, bool] = defaultdict(bool)  # folder -> whether it has files that are neither sent nor blank
     for one in listed:
-        others[_folder(one)] |= not (_is_blank(one) or _is_elsewhere(one) or is_junk(_name(one)))
+        others[_folder(one)] |= not (_is_blank(one) or _is_elsewhere(one) or _is_misnamed(one) or is_junk(_name(one)))
 
     def is_expected(folder: str) -> bool:
         """Whether nothing but images may be in a folder from which nothing is sent."""
@@ -37,6 +38,8 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
         folder = _folder(one)
         if _is_blank(one) and (folder in sent or is_expected(folder)):
             return replace(one, reason="blank")
+        if _is_misnamed(one) and (folder in sent or is_expected(folder)):
+            return replace(one, reason="unreadable", detail=_told(one))
         if _is_elsewhere(one) and is_expected(folder):
             return replace(one, reason="unreadable", detail=f"{OUTSIDE}, as all files of its folder do")
         return one
@@ -58,6 +61,14 @@ def _top(folder: str, depth: int) -> str:
 
 def _is_blank(one: SetAside) -> bool:
     return one.reason == "not-dicom" and one.detail in BLANK_DETAILS and may_be_image(_name(one))
+
+
+def _is_misnamed(one: SetAside) -> bool:
+    return one.reason in ("not-dicom", "nested-archive") and not _is_blank(one) and is_named_as_image(_name(one))
+
+
+def _told(one: SetAside) -> str:
+    return f"named like an image, but it is {one.detail or 'no DICOM'}; fetch it again, or leave it out with --exclude"
 
 
 def _is_elsewhere(one: SetAside) -> bool:

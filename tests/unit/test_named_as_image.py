@@ -1,0 +1,159 @@
+"""Files that say by name and place, or by their first kilobyte, that they are images, and cannot be read as such."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_plan import dicom, plan_of, plan_source, reasons
+from xnat_ingest.core.model import ZEROS, SetAside
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.dicom_file import START, moved_prefix, sniff
+from xnat_ingest.inputs.nested_archive import judge_nested
+from xnat_ingest.inputs.system_names import is_named_as_image, may_be_image
+
+IMAGE = dicom("2")
+GOOD = {"a/x/T1/1": dicom("1")}
+HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\n\r\n"
+
+
+def alone(name: str, data: bytes) -> SetAside:
+    """What is said of the only file of a session, beside a session in order."""
+    (found,) = plan_of({**GOOD, f"b/y/T1/{name}": data}).set_aside
+    return found
+
+
+@pytest.mark.parametrize(
+    ("front", "told"),
+    [
+        (b"\xef\xbb\xbf", "3 bytes too many"),
+        (b"\0\0", "2 bytes too many"),
+        (HTTP, f"{len(HTTP)} bytes too many"),
+        (b"x" * (START - 134), f"{START - 134} bytes too many"),
+    ],
+)
+def test_an_image_with_something_in_front(front: bytes, told: str) -> None:
+    found = alone("IM1", front + IMAGE)
+    assert (found.reason, found.detail) == (
+        "unreadable",
+        f"a DICOM file with {told} at its start; export or fetch it again",
+    )
+
+
+@pytest.mark.parametrize("lost", [1, 2, 127, 128])
+def test_an_image_without_its_first_bytes(lost: int) -> None:
+    assert f"{lost} bytes missing" in alone("IM1", IMAGE[lost:]).detail
+
+
+def test_where_the_prefix_is_looked_for() -> None:
+    """In the first kilobyte, with the first element behind it. The word alone proves nothing."""
+    assert sniff(IMAGE[:START]) == "part10"
+    assert moved_prefix(b"DICM\x02\0") == 0
+    for text in (b"x" * 500 + b"DICM", b"DICM and others", (bytes(START) + IMAGE)[:START]):
+        assert sniff(text) == "other"
+    assert alone("notes", b"about DICM\x03\0").reason == "not-dicom"
+
+
+def stored(name: str, data: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(name, data)
+    return made.getvalue()
+
+
+def test_an_archive_that_stores_an_image_is_an_archive() -> None:
+    """Its first kilobyte has the prefix, too."""
+    assert "a zip file with DICOM in it" in alone("papers", stored("IM1", IMAGE)).detail
+
+
+@pytest.mark.parametrize("outer", [gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize("inner", [gzip.compress, lzma.compress])
+def test_an_image_that_is_compressed_twice(outer: object, inner: object) -> None:
+    suffix = {gzip.compress: ".gz", lzma.compress: ".xz", bz2.compress: ".bz2"}[outer]  # type: ignore[index]
+    twice = outer(inner(IMAGE))  # type: ignore[operator]
+    for name in (f"IM1.dcm{suffix}", f"IM1{suffix}"):
+        found = alone(name, twice)
+        assert found.reason == "unreadable"
+        assert "with a compressed file in it that holds DICOM" in found.detail
+    assert "rename it" in alone("IM1", gzip.compress(IMAGE)).detail
+
+
+def test_what_is_no_image_twice_compressed_is_a_note() -> None:
+    assert alone("IM1.gz", gzip.compress(gzip.compress(b"words" * 900))).reason == "nested-archive"
+    assert alone("IM1.gz", gzip.compress(gzip.compress(gzip.compress(IMAGE)))).reason == "unreadable"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_compressed_images_in_an_archive_that_is_not_read(pack: object) -> None:
+    member = pack(IMAGE)  # type: ignore[operator]
+    archive = stored("IM1.gz", member)
+    assert judge_nested("papers", io.BytesIO(archive), "zip", len(archive)).reason == "unreadable"
+    text = stored("notes.gz", gzip.compress(b"words" * 900))
+    assert judge_nested("papers", io.BytesIO(text), "zip", len(text)).reason == "nested-archive"
+
+
+@pytest.mark.parametrize("name", ["IM1.dcm.gz", "IM1.gz", "IM1.dcm.xz"])
+@pytest.mark.parametrize("data", [bytes(100_000), b""], ids=["zeros", "empty"])
+def test_a_compressed_blank_is_blank(name: str, data: bytes) -> None:
+    pack = lzma.compress if name.endswith("xz") else gzip.compress
+    assert alone(name, pack(data)).reason == "blank"
+    assert reasons(plan_of({**GOOD, f"a/x/T1/{name}": pack(data)})) == {f"a/x/T1/{name}": "blank"}
+    for other in ("x.nii.gz", "x.log.gz", "x.bval.gz"):
+        assert alone(other, gzip.compress(data)).reason == "not-dicom"
+
+
+def test_zeros_before_something_else_are_not_blank() -> None:
+    assert alone("IM1.gz", gzip.compress(bytes(5000) + b"x")).reason == "nested-archive"
+    packed = gzip.compress(bytes(1 << 20) + b"x")
+    assert judge_nested("IM1.gz", io.BytesIO(packed), "gzip", len(packed)).detail == ZEROS
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("IM1.dcm", b"<html>gone</html>"),
+        ("IM1.DCM.gpg", b"\x85\x02\x0c\x03" + b"noise" * 99),
+        ("IM1.dcm.b64", b"AAAA" * 99),
+        ("IM1.dicom.age", b"age-encryption.org/v1\n"),
+        ("1.2.3.dcm.part", b"words"),
+        ("IM1.dcm.gz", gzip.compress(b"<html>gone</html>")),
+    ],
+)
+def test_what_is_named_like_an_image_and_is_none(name: str, data: bytes) -> None:
+    """A problem where images are expected: beside some, or where another session has its own. Elsewhere a note."""
+    found = alone(name, data)
+    assert found.reason == "unreadable"
+    assert found.detail.startswith("named like an image, but it is ")
+    assert reasons(plan_of({**GOOD, f"a/x/T1/{name}": data})) == {f"a/x/T1/{name}": "unreadable"}
+    assert reasons(plan_of({**GOOD, name: data}))[name] != "unreadable"
+    assert alone(name.replace("dcm", "x").replace("DCM", "x").replace("dicom", "x"), data).reason != "unreadable"
+    beside = plan_of({**GOOD, f"b/y/T1/{name}": data, "b/y/T1/read.me": b"words"})
+    assert reasons(beside)[f"b/y/T1/{name}"] != "unreadable", "a folder of other things"
+
+
+@pytest.mark.parametrize(
+    "name", ["IM1.dcm.json", "IM1.dcm.txt", "IM1.dcm.xml.gz", "IM1.dcm.png", "._IM1.dcm", "dcm", "x.dcmx", "x-dcm.nii"]
+)
+def test_names_of_other_files(name: str) -> None:
+    """Companions of images keep the image's name."""
+    assert not is_named_as_image(name)
+    assert alone(name, b"words").reason == "not-dicom"
+
+
+def test_names_in_any_case() -> None:
+    assert is_named_as_image("a.DcM")
+    assert is_named_as_image("a.Dicom.7")
+    assert may_be_image("IM1.gz")
+    assert not may_be_image("IM1.TXT.bz2")
+
+
+def test_a_file_on_the_disk_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a/x").mkdir(parents=True)
+    (tmp_path / "a/x/1").write_bytes(b"\xef\xbb\xbf" + IMAGE)
+    assert list(reasons(plan_source(open_source(str(tmp_path), 2))).values()) == ["unreadable"]
