@@ -69,11 +69,50 @@ def test_the_forms_of_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
         "upload --exlude a": "unrecognized arguments: --exlude (did you mean --exclude?) "
         "(see xnat-ingest upload --help)",
         "nifti x --overwrite --bogus": "unrecognized arguments: --bogus (see xnat-ingest nifti --help)",
-        "prearchive list --statsu=A": "unrecognized arguments: --statsu=A (did you mean --status?) "
+        "prearchive list --statsu=A": "unrecognized arguments: --statsu (did you mean --status?) "
         "(see xnat-ingest prearchive list --help)",
-        "upload x y": "unrecognized arguments: y (see xnat-ingest upload --help)",
+        "upload x y": "unrecognized arguments: word 3 (not shown, it may be a password; a path with blanks needs "
+        "quotes) (see xnat-ingest upload --help)",
+        "upload y -P D y": "unrecognized arguments: word 5 (not shown, it may be a password; a path with blanks needs "
+        "quotes) (see xnat-ingest upload --help)",
+        "upload x --dry-run=y": "argument -n/--dry-run: it takes no value (see xnat-ingest upload --help)",
+        "prearchive archive A --limit y": "argument --limit: invalid seconds value "
+        "(see xnat-ingest prearchive archive --help)",
     }.items():
         assert refused(capsys, *words.split()) == sentence
+
+
+@pytest.mark.parametrize("call", [*CALLS, ""])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--pass S3cret'%",
+        "--pass=S3cret'%",
+        "--passwd S3cret'% S3cret'%",
+        "-zS3cret'%",
+        "--zoo7=S3cret'%",
+        "-z S3cret'%",
+        "--insecure=S3cret'%",
+        "--XNAT_PASS=S3cret'%",
+        "XNAT_PASS=S3cret'% S3cret'% S3cret'% S3cret'% S3cret'% S3cret'% --zoo S3cret'%",
+    ],
+)
+def test_a_password_in_the_wrong_place_is_not_shown(capsys: pytest.CaptureFixture[str], call: str, words: str) -> None:
+    said = refused(capsys, *CALLS.get(call, []), *words.split())
+    assert "S3cret" not in said, said
+    for name in re.findall(r"--[A-Za-z_]+", words) if call else ():
+        assert name in said
+
+
+def test_the_command_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in {
+        "uplaod /data": "argument COMMAND: invalid choice, did you mean upload? (choose from ",
+        "S3cret /data": "argument COMMAND: invalid choice (choose from ",
+        "S3\"cr'et /data": "argument COMMAND: invalid choice (choose from ",
+        "prearchive arhcive": "argument ACTION: invalid choice, did you mean archive? (choose from ",
+        "resource S3cret": "argument ACTION: invalid choice (choose from ",
+    }.items():
+        assert refused(capsys, *words.split()).startswith(sentence)
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

@@ -30,6 +30,12 @@ COMMANDS = {
 # Commands that change what is on the server. What they are given narrows down what they change.
 _NARROWED = ("prearchive", "resource")
 _EMPTY = re.compile(r"\s*|--[a-z-]+=\s*")
+# What may be shown of a word that looks like a flag: its name, never a value that is attached to it.
+_FLAG_NAME = re.compile(r"--[A-Za-z_-]+|-[A-Za-z]")
+# Where argparse quotes a word that was typed: it may be a password in the wrong place.
+_QUOTED = re.compile(
+    r"(invalid choice|invalid \w+ value|ignored explicit argument):? ('.*'|\".*\")(?= \(choose|$)", re.DOTALL
+)
 
 
 class _Misread(UsageError):
@@ -53,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
         self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
-        raise _Misread(message, self)
+        raise _Misread(_without_words(message), self)
 
     def refusal(self, words: Sequence[str], message: str) -> UsageError:
         """The most helpful error: what another tool's flag or command is called here, or which flag was meant."""
@@ -69,12 +75,25 @@ class _Parser(argparse.ArgumentParser):
         return _Misread(message, self)
 
     def unknown(self, words: Sequence[str], stray: Sequence[str]) -> UsageError:
-        """stray: the words that were not recognised."""
-        flags = (word[2:].partition("=")[0] for word in stray if word.startswith("--"))
+        """stray: the words that were not recognised. Only names of flags are shown of them."""
+        flags = [found[0] for word in stray if (found := _FLAG_NAME.match(word))]
         known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
-        near = next((close for name in flags if (close := nearest(name, known))), None)
+        near = next((close for name in flags if name[1] == "-" and (close := nearest(name[2:], known))), None)
         hint = f" (did you mean --{near}?)" if near else ""
-        return self.refusal(words, f"unrecognized arguments: {' '.join(stray)}{hint}")
+        if not flags:
+            place = len(words) - list(reversed(words)).index(stray[0])
+            hint = f"word {place} (not shown, it may be a password; a path with blanks needs quotes)"
+        return self.refusal(words, f"unrecognized arguments: {' '.join(flags)}{hint}")
+
+
+def _without_words(message: str) -> str:
+    """A message of argparse's without the words that were typed; names the command that was meant."""
+
+    def shortened(found: re.Match[str]) -> str:
+        near = nearest(found[2][1:-1], re.findall(r"[\w-]+", message[found.end() :].replace("choose from", "")))
+        return f"{found[1]}{f', did you mean {near}?' if near else ''}"
+
+    return _QUOTED.sub(shortened, message).replace("ignored explicit argument", "it takes no value")
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
