@@ -36,12 +36,14 @@ class Proxy:
     """Forwards everything to one port, whatever host is asked for. status: answers so instead; login: wants it;
     inside: says this itself in a tunnel."""
 
-    def __init__(self, port: int, *, status: str = "", login: str = "", inside: bytes = b"") -> None:
+    def __init__(
+        self, port: int, *, status: str = "", login: str = "", inside: bytes = b"", tls: ssl.SSLContext | None = None
+    ) -> None:
         self._port = port
         self._inside = inside
         self._status = status
         self._login = b64encode(login.encode()).decode() if login else ""
-        self._scripted = Scripted(self._answer)
+        self._scripted = Scripted(self._answer, tls=tls)
         self.port = self._scripted.port
 
     def close(self) -> None:
@@ -69,13 +71,14 @@ class Proxy:
             method, address, version = asked.line.split()
             path = "/" + address.partition("://")[2].partition("/")[2]
             server.sendall(f"{method} {path} {version}\r\nConnection: close\r\n\r\n".encode())
-            return server.recv(65536)
+            return server.recv(65536) or None
 
 
 def _pour(source: socket.socket, sink: socket.socket) -> None:
     try:
         while data := source.recv(65536):
             sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
     except OSError:
         return
 
@@ -94,10 +97,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def secure(certificates: Path) -> Iterator[Scripted]:
+def tls(certificates: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "scp.pem", certificates / "scp.key")
-    with Scripted(answer, tls=context) as server:
+    return context
+
+
+@pytest.fixture
+def secure(tls: ssl.SSLContext) -> Iterator[Scripted]:
+    with Scripted(answer, tls=tls) as server:
         yield server
 
 
@@ -107,8 +115,8 @@ def plain() -> Iterator[Scripted]:
         yield server
 
 
-def rest_for(url: str, ca: str = "") -> XnatClient:
-    return XnatClient(Credentials(url, "up", "secret"), ca_bundle=ca, timeout=5.0, retry_policy=RetryPolicy(0))
+def rest_for(url: str, ca: str = "", timeout: float = 5.0) -> XnatClient:
+    return XnatClient(Credentials(url, "up", "secret"), ca_bundle=ca, timeout=timeout, retry_policy=RetryPolicy(0))
 
 
 @pytest.mark.sampled(3)
@@ -153,12 +161,16 @@ def test_a_proxy_with_a_login(secure: Scripted, certificates: Path, monkeypatch:
         assert not any("proxy-authorization" in asked.headers for asked in secure.asked)
 
 
-@pytest.mark.parametrize("login", ["", "me:wrong-word@"])
+@pytest.mark.parametrize(
+    ("login", "says"), [("", "wants a login"), ("me:wrong-word@", "does not accept the login of {}_proxy")]
+)
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_a_proxy_that_wants_a_login(plain: Scripted, login: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_wants_a_login(
+    plain: Scripted, login: str, says: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with closing(Proxy(plain.port, login="me:word")) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"http://{login}127.0.0.1:{proxy.port}")
-        with pytest.raises(IngestError, match="wants a login") as caught:
+        with pytest.raises(IngestError, match=says.format(scheme)) as caught:
             rest_for(f"{scheme}://{HOST}").login()
         assert f"127.0.0.1:{proxy.port} (from {scheme}_proxy)" in str(caught.value)
         assert "wrong-word" not in str(caught.value)
@@ -187,7 +199,79 @@ def test_a_proxy_that_is_not_there(scheme: str, monkeypatch: pytest.MonkeyPatch)
     assert "word" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_a_proxy_whose_certificate_is_not_trusted(
+    plain: Scripted, tls: ssl.SSLContext, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no passing trouble, and nothing is sent over such a connection."""
+    with closing(Proxy(plain.port, tls=tls)) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", f"https://me:word@127.0.0.1:{proxy.port}")
+        with pytest.raises(IngestError, match="certificate of the proxy") as caught:
+            rest_for(f"{scheme}://{HOST}").login()
+        assert proxy.lines == []
+    said = str(caught.value)
+    assert (caught.value.exit_code, "word" in said) == (1, False)
+    assert f"the proxy 127.0.0.1:{proxy.port} (from {scheme}_proxy) on the way to {scheme}://{HOST} cannot" in said
+    assert "([SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed" in said
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize(
+    ("says_something", "says", "code"), [(True, "does not use TLS", 1), (False, "did not answer in time", 5)]
+)
+def test_a_plain_proxy_named_https(
+    scheme: str, says_something: bool, says: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the rest of what it takes for a request, or says that it is none."""
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1)
+            if says_something:
+                connection.sendall(http(400, "no request"))
+            ended.wait(10)
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listening.getsockname()[1]
+        monkeypatch.setenv(f"{scheme}_proxy", f"https://127.0.0.1:{port}")
+        with pytest.raises(IngestError, match=says) as caught:
+            rest_for(f"{scheme}://{HOST}", timeout=0.4).login()
+        ended.set()
+        thread.join()
+    assert caught.value.exit_code == code
+    assert f"the proxy 127.0.0.1:{port} (from {scheme}_proxy) on the way to {scheme}://{HOST} {says}" in str(
+        caught.value
+    )
+    assert f"its address in {scheme}_proxy must begin with http://" in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_a_connection_that_breaks_behind_the_proxy_may_have_carried_a_request(
+    certificates: Path, tls: ssl.SSLContext, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what was sent counts as disturbed."""
+
+    def gone(asked: Asked, _connection: socket.socket) -> bytes | None:
+        return http(200, SESSION) if "JSESSION" in asked.line else None
+
+    with (
+        Scripted(gone, tls=tls if scheme == "https" else None) as server,
+        closing(Proxy(server.port)) as proxy,
+    ):
+        monkeypatch.setenv(f"{scheme}_proxy", f"127.0.0.1:{proxy.port}")
+        with closing(rest_for(f"{scheme}://{HOST}", str(certificates / "ca.pem"))) as rest:
+            with pytest.raises(Unreachable, match="broke through the proxy") as caught:
+                rest.request("POST", "/data/x")
+            assert caught.value.maybe_done
+
+
 BAD = {
+    "http:/me:word@127.0.0.1:3128": "not the address of a proxy",
+    "https:/127.0.0.1:3128": "not the address of a proxy",
     "socks5://127.0.0.1:1080": "SOCKS",
     "socks5h://127.0.0.1:1080": "SOCKS",
     "socks4://me:word@127.0.0.1": "SOCKS",

@@ -104,8 +104,7 @@ class Wire:
         self._watchdog.abandon()
 
     def wants_proxy_login(self) -> IngestError:
-        """The error for a 407, which always comes from a proxy."""
-        return failures.wants_login(self.proxy.shown if self.proxy else "on the way", self.server)
+        return failures.wants_login(self.proxy, self.server)
 
     def exchange(self, call: Call, headers: dict[str, str], take_cookies: Callable[[list[str]], None]) -> Reply:
         """The answer, with any status. Raises Unreachable and other IngestErrors when there is none."""
@@ -200,7 +199,7 @@ class Wire:
         if watch.abandoned:
             return IngestError("the run has ended")
         if watch.overdue or isinstance(error, http.ReadTimeoutError):
-            return Unreachable(f"{self.server} did not answer in time: {watch.late}", timed_out=True)
+            return failures.late(error, watch.late, self.server, self.proxy)
         return failures.failure(error, self.server, self.proxy)
 
     def _counted(self, sent: Callable[[int], None] | None) -> Callable[[int], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from xnat_ingest.core import UsageError
 from xnat_ingest.settings.layers import is_loopback
+
+# A scheme behind which a slash is missing. Read as a name, it would send the connection to a host named http.
+_TORN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/(?!/)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ def proxy_for(server: str) -> Proxy | None:
 def _proxy(text: str, name: str) -> Proxy:
     address = text if "://" in text else f"http://{text}"
     try:
+        if _TORN.match(text):
+            raise ValueError
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
     except ValueError:
