@@ -307,6 +307,9 @@ class Memory:
         stream.note = lambda number: self.read.update({path: number})
         return stream
 
+    def changed_ns(self, path: str) -> int:
+        return 0
+
     def in_order(self, path: str) -> bool:
         return False
 

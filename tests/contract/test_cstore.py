@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -13,7 +16,10 @@ import pytest
 from tests.dicom_trees import BIG, IDENTITY, LITTLE, RLE, SAMPLES, Memory, encapsulated, implicit, part10
 from tests.dicomscp import CLASSES, SYNTAXES, Scp, Sink, parsed
 from tests.dicomscu import MR, TEXT, instances, made, plain, send, session, some, transport
+from xnat_ingest.core.errors import SourceChanged
 from xnat_ingest.core.model import INFLATED, Instance
+from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.dicom_dataset import BLOCK
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DOCUMENTS
@@ -247,6 +253,25 @@ class _Large(Memory):
 
     def open(self, path: str) -> BinaryIO:
         return _Zeros(self.contents[path], self.size)
+
+
+def test_a_file_that_is_rewritten_in_place_while_it_is_sent(tmp_path: Path) -> None:
+    """Its time is put back, so only the time of its last change tells."""
+    path = tmp_path / "1"
+    path.write_bytes(part10({**IDENTITY, 0x7FE00010: ("OW", bytes(4 * BLOCK))}))
+    time.sleep(0.02)
+    source = open_source(str(tmp_path), 0)
+    members = instances(source)
+    before = path.stat()
+
+    def rewrite(_: int) -> None:
+        with path.open("r+b") as stream:
+            stream.seek(-4 * BLOCK, 2)
+            stream.write(b"x" * 9)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with Scp() as scp, pytest.raises(SourceChanged, match="rewritten while it was sent"):
+        transport(source, scp.port).send(session(members), Part(members), rewrite)
 
 
 @pytest.mark.wide

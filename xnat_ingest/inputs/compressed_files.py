@@ -54,6 +54,9 @@ class CompressedFiles:
         known = self._found.get(path)
         return (known.size, status[1]) if known and known.status == status else status
 
+    def changed_ns(self, path: str) -> int:
+        return self._source.changed_ns(path)
+
     def in_order(self, path: str) -> bool:
         return self._source.in_order(path)
 

@@ -98,6 +98,12 @@ class FolderSource:
         found = os.stat(f"{self._root}/{path}")  # noqa: PTH116
         return found.st_size, found.st_mtime_ns
 
+    def changed_ns(self, path: str) -> int:
+        archive, member = self._archive_of(path)
+        if archive:
+            return archive.changed_ns(member)
+        return os.stat(f"{self._root}/{path}").st_ctime_ns  # noqa: PTH116
+
     def in_order(self, path: str) -> bool:
         archive, member = self._archive_of(path)
         return archive is not None and archive.in_order(member)

@@ -27,6 +27,13 @@ class Source(Protocol):
         """(size in bytes, modification time in ns) of one file now. Raises OSError."""
         ...
 
+    def changed_ns(self, path: str) -> int:
+        """When a file's content, times, owner or links last changed, in ns; of a member, its archive's. OSError.
+
+        Unlike the modification time, a program cannot put this back.
+        """
+        ...
+
     def in_order(self, path: str) -> bool:
         """Whether the file is in a stream, where going back costs another pass from its start."""
         ...

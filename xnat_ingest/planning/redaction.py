@@ -37,6 +37,9 @@ class RedactedSource:
     def stat(self, path: str) -> tuple[int, int]:
         return self._source.stat(self._real.get(path, path))
 
+    def changed_ns(self, path: str) -> int:
+        return self._source.changed_ns(self._real.get(path, path))
+
     def in_order(self, path: str) -> bool:
         return self._source.in_order(self._real.get(path, path))
 

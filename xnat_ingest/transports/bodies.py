@@ -12,6 +12,7 @@ from xnat_ingest.core import Instance, SourceChanged
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import BLOCK, NotWalkable, blocks_of
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
+from xnat_ingest.inputs.rewritten_meanwhile import RewrittenMeanwhile
 from xnat_ingest.inputs.same_object import holds_planned, is_planned
 from xnat_ingest.transports.tar_members import END, header, member_size, padding
 
@@ -164,6 +165,16 @@ def checked(blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
         raise SourceChanged(instance.path, "the file shrank while it was sent", dirty=True)
 
 
+def check_unmixed(watch: RewrittenMeanwhile, instance: Instance) -> None:
+    """Raises SourceChanged when what was sent may be a mix of two files."""
+    try:
+        watch.check()
+    except OSError as error:
+        raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=True) from error
+    except NotWalkable as error:
+        raise SourceChanged(instance.path, f"the file changed: its data set {error}", dirty=True) from error
+
+
 class _PartBody:
     """Base of the bodies of a part: it gives the instances in blocks, so memory does not grow with their size."""
 
@@ -190,9 +201,17 @@ class _PartBody:
     def _blocks(self, instance: Instance, number: int) -> Iterator[bytes]:
         """An instance's bytes. number: of the member that follows it."""
         self._check(instance, number)
+        watch = self._watch(instance)
         with ExitStack() as opened:
-            yield from checked(self._planned(instance, opened, number), instance)
+            yield from watch.over(checked(self._planned(instance, opened, number), instance))
         self._check(instance)
+        check_unmixed(watch, instance)
+
+    def _watch(self, instance: Instance) -> RewrittenMeanwhile:
+        try:
+            return RewrittenMeanwhile(Outgoing(self._source, instance, self._rewrite))
+        except OSError as error:
+            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=False) from error
 
     def _planned(self, instance: Instance, opened: ExitStack, number: int) -> Iterator[bytes]:
         """The blocks of an instance. Raises SourceChanged when they are those of another object."""

@@ -14,11 +14,13 @@ from xnat_ingest.core import IngestError, Instance, Receipt, Session, SourceChan
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream, contradiction, skip_meta
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
+from xnat_ingest.inputs.rewritten_meanwhile import RewrittenMeanwhile
 from xnat_ingest.transports.bodies import (
     ANOTHER_OBJECT,
     Part,
     beginning,
     change_since_scan,
+    check_unmixed,
     checked,
     cut_in_order,
     cut_into_parts,
@@ -199,7 +201,9 @@ class _PartTransfer:
         stamping = Stamping(self._stamp, context[1]) if self._stamp else None
         with ExitStack() as opened:
             try:
-                blocks = opened.enter_context(Outgoing(self._source, instance, self._rewrite).open())
+                outgoing = Outgoing(self._source, instance, self._rewrite)
+                watch = RewrittenMeanwhile(outgoing)
+                blocks = opened.enter_context(outgoing.open())
             except OSError as error:
                 self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
                 return
@@ -211,7 +215,7 @@ class _PartTransfer:
             except OSError as error:
                 self.refused[instance.sop_uid] = f"cannot be read: {error.strerror}"
                 return
-            start = PeekableStream(self._payload(blocks, instance))
+            start = PeekableStream(self._payload(blocks, instance, watch))
             skip_meta(start)
             if why := contradiction(start, context[1]):
                 self.refused[instance.sop_uid] = f"its data set {why}: no receiver could read it"
@@ -221,13 +225,14 @@ class _PartTransfer:
         if instance.sop_uid in self.taken and stamping and stamping.replaced and self._stamp:
             self.notes[f"{self._stamp.keyword} replaced"] += 1
 
-    def _payload(self, blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
+    def _payload(self, blocks: Iterator[bytes], instance: Instance, watch: RewrittenMeanwhile) -> Iterator[bytes]:
         """The bytes that are sent for an instance. Raises SourceChanged before the end when the file has changed."""
-        for block in checked(blocks, instance):
+        for block in watch.over(checked(blocks, instance)):
             self._sent(len(block))
             yield block
         if why := change_since_scan(self._source, instance):
             raise SourceChanged(instance.path, why, dirty=True)
+        check_unmixed(watch, instance)
 
     def _judge(self, instance: Instance, status: int) -> None:
         meaning = STORAGE_SERVICE_CLASS_STATUS.get(status, ("", ""))[1]
