@@ -258,6 +258,23 @@ def test_an_alias_token_that_is_echoed(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert alias not in said
 
 
+def test_the_name_of_an_alias_token_is_shown_in_part(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is half of a login. The part tells the user which of their tokens has ended."""
+    token = site.tokens.issue(site.users["up"])
+    monkeypatch.delenv("XNAT_USER")
+    monkeypatch.setenv("XNAT_PASS", token.secret)
+    good = ingest("upload", tree, "-vv", "--dry-run", "--user", token.alias)
+    assert good.code == 0, good.err
+    site.faults.add(Fault("status", "GET .*prearchive_code", status=401, times=None))
+    ended = ingest("upload", tree, "-vv", "--user", token.alias)
+    assert ended.code == 6
+    for said in (good.out, good.err, ended.out, ended.err, json.dumps(ended.report)):
+        assert token.alias not in said
+    assert f"no longer accepts user {token.alias[:8]}-***" in ended.err
+
+
 def test_a_short_password_is_hidden_in_what_a_server_says_and_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from xnat_ingest.cli.outputs import check_outputs, write_outputs
 from xnat_ingest.cli.signals import catch_signals
 from xnat_ingest.commands.nifti.run import NiftiRun, NiftiRunOptions, tree_lines
 from xnat_ingest.core import Event
+from xnat_ingest.core.secrets import called
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.settings.layers import credentials, launch_of, resolve, unknown_variables
 
@@ -32,7 +33,7 @@ def nifti(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     login = credentials(settings, environ, http_is_warning=bool(launch))
     for line in unknown_variables(environ):
         reporter.emit(Event("warning", {"text": line}))
-    for line in (*settings.shown(), f"server in use = {login.server}", f"user in use = {login.user}"):
+    for line in (*settings.shown(), f"server in use = {login.server}", f"user in use = {called(login.user)}"):
         reporter.emit(Event("setting", {"text": line}))
     if login.in_the_clear:
         reporter.emit(Event("warning", {"text": f"the password is sent in clear text to {login.server}; use https://"}))

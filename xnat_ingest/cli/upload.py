@@ -14,6 +14,7 @@ from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.outputs import check_outputs, write_outputs
 from xnat_ingest.cli.signals import catch_signals
 from xnat_ingest.core import Event, Exit, UsageError, printable
+from xnat_ingest.core.secrets import called
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.planning.rule_presets import preset_lines
@@ -82,7 +83,7 @@ def tree(
     for line in settings.shown():
         reporter.emit(Event("setting", {"text": line}))
     if login:
-        for line in (f"server in use = {login.server}", f"user in use = {login.user}", "password = ***"):
+        for line in (f"server in use = {login.server}", f"user in use = {called(login.user)}", "password = ***"):
             reporter.emit(Event("setting", {"text": f"{line} ({login.source})" if "***" in line else line}))
     if login and login.in_the_clear:
         reporter.emit(Event("warning", {"text": f"the password is sent in clear text to {login.server}; use https://"}))

@@ -19,6 +19,8 @@ HIDDEN = "***"
 # answers are still searched for short ones (client.py).
 _SHORTEST = 6
 _MOST = 1000
+# The name of an alias token, unlike any user name: half of a login that is good for two days.
+_ALIAS = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+")
 
 # Forms of sessions, which expire, and of logins, which a server must not be able to push out by new sessions.
@@ -33,10 +35,17 @@ def remember(*secrets: str) -> None:
 
 
 def remember_login(user: str, password: str) -> None:
-    """The password, and the value of the header that carries it, as we write it and as a server may."""
+    """The password, the name of an alias token, and the value of the header that carries them, as we write it and as a
+    server may."""
     login = f"{user}:{password}"
     headers = (b64encode(login.encode(charset, "replace")).decode() for charset in ("utf-8", "latin-1"))
-    _keep(_logins, (password, *headers))
+    _keep(_logins, (password, *([user] if _ALIAS.fullmatch(user) else []), *headers))
+
+
+def called(user: str) -> str:
+    """A user name as messages show it. Of the name of an alias token they show enough to find it in XNAT's list."""
+    alias = _ALIAS.fullmatch(user)
+    return f"{alias[1]}-{HIDDEN}" if alias else user
 
 
 def _keep(place: dict[str, None], secrets: Iterable[str]) -> None:

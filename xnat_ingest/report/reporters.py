@@ -182,7 +182,7 @@ class TextReporter:
             board.plan(len(fields["sessions"]), fields["bytes"])
             board.say(_plan_text(fields))
         elif name == "setting" and self._verbosity >= 2:
-            board.say(f"setting {fields['text']}")
+            board.say(f"setting {redact(fields['text'])}")
         elif name in ("scanning", "project", "closing", "reading_back") and self._verbosity >= 1:
             board.say(f"{name:<8}{'  '.join(f'{key} {value}' for key, value in fields.items())}")
 

@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 from xnat_ingest.core import UsageError, nearest, printable
 from xnat_ingest.core.json_documents import read_text
 from xnat_ingest.core.regular_file import open_regular
+from xnat_ingest.core.secrets import remember_login
 from xnat_ingest.settings.config_file import parse_config, read_file
 from xnat_ingest.settings.options import (
     ENV_PREFIX,
@@ -232,6 +233,7 @@ def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is
             password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
     if not password:
         raise UsageError("no password: set XNAT_PASS, give --password-file FILE, or add the server to ~/.netrc")
+    remember_login(user, password)
     return Credentials(server, user, password, source)
 
 

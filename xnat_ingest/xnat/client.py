@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable
 from xnat_ingest.core.about import __version__
-from xnat_ingest.core.secrets import HIDDEN, redact, remember, remember_login
+from xnat_ingest.core.secrets import HIDDEN, called, redact, remember, remember_login
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.settings.options import ServerSettings
 from xnat_ingest.xnat import login, tables
@@ -42,8 +42,6 @@ _UPWARD = frozenset({".", ".."})
 _GUEST = "guest"
 # Load balancer cookies with values this long may be secrets.
 _LONG = 16
-# The name of an alias token, unlike any user name.
-_ALIAS = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
 
 def _whole(row: tables.JsonRow) -> Any:
@@ -51,7 +49,10 @@ def _whole(row: tables.JsonRow) -> Any:
 
 
 class XnatClient:
-    """One user's connection to one server. Safe to use from several threads."""
+    """One user's connection to one server. Safe to use from several threads.
+
+    user: the user's name, for messages
+    """
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class XnatClient:
         retry_policy: RetryPolicy | None = None,
     ) -> None:
         self.server = credentials.server
-        self.user = credentials.user
+        self.user = called(credentials.user)
         self._credentials = credentials
         self._timeout = timeout
         self._retry_policy = retry_policy or RetryPolicy()
@@ -259,7 +260,7 @@ class XnatClient:
             return self._has_guests is not False
 
     def _is_guest(self, reply: Reply) -> bool:
-        return login.user_of(reply).casefold() == _GUEST != self.user.casefold()
+        return login.user_of(reply).casefold() == _GUEST != self._credentials.user.casefold()
 
     def _renew(self, lost: Cookies | None) -> None:
         """Starts a new session, in the first thread that sees this one expire. None: there was none yet."""
@@ -271,7 +272,7 @@ class XnatClient:
         if self._refusal:
             raise self._refusal
         cookies = Cookies()
-        basic = b64encode(f"{self.user}:{self._credentials.password}".encode()).decode()
+        basic = b64encode(f"{self._credentials.user}:{self._credentials.password}".encode()).decode()
         call = Call("POST", "/data/JSESSION", timeout=self._timeout, most=LOGIN_LIMIT)
         try:
             reply = self._once(call, cookies, {"Authorization": f"Basic {basic}"})
@@ -301,7 +302,7 @@ class XnatClient:
             raise IngestError(f"{self.server} does not answer like an XNAT server; check the address")
         cookies.session = cookies.session or reply.text.strip()
         remember(*(value for value in cookies.secrets() if len(value) >= _LONG))
-        remember_login(self.user, self._credentials.password)  # the oldest secrets are dropped
+        remember_login(self._credentials.user, self._credentials.password)  # the oldest secrets are dropped
         self._cookies = cookies
         self.logins += 1
         return reply
@@ -314,12 +315,10 @@ class XnatClient:
         reply = self._wire.exchange(call, headers, lambda lines: cookies.take(lines, with_session=bool(extra)))
         if reply.status == 200 and not reply.is_page:
             return reply
-        # An error page may repeat what was sent. Two things are hidden in it that we show elsewhere: an alias, which is
-        # half of a login, and a password so short that it may be an ordinary word.
-        said = redact(reply.text)
-        for word in (self._credentials.password, self.user if _ALIAS.fullmatch(self.user) else ""):
-            said = said.replace(word, HIDDEN) if word else said
-        return replace(reply, text=said)
+        # An error page may repeat what was sent. A password that may be an ordinary word, so short is it, is hidden
+        # here alone.
+        said, password = redact(reply.text), self._credentials.password
+        return replace(reply, text=said.replace(password, HIDDEN) if password else said)
 
     def _ousted(self, said: str) -> Refused:
         return login.ousted(self.server, self.user, said)
