@@ -54,6 +54,15 @@ def found(kind: str, value: str, text: str) -> bool:
         *(("Quasten^Hannelore", f"scan of Quas{sign}ten") for sign in INVISIBLE),
         ("Quas\u200bten^Hannelore", "quasten"),
         ("Quasten^Hannelore", "\u202enetsauq"),
+        *(
+            ("Li^Bo", text)
+            for text in ("Li^Bo", "li bo T1", "T1 BO LI", "Bo, Li", "bo_li_1", "LIBO", "t1-bo.li 2", "bo-li")
+        ),
+        *(("Ng^A", text) for text in ("Ng A T1", "a, ng", "A^NG")),
+        *(("Xu^Yi^An", text) for text in ("Xu Yi An T1", "an xu", "Yian Xu", "XUYIAN", "anxuyi_2")),
+        ("Xu^Yi^An^Bo", "boanyixu"),
+        *(("Wang^Wei=王^伟", text) for text in ("王伟 T1", "王^伟", "T1王 伟", "头部王伟平扫", "伟王")),
+        *(("김^수", text) for text in ("김수", "수, 김", "두부김수")),
     ],
 )
 def test_names_in_all_orders_and_without_accents(name: str, text: str) -> None:
@@ -72,11 +81,33 @@ def test_names_in_all_orders_and_without_accents(name: str, text: str) -> None:
         ("Siemens^Service", "SIEMENS"),
         ("Quasten^Hannelore", "Quaste"),
         ("A^B", "A B"),
+        ("Li^Bo", "libor boli2i"),
+        ("Li^Bo", "li xbo"),
+        ("Li^Bo", "li t1 bo"),
+        ("Li^Ne", "line"),  # a word of the dictionary
+        ("Ng^A", "nga"),  # three letters
+        ("A^N", "a^n"),
+        ("S^01", "s 01"),
+        ("In^Of", "in of"),
+        ("De^La^Cruzado", "IRM de la tete"),  # the third part is found
+        ("王^伟", "王大伟"),
+        ("Xu^Yi^An^Bo^Li", "xuyianboli"),
         ("", "anything"),
     ],
 )
 def test_what_is_no_sign_of_a_name(name: str, text: str) -> None:
     assert not found(NAME, name, text)
+
+
+def test_a_name_of_very_many_short_parts_is_searched_for_in_pairs_of_neighbours() -> None:
+    """All pairs of a thousand parts would take minutes."""
+    parts = [f"q{a}{b}" for a in "bc" for b in "ghjkl"] + ["quasten"]
+    assert found(NAME, " ".join(parts), f"{parts[7]} {parts[6]}")
+    assert not found(NAME, " ".join(parts), f"{parts[7]} {parts[5]}")
+    assert found(NAME, " ".join(parts[1:]), f"{parts[9]} {parts[1]}")
+    two = [f"q{a}" for a in "bcdfghjklmn"]
+    assert found(NAME, " ".join(two), f"{two[9]} {two[0]}")
+    assert not found(NAME, " ".join(two), f"{two[10]} {two[0]}")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise, permutations
 
 from xnat_ingest.deidentify.dates import DateSearch, date_search
 from xnat_ingest.deidentify.packed import unpacked
@@ -27,6 +27,10 @@ SHORTEST_PHONE = 6
 _LOCAL_PHONE = 9
 # A number of at least so many digits does not occur in a header by chance.
 SHORTEST_PLAIN_NUMBER = 6
+# Names of at most so many parts are searched for in pairs of any two parts, others in pairs of neighbours.
+_MOST_PAIRED = 10
+# Names of short parts, and of at most so many, are also searched for as one word, the parts in each order.
+_MOST_JOINED = 4
 # From here on a token is found inside a longer word, too.
 _LONG_NAME, _LONG_ID = 6, 8
 # Words that occur in headers whatever the patient is called, besides those of DICOM's own dictionary.
@@ -288,12 +292,33 @@ def _names(text: str) -> _Found:
         alone = {part for part in parts if _tells(part)}
         yield from (_Strong(part, bounded=part.isascii() and len(part) < _LONG_NAME) for part in parts if part in alone)
         weak = [part for part in parts if part not in alone]
-        pairs = [pair for pair in combinations(parts, 2) if not alone.issuperset(pair)]
-        for one, other in pairs:
+        pairs = combinations(parts, 2) if len(parts) <= _MOST_PAIRED else pairwise(parts)
+        for one, other in (pair for pair in pairs if not alone.issuperset(pair)):
             if len(one + other) > SHORTEST_NAME and not (_is_common(one) and _is_common(other)):
                 yield from (_Strong(a + by + b) for a, b in ((one, other), (other, one)) for by in _SEPARATORS)
+        if not alone:
+            yield from _short_name(list(dict.fromkeys(parts))[:_MOST_PAIRED])
         if weak:
             yield _Weak("a part of the name is too short or too common a word to be searched for alone")
+
+
+def _short_name(parts: Sequence[str]) -> _Found:
+    """Of a name that has no part to be searched for alone: two parts side by side, or all of them as one word."""
+    for number in range(2, len(parts) + 1 if len(parts) <= _MOST_JOINED else 3):
+        for some in permutations(parts, number):
+            word = "".join(some)
+            if all(map(_is_syllable, some)):
+                yield from (_Strong(by.join(some), bounded=False) for by in _SEPARATORS)
+            elif word.isalpha() and not all(map(_is_common, some)):
+                if number == 2 and len(word) > 2:
+                    yield from (_Strong(by.join(some)) for by in _SEPARATORS if by)
+                if len(word) >= SHORTEST_NAME and not _is_common(word):
+                    yield _Strong(word)
+
+
+def _is_syllable(part: str) -> bool:
+    """Whether it is a sign of Chinese, Japanese or Korean, which says more than a letter."""
+    return len(part) == 1 and unicodedata.east_asian_width(part) == "W"
 
 
 def _tells(part: str) -> bool:
