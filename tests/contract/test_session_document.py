@@ -1,4 +1,4 @@
-"""After the upload, the server shows the document of another session, or of one that is shared."""
+"""The server shows the document or the listing of another session or project, or of a session that is shared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import pytest
 from tests.conftest import PASSWORD, Ingest, stored
 from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn, archiverest
-from tests.standin.model import ArchivedSession
+from tests.standin.body import Request
+from tests.standin.model import ArchivedSession, Project
+from tests.standin.projectrest import visible_project
+from xnat_ingest.commands.container.target import find_target
+from xnat_ingest.commands.resources.target import ResourceOwner, find_owner
+from xnat_ingest.core.errors import SessionTrouble
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.archive import archived_session
 from xnat_ingest.xnat.client import XnatClient
@@ -77,3 +82,41 @@ def test_a_shared_session_is_found_by_its_label_here(
             found = archived_session(rest, "DEMO", asked)
             assert found is not None
             assert found.accession == session.accession
+
+
+@pytest.mark.parametrize("command", ["upload", "verify"])
+def test_the_listing_of_another_project_does_not_count(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It has a session of the same label and study. A cache, or a connection that is out of step, may mix answers."""
+    assert ingest("upload", tree, project="MANUAL").code == 0
+
+    def lying(site: StandIn, request: Request, name: str, refusal: str) -> Project:
+        return visible_project(site, request, "MANUAL" if request.path.endswith("/experiments") else name, refusal)
+
+    monkeypatch.setattr(archiverest, "visible_project", lying)
+    ended = ingest(command, tree)
+    assert (ended.code, ended.totals["verified"]) == (3, 0)
+    assert "the server lists session S_E for project DEMO, but does not find it there" in ended.out
+
+
+def test_a_shared_session_in_the_listing_counts(ingest: Ingest, site: StandIn, tree: Path) -> None:
+    """The listing names its home as project."""
+    assert ingest("upload", tree, project="MANUAL").code == 0
+    site.share(stored(site, "MANUAL", "S", "S_E"), "DEMO", "S_E")
+    ended = ingest("verify", tree)
+    assert (ended.code, ended.totals["verified"]) == (0, 2)
+
+
+def test_a_deletion_does_not_follow_the_document_of_another_session(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ingest("upload", tree).code == 0
+    lie(monkeypatch, project="MANUAL")
+    with closing(XnatClient(Credentials(site.url, "up", PASSWORD))) as rest:
+        for find in (
+            lambda: find_owner(rest, ResourceOwner("DEMO", experiment="S_E")),
+            lambda: find_target(rest, "/archive/projects/DEMO/experiments/S_E"),
+        ):
+            with pytest.raises(SessionTrouble, match="answers with session S_E of project MANUAL"):
+                find()

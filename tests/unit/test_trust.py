@@ -20,7 +20,7 @@ SHARED: dict[str, object] = {
     "split_studies": True, "allow_empty": True, "workers": 2, "part_size": "1M", "timeout": 30, "retry_budget": 3,
     "archive_format": "zip", "destination": "prearchive", "existing": "skip",
 }  # fmt: skip
-CONFINED = {"destination": "direct-archive", "existing": "overwrite"}
+CONFINED = {"destination": "direct-archive", "existing": "overwrite", "layout": "project/subject/session"}
 VALUES = {"existing": "overwrite", "destination": "direct-archive", "transport": "cstore", "dicom_port": "104"}
 
 

@@ -21,7 +21,7 @@ _SHORTEST = 6
 _MOST = 1000
 # The name of an alias token, unlike any user name: half of a login that is good for two days.
 _ALIAS = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+")
+_SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+", re.IGNORECASE)  # Java writes it in small letters into addresses
 
 # Forms of sessions, which expire, and of logins, which a server must not be able to push out by new sessions.
 _known: dict[str, None] = {}

@@ -17,7 +17,7 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports import Transport
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import ArchivedSession, archived_session, archived_sessions
+from xnat_ingest.xnat.archive import ArchivedSession, archived_session, archived_sessions, check_home
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.projects import Project
@@ -104,10 +104,12 @@ class RunContext:
         """Archived sessions with the session's label or its study.
 
         A label that is not in the listing is asked for by name: listings leave out sessions of types that are not set
-        up on the site.
+        up on the site. Raises IngestError for a session that is not in the project.
         """
         label = session.label.casefold()
         found = self.known(session.project, fresh=fresh).matching(label, session.study_uid)
+        for known in found:
+            check_home(self.rest, session.project, known)
         if not any(k.label.casefold() == label for k in found):
             unlisted = archived_session(self.rest, session.project, session.label)
             found += [unlisted] if unlisted else []

@@ -29,9 +29,8 @@ from xnat_ingest.xnat.archive import (
     compare_stored,
     in_archive,
     in_prearchive,
-    refuse_stranger,
 )
-from xnat_ingest.xnat.client import text_of
+from xnat_ingest.xnat.documents import text_of
 
 # Seconds. A server treats a session as complete when nothing has come for 5 minutes. It looks once a minute.
 ARCHIVE_LIMIT = 600.0
@@ -361,7 +360,6 @@ class Delivery:
         item = self.context.rest.item(path)
         if item is None:
             return compare_stored(session.instances, NO_FILES)
-        refuse_stranger(session.project, session.label, item)
         files_held = in_archive(self.context.rest, str(item["ID"]))
         self._refuse_other_study(text_of(item, "UID"), files_held)
         self._archive_uri = files_held.uri

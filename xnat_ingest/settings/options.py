@@ -188,7 +188,7 @@ class TreeSettings(RequestSettings):
         "what the folders below ROOT are: subject/session, project/subject/session, session, or headers "
         "(folder names are ignored)",
         parse=OneOf(("subject/session", "project/subject/session", "session", "headers")),
-        shared=True,
+        shared=("subject/session", "session", "headers"),
     )
     subject_label: str = option(
         DEFAULT_TEMPLATES[0],

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from sys import intern
-from typing import Any
 from urllib.parse import unquote
 
 from xnat_ingest.core import Instance, SessionTrouble, printable
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.client import XnatClient, text_of
+from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 from xnat_ingest.xnat.tables import bytes_of
 
@@ -25,13 +24,17 @@ _EXPERIMENT = re.compile(r"(?:/[^/]+)?(?:/(?:data|REST|archive))+/experiments/([
 
 @dataclass(frozen=True, slots=True)
 class ArchivedSession:
-    """An archived session, from the project's listing or from a request by its label."""
+    """An archived session, from the project's listing or from a request by its label.
+
+    home: the project that it is in. A session that is shared names another one than was asked for.
+    """
 
     accession: str
     label: str
     subject: str
     study_uid: str
     xsi_type: str = ""
+    home: str = ""
 
     @property
     def is_imaging(self) -> bool:
@@ -123,7 +126,7 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
 
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
     """Every image session of the project, from one listing."""
-    columns = "ID,label,subject_label,xsiType,xnat:imageSessionData/UID"
+    columns = "ID,label,project,subject_label,xsiType,xnat:imageSessionData/UID"
     return rest.rows(f"/data/projects/{project}/experiments", _known, xsiType="xnat:imageSessionData", columns=columns)
 
 
@@ -136,6 +139,7 @@ def _known(row: Mapping[str, str]) -> ArchivedSession:
         subject=intern(entry.get("subject_label", "")),
         study_uid=entry.get("xnat:imagesessiondata/uid", "") or entry.get("uid", ""),
         xsi_type=intern(entry.get("xsitype", "")),
+        home=intern(entry.get("project", "") or entry.get("session_project", "")),
     )
 
 
@@ -147,8 +151,6 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
     item = rest.item(f"/data/projects/{project}/experiments/{label}")
     if item is None:
         return None
-    # XNAT also finds a session by its accession id, which may look like a label.
-    refuse_stranger(project, "" if str(item["ID"]) == label else label, item)
     subject = rest.item(f"/data/projects/{project}/subjects/{item.get('subject_ID', '')}") or {}
     return ArchivedSession(
         accession=str(item["ID"]),
@@ -156,29 +158,24 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
         subject=str(subject.get("label", "")),
         study_uid=str(item.get("UID") or ""),
         xsi_type=str(item.get("xsiType", "")),
+        home=project,
     )
 
 
-def refuse_stranger(project: str, label: str, fields: Mapping[str, Any]) -> None:
-    """Raises SessionTrouble when a session's document is that of another one than was asked for.
+def check_home(rest: XnatClient, project: str, known: ArchivedSession) -> None:
+    """Asks for a session's document, unless its row in the project's listing says that it is the project's own.
 
-    The document of a session that is shared names its home, and where it is shared to. What a document leaves out is
-    not held against it. label: "" if any will do
+    A session that is shared into a project is in the listing under its home. Raises IngestError when it is not in the
+    project at all.
     """
-    names = [(text_of(fields, "project"), text_of(fields, "label")), *fields["shares"]]
-    if any(_agree(project, there) and _agree(label, called) for there, called in names):
+    if known.home.casefold() == project.casefold():
         return
-    home, called = names[0]
-    raise SessionTrouble(
-        "server-fault",
-        f"asked for session {label} of project {project}, the server answers with session {printable(called)} of "
-        f"project {printable(home)}, which is not shared into it; nothing of it counts. Look at the session in XNAT, "
-        "then run verify",
-    )
-
-
-def _agree(asked: str, found: str) -> bool:
-    return not asked or not found or asked.casefold() == found.casefold()
+    if rest.item(f"/data/projects/{project}/experiments/{known.accession}") is None:
+        raise SessionTrouble(
+            "server-fault",
+            f"the server lists session {printable(known.label)} for project {project}, but does not find it there; "
+            "nothing of it counts. Look at the session in XNAT, then run the same again",
+        )
 
 
 def in_archive(rest: XnatClient, accession: str) -> StoredFiles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -19,7 +18,7 @@ from xnat_ingest.core.about import __version__
 from xnat_ingest.core.secrets import HIDDEN, called, redact, remember, remember_login
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.settings.options import ServerSettings
-from xnat_ingest.xnat import login, tables
+from xnat_ingest.xnat import documents, login, tables
 from xnat_ingest.xnat.cookies import Cookies
 from xnat_ingest.xnat.exchange import LOGIN_LIMIT, Body, Call, Wire
 from xnat_ingest.xnat.replies import Reply, sentence
@@ -159,24 +158,16 @@ class XnatClient:
     def item(self, path: str) -> dict[str, Any] | None:
         """The data fields and the xsiType of one object; None when it does not exist or this user may not see it.
 
-        A project has its aliases, too, as a list of names. An experiment has its shares: the project and the label of
-        each, where either may be empty.
+        See read_document. Raises IngestError for the document of another object.
         """
         reply = self.request("GET", path, {"format": "json"}, accept=(200, 404))
         if reply.status == 404:
             return None
         try:
-            item = json.loads(reply.text)["items"][0]
-            meta = dict(item.get("meta", {}))
-            aliases = [str(one["alias"]) for one in _children(item, "aliases/alias")]
-            shares = [(text_of(one, "project"), text_of(one, "label")) for one in _children(item, "sharing/share")]
-            kind = str(meta.get("xsi:type", ""))
-            found = {"xsiType": kind, **item["data_fields"], "aliases": aliases, "shares": shares}
-            fields = {key: tables.whole(value) if isinstance(value, str) else value for key, value in found.items()}
-            if fields["ID"] in (None, ""):
-                raise ValueError("an object without an ID")
+            fields = documents.read_document(reply.text)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise self._not_data(path, reply) from error
+        documents.refuse_stranger(path, fields)
         return fields
 
     def request(
@@ -344,15 +335,3 @@ def client_of(
         connections=connections,
         retry_policy=retry_policy,
     )
-
-
-def _children(item: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
-    """The data fields of the objects below this one that its document lists under a field."""
-    children = (child for child in item.get("children") or () if child["field"] == field)
-    return [one["data_fields"] for child in children for one in child["items"]]
-
-
-def text_of(fields: Mapping[str, Any], name: str) -> str:
-    """A field of a document as text, "" when it is absent or empty."""
-    value = fields.get(name)
-    return "" if value is None else str(value)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-from xnat_ingest.core import IngestError, Refused, printable
+from xnat_ingest.core import Refused
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.replies import Reply
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated, parse_filter
@@ -76,7 +75,7 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
             f"project {project} does not exist on {rest.server}, or user {rest.user} may not see it; "
             "check the spelling (use the project's id, not its title), or ask its owner for access"
         )
-    canonical = id_of(project, fields)
+    canonical = str(fields["ID"])
     own = f"/data/projects/{canonical}/config"
     with rest.asking() as pool:
         may_edit = pool.submit(_may_edit, rest, canonical)
@@ -101,17 +100,6 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
         anonymises.result(),
         takes_subjects.result().text.strip().lower() != "false",
     )
-
-
-def id_of(asked: str, fields: Mapping[str, Any]) -> str:
-    """The id in a project's document. Raises IngestError for the document of a project that was not asked for."""
-    found = str(fields.get("ID") or asked)
-    if asked.casefold() not in {name.casefold() for name in (found, *fields["aliases"])}:
-        raise IngestError(
-            f"asked for project {asked}, the server answers with project {printable(found)}, which has no such alias; "
-            f"nothing was done. If that one is meant, give -P {printable(found)}"
-        )
-    return found
 
 
 def fetch_site_settings(rest: XnatClient) -> SiteRules:

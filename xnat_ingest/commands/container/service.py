@@ -11,7 +11,6 @@ from xnat_ingest.commands.container.document import Command
 from xnat_ingest.core import IngestError, Refused, ServerSaid
 from xnat_ingest.transports.bodies import TextBody
 from xnat_ingest.xnat.client import XnatClient
-from xnat_ingest.xnat.projects import id_of
 from xnat_ingest.xnat.replies import Reply
 
 # The service identifies a command by these three, and refuses another one with the same three.
@@ -65,7 +64,7 @@ def project_id(rest: XnatClient, name: str) -> str:
     fields = rest.item(f"/data/projects/{name}")
     if fields is None:
         raise Refused(f"project {name} does not exist on {rest.server}, or user {rest.user} may not see it")
-    return id_of(name, fields)
+    return str(fields["ID"])
 
 
 def switch(rest: XnatClient, command: Registered, project: str = "", *, on: bool) -> None:

@@ -33,6 +33,11 @@ def check_environment(environ: Mapping[str, str], mount: str) -> None:
                 f"{env_name(name)} must not be set for a launch: where the sessions go follows from what it was "
                 "launched from. Take it out of the container's environment"
             )
+    if "project" in from_environment(environ, variable := env_name("layout")):
+        raise UsageError(
+            f"{variable} must not name projects in a launch: all sessions go into the project that it was launched "
+            "from. Set it to subject/session, session or headers, or take it out of the container's environment"
+        )
     for name in LOGIN:
         if from_environment(environ, env_name(name)) and from_environment(environ, _HOST):
             raise UsageError(

@@ -44,7 +44,7 @@ from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.planning.planner import the_project
 from xnat_ingest.planning.prepare import rule_set
 from xnat_ingest.settings.options import Settings, TreeSettings
-from xnat_ingest.xnat.archive import ArchivedSession, archived_sessions
+from xnat_ingest.xnat.archive import ArchivedSession, archived_sessions, check_home
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project, fetch_project, log_fields
 from xnat_ingest.xnat.retry_policy import is_transient
@@ -201,6 +201,8 @@ class NiftiRun(Run):
         with self._creating:
             subjects = set(self._subjects)
         known = check_session(mine, self._known, subjects)
+        if known:
+            check_home(rest, session.project, known)
         scans = scans_of(rest, known.accession) if known else {}
         look = ServerSide(settle_ids(mine, scans), known, mine.subject not in subjects, scans)
         self.looks[session.folder] = look

@@ -21,6 +21,7 @@ from xnat_ingest.xnat.archive import (
     StoredFiles,
     archived_session,
     archived_sessions,
+    check_home,
     in_archive,
     in_prearchive,
 )
@@ -68,6 +69,7 @@ def done_before(
     if label and project not in ("", UNASSIGNED):
         known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
         if known and subject.casefold() in ("", known.subject.casefold()):
+            check_home(rest, project, known)
             text = f"nothing left in the prearchive; session {label} is already archived (subject {known.subject})"
             return ActionOutcome(where, "archived", printable(text))
     return None
@@ -156,7 +158,10 @@ def _known(rest: XnatClient, project: str, label: str, study_uid: str = "") -> A
     same_label = (one for one in sessions if one.label.casefold() == label.casefold())
     same_study = (one for one in sessions if study_uid and one.study_uid == study_uid)
     # A session whose type is not set up on the site is in no listing, but can be requested by its label.
-    return next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
+    known = next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
+    if known:
+        check_home(rest, project, known)
+    return known
 
 
 def delete(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:

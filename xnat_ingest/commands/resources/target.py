@@ -14,7 +14,6 @@ from xnat_ingest.commands.resources.files import Gathered, addressable, dicom_am
 from xnat_ingest.commands.resources.listings import resources_of, stored_files
 from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable, UsageError, printable
 from xnat_ingest.xnat.client import XnatClient
-from xnat_ingest.xnat.projects import id_of
 from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
 
@@ -61,7 +60,7 @@ def find_owner(rest: XnatClient, place: ResourceOwner) -> str:
     """The address of the owner, from `/data` on, with the server's own ids. Raises Refused."""
     project = ""
     if place.project:
-        project = id_of(place.project, _item(rest, f"/data/projects/{place.project}", f"project {place.project}"))
+        project = _id(rest, f"/data/projects/{place.project}", f"project {place.project}")
     base = f"/data/projects/{project}" if project else "/data"
     subject = ""
     if place.subject:

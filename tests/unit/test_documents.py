@@ -1,0 +1,88 @@
+"""Whose document a server sends when it is asked for a project, a subject or a session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xnat_ingest.core.errors import IngestError, SessionTrouble
+from xnat_ingest.xnat.documents import refuse_stranger
+
+HERE = "/data/projects/DEMO/experiments/007_pre"
+
+
+def document(project: object, label: object, *shares: tuple[str, str]) -> dict[str, Any]:
+    return {"ID": "XNAT_E00001", "project": project, "label": label, "shares": list(shares)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        document("DEMO", "007_pre"),
+        document("demo", "007_PRE"),
+        document("DEMO", ""),
+        document(None, "007_pre"),
+        {"ID": "XNAT_E00001", "shares": []},
+        document("HOME", "007_at_home", ("THIRD", "x"), ("DEMO", "007_pre")),
+        document("HOME", "007_at_home", ("demo", "007_Pre")),
+        document("HOME", "007_PRE", ("DEMO", "")),
+    ],
+)
+def test_the_session_that_was_asked_for(fields: dict[str, Any]) -> None:
+    """Shared sessions show their home. What is not said is no contradiction."""
+    refuse_stranger(HERE, fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        document("DEMO2", "007_pre"),
+        document("DEMO", "007_pre_2"),
+        document("OTHER", ""),
+        document("", "008_pre"),
+        document(5, 5),
+        document("HOME", "007_pre", ("THIRD", "007_pre")),
+        document("HOME", "x", ("DEMO", "008_pre"), ("THIRD", "007_pre")),
+        document("HOME", "007_pre", ("DEMO", "008_pre")),
+        document("HOME", "007_at_home", ("DEMO", "")),
+    ],
+)
+def test_another_session_is_not_taken_for_it(fields: dict[str, Any]) -> None:
+    with pytest.raises(SessionTrouble, match="asked for session 007_pre of project DEMO, the server answers with"):
+        refuse_stranger(HERE, fields)
+
+
+@pytest.mark.parametrize("above", ["", "/archive"])
+@pytest.mark.parametrize(
+    ("address", "fields", "right"),
+    [
+        ("/projects/DEMO/subjects/S/experiments/007_pre", document("DEMO", "007_pre"), True),
+        ("/projects/DEMO/subjects/S/experiments/007_pre", document("OTHER", "007_pre"), False),
+        ("/projects/DEMO/experiments/XNAT_E00001", document("DEMO", "x"), True),
+        ("/projects/DEMO/experiments/xnat_e00001", document("HOME", "x", ("DEMO", "y")), True),
+        ("/projects/DEMO/experiments/XNAT_E00001", document("OTHER", "x"), False),
+        ("/projects/DEMO/experiments/XNAT_E0000", document("DEMO", "x"), False),
+        ("/experiments/XNAT_E00001", document("OTHER", "x"), True),
+        ("/experiments/XNAT_E00002", document("DEMO", "XNAT_E00002"), False),
+        ("/projects/DEMO/subjects/007", document("DEMO", "007") | {"ID": "XNAT_S00001"}, True),
+        ("/projects/DEMO/subjects/007", document("DEMO", "008") | {"ID": "XNAT_S00001"}, False),
+        ("/projects/DEMO/subjects/007", document("OTHER", "007") | {"ID": "XNAT_S00001"}, False),
+        ("/projects/DEMO/subjects/007", document("HOME", "5", ("DEMO", "007")) | {"ID": "XNAT_S00001"}, True),
+        ("/subjects/XNAT_S00001", document("OTHER", "007") | {"ID": "XNAT_S00001"}, True),
+        ("/subjects/XNAT_S00001", document("DEMO", "007") | {"ID": "XNAT_S00003"}, False),
+        ("/projects/DEMO", {"ID": "DEMO", "aliases": []}, True),
+        ("/projects/demo", {"ID": "DEMO", "aliases": []}, True),
+        ("/projects/Old-Demo", {"ID": "DEMO", "aliases": ["x", "old-demo"]}, True),
+        ("/projects/DEMO", {"ID": "OTHER", "aliases": []}, False),
+        ("/projects/DEMO", {"ID": "OTHER", "aliases": ["DEM", "DEMO2", ""]}, False),
+        ("/experiments/X/scans/1", {"ID": "2", "aliases": [], "shares": []}, True),
+    ],
+)
+def test_an_address_and_the_document_that_comes(above: str, address: str, fields: dict[str, Any], right: bool) -> None:
+    """A mixed-up answer would send all images, or aim a deletion, at a stranger's project."""
+    if right:
+        refuse_stranger(f"/data{above}{address}", fields)
+        return
+    with pytest.raises(IngestError, match=r"asked for .*, the server answers with"):
+        refuse_stranger(f"/data{above}{address}", fields)
