@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import ssl
@@ -9,14 +10,18 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import RemoteDisconnected
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from urllib3.exceptions import ProxyError, ReadTimeoutError, SSLError
 
 from tests.dicomscp import make_certificates
 from tests.scripted import Asked, Scripted, http
 from xnat_ingest.core.errors import IngestError, Unreachable, UsageError
 from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.xnat import failures, proxies
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
@@ -247,6 +252,23 @@ def test_a_plain_proxy_named_https(
         caught.value
     )
     assert f"its address in {scheme}_proxy must begin with http://" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("original", "who"),
+    [
+        (RemoteDisconnected("closed"), "^https://xnat.test did not answer in time through the proxy"),
+        (SSLError("closed"), "^the proxy .* did not answer in time"),
+        (ReadTimeoutError(cast(Any, None), "", "late"), "^the proxy .* did not answer in time"),
+    ],
+)
+def test_who_was_late(original: Exception, who: str) -> None:
+    """A connection that we ended ourselves looks as if the proxy were not there."""
+    proxy = proxies.Proxy("https://proxy:3128", "HTTPS_PROXY")
+    said = failures.late(ProxyError("cannot connect", original), "no answer", f"https://{HOST}", proxy)
+    assert re.search(who, str(said))
+    assert isinstance(said, Unreachable)
+    assert said.timed_out
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])

@@ -84,6 +84,7 @@ def _run(given: dict[str, Any], stray: Sequence[str], environ: Mapping[str, str]
     result, note = launched.execute()
     try:
         reporter.end(result, "", note)
+        stop.told = lambda: result.exit_code
     except OSError as error:
         return max(result.exit_code, output_gone(error))
     return result.exit_code

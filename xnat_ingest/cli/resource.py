@@ -136,6 +136,7 @@ def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, An
     else:
         counts = f"{len(sent.sent)} sent, {len(sent.already)} already there, {len(sent.different)} different"
         print(f"{counts}, {len(failed)} failed: exit {int(code)}")
+    stop.told = lambda: int(code)
     return code
 
 

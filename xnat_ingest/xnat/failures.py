@@ -39,7 +39,10 @@ def failure(error: http.HTTPError, server: str, proxy: Proxy | None) -> IngestEr
 
 def late(error: http.HTTPError, what: str, server: str, proxy: Proxy | None) -> IngestError:
     """The error when an answer did not come in time. what: that was late"""
-    if proxy and isinstance(getattr(error, "reason", None) or error, http.ProxyError):
+    cause = getattr(error, "reason", None) or error
+    # Otherwise it is the server that was late: the connection that we ended looks like one to the proxy.
+    while_connecting = isinstance(getattr(cause, "original_error", None), http.SSLError | http.TimeoutError)
+    if proxy and isinstance(cause, http.ProxyError) and while_connecting:
         text = f"the proxy {proxy.shown} on the way to {server} did not answer in time: {what}"
         return Unreachable(text + _maybe_plain(proxy), timed_out=True)
     return Unreachable(f"{server} did not answer in time{_by_way(proxy)}: {what}", timed_out=True)
