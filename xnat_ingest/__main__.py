@@ -8,6 +8,9 @@ try:
     import signal
 except KeyboardInterrupt:
     os._exit(130)
+except MemoryError:
+    os.write(2, b"xnat-ingest: cannot start: there is not enough memory (ulimit -v)\n")
+    os._exit(1)
 
 
 def _end(signum: int, _frame: object) -> None:
@@ -20,8 +23,13 @@ def start() -> None:
         signum = getattr(signal, name, None)
         if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:  # so that nohup works
             signal.signal(signum, _end)
-    from xnat_ingest.cli import script
-
+    try:
+        from xnat_ingest.cli import script
+    except Exception as error:  # too little memory shows as any of them
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
+            raise
+        os.write(2, b"xnat-ingest: cannot start: there is not enough memory (ulimit -v), or its files are damaged\n")
+        os._exit(1)
     script()
 
 

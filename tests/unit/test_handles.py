@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_input_forms import PACK, image, put
+from xnat_ingest import cli
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.model import Instance
 from xnat_ingest.core.stop import Stop
@@ -65,6 +66,8 @@ def test_a_report_can_be_written_when_no_handle_is_left(tmp_path: Path) -> None:
         (OSError(errno.ENFILE, "x"), "too many files are open"),
         (OSError(errno.ENOMEM, "x"), "not enough memory"),
         (MemoryError(), "not enough memory"),
+        (ImportError("x.so: failed to map segment from shared object"), "not enough memory"),
+        (SystemError("error return without exception set"), "not enough memory"),
     ],
 )
 def test_a_machine_that_gives_no_more_is_not_a_bug(
@@ -81,6 +84,18 @@ def test_a_machine_that_gives_no_more_is_not_a_bug(
     result = run.execute(None)
     assert result.exit_code == 1
     assert says in result.problems[0].detail
+
+
+def test_a_command_without_memory_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also outside of a run, as while a command is loaded. Another error of the interpreter is a bug."""
+    for error, code in ((MemoryError(), 1), (SystemError("bad argument"), 70), (ImportError("no x"), 70)):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "_run", fail)
+        assert cli.main(["plan", "x"]) == code
+        assert ("not enough memory" in capsys.readouterr().err) == (code == 1)
 
 
 @pytest.mark.sampled(1)

@@ -18,6 +18,7 @@ from xnat_ingest.cli.output import OutputGone, guard
 from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import ending_signals, output_gone
 from xnat_ingest.core import Exit, IngestError, Stopped
+from xnat_ingest.core.errors import exhausted
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
 
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputGone as error:
         return output_gone(error)
     except Exception as error:
+        if scarcity := exhausted(error):
+            print(f"xnat-ingest: {scarcity}", file=sys.stderr)
+            return int(scarcity.exit_code)
         print(bug_report(error, words), file=sys.stderr)
         return int(Exit.BUG)
 

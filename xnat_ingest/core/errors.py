@@ -189,7 +189,9 @@ def exhausted(error: BaseException) -> IngestError | None:
     if number in (errno.EMFILE, errno.ENFILE):
         return IngestError("too many files are open; allow more (ulimit -n 1024), or give fewer --workers")
     no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
-    if number == errno.ENOMEM or no_thread or isinstance(error, MemoryError):
+    no_module = isinstance(error, ImportError) and "failed to map segment" in str(error)
+    no_error = isinstance(error, SystemError) and "without" in str(error)  # not even memory for an exception
+    if number == errno.ENOMEM or no_thread or no_module or no_error or isinstance(error, MemoryError):
         return IngestError("there is not enough memory; allow more (ulimit -v), or give fewer --workers")
     return None
 
