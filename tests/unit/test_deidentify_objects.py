@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from pydicom.dataset import FileDataset
 
-from tests.dicom_trees import SAMPLES, read, save
+from tests.dicom_trees import SAMPLES, encapsulated, read, save
 from tests.dicomscu import behind_meta
 from tests.planted import PERSON, leaks, patient, planted
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
@@ -338,3 +338,33 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert tally.weak == {("StudyID", "too short to be searched for"): 1}
     (one,) = deidentifier.originals.values()
     assert (one.patient_id, one.study_uid) == (PERSON.patient_id, dataset.StudyInstanceUID)
+
+
+def fragments(*values: bytes) -> bytes:
+    return b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(value)) + value for value in values)
+
+
+@pytest.mark.parametrize(
+    ("frames", "table", "stays"),
+    [
+        (1, b"", True),
+        (1, bytes(4), True),
+        (3, struct.pack("<3L", 0, 10, 20), True),
+        (1, b"Zzyzxmann\0\0\0", False),
+        (1, b"Zzyz", False),
+        (3, struct.pack("<3L", 0, 20, 10), False),
+        (3, struct.pack("<3L", 0, 10, 21), False),
+        (3, struct.pack("<3L", 2, 10, 20), False),
+        (3, struct.pack("<2L", 0, 10), False),
+        (2, struct.pack("<3L", 0, 10, 20), False),
+        (2_000_000, bytes(8_000_000), False),
+    ],
+)
+def test_an_offset_table_that_is_none_is_emptied(frames: int, table: bytes, stays: bool, tmp_path: Path) -> None:
+    """Empty ones are allowed; the fragments stay as they are."""
+    frame = b"\xff\xd8"
+    (tmp_path / "a").write_bytes(encapsulated(table, frame, frame, frames=frames))
+    data = sent(tmp_path, basic())
+    assert isinstance(data, bytes)
+    end = fragments(table if stays else b"", frame, frame) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    assert data.endswith(struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + end)

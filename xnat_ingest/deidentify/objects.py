@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from sys import intern
 from typing import BinaryIO
 
@@ -50,6 +51,8 @@ _DUMMY = dummy("LO").decode()
 # Floating point pixels -> their BitsAllocated (PS3.3, C.7.6.24).
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _PIXEL_GROUP = 0x7FE0
+# Bytes of the table of a million frames.
+_LONGEST_TABLE = 4_000_000
 _DESCRIPTION = 0x0008103E
 
 
@@ -291,9 +294,30 @@ class _Object:
         head = read_head(self._stream, self._explicit, self._order)
         value = copy_value(self._stream, head, self._explicit, self._order)
         yield head.raw
+        if head.length == UNDEFINED:
+            yield self._offset_table()[0]
         yield from self.blackening.blocks(value) if self.blackening else value
         if self._has_floats and self._stream.peek(2) == struct.pack(f"{self._order}H", _PIXEL_GROUP):
             raise NotRewritable("has pixels of two kinds")
+
+    def _offset_table(self) -> tuple[bytes, int]:
+        """Takes the first item of compressed pixels, a table of the frames' places. Returns it, and how much shorter it
+        is now: one that is no table may hold anything, and is emptied."""
+        start = self._stream.peek(8)
+        group, element, length = struct.unpack(f"{self._order}HHL", start) if len(start) == 8 else (0, 0, 0)
+        if (group, element) != (0xFFFE, 0xE000) or length in (0, UNDEFINED):
+            return b"", 0
+        self._stream.take(8)
+        frames = self.rewriting.facts.text(gathering.FRAMES)
+        if length == 4 * (int(frames) if frames.isdecimal() else 1) <= _LONGEST_TABLE:
+            table = b"".join(self._stream.copy(length))
+            places = struct.unpack(f"{self._order}{length // 4}L", table)
+            if places[0] == 0 and all(one < other and not other % 2 for one, other in pairwise(places)):
+                return start + table, 0
+        else:
+            for _ in self._stream.copy(length):
+                pass
+        return start[:4] + bytes(4), length
 
     def pixel_length(self, source: Source) -> int:
         """Bytes of that element. Pixels are skipped by seeking if possible."""
@@ -307,9 +331,10 @@ class _Object:
             if self._pixels_at + len(head.raw) + head.length > instance.size:
                 raise NotRewritable("ends before its pixels do")
             return len(head.raw) + head.length
+        shorter = self._offset_table()[1]
         with source.open(instance.path) as stream:
             start = self._pixels_at + len(head.raw)
-            return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start
+            return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start - shorter
 
 
 def header_of(
