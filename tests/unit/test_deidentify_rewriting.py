@@ -16,7 +16,15 @@ from pydicom.sequence import Sequence
 
 from tests.dicom_trees import CT, SAMPLES, read
 from tests.planted import PERSON, PLACES, leaks, patient, planted
-from xnat_ingest.deidentify.encoding import BIG_EXPLICIT, LITTLE_EXPLICIT, LITTLE_IMPLICIT, Encoding, NotRewritable
+from xnat_ingest.deidentify.encoding import (
+    BIG_EXPLICIT,
+    LITTLE_EXPLICIT,
+    LITTLE_IMPLICIT,
+    Encoding,
+    NotRewritable,
+    padded,
+)
+from xnat_ingest.deidentify.forms import holds_codes, holds_numbers
 from xnat_ingest.deidentify.profile import Profile, load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.deidentify.rewriting import Rewriting
@@ -214,6 +222,53 @@ def test_private_creators_leave_with_what_is_theirs() -> None:
     assert after.private_block(0x0019, "SIEMENS MR HEADER")[0x0C].value == 1000
     assert [f"{e.tag:08X}" for e in after if e.tag.is_private] == ["00190011", "0019110C"]
     assert not [e for e in rewritten(before, load_profile("basic")) if e.tag.is_private]
+
+
+FREE = b"seen by Dr Maier, lives in Elm Road, HIV positive "
+
+
+@pytest.mark.parametrize(
+    "vr", ["LO", "SH", "LT", "ST", "UT", "UC", "UR", "CS", "AE", "UN", "OB", "OW", "US", "FD", "FL"]
+)
+@pytest.mark.parametrize(
+    ("creator", "group", "element"), [(" siemens mr header", 0x19, 0x0C), ("GEMS_PARM_01", 0x43, 0x39)]
+)
+def test_a_private_number_is_a_number_whatever_it_is_called(vr: str, creator: str, group: int, element: int) -> None:
+    data = LITTLE_EXPLICIT.element(group << 16 | 0x10, "LO", padded(creator.encode(), "LO"))
+    data += LITTLE_EXPLICIT.element(group << 16 | 0x1000 | element, vr, FREE[:48])
+    with pytest.raises(NotRewritable, match="what is no number, although the list of safe private elements says so"):
+        Rewriting(data, LITTLE_EXPLICIT, load_profile("research-mr"), KEY).rewrite("S", "E")
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "number", "code"),
+    [
+        ("IS", b"1000\\8\\0 ", True, True),
+        ("LO", b"-1.5e3 \\.5\\5.\\ \\NaN\\-inf\0", True, True),
+        ("LO", b"1 2", False, True),
+        ("LO", b"1000 s", False, True),
+        ("CS", b"FM3_2 +/-.\\Yes", False, True),
+        ("CS", b"SIXTEEN LETTERS.", False, True),
+        ("CS", b"SEVENTEEN LETTERS", False, False),
+        ("LO", b"a,b", False, False),
+        ("UN", b"1000", True, True),
+        ("UN", b"-12.25\\7.5", True, True),
+        ("UN", b"DIRECTIONAL ", False, True),
+        ("UN", b"Maier ", False, True),
+        ("UN", b"Dr, M.", True, True),  # too short to tell from a binary number
+        ("UN", b"Dr, Maier", False, False),
+        ("", struct.pack("<3d", 0.1, -0.7, 0.333), True, True),
+        ("FD", struct.pack("<d", 1 / 3), True, True),
+        ("FD", b"DR MAIER", False, False),
+        ("US", b"MAIER.", False, False),
+        ("US", b"MAIER", True, True),  # of a wrong length, which is looked at elsewhere
+        ("OB", b"x" * 27 + b"\0\0\0", False, False),
+        ("OB", b"x" * 26 + b"\0\0\0", True, True),
+        ("OB", b"x" * 15 + b"\0", True, True),
+    ],
+)
+def test_what_is_a_number_and_what_a_code(vr: str, value: bytes, number: bool, code: bool) -> None:
+    assert (holds_numbers(vr, value), holds_codes(vr, value)) == (number, code)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -40,6 +40,13 @@ _NOT_IN = {
 }
 # A number of so many bytes that can all be read as letters and digits is text.
 _LEGIBLE = re.compile(rb"[0-9A-Za-z^ =._\\-]{6,}")
+# A number in characters, and a code: a CS has at most 16 characters, in fact also small letters and some signs.
+_NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)|", re.IGNORECASE)
+_CODE = re.compile(rb"[A-Za-z0-9 _+./-]{0,16}")
+_PRINTED = bytes(range(32, 127)) + b"\t\r\n"
+_BYTES = frozenset({"", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+# Up to so many bytes only letters and digits count as text: few numbers look like them.
+_FEW_BYTES, _SOME_BYTES = 8, 16
 _CHARACTER_SETS = 0x00080005
 
 Check = Callable[[bytes], bool]
@@ -64,6 +71,28 @@ def check_of(tag: int, vr: str) -> Check | None:
     if name in _KIN[0]:
         return _without(_NOT_IN_TEXT)
     return _without(_NOT_IN[name]) if name in _NOT_IN else None
+
+
+def holds_numbers(vr: str, value: bytes) -> bool:
+    """Whether a value holds nothing but numbers, whatever VR the file gives it."""
+    if vr not in _BYTES and vr not in UNITS:
+        return all(_NUMBER.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
+    return not _reads_as_text(value) or (vr in _BYTES and holds_numbers("IS", value))
+
+
+def holds_codes(vr: str, value: bytes) -> bool:
+    """Whether a value holds nothing but numbers or codes, whatever VR the file gives it."""
+    codes = vr not in UNITS and all(_CODE.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
+    return codes or holds_numbers(vr, value)
+
+
+def _reads_as_text(value: bytes) -> bool:
+    """Whether binary numbers are in truth letters. Numbers can look like few of them by chance."""
+    size = len(value)
+    if size <= _FEW_BYTES:
+        return _LEGIBLE.fullmatch(value) is not None
+    odd = len(value.translate(None, _PRINTED))
+    return not odd if size <= _SOME_BYTES else odd * 10 <= size
 
 
 def _never(value: bytes) -> bool:

@@ -28,6 +28,8 @@ from xnat_ingest.deidentify.confidentiality import (
 from xnat_ingest.inputs.dicom_dictionary import name_of, nearest_keyword, tag_of, vr_of
 
 READY = ("basic", "research-mr", "dates-kept")
+# Actions on private elements that are on the list of safe ones: kept if they hold nothing but numbers, or a code.
+NUMBER, CODE = "N", "S"
 # The elements that a template of labels is written to.
 PATIENT_NAME, PATIENT_ID = 0x00100010, 0x00100020
 # What the program itself writes. No rule may change it.
@@ -104,7 +106,7 @@ class Profile:
         return settled(action, is_sequence=vr == "SQ")
 
     def private_action(self, creator: str, tag: int) -> str:
-        """The action for a private element of a creator's block."""
+        """The action for a private element of a creator's block: X, K, C, NUMBER or CODE."""
         group, element = tag >> 16, tag & 0xFF
         for key in ((creator, group, element), (creator, None, element), (creator, group, None), (creator, None, None)):
             if found := self.private.get(key):
@@ -299,12 +301,12 @@ def _burned_in(value: Any) -> str | tuple[Boxes, ...]:
 
 @cache
 def safe_private() -> dict[tuple[str, int | None, int | None], str]:
-    """What `retain safe private` keeps: (creator, group, element) -> K, or C for a text, which is cleaned."""
+    """What `retain safe private` keeps: (creator, group, element) -> NUMBER, CODE, or C for a cleaned text."""
     text = resources.files("xnat_ingest.deidentify").joinpath("safe_private.json").read_text("utf-8")
     listed = json.loads(text)
     return {
         (creator.upper(), int(group, 16), int(element, 16)): action
-        for kind, action in (("numbers", "K"), ("texts", "C"))
+        for kind, action in (("numbers", NUMBER), ("codes", CODE), ("texts", "C"))
         for creator, groups in listed[kind].items()
         for group, elements in groups.items()
         for element in elements.split()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
-from xnat_ingest.deidentify.forms import UNITS, check_of
+from xnat_ingest.deidentify.forms import UNITS, check_of, holds_codes, holds_numbers
 from xnat_ingest.deidentify.gathering import (
     CHARACTER_SETS,
     FRAME_OF_REFERENCE_UID,
@@ -24,7 +24,7 @@ from xnat_ingest.deidentify.gathering import (
     Facts,
     gather_facts,
 )
-from xnat_ingest.deidentify.profile import Profile, filled
+from xnat_ingest.deidentify.profile import CODE, NUMBER, Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
 from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, readings, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
@@ -32,6 +32,7 @@ from xnat_ingest.inputs.source import go_on
 
 REMOVED, METHOD, METHOD_CODES, DATES_MODIFIED = 0x00120062, 0x00120063, 0x00120064, 0x00280303
 DUMMY, CLEAN = "dummy", "clean"
+_LISTED = {NUMBER: "number", CODE: "code"}
 _DATES = ("DA", "DT", "TM")
 _WORD_ON_DATES = {"shift": b"MODIFIED", "keep": b"UNMODIFIED", "remove": b"REMOVED"}
 _CONCEPT_NAME = 0x0040A043
@@ -219,7 +220,20 @@ class Rewriting:
         action = self._profile.private_action(block[0], tag) if block and level.mode != DUMMY else "X"
         if block and action != "X":
             level.out[block[1]] = block[2]
+        if action in (NUMBER, CODE):
+            self._hold_to_list(element, action)
+            action = "K"
         self._element(level, element, action)
+
+    def _hold_to_list(self, element: Element, action: str) -> None:
+        """Raises NotRewritable for a private element that does not hold what the list of safe ones says."""
+        if element.items is None:
+            value = self.data[element.start : element.end]
+            if not (holds_numbers if action == NUMBER else holds_codes)(element.vr, value):
+                raise NotRewritable(
+                    f"holds in the private element {name_of(element.tag)} what is no {_LISTED[action]}, although the "
+                    "list of safe private elements says so. A rule of the profile may remove the element"
+                )
 
     def _element(self, level: _Level, element: Element, action: str) -> None:
         """Puts the rewritten element into level.out."""
