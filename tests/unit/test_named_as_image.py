@@ -138,7 +138,19 @@ def test_what_is_named_like_an_image_and_is_none(name: str, data: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["IM1.dcm.json", "IM1.dcm.txt", "IM1.dcm.xml.gz", "IM1.dcm.png", "._IM1.dcm", "dcm", "x.dcmx", "x-dcm.nii"]
+    "name",
+    [
+        "IM1.dcm.json",
+        "IM1.dcm.txt",
+        "IM1.dcm.xml.gz",
+        "IM1.dcm.png",
+        "IM1.dcm.jpeg",
+        "IM1.dcm.sha1",
+        "._IM1.dcm",
+        "dcm",
+        "x.dcmx",
+        "x-dcm.nii",
+    ],
 )
 def test_names_of_other_files(name: str) -> None:
     """Companions of images keep the image's name."""
@@ -149,6 +161,7 @@ def test_names_of_other_files(name: str) -> None:
 def test_names_in_any_case() -> None:
     assert is_named_as_image("a.DcM")
     assert is_named_as_image("a.Dicom.7")
+    assert is_named_as_image("A.DCM;1")
     assert may_be_image("IM1.gz")
     assert not may_be_image("IM1.TXT.bz2")
 

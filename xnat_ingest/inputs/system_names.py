@@ -21,6 +21,7 @@ _JUNK = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"})
 _OTHER = (
     *(".txt", ".log", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".pdf", ".ini", ".yaml", ".yml", ".lock"),
     *(".flag", ".done", ".nii", ".nii.gz", ".bval", ".bvec", ".jpg", ".png", ".md5", ".sha256"),
+    *(".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".sha1", ".npy", ".mat"),
 )
 
 
@@ -42,7 +43,7 @@ def is_known_system_folder(name: str) -> bool:
 
 def is_named_as_image(name: str) -> bool:
     """Whether the name says that a file is DICOM, also below another suffix: IM1.dcm, IM1.dcm.gz, IM1.dcm.gpg."""
-    suffixes = name.casefold().split(".")[1:]
+    suffixes = name.casefold().partition(";")[0].split(".")[1:]  # ISO 9660 appends the number of a version
     return may_be_image(name) and not {"dcm", "dicom"}.isdisjoint(suffixes)
 
 
