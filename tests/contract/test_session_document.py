@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tests.conftest import PASSWORD, Ingest, stored
 from tests.dicom_trees import Series, make_session
-from tests.standin import StandIn, archiverest
+from tests.standin import StandIn, archiverest, filesrest
 from tests.standin.body import Request
 from tests.standin.model import ArchivedSession, Project
 from tests.standin.projectrest import visible_project
@@ -120,3 +121,20 @@ def test_a_deletion_does_not_follow_the_document_of_another_session(
         ):
             with pytest.raises(SessionTrouble, match="answers with session S_E of project MANUAL"):
                 find()
+
+
+def test_rows_of_another_session_are_refused(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of equal names and sizes in another session are no proof."""
+    assert ingest("upload", tree).code == 0
+    honest = filesrest._rows
+
+    def lying(*given: Any) -> Iterator[dict[str, Any]]:
+        for row in honest(*given):
+            yield row | {"URI": str(row["URI"]).replace("/experiments/XNAT_E", "/experiments/OTHER_E")}
+
+    monkeypatch.setattr(filesrest, "_rows", lying)
+    ended = ingest("verify", tree)
+    assert (ended.code, ended.totals["verified"]) == (3, 0)
+    assert "a row of the answer is about /data/experiments/OTHER_E" in ended.out + ended.err

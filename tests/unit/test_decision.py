@@ -179,32 +179,6 @@ def test_one_file_in_two_rows_is_not_doubled() -> None:
     assert in_archive(Listings(files=[row_of, row_of, row_of | {"URI": place.format(2)}]), "X").doubled == {"a.dcm"}
 
 
-@pytest.mark.parametrize(
-    ("place", "ours"),
-    [
-        ("/data/experiments/X/scans/1", True),
-        ("/data/experiments/x/scans/1", True),
-        ("/data/archive/experiments/X/scans/1", True),
-        ("/REST/experiments/X/scans/1", True),
-        ("/xnat/data/experiments/X/scans/1", True),
-        ("/data/projects/P1/subjects/S/experiments/S_E/scans/1", True),
-        ("/archive/projects/P1/subjects/S/experiments/S_E/scans/1", True),
-        ("scans/1", True),
-        ("", True),
-        ("/data/experiments/X9/scans/1", False),
-        ("/data/experiments/Y/scans/1", False),
-        ("/data/experiments/%59/scans/1", False),
-        ("/data/archive/experiments/Y/scans/1", False),
-        ("/REST/experiments/Y/scans/1", False),
-        ("/xnat/data/experiments/Y/scans/1", False),
-        ("/archive/experiments/Y/scans/1", False),
-    ],
-)
-def test_a_row_that_names_another_experiment_is_none_of_ours(place: str, ours: bool) -> None:
-    row_of = {"Name": "a.dcm", "Size": "900", "collection": "DICOM", "URI": f"{place}/resources/1/files/a.dcm"}
-    assert bool(in_archive(Listings(files=[row_of]), "X").sizes) == ours
-
-
 @pytest.mark.parametrize("column", ["xnat:imageSessionData/UID", "xnat:imagesessiondata/uid", "UID", "uid"])
 def test_a_study_comes_under_either_name_of_its_column(column: str) -> None:
     """XNAT gives a column back under the path that was asked for, or under a short name of its own."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xnat_ingest.core.errors import IngestError, SessionTrouble
-from xnat_ingest.xnat.documents import refuse_stranger
+from xnat_ingest.xnat.documents import refuse_stranger, stray_finder
 
 HERE = "/data/projects/DEMO/experiments/007_pre"
 
@@ -86,3 +86,53 @@ def test_an_address_and_the_document_that_comes(above: str, address: str, fields
         return
     with pytest.raises(IngestError, match=r"asked for .*, the server answers with"):
         refuse_stranger(f"/data{above}{address}", fields)
+
+
+FILES, ONE_SCAN = "/data/experiments/X/scans/ALL/files", "/data/experiments/X/scans/1/resources/NIFTI/files"
+IN_PREARCHIVE = "/data/prearchive/projects/P1/20260101_120000001/S_E/scans/1/resources/DICOM/files"
+
+
+@pytest.mark.parametrize(
+    ("path", "uri", "stray"),
+    [
+        (FILES, "/data/experiments/X/scans/1", False),
+        (FILES, "/data/experiments/x/scans/1", False),
+        (FILES, "/data/archive/experiments/X/scans/1", False),
+        (FILES, "/REST/experiments/X/scans/1", False),
+        (FILES, "/xnat/data/experiments/X/scans/1", False),
+        (FILES, "/data/projects/P1/subjects/S/experiments/S_E/scans/1", False),
+        (FILES, "/archive/projects/P1/subjects/S/experiments/S_E/scans/1", False),
+        (FILES, "scans/1", False),
+        (FILES, "", False),
+        (FILES, "/data/experiments/X9/scans/1", True),
+        (FILES, "/data/experiments/Y/scans/1", True),
+        (FILES, "/data/experiments/%59/scans/1", True),
+        (FILES, "/data/archive/experiments/Y/scans/1", True),
+        (FILES, "/REST/experiments/Y/scans/1", True),
+        (FILES, "/xnat/data/experiments/Y/scans/1", True),
+        (FILES, "/archive/experiments/Y/scans/1", True),
+        (ONE_SCAN, "/data/experiments/X/scans/1", False),
+        (ONE_SCAN, "/data/experiments/X/scans/2", True),
+        (ONE_SCAN, "/data/experiments/Y/scans/1", True),
+        ("/data/experiments/X/resources/QC/files", "/data/experiments/X", False),
+        ("/data/experiments/X/resources/QC/files", "/data/experiments/Y", True),
+        ("/data/experiments/X/scans", "/data/experiments/Y/scans/1", True),
+        ("/data/projects/P1/resources/QC/files", "/data/projects/P1", False),
+        ("/data/projects/P1/resources/QC/files", "/data/projects/P2", True),
+        ("/data/projects/P1/experiments", "/data/experiments/X", False),
+        ("/data/projects/P1/subjects/S/resources/QC/files", "/data/projects/HOME/subjects/S", False),
+        (IN_PREARCHIVE, "/data/prearchive/projects/P1/20260101_120000001/S_E/scans/1", False),
+        (IN_PREARCHIVE, "/xnat/data/prearchive/projects/P1/20260101_120000001/S_E/scans/1", False),
+        (IN_PREARCHIVE, "/data/prearchive/projects/P2/20260101_120000001/S_E/scans/1", True),
+        (IN_PREARCHIVE, "/data/prearchive/projects/P1/20260101_120000002/S_E/scans/1", True),
+        (IN_PREARCHIVE, "/data/prearchive/projects/P1/20260101_120000001/S_F/scans/1", True),
+        (IN_PREARCHIVE, "/data/prearchive/projects/P1/20260101_120000001/S_E/scans/2", True),
+    ],
+)
+def test_a_row_of_another_session_or_scan(path: str, uri: str, stray: bool) -> None:
+    """A relative address, or one by labels, names none."""
+    assert stray_finder(path)({"Name": "a", "URI": f"{uri}/resources/1/files/a.dcm"}) == stray
+
+
+def test_a_row_without_an_address() -> None:
+    assert not stray_finder(FILES)({"Name": "a"})

@@ -18,7 +18,6 @@ from xnat_ingest.xnat.archive import NO_FILES, Comparison, compare_stored, in_ar
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project, SiteRules
 from xnat_ingest.xnat.series_filter import Filter, NotEvaluated
-from xnat_ingest.xnat.tables import JsonRow
 
 
 def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
@@ -241,25 +240,6 @@ class _Filtering:
                 "missing",
                 tuple(labels),
             )
-
-
-def note_new_subjects(context: RunContext, plan: Plan) -> Plan:
-    """Notes subjects that are new to a project which is set not to get new ones by uploads. XNAT takes them anyway."""
-    notes = []
-    for project in context.projects.values():
-        if project.takes_subjects:
-            continue
-        known = set(context.rest.rows(f"/data/projects/{project.id}/subjects", _label, columns="label"))
-        new = [s for s in plan.sessions if s.project == project.id and s.subject.casefold() not in known]
-        if new:
-            names = ", ".join(dict.fromkeys(session.subject for session in new))
-            text = f"project {project.id} is set not to let uploads create subjects; {names} are new"
-            notes.append(Problem("new-subject", text, tuple(session.label for session in new)))
-    return replace(plan, problems=(*plan.problems, *notes))
-
-
-def _label(entry: JsonRow) -> str:
-    return entry["label"].casefold()
 
 
 def refuse_existing(found: list[Session]) -> Callable[[RunContext, Session], tuple[Verdict, int]]:

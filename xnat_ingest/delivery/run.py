@@ -17,18 +17,17 @@ from xnat_ingest.core.stop import GRACE, RunControl, Stop, run_interruptibly
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.cstore_unverified import send_unverified
 from xnat_ingest.delivery.deliver import deliver
+from xnat_ingest.delivery.known_subjects import check_subjects, known_subjects, refuse_other_case
 from xnat_ingest.delivery.precheck import (
     ask_projects,
     filter_keywords,
     find_existing,
     judge_only,
-    note_new_subjects,
     refuse_existing,
     set_aside_existing,
     set_aside_filtered,
     verify_only,
 )
-from xnat_ingest.delivery.repaired_subjects import refuse_strange_subjects
 from xnat_ingest.delivery.result import RunFacts, make_result, said
 from xnat_ingest.delivery.session_pool import SessionPool, thread_pools
 from xnat_ingest.delivery.setup import check_receiver, make_context, unverified_cstore
@@ -195,9 +194,10 @@ class Run:
             self.plan = set_aside_filtered(self.plan, self.rules, context.projects, self.planning.kept)
         write_review_files(self.planning, self.plan)
         if self.command == "verify":
+            subjects = {project: known_subjects(context, project) for project in context.projects}
+            self.plan = refuse_other_case(subjects, self.plan)
             return verify_only
-        self.plan = note_new_subjects(context, self.plan)
-        self.plan = refuse_strange_subjects(context, self.plan)
+        self.plan = check_subjects(context, self.plan)
         if settings.existing == "skip":
             self.plan = set_aside_existing(context, self.plan)
         if settings.existing == "fail" and (found := find_existing(context, self.plan)):

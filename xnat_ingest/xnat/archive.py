@@ -18,8 +18,6 @@ from xnat_ingest.xnat.tables import bytes_of
 
 # An address below a session: /scans/SCAN/resources/RESOURCE/files/NAME. The name includes its folders.
 _PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/([^/]+)$")
-# An address that begins with an experiment: /xnat/data/archive/experiments/ACCESSION/...
-_EXPERIMENT = re.compile(r"(?:/[^/]+)?(?:/(?:data|REST|archive))+/experiments/([^/]+)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +183,7 @@ def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
     def uid_of_scan() -> Mapping[str, str]:
         return dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
 
-    def file(row: Mapping[str, str]) -> StoredFile:
-        return _file(row) if _is_of(accession, row) else _NOT_OURS
-
-    return _holding(uri, uid_of_scan, (found for found in rest.rows(f"{uri}/scans/ALL/files", file) if found.name))
-
-
-def _is_of(accession: str, row: Mapping[str, str]) -> bool:
-    """False when the row's address names another experiment. A relative one, or one by labels, names none."""
-    named = _EXPERIMENT.match(unquote(row.get("URI", "")))
-    return named is None or named[1].casefold() == accession.casefold()
+    return _holding(uri, uid_of_scan, (found for found in rest.rows(f"{uri}/scans/ALL/files", _file) if found.name))
 
 
 def _file(row: Mapping[str, str]) -> StoredFile:

@@ -142,12 +142,22 @@ class XnatClient:
         return self.request("GET", path, query)
 
     def rows(self, path: str, pick: Callable[[tables.JsonRow], T] = _whole, **query: str) -> list[T]:
-        """The rows of a table, each reduced by pick when it arrives. All values are text; absent ones are empty."""
+        """The rows of a table, each reduced by pick when it arrives. All values are text; absent ones are empty.
+
+        Raises ServerSaid when a row is of another session, scan or project.
+        """
         picked: list[T] = []
+        is_stray = documents.stray_finder(path)
+
+        def ours(row: tables.JsonRow) -> tables.JsonRow:
+            if is_stray(row):
+                why = f"a row of the answer is about {row['URI']}: is there a cache or a proxy in between?"
+                raise ServerSaid(f"GET {path}", 200, why)
+            return row
 
         def read(chunks: Iterator[bytes]) -> str:
             try:
-                picked[:] = [pick(row) for row in tables.table_rows(chunks)]
+                picked[:] = [pick(ours(row)) for row in tables.table_rows(chunks)]
             except KeyError as error:
                 raise ValueError(f"a row of the table has no {error}") from error
             return ""

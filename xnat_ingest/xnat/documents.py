@@ -1,6 +1,6 @@
-"""XNAT's documents of projects, subjects and experiments, and whether one is of the object that was asked for.
+"""XNAT's documents of projects, subjects and experiments; whether they, and rows of tables, are of what was asked for.
 
-A cache, a proxy or a connection that is out of step may give the answer to another request. What such a document names
+A cache, a proxy or a connection that is out of step may give the answer to another request. What such an answer names
 must not be sent to, counted or deleted.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from xnat_ingest.core import IngestError, SessionTrouble, printable
 from xnat_ingest.xnat import tables
@@ -17,6 +18,12 @@ from xnat_ingest.xnat import tables
 _ADDRESS = re.compile(
     r"/data(?:/archive)?(?:/projects/(?P<project>[^/]+))?(?:/subjects/(?P<subject>[^/]+))?"
     r"(?:/experiments/(?P<session>[^/]+))?"
+)
+# What an address below an object begins with: /xnat/data/archive/experiments/ACCESSION/scans/SCAN/...
+_PLACE = re.compile(
+    r"(?:/[^/]+)?(?:/(?:data|REST|archive))+"
+    r"(?:(?P<owner>/experiments/[^/]+|/projects/[^/]+(?=/resources/))|/prearchive/projects/(?P<row>[^/]+/[^/]+/[^/]+))"
+    r"(?:/scans/(?P<scan>[^/]+))?/"
 )
 
 
@@ -102,3 +109,26 @@ def _is_among(asked: str, names: Iterable[str]) -> bool:
 
 def _agree(asked: str, found: str) -> bool:
     return not found or asked.casefold() == found.casefold()
+
+
+def stray_finder(path: str) -> Callable[[Mapping[str, str]], bool]:
+    """What tells whether a row of the table at this path names another session, scan or project by its address.
+
+    A relative address, or one by labels, names none.
+    """
+    asked = _PLACE.match(path + "/")
+    if asked is None:
+        return lambda _: False
+    parts = [part for part in ("owner", "row", "scan") if asked[part] not in (None, "ALL")]
+    usual = path[: max(asked.end(part) for part in parts)] + "/"
+
+    def is_stray(row: Mapping[str, str]) -> bool:
+        uri = row.get("URI", "")
+        if uri.startswith(usual):
+            return False
+        found = _PLACE.match(unquote(uri) + "/")
+        return found is not None and any(
+            found[part] and found[part].casefold() != asked[part].casefold() for part in parts
+        )
+
+    return is_stray

@@ -1,0 +1,112 @@
+"""The subjects that a project already has, and what they mean for a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from xnat_ingest.core import Plan, Problem, Session, printable
+from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.xnat.tables import JsonRow
+
+# Folded label -> the labels of a project that fold to it.
+Subjects = Mapping[str, set[str]]
+
+
+def check_subjects(context: RunContext, plan: Plan) -> Plan:
+    """Puts sessions in conflict that XNAT would give to another person, and notes subjects that are new where a project
+    asks uploads not to create any."""
+    subjects = {project: known_subjects(context, project) for project in context.projects}
+    plan = refuse_other_case(subjects, plan)
+    plan = _refuse_repaired(context, subjects, plan)
+    return _note_new(context, subjects, plan)
+
+
+def known_subjects(context: RunContext, project: str) -> Subjects:
+    found: dict[str, set[str]] = {}
+    for label in context.rest.rows(f"/data/projects/{project}/subjects", _label, columns="label"):
+        found.setdefault(label.casefold(), set()).add(label)
+    return found
+
+
+def _label(row: JsonRow) -> str:
+    return row["label"]
+
+
+def refuse_other_case(subjects: Mapping[str, Subjects], plan: Plan) -> Plan:
+    """XNAT finds a subject whatever the case of its label. So `p007` would be stored under the P007 that it has."""
+
+    def why_not(session: Session) -> Problem | None:
+        alike = subjects.get(session.project, {}).get(session.subject.casefold(), {session.subject})
+        return None if session.subject in alike else _other_case(session, min(alike))
+
+    return _refuse(plan, why_not)
+
+
+def _other_case(session: Session, there: str) -> Problem:
+    text = (
+        f"{session.title}: project {session.project} has this subject in other upper and lower case, as "
+        f"{printable(there)}. XNAT takes both for one subject, so two people could become one"
+    )
+    fix = (
+        f"if it is the same person, give that label (--subject-label, --labels, or -S {printable(there)} with -E). If "
+        "not, rename the folder"
+    )
+    return Problem.advised("subject-exists", text, fix, (session.label,))
+
+
+def _refuse_repaired(context: RunContext, subjects: Mapping[str, Subjects], plan: Plan) -> Plan:
+    """Puts sessions in conflict whose repaired subject label is another subject's on the server.
+
+    `Müller` becomes `M_ller`. If the server already has a subject M_ller that this tree did not make, two people could
+    become one subject. A subject is this tree's if one of its archived sessions has a study that is in the plan, too.
+    """
+    made = {(s.project, s.subject.casefold()) for s in plan.sessions if s.repaired and not s.conflicts}
+    strange = {key for key in made if key[1] in subjects.get(key[0], {})} - _own(context, plan, made)
+
+    def why_not(session: Session) -> Problem | None:
+        is_strange = session.repaired and (session.project, session.subject.casefold()) in strange
+        return _repaired(session) if is_strange else None
+
+    return _refuse(plan, why_not)
+
+
+def _own(context: RunContext, plan: Plan, made: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    studies = {(s.project, s.subject.casefold(), s.study_uid) for s in plan.sessions}
+    return {
+        (project, known.subject.casefold())
+        for project in {project for project, _ in made}
+        for known in context.known(project).listing
+        if (project, known.subject.casefold(), known.study_uid) in studies
+    }
+
+
+def _repaired(session: Session) -> Problem:
+    text = (
+        f"{session.title}: {printable(session.repaired)!r} becomes the subject label {session.subject}. Project "
+        f"{session.project} has such a subject, with none of these sessions, so two people could become one"
+    )
+    fix = "if it is the same person, give the label yourself (--labels, --subject-label). If not, rename the folder"
+    return Problem.advised("subject-exists", text, fix, (session.label,))
+
+
+def _refuse(plan: Plan, why_not: Callable[[Session], Problem | None]) -> Plan:
+    """The plan with these conflicts. Sessions that are in conflict already get no other."""
+    found = {id(s): problem for s in plan.sessions if not s.conflicts and (problem := why_not(s))}
+    sessions = tuple(replace(s, conflicts=(found[id(s)],)) if id(s) in found else s for s in plan.sessions)
+    return replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
+
+
+def _note_new(context: RunContext, subjects: Mapping[str, Subjects], plan: Plan) -> Plan:
+    """Notes subjects that are new to a project which is set not to get new ones by uploads. XNAT takes them anyway."""
+    notes = []
+    for project in context.projects.values():
+        if project.takes_subjects:
+            continue
+        known = subjects[project.id]
+        new = [s for s in plan.sessions if s.project == project.id and s.subject.casefold() not in known]
+        if new:
+            names = ", ".join(dict.fromkeys(session.subject for session in new))
+            text = f"project {project.id} is set not to let uploads create subjects; {names} are new"
+            notes.append(Problem("new-subject", text, tuple(session.label for session in new)))
+    return replace(plan, problems=(*plan.problems, *notes))
