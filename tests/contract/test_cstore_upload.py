@@ -225,3 +225,13 @@ def test_every_transfer_syntax(tmp_path: Path, site: StandIn, ingest: Ingest, re
         make_session(tmp_path / "t" / f"S{number}" / "E", [Series("A_1", 1, kind)], kind)
     ended = ingest("upload", tmp_path / "t", *by_dicom(receiver))
     assert (ended.code, ended.totals["verified"]) == (0, len(KINDS)), ended.out
+
+
+def test_ping_looks_at_the_certificates_first(
+    site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    words = ["--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-tls-ca", str(tmp_path / "ca.pem")]
+    assert main(["ping", "-P", "DEMO", *words]) == 2
+    assert not site.requests
+    assert not capsys.readouterr().out

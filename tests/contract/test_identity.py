@@ -11,6 +11,7 @@ from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn
 
 ONE = (Series("T1_0001", 2),)
+ONLINE: dict[str, tuple[str, ...]] = {"upload": (), "verify": (), "plan": ("--online",)}
 
 
 def subjects(site: StandIn) -> list[str]:
@@ -31,6 +32,31 @@ def test_repaired_label_of_somebody_else(ingest: Ingest, site: StandIn, tmp_path
     assert "subject-exists" in ended.kinds()
     assert "'Müller' becomes the subject label M_ller. Project DEMO has such a subject" in ended.out
     assert [name for name in subjects(site) if name.startswith("M_")] == ["M_ller/M_ller_pre"]
+
+
+@pytest.mark.parametrize("command", ["upload", "plan", "verify"])
+def test_subject_in_other_upper_and_lower_case(ingest: Ingest, site: StandIn, tmp_path: Path, command: str) -> None:
+    """XNAT would store the session under the subject that it has: another person's, as far as anybody can tell."""
+    make_session(tmp_path / "theirs/P007/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    make_session(tmp_path / "ours/p007/post", ONE, "ours")
+    make_session(tmp_path / "ours/Meier/post", ONE, "meier")
+    ended = ingest(command, tmp_path / "ours", *ONLINE[command])
+    verdicts = {session["label"]: session["verdict"] for session in ended.report["sessions"]}
+    assert verdicts["p007_post"] == "conflict"
+    assert ended.code == 3
+    assert "p007_post" not in str(subjects(site))
+
+
+def test_subject_in_other_case_with_the_label_that_is_there(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    make_session(tmp_path / "theirs/P007/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    make_session(tmp_path / "ours/p007/post", ONE, "ours")
+    ended = ingest("upload", tmp_path / "ours")
+    assert (ended.code, ended.kinds()) == (3, ["subject-exists"])
+    assert "project DEMO has this subject in other upper and lower case, as P007" in ended.out
+    assert ingest("upload", tmp_path / "ours", "--subject-label", "P007").code == 0
+    assert subjects(site) == ["P007/P007_pre", "P007/p007_post"]
 
 
 @pytest.mark.wide

@@ -16,7 +16,7 @@ from xnat_ingest.settings.options import TABLE, is_list
 SHARED: dict[str, object] = {
     "exclude": [{"folder": "x"}], "include": ["T1"], "ignore_case": True, "layout": "headers",
     "subject_label": "{PatientID}",
-    "session_label": "{StudyDate}", "labels_partial": True, "allow_mixed_patients": True, "strict": True,
+    "session_label": "{StudyDate}", "labels_partial": True, "strict": True,
     "split_studies": True, "allow_empty": True, "workers": 2, "part_size": "1M", "timeout": 30, "retry_budget": 3,
     "archive_format": "zip", "destination": "prearchive", "existing": "skip",
 }  # fmt: skip

@@ -27,7 +27,7 @@ from xnat_ingest.settings.layers import (
     unverified_server,
 )
 from xnat_ingest.settings.options import Settings
-from xnat_ingest.transports import ask_receiver, receiver_of
+from xnat_ingest.transports import ask_receiver, check_receiver, receiver_of
 from xnat_ingest.xnat.client import client_of
 from xnat_ingest.xnat.projects import ping_lines
 from xnat_ingest.xnat.retry_policy import RetryPolicy
@@ -97,6 +97,8 @@ def ping(settings: Settings, environ: Mapping[str, str]) -> int:
         return int(Exit.OK)
     login = credentials(settings, environ, http_is_warning="XNAT_WORKFLOW_ID" in environ)
     warn(unverified_server(settings, login.server))
+    if settings.transport == "cstore":
+        check_receiver(receiver_of(settings, login.server))
     retry_policy = RetryPolicy(settings.retry_budget, say=warn)
     rest = client_of(settings, login, retry_policy)
     with closing(rest):

@@ -228,7 +228,8 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "studies-split": Advice("One folder contains several studies, and --split-studies made a session of each."),
     "subject-exists": Advice(
-        "Characters in a subject's name were replaced, and another subject in the project has the resulting label.",
+        "The project has this subject in other upper and lower case. Or characters in its name were replaced, and "
+        "another subject in the project has the resulting label.",
         "If it is the same person, give the label in a sheet (--labels). If it is not, rename the folder.",
     ),
     "strict": Advice(

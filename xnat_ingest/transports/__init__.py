@@ -72,6 +72,13 @@ def _gradual(config: TransportConfig) -> Transport:
     return GradualTransport(config.rest, config.source, config.timestamp, direct=config.direct, rewrite=config.rewrite)
 
 
+def check_receiver(receiver: Receiver) -> None:
+    """Raises UsageError when its certificates cannot be used."""
+    from xnat_ingest.transports.dicom_association import tls_of
+
+    tls_of(receiver)
+
+
 def ask_receiver(receiver: Receiver) -> str:
     """A sentence on a DICOM receiver's answer to C-ECHO, for `ping`. Raises IngestError."""
     from xnat_ingest.transports.cstore import echo

@@ -94,8 +94,10 @@ def is_on(rest: XnatClient, command: Registered, wrapper: str, project: str = ""
     reply = ask(rest, "GET", path, where=place(project))
     try:
         state = json.loads(reply.text)
+        if isinstance(state, dict) and project and state["project"].casefold() != project.casefold():
+            raise ValueError("the state in another project")
         return state["enabled-for-project"] is True if isinstance(state, dict) else state is True
-    except (ValueError, KeyError, RecursionError) as error:
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise ServerSaid(f"GET {path} (no state in the answer)", reply.status, "") from error
 
 
