@@ -20,6 +20,7 @@ from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs import Source, open_source
 from xnat_ingest.inputs.dicom_dataset import BLOCK
 from xnat_ingest.inputs.dicom_headers import scan
+from xnat_ingest.inputs.rewritten_meanwhile import SAMPLE, STRIDE, _Samples
 from xnat_ingest.transports.bodies import FileBody, Part, TarBody, ZipBody
 
 KINDS = [TarBody, ZipBody, FileBody]
@@ -152,3 +153,27 @@ def test_a_file_of_one_block_is_not_watched(tmp_path: Path) -> None:
         source.open = lambda name, opened=opened, reads=reads: (reads.append(name), opened(name))[1]  # type: ignore[method-assign,misc]
         sent(body.open(lambda _: None), lambda path=path: put_back(path, HARMLESS["right"]))  # type: ignore[misc]
         assert len(reads) == 1 + number
+
+
+def sampled(data: bytes, step: int) -> int:
+    samples = _Samples()
+    for begin in range(0, len(data), step):
+        samples.add(data[begin : begin + step])
+    return samples.sum
+
+
+@pytest.mark.parametrize("step", [1000, SAMPLE, SAMPLE + 1, STRIDE - 1, STRIDE, 3 * STRIDE + 7, 10**6])
+def test_samples_do_not_depend_on_blocks(step: int) -> None:
+    data = os.urandom(5 * STRIDE + 100)
+    assert sampled(data, step) == sampled(data, len(data))
+
+
+@pytest.mark.parametrize(
+    ("place", "seen"),
+    [(0, True), (SAMPLE - 1, True), (SAMPLE, False), (STRIDE - 1, False), (STRIDE, True), (5 * STRIDE + 99, True)],
+)
+def test_which_bytes_are_sampled(place: int, seen: bool) -> None:
+    data = bytearray(5 * STRIDE + 100)
+    before = sampled(bytes(data), 1000)
+    data[place] = 1
+    assert (sampled(bytes(data), 1000) != before) == seen
