@@ -118,6 +118,16 @@ def test_deeper_folders_are_part_of_the_scan(tmp_path: Path) -> None:
     assert scans(session)["1"][3] == ["NIFTI/echo1/i.nii", "NIFTI/echo2/i.nii"]
 
 
+def test_an_image_whose_name_begins_with_a_dot(tmp_path: Path) -> None:
+    """Only macOS's `._` files, and folders that begin with a dot, are left out."""
+    put(tmp_path / "007/pre/T1/.t1.nii", image())
+    put(tmp_path / "007/pre/T1/.DS_Store", "x")
+    put(tmp_path / "007/pre/.T2/t2.nii", image())
+    plan = planned(tmp_path)
+    assert [file for one in scans(only(plan)).values() for file in one[3]] == ["NIFTI/.t1.nii"]
+    assert reasons(plan) == {"007/pre/T1/.DS_Store": BESIDE, "007/pre/.T2": "system-folder"}
+
+
 # -- what is an image
 
 

@@ -64,6 +64,8 @@ _RLE = "1.2.840.10008.1.2.5"
 _CUT = "the file ends before its data does"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+# Bytes. A file that begins with so many zeros is called blank, whatever follows.
+_ENOUGH_ZEROS = 1024**3
 # Block size in bytes when only the meta information is needed.
 _LITTLE = 4096
 
@@ -179,11 +181,15 @@ class _Header:
             return self._damaged(error, kind)
 
     def _is_all_zeros(self) -> bool:
-        """Whether the file is zeros to its end. Reading stops at the first other byte."""
+        """Whether the file is zeros to its end, or far enough: one with a hole may be larger than any disk."""
         self.stream.seek(0)
-        while block := self.stream.read(1024 * 1024):
-            if any(block):
+        zeros = bytes(1024 * 1024)
+        for _ in range(_ENOUGH_ZEROS // len(zeros)):
+            block = self.stream.read(len(zeros))
+            if block != zeros[: len(block)]:
                 return False
+            if not block:
+                break
         return True
 
     def _damaged(self, error: Exception, kind: str) -> SetAside:

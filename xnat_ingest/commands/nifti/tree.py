@@ -122,7 +122,7 @@ def _is_bids(paths: Sequence[str], *, fixed: bool) -> bool:
 
 def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
     parts = tuple(file.path.split("/"))
-    if any(part.startswith(".") for part in parts):  # macOS leaves `._NAME` beside each file, DataLad a .git
+    if any(part.startswith(".") for part in parts[:-1]) or _is_hidden(parts[-1]):  # DataLad leaves a folder .git
         return SetAside(file.path, BESIDE, HIDDEN)
     depth = 0 if fixed else 2
     if bids and not fixed:
@@ -134,6 +134,11 @@ def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
             return SetAside(file.path, "outside-layout", "is above the session folders of subject/session")
         return SetAside(file.path, BESIDE)
     return Found(file, parts[:depth], parts[depth:], bids)
+
+
+def _is_hidden(name: str) -> bool:
+    """macOS leaves `._NAME` beside each file. An image may begin with a dot like any other."""
+    return name.startswith("._") or (name.startswith(".") and Name.of(name).kind != "image")
 
 
 class _Session:
