@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 
 from xnat_ingest.core import Instance, UsageError
 from xnat_ingest.planning import rule_presets
+from xnat_ingest.planning.patience import patient_search
 from xnat_ingest.settings.options import non_negative_integer, size
 
 RuleConfig = Mapping[str, object]
+# With more of these, it may take long to try a glob or an expression.
+_FEW_STARS = 2
+_REPETITION = re.compile(r"(?<!\()[*+?{]|\\[1-9]|\(\?P=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,10 @@ def folder_rule(config: RuleConfig, ignore_case: bool) -> Rule:
 def path_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     """Matches a glob against the path relative to ROOT: `*` stays in one folder, `**` crosses folders."""
     glob = str(config["path"])
-    pattern = re.compile(_glob_pattern(glob))
-    return Rule(f"path={glob}", on_path=lambda place: pattern.fullmatch(place.path) is not None)
+    name = f"path={glob}"
+    is_simple = len(re.findall(r"\*+", glob)) <= _FEW_STARS
+    matches = patient_search(re.compile(_glob_pattern(glob)), name, "path", is_simple=is_simple)
+    return Rule(name, on_path=lambda place: matches(place.path))
 
 
 def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
@@ -86,12 +92,11 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     keyword = str(config["tag"])
     keywords = frozenset({keyword})
     if "matches" in config:
+        name = f"{keyword}={config['matches']}"
         pattern = _regex(str(config["matches"]))
-        return Rule(
-            f"{keyword}={config['matches']}",
-            on_content=lambda instance, _: pattern.search(instance.tags.get(keyword, "")) is not None,
-            keywords=keywords,
-        )
+        is_simple = len(_REPETITION.findall(pattern.pattern)) <= 1
+        found = patient_search(pattern, name, keyword, is_simple=is_simple)
+        return Rule(name, on_content=lambda instance, _: found(instance.tags.get(keyword, "")), keywords=keywords)
     listed = config["in"]
     assert isinstance(listed, list)  # noqa: S101 - the schema says so
     values = frozenset(str(value) for value in listed)
@@ -280,4 +285,4 @@ def _glob_pattern(glob: str) -> str:
     """The regular expression of a glob. `**/` also matches no folder at all."""
     parts = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?)", glob)
     known = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "(?s:" + "".join(known.get(part, re.escape(part)) for part in parts) + ")"
+    return r"(?s:\A" + "".join(known.get(part, re.escape(part)) for part in parts) + r"\Z)"
