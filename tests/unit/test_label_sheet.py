@@ -13,6 +13,7 @@ from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan
 from xnat_ingest.core.text import from_cell, is_rewritten, spreadsheet_cell, without_zeros
+from xnat_ingest.planning import label_sheet
 from xnat_ingest.planning.label_sheet import COLUMNS, SheetRow, read_sheet, sheet_text
 from xnat_ingest.planning.sessions import sheet
 
@@ -199,3 +200,42 @@ def test_sheet_without_an_end() -> None:
 def test_sheet_and_root_as_one_session(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be combined"):
         plan_by(tmp_path, FULL, subject="S", experiment="E")
+
+
+def test_very_many_lines_without_a_session_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"z/{n},,s{n},s{n}_1\n" for n in range(103))
+    unused = [problem for problem in plan_by(tmp_path, FULL + rows).problems if problem.kind == "label-unused"]
+    assert len(unused) == 101
+    assert unused[0].detail == "the label sheet has 3 more lines without a session, first line 105"
+    assert [problem.spoils for problem in unused] == [True] * 101
+    unused = [p for p in plan_by(tmp_path, FULL + rows, labels_partial=True).problems if p.kind == "label-unused"]
+    assert [problem.spoils for problem in unused] == [False] * 101
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("z/1,,a,b\nz/2,,a,b\nz/3,,a,b\n", "lists more than 2 sessions; divide the tree and the sheet"),
+        ("z/1,,a,b\nz/2,,a,b\n,,,\n,,,\n", ""),
+        ("z/1,,a,b\n\n\r\r\n\n", "has more than 5 lines: this must be the wrong file"),
+        ("z/1,,a,b,,,,\n", ""),
+        ("z/1,,a,b,,,,,\n", "has more than 7 columns (line 2): this must be the wrong file"),
+    ],
+)
+def test_a_sheet_that_would_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: str, said: str
+) -> None:
+    for name, limit in {"MOST_ROWS": 2, "_MOST_LINES": 5, "_MOST_COLUMNS": 7}.items():
+        monkeypatch.setattr(label_sheet, name, limit)
+    (tmp_path / "x.csv").write_text(HEAD + rows, newline="")
+    if not said:
+        assert read_sheet(str(tmp_path / "x.csv")).rows
+        return
+    with pytest.raises(UsageError) as caught:
+        read_sheet(str(tmp_path / "x.csv"))
+    assert said in str(caught.value)
+
+
+def test_the_limits_of_a_sheet() -> None:
+    limits = (label_sheet._LIMIT, label_sheet.MOST_ROWS, label_sheet._MOST_LINES, label_sheet._MOST_COLUMNS)
+    assert limits == (32 << 20, 100_000, 2_000_000, 10_000)

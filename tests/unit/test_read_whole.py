@@ -65,7 +65,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         stream.truncate(1 << 36)
     tracemalloc.start()
     try:
-        with pytest.raises(UsageError, match="larger than 64 MB"):
+        with pytest.raises(UsageError, match="larger than 32 MB"):
             read_sheet(str(tmp_path / "x"))
         with pytest.raises(UsageError, match="larger than 16 MB"):
             _read_password(str(tmp_path / "x"))

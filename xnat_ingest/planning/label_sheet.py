@@ -14,7 +14,10 @@ from xnat_ingest.core import UsageError, composed, from_cell, printable, spreads
 from xnat_ingest.core.read_small import MEGABYTE, read_small
 
 COLUMNS = ("folder", "study_uid", "subject", "session", "instances", "date", "modality", "description")
-_LIMIT = 64 * MEGABYTE
+_LIMIT = 32 * MEGABYTE
+# Rows of sessions: each takes about a kilobyte of memory. A spreadsheet may save its million empty rows beside them.
+MOST_ROWS, _MOST_LINES = 100_000, 2_000_000
+_MOST_COLUMNS = 10_000
 # The start of spreadsheet files that are not text: a zip (xlsx, ods), or an old xls.
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _SAVE = "save it as CSV UTF-8 (in LibreOffice: Text CSV, character set UTF-8)"
@@ -120,6 +123,7 @@ def read_sheet(path: str, by: str = "folder") -> Sheet:
         raise UsageError(f"{name} is not text: it contains a null byte; {_SAVE}")
     lines = io.StringIO(text, newline="")
     separator, before = _separator(lines)
+    _check_size(lines, separator, name)
     reader = csv.reader(lines, delimiter=separator)
     try:
         header = [from_cell(cell).casefold() for cell in next(reader, [])]
@@ -159,6 +163,16 @@ def _separator(lines: io.StringIO) -> tuple[str, int]:
     return max(",;\t", key=first.count), 0
 
 
+def _check_size(lines: io.StringIO, separator: str, name: str) -> None:
+    """Raises UsageError for what would take very long, or very much memory. Leaves the place in the lines as it was."""
+    begin = lines.tell()
+    for number, line in enumerate(lines, 1):
+        if number > _MOST_LINES or line.count(separator) > _MOST_COLUMNS:
+            what = f"{_MOST_LINES:,} lines" if number > _MOST_LINES else f"{_MOST_COLUMNS:,} columns (line {number})"
+            raise UsageError(f"{name} has more than {what}: this must be the wrong file")
+    lines.seek(begin)
+
+
 def _check_header(header: Sequence[str], by: str, name: str) -> None:
     wanted = ["subject", "session"]
     if by == "study_uid" or not {"folder", "study_uid"} & set(header):
@@ -190,6 +204,10 @@ def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str)
                 f"{name}, line {line}: {column} {printable(key)} is listed twice; keep only one of the lines"
             )
         seen.add(key)
+        if len(seen) > MOST_ROWS:
+            raise UsageError(
+                f"{name} lists more than {MOST_ROWS:,} sessions; divide the tree and the sheet, and run each part alone"
+            )
         yield SheetRow(folder, study_uid, subject, session, line=line, as_written=as_written)
 
 

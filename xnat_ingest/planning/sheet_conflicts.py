@@ -9,6 +9,8 @@ from xnat_ingest.planning.conflicts import Conflict, LabelledSession
 from xnat_ingest.planning.label_sheet import Sheet, SheetRow, cell_key
 
 _FEW = 5
+# A foreign sheet may have very many lines for nobody.
+_MOST_UNUSED = 100
 
 
 def sheet_conflicts(drafts: list[LabelledSession], sheet: Sheet, *, partial: bool) -> Iterator[Conflict]:
@@ -62,7 +64,10 @@ def sheet_notes(
         text = f"the label sheet does not list {len(unnamed)} of {len(drafts)} sessions; they get default labels"
         yield Problem("label-default", f"{text}; the first is {unnamed[0]}")
     keys = {cell_key(printable(folder)) for folder in left_out}
-    for row in unused:
+    if more := unused[_MOST_UNUSED:]:
+        text = f"the label sheet has {len(more)} more lines without a session, first line {more[0].line}"
+        yield Problem("label-unused", text, spoils=not partial)
+    for row in unused[:_MOST_UNUSED]:
         name = printable(row.folder or row.study_uid)
         if cell_key(row.folder) in keys:
             text = f"the label sheet lists {name} (line {row.line}), but nothing of it is sent"
