@@ -11,9 +11,10 @@ import pytest
 
 from tests.dicom_trees import MR, SAMPLES, encode, read
 from tests.standin.namer import make_file_name
+from tests.unit.test_plan import dicom, plan_of
 from xnat_ingest.core.model import Instance
 from xnat_ingest.core.stored_name import base36, java_hash, stored_name, uid_hash
-from xnat_ingest.core.text import LABEL, count_of, legal_label, printable
+from xnat_ingest.core.text import LABEL, count_of, legal_label, printable, read_as_utf8
 from xnat_ingest.inputs import open_source
 from xnat_ingest.inputs.dicom_headers import scan
 
@@ -197,3 +198,25 @@ def test_whatever_the_name_printable_gives_valid_unicode() -> None:
 def test_half_a_pair_has_a_hash_as_in_java() -> None:
     """A JSON document can hold one. Java's strings can, too."""
     assert java_hash("\ud800") == 0xD800
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "read"),
+    [
+        ("M\u00c3\u00bcller", "iso8859-1", "Müller"),
+        ("M\udcc3\udcbcller", "ascii", "Müller"),
+        ("Müller", "utf-8", "Müller"),
+        ("Müller", "iso8859-1", "Müller"),  # no UTF-8 on the disk
+        ("M\udcfcller", "utf-8", "M\udcfcller"),
+        ("王", "iso8859-1", "王"),  # a name in an archive
+        ("Meier", "iso8859-1", "Meier"),
+    ],
+)
+def test_names_are_utf8_whatever_the_locale(name: str, encoding: str, read: str) -> None:
+    assert read_as_utf8(name, encoding) == read
+
+
+def test_a_label_does_not_depend_on_the_locale(tmp_path: Path) -> None:
+    """LC_ALL=C reads the bytes of a name one by one. The label would get two underscores."""
+    plan = plan_of({"M\udcc3\udcbcller/pre/1": dicom("1")})
+    assert [session.subject for session in plan.sessions] == ["M_ller"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 
@@ -18,6 +19,19 @@ def legal_label(text: str) -> str:
 def composed(text: str) -> str:
     """The text in NFC: file systems and spreadsheets write accented letters in two ways."""
     return unicodedata.normalize("NFC", text)
+
+
+def read_as_utf8(name: str, encoding: str = sys.getfilesystemencoding()) -> str:
+    """A file name in UTF-8, where the locale took it for something else.
+
+    Disks hold UTF-8, whatever the locale is: a label that depends on it would make two subjects of one person.
+
+    encoding: the locale's. A name that is no UTF-8 is returned as it is.
+    """
+    try:
+        return name.encode(encoding, "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return name
 
 
 # Blanks around the text of a cell mean nothing.

@@ -20,6 +20,7 @@ from xnat_ingest.core import (
     printable,
     without_zeros,
 )
+from xnat_ingest.core.text import read_as_utf8
 from xnat_ingest.planning.blank_files import mark_blank
 from xnat_ingest.planning.conflicts import (
     NO_LABEL,
@@ -82,7 +83,7 @@ class LabelRules:
         named = dict(zip(self.levels, names, strict=True))
         if self.subject_given:
             named["subject"] = self.subject_given
-        return {level: composed(name) for level, name in named.items()}
+        return {level: composed(read_as_utf8(name)) for level, name in named.items()}
 
 
 def make_plan(
