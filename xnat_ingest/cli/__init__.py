@@ -57,6 +57,8 @@ def script() -> NoReturn:
     # The DICOM libraries warn of odd values, and quote them. What matters of those is in our own messages.
     warnings.filterwarnings("ignore", module="pydicom|pynetdicom")
     code = main()
+    for signum in ending_signals():  # Python takes its handlers away at the end, and the code has been told
+        signal.signal(signum, signal.SIG_IGN)
     sys.stderr.flush()
     if threading.active_count() > 1:
         os._exit(code)
