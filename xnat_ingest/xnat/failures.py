@@ -44,17 +44,18 @@ def late(error: http.HTTPError, what: str, server: str, proxy: Proxy | None) -> 
     while_connecting = isinstance(getattr(cause, "original_error", None), http.SSLError | http.TimeoutError)
     if proxy and isinstance(cause, http.ProxyError) and while_connecting:
         text = f"the proxy {proxy.shown} on the way to {server} did not answer in time: {what}"
-        return Unreachable(text + _maybe_plain(proxy), timed_out=True)
-    return Unreachable(f"{server} did not answer in time{_by_way(proxy)}: {what}", timed_out=True)
+    else:
+        text = f"{server} did not answer in time{_by_way(proxy)}: {what}"
+    return Unreachable(text + _maybe_plain(proxy), timed_out=True)
 
 
 def _by_way(proxy: Proxy | None) -> str:
     return f" through the proxy {proxy.shown}" if proxy else ""
 
 
-def _maybe_plain(proxy: Proxy) -> str:
+def _maybe_plain(proxy: Proxy | None) -> str:
     """A proxy without TLS may wait for ever for the rest of what it takes for a request."""
-    if not proxy.url.startswith("https:"):
+    if proxy is None or not proxy.url.startswith("https:"):
         return ""
     return f". If the proxy does not use TLS, its address in {proxy.name} must begin with http://"
 
