@@ -94,7 +94,8 @@ TEXTS: dict[str, dict[str, object]] = {
     "part_size": {"1": 1, "512k": 512 * 1024, "128M": 128 * 1024**2, "2G": 2 * 1024**3},
 }
 WRONG = {"allow_empty": "on 2 y truee", "part_size": "0 -1 1.5M M 1T 1MB ² x", "workers": "0 2.5 -1 257 99999999"}
-WRONG |= {"timeout": "0 nan inf 1m", "layout": "flat", "log_format": "xml", "transport": "gopher"}
+WRONG["dicom_host"] = f"x..y {'a' * 64} .x host:104 dicom://host host/x me@host"
+WRONG |= {"timeout": "0 0.0009 1e-320 nan inf 1m", "layout": "flat", "log_format": "xml", "transport": "gopher"}
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in TEXTS.items() for text in texts])
@@ -111,6 +112,18 @@ def test_texts_that_make_no_sense_are_refused(name: str, text: str) -> None:
         resolve("upload", {name: text}, {})
     with pytest.raises(UsageError, match=env_name(name)):
         resolve("upload", {}, {env_name(name): text})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "127.0.0.1", "::1", "fe80::1%eth0", "müller.example", "a_b.example.", "a" * 63]
+)
+def test_names_of_hosts(text: str) -> None:
+    assert resolve("upload", {"dicom_host": text}, {}).dicom_host == text
+    assert resolve("upload", {"timeout": "0.001"}, {}).timeout == 0.001
+    with pytest.raises(
+        UsageError, match="dicom-host: 'a b' is not valid; it must be the name or the address of a host"
+    ):
+        resolve("upload", {"dicom_host": "a b"}, {})
 
 
 @pytest.mark.parametrize("name", ["project", "subject", "experiment", "user", "server", "dicom_host"])

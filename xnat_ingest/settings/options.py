@@ -60,13 +60,17 @@ def size(text: str) -> int:
     return int(number) << (10 * (" KMG".index(unit or " ")))
 
 
+# Seconds. With less than a millisecond no answer can ever be in time.
+_SHORTEST = 0.001
+
+
 def seconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1e6:
-        raise ValueError("must be a number of seconds above 0")
+    if not _SHORTEST <= value < 1e6:
+        raise ValueError(f"must be a number of seconds, at least {_SHORTEST}")
     return value
 
 
@@ -74,6 +78,18 @@ def port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise ValueError("must be a port number, 1 to 65535")
     return int(text)
+
+
+def host(text: str) -> str:
+    """A name that can be looked up at all: with others every attempt is in vain."""
+    wrong = any(sign.isspace() or sign in "/@" for sign in text) or text.count(":") == 1  # IPv6 has more colons
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        wrong = True
+    if wrong:
+        raise ValueError("must be the name or the address of a host, without a port or a path")
+    return text
 
 
 def ae_title(text: str) -> str:
@@ -351,7 +367,12 @@ class ReceiverSettings(RequestSettings):
     """The DICOM receiver, for --transport cstore."""
 
     dicom_host: str = option(
-        "", "host of the DICOM receiver; default: the server's host", metavar="HOST", group=DICOM, commands=PROJECT
+        "",
+        "host of the DICOM receiver; default: the server's host",
+        parse=host,
+        metavar="HOST",
+        group=DICOM,
+        commands=PROJECT,
     )
     dicom_port: int = option(
         8104, "port of the DICOM receiver", parse=port, metavar="PORT", group=DICOM, commands=PROJECT
