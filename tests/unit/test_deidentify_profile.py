@@ -354,3 +354,12 @@ def test_texts_of_scanners_are_cleaned() -> None:
     kept = safe_private()
     assert kept["SIEMENS MR HEADER", 0x0051, 0x11] == "C"
     assert kept["SIEMENS MR HEADER", 0x0019, 0x0C] == NUMBER
+
+
+def test_where_dates_are_moved_all_of_them_are() -> None:
+    """A calibration on the day of the study would otherwise tell by how much the others were moved."""
+    moved = [a for a in attributes() if "modified-dates" in a.options]
+    assert [a.action({"device", "modified-dates"}) for a in moved] == [a.options["modified-dates"] for a in moved]
+    profile = load_profile("research-mr")
+    for tag, vr in ((0x00181200, "DA"), (0x00181203, "DT"), (0x300C0127, "DT")):
+        assert profile.action(tag, vr) == "C"

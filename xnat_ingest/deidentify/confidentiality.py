@@ -24,6 +24,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
 FULL_DATES = "retain longitudinal temporal information with full dates"
 MODIFIED_DATES = "retain longitudinal temporal information with modified dates"
 KEEP_UIDS = "retain uids"
+_MOVED = OPTIONS[MODIFIED_DATES][0]
 # How the standard calls each code (PS3.16, CID 7050).
 BASIC_CODE = ("113100", "Basic Application Confidentiality Profile")
 CODE_MEANINGS = {
@@ -129,8 +130,14 @@ class Attribute:
     options: Mapping[str, str]
 
     def action(self, columns: Collection[str]) -> str:
-        """The action under these options. An option may keep or clean it. Otherwise the basic profile decides."""
+        """The action under these options. An option may keep or clean it. Otherwise the basic profile decides.
+
+        A date is moved where dates are moved, whatever else would keep it. One that stays tells by how much the others
+        were moved, if it is of the same day.
+        """
         chosen = {self.options[column] for column in columns if column in self.options}
+        if _MOVED in columns and _MOVED in self.options:
+            return self.options[_MOVED]
         return "K" if "K" in chosen else "C" if "C" in chosen else self.basic
 
 
