@@ -56,7 +56,8 @@ class Ingest:
     def __call__(self, command: str, root: Path | str, *flags: str, project: str = "DEMO") -> Ended:
         self._report.unlink(missing_ok=True)
         self._capture.readouterr()
-        code = main([command, str(root), "-P", project, "--report", str(self._report), *flags])
+        named = ("-P", project) if project else ()
+        code = main([command, str(root), *named, "--report", str(self._report), *flags])
         said = self._capture.readouterr()
         report = json.loads(self._report.read_text()) if self._report.exists() else {}
         if report:

@@ -246,6 +246,8 @@ def test_a_key_is_needed_and_may_come_from_the_environment(
     assert ended.code == 0
     assert "DEID_KEY is no setting" not in ended.err
     assert SECRET not in ended.err + ended.out
+    assert "nothing is de-identified" not in ended.err
+    assert "XNAT_INGEST_DEID_KEY is set, but nothing is de-identified" in ingest("plan", root).err
     monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "short")
     assert main(["plan", str(root), "-P", "DEMO", *UP]) == 2
     assert "could be guessed" in capsys.readouterr().err

@@ -152,6 +152,8 @@ def test_a_bundle_of_no_use_ends_with_2(
 ) -> None:
     for name, value in (("HOST", f"https://127.0.0.1:{server.port}"), ("USER", "up"), ("PASS", "secret")):
         monkeypatch.setenv(f"XNAT_{name}", value)
+    assert main(["ping", "--ca-bundle", "a" * 5000]) == 2
+    assert "File name too long" in capsys.readouterr().err
     assert main(["ping", "--ca-bundle", str(tmp_path)]) == 2
     assert "--ca-bundle" in capsys.readouterr().err
 

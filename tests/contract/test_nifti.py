@@ -197,7 +197,6 @@ def test_a_dry_run_shows_what_is_there(site: StandIn, ingest: Ingest, tmp_path: 
         (("-S", "S 1", "-E", "E1"), "a label must be"),
         (("--modality", "SR"), "one of MR, PT, CT, NM"),
         (("--session-type", "mr"), "xnat:mrSessionData"),
-        (("--quality", " "), "usable"),
         (("--subject-label", "{PatientID}"), "no headers"),
     ],
 )

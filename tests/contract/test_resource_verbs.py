@@ -20,6 +20,7 @@ from tests.standin.model import Resource
 from tests.standin.samples import Client
 from xnat_ingest.cli import main
 from xnat_ingest.commands.resources import files as resourcefiles
+from xnat_ingest.commands.resources import target
 
 Run = Callable[..., tuple[int, str, str]]
 SESSION = ("-P", "DEMO", "-S", "S1", "-E", "E1")
@@ -347,3 +348,15 @@ def test_a_signal_at_the_end_is_told(site: StandIn, run: Run, folder: Path, acti
     assert out.strip() == expected
     assert ("failed z.bin: not deleted: the command was stopped before" in err) == (action == "delete")
     assert run("list", "--label", "NOTES", *SESSION)[1].count("\n") == kept + 1
+
+
+def test_deleted_is_said_of_what_was_deleted(
+    run: Run, site: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The resource was seen once. A later list without it, of another session perhaps, does not make it deleted."""
+    site.project("DEMO").access["up"] = "delete"
+    assert run("put", folder, "--label", "NOTES", *SESSION)[0] == 0
+    monkeypatch.setattr(target, "resources_of", lambda *_: [])
+    assert run("delete", "--label", "NOTES", "--yes", *SESSION)[:2] == (0, "deleted resource NOTES with its files\n")
+    deleted = [request.path for request in site.requests if request.method == "DELETE"]
+    assert any(path.endswith("/resources/NOTES") for path in deleted)

@@ -6,7 +6,7 @@ import io
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -278,6 +278,36 @@ def test_fragments() -> None:
     for fewer in (encapsulated(bytes(4), b"one ", b"two "), encapsulated(bytes(4), b"one ", b"two ", b"three ", b"x ")):
         assert differences(sent, fewer).wrong[0].startswith("PixelData (from fragment")
     assert differences(sent, encapsulated(bytes(4), b"one ", b"two three ")).wrong
+
+
+class EnoughError(Exception):
+    """The rest is not read."""
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (lambda data: part10({**small(), PIXELS: ("OW", data)}), ["PixelData"]),
+        (lambda data: encapsulated(b"", data), ["PixelData (from fragment 1 on)"]),
+        (lambda data: part10({**IDENTITY, 0x00420011: ("OB", data)}), ["EncapsulatedDocument"]),
+    ],
+    ids=["native", "compressed", "document"],
+)
+def test_a_difference_counts_although_not_all_is_read(make: Callable[[bytes], bytes], wrong: list[str]) -> None:
+    """Of a large object only the beginning is read back."""
+    data = bytearray(2_000_000)
+    sent = make(bytes(data))
+    data[600_000] = 1
+    stored = make(bytes(data))
+
+    def begun() -> Iterator[bytes]:
+        yield from blocks(stored[:1_000_000], 4096)
+        raise EnoughError
+
+    found = Differences()
+    with pytest.raises(EnoughError):
+        compare_datasets(blocks(sent, 4096), begun(), len(sent), found)
+    assert [word.partition(" (from frame ")[0] for word in found.wrong] == wrong
 
 
 def test_the_last_delimiter() -> None:

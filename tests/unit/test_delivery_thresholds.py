@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from xnat_ingest.core.errors import SessionTrouble
+from xnat_ingest.core.errors import ServerSaid, SessionTrouble
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery import context
@@ -23,7 +23,8 @@ from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat import archive
 from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, compare_stored
-from xnat_ingest.xnat.prearchive import PrearchiveSession, as_session
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import PrearchiveSession, as_session, list_sessions
 from xnat_ingest.xnat.projects import changes_study_uid
 from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids, moved_already, moved_by_build, received_in
 
@@ -349,3 +350,21 @@ def test_files_of_an_archive_that_are_dicom(file_format: str, label: str, counts
     uri = f"/data/experiments/E/scans/1/resources/{label}/files/1.dcm"
     row = {"Name": "1.dcm", "Size": "7", "URI": uri, "file_format": file_format, "collection": label}
     assert archive._file(row).name == ("1.dcm" if counts else "")
+
+
+class Listing(XnatClient):
+    """A client that has this one table."""
+
+    def __init__(self, *projects: str) -> None:
+        self.projects = projects
+
+    def rows(self, path: str, pick: Callable[[dict[str, str]], Any] = dict, **_: str) -> list[Any]:
+        return [pick({"project": one, "timestamp": "1", "folderName": "f", "name": "n"}) for one in self.projects]
+
+
+def test_a_prearchive_listing_of_another_project_is_refused() -> None:
+    """Otherwise it would look empty, and everything deleted, or archived."""
+    assert [one.project for one in list_sessions(Listing("P1", "", "Unassigned", "P1"), "P1")] == ["P1", "P1"]
+    for projects in (("P2",), ("P1", "P12")):
+        with pytest.raises(ServerSaid, match=r"the answer is about project P1?2"):
+            list_sessions(Listing(*projects), "P1")

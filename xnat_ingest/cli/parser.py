@@ -27,8 +27,6 @@ COMMANDS = {
     "report": "saved reports: show one as a page, merge those of shards, print the schema",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
-# Commands that change what is on the server. What they are given narrows down what they change.
-_NARROWED = ("prearchive", "resource")
 _EMPTY = re.compile(r"\s*|--[a-z-]+=\s*")
 # What may be shown of a word that looks like a flag: its name, never a value that is attached to it.
 _FLAG_NAME = re.compile(r"--[A-Za-z_-]+|-[A-Za-z]")
@@ -99,7 +97,7 @@ def _without_words(message: str) -> str:
 def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """(flags and positional words by name, words that were not recognised). Raises UsageError.
 
-    Only `command run` may have words that are not recognised.
+    Only `command run` may have words that are empty or not recognised.
     """
     try:
         command = next((word for word in words if not word.startswith("-")), "")
@@ -107,16 +105,15 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     except _Misread as error:
         raise error.parser.refusal(words, error.message) from None
     given = vars(parsed)
-    if (
-        given["command"] in _NARROWED
-        and (word := next((word for word in words if _EMPTY.fullmatch(word)), None)) is not None
-    ):
-        raise UsageError(
-            f"{word or 'a word of the command line'} is empty (a variable that is not set?). Without it the command "
-            "would mean more than you named, so nothing was done"
-        )
     parser: _Parser = given.pop("parser")
-    if stray and (given["command"], given.get("action")) != ("command", "run"):
+    if (given["command"], given.get("action")) == ("command", "run"):
+        return given, stray
+    if (word := next((word for word in words if _EMPTY.fullmatch(word)), None)) is not None:
+        raise UsageError(
+            f"{word.strip() or 'a word of the command line'} is empty (a variable that is not set?). Without it the "
+            "command would mean something else than you named, so nothing was done; leave it out if that is meant"
+        )
+    if stray:
         raise parser.unknown(words, stray)
     return given, stray
 

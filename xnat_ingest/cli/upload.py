@@ -19,6 +19,7 @@ from xnat_ingest.core.stop import Stop
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.planning.rule_presets import preset_lines
 from xnat_ingest.settings.layers import (
+    DEID_KEY,
     credentials,
     has_server,
     launch_of,
@@ -80,6 +81,9 @@ def tree(
     catch_signals(stop)  # until now a signal ends the program at once, also while it waits for a password
     for line in unknown_variables(environ):
         reporter.emit(Event("warning", {"text": line}))
+    if environ.get(DEID_KEY) and not settings.deidentify and command in ("plan", "upload"):
+        text = f"{DEID_KEY} is set, but nothing is de-identified: that takes --deidentify PROFILE"
+        reporter.emit(Event("warning", {"text": text}))
     for line in settings.shown():
         reporter.emit(Event("setting", {"text": line}))
     if login:

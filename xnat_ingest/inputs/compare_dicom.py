@@ -6,8 +6,9 @@ be decompressed. It must not change what was measured, or how that is to be read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, count
 
 from xnat_ingest.inputs.dicom_dataset import (
@@ -201,13 +202,16 @@ class _Comparison:
             self._pixels(tag)
         elif tag in SHAPE:
             self._describe(tag)
-        elif _first_difference(self.sent.value(), self.stored.value()) is not None:
-            assert self.stored.head is not None  # noqa: S101 - both have it
-            emptied = tag in CONTENT and not self.stored.head.length
-            if tag in DATA or tag == SOP_CLASS or emptied:
-                self._say(self.found.wrong, tag)
-            else:
-                self._say(self.found.replaced if tag in UIDS else self.found.changed, tag)
+        else:
+            _compare(self.sent.value(), self.stored.value(), lambda _: self._differs(tag))
+
+    def _differs(self, tag: int) -> None:
+        assert self.stored.head is not None  # noqa: S101 - both have it
+        emptied = tag in CONTENT and not self.stored.head.length
+        if tag in DATA or tag == SOP_CLASS or emptied:
+            self._say(self.found.wrong, tag)
+        else:
+            self._say(self.found.replaced if tag in UIDS else self.found.changed, tag)
 
     def _describe(self, tag: int) -> None:
         one, other = b"".join(self.sent.value()), b"".join(self.stored.value())
@@ -224,8 +228,10 @@ class _Comparison:
             self._end(tag)
         elif items[0]:
             self._fragments(tag)
-        elif (at := _first_difference(self.sent.plain(), self.stored.plain())) is not None:
-            self._say(self.found.wrong, tag, self._frame(at))
+        else:
+            _compare(
+                self.sent.plain(), self.stored.plain(), lambda at: self._say(self.found.wrong, tag, self._frame(at))
+            )
 
     def _recode(self, tag: int, *, decompressed: bool) -> None:
         """Notes pixels with other bytes than were sent. Only the length of decompressed ones can be checked."""
@@ -244,11 +250,15 @@ class _Comparison:
             if one is None or other is None:
                 self._end(tag, f"from fragment {max(number, 1)} on")
                 return
-            if _first_difference(one, other) is not None:
-                if number:
-                    self._end(tag, f"from fragment {number} on")
-                    return
-                self._say(self.found.changed, tag, "offset table")
+            _compare(one, other, partial(self._fragment_differs, tag, number))
+            if self._ended:
+                return
+
+    def _fragment_differs(self, tag: int, number: int, _at: int) -> None:
+        if number:
+            self._end(tag, f"from fragment {number} on")
+        else:
+            self._say(self.found.changed, tag, "offset table")
 
     @property
     def _frames(self) -> int:
@@ -279,8 +289,12 @@ class _Comparison:
             words.append(word)
 
 
-def _first_difference(one: Iterator[bytes], other: Iterator[bytes]) -> int | None:
-    """The first byte at which two streams differ; None when they are equal. Reads both to their ends."""
+def _compare(one: Iterator[bytes], other: Iterator[bytes], differs: Callable[[int], None]) -> None:
+    """Reads two streams to their ends.
+
+    differs: gets the first byte at which they differ, before anything more is read: that may raise, where only the
+        beginning of a large object is compared.
+    """
     at = 0
     a = b = b""
     while True:
@@ -292,10 +306,10 @@ def _first_difference(one: Iterator[bytes], other: Iterator[bytes]) -> int | Non
             at += next(i for i in range(size) if a[i] != b[i])
             break
         a, b, at = a[size:], b[size:], at + size
-    differs = bool(a or b)
+    if a or b:
+        differs(at)
     _drain(one)
     _drain(other)
-    return at if differs else None
 
 
 def _drain(blocks: Iterable[bytes]) -> None:

@@ -199,13 +199,23 @@ class _PartBody:
             yield block
 
     def _blocks(self, instance: Instance, number: int) -> Iterator[bytes]:
-        """An instance's bytes. number: of the member that follows it."""
+        """An instance's bytes. number: of the member that follows it.
+
+        The last block is held back until it is known that the file has not changed meanwhile. The server would keep
+        an object that has come to its end.
+        """
         self._check(instance, number)
         watch = self._watch(instance)
+        last = b""
         with ExitStack() as opened:
-            yield from watch.over(checked(self._planned(instance, opened, number), instance))
+            for block in watch.over(checked(self._planned(instance, opened, number), instance)):
+                if last:
+                    yield last
+                last = block
         self._check(instance)
         check_unmixed(watch, instance)
+        if last:
+            yield last
 
     def _watch(self, instance: Instance) -> RewrittenMeanwhile:
         try:

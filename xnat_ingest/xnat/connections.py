@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -165,10 +164,11 @@ def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
         ("", ""),
     )
     shown = f"{name} {printable(path)}"
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - Path raises for a name that is too long
     try:
         if not path:
             context = ssl.create_default_context()
-        elif Path(path).is_dir() and name == "REQUESTS_CA_BUNDLE":  # as requests does, where the name comes from
+        elif is_folder and name == "REQUESTS_CA_BUNDLE":  # as requests does, where the name comes from
             context = ssl.create_default_context(capath=path)
         else:
             open_regular(path).close()  # a pipe without a writer would be waited for
@@ -180,7 +180,7 @@ def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise UsageError(f"{shown} contains no PEM certificate") from error
     except (OSError, ValueError) as error:
-        reason = "a directory" if Path(path).is_dir() else getattr(error, "strerror", None) or "not a valid name"
+        reason = "a directory" if is_folder else getattr(error, "strerror", None) or "not a valid name"
         raise UsageError(f"{shown} cannot be read ({reason}); name a file with PEM certificates") from error
     if insecure:
         context.check_hostname = False

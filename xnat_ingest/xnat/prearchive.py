@@ -104,15 +104,22 @@ class PrearchiveSession:
 
 
 def list_sessions(rest: XnatClient, project: str) -> list[PrearchiveSession]:
-    """The project's prearchive sessions.
+    """The project's prearchive sessions. Raises ServerSaid when the answer is about another project."""
+    return [as_session(row) for row in rows_of(rest, project)]
 
-    Users with access to all data see unassigned sessions in every listing. Those are left out.
+
+def rows_of(rest: XnatClient, project: str) -> list[dict[str, str]]:
+    """The project's prearchive sessions as the server lists them.
+
+    Users with access to all data see unassigned sessions in every listing. Those are left out. Raises ServerSaid when
+    the answer is about another project.
     """
-    return [
-        find_session
-        for find_session in rest.rows(f"/data/prearchive/projects/{project}", as_session)
-        if find_session.project == project
-    ]
+    path = f"/data/prearchive/projects/{project}"
+    rows = rest.rows(path, dict)
+    for other in {as_session(row).project for row in rows} - {UNASSIGNED, project}:
+        why = f"the answer is about project {other}: is there a cache or a proxy in between, or is {project} an alias?"
+        raise ServerSaid(f"GET {path}", 200, why)
+    return [row for row in rows if as_session(row).project == project]
 
 
 def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:

@@ -72,8 +72,9 @@ def project_id(rest: XnatClient, name: str, *, to_change: bool) -> str:
 
 def waiting_sessions(rest: XnatClient, project: str) -> list[Listed]:
     """The prearchive sessions of a project, or all that this user can see, by project and label."""
-    path = "/data/prearchive" if project in ("", UNASSIGNED) else f"/data/prearchive/projects/{project}"
-    found = [Listed(prearchive.as_session(entry), entry) for entry in rest.rows(path, dict)]
+    every = project in ("", UNASSIGNED)
+    rows = rest.rows("/data/prearchive", dict) if every else prearchive.rows_of(rest, project)
+    found = [Listed(prearchive.as_session(entry), entry) for entry in rows]
     mine = [one for one in found if not project or one.entry.project == project]
     return sorted(mine, key=lambda one: (one.entry.project, one.entry.label, one.entry.timestamp, one.entry.folder))
 

@@ -143,18 +143,15 @@ def check_label(label: str, *, new: bool = False) -> None:
         )
 
 
-def delete_resource(rest: XnatClient, parent: str, label: str, *, retry_policy: RetryPolicy) -> bool:
-    """Deletes a whole resource. False: there is none with this label, which XNAT would answer with 200."""
+def delete_resource(rest: XnatClient, parent: str, label: str, *, retry_policy: RetryPolicy) -> None:
+    """Deletes a whole resource, which must have been seen: XNAT answers 200 also when there is none with this label."""
 
     def is_there() -> bool:
         return label in (one.label for one in resources_of(rest, parent))
 
-    if not is_there():
-        return False
     _delete(rest, f"{parent}/resources/{label}", {}, retry_policy, is_there)
     if is_there():
         raise IngestError(f"resource {label} still exists although the server reported success; run the same again")
-    return True
 
 
 def delete_files(

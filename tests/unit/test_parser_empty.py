@@ -1,0 +1,32 @@
+"""Empty words of the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from xnat_ingest.cli.parser import parse
+from xnat_ingest.core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("upload", "t", "-P", "DEMO", "--deidentify", ""),
+        ("upload", "t", "-P", "DEMO", "--deidentify="),
+        ("upload", "t", "-P", "DEMO", "--include", ""),
+        ("upload", "t", "-P", "DEMO", "--shard", " "),
+        ("verify", "", "-P", "DEMO"),
+        ("nifti", "t", "-P", ""),
+        ("prearchive", "delete", "", "--yes"),
+        ("resource", "delete", "", "--label", "QC"),
+    ],
+)
+def test_an_empty_word_is_refused(words: tuple[str, ...]) -> None:
+    """It comes from a variable that is not set. Without it, more would be sent or deleted than was named."""
+    with pytest.raises(UsageError, match="is empty"):
+        parse(words)
+
+
+def test_a_form_of_a_launch_has_empty_fields() -> None:
+    given, _ = parse(("command", "run", "--subject-label", ""))
+    assert given["command"] == "command"
