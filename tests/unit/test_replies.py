@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from xnat_ingest.xnat.replies import SENTENCE, sentence, tags
+from xnat_ingest.xnat.replies import SENTENCE, decoded, sentence, tags
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,33 @@ def test_documents_that_were_made_to_be_slow(document: str) -> None:
     begun = time.process_time()
     list(tags(document, "a:b"))
     assert time.process_time() - begun < 3.0
+
+
+PASSED = "s3cr-Pä55w/rd"
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [
+        (PASSED.encode(), "text/html"),
+        (PASSED.encode(), "text/html; charset=nobody-knows"),
+        (b"\xef\xbb\xbf" + PASSED.encode(), "text/html;charset=utf-8"),
+        (PASSED.encode() + b"\xc3", "text/html"),  # cut in a character
+        (PASSED.encode("latin-1"), "text/html"),
+        (PASSED.encode("latin-1"), "text/html;charset=ISO-8859-1"),
+        (PASSED.encode("latin-1"), 'text/html; charset="windows-1252"'),
+        (PASSED.encode("latin-1"), "text/html; charset=utf-8"),
+        (PASSED.encode("utf-16"), "text/html"),
+        (PASSED.encode("utf-16"), "text/html; charset=utf-16"),
+        (PASSED.encode("utf-16-le"), "text/html; charset=UTF-16LE"),
+        (PASSED.encode("utf-16-le"), "text/html"),
+        (PASSED.encode("utf-16-be"), "text/html"),
+    ],
+)
+def test_a_password_comes_out_as_it_is_written(raw: bytes, content_type: str) -> None:
+    """Otherwise it is not recognised and hidden."""
+    assert decoded(raw, content_type).endswith(PASSED)
+
+
+def test_text_that_is_cut_in_a_character_stays_what_it_is() -> None:
+    assert decoded("zu spät ü".encode()[:-1], "text/html") == "zu spät "

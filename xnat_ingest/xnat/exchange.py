@@ -19,7 +19,7 @@ from xnat_ingest.core.secrets import remember_login
 from xnat_ingest.xnat import failures
 from xnat_ingest.xnat.connections import make_pool, shut, watched_by
 from xnat_ingest.xnat.proxies import proxy_for
-from xnat_ingest.xnat.replies import Reply
+from xnat_ingest.xnat.replies import Reply, decoded
 from xnat_ingest.xnat.tables import CutOffError
 from xnat_ingest.xnat.watch import Watch, Watchdog
 
@@ -183,7 +183,7 @@ class Wire:
                 raw, whole = _up_to(chunks, most)
                 if reply.status == 200 and not whole and not page:
                     raise ServerSaid(f"{call.method} {call.path}", 200, f"an answer of more than {most} bytes")
-                text = "" if packed else raw.decode("utf-8", "replace")
+                text = "" if packed else decoded(raw, reply.headers.get("Content-Type", ""))
                 if reply.status == 400 and self.server.startswith("http:") and failures.wants_tls(text):
                     raise failures.needs_tls(self.server)
                 return Reply(reply.status, text, reply.headers)

@@ -6,6 +6,7 @@ minutes on a page that was made for that, and a signal could not stop it.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,22 @@ PAGE = 64 * 1024
 SENTENCE = 300
 _TAG = 4096
 _SILENT = ("script", "style", "head")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w-]{1,20})", re.IGNORECASE)
+_CHARSETS = frozenset(
+    {
+        "utf-8",
+        "utf8",
+        "iso-8859-1",
+        "latin1",
+        "iso-8859-15",
+        "windows-1252",
+        "us-ascii",
+        "utf-16",
+        "utf-16le",
+        "utf-16be",
+    }
+)
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _ATTRIBUTE = re.compile(r'\b(\w{1,64})="([^"]*)"')
 
 
@@ -29,6 +46,23 @@ class Reply:
     def is_page(self) -> bool:
         """Whether it is a web page, from a login or a proxy. No answer that we expect is HTML."""
         return self.status == 200 and self.headers.get("Content-Type", "").startswith("text/html")
+
+
+def decoded(raw: bytes, content_type: str) -> str:
+    """The text of an answer, in the charset that it declares, in UTF-8, or in Latin-1, which Java writes by default.
+
+    A password in it must come out as it is written, or it would not be recognised and hidden. The end may be cut.
+    """
+    declared = _CHARSET.search(content_type[:_TAG])
+    name = next((name for mark, name in _MARKS if raw.startswith(mark)), declared[1].lower() if declared else "utf-8")
+    if name not in (*_CHARSETS, "utf-8-sig"):
+        name = "utf-8"
+    if name == "utf-8" and b"\0" in raw:  # UTF-16 or UTF-32 that nobody declares
+        raw = raw.replace(b"\0", b"")
+    try:
+        return codecs.getincrementaldecoder(name)("strict").decode(raw)
+    except UnicodeDecodeError:
+        return raw.replace(b"\0", b"").decode("latin-1")
 
 
 def sentence(page: str) -> str:
