@@ -151,6 +151,35 @@ def test_it_starts_no_program_and_loads_no_code() -> None:
     assert callers == {("addresses.py", "ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)")}  # a function of its own C library
 
 
+# Text of the package itself, and a function whose caller catches what reading raises.
+TRUSTED_JSON = {"deidentify/profile.py", "xnat/documents.py"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_endless_nesting_in_json_is_caught(path: Path) -> None:
+    """`[` some thousand times is a RecursionError, which is no ValueError."""
+    guards = [
+        node
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Try) and any("RecursionError" in ast.unparse(h.type or h) for h in node.handlers))
+        or (isinstance(node, ast.With) and "RecursionError" in ast.unparse(node.items[0].context_expr))
+    ]
+    guarded = {call for guard in guards for line in guard.body for call in _json_calls(line)}
+    if str(path.relative_to(PACKAGE)) not in TRUSTED_JSON:
+        assert _json_calls(ast.parse(path.read_text("utf-8"))) == guarded
+
+
+def _json_calls(tree: ast.AST) -> set[int]:
+    """The lines that read JSON, but for files of the package."""
+    return {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "json.loads"
+        and "resources." not in ast.unparse(node)
+    }
+
+
 @pytest.mark.wide
 def test_only_reporters_print() -> None:
     """The core emits events; cli speaks for what ends before there is a reporter."""

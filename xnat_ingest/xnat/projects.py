@@ -205,7 +205,9 @@ def _may_edit(rest: XnatClient, project: str) -> bool:
 def _splits_petmr(rest: XnatClient, project: str) -> bool:
     """The project's own setting, or else the site's."""
     path = f"/data/projects/{project}/config/separatePETMR/config"
-    own = rest.request("GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404))
+    own = rest.request(
+        "GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404, *_UNREADABLE)
+    )
     word = own.text.strip() if own.status == 200 else ""
     return (word or _preference(rest, "sitewidePetMr")) == "separate"
 
@@ -246,7 +248,7 @@ def _is_on(rest: XnatClient, path: str) -> bool | None:
         return False
     try:
         return bool(json.loads(reply.text)["ResultSet"]["Result"][0]["status"] == "enabled")
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
 
 

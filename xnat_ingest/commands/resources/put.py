@@ -306,5 +306,5 @@ def _duplicates(text: str) -> bool:
     """Whether an answer names files that already existed, and so were not stored."""
     try:
         return bool(json.loads(text)["duplicates"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return bool(text.strip())

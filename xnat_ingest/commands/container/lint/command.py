@@ -78,7 +78,7 @@ def _selected(each: CommandPart) -> list[str]:
     text = each.text("default-value")
     try:
         values = json.loads(text) if kind(each) == "select-many" else None
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     return [as_text(value) for value in values] if isinstance(values, list) else [text]
 
