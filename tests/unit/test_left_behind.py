@@ -13,7 +13,7 @@ from tests.unit.test_plan import conflicts, dicom, plan_of, plan_source, reasons
 from xnat_ingest.cli import main
 from xnat_ingest.core.model import Plan, SetAside
 from xnat_ingest.delivery.strict import without_a_rule
-from xnat_ingest.inputs import open_source, pydicom_header
+from xnat_ingest.inputs import open_source, zeros
 from xnat_ingest.inputs.folder import FolderSource
 from xnat_ingest.inputs.system_names import is_system_folder
 
@@ -33,7 +33,7 @@ def test_a_file_that_is_not_all_zeros_is_no_blank() -> None:
 
 def test_a_file_of_many_zeros_is_blank_whatever_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """One with a hole can be larger than any disk."""
-    monkeypatch.setattr(pydicom_header, "_ENOUGH_ZEROS", 2 * 1024**2)
+    monkeypatch.setattr(zeros, "ENOUGH", 2 * 1024**2)
     far, near = bytes(2 * 1024**2) + b"x", bytes(2 * 1024**2 - 1) + b"x"
     plan = plan_of({"a/x/T1/1": dicom("1"), "a/x/T1/2": far, "a/x/T1/3": near})
     assert reasons(plan) == {"a/x/T1/2": "blank", "a/x/T1/3": "not-dicom"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import tarfile
 import zlib
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import BinaryIO, Literal
 
 from xnat_ingest.core import POINTER
 from xnat_ingest.core.regular_file import open_regular
+from xnat_ingest.inputs.unpacking import gunzipped
 
 Kind = Literal[
     "zip",
@@ -130,6 +130,6 @@ def _is_tar(head: bytes) -> bool:
 def _unpacked(stream: BinaryIO) -> bytes | None:
     """The first bytes inside a gzip; None when it is damaged there."""
     try:
-        return gzip.GzipFile(fileobj=stream).read(_HEAD)
+        return gunzipped(stream).read(_HEAD)
     except (OSError, EOFError, zlib.error):
         return None

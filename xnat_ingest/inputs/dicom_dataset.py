@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK
 
 BLOCK = 256 * 1024
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -36,10 +37,12 @@ class PeekableStream:
     """A stream over blocks of bytes that can be peeked into. It never goes back, so any source will do.
 
     taken: how many bytes were taken, not counting those of `rest`.
+    blank: how many elements of nothing but zeros.
     """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self.taken = 0
+        self.blank = 0
         self._blocks = iter(blocks)
         self._held = b""
         self._at = 0  # the buffered bytes before this position were taken
@@ -138,6 +141,10 @@ def read_head(source: PeekableStream, explicit: bool, order: str) -> Head:
     if len(raw) < 8:
         raise NotWalkable("ends inside an element")
     group, element, length = struct.unpack(f"{order}HHL", raw[:8])
+    if not (group or element or length):
+        source.blank += 1
+        if source.blank > MOST_BLANK:
+            raise NotWalkable(BLANK)
     size, vr = 8, b""
     if explicit and group != _ITEM_GROUP:
         vr = raw[4:6]
@@ -176,6 +183,8 @@ def inflated(blocks: Iterable[bytes], check_stop: Callable[[], None] = go_on) ->
     engine = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     try:
         for block in blocks:
+            if engine.eof:  # whatever follows, perhaps without end, is no part of it
+                break
             data = block
             while data and not engine.eof:
                 check_stop()

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK
+
 UNDEFINED = 0xFFFFFFFF
+_BLANK_HEAD = bytes(8)
 _LAST_MARK = b"\xff\xd9"
 # Enough to reach the transfer syntax: only the preamble and two UIDs come before it.
 START = 1024
@@ -19,6 +23,8 @@ class TruncationDetector:
     """A stream that remembers whether the file ended inside the first eight bytes of an element.
 
     check_stop: called at each read; may raise.
+
+    Reading raises NotWalkable when too many elements in a row are nothing but zeros.
     """
 
     def __init__(self, stream: BinaryIO, check_stop: Callable[[], None]) -> None:
@@ -27,12 +33,17 @@ class TruncationDetector:
         self.seek = stream.seek
         self.tell = stream.tell
         self.cut = False
+        self._blank = 0
 
     def read(self, size: int = -1) -> bytes:
         self.check_stop()
         data = self._read(size)
         if size == 8 and 0 < len(data) < 8:
             self.cut = True
+        if size == 8:
+            self._blank = self._blank + 1 if data == _BLANK_HEAD else 0
+            if self._blank > MOST_BLANK:
+                raise NotWalkable(BLANK)
         return data
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, cast
 
 from xnat_ingest.core import Plan, SetAside, printable
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.unpacking import gunzipped
 
 Kind = Literal["image", "pixels", "sidecar", "table", "other"]
 _KINDS: dict[str, Kind] = {
@@ -73,7 +74,7 @@ def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside 
     if zipped != name.zipped:
         detail = "gzipped, but its name does not end in .gz" if zipped else "not gzipped, but its name ends in .gz"
         return SetAside(path, "bad-nifti", f"{detail}; rename it")
-    unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if zipped else stream
+    unpacked = cast(BinaryIO, gunzipped(stream)) if zipped else stream
     try:
         sizes = _sizes(unpacked.read(_LONGEST_HEADER))
         if sizes is None:
@@ -97,12 +98,12 @@ def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
     """
     packed = header.read(2) == b"\x1f\x8b"
     header.seek(0)
-    sizes = _sizes((gzip.GzipFile(fileobj=header) if packed else header).read(_LONGEST_HEADER))
+    sizes = _sizes((gunzipped(header) if packed else header).read(_LONGEST_HEADER))
     wanted = sizes[1] if sizes else 0
     zipped = voxels.read(2) == b"\x1f\x8b"
     voxels.seek(0)
     try:
-        unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=voxels)) if zipped else voxels
+        unpacked = cast(BinaryIO, gunzipped(voxels)) if zipped else voxels
         whole = _holds(unpacked, voxels, size, wanted) if zipped else size >= wanted
     except (gzip.BadGzipFile, EOFError, zlib.error):
         whole = False
@@ -159,7 +160,7 @@ def read_sidecar(stream: BinaryIO, size: int, name: Name) -> Mapping[str, str] |
     """
     if size > _LONGEST_SIDECAR:
         return None
-    unpacked = gzip.GzipFile(fileobj=stream) if name.zipped else stream
+    unpacked = gunzipped(stream) if name.zipped else stream
     try:
         found = json.loads(unpacked.read(_LONGEST_SIDECAR))
         return {key: _text(value) for key, value in found.items()} if isinstance(found, dict) else None

@@ -59,13 +59,12 @@ from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import ChecksummedStream
+from xnat_ingest.inputs.zeros import pass_zeros
 
 _RLE = "1.2.840.10008.1.2.5"
 _CUT = "the file ends before its data does"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
-# Bytes. A file that begins with so many zeros is called blank, whatever follows.
-_ENOUGH_ZEROS = 1024**3
 # Block size in bytes when only the meta information is needed.
 _LITTLE = 4096
 
@@ -183,14 +182,7 @@ class _Header:
     def _is_all_zeros(self) -> bool:
         """Whether the file is zeros to its end, or far enough: one with a hole may be larger than any disk."""
         self.stream.seek(0)
-        zeros = bytes(1024 * 1024)
-        for _ in range(_ENOUGH_ZEROS // len(zeros)):
-            block = self.stream.read(len(zeros))
-            if block != zeros[: len(block)]:
-                return False
-            if not block:
-                break
-        return True
+        return not pass_zeros(cast(BinaryIO, self.stream))[1]
 
     def _damaged(self, error: Exception, kind: str) -> SetAside:
         # pydicom wraps an error inside a sequence into an OSError of its own.

@@ -12,11 +12,11 @@ from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, Decompression
 from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.views import SubStream
+from xnat_ingest.inputs.zeros import ENOUGH, pass_zeros
 
 # A tar header is one block, plus long names before it. A larger one was made to fill memory.
 _LONGEST_HEADER = 1 << 20
 _LARGEST_OCTAL = 8**11
-_BLOCK = 1 << 18
 _FETCH_AGAIN = "fetch the archive again"
 
 
@@ -92,12 +92,16 @@ def _behind_last(stream: BinaryIO, offset: int) -> str:
         return "the archive has no end mark: it is truncated"
     if any(mark):
         return f"the archive is corrupt at byte {offset}, and the rest is lost; fetch it again"
-    while block := stream.read(_BLOCK):
-        if block.count(0) < len(block):
-            return (
-                "there is data after the archive's end mark, as when two archives are joined or part of one is wiped; "
-                "unpack it with tar --ignore-zeros, and give the folder instead"
-            )
+    zeros, rest = pass_zeros(stream)
+    if zeros >= ENOUGH:
+        return (
+            f"more than {ENOUGH:,} zero bytes follow the archive's end mark; fetch the archive again, or cut them off"
+        )
+    if rest:
+        return (
+            "there is data after the archive's end mark, as when two archives are joined or part of one is wiped; "
+            "unpack it with tar --ignore-zeros, and give the folder instead"
+        )
     return ""
 
 

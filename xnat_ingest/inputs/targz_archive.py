@@ -17,6 +17,7 @@ from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import Archive, Opener
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.tar_archive import tar_members
+from xnat_ingest.inputs.unpacking import gunzipped
 from xnat_ingest.inputs.views import SubStream
 
 # Bytes that a reader may go back without another pass. Reading headers needs much less.
@@ -44,7 +45,7 @@ class _Pass(SubStream):
         self.release()
         self.source.passes += 1
         self._packed = self.source.opened(-1)
-        self._gzip = gzip.GzipFile(fileobj=self._packed)
+        self._gzip = gunzipped(self._packed)
         return self._gzip
 
     def read(self, size: int | None = -1) -> bytes:

@@ -6,6 +6,7 @@ import struct
 from typing import BinaryIO
 
 from xnat_ingest.inputs.dicom_dataset import UNDEFINED, NotWalkable
+from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Byte order -> what takes a head apart, the length of two bytes at its end, and a length of four bytes.
@@ -41,6 +42,7 @@ def pass_over(stream: BinaryIO, explicit: bool, order: str) -> None:
     """
     take_apart, short, long = _READERS[order]
     levels = [explicit]
+    blank = 0
     while levels:
         head = stream.read(8)
         if len(head) < 8:
@@ -63,6 +65,8 @@ def pass_over(stream: BinaryIO, explicit: bool, order: str) -> None:
         if length != UNDEFINED:
             if length:
                 stream.seek(length, 1)
+            elif not tag and (blank := blank + 1) > MOST_BLANK:
+                raise NotWalkable(BLANK)
             continue
         if len(levels) >= DEEPEST:
             raise TooDeep(_TOO_DEEP)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, Literal, cast, get_args
 
 from xnat_ingest.core import IngestError, is_bug
+from xnat_ingest.inputs.zeros import PaddedStream
 
 Packing = Literal["gzip", "bzip2", "xz"]
 PACKINGS: tuple[str, ...] = get_args(Packing)
@@ -78,8 +79,13 @@ def damage_told() -> Iterator[None]:
 def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpacking:
     """The content of a compressed stream, from its start. Closing it closes the stream, too."""
     openers: dict[Packing, Callable[[], object]] = {
-        "gzip": lambda: gzip.GzipFile(fileobj=stream),
+        "gzip": lambda: gunzipped(stream),
         "bzip2": lambda: bz2.BZ2File(stream),
-        "xz": lambda: lzma.LZMAFile(stream),  # noqa: SIM115 - closed with what is returned
+        "xz": lambda: lzma.LZMAFile(cast(BinaryIO, PaddedStream(stream))),  # noqa: SIM115 - closed with what is returned
     }
     return Unpacking(cast(BinaryIO, openers[packing]()), stream if closes else None)
+
+
+def gunzipped(stream: BinaryIO) -> gzip.GzipFile:
+    """The content of a gzip file, from where the stream is. The errors of damage are those of gzip."""
+    return gzip.GzipFile(fileobj=cast(BinaryIO, PaddedStream(stream)))
