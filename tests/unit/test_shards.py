@@ -174,6 +174,16 @@ def test_reports_of_two_runs_are_not_merged(key: str) -> None:
         merge([shard(1, one("a"), set_aside=[]), shard(2, one("b"), set_aside=[], **{key: "other"})])
 
 
+@pytest.mark.parametrize("key", ["command", "server", "project", "destination"])
+def test_an_older_report_of_another_run_is_not_passed_over(key: str) -> None:
+    """It may hold the failures of that run. A shard that ran again by another transport is the same run's."""
+    path, old = shard(1, one("a"), set_aside=[])
+    newer = [shard(1, one("a"), set_aside=[]), shard(2, one("b"), set_aside=[])]
+    assert merge([(path, {**old, "transport": "other"}), *newer])["exit_code"] == 0
+    with pytest.raises(IngestError, match=f"differ in {key}"):
+        merge([(path, {**old, key: "other"}), *newer])
+
+
 def test_reports_of_two_divisions_are_not_merged() -> None:
     path, other = shard(1, one("b"), set_aside=[])
     with pytest.raises(IngestError, match="2 and of 3 shards"):

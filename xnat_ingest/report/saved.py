@@ -83,7 +83,9 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
     shards = [report for _, report in latest]
     first = shards[0]
     for key in SAME:
-        values = {report[key] for report in shards if report[key]}
+        # A shard that ran again may have gone another way. Its older report must still be of the same run.
+        looked_at = latest if key == "transport" else reports
+        values = {report[key] for _, report in looked_at if report[key]}
         if len(values) > 1:
             raise IngestError(
                 f"the reports differ in {key}: {', '.join(sorted(map(printable, values)))}; merge only the reports of "
