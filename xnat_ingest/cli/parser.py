@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from xnat_ingest.cli.arguments import ADD_ARGUMENTS
 from xnat_ingest.cli.examples import HelpFormatter, epilog
 from xnat_ingest.core import EXIT_MEANING, UsageError, nearest
 from xnat_ingest.core.about import __version__
-from xnat_ingest.settings.options import add_options
+from xnat_ingest.settings.options import add_options, flag
 
 COMMANDS = {
     "plan": "show what would be sent, and every conflict; opens no socket (--online also asks the server)",
@@ -27,6 +27,10 @@ COMMANDS = {
     "report": "saved reports: show one as a page, merge those of shards, print the schema",
     "dicomUpload": "drop-in for the original script: URL USER PASS PROJECT ROOTDIR [--config FILE] [--workdir DIR]",
 }
+# Commands that change what is on the server. What they are given narrows down what they change.
+_NARROWED = ("prearchive", "resource")
+# What decides which files are sent, for whom, and what is left in them.
+_DECISIVE = ("deidentify", "deid_key_file", "include", "exclude", "shard", "config", "labels", "subject", "experiment")
 _EMPTY = re.compile(r"\s*|--[a-z-]+=\s*")
 # What may be shown of a word that looks like a flag: its name, never a value that is attached to it.
 _FLAG_NAME = re.compile(r"--[A-Za-z_-]+|-[A-Za-z]")
@@ -108,14 +112,26 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     parser: _Parser = given.pop("parser")
     if (given["command"], given.get("action")) == ("command", "run"):
         return given, stray
-    if (word := next((word for word in words if _EMPTY.fullmatch(word)), None)) is not None:
+    if (word := _empty_word(given, words)) is not None:
         raise UsageError(
-            f"{word.strip() or 'a word of the command line'} is empty (a variable that is not set?). Without it the "
-            "command would mean something else than you named, so nothing was done; leave it out if that is meant"
+            f"{word or 'a word of the command line'} is empty (a variable that is not set?). Without it the command "
+            "would mean something else than you named, so nothing was done; leave it out if that is meant"
         )
     if stray:
         raise parser.unknown(words, stray)
     return given, stray
+
+
+def _empty_word(given: Mapping[str, Any], words: Sequence[str]) -> str | None:
+    """What is empty and must not be; elsewhere an empty value means that it is not given. None: nothing is."""
+    if given["command"] in _NARROWED:
+        return next((word.strip() for word in words if _EMPTY.fullmatch(word)), None)
+    return next((flag(name) for name in _DECISIVE if name in given and _is_empty(given[name])), None)
+
+
+def _is_empty(value: object) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(one, str) and not one.strip() for one in values)
 
 
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:

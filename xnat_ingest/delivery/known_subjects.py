@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, Session, printable
@@ -15,14 +15,28 @@ Subjects = Mapping[str, set[str]]
 
 def check_subjects(context: RunContext, plan: Plan) -> Plan:
     """Puts sessions in conflict that XNAT would give to another person, and notes subjects that are new where a project
-    asks uploads not to create any."""
-    subjects = {project: known_subjects(context, project) for project in context.projects}
-    plan = refuse_other_case(subjects, plan)
-    plan = _refuse_repaired(context, subjects, plan)
+    asks uploads not to create any.
+
+    XNAT finds a subject whatever the case of its label: `p007` would be stored under the P007 that it has. And `Müller`
+    becomes `M_ller`, as another person may be called. A subject is this tree's if one of its archived sessions has a
+    study that is in the plan, too.
+    """
+    subjects = {project: _known_subjects(context, project) for project in context.projects}
+    own: set[tuple[str, str]] | None = None
+    found: dict[int, Problem] = {}
+    for session in plan.sessions:
+        alike = subjects.get(session.project, {}).get(session.subject.casefold(), set())
+        if session.conflicts or not alike or (session.subject in alike and not session.repaired):
+            continue
+        own = _own(context, plan) if own is None else own
+        if (session.project, session.subject.casefold()) not in own:
+            found[id(session)] = _repaired(session) if session.repaired else _other_case(session, min(alike))
+    sessions = tuple(replace(s, conflicts=(found[id(s)],)) if id(s) in found else s for s in plan.sessions)
+    plan = replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
     return _note_new(context, subjects, plan)
 
 
-def known_subjects(context: RunContext, project: str) -> Subjects:
+def _known_subjects(context: RunContext, project: str) -> Subjects:
     found: dict[str, set[str]] = {}
     for label in context.rest.rows(f"/data/projects/{project}/subjects", _label, columns="label"):
         found.setdefault(label.casefold(), set()).add(label)
@@ -31,16 +45,6 @@ def known_subjects(context: RunContext, project: str) -> Subjects:
 
 def _label(row: JsonRow) -> str:
     return row["label"]
-
-
-def refuse_other_case(subjects: Mapping[str, Subjects], plan: Plan) -> Plan:
-    """XNAT finds a subject whatever the case of its label. So `p007` would be stored under the P007 that it has."""
-
-    def why_not(session: Session) -> Problem | None:
-        alike = subjects.get(session.project, {}).get(session.subject.casefold(), {session.subject})
-        return None if session.subject in alike else _other_case(session, min(alike))
-
-    return _refuse(plan, why_not)
 
 
 def _other_case(session: Session, there: str) -> Problem:
@@ -55,27 +59,12 @@ def _other_case(session: Session, there: str) -> Problem:
     return Problem.advised("subject-exists", text, fix, (session.label,))
 
 
-def _refuse_repaired(context: RunContext, subjects: Mapping[str, Subjects], plan: Plan) -> Plan:
-    """Puts sessions in conflict whose repaired subject label is another subject's on the server.
-
-    `Müller` becomes `M_ller`. If the server already has a subject M_ller that this tree did not make, two people could
-    become one subject. A subject is this tree's if one of its archived sessions has a study that is in the plan, too.
-    """
-    made = {(s.project, s.subject.casefold()) for s in plan.sessions if s.repaired and not s.conflicts}
-    strange = {key for key in made if key[1] in subjects.get(key[0], {})} - _own(context, plan, made)
-
-    def why_not(session: Session) -> Problem | None:
-        is_strange = session.repaired and (session.project, session.subject.casefold()) in strange
-        return _repaired(session) if is_strange else None
-
-    return _refuse(plan, why_not)
-
-
-def _own(context: RunContext, plan: Plan, made: set[tuple[str, str]]) -> set[tuple[str, str]]:
+def _own(context: RunContext, plan: Plan) -> set[tuple[str, str]]:
+    """The archived subjects that have a study of the plan: project and folded label of each."""
     studies = {(s.project, s.subject.casefold(), s.study_uid) for s in plan.sessions}
     return {
         (project, known.subject.casefold())
-        for project in {project for project, _ in made}
+        for project in context.projects
         for known in context.known(project).listing
         if (project, known.subject.casefold(), known.study_uid) in studies
     }
@@ -88,13 +77,6 @@ def _repaired(session: Session) -> Problem:
     )
     fix = "if it is the same person, give the label yourself (--labels, --subject-label). If not, rename the folder"
     return Problem.advised("subject-exists", text, fix, (session.label,))
-
-
-def _refuse(plan: Plan, why_not: Callable[[Session], Problem | None]) -> Plan:
-    """The plan with these conflicts. Sessions that are in conflict already get no other."""
-    found = {id(s): problem for s in plan.sessions if not s.conflicts and (problem := why_not(s))}
-    sessions = tuple(replace(s, conflicts=(found[id(s)],)) if id(s) in found else s for s in plan.sessions)
-    return replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
 
 
 def _note_new(context: RunContext, subjects: Mapping[str, Subjects], plan: Plan) -> Plan:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from xnat_ingest.core import Emit, Event, IngestError, Outcome, Plan, Result, Session, Verdict, trace
 from xnat_ingest.core.errors import exhausted
@@ -17,7 +18,7 @@ from xnat_ingest.core.stop import GRACE, RunControl, Stop, run_interruptibly
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.cstore_unverified import send_unverified
 from xnat_ingest.delivery.deliver import deliver
-from xnat_ingest.delivery.known_subjects import check_subjects, known_subjects, refuse_other_case
+from xnat_ingest.delivery.known_subjects import check_subjects
 from xnat_ingest.delivery.precheck import (
     ask_projects,
     filter_keywords,
@@ -42,6 +43,7 @@ from xnat_ingest.xnat.client import XnatClient, client_of
 from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_site_settings, log_fields
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
+T = TypeVar("T")
 Work = Callable[[RunContext, Session], tuple[Verdict, int]]
 # Sessions under way for each worker: one is sent, others are asked about, committed or proven.
 AHEAD = 3
@@ -91,7 +93,7 @@ class Run:
         if credentials:
             rest = self._connect(credentials)
             try:
-                outcomes = run_interruptibly(lambda: self._online(rest), stop, GRACE + 1)
+                outcomes = self._online(rest)
             finally:
                 if stop.signum:  # a server that hangs must hold up neither the report nor the process
                     rest.abandon()
@@ -99,7 +101,7 @@ class Run:
                 rest.close()
             return outcomes
         if self.command == "upload":
-            return run_interruptibly(self._send_unverified, stop, GRACE + 1)
+            return self._send_unverified()
         self._make_plan()
         return [_not_reached(session, "only planned") for session in self.plan.sessions]
 
@@ -107,11 +109,17 @@ class Run:
 
     def _online(self, rest: XnatClient) -> list[Outcome]:
         """Asks the server first: what it refuses shows before a long scan."""
-        rest.login()
+        projects = self._ended_by_signals(lambda: self._ask_server(rest))
         with rest.kept_alive():
-            projects = self._ask_server(rest)
             self._make_plan()
-            return self.deliver_all(rest, projects) if self.plan.sessions else []
+            if not self.plan.sessions:
+                return []
+            return self._ended_by_signals(lambda: self.deliver_all(rest, projects))
+
+    def _ended_by_signals(self, work: Callable[[], T]) -> T:
+        """The work in a thread of its own: a request may hang. The plan is made without one, since only the main thread
+        can end a pattern of a rule that takes too long."""
+        return run_interruptibly(work, self.control.stop, GRACE + 1)
 
     def _connect(self, credentials: Credentials) -> XnatClient:
         settings = self.settings
@@ -123,6 +131,7 @@ class Run:
 
     def _ask_server(self, rest: XnatClient) -> dict[str, Project]:
         """Its rules, and the one project of all sessions if there is one, by id."""
+        rest.login()
         if self.command != "verify":
             self.rules = fetch_site_settings(rest)
         projects: dict[str, Project] = {}
@@ -194,8 +203,6 @@ class Run:
             self.plan = set_aside_filtered(self.plan, self.rules, context.projects, self.planning.kept)
         write_review_files(self.planning, self.plan)
         if self.command == "verify":
-            subjects = {project: known_subjects(context, project) for project in context.projects}
-            self.plan = refuse_other_case(subjects, self.plan)
             return verify_only
         self.plan = check_subjects(context, self.plan)
         if settings.existing == "skip":
@@ -209,8 +216,12 @@ class Run:
         source, policy = self.planning.source, self.retry_policy
         transport = unverified_cstore(self.settings, source, self._rewrite, policy, self._count)
         self._make_plan()
-        with self.pools() as (pool, parts):
-            return self.work_on_sessions(pool, lambda s: send_unverified(s, transport, parts, self.control))
+
+        def send() -> list[Outcome]:
+            with self.pools() as (pool, parts):
+                return self.work_on_sessions(pool, lambda s: send_unverified(s, transport, parts, self.control))
+
+        return self._ended_by_signals(send)
 
     @contextmanager
     def pools(self, ahead: int = 1) -> Iterator[tuple[SessionPool, ThreadPoolExecutor]]:
