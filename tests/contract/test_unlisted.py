@@ -92,3 +92,19 @@ def test_each_label_is_asked_for_once(ingest: Ingest, site: StandIn, tmp_path: P
     assert ingest("upload", tmp_path / "t").code == 0
     asked = [one.path for one in site.requests[before:] if "/projects/DEMO/experiments/S_" in one.path]
     assert sorted(asked) == [f"/data/projects/DEMO/experiments/S_{number}" for number in range(4)]
+
+
+@pytest.mark.parametrize("label", [None, "S_E_here"])
+@pytest.mark.parametrize("modality", ["US", "MR"])
+def test_one_that_is_shared_into_the_project_counts(
+    ingest: Ingest, site: StandIn, tmp_path: Path, label: str | None, modality: str
+) -> None:
+    """It has the label under which it is shared. Its subject is not in this project. MR is in the listing, US is not."""
+    one = series("US") if modality == "US" else Series("one_0001", 2)
+    make_session(tmp_path / "t/S/E", (one,), "study")
+    assert ingest("upload", tmp_path / "t", project="MANUAL").code == 0
+    site.share(stored(site, "MANUAL", "S", "S_E"), "DEMO", label)
+    for command in ("verify", "upload"):
+        ended = ingest(command, tmp_path / "t", "-S", "S", "-E", label or "S_E", "--layout", "session")
+        assert (ended.code, ended.totals["verified"]) == (0, 2), ended.out
+    assert ended.totals["bytes_sent"] == 0

@@ -112,7 +112,9 @@ class RunContext:
             check_home(self.rest, session.project, known)
         if not any(k.label.casefold() == label for k in found):
             unlisted = archived_session(self.rest, session.project, session.label)
-            found += [unlisted] if unlisted else []
+            if unlisted:
+                # A shared session is listed by its label at home.
+                found = [*(k for k in found if k.accession != unlisted.accession), unlisted]
         return found
 
     def prearchive_entries(self, project: str, *, fresh: bool = False) -> list[PrearchiveSession]:

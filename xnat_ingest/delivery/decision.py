@@ -197,7 +197,7 @@ def _conflict_with(
         return _problem(
             session,
             "other-subject",
-            f"the label {known.label} already belongs to subject {known.subject}",
+            f"the label {known.label} already belongs to {f'subject {known.subject}' if known.subject else 'a subject that you may not see'}",
             ANOTHER_LABEL,
         )
     if known.label != session.label:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from sys import intern
+from typing import Any
 from urllib.parse import unquote
 
 from xnat_ingest.core import Instance, SessionTrouble, printable
-from xnat_ingest.xnat import prearchive
+from xnat_ingest.xnat import documents, prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 from xnat_ingest.xnat.tables import bytes_of
@@ -149,15 +150,23 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
     item = rest.item(f"/data/projects/{project}/experiments/{label}")
     if item is None:
         return None
-    subject = rest.item(f"/data/projects/{project}/subjects/{item.get('subject_ID', '')}") or {}
+    owner = str(item.get("subject_ID", ""))
+    # The subject of a session that is shared need not be shared as well.
+    subject = rest.item(f"/data/projects/{project}/subjects/{owner}") or rest.item(f"/data/subjects/{owner}") or {}
     return ArchivedSession(
         accession=str(item["ID"]),
-        label=str(item.get("label", "")),
-        subject=str(subject.get("label", "")),
+        label=_label_here(item, project),
+        subject=documents.text_of(subject, "label"),
         study_uid=str(item.get("UID") or ""),
         xsi_type=str(item.get("xsiType", "")),
         home=project,
     )
+
+
+def _label_here(item: Mapping[str, Any], project: str) -> str:
+    """A session's label in this project. Where it is shared to, it may have another than at home."""
+    here = (label for place, label in item["shares"] if place.casefold() == project.casefold())
+    return next(here, "") or documents.text_of(item, "label")
 
 
 def check_home(rest: XnatClient, project: str, known: ArchivedSession) -> None:
