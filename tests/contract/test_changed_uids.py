@@ -123,3 +123,19 @@ def test_a_script_of_the_project_is_told_from_the_sites(
     ended = ingest("upload", tmp_path / "t")
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-study"], 0)
     assert "A script of the project changed the UID" in ended.out
+
+
+def test_where_names_have_no_uids_nobody_can_tell_what_is_there(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
+) -> None:
+    """Nothing then says that an instance is not on the server, or that another study is."""
+    site.settings.file_name_template = "${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+    for command in ("upload", "verify"):
+        ended = ingest(command, tmp_path / "t")
+        assert (ended.code, ended.totals["verified"]) == (3, 0)
+        assert "not recognised: the 6 files on the server have other names and other series" in ended.out
+        assert "not on the server" not in ended.out
+    again = ingest("upload", tmp_path / "t")
+    assert (again.code, again.kinds(), again.totals["bytes_sent"]) == (3, ["other-study"], 0)
+    assert "it may be this study or another" in again.out
+    assert "If it is this study, leave the folder out" in again.out

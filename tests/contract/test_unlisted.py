@@ -99,7 +99,7 @@ def test_each_label_is_asked_for_once(ingest: Ingest, site: StandIn, tmp_path: P
 def test_one_that_is_shared_into_the_project_counts(
     ingest: Ingest, site: StandIn, tmp_path: Path, label: str | None, modality: str
 ) -> None:
-    """It has the label under which it is shared. Its subject is not in this project. MR is in the listing, US is not."""
+    """It has the label under which it is shared. Its subject is not in this project. Only MR is listed."""
     one = series("US") if modality == "US" else Series("one_0001", 2)
     make_session(tmp_path / "t/S/E", (one,), "study")
     assert ingest("upload", tmp_path / "t", project="MANUAL").code == 0

@@ -194,10 +194,11 @@ def _conflict_with(
     if known.label.casefold() != session.label.casefold():
         return _archived_as(session, known, "this study is already archived")
     if known.subject.casefold() != session.subject.casefold():
+        owner = f"subject {known.subject}" if known.subject else "a subject that you may not see"
         return _problem(
             session,
             "other-subject",
-            f"the label {known.label} already belongs to {f'subject {known.subject}' if known.subject else 'a subject that you may not see'}",
+            f"the label {known.label} already belongs to {owner}",
             ANOTHER_LABEL,
         )
     if known.label != session.label:
@@ -215,6 +216,8 @@ def _conflict_with(
     if known.study_uid and known.study_uid != session.study_uid and not all_there:
         if state.files_held.has_study(session.study_uid):
             return None if state.changes_uids else _changed(session, known)
+        if state.changes_uids and state.files_held.number:
+            return _perhaps_changed(session, known)
         return _problem(
             session,
             "other-study",
@@ -245,6 +248,16 @@ def _changed(session: Session, known: ArchivedSession) -> Problem:
         f"the archived session {known.label} is this study under another study UID. A script of the project changed "
         "the UID, and XNAT then refuses to add to the session",
         f"{ANOTHER_LABEL}, or delete the archived one in XNAT first",
+    )
+
+
+def _perhaps_changed(session: Session, known: ArchivedSession) -> Problem:
+    return _problem(
+        session,
+        "other-study",
+        f"the archived session {known.label} has another study UID, and its file names do not show which study it is. "
+        "The site's script changes UIDs on receipt, so it may be this study or another",
+        f"look at it in XNAT. If it is this study, leave the folder out (--exclude). If not, {ANOTHER_LABEL}",
     )
 
 

@@ -256,6 +256,9 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     by_series: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         by_series[instance.series_uid].append(instance)
+    nowhere = "not on the server"
+    if _tells_nothing(files_held, by_series):
+        nowhere = f"not recognised: the {files_held.number} files on the server have other names and other series"
     verified: set[str] = set()
     counted: set[str] = set()
     absent: dict[str, str] = {}
@@ -270,7 +273,7 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
             else:
                 counted.update(i.sop_uid for i in members)
             continue
-        for instance, why in _by_name(members, files_held.sizes):
+        for instance, why in _by_name(members, files_held.sizes, nowhere):
             if why:
                 absent[instance.sop_uid] = why
             else:
@@ -291,11 +294,23 @@ def _why_not_counted(members: Sequence[Instance], on_server: Sequence[int]) -> s
     return f"{number}, {len(members) - fitting} too small" if fitting < len(members) else ""
 
 
-def _by_name(members: Sequence[Instance], sizes: Mapping[str, int]) -> Iterable[tuple[Instance, str]]:
+def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Instance]]) -> bool:
+    """Whether there are files, of which neither a name nor a series shows that they are of the planned studies.
+
+    A site's script may have changed all UIDs, and a site may name files without them.
+    """
+    studies = {instance.study_uid for members in by_series.values() for instance in members}
+    if not files_held.number or any(map(files_held.has_study, studies)):
+        return False
+    return not any(files_held.series.get(uid) for uid in by_series)
+
+
+def _by_name(members: Sequence[Instance], sizes: Mapping[str, int], nowhere: str) -> Iterable[tuple[Instance, str]]:
+    """Why an instance does not count, "" when it does. nowhere: why, when no file has its name."""
     for instance in members:
         size = sizes.get(instance.name)
         if size is None:
-            yield instance, "not on the server"
+            yield instance, nowhere
         elif size < least_size(instance):
             yield instance, f"stored truncated: {size} bytes on the server, at least {least_size(instance)} expected"
         else:
