@@ -18,7 +18,7 @@ from tests.conftest import Ended, Ingest, stored
 from tests.contract.table import files_of, media
 from tests.contract.test_archives import to_tar, to_tgz, to_zip
 from tests.contract.test_contract import by
-from tests.dicom_trees import CT, read, save, uid
+from tests.dicom_trees import CT, Series, make_session, read, save, uid
 from tests.dicom_trees import SAMPLES as SAMPLES_OF_PYDICOM
 from tests.dicomscu import behind_meta
 from tests.planted import ACCENTED, PERSON, leaks, patient, planted
@@ -453,6 +453,20 @@ def test_names_of_folders_are_redacted(ingest: Ingest, site: StandIn, tmp_path: 
     assert {session["label"] for session in ended.report["sessions"]} == {"S01_pre", "S01_post"}
     again = ingest("upload", root, *UP, *flags)
     assert again.totals["already_there"] == ended.totals["verified"]
+
+
+def test_names_that_became_labels_are_redacted_where_it_is_said_what_became_of_them(
+    ingest: Ingest, site: StandIn, tmp_path: Path
+) -> None:
+    make_session(tmp_path / "t/Anna W\u00e4g/Erste Visite", (Series("T1_0001", 1),), "study")
+    make_session(tmp_path / "theirs/Anna_W_g/other", (Series("T1_0001", 1),), "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    ended = ingest("upload", tmp_path / "t", "--redact-paths", "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "subject-exists" in ended.kinds()
+    assert "has characters that XNAT does not take in labels" in ended.out
+    for text in (ended.out, ended.err, page, json.dumps(ended.report, ensure_ascii=False)):
+        assert not {word for word in ("Anna W", "W\u00e4g", "Erste Visite") if word in text}
 
 
 @pytest.mark.parametrize("name", ["json", "labels-template"])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from xnat_ingest.core import Plan, Problem, SetAside, SourceFile, printable
+from xnat_ingest.core import LABEL, Plan, Problem, SetAside, SourceFile, composed, printable
 from xnat_ingest.inputs import Source
 
 # Shorter names are replaced in paths, but not in sentences, where they may be ordinary words.
@@ -75,6 +75,7 @@ def redacted(plan: Plan, source: RedactedSource) -> Plan:
             folder=source.redact(session.folder),
             instances=tuple(replace(i, path=source.redact(i.path)) for i in session.instances),
             conflicts=tuple(map(problem, session.conflicts)),
+            repaired=source.redact(session.repaired),
         )
         for session in plan.sessions
     ]
@@ -88,13 +89,25 @@ def _sentences(paths: Iterable[str], labels: set[str], source: RedactedSource) -
     words = {path: source.redact(path) for path in paths if "/" in path}
     for path in paths:
         words |= {part: source.redact(part) for part in path.split("/") if len(part) >= _SHORTEST}
-    shown = {printable(word): made for word, made in words.items() if word not in labels}
+    # Labels are made of composed letters.
+    forms = {printable(form): made for word, made in words.items() for form in (word, composed(word))}
+    shown = {word: made for word, made in forms.items() if word not in labels}
     ordered = sorted(shown, key=len, reverse=True)
 
     def say(text: str) -> str:
         for word in ordered:
             if word in text:
-                text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", shown[word], text)
+                text = re.sub(_alone(word), shown[word], text)
         return text
 
     return say
+
+
+def _alone(word: str) -> str:
+    """A pattern for a name that is not part of a longer one.
+
+    A name that no label can have stands for itself before or behind `_`, too, where labels are joined of names.
+    """
+    if LABEL.fullmatch(word):
+        return rf"(?<![\w-]){re.escape(word)}(?![\w-])"
+    return rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
