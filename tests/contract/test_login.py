@@ -18,7 +18,7 @@ from tests.scripted import Asked, Scripted, http
 from tests.standin import StandIn
 from tests.standin.body import Request
 from tests.standin.tables import Reply
-from xnat_ingest.core.errors import IngestError, Refused
+from xnat_ingest.core.errors import IngestError, Refused, ServerSaid
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import XnatClient
 
@@ -317,3 +317,22 @@ def test_a_cookie_that_is_taken_back_is_not_sent() -> None:
     assert sent[1] == {"JSESSIONID": SESSION_ID, "A": "1", "B": "2", "C": "3"}
     assert sent[2] == {"JSESSIONID": SESSION_ID, "C": "3"}
     assert sent[3] == {"JSESSIONID": SESSION_ID, "C": "4"}
+
+
+@pytest.mark.parametrize("when", ["with the login", "later"])
+def test_an_error_page_that_quotes_a_balancers_cookie(when: str) -> None:
+    """Values of eight signs and more are hidden. A word such as node1 stays."""
+    fresh = ("Set-Cookie: ROUTE=0a1b2c3d; path=/", "Set-Cookie: NODE=node1")
+    answers = itertools.chain(
+        [
+            http(200, SESSION_ID, *(fresh if when == "with the login" else ())),
+            http(200, "", *(fresh if when == "later" else ())),
+            http(400, "ROUTE is 0a1b2c3d, NODE is node1"),
+        ],
+        itertools.repeat(http(200, "")),  # the logout
+    )
+    with Scripted(lambda *_: next(answers)) as server, closing(rest_for(server.url)) as rest:
+        rest.get("/a")
+        with pytest.raises(ServerSaid) as error:
+            rest.get("/b")
+    assert "ROUTE is ***, NODE is node1" in str(error.value)

@@ -39,8 +39,8 @@ _NOT_FOR_GUESTS = (403, 404)
 # Parts of an address that lead out of it.
 _UPWARD = frozenset({".", ".."})
 _GUEST = "guest"
-# Load balancer cookies with values this long may be secrets.
-_LONG = 16
+# Cookies of load balancers with values this long may be secrets. Shorter ones are names, such as `node12`.
+_LONG = 8
 
 
 def _whole(row: tables.JsonRow) -> Any:
@@ -302,7 +302,7 @@ class XnatClient:
         if reply.status == 404 or not re.fullmatch(r"[\w.!-]{8,256}", reply.text.strip()):
             raise IngestError(f"{self.server} does not answer like an XNAT server; check the address")
         cookies.session = cookies.session or reply.text.strip()
-        remember(*(value for value in cookies.secrets() if len(value) >= _LONG))
+        remember(*_long(cookies))
         remember_login(self._credentials.user, self._credentials.password)  # the oldest secrets are dropped
         self._cookies = cookies
         self.logins += 1
@@ -317,15 +317,21 @@ class XnatClient:
         if reply.status == 200 and not reply.is_page:
             return reply
         # An error page may repeat what was sent. A password that may be an ordinary word, so short is it, is hidden
-        # here alone.
+        # here alone, and so is a cookie that was set after the login.
         said, password = redact(reply.text), self._credentials.password
-        return replace(reply, text=said.replace(password, HIDDEN) if password else said)
+        for secret in (password, *_long(cookies)):
+            said = said.replace(secret, HIDDEN) if secret else said
+        return replace(reply, text=said)
 
     def _ousted(self, said: str) -> Refused:
         return login.ousted(self.server, self.user, said)
 
     def _not_data(self, path: str, reply: Reply) -> IngestError:
         return ServerSaid(f"GET {path} (no data in the answer)", reply.status, sentence(reply.text))
+
+
+def _long(cookies: Cookies) -> list[str]:
+    return [value for value in cookies.secrets() if len(value) >= _LONG]
 
 
 def _is_page(call: Call, reply: Reply) -> bool:
