@@ -24,6 +24,7 @@ from tests.dicom_trees import Series, make_session
 from tests.scripted import Asked, Scripted, http
 from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
+from xnat_ingest.core.errors import IngestError
 from xnat_ingest.report.document import write as write_report
 
 # Every control of C0 and C1, every mark that turns or hides text, and lone surrogates are tried by the unit tests;
@@ -329,14 +330,17 @@ def test_the_report_tells_that_nothing_could_be_printed(tree: Path, tmp_path: Pa
     assert process.returncode == json.loads(report.read_text())["exit_code"] == 1
 
 
+@pytest.mark.parametrize("room", [True, False], ids=["room for a second one", "a full disk"])
 def test_the_report_tells_that_another_output_failed(
-    ingest: Ingest, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ingest: Ingest, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: bool
 ) -> None:
     """The page's disk has gone when the report is written."""
     away = tmp_path / "away"
     away.mkdir()
 
     def write(*given: Any, **mode: Any) -> None:
+        if not room and not away.exists():
+            raise IngestError("No space left on device")
         write_report(*given, **mode)
         shutil.rmtree(away, ignore_errors=True)
 

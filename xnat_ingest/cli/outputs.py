@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from xnat_ingest import report
 from xnat_ingest.cli.signals import output_gone
 from xnat_ingest.core import Exit, IngestError, Result, UsageError
-from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better
+from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, set_exit_code
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.inputs import Source
 from xnat_ingest.planning.labels import LAYOUTS
@@ -90,9 +89,14 @@ def write_outputs(
 
 def _correct(settings: Settings, result: Result, mode: int, written: Sequence[str]) -> None:
     """Writes the report once more, with the code that the process ends with."""
-    if settings.report in written:
-        with suppress(IngestError):
-            report.write(settings.report, result, mode=mode)
+    if settings.report not in written:
+        return
+    try:
+        report.write(settings.report, result, mode=mode)
+    except IngestError:
+        if not set_exit_code(settings.report, result.exit_code):
+            name, code = settings.report, result.exit_code
+            print(f"xnat-ingest: {name} could not be corrected; the exit code is {code}", file=sys.stderr)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
