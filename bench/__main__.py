@@ -94,7 +94,7 @@ def run(data: DataSet, link: str, rounds: Mapping[str, int], folder: Path) -> No
     root, sessions, tar = prepared(data, folder)
     found: dict[str, list[Trial]] = {tool: [] for tool in rounds}
     begun = time.monotonic()
-    with serving("bench.sink", "0", str(folder / data.name / "index.json")) as sink, _way(link, sink) as port:
+    with serving("bench.sink", "0", str(folder / data.name / "index.json")) as sink, way(link, sink) as port:
         work = Work(root, sessions, tar, port)
         for number in range(max(rounds.values())):
             for tool in (tool for tool, times in rounds.items() if number < times):
@@ -105,7 +105,7 @@ def run(data: DataSet, link: str, rounds: Mapping[str, int], folder: Path) -> No
 
 
 @contextmanager
-def _way(link: str, sink: int) -> Iterator[int]:
+def way(link: str, sink: int) -> Iterator[int]:
     if not LINKS[link]:
         yield sink
         return
