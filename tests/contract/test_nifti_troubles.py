@@ -175,6 +175,35 @@ def test_a_bad_image_makes_the_run_partial(site: StandIn, ingest: Ingest, tmp_pa
     assert "truncated, 1 file:\n  007/pre/T1/cut.nii.gz" in ended.out
 
 
+@pytest.mark.parametrize("name", ["sub-02_ses-pre", "sub-01_ses-post"])
+def test_a_bids_name_in_the_folder_of_another(site: StandIn, ingest: Ingest, tmp_path: Path, name: str) -> None:
+    """Whose image it is cannot be told."""
+    root = make_bids(tmp_path / "bids")
+    scan(root / "sub-01" / "ses-pre" / "anat" / f"{name}_FLAIR", {})
+    ended = ingest("nifti", root)
+    assert ended.code == 3
+    assert f"anat/{name}_FLAIR.nii.gz (its name says {name.replace('_ses-pre', '').replace('sub-01_', '')}" in ended.out
+    assert not [one for session in site.sessions("DEMO") for one in held(session) if "FLAIR" in one]
+    assert ingest("nifti", root, "--exclude", "path=**/*FLAIR*").code == 0
+
+
+@pytest.mark.parametrize("what", ["an image", "a folder"])
+def test_a_link_out_of_root_may_be_an_image(site: StandIn, ingest: Ingest, tmp_path: Path, what: str) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    (tmp_path / "away").mkdir()
+    scan(tmp_path / "away" / "more", {"Modality": "MR"})
+    if what == "an image":
+        (root / "007" / "pre" / "T1" / "more.nii.gz").symlink_to(tmp_path / "away" / "more.nii.gz")
+    else:
+        (root / "007" / "pre" / "more").symlink_to(tmp_path / "away")
+    ended = ingest("nifti", root)
+    assert (ended.code, numbers(ended)) == (3, (6, 6, 0, 0))
+    assert "points outside ROOT (--follow-links follows it)" in ended.out
+    followed = ingest("nifti", root, "--follow-links")
+    assert followed.code == 0
+    assert any("more.nii.gz" in name for name in held(stored(site, "DEMO", "007", "007_pre")))
+
+
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "fault",

@@ -279,7 +279,8 @@ REASONS: dict[str, Advice] = {
         "Export it again from its source, or leave it out with --exclude.",
     ),
     "outside-layout": Advice(
-        "DICOM above the session folders.", "Check --layout, or move the file into a session folder."
+        "An image above the session folders, or in the folder of another one.",
+        "Check --layout, or move the file into its session's folder.",
     ),
     "residual-identifier": Advice(
         "An identifier that was removed is still elsewhere in the header, so the file was not sent.",

@@ -228,7 +228,9 @@ class TreeSettings(RequestSettings):
     split_studies: bool = option(
         False, "make one session per study in a session folder: 007_pre, 007_pre_2", parse=switch, shared=True
     )
-    follow_links: bool = option(False, "follow symbolic links that point outside ROOT (git-annex)", parse=switch)
+    follow_links: bool = option(
+        False, "follow symbolic links that point outside ROOT (git-annex)", parse=switch, commands=IMAGES
+    )
     strict: bool = option(
         False, "exit 3 for any file that is left out without a rule of yours", parse=switch, shared=True
     )

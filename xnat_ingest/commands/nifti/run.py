@@ -89,7 +89,7 @@ class NiftiTree:
     ) -> None:
         _check_folder(root)
         self.root = root
-        self.source: Source = FolderSource(Path(root))
+        self.source: Source = FolderSource(Path(root), follow_links=settings.follow_links)
         self.project = the_project(settings)
         if settings.experiment:
             require_legal(settings.subject, "-S")

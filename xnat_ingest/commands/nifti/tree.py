@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xnat_ingest.commands.resources.files import why_not
-from xnat_ingest.core import Instance, SetAside, SourceFile, printable
+from xnat_ingest.core import OUTSIDE, Instance, SetAside, SourceFile, printable
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.nifti_file import Name, judge_image, judge_voxels, read_sidecar
 from xnat_ingest.planning.rules import RuleSet
@@ -100,7 +100,7 @@ def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *,
     for item in items:
         check_stop()
         if isinstance(item, SetAside):
-            tree.aside.append(replace(item, reason=BESIDE) if item.reason == "not-dicom" else item)
+            tree.aside.append(_left_out(item))
         elif isinstance(found := _place(item, fixed=fixed, bids=tree.bids), SetAside):
             tree.aside.append(found)
         else:
@@ -111,6 +111,15 @@ def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *,
         if series := session.scans():
             tree.sessions[above] = series
     return tree
+
+
+def _left_out(item: SetAside) -> SetAside:
+    """What the source left out, as it is called here. A link out of ROOT may stand for an image, or for a folder of
+    them."""
+    name = item.path.rpartition("/")[2]
+    if item.reason == "link" and item.detail == OUTSIDE and (Name.of(name).kind == "image" or "." not in name):
+        return replace(item, reason="unreadable")
+    return replace(item, reason=BESIDE) if item.reason == "not-dicom" else item
 
 
 def _is_bids(paths: Sequence[str], *, fixed: bool) -> bool:
@@ -134,6 +143,17 @@ def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
             return SetAside(file.path, "outside-layout", "is above the session folders of subject/session")
         return SetAside(file.path, BESIDE)
     return Found(file, parts[:depth], parts[depth:], bids)
+
+
+def _elsewhere(found: Found) -> str:
+    """The subject or session of a BIDS name when it lies in the folder of another one, else ""."""
+    pairs = entities(found.stem)[0] if found.bids else ()
+    for folder in found.above:
+        key = folder.partition("-")[0]
+        said = sorted(pair for pair in pairs if pair.partition("-")[0] == key)
+        if said and folder not in said:
+            return said[0]
+    return ""
 
 
 def _is_hidden(name: str) -> bool:
@@ -167,6 +187,9 @@ class _Session:
             self._leave(found, SetAside(found.file.path, "empty", "a placeholder without content"))
         elif why := why_not(found.stored):
             self._leave(found, SetAside(found.file.path, "illegal-name", why))
+        elif name.kind == "image" and (other := _elsewhere(found)):
+            why = f"its name says {printable(other)}, its folder does not"
+            self._leave(found, SetAside(found.file.path, "outside-layout", why))
         elif name.kind == "image":
             self._images[found.scan].append(found)
         else:
