@@ -9,6 +9,7 @@ import lzma
 import random
 import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -113,7 +114,6 @@ BLANK = "the data set has zeros in place of its elements"
         ),
         ("2", gzip.compress(dicom("2"), mtime=0), "unreadable", "a gzip file that is truncated or corrupt"),
         ("2.gz", gzip.compress(dicom("2"), mtime=0), "unreadable", "a gzip file that is truncated or corrupt"),
-        ("2", lzma.compress(dicom("2")), "unreadable", "a xz file that is corrupt"),
         (
             "2",
             gzip.compress(b"x" * 348, mtime=0),
@@ -132,9 +132,17 @@ def test_a_hole_is_named(name: str, start: bytes, reason: str, words: str) -> No
     assert plan.planned == 1
 
 
-def test_a_hole_behind_a_deflated_data_set_is_not_read() -> None:
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("2", deflated(encode({**IDENTITY, 0x00080018: ("UI", b"1.2.9")}))),
+        ("2.xz", lzma.compress(dicom("2"))),
+        ("2.bz2", bz2.compress(dicom("2"))),
+    ],
+)
+def test_a_hole_behind_what_says_its_own_end_is_not_read(name: str, start: bytes) -> None:
     """It is no part of it."""
-    plan = plan_source(WithHole("2", deflated(encode({**IDENTITY, 0x00080018: ("UI", b"1.2.9")}))))
+    plan = plan_source(CompressedFiles(WithHole(name, start), go_on))
     assert (plan.planned, plan.set_aside) == (2, ())
 
 
@@ -189,6 +197,58 @@ def test_what_follows_the_padding_of_a_gzip_file_is_read(padding: int) -> None:
         assert stream.read() == b"onetwo"
     with pytest.raises(gzip.BadGzipFile):
         gunzipped(io.BytesIO(gzip.compress(b"one") + bytes(padding) + b"x")).read()
+
+
+def test_zeros_that_a_gzip_file_stores_are_its_own(tmp_path: Path) -> None:
+    """At level 0 nothing is compressed: the black border of an image lies there as it is."""
+    black = random.Random(1).randbytes(99) + bytes(MB * 3 // 4) + b"x"
+    for level in (0, 1, 9):
+        for padding in (0, 300_000):
+            packed = gzip.compress(black, level) + bytes(padding) + gzip.compress(black, level)
+            assert gunzipped(io.BytesIO(packed)).read() == black * 2
+    (tmp_path / "x").write_bytes(gzip.compress(tarred(dicom("1") + black), 0))
+    (member,) = open_archive(tmp_path / "x", "tar.gz").files()
+    assert isinstance(member, SourceFile)
+
+
+def test_zeros_without_end_inside_a_gzip_file_are_named() -> None:
+    """Where a file is cut in the middle of a block, they decode to the same sign for ever."""
+    cut = gzip.compress(bytes(random.Random(1).choices(b"abcdefgh", k=9999)))[:2000]
+    with pytest.raises(EOFError, match="zeros without end"):
+        gunzipped(cast(BinaryIO, Hole(cut))).read()
+
+
+def stored_xz(content: bytes) -> bytes:
+    """An xz file whose content is not compressed, as XZ for Java can write it."""
+
+    def summed(data: bytes) -> bytes:
+        return data + struct.pack("<L", zlib.crc32(data))
+
+    chunks = [content[at : at + 65536] for at in range(0, len(content), 65536)]
+    data = b"".join(struct.pack(">BH", 1 if not n else 2, len(one) - 1) + one for n, one in enumerate(chunks)) + b"\0"
+    block = summed(b"\x02\0\x21\x01\x16\0\0\0") + data
+    size = len(block) + 4  # with its check
+    block += bytes(-len(block) % 4) + struct.pack("<L", zlib.crc32(content))
+    index = b"\0\x01" + _variable(size) + _variable(len(content))
+    index = summed(index + bytes(-len(index) % 4))
+    footer = struct.pack("<L", len(index) // 4 - 1) + b"\0\x01"
+    head = b"\xfd7zXZ\0\0\x01" + struct.pack("<L", zlib.crc32(b"\0\x01"))
+    return head + block + index + struct.pack("<L", zlib.crc32(footer)) + footer + b"YZ"
+
+
+def _variable(number: int) -> bytes:
+    """Seven bits in each byte, the lowest first."""
+    rest = number >> 7
+    return bytes([number & 127 | 128]) + _variable(rest) if rest else bytes([number])
+
+
+def test_zeros_in_and_behind_an_xz_file() -> None:
+    black = b"x" + bytes(2 * MB) + b"x"
+    packed = stored_xz(black)
+    assert lzma.decompress(packed) == black
+    assert unpacked(io.BytesIO(packed), "xz").read() == black
+    hole = Hole(packed, most=len(packed) + MB)
+    assert unpacked(cast(BinaryIO, hole), "xz").read() == black
 
 
 def test_padding_of_dicom_and_tar_is_read_over(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpa
     openers: dict[Packing, Callable[[], object]] = {
         "gzip": lambda: gunzipped(stream),
         "bzip2": lambda: bz2.BZ2File(stream),
-        "xz": lambda: lzma.LZMAFile(cast(BinaryIO, PaddedStream(stream))),  # noqa: SIM115 - closed with what is returned
+        # With the format named, zeros behind the content are not taken for more of it.
+        "xz": lambda: lzma.LZMAFile(stream, format=lzma.FORMAT_XZ),  # noqa: SIM115 - closed with what is returned
     }
     return Unpacking(cast(BinaryIO, openers[packing]()), stream if closes else None)
 

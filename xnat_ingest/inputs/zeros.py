@@ -12,7 +12,7 @@ ENOUGH = 1024**3
 # Elements of a data set that are all zeros: tag, VR and length. More of them are a hole, not padding.
 MOST_BLANK = 1 << 16
 BLANK = "has zeros in place of its elements"
-# Zeros that may be part of what is compressed. More of them, in a row, are padding.
+# Zeros that may belong to the header of a member, which is read byte by byte, too. More, in a row, are padding.
 _FEW = 4096
 _BLOCK = 1 << 18
 _NONE = bytes(_BLOCK)
@@ -36,30 +36,37 @@ def pass_zeros(stream: BinaryIO, check_stop: Callable[[], None] = go_on) -> tupl
 
 
 class PaddedStream:
-    """A compressed file as its library reads it, which would go on through zeros behind it, byte by byte.
+    """A gzip file as its library reads it, which would go on through zeros behind a member, byte by byte.
 
-    Long runs of zeros are left out: no compressed data holds one.
+    Long runs of zeros are left out there. Only there does the library read single bytes. Elsewhere zeros are given as
+    they are: a member that is stored without being compressed has those of its content.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._ahead = b""  # read, but not yet given
+        self._zeros = 0  # bytes of zeros until here
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """Raises EOFError where the zeros do not end, and OSError."""
-        if self._ahead and size >= 0:
+        if self._ahead:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
             return data
         data = self._stream.read(size)
-        if data and not data[0] and data.count(0) == len(data):
-            zeros, rest = pass_zeros(self._stream)
-            if zeros >= ENOUGH:
-                raise EOFError("zeros without end")
-            self._ahead = rest if zeros > _FEW else bytes(zeros) + rest
+        if not data or data[0] or data.count(0) < len(data):
+            self._zeros = 0
+            return data
+        self._zeros += len(data)
+        if size == 1:
+            more, rest = pass_zeros(self._stream)
+            self._zeros += more
+            self._ahead = rest if more > _FEW else bytes(more) + rest
+        if self._zeros >= ENOUGH:
+            raise EOFError("zeros without end")
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._ahead = b""
+        self._ahead, self._zeros = b"", 0
         return self._stream.seek(offset, whence)
 
     def seekable(self) -> bool:
