@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import struct
+import time
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, cast
 
@@ -269,6 +270,14 @@ def test_a_private_number_is_a_number_whatever_it_is_called(vr: str, creator: st
 )
 def test_what_is_a_number_and_what_a_code(vr: str, value: bytes, number: bool, code: bool) -> None:
     assert (holds_numbers(vr, value), holds_codes(vr, value)) == (number, code)
+
+
+@pytest.mark.parametrize("value", [b"1" * 500_000, b"." * 500_000, b"1e" + b"1" * 500_000])
+def test_a_long_value_that_is_nearly_a_number_takes_no_time(value: bytes) -> None:
+    """One step for each character. With one for each pair of them, it would take hours."""
+    begun = time.process_time()
+    assert not holds_numbers("LO", value + b"x")
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -41,7 +41,8 @@ _NOT_IN = {
 # A number of so many bytes that can all be read as letters and digits is text.
 _LEGIBLE = re.compile(rb"[0-9A-Za-z^ =._\\-]{6,}")
 # A number in characters, and a code: a CS has at most 16 characters, in fact also small letters and some signs.
-_NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)|", re.IGNORECASE)
+# There is one way to read digits as a number: with two, a long value that is none would take quadratic time.
+_NUMBER = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)|", re.IGNORECASE)
 _CODE = re.compile(rb"[A-Za-z0-9 _+./-]{0,16}")
 _PRINTED = bytes(range(32, 127)) + b"\t\r\n"
 _BYTES = frozenset({"", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
