@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -350,6 +351,34 @@ def test_files_of_an_archive_that_are_dicom(file_format: str, label: str, counts
     uri = f"/data/experiments/E/scans/1/resources/{label}/files/1.dcm"
     row = {"Name": "1.dcm", "Size": "7", "URI": uri, "file_format": file_format, "collection": label}
     assert archive._file(row).name == ("1.dcm" if counts else "")
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("/data/experiments/E/scans/1/resources/7/files/1.dcm", ("/scans/1/resources/7/files", "1", "1.dcm")),
+        ("/data/experiments/E/scans/1/resources/7/files/a/b/1.dcm", ("/scans/1/resources/7/files/a/b", "1", "1.dcm")),
+        ("/scans/1-MR1/resources/QC/files/a%20b/c%23.dcm", ("/scans/1-MR1/resources/QC/files/a b", "1-MR1", "c#.dcm")),
+        ("/scans/1/resources/7/files/scans/2/resources/8/files/x",
+         ("/scans/1/resources/7/files/scans/2/resources/8/files", "1", "x")),
+        ("/scans/1/resources/7/filesystem/1.dcm", ("", "", "")),
+        ("/scans/1/resources/7/files", ("", "", "")),
+        ("/scans/1/resources/7/files/", ("", "", "")),
+        ("1.dcm", ("", "", "")),
+        ("", ("", "", "")),
+    ],
+)  # fmt: skip
+def test_where_a_file_of_an_archive_lies(uri: str, place: tuple[str, str, str]) -> None:
+    found = archive._file({"Name": "", "Size": "7", "URI": uri, "file_format": "DICOM", "collection": "DICOM"})
+    assert (found.folder, found.scan, found.own) == place
+
+
+def test_an_address_that_was_made_to_be_slow() -> None:
+    """A row may have a megabyte."""
+    uri = "/scans/1/resources/7/files" * 40_000 + "/"
+    begun = time.process_time()
+    archive._file({"Name": "", "URI": uri, "file_format": "DICOM"})
+    assert time.process_time() - begun < 2
 
 
 class Listing(XnatClient):

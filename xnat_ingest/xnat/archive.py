@@ -17,8 +17,8 @@ from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 from xnat_ingest.xnat.tables import bytes_of
 
-# An address below a session: /scans/SCAN/resources/RESOURCE/files/NAME. The name includes its folders.
-_PLACE = re.compile(r"(/scans/([^/]+)/resources/[^/]+/files(?:/.*)?)/([^/]+)$")
+# The folder in an address below a session, /scans/SCAN/resources/RESOURCE/files/NAME. The name may have folders, too.
+_FOLDER = re.compile(r"/scans/([^/]+)/resources/[^/]+/files(?=/|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +202,10 @@ def _file(row: Mapping[str, str]) -> StoredFile:
     if kind != "DICOM" and not by_label:
         return _NOT_OURS
     counts = by_label and kind in ("DICOM", "")
-    place = _PLACE.search(unquote(row.get("URI", "")))
-    folder, scan = (intern(place[1]), intern(place[2])) if place else ("", "")
-    name, own = unquote(row["Name"]), place[3] if place else ""
+    above, _, last = unquote(row.get("URI", "")).rpartition("/")
+    place = _FOLDER.search(above) if last else None
+    folder, scan = (intern(above[place.start() :]), intern(place[1])) if place else ("", "")
+    name, own = unquote(row["Name"]), last if place else ""
     return StoredFile(name, bytes_of(row), scan, folder, intern(label), name if own == name else own, counts=counts)
 
 

@@ -13,7 +13,7 @@ from xnat_ingest.xnat.proxies import Proxy
 _TOO_OLD = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "VERSION_TOO_LOW", "NO_PROTOCOLS_AVAILABLE")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 # How errors of the library begin that name a connection object.
-_CONNECTION = re.compile(r"<?[\w.]*(?:Connection|Pool)(?:\([^)]{0,500}\)| object at 0x[0-9a-f]{1,16}>): ")
+_CONNECTION = re.compile(r"\A<?[\w.]*(?:Connection|Pool)(?:\([^)]{0,500}\)| object at 0x[0-9a-f]{1,16}>): ")
 # The first bytes of a TLS alert, as the library shows them in place of a status line.
 _ALERT = ("\\x15\\x03", "\x15\x03")
 # What servers say in plain text on a TLS port.
