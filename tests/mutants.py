@@ -70,6 +70,7 @@ TOTALS = "tests/contract/test_totals.py"
 RETRYING = "tests/unit/test_retrying.py"
 POLICY = "tests/unit/test_retry_policy.py"
 NAMING = "tests/unit/test_naming.py"
+DOCUMENTS = "tests/unit/test_documents.py"
 STORED = f"{DECISION} {THRESHOLDS}"
 CAUSES = "test_causes_that_pass_are_told_from_others"
 DECISIONS = f"{STORED} {STATES} {EXISTING[0]}::test_decision {EXISTING[0]}::{CAUSES}"
@@ -91,7 +92,7 @@ CHOSEN = (
     ("xnat/archive.py", "doubled.add(file.name)", "pass", STORED),
     ("xnat/archive.py", "size >= least[fitting]", "size > least[fitting]", STORED),
     ("xnat/archive.py", "sorted(map(least_size, members))", "list(map(least_size, members))", STORED),
-    ("xnat/archive.py", "named[1].casefold() == accession.casefold()", "True", STORED),
+    ("xnat/documents.py", "found[part].casefold() != asked[part].casefold()", "False", DOCUMENTS),
     ("xnat/archive.py", "size < least_size(instance):", "size <= least_size(instance):", STORED),
     ("xnat/archive.py", 'found[uids.get(scan, "")] += sizes', 'found[uids.get(scan, "")] = sizes', STORED),
     ("delivery/verdicts.py", "now.seen - frozenset(replaced)", "frozenset(replaced) - now.seen", STATES),
