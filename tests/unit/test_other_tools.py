@@ -104,6 +104,16 @@ def test_a_password_in_the_wrong_place_is_not_shown(capsys: pytest.CaptureFixtur
         assert name in said
 
 
+def test_a_word_that_argparse_made_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no word of the command line, so it has no place there."""
+    assert "unrecognized arguments: the value of a flag that takes none (not shown" in str(
+        parsers()["plan"].unknown(["plan", "x", "-q1"], ["-1"])  # type: ignore[attr-defined]
+    )
+    said = refused(capsys, "plan", "x", "-P", "D", "-q1S3cret")
+    assert "takes no value" in said or "a flag that takes none" in said
+    assert "S3cret" not in said
+
+
 def test_the_command_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
     for words, sentence in {
         "uplaod /data": "argument COMMAND: invalid choice, did you mean upload? (choose from ",

@@ -83,8 +83,10 @@ class _Parser(argparse.ArgumentParser):
         near = next((close for name in flags if name[1] == "-" and (close := nearest(name[2:], known))), None)
         hint = f" (did you mean --{near}?)" if near else ""
         if not flags:
-            place = len(words) - list(reversed(words)).index(stray[0])
-            hint = f"word {place} (not shown, it may be a password; a path with blanks needs quotes)"
+            # Python 3.13 makes a word of its own of the 1 in -q1.
+            place = max((number for number, word in enumerate(words, 1) if word == stray[0]), default=0)
+            what = f"word {place}" if place else "the value of a flag that takes none"
+            hint = f"{what} (not shown, it may be a password; a path with blanks needs quotes)"
         return self.refusal(words, f"unrecognized arguments: {' '.join(flags)}{hint}")
 
 
