@@ -20,6 +20,7 @@ from tests.dicom_trees import CT, Series, make_session
 from tests.killing import drive
 from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
+from xnat_ingest.core.errors import IngestError
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.report.document import write as write_report
 
@@ -216,6 +217,33 @@ def test_signals_when_the_report_is_there(runs: Runs) -> None:
     assert "a second signal: ended at once. The result was told before: exit 0" in said
     os.close(writing)
     os.close(reading)
+
+
+def test_the_code_of_a_corrected_report_is_known(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another output failed after the report was written, so the report was written once more."""
+    made: list[Stop] = []
+    told: list[object] = []
+
+    class Remembered(Stop):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    def fail(*_given: Any, **_more: Any) -> None:
+        raise IngestError("No space left on device")
+
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr("xnat_ingest.cli.upload.Stop", Remembered)
+    monkeypatch.setattr("xnat_ingest.report.html.write_html", fail)
+    monkeypatch.setattr("xnat_ingest.cli.outputs._tell_github", lambda *_: told.append(made[-1].told()))
+    make_session(runs.tree / "S/a", SERIES[:1])
+    report = runs.report_of("first")
+    words = ["plan", str(runs.tree), "-P", "DEMO", "--report", str(report), "--html", str(tmp_path / "x.html")]
+    assert main(words) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert told == [json.loads(report.read_text())["exit_code"]] == [1]
 
 
 @pytest.mark.parametrize("flags", [(), ("--report",)])

@@ -76,6 +76,7 @@ def write_outputs(
             result = replace(result, exit_code=result.exit_code or int(Exit.FAILED))
     if result.exit_code != code:  # another output failed after the report
         _correct(settings, result, mode, written)
+        code = result.exit_code
     try:
         if environ.get("GITHUB_ACTIONS") == "true":
             _tell_github(result, environ)
@@ -84,6 +85,7 @@ def write_outputs(
     except OSError as error:
         result = replace(result, exit_code=max(result.exit_code, output_gone(error)))
         _correct(settings, result, mode, written)
+        code = result.exit_code
     return result.exit_code
 
 
