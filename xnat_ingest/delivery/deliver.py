@@ -22,14 +22,7 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state
 from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined, proven, unproven, without_old_copies
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import (
-    NO_FILES,
-    Comparison,
-    StoredFiles,
-    compare_stored,
-    in_archive,
-    in_prearchive,
-)
+from xnat_ingest.xnat.archive import NO_FILES, Comparison, StoredFiles, compare_stored, in_archive, in_prearchive
 from xnat_ingest.xnat.documents import text_of
 
 # Seconds. A server treats a session as complete when nothing has come for 5 minutes. It looks once a minute.

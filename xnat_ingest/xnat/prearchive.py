@@ -115,11 +115,11 @@ def rows_of(rest: XnatClient, project: str) -> list[dict[str, str]]:
     the answer is about another project.
     """
     path = f"/data/prearchive/projects/{project}"
-    rows = rest.rows(path, dict)
-    for other in {as_session(row).project for row in rows} - {UNASSIGNED, project}:
-        why = f"the answer is about project {other}: is there a cache or a proxy in between, or is {project} an alias?"
-        raise ServerSaid(f"GET {path}", 200, why)
-    return [row for row in rows if as_session(row).project == project]
+    found = [(as_session(row).project, row) for row in rest.rows(path, dict)]
+    if others := {its for its, _ in found} - {UNASSIGNED, project}:
+        why = f"is there a cache or a proxy in between, or is {project} an alias?"
+        raise ServerSaid(f"GET {path}", 200, f"the answer is about project {min(others)}: {why}")
+    return [row for its, row in found if its == project]
 
 
 def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:
