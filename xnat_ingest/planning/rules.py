@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from xnat_ingest.core import Instance, UsageError
 from xnat_ingest.planning import rule_presets
-from xnat_ingest.planning.patience import patient_search
+from xnat_ingest.planning.timed_search import timed_search
 from xnat_ingest.settings.options import non_negative_integer, size
 
 RuleConfig = Mapping[str, object]
@@ -80,7 +80,7 @@ def path_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     glob = str(config["path"])
     name = f"path={glob}"
     is_simple = len(re.findall(r"\*+", glob)) <= _FEW_STARS
-    matches = patient_search(re.compile(_glob_pattern(glob)), name, "path", is_simple=is_simple)
+    matches = timed_search(re.compile(_glob_pattern(glob)), name, "path", is_simple=is_simple)
     return Rule(name, on_path=lambda place: matches(place.path))
 
 
@@ -95,7 +95,7 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
         name = f"{keyword}={config['matches']}"
         pattern = _regex(str(config["matches"]))
         is_simple = len(_REPETITION.findall(pattern.pattern)) <= 1
-        found = patient_search(pattern, name, keyword, is_simple=is_simple)
+        found = timed_search(pattern, name, keyword, is_simple=is_simple)
         return Rule(name, on_content=lambda instance, _: found(instance.tags.get(keyword, "")), keywords=keywords)
     listed = config["in"]
     assert isinstance(listed, list)  # noqa: S101 - the schema says so

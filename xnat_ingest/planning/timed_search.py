@@ -21,8 +21,8 @@ class _TooLong(Exception):
     """The time is over."""
 
 
-def patient_search(pattern: re.Pattern[str], rule: str, what: str, *, is_simple: bool) -> Callable[[str], bool]:
-    """As pattern.search. Raises UsageError when a value takes too long.
+def timed_search(pattern: re.Pattern[str], rule: str, what: str, *, is_simple: bool) -> Callable[[str], bool]:
+    """Makes a function that searches a value for the pattern, and raises UsageError when that takes too long.
 
     rule: the rule's name, for the message
     what: the element or the like whose values it is tried on

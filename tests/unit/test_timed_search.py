@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from xnat_ingest.core import Instance, UsageError
-from xnat_ingest.planning import patience
+from xnat_ingest.planning import timed_search
 from xnat_ingest.planning.rules import Rule, SeriesPlace, make_rule
 
 HANDLER = signal.getsignal(signal.SIGVTALRM)
+LONGEST = timed_search.LONGEST
 
 
 def judge(rule: Rule, description: str) -> bool:
@@ -24,7 +26,7 @@ def judge(rule: Rule, description: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(patience, "LONGEST", 0.02)
+    monkeypatch.setattr(timed_search, "LONGEST", 0.02)
     yield
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGVTALRM) == HANDLER
@@ -58,6 +60,11 @@ def test_a_glob_that_would_take_years(glob: str) -> None:
     assert rule.on_path
     with pytest.raises(UsageError, match=r"with one path of 244 characters"):
         rule.on_path(SeriesPlace("a/" * 22 + "a" * 200, ()))
+
+
+def test_the_limit_is_the_documented_one() -> None:
+    assert LONGEST == 1.0
+    assert "after a second of processor time" in Path("docs/rules.md").read_text("utf-8")
 
 
 def test_others_are_matched_as_ever() -> None:
