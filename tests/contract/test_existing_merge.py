@@ -14,6 +14,7 @@ from tests.contract.test_existing_prearchive import MODES, OTHER_NAMES, OURS, PA
 from tests.dicom_trees import CT, Series, make_series, make_session
 from tests.standin import Fault, StandIn
 from tests.standin.samples import PARAMS, TAR, tar
+from xnat_ingest.xnat import prearchive
 
 PET = Series("PET_0001", 3, CT, tags={"Modality": "PT"})
 
@@ -111,6 +112,47 @@ def test_row_somebody_is_sending_into(ingest: Ingest, site: StandIn, other: Othe
     ended = ingest("upload", tmp_path / "t")
     thread.join()
     assert (ended.code, ended.totals["verified"], ended.kinds()) == (0, 12, ["live-row"]), ended.err
+    whole(site, tree)
+
+
+@pytest.mark.parametrize("by_another", [False, True])
+def test_row_that_waits_for_its_turn_to_be_committed(
+    ingest: Ingest, site: StandIn, other: Other, tmp_path: Path, by_another: bool
+) -> None:
+    """To another run it looks as if nobody was sending it any more. What that run has touched is compared afresh."""
+    tree = [path for name in "ab" for path in make_session(tmp_path / "t/S" / name, (T1, SR), name)]
+    site.faults.add(Fault("slow-archive", seconds=1.5))
+
+    def go_on() -> None:
+        end = time.monotonic() + 10
+        while not (
+            waiting := [row for row in site.rows("DEMO") if row.status == "RECEIVING" and len(row.files) == 6]
+        ) or ("_ARCHIVING" not in [row.status for row in site.rows("DEMO")]):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.4)
+        other.client("POST", f"/data{waiting[0].url}", action="build")
+
+    thread = threading.Thread(target=go_on)
+    if by_another:
+        thread.start()
+    ended = ingest("upload", tmp_path / "t", "-w", "1")
+    if by_another:
+        thread.join()
+    assert (ended.code, ended.kinds()) == (0, ["live-row"] if by_another else []), ended.err
+    whole(site, tree)
+
+
+def test_only_the_waiting_is_limited_and_not_the_sending_before_it(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prearchive, "STILL_LIMIT", 1.0)
+    tree = make_session(tmp_path / "t/S/E", (T1, SR), "study")
+    site.faults.add(Fault("slow", PART, rate=40_000))
+    message = "Duplicate archive attempt. Prearchive session already archiving."
+    site.faults.add(Fault("archive-fails", status=423, message=message))
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.kinds()) == (0, ["live-row"]), ended.err
     whole(site, tree)
 
 

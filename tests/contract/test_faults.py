@@ -74,6 +74,14 @@ CASES = {
     "duplicate archive attempt": Case(
         [Fault("archive-fails", status=409, message="Duplicate archive attempt. Prearchive session already archiving.")]
     ),
+    "archived for another run for a while": Case(
+        [Fault("archive-fails", status=423, message="Duplicate archive attempt.  Destination session in use.", times=5)]
+    ),
+    "a file in it that the server cannot read": Case(
+        [Fault("archive-fails", status=400, message="Scan 3 has 1 non-secondary (or non-parsable secondary) files",
+               times=None)],
+        3, "failed", 0, kinds=("live-row",), says="If not, delete it (xnat-ingest prearchive delete", left=("ERROR",)
+    ),
     "disk full once": Case([Fault("disk-full", after=3000, skip=3)]),
     "slow socket": Case([Fault("slow", PARTS, rate=200_000)]),
     "one instance always refused": Case(

@@ -105,6 +105,7 @@ read_small({str(pipe)!r}, "password file", 100, pipes=True)
 
 @pytest.fixture
 def runs(site: StandIn, tmp_path: Path) -> Iterator[Runs]:
+    site.settings.lastmod_step = 0.75  # the program's own waits are as much shorter (tests/short_waits.py)
     made = Runs(site, tmp_path / "tree")
     yield made
     made.clean_up()

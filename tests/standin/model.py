@@ -280,6 +280,8 @@ class Settings:
 
     session_timeout: float = 15 * 60.0
     rebuilder_interval: float | None = None
+    lastmod_step: float = 15.0
+    """Seconds for which a file that comes does not move its row's time."""
     file_name_template: str = DEFAULT_TEMPLATE
     site_filter: dict[str, Any] | None = None
     site_anonymization: bool = False

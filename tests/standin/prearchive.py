@@ -95,9 +95,9 @@ class Prearchive:
         self._rows.append(row)
 
     def _touch(self, row: Row) -> None:
-        """``lastmod`` moves at most every 15 seconds; the idle timer here is not that coarse."""
+        """``lastmod`` moves at most every 15 seconds, or as set; the idle timer here is not that coarse."""
         row.touched = time.monotonic()
-        if time.time() - row.lastmod > 15:
+        if time.time() - row.lastmod > self._site.settings.lastmod_step:
             row.lastmod = time.time()
 
     def forget(self, row: Row) -> None:

@@ -51,7 +51,13 @@ def test_two_prearchive_sessions_of_one_session_are_nobodys_to_choose_from() -> 
 
 @pytest.mark.parametrize(
     ("log", "kind"),
-    [("Duplicate archive attempt. Busy.", ""), ("Invalid session modality", "stale-row"), ("", "stale-row")],
+    [
+        ("Duplicate archive attempt. Busy.", ""),
+        ("Scan 3 has 1 non-secondary (or non-parsable secondary) files", ""),
+        ("Scan 3 has 1 non-DICOM (or non-parsable DICOM) files", ""),
+        ("Invalid session modality", "stale-row"),
+        ("", "stale-row"),
+    ],
 )
 def test_a_prearchive_session_that_is_stuck_is_committed_again_where_the_cause_has_passed(log: str, kind: str) -> None:
     assert kind_of(ServerState(entries=[row(status="ERROR")], log=log)) == kind

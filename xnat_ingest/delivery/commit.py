@@ -10,8 +10,10 @@ from xnat_ingest.xnat.retry_policy import is_transient
 
 # What the archiver says when a session of that name was archived after we looked.
 LOG_EXISTS = "Session already exists"
-# What it says when a file was still being received.
-LOG_INCOMPLETE = "non-parsable DICOM"
+# What it says when a file was still being received, into any resource: `non-DICOM (or non-parsable DICOM) files`.
+LOG_INCOMPLETE = "(or non-parsable "
+# What it says while it archives the session for another run.
+LOG_DUPLICATE = "Duplicate archive attempt"
 # How often a commit may be requested. Before each further request the session is checked.
 TRIES = 3
 # Seconds to watch a session when it is not known whether the server has begun to archive it.
@@ -22,14 +24,21 @@ class ConcurrentUpload(Exception):
     """Another client seems to be sending this session, so the server must be asked again.
 
     What is left of a lost connection of our own looks the same.
+
+    is_damaged: the server cannot read a file in it. Another run is sending that file, or has left it behind.
     """
 
     def __init__(
-        self, uri: str, sign: str = "another run, or a lost connection of this one, is sending this session into it"
+        self,
+        uri: str,
+        sign: str = "another run, or a lost connection of this one, is sending this session into it",
+        *,
+        is_damaged: bool = False,
     ) -> None:
         super().__init__(uri)
         self.uri = uri
         self.sign = sign
+        self.is_damaged = is_damaged
 
 
 class Commit:
@@ -91,8 +100,10 @@ class Commit:
         mendable = commits_again(said_why) if stuck else is_transient(error) or error.status in (409, 500)
         if entry is None or entry.is_busy or not mendable or attempt >= TRIES:
             raise trouble from error
-        if stuck and (LOG_INCOMPLETE in said_why or (LOG_EXISTS in said_why and not self._is_archived)):
-            # Another run is sending into it, or has archived the session since we looked.
+        if stuck and LOG_INCOMPLETE in said_why:
+            raise ConcurrentUpload(self.uri, f"XNAT cannot read a file in it ({said_why})", is_damaged=True) from error
+        if stuck and (LOG_DUPLICATE in said_why or (LOG_EXISTS in said_why and not self._is_archived)):
+            # Another run is archiving it, or has archived the session since we looked.
             raise ConcurrentUpload(self.uri) from error
         if stuck:
             self._overwrite |= self._is_archived

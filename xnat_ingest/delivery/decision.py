@@ -16,7 +16,7 @@ TEMPORARY_REFUSALS = (
     "Duplicate archive attempt",
     "Session already exists with matching files",
     "Session already exists with the same resources",
-    "non-DICOM (or non-parsable DICOM) files",  # another client's file was still arriving
+    "(or non-parsable ",  # another client's file was still arriving
 )
 # The modalities that give a session its type. A merge of a prearchive session without them would change the type.
 DEFINING_MODALITIES = {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -123,12 +124,13 @@ class Delivery:
 
     def run(self) -> Verdict:
         """From state to state until one gives the verdict. Raises IngestError."""
-        deadline = time.monotonic() + prearchive.STILL_LIMIT
+        deadline = 0.0
         state: State | Verdict = self.ask
         while not isinstance(state, Verdict):
             try:
                 state = state()
             except ConcurrentUpload as other:
+                deadline = deadline or time.monotonic() + prearchive.STILL_LIMIT
                 self._wait_for_other(other, last=time.monotonic() > deadline)
                 state = self.ask
         return state
@@ -213,7 +215,7 @@ class Delivery:
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
             self._own.replaced |= stored & self.sending.taken
         overwrite, is_archived = self.prearchived.overwrite, bool(self._archive_uri)
-        with self.context.commits:
+        with self._turn_to_commit(uri):
             Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
         return self._after_commit
 
@@ -262,6 +264,24 @@ class Delivery:
         return given_up(self.session, error, before, self.sending.failed, self.sending.uri, already, self.problems)
 
     # What the states are made of.
+
+    @contextmanager
+    def _turn_to_commit(self, uri: str) -> Iterator[None]:
+        """Waits until this session may be committed.
+
+        If that takes long, another run may think that nobody is sending this session any more, and go on with it.
+        """
+        commits, rest = self.context.commits, self.context.rest
+        if not commits.acquire(timeout=prearchive.STILL / 4):
+            left = prearchive.find_session(rest, uri)
+            commits.acquire()
+            if prearchive.find_session(rest, uri) != left:
+                commits.release()
+                raise ConcurrentUpload(uri)
+        try:
+            yield
+        finally:
+            commits.release()
 
     def _after_commit(self) -> State | Verdict:
         """Another round where something is left for it, else the proof."""
@@ -324,7 +344,7 @@ class Delivery:
         text = f"prearchive session {other.uri}: {other.sign}"
         self.context.control.warn(f"{self.session.title}: {text}; waiting until nothing more comes")
         if last or not prearchive.wait_until_still(self.context.rest, other.uri, self.context.retry_policy.pause):
-            raise SessionTrouble("live-row", f"{text}; nothing was archived. Run again when that has ended")
+            raise SessionTrouble("live-row", f"{text}; nothing was archived. {_when_to_go_on(other)}")
         # Runs that waited together must not come back in the same moment.
         self.context.retry_policy.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
         self._note(Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,)))
@@ -381,3 +401,10 @@ class Delivery:
         stays = self.context.destination == "prearchive" and self.sending.uri
         uri = self.sending.uri if stays else self._archive_uri
         return proven(now, self.sending.failed, uri, already, self.problems)
+
+
+def _when_to_go_on(other: ConcurrentUpload) -> str:
+    if not other.is_damaged:
+        return "Run again when that has ended"
+    delete = prearchive.command_for(other.uri, "delete")
+    return f"If another run is sending it, run again when that has ended. If not, delete it ({delete}) and run again"

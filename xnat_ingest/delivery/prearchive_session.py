@@ -108,10 +108,9 @@ class OurPrearchiveSession:
         moving = self._still_moving(to_send)
         if not moving:
             return frozenset()
-        if (
-            not prearchive.wait_until_still(rest, uri, self.context.retry_policy.pause)
-            or prearchive.find_session(rest, uri) is None
-        ):
+        is_still = prearchive.wait_until_still(rest, uri, self.context.retry_policy.pause)
+        now = prearchive.find_session(rest, uri) if is_still else None
+        if now is None or not now.is_receiving:  # another run is archiving it
             raise ConcurrentUpload(uri)
         self.send_undisturbed(moving)
         return frozenset(i.sop_uid for i in moving) & self.sending.taken
