@@ -74,7 +74,7 @@ DOCUMENTS = "tests/unit/test_documents.py"
 STORED = f"{DECISION} {THRESHOLDS}"
 CAUSES = "test_causes_that_pass_are_told_from_others"
 DECISIONS = f"{STORED} {STATES} {EXISTING[0]}::test_decision {EXISTING[0]}::{CAUSES}"
-# Thirty more, chosen by hand: each is a lie, a loss or a second copy in the making.
+# More, chosen by hand: each is a lie, a loss or a second copy in the making.
 CHOSEN = (
     ("delivery/decision.py", "done = replaced if mode", "done = archive.seen if mode", DECISIONS),
     ("delivery/decision.py", "verified=archive.verified - doubtful", "verified=archive.verified", DECISIONS),

@@ -26,8 +26,8 @@ PROBLEMS: dict[str, Advice] = {
         "A JSON file beside a NIfTI image cannot be read.", "Repair the file, or leave it out with --exclude."
     ),
     "blank": Advice(
-        "Files are empty, contain only zero bytes, or are pointers of Git LFS, where an image is expected: beside "
-        "images, or where other sessions have theirs.",
+        "Files are empty, contain only zero bytes, or are pointers of Git LFS or git-annex, where an image is "
+        "expected: beside images, or where other sessions have theirs.",
         "Copy them again from the scanner or the backup, or leave them out with --exclude path=FILE.",
     ),
     "bug": Advice(
