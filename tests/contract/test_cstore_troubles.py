@@ -278,6 +278,15 @@ def test_an_answer_of_too_many_bytes() -> None:
         association.echo()
 
 
+@pytest.mark.parametrize(("number", "said"), [(10_922, "closes the connection"), (10_923, "answers without end")])
+def test_of_an_answer_64_kb_are_read(number: int, said: str) -> None:
+    """PDUs of six bytes. Nothing is sent, since the other side has closed by then, and a reset would lose them."""
+    with answering(lambda request: accepted(request) + EMPTY[: 6 * number]) as port:
+        association = Association(receiver(port), None, [ECHO])
+        with pytest.raises(Unreachable, match=said):
+            association._answer()
+
+
 def test_a_receiver_that_never_stops_sending_is_let_go() -> None:
     with flooding(timeout=1.0) as association:
         begun = time.process_time()

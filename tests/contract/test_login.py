@@ -321,13 +321,13 @@ def test_a_cookie_that_is_taken_back_is_not_sent() -> None:
 
 @pytest.mark.parametrize("when", ["with the login", "later"])
 def test_an_error_page_that_quotes_a_balancers_cookie(when: str) -> None:
-    """Values of eight signs and more are hidden. A word such as node1 stays."""
-    fresh = ("Set-Cookie: ROUTE=0a1b2c3d; path=/", "Set-Cookie: NODE=node1")
+    """Values of eight signs and more are hidden. A word such as node123 stays."""
+    fresh = ("Set-Cookie: ROUTE=0a1b2c3d; path=/", "Set-Cookie: NODE=node123")
     answers = itertools.chain(
         [
             http(200, SESSION_ID, *(fresh if when == "with the login" else ())),
             http(200, "", *(fresh if when == "later" else ())),
-            http(400, "ROUTE is 0a1b2c3d, NODE is node1"),
+            http(400, "ROUTE is 0a1b2c3d, NODE is node123"),
         ],
         itertools.repeat(http(200, "")),  # the logout
     )
@@ -335,4 +335,4 @@ def test_an_error_page_that_quotes_a_balancers_cookie(when: str) -> None:
         rest.get("/a")
         with pytest.raises(ServerSaid) as error:
             rest.get("/b")
-    assert "ROUTE is ***, NODE is node1" in str(error.value)
+    assert "ROUTE is ***, NODE is node123" in str(error.value)

@@ -357,7 +357,8 @@ def fragments(*values: bytes) -> bytes:
         (3, struct.pack("<3L", 2, 10, 20), False),
         (3, struct.pack("<2L", 0, 10), False),
         (2, struct.pack("<3L", 0, 10, 20), False),
-        (2_000_000, bytes(8_000_000), False),
+        (1_000_000, struct.pack("<1000000L", *range(0, 2_000_000, 2)), True),
+        (1_000_001, struct.pack("<1000001L", *range(0, 2_000_002, 2)), False),
     ],
 )
 def test_an_offset_table_that_is_none_is_emptied(frames: int, table: bytes, stays: bool, tmp_path: Path) -> None:

@@ -155,6 +155,17 @@ def test_one_that_does_not_add_up_is_not_shown(tmp_path: Path, change: dict[str,
     assert not (tmp_path / "x.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("verified", 0), ("skipped", 0), ("missing", 1), ("failed", 1), ("conflict", 1)]
+)
+def test_a_session_that_failed_does_not_end_with_0(tmp_path: Path, verdict: str, code: int) -> None:
+    """Whatever the totals say."""
+    document = replaced(("sessions", 0, "verdict"), verdict) | {"exit_code": 0}
+    totals = document["totals"]
+    totals |= {"verified": totals["planned"], "missing": 0, "failed": 0, "counted": 0, "unverified": 0}
+    assert main(["report", "show", saved(tmp_path, document), "--html", str(tmp_path / "x.html")]) == code
+
+
 def test_one_that_adds_up_is_shown(tmp_path: Path) -> None:
     assert main(["report", "show", saved(tmp_path, whole()), "--html", str(tmp_path / "x.html")]) == 0
 
