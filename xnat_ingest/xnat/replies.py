@@ -61,7 +61,7 @@ def decoded(raw: bytes, content_type: str) -> str:
         raw = raw.replace(b"\0", b"")
     try:
         return codecs.getincrementaldecoder(name)("strict").decode(raw)
-    except UnicodeDecodeError:
+    except UnicodeError:  # also UTF-16 without its mark
         return raw.replace(b"\0", b"").decode("latin-1")
 
 
