@@ -198,7 +198,9 @@ class Tokens:
             for at in _places(low, needle):
                 end = at + len(needle)
                 before, after = low[max(0, at - _BEFORE) : at], low[end : end + 1]
-                if token.stands_alone(before.decode("latin-1"), after.decode("latin-1")):
+                # Beside an address or a number, other bytes than ASCII are most likely no letters.
+                near = "ascii" if token.kind in (ADDRESS, PHONE, BIRTH) else "latin-1"
+                if token.stands_alone(before.decode(near, "replace"), after.decode(near, "replace")):
                     yield token, at, end
         for search, token in self._dates.values():
             yield from ((token, begin, end) for begin, end in search.in_bytes(low))
