@@ -143,6 +143,29 @@ def test_row_that_waits_for_its_turn_to_be_committed(
     whole(site, tree)
 
 
+def test_a_session_whose_turn_has_come_and_that_fails_gives_its_turn_to_the_next(
+    ingest: Ingest, site: StandIn, tmp_path: Path
+) -> None:
+    for name in "abc":
+        make_session(tmp_path / "t/S" / name, (T1,), name)
+    site.faults.add(Fault("slow-archive", seconds=1.5))
+
+    def refuse() -> None:
+        end = time.monotonic() + 10
+        while [row.status for row in site.rows("DEMO")].count("RECEIVING") < 2 or len(site.rows("DEMO")) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.7)  # both others wait for their turn
+        site.faults.add(Fault("status", "GET /data/prearchive/projects/DEMO/[0-9_]+/S_.", status=403))
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    ended = ingest("upload", tmp_path / "t", "-w", "1")
+    thread.join()
+    assert ended.code == 3
+    assert ended.totals["verified"] == 8
+
+
 def test_only_the_waiting_is_limited_and_not_the_sending_before_it(
     ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

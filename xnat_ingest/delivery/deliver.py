@@ -274,10 +274,11 @@ class Delivery:
         commits, rest = self.context.commits, self.context.rest
         if not commits.acquire(timeout=prearchive.STILL / 4):
             left = prearchive.find_session(rest, uri)
-            commits.acquire()
-            if prearchive.find_session(rest, uri) != left:
-                commits.release()
-                raise ConcurrentUpload(uri)
+            with commits:
+                if prearchive.find_session(rest, uri) != left:
+                    raise ConcurrentUpload(uri)
+                yield
+            return
         try:
             yield
         finally:
