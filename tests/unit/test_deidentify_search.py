@@ -173,6 +173,28 @@ def test_addresses_and_telephone_numbers(kind: str, value: str, text: str) -> No
     assert found(kind, value, text)
 
 
+@pytest.mark.parametrize(("kind", "value"), [(ADDRESS, "Lindenallee 17b"), (PHONE, "+49 30 5550199")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", b"\xff\xff"), (b"\xff\xfe", b""), (b"x", b""), (b"", b"x"), (b"\0\1", b"\0"), (b"\xc4", b"\xfc")],
+)
+def test_addresses_and_telephone_numbers_beside_any_byte(kind: str, value: str, before: bytes, after: bytes) -> None:
+    search = tokens(kind, value)
+    assert list(search.in_bytes(before + value.encode() + after))
+    assert search.in_text(f"x{value}x")
+
+
+def test_birth_date_beside_bytes_that_are_no_digits() -> None:
+    assert list(tokens(BIRTH, "19530417").in_bytes(b"\xff19530417\xfe"))
+    assert list(tokens(BIRTH, "19530417").in_bytes(b"1953-04-17\xff\xfe"))
+
+
+def test_birth_date_that_also_stands_in_place_of_a_name() -> None:
+    """As a number it counts in every spelling of a number, whatever else held the same digits."""
+    sources = [(0x00091005, NAME, b"19530417"), (BIRTH_DATE, BIRTH, b"19530417")]
+    assert Tokens(sources, ()).numbers.keys() == {19530417}
+
+
 def test_names_in_wide_characters_and_other_character_sets() -> None:
     assert list(tokens(NAME, "Quasten^Hans").in_bytes(b"\1" + "Quasten".encode("utf-16-le")))
     assert list(tokens(NAME, "Quasten^Hans").in_bytes(b"\1" + "Quasten".encode("utf-16-be")))

@@ -79,6 +79,8 @@ PASSED = "s3cr-Pä55w/rd"
         (PASSED.encode("latin-1"), "text/html; charset=utf-8"),
         (PASSED.encode("utf-16"), "text/html"),
         (PASSED.encode("utf-16"), "text/html; charset=utf-16"),
+        (PASSED.encode("utf-16-le"), "text/html; charset=utf-16"),  # without its mark
+        (b" " * (len(PASSED.encode()) % 2) + PASSED.encode(), "text/html; charset=utf-16"),
         (PASSED.encode("utf-16-le"), "text/html; charset=UTF-16LE"),
         (PASSED.encode("utf-16-le"), "text/html"),
         (PASSED.encode("utf-16-be"), "text/html"),

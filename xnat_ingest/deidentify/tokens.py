@@ -32,7 +32,7 @@ _MOST_PAIRED = 10
 # Names of short parts, and of at most so many, are also searched for as one word, the parts in each order.
 _MOST_JOINED = 4
 # From here on a token is found inside a longer word, too.
-_LONG_NAME, _LONG_ID = 6, 8
+_LONG_NAME, _LONG_ID, _LONG_ADDRESS = 6, 8, 8
 # Words that occur in headers whatever the patient is called, besides those of DICOM's own dictionary.
 _COMMON = frozenset(
     """
@@ -85,6 +85,8 @@ SOURCES: dict[int, str] = {
 }
 Source = tuple[int, str, bytes]
 _NUMBERED = (ID, BIRTH, PHONE)
+# Of what a longer word or number would be made.
+_PARTS: dict[str, Callable[[str], bool]] = {BIRTH: str.isdigit, PHONE: str.isdigit, NAME: str.isalpha}
 # How many bytes before a token are checked: leading zeros of a number do not count.
 _BEFORE = 16
 
@@ -114,7 +116,7 @@ class Token:
             return True
         if self.kind == ID and self.text.isdecimal():
             before = before.rstrip("0")  # a number may be written with zeros before it
-        part = str.isdigit if self.kind == BIRTH else str.isalpha if self.kind == NAME else str.isalnum
+        part = _PARTS.get(self.kind, str.isalnum)
         return not (part(before[-1:]) or part(after[:1]))
 
 
@@ -149,7 +151,8 @@ class Tokens:
         self._needles: dict[bytes, Token] = {}
         self._dates: dict[str, tuple[DateSearch, Token]] = {}
         codecs = tuple(codec for one in character_sets for codec in _codec(one))
-        for tag, kind, raw in sources:
+        # Digits that are also in place of a name count as what else they are: numbers have more spellings.
+        for tag, kind, raw in sorted(sources, key=lambda source: source[1] == NAME):
             for number, text in enumerate(readings(raw, character_sets)):
                 for item in _MAKERS[kind](text):
                     if isinstance(item, _Weak):
@@ -370,7 +373,7 @@ def _address(text: str) -> _Found:
     pieces = [piece.strip() for piece in re.split(r"[\r\n\\,;^]+", text) if piece.strip()]
     for piece in pieces:
         if len(piece) >= SHORTEST_ADDRESS and not _is_common(piece):
-            yield _Strong(piece)
+            yield _Strong(piece, bounded=len(piece) < _LONG_ADDRESS)
         else:
             yield _Weak("a part of the address is too short to be searched for")
 

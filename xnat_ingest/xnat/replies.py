@@ -59,10 +59,12 @@ def decoded(raw: bytes, content_type: str) -> str:
         name = "utf-8"
     if name == "utf-8" and b"\0" in raw:  # UTF-16 or UTF-32 that nobody declares
         raw = raw.replace(b"\0", b"")
-    try:
-        return codecs.getincrementaldecoder(name)("strict").decode(raw)
-    except UnicodeError:  # also UTF-16 without its mark
-        return raw.replace(b"\0", b"").decode("latin-1")
+    for one in (name, "utf-8"):
+        try:
+            return codecs.getincrementaldecoder(one)("strict").decode(raw)
+        except UnicodeError:  # also where UTF-16 is declared and its mark is missing
+            raw = raw.replace(b"\0", b"")
+    return raw.decode("latin-1")
 
 
 def sentence(page: str) -> str:
