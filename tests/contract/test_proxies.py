@@ -300,6 +300,9 @@ BAD = {
     "ftp://127.0.0.1:1": "kind ftp://",
     "http://": "not the address of a proxy",
     "host:port": "not the address of a proxy",
+    "http://bad host:9": "not the address of a proxy",
+    "http://%00:9": "not the address of a proxy",
+    "http://x\u202ey:9": "not the address of a proxy",
     "http://127.0.0.1:99999": "not the address of a proxy",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +54,21 @@ def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
         raise
     finally:
         _keep_spare()
+
+
+@contextmanager
+def alone(path: str) -> Iterator[None]:
+    """No other run of this program is in such a block for a file in the same folder. Waits for those that are.
+
+    Where the folder's disk knows no locks, as on some networks, nothing is locked.
+    """
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _keep_spare() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from xnat_ingest.core import Plan, UsageError, inert_cell, printable
-from xnat_ingest.core.atomic_file import check_writable, replacing
+from xnat_ingest.core.atomic_file import alone, check_writable, replacing
 from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key
@@ -56,24 +56,32 @@ def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:
 
 
 def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
-    """Adds the plan's studies to a table that only its owner can read. Raises UsageError."""
-    target = Path(path)
+    """Adds the plan's studies to a table that only its owner can read. Several runs may do so at once.
+
+    Raises UsageError.
+    """
     try:
-        text = target.read_text("utf-8") if target.exists() else ""
-        rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] or [_COLUMNS]
-        if rows[0] != _COLUMNS:
-            raise UsageError(f"--crosswalk {printable(path)} already exists and is not a crosswalk; name another file")
-        for session in plan.sessions:
-            for study in sorted({i.study_uid for i in session.instances}):
-                one = deidentifier.originals[study]
-                labels = session.project, session.subject, session.label
-                cells = (one.patient_id, one.study_uid, one.study_date, *labels, study)
-                # Days are a number, with its sign; a PatientID can be anything.
-                rows.append((*map(inert_cell, cells), str(one.days)))
-        with replacing(path, 0o600) as stream:
-            csv.writer(stream).writerows(dict.fromkeys(rows))
+        with alone(path):
+            _add_to_crosswalk(path, deidentifier, plan)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot write --crosswalk {printable(path)}: {getattr(error, 'strerror', error)}") from error
+
+
+def _add_to_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
+    target = Path(path)
+    text = target.read_text("utf-8") if target.exists() else ""
+    rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] or [_COLUMNS]
+    if rows[0] != _COLUMNS:
+        raise UsageError(f"--crosswalk {printable(path)} already exists and is not a crosswalk; name another file")
+    for session in plan.sessions:
+        for study in sorted({i.study_uid for i in session.instances}):
+            one = deidentifier.originals[study]
+            labels = session.project, session.subject, session.label
+            cells = (one.patient_id, one.study_uid, one.study_date, *labels, study)
+            # Days are a number, with its sign; a PatientID can be anything.
+            rows.append((*map(inert_cell, cells), str(one.days)))
+    with replacing(path, 0o600) as stream:
+        csv.writer(stream).writerows(dict.fromkeys(rows))
 
 
 def summary(deidentifier: Deidentifier, plan: Plan) -> dict[str, object]:

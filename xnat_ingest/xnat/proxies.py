@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
 from xnat_ingest.core import UsageError
 from xnat_ingest.settings.layers import is_loopback
 
@@ -58,7 +61,8 @@ def _proxy(text: str, name: str) -> Proxy:
             raise ValueError
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
-    except ValueError:
+        parse_url(address)  # has more to say of what no host is called
+    except (ValueError, LocationParseError):
         host = ""
     if not host:
         raise UsageError(f"{name} is not the address of a proxy; it must look like http://host:port")
