@@ -58,6 +58,27 @@ def test_a_session_of_nothing_but_blanks(place: str) -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["", "T1/", "T1/deep/"])
+def test_a_session_of_nothing_but_blanks_in_another_form(place: str) -> None:
+    """The other sessions have series folders. This one has lost all, wherever its files are."""
+    lost = {f"b/y/{place}1": b"", f"b/y/{place}2": ZEROS}
+    assert reasons(plan_of({"a/x/T1/1": dicom("1"), **lost})) == dict.fromkeys(lost, "blank")
+    beside = {f"b/y/{place}notes.txt": b"words"}
+    assert set(reasons(plan_of({"a/x/T1/1": dicom("1"), **lost, **beside})).values()) == {"not-dicom"}
+    in_sent = {f"b/y/{place}1": b"", "b/y/T2/1": dicom("2")}
+    assert reasons(plan_of({"a/x/T1/1": dicom("1"), **in_sent})) == {f"b/y/{place}1": "blank" if place else "not-dicom"}
+
+
+@pytest.mark.parametrize("place", ["b/y", "b", "b/y/T1/deep/deeper", "a"])
+def test_folders_of_nothing_but_files_named_like_images(place: str) -> None:
+    """Encrypted files, or web pages in place of them: a whole session may be lost, wherever its files are."""
+    lost = {f"{place}/IM{number}.dcm": b"\x85\x02noise" for number in range(3)}
+    assert reasons(plan_of({"a/x/T1/1": dicom("1"), **lost})) == dict.fromkeys(lost, "unreadable")
+    assert set(reasons(plan_of(lost)).values()) == {"not-dicom"}, "there is nothing to send at all"
+    beside = reasons(plan_of({"a/x/T1/1": dicom("1"), **lost, f"{place}/notes.txt": b"words"}))
+    assert set(beside.values()) == {"not-dicom"}
+
+
 def test_a_pointer_without_its_content(tmp_path: Path) -> None:
     """As a clone has it before `git lfs pull`. A text that is none may be anything."""
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n"
@@ -93,7 +114,7 @@ def test_a_session_of_nothing_but_links_out_of_root(tmp_path: Path, beside: Sequ
     [
         {"a/x/T1/1": dicom("1"), "a/x/T1/done.flag": b"", "a/x/T1/.hidden": b"", "a/x/T1/Thumbs.db": ZEROS},
         {"a/x/T1/1": dicom("1"), "a/x/T1/scan.nii": b"", "a/x/T1/notes.TXT": b""},
-        {"a/x/T1/1": dicom("1"), "README": b"", "a/README": b"", "b/y/1": ZEROS, "b/y/T1/deep/1": b""},
+        {"a/x/T1/1": dicom("1"), "README": b"", "a/README": b"", "a/x/1": ZEROS, "b/1": b""},
         {"a/x/T1/1": dicom("1"), "a/x/docs/page": b"text", "a/x/docs/empty": b""},
     ],
     ids=["junk", "other kinds", "elsewhere", "folder of other files"],

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.test_plan import dicom, plan_of, plan_source, reasons
 from xnat_ingest.core.model import ZEROS, SetAside
 from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs.archive_kinds import instead_of_archive
 from xnat_ingest.inputs.dicom_file import START, moved_prefix, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.system_names import is_named_as_image, may_be_image
@@ -70,6 +71,77 @@ def stored(name: str, data: bytes) -> bytes:
 def test_an_archive_that_stores_an_image_is_an_archive() -> None:
     """Its first kilobyte has the prefix, too."""
     assert "a zip file with DICOM in it" in alone("papers", stored("IM1", IMAGE)).detail
+
+
+RARE = {
+    "cabinet": b"MSCF\0\0\0\0",
+    "Windows image": b"MSWIM\0\0\0",
+    "StuffIt": b"SIT!",
+    "StuffIt archive": b"StuffIt (c)1997",
+    "lzop": b"\x89LZO\0\r\n\x1a\n",
+    "zpaq": b"zPQ\1",
+    "zpaq archive": b"7kSt",
+    "xar": b"xar!",
+    "squashfs": b"hsqs",
+    "(squashfs)": b"sqsh",
+    "vhd": b"conectix",
+    "vhdx": b"vhdxfile",
+    "vmdk": b"KDMV",
+    "qcow": b"QFI\xfb",
+    "arj": b"\x60\xea",
+    "lha": b"\x22\x12-lh5-",
+    "ace": b"1234567**ACE**",
+    "iso": bytes(32768) + b"\1CD001",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        *((kind, mark + b"\x83" * 900) for kind, mark in RARE.items()),
+        ("dmg", b"x" * 5000 + b"koly" + bytes(508)),
+        ("disk image (.vhd)", b"x" * 5000 + b"conectix" + bytes(504)),
+        ("zip with something in front", b"MZ" + bytes(900) + stored("notes", b"words")),
+    ],
+)
+def test_archives_of_rare_kinds(kind: str, data: bytes) -> None:
+    """A problem among images, where another session has its own, and in place of a series or a session."""
+    for place in ("a/x/T1/more", "b/y/T1/more", "b/y/more", "a/x/more", "a/more"):
+        (found,) = plan_of({**GOOD, place: data}).set_aside
+        assert (found.reason, kind in found.detail) == ("unreadable", True), place
+        assert found.detail.endswith("which cannot be read here; unpack it there, or leave it out with --exclude")
+    for place in ("a/x/viewer/more", "more"):
+        found = next(one for one in plan_of({**GOOD, place: data, "a/x/viewer/help": b"words"}).set_aside if one.detail)
+        assert (found.path, found.reason) == (place, "nested-archive")
+    assert plan_of({"b/y/T1/more": data}).set_aside[0].reason == "nested-archive"
+
+
+def test_the_marks_of_rare_kinds_stand_at_their_places() -> None:
+    for data in (b"xMSCF\0\0\0\0" * 99, b"-lh5-" * 99, b"koly" + bytes(508) + b"x", bytes(513) + b"koly" + bytes(507)):
+        assert not alone("more", data).detail
+    mentioned = b"words PK\x05\x06" + bytes(18)
+    assert alone("more", mentioned).reason == "not-dicom"
+
+
+def test_a_zip_behind_a_program(tmp_path: Path) -> None:
+    """It is a problem wherever it lies when it has images, also with something behind it."""
+    for front, back in ((b"#!/bin/sh\n" * 200, b""), (b"MZ" + bytes(2000), b"signature" * 100)):
+        data = front + stored("IM1", IMAGE) + back
+        for place in ("a/x/T1/more.sh", "a/x/viewer/more.exe", "more.exe", "b/more"):
+            found = next(
+                one for one in plan_of({**GOOD, place: data, "a/x/viewer/help": b"words"}).set_aside if one.detail
+            )
+            assert found.path == place
+            assert found.is_problem
+            assert "It has DICOM in it" in found.detail
+
+
+def test_a_disc_image_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "x.iso").write_bytes(bytes(32769) + b"CD001" + bytes(900))
+    assert (
+        instead_of_archive(tmp_path / "x.iso")
+        == "it is a disc image (.iso), which cannot be read here; unpack it there"
+    )
 
 
 @pytest.mark.parametrize("outer", [gzip.compress, lzma.compress, bz2.compress])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import zlib
 from pathlib import Path
@@ -53,6 +54,35 @@ _FOREIGN: dict[bytes, Kind] = {
 
 FOREIGN_KINDS = frozenset(_FOREIGN.values()) - {"xz", "bzip2"}
 
+# Disk images, and archives of installers and old systems. They are often software, so their place decides what is said.
+# Where their mark stands -> the mark -> what they are.
+_RARE = {
+    0: {
+        b"MSCF\0\0\0\0": "a cabinet (.cab)",
+        b"MSWIM\0\0\0": "a Windows image (.wim)",
+        b"SIT!": "a StuffIt archive (.sit)",
+        b"StuffIt ": "a StuffIt archive (.sit)",
+        b"\x89LZO\0\r\n\x1a\n": "packed with lzop (.lzo)",
+        b"zPQ": "a zpaq archive",
+        b"7kSt": "a zpaq archive",
+        b"xar!": "a xar archive",
+        b"hsqs": "a file system (squashfs)",
+        b"sqsh": "a file system (squashfs)",
+        b"conectix": "a disk image (.vhd)",
+        b"vhdxfile": "a disk image (.vhdx)",
+        b"KDMV": "a disk image (.vmdk)",
+        b"QFI\xfb": "a disk image (.qcow)",
+        b"\x60\xea": "an arj archive",
+    },
+    2: {b"-lh": "an lha archive"},
+    7: {b"**ACE**": "an ace archive"},
+    32769: {b"CD001": "a disc image (.iso)"},
+    -512: {b"koly": "a disk image (.dmg)", b"conectix": "a disk image (.vhd)"},
+}
+_END_OF_ZIP, _LONGEST_END = b"PK\x05\x06", 22 + 0xFFFF
+ZIP_BEHIND = "a zip with something in front of it, perhaps a program that unpacks it"
+RARE_KINDS = frozenset({ZIP_BEHIND, *(kind for marks in _RARE.values() for kind in marks.values())})
+
 
 def is_named_as_archive(name: str) -> bool:
     """Whether the name is that of an archive. The "._" files that macOS leaves on foreign disks are not."""
@@ -60,20 +90,26 @@ def is_named_as_archive(name: str) -> bool:
 
 
 def instead_of_archive(path: Path) -> str:
-    """What a file is that is named like an archive but is not one. Raises OSError."""
+    """What a file is that is named like an archive but is none that is read here, and what to do. Raises OSError."""
     with open_regular(path) as stream:
         head = stream.read(_HEAD)
+        if rare := rare_kind_of(stream, stream.seek(0, io.SEEK_END)):
+            return f"it is {rare}, which cannot be read here; unpack it there"
+    return f"{_in_place_of_archive(head)}; fetch it again"
+
+
+def _in_place_of_archive(head: bytes) -> str:
     start = head.lstrip().lower()
     if not head:
-        return "empty"
+        return "it is empty"
     if head.startswith(b"\x1f\x8b"):
-        return "a gzip file without a tar in it"
+        return "it is a gzip file without a tar in it"
     if not any(head):
         return "it begins with zeros"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, probably from a failed download"
+        return "it is a web page, probably from a failed download"
     if is_pointer(head):
-        return POINTER
+        return f"it is {POINTER}"
     return "it does not begin like one"
 
 
@@ -105,6 +141,28 @@ def archive_kind_of(stream: BinaryIO) -> Kind | None:
     if _is_tar(head):
         return "tar"
     return next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
+
+
+def rare_kind_of(stream: BinaryIO, size: int) -> str:
+    """Which of RARE_KINDS a seekable stream of so many bytes is, seen from its start and its end; "" for none."""
+    for place, marks in _RARE.items():
+        stream.seek(max(0, place + size if place < 0 else place))
+        found = stream.read(16)
+        if kind := next((marks[mark] for mark in marks if found.startswith(mark)), ""):
+            return kind
+    return ZIP_BEHIND if _ends_as_zip(stream, size) else ""
+
+
+def _ends_as_zip(stream: BinaryIO, size: int) -> bool:
+    """Whether a zip's end record is found near the end, and the directory that it speaks of right before it."""
+    start = max(0, size - _LONGEST_END)
+    stream.seek(start)
+    end = stream.read(_LONGEST_END)
+    at = end.rfind(_END_OF_ZIP)
+    if at < 0:
+        return False
+    stream.seek(max(0, start + at - int.from_bytes(end[at + 12 : at + 16], "little")))
+    return stream.read(4) == b"PK\x01\x02"
 
 
 def without_suffix(name: str) -> str:

@@ -161,7 +161,7 @@ class FolderSource:
                 yield from self._members(entry, path, kind)
                 return
             if named and kind in (None, "gzip"):
-                why = f"named like an archive, but {instead_of_archive(Path(entry.path))}; fetch it again"
+                why = f"named like an archive, but {instead_of_archive(Path(entry.path))}"
                 yield SetAside(path, "unreadable", why)
                 return
         status = entry.stat()

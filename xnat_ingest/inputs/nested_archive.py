@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import EMPTY, ZEROS, SetAside
-from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, archive_kind_of
+from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, ZIP_BEHIND, Kind, archive_kind_of, rare_kind_of
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import SUFFIXES as COMPRESSED
 from xnat_ingest.inputs.dicom_file import START, sniff
@@ -47,6 +47,14 @@ def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside
     if kind in PACKINGS and (blank := _blank(stream, cast(Packing, kind))):
         return SetAside(path, "not-dicom", blank)
     return SetAside(path, "nested-archive", f"a {kind} file")
+
+
+def judge_rare(path: str, stream: BinaryIO, size: int) -> SetAside:
+    """A note for a file that is no DICOM. It names the kind when that is one of RARE_KINDS. Raises OSError."""
+    kind = rare_kind_of(stream, size)
+    if kind == ZIP_BEHIND and holds_dicom(stream, "zip", size):
+        return SetAside(path, "unreadable", f"{kind}. It has DICOM in it; {_UNPACK}")
+    return SetAside(path, "nested-archive" if kind else "not-dicom", kind)
 
 
 def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:

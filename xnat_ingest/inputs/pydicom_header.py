@@ -53,7 +53,7 @@ from xnat_ingest.inputs.instances import (
     invalid_uids,
     make_instance,
 )
-from xnat_ingest.inputs.nested_archive import judge_nested
+from xnat_ingest.inputs.nested_archive import judge_nested, judge_rare
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
@@ -101,6 +101,8 @@ def library_instance(
         found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
         if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, ChecksummedStream):
             stream.read_on(check_stop)  # a damaged file must not pass as one without DICOM
+        elif isinstance(found, SetAside) and found.reason == "not-dicom" and not found.detail:
+            return judge_rare(file.path, cast(BinaryIO, watched), file.size)  # unpacking to the end would take long
         return found
 
 

@@ -27,7 +27,7 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "blank": Advice(
         "Files are empty, contain only zero bytes, or are pointers of Git LFS or git-annex, where an image is "
-        "expected: beside images, or where other sessions have theirs.",
+        "expected: beside images, where other sessions have theirs, or alone in a session's folder.",
         "Copy them again from the scanner or the backup, or leave them out with --exclude path=FILE.",
     ),
     "bug": Advice(
