@@ -128,6 +128,41 @@ def test_a_representation_of_another_kind(keyword: str, vr: str, fits: bool) -> 
     assert (check is None or check(b"12")) == fits
 
 
+PROSE = b"Mueller, seen here. He lives next to the church!"
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW", "US", "SS", "UN", ""])
+@pytest.mark.parametrize(
+    "keyword",
+    ["Rows", "PixelPaddingValue", "NumberOfFramesInRotation", "SelectorUSValue", "SelectorSSValue", "LUTData",
+     "GrayLookupTableData", "RedPaletteColorLookupTableDescriptor"],
+)  # fmt: skip
+def test_words_in_place_of_numbers_of_two_bytes(keyword: str, vr: str) -> None:
+    """Whatever the file calls them. Numbers that are written as bytes leave."""
+    tag = tag_of(keyword)
+    assert tag is not None
+    check = check_of(tag, vr)
+    assert check is not None
+    assert not check(PROSE)
+    assert not check(PROSE[:16])
+    assert not check(PROSE[:-2] + b"\0\0")
+    assert check(b"\1\0")
+    many = struct.pack("<24H", *range(500, 524))
+    assert check(many) == (keyword in ("SelectorUSValue", "SelectorSSValue", "LUTData", "GrayLookupTableData"))
+
+
+def test_bytes_that_are_no_words() -> None:
+    """Tables of small numbers have printed characters, too: nine in ten are not so many by chance."""
+    tag = tag_of("LUTData")
+    assert tag is not None
+    check = check_of(tag, "OW")
+    assert check is not None
+    assert check(struct.pack("<256H", *range(256)))
+    assert check(struct.pack("<4096H", *range(8224, 12320)))
+    assert not check((b"x" * 9 + b"\0") * 10)
+    assert check((b"x" * 8 + b"\0\0") * 10)
+
+
 IN_NUMBERS: dict[str, tuple[str, object]] = {
     "DS": ("EchoTime", "4711081.0"),
     "IS": ("EchoNumbers", "4711081"),

@@ -47,7 +47,7 @@ _CODE = re.compile(rb"[A-Za-z0-9 _+./-]{0,16}")
 _PRINTED = bytes(range(32, 127)) + b"\t\r\n"
 _BYTES = frozenset({"", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 # Up to so many bytes only letters and digits count as text: few numbers look like them.
-_FEW_BYTES, _SOME_BYTES = 8, 16
+_LEAST_TEXT, _FEW_BYTES, _SOME_BYTES = 6, 8, 16
 _CHARACTER_SETS = 0x00080005
 
 Check = Callable[[bytes], bool]
@@ -60,11 +60,15 @@ def check_of(tag: int, vr: str) -> Check | None:
     vr: as the file names it, or as the dictionary does where it names none; "" when neither knows.
     """
     known = vrs_of(tag)
-    if known and vr not in ("UN", "") and _KIN_OF.get(vr) not in {_KIN_OF.get(one) for one in known}:
-        return _never if not _are_numbers_in_bulk(vr, known) else None
+    is_kin = vr in ("UN", "") or _KIN_OF.get(vr) in {_KIN_OF.get(one) for one in known}
+    if known and not is_kin and not _are_numbers_in_bulk(vr, known):
+        return _never
     name = vr if vr not in ("UN", "") else vr_of(tag)
+    most = 0 if not known or {"OB", "OW"} & set(known) else most_values(tag)
+    if name in ("OB", "OW") and known and not {"OB", name} & set(known):  # numbers, written as bytes
+        return _numbers(UNITS["US"], most)
     if name in UNITS:
-        return _numbers(UNITS[name], most_values(tag) if name in known else 0)
+        return _numbers(UNITS[name], most)
     if name in _WIDE_UNITS:
         return _numbers(_WIDE_UNITS[name], 0)
     if tag == _CHARACTER_SETS:
@@ -114,6 +118,6 @@ def _numbers(unit: int, most: int) -> Check:
         size = len(value)
         if size % unit or (most and size > most * unit):
             return False
-        return size < 6 or _LEGIBLE.fullmatch(value) is None
+        return size < _LEAST_TEXT or not _reads_as_text(value)
 
     return fits
