@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from tests.dicom_trees import Series, make_series, make_session
 from tests.standin import Fault, Row, StandIn
 from tests.standin.samples import Client
 from xnat_ingest.xnat import prearchive
+from xnat_ingest.xnat.client import XnatClient
 
 T1 = Series("T1_0001", 4)
 SR = Series("SR_0002", 2, "test-SR.dcm")
@@ -270,6 +272,54 @@ def test_row_being_archived_is_waited_for(
     ended = ingest("upload", tmp_path / "t")
     closing.join()
     assert (ended.code, ended.totals["already_there"], ended.totals["bytes_sent"]) == (0, 6, 0)
+    whole(site, tree)
+
+
+@pytest.mark.parametrize("step", ["build", "files", "was_built"])
+@pytest.mark.parametrize("destination", ["archive", "prearchive"])
+def test_row_that_another_run_archives_between_two_looks(
+    ingest: Ingest,
+    site: StandIn,
+    other: Other,
+    tree: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    destination: str,
+) -> None:
+    """It has gone while its files are being listed. All of them are in the archive by then."""
+    row = other.send(tree)
+    work = getattr(prearchive, step)
+
+    def then_archived(rest: XnatClient, uri: str) -> Any:
+        found = work(rest, uri)
+        first = [next(found)] if step == "files" else []
+        if site.rows("DEMO"):
+            assert other.client("POST", f"/data{row.url}", action="commit").status == 301
+        return itertools.chain(first, found) if step == "files" else found
+
+    monkeypatch.setattr(prearchive, step, then_archived)
+    ended = ingest("upload", tmp_path / "t", "--destination", destination)
+    assert (ended.code, ended.session("S_E")["verdict"], ended.totals["verified"]) == (0, "verified", 6), ended.out
+    assert ended.kinds() == ["live-row"]
+    whole(site, tree)
+
+
+def test_row_that_somebody_deletes_between_two_looks(
+    ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has gone with it is sent again."""
+    row = other.send(tree)
+    build = prearchive.build
+
+    def then_deleted(rest: XnatClient, uri: str) -> None:
+        build(rest, uri)
+        if row in site.rows("DEMO"):
+            assert other.client("DELETE", f"/data{row.url}").status == 200
+
+    monkeypatch.setattr(prearchive, "build", then_deleted)
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (0, 6, ["live-row"]), ended.out
     whole(site, tree)
 
 

@@ -105,12 +105,14 @@ class Refused(IngestError):
 class ServerSaid(IngestError):
     """The server answered, with a status that is not success.
 
+    action: method and path of the request.
     status: HTTP status.
     sentence: what the server's error page says, tags removed.
     """
 
     def __init__(self, action: str, status: int, sentence: str, retry_after: str = "") -> None:
         super().__init__(f"{action}: the server answered {status}{f' ({sentence})' if sentence else ''}")
+        self.action = action
         self.status = status
         self.sentence = sentence
         self.retry_after = retry_after

@@ -12,7 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xnat_ingest.core import IngestError, Problem, Session, SessionTrouble, Stopped, Verdict, VerdictWord, printable
+from xnat_ingest.core import (
+    IngestError,
+    Problem,
+    ServerSaid,
+    Session,
+    SessionTrouble,
+    Stopped,
+    Verdict,
+    VerdictWord,
+    printable,
+)
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
@@ -128,12 +138,26 @@ class Delivery:
         state: State | Verdict = self.ask
         while not isinstance(state, Verdict):
             try:
-                state = state()
+                with self._others_noticed():
+                    state = state()
             except ConcurrentUpload as other:
                 deadline = deadline or time.monotonic() + prearchive.STILL_LIMIT
                 self._wait_for_other(other, last=time.monotonic() > deadline)
                 state = self.ask
         return state
+
+    @contextmanager
+    def _others_noticed(self) -> Iterator[None]:
+        """A prearchive session that has gone while it is asked about was archived by another run, or deleted."""
+        try:
+            yield
+        except ServerSaid as error:
+            uri = prearchive.vanished(self.context.rest, error, self.context.retry_policy.pause)
+            if not uri:
+                raise
+            raise ConcurrentUpload(
+                uri, "it has gone: another run has archived it, or somebody has deleted it"
+            ) from error
 
     # The states, in the order of the usual way.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ DICOM_RESOURCES = ("dicom", "secondary")
 SETTLE_LIMIT = 900.0
 STILL = 20.0
 STILL_LIMIT = 300.0
+_ADDRESS = re.compile(r"/data/prearchive/projects/[^/]+/[^/]+/[^/?]+")
 
 Pause = Callable[[float], None]
 
@@ -216,6 +218,12 @@ def last_log(rest: XnatClient, uri: str) -> str:
         return sentence(rest.get(f"{uri}/logs/last").text)
     except ServerSaid:
         return ""
+
+
+def vanished(rest: XnatClient, error: ServerSaid, pause: Pause) -> str:
+    """The address of the prearchive session that the server did not find, if it has gone; "" otherwise."""
+    asked = _ADDRESS.search(error.action) if error.status == 404 else None
+    return asked[0] if asked and settle(rest, asked[0], pause) is None else ""
 
 
 def settle(rest: XnatClient, uri: str, pause: Pause, limit: float | None = None) -> PrearchiveSession | None:
