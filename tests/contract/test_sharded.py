@@ -66,6 +66,36 @@ def test_shards_do_what_one_run_does(ingest: Ingest, tree: Path, tmp_path: Path,
     assert found == expected
 
 
+@pytest.mark.parametrize("flags", [(), ("--redact-paths",)])
+def test_a_tree_that_grows_between_two_shards(
+    ingest: Ingest, tree: Path, tmp_path: Path, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the first shard should have taken came too late for it. Run again, both are complete."""
+    reports: list[Path] = []
+    for number in (1, 2, 1):
+        ended = ingest("upload", tree, "--shard", f"{number}/2", *flags)
+        reports.append(tmp_path / f"{len(reports)}.json")
+        reports[-1].write_text(json.dumps(ended.report))
+        for subject in ("011", "012", "013", "014"):
+            make_session(tree / subject / "pre", (Series("T1_1", 2),), subject)
+    joined = tmp_path / "all.json"
+    assert main(["report", "merge", *map(str, reports[:2]), "--report", str(joined)]) == 3
+    merged = json.loads(joined.read_text())
+    hold_laws(merged)
+    assert [problem["kind"] for problem in merged["problems"]] == ["not-taken"]
+    assert "that shard 2/2 left to another shard are in no other report" in capsys.readouterr().out
+    assert main(["report", "merge", *map(str, reports), "--report", str(joined)]) == 0
+
+
+def test_shards_with_different_options(ingest: Ingest, tree: Path, tmp_path: Path) -> None:
+    reports = []
+    for number, template in ((1, "{subject}"), (2, "x{subject}")):
+        ended = ingest("upload", tree, "--shard", f"{number}/2", "--subject-label", template)
+        reports.append(tmp_path / f"{number}.json")
+        reports[-1].write_text(json.dumps(ended.report))
+    assert main(["report", "merge", *map(str, reports), "--report", str(tmp_path / "all.json")]) == 3
+
+
 def test_only_its_own_part_is_read(ingest: Ingest, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where folders name the subject, the headers of other shards' files are never opened."""
     from xnat_ingest.inputs.folder import FolderSource

@@ -191,6 +191,33 @@ def test_template_tells_sessions_apart() -> None:
     assert line == ["a/x", "1.2.840.1", "a", "a_x", "3", "20240131", "MR", "'=brain"]
 
 
+SHEET = "folder,subject,session,description\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('a/x,"A,A_x\nb/y,B,B_y\n', "unexpected end of data). Is a quotation mark not closed?"),
+        ('a/x,A,A_x\nb/y,"B,B_y\n', "unexpected end of data"),
+        ('a/x,"A,A_x\nb/y,"B,B_y\n', "near line 3: ',' expected after"),
+        ('a/x,"A\nA",A_x\nb/y,B,B_y\n', "line 3: a cell goes over several lines"),
+        ('"a/x\ra",A,A_x\nb/y,B,B_y\n', "line 3: a cell goes over several lines"),
+        ('a/x,A,"A_x\nb/y",B,B_y\n', "line 3: a cell goes over several lines"),
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed(tmp_path: Path, lines: str, said: str) -> None:
+    """The rest of the sheet must not become a label."""
+    with pytest.raises(UsageError) as caught:
+        plan_by(tmp_path, SHEET + lines)
+    assert said in str(caught.value)
+
+
+def test_quotation_marks_that_are_closed(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(SHEET + 'a/x,"A","A""x","two\nlines"\nb/y,B 5" x,B_y,\n')
+    assert [(row.subject, row.session) for row in read_sheet(str(path)).rows] == [("A", 'A"x'), ('B 5" x', "B_y")]
+
+
 def test_sheet_without_an_end() -> None:
     """A device is not read until the memory is full."""
     with pytest.raises(UsageError, match="is not a regular file"):

@@ -129,6 +129,70 @@ def test_a_shard_that_is_absent() -> None:
     assert merged["set_aside"] == [aside("b/1", "other-shard")]
 
 
+def left(*paths: str) -> list[dict[str, str]]:
+    return [aside(path, "other-shard") for path in paths]
+
+
+IN_B = [f"b/e/{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("left_by_1", "aside_in_2", "lacking"),
+    [
+        (IN_B, [], 0),
+        ([*IN_B, "b/e/notes"], [aside("b/e/notes", "not-dicom")], 0),
+        ([*IN_B, "b/e.zip/x/notes"], [aside("b/e.zip", "unreadable")], 0),
+        ([*IN_B, "b/e/10"], [], 1),
+        ([*IN_B, "b/f/1"], [], 1),
+        ([*IN_B, "b/ee/1"], [], 1),
+        ([*IN_B, "b/e/notes"], left("b/e/notes"), 1),
+        (["c/1", "c/2"], left("c/1", "c/2"), 2),
+    ],
+)
+def test_what_no_shard_has_taken(left_by_1: list[str], aside_in_2: list[dict[str, str]], lacking: int) -> None:
+    """As when a tree grows between two shards, or when they were run with different options."""
+    b = one("b", folder="b/e")
+    merged = merge(
+        [
+            shard(1, one("a", folder="a/e"), set_aside=left(*left_by_1), root="/t"),
+            shard(2, b, set_aside=aside_in_2, root="/t"),
+        ]
+    )
+    kinds = [problem["kind"] for problem in merged["problems"]]
+    assert (merged["exit_code"], set(kinds)) == ((3, {"not-taken"}) if lacking else (0, set()))
+    if lacking:
+        assert merged["problems"][0]["detail"].startswith(f"{lacking} files that shard 1/2 left to another shard")
+        assert f"(in {left_by_1[-1].rpartition('/')[0]}): the" in merged["problems"][0]["detail"]
+
+
+def test_sessions_in_one_anothers_folders() -> None:
+    """Where headers make the sessions, a session's folder is the one that all its files are in."""
+    sessions = [one("b", folder=""), one("c", folder="x"), one("d", folder="x/y")]
+    paths = [*(f"x/y/{number}" for number in range(24)), *(f"z/{number}" for number in range(6))]
+    other = shard(2, *sessions, set_aside=[], root="/t")
+    assert merge([shard(1, one("a", folder="a/e"), set_aside=left(*paths), root="/t"), other])["exit_code"] == 0
+    much = [*paths, "z/6"]
+    merged = merge([shard(1, one("a", folder="a/e"), set_aside=left(*much), root="/t"), other])
+    assert "(in z)" in merged["problems"][0]["detail"]
+    merged = merge(
+        [shard(1, one("a", folder="a/e"), set_aside=left(*much[6:], *(f"x/{n}" for n in range(7))), root="/t"), other]
+    )
+    assert merged["problems"][0]["detail"].startswith("2 files")
+
+
+@pytest.mark.parametrize(("number", "lacking"), [(11, 0), (12, 1)])
+def test_what_no_shard_has_taken_where_names_are_made_up(number: int, lacking: int) -> None:
+    """Then only their number tells."""
+    paths = [f"made/up/{n}" for n in range(number)]
+    other = shard(2, one("b", folder="n/m"), set_aside=[aside("x", "not-dicom"), *left("y")], root="")
+    merged = merge([shard(1, one("a", folder="a/e"), set_aside=left(*paths), root=""), other])
+    assert [problem["kind"] for problem in merged["problems"]] == ["not-taken"] * lacking
+    if lacking:
+        assert "1 files that shard 1/2 left to another shard are in no other report: the tree" in str(
+            merged["problems"]
+        )
+
+
 @pytest.mark.parametrize(
     ("second", "kind"),
     [(one("b", study="1.a"), "split-study"), (one("A", study="1.z"), "label-collision")],

@@ -124,14 +124,17 @@ def read_sheet(path: str, by: str = "folder") -> Sheet:
     lines = io.StringIO(text, newline="")
     separator, before = _separator(lines)
     _check_size(lines, separator, name)
-    reader = csv.reader(lines, delimiter=separator)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
         header = [from_cell(cell).casefold() for cell in next(reader, [])]
         _check_header(header, by, name)
         numbered = ((before + reader.line_num, dict(zip(header, cells, strict=False))) for cells in reader)
         return Sheet(path, tuple(_rows(numbered, by, name)), note)
     except csv.Error as error:
-        raise UsageError(f"{name} is not a CSV file ({error}); {_SAVE}") from error
+        where = f"near line {before + reader.line_num}: {error}"
+        raise UsageError(
+            f"{name} is not a CSV file ({where}). Is a quotation mark not closed? If not, {_SAVE}"
+        ) from error
 
 
 def _decoded(data: bytes, name: str) -> tuple[str, str]:
@@ -191,6 +194,8 @@ def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str)
     for line, cells in numbered:
         if not any(cell.strip() for cell in cells.values()):
             continue
+        if any(not {"\r", "\n"}.isdisjoint(cells.get(column, "")) for column in COLUMNS[:4]):
+            raise UsageError(f"{name}, line {line}: a cell goes over several lines; is a quotation mark not closed?")
         folder, study_uid, subject, session = (from_cell(cells.get(column, "")) for column in COLUMNS[:4])
         as_written = frozenset(column for column in ("subject", "session") if _is_marked(cells.get(column, "")))
         key = study_uid if by == "study_uid" else " ".join(filter(None, (cell_key(folder), study_uid)))

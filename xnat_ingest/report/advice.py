@@ -144,6 +144,10 @@ PROBLEMS: dict[str, Advice] = {
         "The instances are in the prearchive, not in the archive.",
         "Archive the session on XNAT's prearchive page, or run upload again.",
     ),
+    "not-taken": Advice(
+        "A shard left files to another one, and no other report has them: the tree or the options changed meanwhile.",
+        "Run all shards again with the same options, then merge all reports.",
+    ),
     "one-patient": Advice(
         "All subjects have the same PatientID. ROOT may be one level too deep, or the anonymisation did this.",
         "If ROOT is a subject's folder, give the folder above it.",

@@ -12,11 +12,11 @@ from xnat_ingest.core import PRECEDENCE, Exit, IngestError, UsageError, printabl
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.secrets import harmless
+from xnat_ingest.report.left_to_others import NOT_TAKEN, OTHER, not_taken
 
 Report = Mapping[str, Any]
 # A report that names a million instances takes about 300 MB.
 LIMIT = 1024 * MEGABYTE
-OTHER = "other-shard"
 ENDS = ("verified", "counted", "missing", "failed", "unverified")
 SUMMED = ("planned", *ENDS, "already_there", "bytes_planned", "bytes_sent", "requests", "retries")
 # A run with such a session does not end with 0.
@@ -93,7 +93,9 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
             )
     sessions = [session for report in shards for session in report["sessions"]]
     aside = _set_aside(shards)
-    problems = [*_problems(shards), *_across(sessions), *_absent(shards), *_broken_off(latest)]
+    absent = list(_absent(shards))
+    gaps = not_taken(shards) if not absent and all(report.get("shard") for report in shards) else ()
+    problems = [*_problems(shards), *_across(sessions), *absent, *gaps, *_broken_off(latest)]
     totals: dict[str, Any] = {key: sum(report["totals"].get(key, 0) for report in shards) for key in SUMMED}
     totals |= {
         "set_aside": len(aside),
@@ -254,7 +256,7 @@ def _exit_code(shards: Sequence[Report], problems: Iterable[Report]) -> int:
     codes = {Exit(report["exit_code"]) for report in shards}
     if codes & BROKEN_OFF.keys():
         codes = codes - BROKEN_OFF.keys() | {Exit.PARTIAL}
-    if any(problem["kind"] in ("split-study", "label-collision", "shard-absent") for problem in problems):
+    if any(problem["kind"] in ("split-study", "label-collision", "shard-absent", NOT_TAKEN) for problem in problems):
         codes.add(Exit.PARTIAL)
     delivered = any(
         session["verdict"] in ("verified", "counted") for report in shards for session in report["sessions"]
