@@ -408,3 +408,27 @@ def test_a_session_in_all_forms_is_uploaded_whole(tree: Path, tmp_path: Path, si
     )
     again = ingest("upload", tree)
     assert (again.code, again.totals["bytes_sent"]) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
+@pytest.mark.parametrize("front", ["./", "././", ".//./", "./a/.//./", "a/././", "a//./", "./././././"])
+def test_parts_of_a_name_that_lead_nowhere(tmp_path: Path, kind: str, front: str) -> None:
+    """GNU tar writes them: `tar cf x.tar ././T1`. They are no hidden folders."""
+    archive = tmp_path / "x"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr(zipfile.ZipInfo(f"{front}T1/1"), "x")
+    else:
+        one_tar(archive, (member(f"{front}T1/1"), b"x"), mode="w:gz" if kind == "tgz" else "w")
+    (found,) = open_source(str(archive)).files()
+    assert isinstance(found, SourceFile)
+    assert found.path == ("a/" if "a" in front else "") + "T1/1"
+
+
+@pytest.mark.parametrize("name", [".", "./.", "a/.", "/./a", "./"])
+def test_names_that_lead_nowhere_themselves(tmp_path: Path, name: str) -> None:
+    one_tar(tmp_path / "x", (member(name), b"x"), (member("b"), b"x"))
+    first, second = open_source(str(tmp_path / "x")).files()
+    assert isinstance(first, SetAside)
+    assert first.is_problem
+    assert isinstance(second, SourceFile)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import pydicom
 import pytest
 
 from tests.conftest import Ended, Ingest
-from tests.contract.test_archives import to_tgz
+from tests.contract.test_archives import to_tar, to_tgz, to_zip
 from tests.contract.test_contract import by
 from tests.dicom_trees import CT, Series, make_session
 from tests.dicomscu import behind_meta
@@ -23,6 +25,7 @@ from tests.transport_flags import TRANSPORT_FLAGS
 from xnat_ingest.core.model import Instance
 from xnat_ingest.delivery import read_back
 from xnat_ingest.inputs import dicom_headers
+from xnat_ingest.inputs.source import Source
 from xnat_ingest.transports.bodies import change_since_scan
 from xnat_ingest.xnat import client
 
@@ -281,6 +284,36 @@ def test_a_file_that_changed_since_the_scan(
     ended = ingest("upload", tree)
     assert (ended.code, ended.report["proof"]["read_back"]) == (0, KINDS - 1)
     assert ended.report["proof"]["skipped"] == [{"session": "S_E", "instances": 1, "why": "not read back: gone"}]
+
+
+@pytest.mark.parametrize("flags", [(), ("--deidentify", "basic")])
+@pytest.mark.parametrize("pack", [to_zip, to_tar, to_tgz])
+def test_an_archive_that_is_written_over_before_it_is_read_back(
+    ingest: Ingest,
+    site: StandIn,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pack: Callable[[Path, Path], object],
+    flags: tuple[str, ...],
+) -> None:
+    """With its size and its time as they were. What is stored stays proven by the listing; that is told."""
+    pack(tree / "S/E", archive := tmp_path / "t/S/E2.x")
+    shutil.rmtree(tree / "S/E")
+
+    def changed(source: Source, instance: Instance) -> str:
+        status = archive.stat()
+        archive.write_bytes(random.Random(1).randbytes(status.st_size))
+        os.utime(archive, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return ""
+
+    monkeypatch.setattr(read_back, "change_since_scan", changed)
+    monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "k" * 40)
+    ended = ingest("upload", tree, "--proof", "pixels", *flags)
+    assert ended.code == 3, ended.err
+    assert ended.totals["verified"] + ended.totals["unverified"] + ended.totals["failed"] == TOTAL
+    assert "unexpected" not in ended.out + ended.err
+    assert sum(len(session.files) for session in site.sessions("DEMO")) == TOTAL
 
 
 @pytest.mark.wide

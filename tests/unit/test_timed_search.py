@@ -41,6 +41,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("(.*a){25}$", "a" * 60 + "!"),
         ("(?:a?){60}a{60}\\Z", "a" * 60 + "!"),
         ("(?:a{1,9}){60}b", "a" * 200),
+        ("(a|aa)+b", "a" * 60),
+        ("(?:a|aa)" * 40 + "b", "a" * 60),
         ("a*b", "a" * 10_000),  # one repetition takes long in a very long value
     ],
 )
@@ -60,6 +62,15 @@ def test_a_glob_that_would_take_years(glob: str) -> None:
     assert rule.on_path
     with pytest.raises(UsageError, match=r"with one path of 244 characters"):
         rule.on_path(SeriesPlace("a/" * 22 + "a" * 200, ()))
+
+
+@pytest.mark.parametrize("stars", [3, 4, 24, 3000])
+def test_stars_in_a_row_mean_two(stars: int) -> None:
+    rule = make_rule({"path": "*" * stars + "/x" + "*" * stars + "y"})
+    assert rule.on_path
+    assert rule.name == "path=" + "*" * stars + "/x" + "*" * stars + "y"
+    wanted = {"a/b/xy": True, "xy": True, "x/a/y": True, "a/x": False, "a" * 250: False}
+    assert {name: rule.on_path(SeriesPlace(name, ())) for name in wanted} == wanted
 
 
 def test_the_limit_is_the_documented_one() -> None:

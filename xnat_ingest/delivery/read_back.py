@@ -67,6 +67,14 @@ def look_into(context: RunContext, session: Session, verdict: Verdict, holdings:
     return reading.judged(verdict)
 
 
+def _unchanged(sent: Iterable[bytes]) -> Iterator[bytes]:
+    """The object as it was sent. Raises NotComparable when its file cannot have been the source of it."""
+    try:
+        yield from sent
+    except NotWalkable as error:
+        raise NotComparable(f"has changed since it was sent ({error})") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Spot:
     """What a spot check reads.
@@ -250,7 +258,7 @@ class _Reading:
                         raise _EnoughError
 
             with Outgoing(self.context.source, instance, self.context.rewrite).open() as sent:
-                compare_datasets(sent, stored(), instance.length, found)
+                compare_datasets(_unchanged(sent), stored(), instance.length, found)
             return ""
 
         try:

@@ -14,7 +14,8 @@ from xnat_ingest.core.regular_file import open_regular
 BOMB_SIZE = 1 << 30
 BOMB_RATIO = 200
 
-
+# Parts of a path that lead nowhere: `.` anywhere, and slashes in a row.
+_IDLE = re.compile(r"(?:(?<=/)|\A)(?:\./+)+|(?<=/)/+|(?:(?<=/)|\A)\.\Z")
 # Opens the file of an archive, with a buffer of this size: -1 for the usual one, 0 for none.
 Opener = Callable[[int], BinaryIO]
 
@@ -41,7 +42,7 @@ class UniqueNames:
 
     def of(self, name: str) -> str:
         """The path with / as separator. A second member of the same name gets a number, so both stay visible."""
-        path = re.sub(r"/(?:\./)*/*", "/", name.replace("\\", "/").removeprefix("./"))
+        path = _IDLE.sub("", name.replace("\\", "/"))
         unique, number = path, self._last.get(path, 1)
         while unique in self._last:
             number += 1

@@ -32,9 +32,9 @@ DATA = PIXELS | {0x00420011, 0x54000100, 0x56000020}
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
 ORDER = frozenset({0x00280004, 0x00280006})
 SHAPE = ORDER | {_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS, 0x00280101, 0x00280102, 0x00280103}
-SOP_CLASS, TRANSFER_SYNTAX = 0x00080016, 0x00020010
+SOP_CLASS, SOP_UID, TRANSFER_SYNTAX = 0x00080016, 0x00080018, 0x00020010
 # What only a script may replace: SOPInstanceUID, StudyInstanceUID, SeriesInstanceUID.
-UIDS = frozenset({0x00080018, 0x0020000D, 0x0020000E})
+UIDS = frozenset({SOP_UID, 0x0020000D, 0x0020000E})
 # The content of objects without pixels. A script may change it but not remove it: references, structures and contours,
 # fractions and beams, a report's content, segments, functional groups.
 CONTENT = frozenset(
@@ -50,7 +50,7 @@ _NO_FILE = "the beginning of a DICOM file (preamble and prefix)"
 
 
 class NotComparable(Exception):
-    """What was sent does not follow the standard, so it cannot be compared."""
+    """What was sent does not follow the standard, or is no instance any more, so it cannot be compared."""
 
 
 class _Broken(Exception):
@@ -136,6 +136,7 @@ class _Comparison:
         self._recoded = False  # the server has compressed or decompressed the pixels
         self._shape: dict[int, bytes] = {}
         self._ended = False
+        self._has_uid = False  # what was sent is an instance
 
     def run(self) -> None:
         self._syntaxes()
@@ -146,6 +147,8 @@ class _Comparison:
             except _Broken:
                 self._say(self.found.wrong, at, "and all that follows")
                 return
+        if not (self._has_uid or self._ended):
+            raise NotComparable("holds no instance any more")
         if self.stored.is_followed and not (self.sent.is_followed or self._ended):
             self.found.wrong.append("bytes behind the data set that were not sent")
         if self.stored.is_cut and not self.sent.is_cut and not self.found.wrong:
@@ -172,6 +175,7 @@ class _Comparison:
     def _element(self, at: int) -> None:
         """Takes the element with this tag from the side, or the sides, that have it."""
         is_sent, is_stored = self.sent.tag == at, self.stored.tag == at
+        self._has_uid |= is_sent and at == SOP_UID
         if is_sent and is_stored:
             self._both(at)
         elif is_sent:

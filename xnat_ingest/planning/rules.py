@@ -19,7 +19,7 @@ from xnat_ingest.settings.options import non_negative_integer, size
 RuleConfig = Mapping[str, object]
 # With more of these, it may take long to try a glob or an expression.
 _FEW_STARS = 2
-_REPETITION = re.compile(r"(?<!\()[*+?{]|\\[1-9]|\(\?P=")
+_WAYS = re.compile(r"(?<!\()[*+?{]|\\[1-9]|\(\?P=|\|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     if "matches" in config:
         name = f"{keyword}={config['matches']}"
         pattern = _regex(str(config["matches"]))
-        is_simple = len(_REPETITION.findall(pattern.pattern)) <= 1
+        is_simple = len(_WAYS.findall(pattern.pattern)) <= 1
         found = timed_search(pattern, name, keyword, is_simple=is_simple)
         return Rule(name, on_content=lambda instance, _: found(instance.tags.get(keyword, "")), keywords=keywords)
     listed = config["in"]
@@ -283,6 +283,7 @@ def _regex(text: str) -> re.Pattern[str]:
 
 def _glob_pattern(glob: str) -> str:
     """The regular expression of a glob. `**/` also matches no folder at all."""
-    parts = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?)", glob)
+    folded = re.sub(r"\*{2,}", "**", glob)  # more stars mean the same, and would take very long
+    parts = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?)", folded)
     known = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return r"(?s:\A" + "".join(known.get(part, re.escape(part)) for part in parts) + r"\Z)"
