@@ -290,3 +290,27 @@ def test_folder_rules_mean_folders_below_the_session(tmp_path: Path) -> None:
     """In BIDS, a subject may have session folders or none."""
     plan = planned(make_bids(tmp_path), PLAIN, {"folder": "pre"}, {"folder": "dwi"})
     assert [one.label for one in plan.sessions] == ["sub-01_ses-pre"]
+
+
+@pytest.mark.parametrize("place", ["Sub-02/anat/", "sub03/", "patient7/ses-1/anat/", "derivates/", ""])
+def test_an_image_of_no_subject_of_a_bids_tree(tmp_path: Path, place: str) -> None:
+    """A folder that is misspelt may be a whole subject. What BIDS keeps beside the subjects is left out."""
+    scan(tmp_path / "sub-1" / "anat" / "sub-1_T1w")
+    scan(tmp_path / f"{place}T1w")
+    for folder in (
+        "derivatives",
+        "Derivatives",
+        "sourcedata",
+        "rawdata",
+        "code",
+        "stimuli",
+        "phenotype",
+        "docs",
+        "logs",
+    ):
+        scan(tmp_path / folder / "sub-2" / "T1w")
+    plan = planned(tmp_path)
+    problems = {one.path: one.detail for one in plan.set_aside if one.is_problem}
+    assert list(problems) == [f"{place}T1w.nii.gz"]
+    assert "sub-LABEL" in problems[f"{place}T1w.nii.gz"]
+    assert [session.label for session in plan.sessions] == ["sub-1"]

@@ -20,8 +20,12 @@ DATATYPES = {
     "anat": "MR", "func": "MR", "dwi": "MR", "fmap": "MR", "perf": "MR", "mrs": "MR", "pet": "PT",
     "meg": "", "eeg": "", "ieeg": "", "beh": "", "micr": "", "motion": "", "nirs": "",
 }  # fmt: skip
+# Folders of a BIDS tree that belong to no subject, in lower case (BIDS 1.10, "Filesystem structure").
+_OF_ALL = frozenset({"derivatives", "sourcedata", "rawdata", "code", "stimuli", "phenotype", "docs", "logs"})
 # What a sidecar says of the series from which its image was made.
 IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
+
+_RENAME = "name its folder sub-LABEL, or leave it out with --exclude"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,9 @@ def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
     depth = 0 if fixed else 2
     if bids and not fixed:
         if not parts[0].startswith("sub-"):
-            return SetAside(file.path, BESIDE, "belongs to no subject of the BIDS tree")
+            is_lost = Name.of(parts[-1]).kind == "image" and parts[0].lower() not in _OF_ALL
+            why = "belongs to no subject of the BIDS tree"
+            return SetAside(file.path, "outside-layout" if is_lost else BESIDE, f"{why}: {_RENAME}" if is_lost else why)
         depth = 2 if len(parts) > 2 and parts[1].startswith("ses-") else 1
     if len(parts) <= depth:
         if Name.of(parts[-1]).kind == "image":
