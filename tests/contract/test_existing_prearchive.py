@@ -305,6 +305,28 @@ def test_row_that_another_run_archives_between_two_looks(
     whole(site, tree)
 
 
+@pytest.mark.parametrize("changed", [{"subject": "strange"}, {"label": "renamed"}, {"subject": "s"}])
+def test_row_that_is_given_other_labels_before_the_last_look(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: Any
+) -> None:
+    """It is to stay in the prearchive, and would be archived under them. The case of a subject tells nothing."""
+    build = prearchive.build
+
+    def then_changed(rest: XnatClient, uri: str) -> None:
+        build(rest, uri)
+        for key, value in changed.items():
+            setattr(site.rows("DEMO")[0], key, value)
+
+    monkeypatch.setattr(prearchive, "build", then_changed)
+    ended = ingest("upload", tmp_path / "t", "--destination", "prearchive")
+    if changed == {"subject": "s"}:
+        assert (ended.code, ended.totals["verified"]) == (0, 6)
+        return
+    assert (ended.code, ended.totals["failed"], ended.kinds()) == (3, 6, ["foreign-row"]), ended.out
+    assert next(iter(changed.values())) in ended.out
+    assert "xnat-ingest prearchive archive -P DEMO" in ended.out
+
+
 def test_row_that_somebody_deletes_between_two_looks(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

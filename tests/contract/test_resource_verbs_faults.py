@@ -288,3 +288,25 @@ def test_memory_holds_blocks_only(rest: XnatClient, folder: Path) -> None:
     blocks = [len(block) for block in body.open(lambda _: None)]
     assert sum(blocks) == body.length
     assert max(blocks) <= resourcefiles.BLOCK
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_file_that_is_rewritten_in_place(
+    site: StandIn, rest: XnatClient, folder: Path, single: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its size as it was: a mix of both must not be stored as the file."""
+    path = folder / "f1"
+    path.write_bytes(bytes(3000))
+    found = resourcefiles.gather([str(path if single else folder)]).files
+    monkeypatch.setattr(resourcefiles, "BLOCK", 1000)
+
+    def rewritten(number: int) -> None:
+        if number == 1000:  # the other files are smaller
+            path.write_bytes(b"x" * 3000)
+
+    rewrite = dict(overwrite=False, retry_policy=RetryPolicy(), check_stop=lambda: None)  # noqa: C408
+    sent = resources.send(rest, AT, "R", found, progress=rewritten, **rewrite)  # type: ignore[arg-type]
+    assert sent.failed == {"f1": "the file changed while it was read"}
+    assert "f1" not in stored_files(rest, AT, "R")
+    again = resources.send(rest, AT, "R", found, **rewrite)  # type: ignore[arg-type]
+    assert "f1" in again.sent | again.already

@@ -417,10 +417,26 @@ class Delivery:
         )
 
     def _stored_in_prearchive(self) -> Comparison:
-        files_held = in_prearchive(self.context.rest, self.sending.uri) if self.sending.uri else NO_FILES
+        files_held = self._held_in_prearchive(self.sending.uri) if self.sending.uri else NO_FILES
         self.holdings.insert(0, files_held)
         now = compare_stored(self.session.instances, files_held)
         return now if self._overwrites else joined(now, self._before)
+
+    def _held_in_prearchive(self, uri: str) -> StoredFiles:
+        """What it holds. Raises SessionTrouble when it was given another subject or label, where it is to be archived.
+
+        A build takes both from the session's document, which a script of the site or a person may have changed.
+        """
+        files_held = in_prearchive(self.context.rest, uri)
+        now, session = prearchive.find_session(self.context.rest, uri), self.session
+        if now is None or (now.label == session.label and now.subject.casefold() == session.subject.casefold()):
+            return files_held
+        raise SessionTrouble(
+            "foreign-row",
+            f"prearchive session {uri} was given subject {printable(now.subject)} and session {printable(now.label)} "
+            f"meanwhile, not {session.subject} and {session.label}. Was it a person, or the site's script? "
+            f"{prearchive.archive_command(now, session.subject, session.label)} archives it under the right ones",
+        )
 
     def _proven(self, now: Comparison, already: int) -> Verdict:
         stays = self.context.destination == "prearchive" and self.sending.uri

@@ -231,11 +231,13 @@ def _blocks(file: LocalFile, sent: Callable[[int], None]) -> Iterator[bytes]:
     left = file.size
     try:
         with file.open() as stream:
+            since = os.fstat(stream.fileno()).st_mtime_ns
             while left or not file.size:
                 block = stream.read(min(BLOCK, left))
                 left -= len(block)
-                # Checked before the last block is sent, so that the server does not store a file that has grown.
-                if (left and not block) or (not left and stream.read(1)):
+                # Checked before the last block is sent, so that the server does not store a mix, or half a file.
+                ended = not left and (stream.read(1) or os.fstat(stream.fileno()).st_mtime_ns != since)
+                if (left and not block) or ended:
                     raise SourceChanged(file.name, "the file changed while it was read", dirty=True)
                 if not block:
                     break
