@@ -228,3 +228,85 @@ def test_strong_tokens_are_not_called_weak() -> None:
     assert tokens(NAME, "Quasten^Hannelore").weak == ()
     assert tokens(ID, "PX4711").weak == ()
     assert tokens(BIRTH, "19530417").weak == ()
+
+
+APOSTROPHES = "'`´‘’ʻʼ′＇"  # noqa: RUF001
+
+
+@pytest.mark.parametrize("name", ["O'Brienson^Siobhan", "O’Brienson^Siobhan"])  # noqa: RUF001
+@pytest.mark.parametrize("text", [*(f"O{sign}Brienson" for sign in APOSTROPHES), "O Brienson", "Brienson", "OBrienson"])
+def test_names_with_an_apostrophe(name: str, text: str) -> None:
+    """A word processor writes another sign than a keyboard."""
+    assert found(NAME, name, f"scan of {text} T1")
+
+
+@pytest.mark.parametrize(("text", "tells"), [("O’Neil", True), ("neil 2", True), ("oneil", True), ("kneily", False)])  # noqa: RUF001
+def test_short_names_with_an_apostrophe(text: str, tells: bool) -> None:
+    assert found(NAME, "O'Neil^Al", text) == tells
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "tells"),
+    [
+        *(
+            ("+49 30 5550199", text, True)
+            for text in ("+49-30-5550199", "+49.30.5550199", "030 5550199", "030/5550199", "0049 30 5550199",
+                         "(030) 555 01 99", "030–555–0199", "call 0305550199 now", "30 - 55 50 199")  # noqa: RUF001
+        ),
+        *(("+49 30 5550199", text, False) for text in ("30\\5550199", "30 5550198", "30 x 5550199", "30     5550199")),
+        ("5550199", "555-01-99", True),
+        ("5550199", "555 0199", True),
+        ("5550199", "5.550199", False),  # a number with a fraction
+        ("5550199", "15550199", False),
+        ("5550199", "555-01-990", False),
+        ("5550199", "5\\5\\5\\0\\1\\9\\9", False),
+        ("305550199", "305-550-199", True),
+        ("305550199", "305.550.199", True),
+        ("305550199", "4305 550 199", False),
+    ],
+)  # fmt: skip
+def test_telephone_numbers_however_they_are_spaced(number: str, text: str, tells: bool) -> None:
+    assert found(PHONE, number, text) == tells
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+        found_there = bool(list(tokens(PHONE, number).in_bytes(b"\1\0" + text.encode(encoding) + b"\2\0")))
+        assert found_there == tells or text == "15550199"  # beside a digit of two bytes
+
+
+@pytest.mark.parametrize(
+    ("address", "text", "tells"),
+    [
+        *(
+            ("Lindenallee 17b", text, True)
+            for text in ("Lindenallee  17b", "lindenallee\t17B", "Lindenallee, 17b", "(Lindenallee-17b)",
+                         "LINDENALLEE 17b", "Lindenallee 17bx", "xLindenallee 17b")
+        ),
+        *(("Lindenallee 17b", text, False) for text in ("Lindenallee 18b", "Lindenallee\\17b", "Lindenallee", "17b")),
+        ("Straße 17", "Strasse   17", True),
+        ("Müllerstraße 5", "MUELLERSTRASSE, 5", True),
+        ("Müllerstraße 5", "Müllerstraße\u00a0 5", True),
+        ("Hof 12", "Hof  12", True),
+        ("Hof 12", "Bahnhof  12", False),
+        ("Hof 12", "Hof  123", False),
+        ("12 345 67", "12\\345\\67", False),
+        ("12 345 67", "12  345  67", False),
+    ],
+)  # fmt: skip
+def test_addresses_however_they_are_spaced(address: str, text: str, tells: bool) -> None:
+    assert found(ADDRESS, address, text) == tells
+    if not text.isascii():
+        assert list(tokens(ADDRESS, address).in_bytes(b"\1" + text.encode() + b"\2"))
+    wide = b"\1\0" + text.encode("utf-16-le") + b"\2\0"
+    assert bool(list(tokens(ADDRESS, address).in_bytes(wide))) == tells
+
+
+@pytest.mark.parametrize("by", "-_ ./‐‑‒–—−\u00a0")  # noqa: RUF001
+def test_identifiers_with_any_dash(by: str) -> None:
+    assert found(ID, "PX4711-0815", f"see PX4711{by}0815")
+    assert list(tokens(ID, "PX4711-0815").in_bytes(f"see PX4711{by}0815".encode()))
+    assert not found(ID, "PX4711-0815", f"see PX4711{by}{by}0815")
+
+
+def test_two_dates_of_one_year() -> None:
+    search = Tokens([(1, BIRTH, b"19530417"), (2, BIRTH, b"19530519")], ())
+    assert search.in_text("17 April 1953")
+    assert search.in_text("19 May 1953")

@@ -16,6 +16,7 @@ from itertools import combinations, pairwise, permutations
 
 from xnat_ingest.deidentify.dates import DateSearch, date_search
 from xnat_ingest.deidentify.packed import unpacked
+from xnat_ingest.deidentify.spaced import AddressSearch, PhoneSearch, address_search, phone_search
 from xnat_ingest.inputs.dicom_dictionary import decoded, dictionary_words, name_of
 
 # Fewer letters of a name, or characters of an identifier, also occur by chance.
@@ -54,7 +55,10 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# What is written between the parts of an identifier: also a dash of any length, and a blank that does not break.
+_BETWEEN_PARTS = "-_ ./\u2010\u2011\u2012\u2013\u2014\u2212\u00a0"
 _RIGHT_TO_LEFT = "\u202e"
+_APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u02b9\u02bb\u02bc\u02bd\u2032\uff07]")
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
 # Elements whose removed values are searched for, by what they are. Names are found by their VR.
 NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "telephone number"
@@ -84,6 +88,7 @@ SOURCES: dict[int, str] = {
     0x00400551: ID,  # SpecimenIdentifier
 }
 Source = tuple[int, str, bytes]
+_Search = DateSearch | AddressSearch | PhoneSearch
 _NUMBERED = (ID, BIRTH, PHONE)
 # Of what a longer word or number would be made.
 _PARTS: dict[str, Callable[[str], bool]] = {BIRTH: str.isdigit, PHONE: str.isdigit, NAME: str.isalpha}
@@ -149,7 +154,7 @@ class Tokens:
         found: dict[str, Token] = {}
         weak: dict[tuple[str, str], None] = {}
         self._needles: dict[bytes, Token] = {}
-        self._dates: dict[str, tuple[DateSearch, Token]] = {}
+        self._searches: dict[tuple[str, str], tuple[_Search, Token]] = {}
         codecs = tuple(codec for one in character_sets for codec in _codec(one))
         # Digits that are also in place of a name count as what else they are: numbers have more spellings.
         for tag, kind, raw in sorted(sources, key=lambda source: source[1] == NAME):
@@ -163,8 +168,8 @@ class Tokens:
                         token = found.setdefault(form, Token(tag, kind, form, item.bounded))
                     for needle in _spelled(item.text, codecs):
                         self._needles.setdefault(needle, token)
-                if kind in (BIRTH, STUDY) and (search := date_search(text)):
-                    self._dates.setdefault(search.year, (search, Token(tag, kind, search.year, bounded=False)))
+                for word, search in _SEARCHES.get(kind, _no_searches)(text):
+                    self._searches.setdefault((kind, word), (search, Token(tag, kind, word, bounded=False)))
             for needle in _as_written(kind, raw):
                 self._needles.setdefault(needle, Token(tag, kind, "", bounded=False))
         self._tokens = tuple(found.values())
@@ -181,7 +186,7 @@ class Tokens:
             for one in forms:
                 if any(token.stands_alone(one[:at], one[at + len(token.text) :]) for at in _places(one, token.text)):
                     return token
-        for search, token in self._dates.values():
+        for search, token in self._searches.values():
             if any(search.in_text(one) for one in forms):
                 return token
         return None
@@ -205,7 +210,7 @@ class Tokens:
                 near = "ascii" if token.kind in (ADDRESS, PHONE, BIRTH) else "latin-1"
                 if token.stands_alone(before.decode(near, "replace"), after.decode(near, "replace")):
                     yield token, at, end
-        for search, token in self._dates.values():
+        for search, token in self._searches.values():
             yield from ((token, begin, end) for begin, end in search.in_bytes(low))
 
 
@@ -256,7 +261,7 @@ def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
         forms |= {unicodedata.normalize("NFD", form) for form in tuple(forms)}
     needles = set()
     for form in forms:
-        for encoding in ("utf-8", "latin-1", *codecs):
+        for encoding in ("utf-8", "latin-1", "cp1252", *codecs):
             try:
                 needles.add(form.encode(encoding).lower())
             except (UnicodeEncodeError, LookupError):
@@ -293,7 +298,9 @@ def _names(text: str) -> _Found:
     """Of every person in a PN value, and every way in which the name is written."""
     for person in re.split(r"[=\\]", text):
         parts = [part for part in re.split(r"[\s^,._;/()-]+", person.strip()) if part]
-        parts += [plain for part in parts if (plain := re.sub("['`\u2018\u2019\u02bc]", "", part)) != part]  # O'Neil
+        pieces = [_APOSTROPHE.split(part) for part in parts if _APOSTROPHE.search(part)]  # O'Neil
+        parts += ["".join(words) for words in pieces]
+        parts += [word for words in pieces for word in words if _tells(word)]
         alone = {part for part in parts if _tells(part)}
         yield from (_Strong(part, bounded=part.isascii() and len(part) < _LONG_NAME) for part in parts if part in alone)
         weak = [part for part in parts if part not in alone]
@@ -346,7 +353,7 @@ def _ids(text: str) -> _Found:
             shorter = squeezed.lstrip("0")
             forms = {value, squeezed, shorter if len(shorter) >= max(shortest, SHORTEST_NUMBER) else value}
             parts = re.findall(r"[0-9A-Za-z]+", value)
-            forms |= {by.join(parts) for by in "-_ ./"} if len(parts) > 1 else set()
+            forms |= {by.join(parts) for by in _BETWEEN_PARTS} if len(parts) > 1 else set()
             yield from (_Strong(form, bounded=len(form) < _LONG_ID) for form in sorted(forms))
 
 
@@ -369,9 +376,12 @@ def _nothing(_: str) -> _Found:
     return iter(())
 
 
+def _lines(address: str) -> list[str]:
+    return [line.strip() for line in re.split(r"[\r\n\\,;^]+", address) if line.strip()]
+
+
 def _address(text: str) -> _Found:
-    pieces = [piece.strip() for piece in re.split(r"[\r\n\\,;^]+", text) if piece.strip()]
-    for piece in pieces:
+    for piece in _lines(text):
         if len(piece) >= SHORTEST_ADDRESS and not _is_common(piece):
             yield _Strong(piece, bounded=len(piece) < _LONG_ADDRESS)
         else:
@@ -389,6 +399,32 @@ def _phone(text: str) -> _Found:
             yield _Weak("too short to be searched for")
 
 
+def _dates(text: str) -> Iterator[tuple[str, _Search]]:
+    if search := date_search(text):
+        yield re.sub(r"\D", "", text)[:8], search
+
+
+def _addresses(text: str) -> Iterator[tuple[str, _Search]]:
+    for line in _lines(text):
+        bounded = len(line) < _LONG_ADDRESS
+        if len(line) >= SHORTEST_ADDRESS and (search := address_search(line, sorted(_plain(line)), bounded=bounded)):
+            yield fold(line), search
+
+
+def _phones(text: str) -> Iterator[tuple[str, _Search]]:
+    for one in text.split("\\"):
+        digits = re.sub(r"\D", "", one)
+        if len(digits) >= SHORTEST_PHONE:
+            yield digits, phone_search(digits, _LOCAL_PHONE)
+
+
+def _no_searches(_: str) -> Iterator[tuple[str, _Search]]:
+    return iter(())
+
+
+_Searches = Callable[[str], Iterator[tuple[str, _Search]]]
+# The searches that are made beside those for tokens.
+_SEARCHES: dict[str, _Searches] = {BIRTH: _dates, STUDY: _dates, ADDRESS: _addresses, PHONE: _phones}
 _MAKERS: dict[str, Callable[[str], _Found]] = {
     NAME: _names,
     ID: _ids,
