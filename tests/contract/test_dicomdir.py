@@ -50,6 +50,52 @@ def test_a_file_that_is_absent(media: Path, ingest: Ingest) -> None:
     ]
 
 
+def images(media: Path) -> list[Path]:
+    return [path for path in sorted(media.rglob("*")) if path.is_file() and path.name != "DICOMDIR"]
+
+
+@pytest.mark.parametrize("data", [b"garbage" * 100, b"<html>gone</html>", bytes(range(256)) * 40])
+def test_a_file_that_holds_no_image_any_more(media: Path, ingest: Ingest, data: bytes) -> None:
+    lost, *_ = images(media)
+    lost.write_bytes(data)
+    found = kinds(ingest, media)["dicomdir-absent"]
+    assert f"DICOMDIR lists 1 files that do not hold their image: {lost.relative_to(media).as_posix()}; the" in found
+    assert ingest("plan", media, "--layout", "headers").code == 3
+    images(media)[1].unlink()
+    assert "1 files that do not exist: " in kinds(ingest, media)["dicomdir-absent"]
+    lost.with_name("NOTES").write_bytes(data)  # not listed
+    assert "1 files that do not hold their image: " in kinds(ingest, media)["dicomdir-absent"]
+
+
+def test_a_file_that_holds_another_image_of_the_medium(media: Path, ingest: Ingest) -> None:
+    """Copied twice, under two names. A second copy of an image that the directory lists elsewhere is only a copy."""
+    first, second, *_ = images(media)
+    shutil.copy(first, first.with_name("COPY"))
+    assert "dicomdir-absent" not in kinds(ingest, media)
+    first.with_name("COPY").unlink()
+    shutil.copy(first, second)
+    assert "1 files that do not hold their image: " in kinds(ingest, media)["dicomdir-absent"]
+
+
+def test_a_file_that_a_rule_leaves_out_is_not_lost(media: Path, ingest: Ingest) -> None:
+    lost, *_ = images(media)
+    lost.write_bytes(b"garbage")
+    ended = ingest("plan", media, "--layout", "headers", "--exclude", f"path={lost.relative_to(media).as_posix()}")
+    assert [p["kind"] for p in ended.report["problems"] if p["kind"].startswith("dicomdir")] == []
+
+
+def test_a_listed_document_that_is_no_dicom(media: Path, ingest: Ingest) -> None:
+    """A directory may list documents in XML, too."""
+    directory = pydicom.dcmread(media / "DICOMDIR")
+    record = next(r for r in directory.DirectoryRecordSequence if r.get("ReferencedFileID"))
+    name = record.ReferencedFileID
+    media.joinpath(*([name] if isinstance(name, str) else name)).write_text("<ClinicalDocument/>")
+    assert "dicomdir-absent" in kinds(ingest, media)
+    record.DirectoryRecordType = "HL7 STRUC DOC"
+    directory.save_as(media / "DICOMDIR")
+    assert "dicomdir-absent" not in kinds(ingest, media)
+
+
 def nest(media: Path, folder: str) -> Path:
     """The medium in a folder of another one, its directory's names counting from the top, as Philips scanners do."""
     inner = media.parent / "outer" / folder

@@ -21,7 +21,7 @@ from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs.dicom_headers import scan
-from xnat_ingest.inputs.directory_records import referenced_files
+from xnat_ingest.inputs.directory_records import Referenced, referenced_files
 from xnat_ingest.inputs.element_runs import MOST_ELEMENTS, Element, KnownRuns
 from xnat_ingest.inputs.outgoing import Outgoing
 
@@ -142,7 +142,10 @@ def directory(*records: bytes) -> bytes:
 def test_the_files_of_a_directory() -> None:
     data = directory(record(b"A", b"IM 1"), record(b"B   ", b"C"), encode({0x00041430: ("CS", b"STUDY ")}), record(b""))
     for behind in (b"", bytes(100)):
-        assert referenced_files(Memory({"D": data + behind}), "D") == ["A/IM 1", "B/C"]
+        assert referenced_files(Memory({"D": data + behind}), "D") == [
+            Referenced("A/IM 1", kind="IMAGE"),
+            Referenced("B/C", kind="IMAGE"),
+        ]
     for cut in (len(data) - 20, len(data) - 9):
         assert referenced_files(Memory({"D": data[:cut]}), "D") is None
     assert referenced_files(Memory({"D": b""}), "D") == []
@@ -154,8 +157,11 @@ def test_the_directories_of_real_media_read_as_the_library_reads_them() -> None:
     found = 0
     for path in sorted(SAMPLES.rglob("DICOMDIR*")):
         records = pydicom.dcmread(path).get("DirectoryRecordSequence") or []
-        names = [r.ReferencedFileID for r in records if r.get("ReferencedFileID")]
-        expected = ["/".join([n] if isinstance(n, str) else list(n)) for n in names]
+        listed = [r for r in records if r.get("ReferencedFileID")]
+        names = [[n] if isinstance(n := r.ReferencedFileID, str) else list(n) for r in listed]
+        uids = [str(r.get("ReferencedSOPInstanceUIDInFile", "")) for r in listed]
+        kinds = [r.DirectoryRecordType for r in listed]
+        expected = [Referenced("/".join(name), uid, kind) for name, uid, kind in zip(names, uids, kinds, strict=True)]
         assert referenced_files(Memory({"D": path.read_bytes()}), "D") == expected
         found += bool(expected)
     assert found > 2

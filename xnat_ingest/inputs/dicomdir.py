@@ -1,16 +1,18 @@
-"""DICOMDIR media: the directory is never sent, but it lists the files that should exist (PS3.10, 8; PS3.3, F)."""
+"""DICOMDIR media: the directory is never sent, but it lists the images that should exist (PS3.10, 8; PS3.3, F)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, printable
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.directory_records import referenced_files
+from xnat_ingest.inputs.directory_records import Referenced, referenced_files
 from xnat_ingest.inputs.source import go_on
 
 SHOWN = 5
+# The kind of a record that lists a document in XML, which is no DICOM (PS3.3, F.5.35).
+_DOCUMENT = "HL7 STRUC DOC"
 # Both the reason for setting aside a directory that lists absent files, and the kind of the problem.
 ABSENT = "dicomdir-absent"
 
@@ -18,18 +20,17 @@ ABSENT = "dicomdir-absent"
 def check_dicomdirs(plan: Plan, source: Source, check_stop: Callable[[], None] = go_on) -> Plan:
     """Adds a problem to the plan for each directory that lists absent files: the medium was copied only in part.
 
-    Adds a note about files that a directory does not list.
+    The same goes for files that hold no image any more, and for copies of another image. Adds a note about files that
+    a directory does not list.
     """
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]
     if not directories:
         return plan
-    instances = {i.path for session in plan.sessions for i in session.instances}
-    present = instances | {aside.path for aside in plan.set_aside}
-    there = {_key(path) for path in present}
+    medium = _Medium(plan, directories)
     problems: list[Problem] = []
     incomplete: dict[str, str] = {}
     for path in directories:
-        found = list(_compare(path, source, there, instances, directories, check_stop))
+        found = list(medium.compare(path, source, check_stop))
         problems += found
         incomplete.update((path, problem.detail) for problem in found if problem.kind == ABSENT)
     asides = (
@@ -39,42 +40,60 @@ def check_dicomdirs(plan: Plan, source: Source, check_stop: Callable[[], None] =
     return replace(plan, set_aside=tuple(asides), problems=(*plan.problems, *problems))
 
 
-def _compare(
-    directory: str,
-    source: Source,
-    there: set[str],
-    instances: set[str],
-    directories: list[str],
-    check_stop: Callable[[], None],
-) -> Iterator[Problem]:
-    folder = directory.rpartition("/")[0]
-    named = referenced_files(source, directory, check_stop)
-    if named is None:
-        yield Problem("dicomdir-unreadable", f"{printable(directory)} cannot be read, so nothing was compared with it")
-        return
-    wanted = _wanted(folder, named, there)
-    absent = sorted(path for key, path in wanted.items() if key not in there)
-    if absent:
-        detail = f"{printable(directory)} lists {len(absent)} files that do not exist: {_some(absent)}"
-        yield Problem(ABSENT, f"{detail}; the medium was only partly copied: copy it again")
-    nested = [other.rpartition("/")[0] for other in directories if other != directory]
-    mine = (path for path in instances if not folder or path.startswith(f"{folder}/"))
-    mine = (path for path in mine if not any(n != folder and path.startswith(f"{n}/") for n in nested if n))
-    unnamed = sorted(path for path in mine if _key(path) not in wanted)
-    if unnamed:
-        detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not listed in it: {_some(unnamed)}"
-        yield Problem("dicomdir-unreferenced", detail)
+class _Medium:
+    """The files of a plan, for comparing with directories."""
+
+    def __init__(self, plan: Plan, directories: Sequence[str]) -> None:
+        instances = [i for session in plan.sessions for i in session.instances]
+        self._directories = directories
+        self._instances = [i.path for i in instances]
+        self._uids = {i.sop_uid for i in instances}
+        self._asides = {_key(aside.path): aside.reason for aside in plan.set_aside}
+        self._there = {*map(_key, self._instances), *self._asides}
+
+    def compare(self, directory: str, source: Source, check_stop: Callable[[], None]) -> Iterator[Problem]:
+        """The problems and notes of one directory."""
+        folder = directory.rpartition("/")[0]
+        named = referenced_files(source, directory, check_stop)
+        if named is None:
+            text = f"{printable(directory)} cannot be read, so nothing was compared with it"
+            yield Problem("dicomdir-unreadable", text)
+            return
+        wanted = _wanted(folder, named, self._there)
+        absent = sorted(one.path for key, one in wanted.items() if key not in self._there)
+        lost = sorted(one.path for key, one in wanted.items() if self._is_lost(key, one))
+        lists = [f"{len(absent)} files that do not exist: {_some(absent)}"] if absent else []
+        lists += [f"{len(lost)} files that do not hold their image: {_some(lost)}"] if lost else []
+        if lists:
+            detail = f"{printable(directory)} lists {', and '.join(lists)}"
+            yield Problem(ABSENT, f"{detail}; the medium was only partly copied: copy it again")
+        if unnamed := sorted(path for path in self._beside(directory, folder) if _key(path) not in wanted):
+            detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not listed in it: {_some(unnamed)}"
+            yield Problem("dicomdir-unreferenced", detail)
+
+    def _is_lost(self, key: str, listed: Referenced) -> bool:
+        """Whether a file is there, and set aside without a problem although it should hold an image."""
+        reason = self._asides.get(key, "")
+        if reason == "duplicate":
+            return bool(listed.sop_uid) and listed.sop_uid not in self._uids
+        return reason in ("not-dicom", "nested-archive") and listed.kind != _DOCUMENT
+
+    def _beside(self, directory: str, folder: str) -> Iterator[str]:
+        """The instances below a directory's folder, without those below a directory of their own."""
+        nested = [other.rpartition("/")[0] for other in self._directories if other != directory]
+        mine = (path for path in self._instances if not folder or path.startswith(f"{folder}/"))
+        return (path for path in mine if not any(n != folder and path.startswith(f"{n}/") for n in nested if n))
 
 
-def _wanted(folder: str, named: list[str], there: set[str]) -> dict[str, str]:
-    """Comparable path -> name, for each file that a directory lists.
+def _wanted(folder: str, named: Sequence[Referenced], there: Collection[str]) -> dict[str, Referenced]:
+    """Comparable path -> what a directory says of the file.
 
     Names are relative to the directory's own folder. On some media a nested directory has names relative to the top of
     the medium. The interpretation that finds more files is used.
     """
     parts = folder.split("/") if folder else []
     tops = ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
-    readings = [{_key(f"{top}/{path}" if top else path): path for path in named} for top in tops]
+    readings = [{_key(f"{top}/{one.path}" if top else one.path): one for one in named} for top in tops]
     return max(readings, key=lambda wanted: sum(key in there for key in wanted))
 
 

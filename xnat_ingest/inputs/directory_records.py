@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
@@ -18,14 +19,28 @@ from xnat_ingest.inputs.dicom_dataset import (
 )
 from xnat_ingest.inputs.source import Source, go_on
 
-_RECORDS, _FILE_ID = 0x00041220, 0x00041500
+_RECORDS, _KIND, _FILE_ID, _SOP_UID = 0x00041220, 0x00041430, 0x00041500, 0x00041511
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Eight names of eight characters (PS3.10, 8.2), and what careless writers add.
 _LONGEST = 4096
 
 
-def referenced_files(source: Source, path: str, check_stop: Callable[[], None] = go_on) -> list[str] | None:
-    """The files that a DICOMDIR lists, relative to its folder, '/'-separated; None when it cannot be read.
+@dataclass(frozen=True, slots=True)
+class Referenced:
+    """A file that a DICOMDIR lists.
+
+    path: relative to the DICOMDIR's folder, '/'-separated.
+    sop_uid: the SOPInstanceUID that it should hold; "" when the DICOMDIR does not say.
+    kind: of the record, such as IMAGE.
+    """
+
+    path: str
+    sop_uid: str = ""
+    kind: str = ""
+
+
+def referenced_files(source: Source, path: str, check_stop: Callable[[], None] = go_on) -> list[Referenced] | None:
+    """The files that a DICOMDIR lists; None when it cannot be read.
 
     check_stop: called for each record; may raise.
     """
@@ -45,7 +60,7 @@ class _Directory:
         self._order = ">" if skip_meta(stream) == BIG_ENDIAN else "<"
         self._explicit = is_explicit(stream)
 
-    def files(self) -> Iterator[str]:
+    def files(self) -> Iterator[Referenced]:
         while self._stream.peek(1):
             head = self._head()
             if head.tag == _RECORDS:
@@ -53,16 +68,20 @@ class _Directory:
                 return
             self._pass(head)
 
-    def _records(self, sequence: Head) -> Iterator[str]:
+    def _records(self, sequence: Head) -> Iterator[Referenced]:
         for item in self._heads(sequence.length, _SEQUENCE_END):
             self._check_stop()
             if item.tag != _ITEM:
                 raise NotWalkable("has something other than items in a sequence")
+            found = {_KIND: b"", _FILE_ID: b"", _SOP_UID: b""}
             for element in self._heads(item.length, _ITEM_END):
-                if element.tag != _FILE_ID or element.length > _LONGEST:
+                if element.tag not in found or element.length > _LONGEST:
                     self._pass(element)
-                elif name := _name(b"".join(self._stream.copy(element.length))):
-                    yield name
+                else:
+                    found[element.tag] = b"".join(self._stream.copy(element.length))
+            if name := _name(found[_FILE_ID]):
+                uid, kind = (found[tag].decode("latin-1").strip(" \0") for tag in (_SOP_UID, _KIND))
+                yield Referenced(name, uid, kind)
 
     def _heads(self, length: int, end: int) -> Iterator[Head]:
         """The heads in a value. The caller takes what follows each of them.
