@@ -130,6 +130,22 @@ def test_a_rule_leaves_blank_files_out() -> None:
     assert reasons(plan)["a/x/T1/2"] == "not-dicom"
 
 
+FEW: dict[str, object] = {"series_instances": {"fewer_than": 3}}
+MANY: dict[str, object] = {"series_instances": {"more_than": 2}}
+
+
+@pytest.mark.parametrize("rules", [{"exclude": [FEW]}, {"include": [MANY]}])
+@pytest.mark.parametrize("name", ["3", "IM3.dcm"])
+def test_a_blank_file_that_a_rule_on_the_number_does_not_count(rules: dict[str, object], name: str) -> None:
+    """Had it not been lost, the rule would have let the series pass."""
+    files = {f"a/x/T1/{number}": dicom("1", number, "8") for number in (1, 2, 3)}
+    files |= {f"a/x/T2/{number}": dicom("1", number, "9") for number in (1, 2)}
+    assert "blank" not in reasons(plan_of(files, **rules)).values()
+    for data in (ZEROS, b""):
+        assert reasons(plan_of({**files, f"a/x/T2/{name}": data}, **rules))[f"a/x/T2/{name}"] == "blank"
+    assert reasons(plan_of({**files, "a/x/T2/notes.txt": b""}, **rules))["a/x/T2/notes.txt"] == "not-dicom"
+
+
 SYSTEM = (".git", ".snapshot", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "__MACOSX", ".Trashes")
 
 

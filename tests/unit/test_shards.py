@@ -238,6 +238,61 @@ def test_reports_of_two_runs_are_not_merged(key: str) -> None:
         merge([shard(1, one("a"), set_aside=[]), shard(2, one("b"), set_aside=[], **{key: "other"})])
 
 
+def deidentified(profile: str = "basic", key: str = "k1", **changes: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "profile": profile,
+        "profile_sha256": profile * 9,
+        "key_fingerprint": key,
+        "objects": 10,
+        "blackened": 1,
+        "actions": {"X": {"PatientName": 10, "PatientID": 2}},
+        "refused": {"burned-in": 1},
+        "not_searched": [{"keyword": "StudyID", "why": "too short", "objects": 4}],
+    }
+    return made | changes
+
+
+@pytest.mark.parametrize("other", [{}, deidentified(key="k2"), deidentified(profile="research-mr")])
+def test_shards_that_were_not_de_identified_alike_are_not_merged(other: dict[str, Any]) -> None:
+    first = shard(1, one("a"), set_aside=[], deidentification=deidentified())
+    with pytest.raises(IngestError, match=r"differ in deidentification: .*profile basic"):
+        merge([first, shard(2, one("b"), set_aside=[], **({"deidentification": other} if other else {}))])
+    path, old = shard(2, one("b"), set_aside=[])
+    last = shard(2, one("b"), set_aside=[], deidentification=deidentified())
+    with pytest.raises(IngestError, match="differ in deidentification"):
+        merge([first, (path, {**old, "finished": "2020-01-01T00:00:00+00:00"}), last])
+    empty = shard(2, set_aside=[], code=4)
+    assert merge([first, empty])["deidentification"]["objects"] == 10
+
+
+def test_what_was_done_to_the_headers_is_added_up() -> None:
+    other = deidentified(
+        actions={"X": {"PatientName": 3}, "Z": {"PatientID": 1}}, blackened=0, refused={}, restored={"PatientName": 2},
+        not_searched=[{"keyword": "StudyID", "why": "too short", "objects": 1}],
+    )  # fmt: skip
+    merged = merge(
+        [
+            shard(1, one("a"), set_aside=[], deidentification=deidentified()),
+            shard(2, one("b"), set_aside=[], deidentification=other),
+        ]
+    )
+    assert merged["deidentification"] == deidentified(
+        objects=20, restored={"PatientName": 2},
+        actions={"X": {"PatientName": 13, "PatientID": 2}, "Z": {"PatientID": 1}},
+        not_searched=[{"keyword": "StudyID", "why": "too short", "objects": 5}],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("levels", "said"), [(("pixels", "spot"), "spot"), (("listing", "spot"), "listing")])
+def test_the_shallowest_look_is_that_of_all(levels: tuple[str, str], said: str) -> None:
+    look = {"read_back": 1, "bytes": 2, "skipped": [], "changed": {}}
+    for order in (levels, levels[::-1]):
+        made = [
+            shard(k, one("ab"[k - 1]), set_aside=[], proof={"level": level, **look}) for k, level in enumerate(order, 1)
+        ]
+        assert merge(made)["proof"] == {"level": said, "read_back": 2, "bytes": 4, "skipped": [], "changed": {}}
+
+
 @pytest.mark.parametrize("key", ["command", "server", "project", "destination"])
 def test_an_older_report_of_another_run_is_not_passed_over(key: str) -> None:
     """It may hold the failures of that run. A shard that ran again by another transport is the same run's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from xnat_ingest.core import BLANK_DETAILS, OUTSIDE, Session, SetAside
@@ -13,7 +13,9 @@ from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, may_be_i
 _UNPACK = "unpack it there, or leave it out with --exclude"
 
 
-def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: int) -> list[SetAside]:
+def mark_blank(
+    aside: Iterable[SetAside], sessions: Iterable[Session], depth: int, counting: Container[str] = ()
+) -> list[SetAside]:
     """The files set aside, with a problem as the reason for blank files among DICOM.
 
     A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files,
@@ -23,8 +25,11 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
     both cases, and beside anything in the folder of a session or a subject.
 
     depth: how many names a session's folder has.
+    counting: reasons of files that a rule leaves out because of their number. A file that was lost is lacking in it, so
+        a blank file beside them counts, too.
     """
     listed = list(aside)
+    counted = {_folder(one) for one in listed if one.reason in counting}
     sent = {instance.path.rpartition("/")[0] for session in sessions for instance in session.instances}
     depths = {folder.count("/") for folder in sent if folder}
     sent_sessions = {_top(folder, depth) for folder in sent}
@@ -48,11 +53,12 @@ def mark_blank(aside: Iterable[SetAside], sessions: Iterable[Session], depth: in
 
     def judge(one: SetAside) -> SetAside:
         folder = _folder(one)
-        if _is_blank(one) and (folder in sent or is_expected(folder)):
+        among_images = folder in sent or folder in counted or is_expected(folder)
+        if _is_blank(one) and among_images:
             return replace(one, reason="blank")
-        if _is_misnamed(one) and (folder in sent or is_expected(folder) or (folder and is_alone(folder))):
+        if _is_misnamed(one) and (among_images or (folder and is_alone(folder))):
             return replace(one, reason="unreadable", detail=_told(one))
-        if _is_rare(one) and (folder in sent or is_expected(folder) or is_above(folder)):
+        if _is_rare(one) and (among_images or is_above(folder)):
             return replace(one, reason="unreadable", detail=f"{one.detail}, which cannot be read here; {_UNPACK}")
         if _is_elsewhere(one) and is_expected(folder):
             return replace(one, reason="unreadable", detail=f"{OUTSIDE}, as all files of its folder do")

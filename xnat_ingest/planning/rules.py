@@ -17,6 +17,8 @@ from xnat_ingest.planning.timed_search import timed_search
 from xnat_ingest.settings.options import non_negative_integer, size
 
 RuleConfig = Mapping[str, object]
+EXCLUDED = "excluded:"
+NOT_INCLUDED = f"{EXCLUDED}not-included"
 # With more of these, it may take long to try a glob or an expression.
 _FEW_STARS = 2
 _WAYS = re.compile(r"(?<!\()[*+?{]|\\[1-9]|\(\?P=|\|")
@@ -40,6 +42,7 @@ class Rule:
 
     name: its name in reports.
     on_content: gets an instance and the number of instances in its series.
+    counts: whether it depends on that number.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Rule:
     on_content: Callable[[Instance, int], bool] | None = None
     keywords: frozenset[str] = frozenset()
     folder: str = ""
+    counts: bool = False
 
 
 def parse_rule(text: str) -> RuleConfig:
@@ -122,7 +126,7 @@ def image_type_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
 def series_instances_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     """Matches every instance of a series with fewer instances than one number, or more than another."""
     outside = _Outside.of(config, "series_instances", ("fewer_than", "more_than"), non_negative_integer)
-    return Rule(outside.name, on_content=lambda _, in_series: outside.has(in_series))
+    return Rule(outside.name, on_content=lambda _, in_series: outside.has(in_series), counts=True)
 
 
 def file_size_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
@@ -171,6 +175,7 @@ def preset_rule(config: RuleConfig, ignore_case: bool) -> Rule:
             part.on_content(instance, in_series) for part in parts if part.on_content
         ),
         keywords=frozenset().union(*(part.keywords for part in parts)),
+        counts=any(part.counts for part in parts),
     )
 
 
@@ -215,6 +220,12 @@ class RuleSet:
     def keywords(self) -> frozenset[str]:
         return frozenset().union(*(rule.keywords for rule in (*self.exclude, *self.include)))
 
+    @property
+    def counting(self) -> frozenset[str]:
+        """The reasons for setting a file aside that depend on the number of instances in its series."""
+        found = {EXCLUDED + rule.name for rule in self.exclude if rule.counts}
+        return frozenset(found | {NOT_INCLUDED} if any(rule.counts for rule in self.include) else found)
+
     def skip(self, path: str) -> str | None:
         """The reason to set a file aside by its path alone, or None."""
         if self.is_empty:
@@ -226,7 +237,7 @@ class RuleSet:
         # Include rules on content may still match what no path rule matches.
         includes = [rule for rule in self.include if rule.on_path]
         if includes and len(includes) == len(self.include) and not self._any(includes, place):
-            return "excluded:not-included"
+            return NOT_INCLUDED
         return excluded
 
     def judge(self, instance: Instance, in_series: int) -> str | None:
@@ -234,7 +245,7 @@ class RuleSet:
         if self.is_empty:
             return None
         if any(rule.on_content for rule in self.include) and not self._included(instance, in_series):
-            return "excluded:not-included"
+            return NOT_INCLUDED
         return self._first(
             rule for rule in self.exclude if rule.on_content and self._hit(rule, rule.on_content(instance, in_series))
         )
@@ -265,7 +276,7 @@ class RuleSet:
     def _first(matched: Iterable[Rule]) -> str | None:
         """Checks all rules, so that a rule overlapping another one is not reported as unused."""
         names = [rule.name for rule in matched]
-        return f"excluded:{names[0]}" if names else None
+        return EXCLUDED + names[0] if names else None
 
 
 def _differs_in_case(word: str, name: str) -> bool:

@@ -127,7 +127,7 @@ def make_plan(
     if labelling.sheet:
         left_out = {"/".join(item.path.split("/")[:depth]) for item in aside}
         problems += sheet_notes(labelling.sheet, drafts, unused, left_out, partial=labelling.labels_partial)
-    aside = mark_blank(aside, sessions, depth)
+    aside = mark_blank(aside, sessions, depth, rules.counting)
     return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
 
 

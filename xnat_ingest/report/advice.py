@@ -47,7 +47,7 @@ PROBLEMS: dict[str, Advice] = {
         "If they matter, store them with xnat-ingest resource put.",
     ),
     "dicomdir-absent": Advice(
-        "The DICOMDIR lists files that do not exist, or that hold no image any more: the medium was only partly copied.",
+        "The DICOMDIR lists files that do not exist, or hold no image any more: the medium was only partly copied.",
         "Copy the medium again.",
     ),
     "dicomdir-unreadable": Advice("The DICOMDIR cannot be read. All files were still judged by their content."),

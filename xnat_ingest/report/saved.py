@@ -29,6 +29,8 @@ BROKEN_OFF = {
 }
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
+# How deep runs look, the shallowest first.
+LEVELS = ("listing", "spot", "pixels")
 # Notes that are only true when every shard has them.
 ONLY_TOGETHER = ("rule-unused", "label-unused")
 
@@ -91,6 +93,7 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
                 f"the reports differ in {key}: {', '.join(sorted(map(printable, values)))}; merge only the reports of "
                 "one run"
             )
+    _refuse_mixed_privacy(reports)
     sessions = [session for report in shards for session in report["sessions"]]
     aside = _set_aside(shards)
     absent = list(_absent(shards))
@@ -118,7 +121,50 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
     merged.pop("shard", None)
     if proof := _proof(shards):
         merged["proof"] = proof
+    if deidentified := _deidentification(shards):
+        merged["deidentification"] = deidentified
     return merged
+
+
+def _refuse_mixed_privacy(reports: Sequence[tuple[str, Report]]) -> None:
+    """Raises IngestError when not all shards were de-identified, or not in the same way.
+
+    A report of a run that planned nothing tells nothing of it.
+    """
+    ways = {_way(report.get("deidentification")) for _, report in reports if report["totals"]["planned"]}
+    if len(ways) > 1:
+        told = ", ".join(sorted(map(printable, ways)))
+        raise IngestError(f"the reports differ in deidentification: {told}; merge only the reports of one run")
+
+
+def _way(block: Report | None) -> str:
+    if not block:
+        return "none"
+    return f"profile {block['profile']} ({block['profile_sha256'][:8]}) with key {block['key_fingerprint'] or 'none'}"
+
+
+def _deidentification(shards: Sequence[Report]) -> dict[str, Any]:
+    """What was done in all shards. Empty when nothing was de-identified."""
+    blocks = [report["deidentification"] for report in shards if report.get("deidentification")]
+    if not blocks:
+        return {}
+    actions: dict[str, Counter[str]] = defaultdict(Counter)
+    counted: dict[str, Counter[str]] = {key: Counter() for key in ("refused", "restored", "returned")}
+    not_searched: Counter[tuple[str, str]] = Counter()
+    for block in blocks:
+        for action, elements in block["actions"].items():
+            actions[action].update(elements)
+        for key, counter in counted.items():
+            counter.update(block.get(key, {}))
+        not_searched.update({(one["keyword"], one["why"]): one["objects"] for one in block["not_searched"]})
+    return {
+        **blocks[0],
+        "objects": sum(block["objects"] for block in blocks),
+        "blackened": sum(block["blackened"] for block in blocks),
+        "actions": {action: dict(elements.most_common()) for action, elements in actions.items()},
+        **{key: dict(counter.most_common()) for key, counter in counted.items() if counter or key in blocks[0]},
+        "not_searched": [{"keyword": k, "why": why, "objects": n} for (k, why), n in not_searched.items()],
+    }
 
 
 def _proof(shards: Sequence[Report]) -> dict[str, Any]:
@@ -130,7 +176,7 @@ def _proof(shards: Sequence[Report]) -> dict[str, Any]:
     for look in looks:
         changed.update(look.get("changed", {}))
     return {
-        **looks[0],
+        "level": min((look["level"] for look in looks), key=LEVELS.index),
         "read_back": sum(look.get("read_back", 0) for look in looks),
         "bytes": sum(look.get("bytes", 0) for look in looks),
         "skipped": [one for look in looks for one in look.get("skipped", ())],
