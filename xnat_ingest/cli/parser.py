@@ -11,6 +11,7 @@ from xnat_ingest.cli.arguments import ADD_ARGUMENTS
 from xnat_ingest.cli.examples import HelpFormatter, epilog
 from xnat_ingest.core import EXIT_MEANING, UsageError, nearest
 from xnat_ingest.core.about import __version__
+from xnat_ingest.settings.layers import empty_option, told_empty
 from xnat_ingest.settings.options import add_options, flag
 
 COMMANDS = {
@@ -29,8 +30,6 @@ COMMANDS = {
 }
 # Commands that change what is on the server. What they are given narrows down what they change.
 _NARROWED = ("prearchive", "resource")
-# What decides which files are sent, for whom, and what is left in them.
-_DECISIVE = ("deidentify", "deid_key_file", "include", "exclude", "shard", "config", "labels", "subject", "experiment")
 _EMPTY = re.compile(r"\s*|--[a-z-]+=\s*")
 # What may be shown of a word that looks like a flag: its name, never a value that is attached to it.
 _FLAG_NAME = re.compile(r"--[A-Za-z_-]+|-[A-Za-z]")
@@ -115,10 +114,7 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     if (given["command"], given.get("action")) == ("command", "run"):
         return given, stray
     if (word := _empty_word(given, words)) is not None:
-        raise UsageError(
-            f"{word or 'a word of the command line'} is empty (a variable that is not set?). Without it the command "
-            "would mean something else than you named, so nothing was done; leave it out if that is meant"
-        )
+        raise told_empty(word or "a word of the command line")
     if stray:
         raise parser.unknown(words, stray)
     return given, stray
@@ -128,12 +124,8 @@ def _empty_word(given: Mapping[str, Any], words: Sequence[str]) -> str | None:
     """What is empty and must not be; elsewhere an empty value means that it is not given. None: nothing is."""
     if given["command"] in _NARROWED:
         return next((word.strip() for word in words if _EMPTY.fullmatch(word)), None)
-    return next((flag(name) for name in _DECISIVE if name in given and _is_empty(given[name])), None)
-
-
-def _is_empty(value: object) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return any(isinstance(one, str) and not one.strip() for one in values)
+    name = empty_option(given)
+    return flag(name) if name else None
 
 
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -44,6 +44,13 @@ _PASSWORDS = ("XNAT_PASS", "XNAT_PASSWORD")
 # The name under which `sources` keeps the server of a config file, even when another server is used.
 CONFIG_SERVER = "server of the config"
 
+# What decides which files are sent, for whom, and what is left in them. An empty value comes from a variable that is
+# not set, so the run would mean something else than the user named.
+_DECISIVE = (
+    *("deidentify", "deid_key_file", "crosswalk", "include", "exclude", "shard", "config", "labels", "plan"),
+    *("subject", "experiment"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -69,16 +76,32 @@ class Credentials:
 _NARROWING = ("project", "subject", "experiment")
 
 
+def empty_option(values: Mapping[str, Any]) -> str:
+    """The first option that is empty and must not be; "" when none is. values: as they were given, by name."""
+    return next((name for name in _DECISIVE if name in values and is_empty(values[name])), "")
+
+
+def is_empty(value: object) -> bool:
+    """Whether a value, or one in a list, has nothing but blanks and commas."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(one, str) and not one.strip(" \t\r\n,") for one in values)
+
+
+def told_empty(where: str) -> UsageError:
+    """The error for an empty value at a place."""
+    return UsageError(
+        f"{where} is empty (a variable that is not set?). Without it the command would mean something else than you "
+        "named, so nothing was done; leave it out if that is meant"
+    )
+
+
 def refuse_empty(settings: Settings, environ: Mapping[str, str]) -> None:
     """Raises UsageError where one of these is set and empty: a deletion would mean more than was named."""
     for name in _NARROWING:
         is_empty = name in settings.sources and not getattr(settings, name)
         if is_empty or not environ.get(env_name(name), "set").strip():
             where = f"{name} from {settings.sources[name]}" if is_empty else env_name(name)
-            raise UsageError(
-                f"{where} is empty. Without it the command would mean more than you named, so nothing was done; set "
-                "it, or take it away"
-            )
+            raise told_empty(where)
 
 
 def resolve(
@@ -102,12 +125,17 @@ def resolve(
     env = {name: text for name in names if (text := from_environment(environ, env_name(name)))}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    blank = {name: text for name in names if (text := environ.get(env_name(name), "")) and name not in flags}
+    if name := empty_option(blank):
+        raise told_empty(env_name(name))
     path = flags.get("config") or env.get("config")
     layers: list[tuple[str, Mapping[str, Any]]] = [("environment", env), ("flag", flags)]
     if path:
         config = parse_config(read(str(path)), str(path))
         if shared:
             _refuse_forbidden_keys(config, str(path))
+        if name := empty_option(config):
+            raise told_empty(f"{name} in {path}")
         if "server" in config:
             sources[CONFIG_SERVER] = str(config["server"])
         layers.insert(0, (f"config {path}", _yielding_to_environment(config, environ)))
