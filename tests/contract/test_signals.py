@@ -363,3 +363,29 @@ def test_run_started_in_the_middle_of_another(runs: Runs, site: StandIn, moment:
     told(site, *reports)
     assert 0 in [report["exit_code"] for report in reports], [report["problems"] for report in reports]
     finishes(runs)
+
+
+LOST = """
+import gc, os, signal, sys, weakref
+import xnat_ingest.cli as cli
+class Pool: pass
+def presets(words, environ):
+    for number in cli.ending_signals():
+        signal.signal(number, cli._leave)
+    print("the list")
+    pool = Pool()
+    weakref.finalize(pool, os.kill, os.getpid(), signal.SIGTERM)
+    del pool
+    gc.collect()
+    print("after the signal")
+    return 0
+cli._run = presets
+sys.argv[1:] = ["presets"]
+cli.script()
+"""
+
+
+def test_a_signal_that_comes_while_something_is_finalised() -> None:
+    """Python only prints what is raised there, and goes on."""
+    ended = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "the list\n", "")

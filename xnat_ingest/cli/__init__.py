@@ -56,6 +56,7 @@ def script() -> NoReturn:
     save_addresses()
     # The DICOM libraries warn of odd values, and quote them. What matters of those is in our own messages.
     warnings.filterwarnings("ignore", module="pydicom|pynetdicom")
+    sys.unraisablehook = _unraisable
     code = main()
     for signum in ending_signals():  # Python takes its handlers away at the end, and the code has been told
         signal.signal(signum, signal.SIG_IGN)
@@ -72,6 +73,15 @@ def _end_at_once(signum: int, _frame: FrameType | None) -> NoReturn:
 
 def _leave(signum: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(int(Stopped(signum).exit_code))
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """What was raised where Python can only ignore it. A signal that came there still ends the process."""
+    if not isinstance(lost.exc_value, SystemExit):
+        sys.__unraisablehook__(lost)
+        return
+    code = lost.exc_value.code if isinstance(lost.exc_value.code, int) else int(Exit.FAILED)
+    os._exit(max(_flushed(), code))
 
 
 def _flushed() -> int:
