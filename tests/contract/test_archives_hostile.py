@@ -178,6 +178,22 @@ def test_an_archive_of_a_kind_that_is_not_read(tree: Path, tmp_path: Path, inges
         open_source(str(tree / "007/more"))
 
 
+@pytest.mark.parametrize("folders", [(), ("T1/",)])
+def test_a_zip_without_files_in_a_sessions_place(tree: Path, ingest: Ingest, folders: tuple[str, ...]) -> None:
+    """It was written in vain. An empty tar is told as well."""
+    with zipfile.ZipFile(tree / "007/gone.zip", "w") as archive:
+        for folder in folders:
+            archive.writestr(zipfile.ZipInfo(folder), b"")
+    found = asides(tree, 2)
+    assert (found["007/gone.zip"].reason, found["007/gone.zip"].detail[:24]) == (
+        "unreadable",
+        "an archive without files",
+    )
+    ended = ingest("plan", tree)
+    assert ended.code == 3
+    assert ended.totals["files_seen"] == sum(path.is_file() for path in tree.rglob("*"))
+
+
 def test_an_archive_damaged_from_its_start_is_told(tree: Path) -> None:
     """In a session's place: what cannot be told to be a tar any more may well have been one."""
     (tree / "007/cut.tgz").write_bytes(packed(tree, "tgz")[:30])

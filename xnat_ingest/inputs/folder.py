@@ -191,9 +191,13 @@ class FolderSource:
             yield SetAside(path, "unreadable", str(error))
             return
         self._archives[path] = archive
+        is_empty = True
         for found in archive.files():
+            is_empty = False
             own = found.path == entry.name and isinstance(found, SetAside)  # it is about the archive itself
             yield replace(found, path=path if own else f"{path}/{found.path}")
+        if is_empty:
+            yield SetAside(path, "unreadable", "an archive without files; fetch it again")
 
     def _entries(self, folder: str) -> list[tuple[os.DirEntry[str], str] | SetAside]:
         """A folder's entries and their paths, in reverse order."""
