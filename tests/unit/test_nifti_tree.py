@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -314,3 +315,29 @@ def test_an_image_of_no_subject_of_a_bids_tree(tmp_path: Path, place: str) -> No
     assert list(problems) == [f"{place}T1w.nii.gz"]
     assert "sub-LABEL" in problems[f"{place}T1w.nii.gz"]
     assert [session.label for session in plan.sessions] == ["sub-1"]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize(
+    ("ids", "mixed"),
+    [
+        ({"007/pre": "P1 ", "007/post": "P2"}, ["007_pre", "007_post"]),
+        ({"007/pre": "P1", "007/post": "P1", "008/pre": "P2"}, []),
+        ({"007/pre": "P1", "007/post": "", "008/pre": "P2"}, []),
+        ({"007/pre": "P1\x1fP2", "008/pre": "P2"}, ["007_pre"]),
+        ({"007/pre": "P1\x1f P1", "008/pre": "P2"}, []),
+    ],
+)
+def test_sidecars_that_name_several_patients(
+    tmp_path: Path, ids: dict[str, str], mixed: list[str], *, allowed: bool
+) -> None:
+    """In one session, or in the sessions of one subject: data of one person must not become another's."""
+    for place, several in ids.items():
+        for number, patient in enumerate(several.split("\x1f"), 1):
+            scan(tmp_path / place / f"T{number}" / "t", mr(number, "T", PatientID=patient))
+    plan = planned(tmp_path, replace(PLAIN, mixed_patients=allowed))
+    found = [s.label for s in plan.sessions if "mixed-patients" in [c.kind for c in s.conflicts]]
+    assert sorted(found) == sorted([] if allowed else mixed)
+    told = [problem for problem in plan.problems if problem.kind == "mixed-patients"]
+    assert len(told) == bool(mixed and not allowed)
+    assert all("name 2 patients" in problem.detail and "P1" not in problem.detail for problem in told)

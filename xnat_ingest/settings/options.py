@@ -224,7 +224,7 @@ class TreeSettings(RequestSettings):
     labels_partial: bool = option(
         False, "the label sheet may omit sessions, and may list others", parse=switch, shared=True
     )
-    allow_mixed_patients: bool = option(False, "allow several PatientIDs in one subject", parse=switch)
+    allow_mixed_patients: bool = option(False, "allow several PatientIDs in one subject", parse=switch, commands=IMAGES)
     split_studies: bool = option(
         False, "make one session per study in a session folder: 007_pre, 007_pre_2", parse=switch, shared=True
     )

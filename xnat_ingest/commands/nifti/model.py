@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from xnat_ingest.core import Instance, Plan, Problem, Session, SetAside
 
@@ -60,6 +60,7 @@ class NiftiSession:
     xsi_type: "" when nothing says it, which is a conflict
     typed: the user gave the type; it does not follow from the scans
     named: the text from which the subject's label was made
+    patients: the PatientIDs that its sidecars name
     """
 
     subject: str
@@ -70,6 +71,7 @@ class NiftiSession:
     conflicts: tuple[Problem, ...] = ()
     typed: bool = False
     named: str = ""
+    patients: frozenset[str] = field(default=frozenset(), repr=False)
 
     def as_session(self, project: str) -> Session:
         """As runs and reports know a session: every file is one instance."""

@@ -20,6 +20,7 @@ from xnat_ingest.commands.nifti.tree import (
 )
 from xnat_ingest.core import Problem, UsageError, composed, printable
 from xnat_ingest.inputs.nifti_file import IDENTIFYING
+from xnat_ingest.planning.conflicts import MIXED
 from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
 
@@ -35,6 +36,7 @@ class NiftiOptions:
     fixed: (subject, label) when ROOT is one session
     modality, session_type: "" for what sidecars and folders say
     together: sidecars go into the resource of the images
+    mixed_patients: several PatientIDs in one subject are allowed
     """
 
     subject: Template
@@ -43,6 +45,7 @@ class NiftiOptions:
     modality: str = ""
     session_type: str = ""
     together: bool = False
+    mixed_patients: bool = False
 
 
 def template(text: str) -> Template:
@@ -61,7 +64,7 @@ def make_nifti_plan(tree: NiftiTreeContents, wishes: NiftiOptions) -> NiftiPlan:
         for path in tree.bad_sidecars
     ]
     sessions = [_session(above, series, wishes, notes) for above, series in tree.sessions.items()]
-    sessions, collisions = _collisions(sessions)
+    sessions, collisions = _collisions(sessions, mixed_patients=wishes.mixed_patients)
     own = [conflict for session in sessions for conflict in session.conflicts if conflict not in collisions]
     notes += [*_left_beside(tree), *_identifying(tree), *_too_high(tree), *own, *collisions]
     return NiftiPlan(tuple(sessions), tuple(tree.aside), tuple(notes), tree.seen)
@@ -76,7 +79,14 @@ def _session(above: tuple[str, ...], series: list[Series], wishes: NiftiOptions,
     xsi_type = typing.session(scans)
     notes += [replace(note, sessions=(label,)) for note in naming.notes]
     conflicts = tuple(replace(c, sessions=(label,)) for c in (*naming.conflicts, *typing.conflicts))
-    return NiftiSession(subject, label, folder, xsi_type, scans, conflicts, bool(wishes.session_type), named)
+    patients = frozenset(_patients(series))
+    return NiftiSession(subject, label, folder, xsi_type, scans, conflicts, bool(wishes.session_type), named, patients)
+
+
+def _patients(series: Iterable[Series]) -> Iterator[str]:
+    """The PatientIDs that the sidecars name. dcm2niix writes them with -ba n."""
+    said = (said.get("PatientID", "").strip() for one in series for said in one.said)
+    return (patient for patient in said if patient)
 
 
 class _Naming:
@@ -232,9 +242,20 @@ def _described(said: Mapping[str, str]) -> str:
     return printable((said.get("SeriesDescription") or said.get("ProtocolName") or "").strip())
 
 
-def _collisions(sessions: list[NiftiSession]) -> tuple[list[NiftiSession], list[Problem]]:
-    """Two sources for one label. XNAT's labels are unique in a project, and case does not tell them apart."""
+def _collisions(sessions: list[NiftiSession], *, mixed_patients: bool) -> tuple[list[NiftiSession], list[Problem]]:
+    """Two sources for one label, and several patients in one session or subject.
+
+    XNAT's labels are unique in a project, and case does not tell them apart.
+    """
     problems: dict[int, list[Problem]] = defaultdict(list)
+    for members in [] if mixed_patients else _mixed_patients(sessions):
+        number = len(frozenset().union(*(s.patients for s in members)))
+        folders = ", ".join(dict.fromkeys(printable(s.folder) for s in members))
+        fact = f"the sidecars of {folders} name {number} patients (by PatientID), which would be one subject"
+        fix = "move the files that are in the wrong folder, or give --allow-mixed-patients if it is one person"
+        problem = Problem.advised(MIXED, fact, fix, tuple(dict.fromkeys(s.label for s in members)))
+        for session in members:
+            problems[id(session)].append(problem)
     for what, name in _WHAT.items():
         for members in _alike(sessions, name):
             if what == "subject" and len({s.named for s in members}) == 1:
@@ -246,6 +267,15 @@ def _collisions(sessions: list[NiftiSession]) -> tuple[list[NiftiSession], list[
                 problems[id(session)].append(problem)
     marked = [replace(s, conflicts=(*s.conflicts, *problems[id(s)])) for s in sessions]
     return marked, list(dict.fromkeys(problem for found in problems.values() for problem in found))
+
+
+def _mixed_patients(sessions: list[NiftiSession]) -> Iterator[list[NiftiSession]]:
+    """The sessions with images of several patients, and the subjects whose sessions have several."""
+    alone = [session for session in sessions if len(session.patients) > 1]
+    yield from ([session] for session in alone)
+    for members in _alike([session for session in sessions if session not in alone], lambda s: s.subject):
+        if len(frozenset().union(*(session.patients for session in members))) > 1:
+            yield members
 
 
 _WHAT: dict[str, Callable[[NiftiSession], str]] = {"session": lambda s: s.label, "subject": lambda s: s.subject}

@@ -104,6 +104,7 @@ class NiftiTree:
             choices.modality,
             choices.session_type,
             choices.together,
+            settings.allow_mixed_patients,
         )
 
     def use(self, project: str) -> None:
