@@ -106,6 +106,12 @@ def make_key(path: Path) -> None:
     path.write_text("-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n")
 
 
+def make_cut(path: Path) -> None:
+    make_certificates(path.parent)
+    whole = (path.parent / "ca.pem").read_bytes()
+    path.write_bytes(whole + whole[:400])
+
+
 def make_binary(path: Path) -> None:
     path.write_bytes(os.urandom(2000))
 
@@ -120,7 +126,8 @@ BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "unreadable": (make_circle, "cannot be read|Too many levels"),
     "a pipe": (os.mkfifo, "cannot be read|not a regular file"),
     "empty": (make_empty, "contains no PEM certificate"),
-    "no certificate": (make_key, "contains no PEM certificate"),
+    "no certificate": (make_key, "contains a certificate that is damaged"),
+    "a cut one behind a whole one": (make_cut, "contains a certificate that is damaged or cut; fetch the file again"),
     "no text": (make_binary, "contains no PEM certificate"),
 }
 

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Ingest
 from tests.contract.test_totals import E1, E2, OK, outcome, plan
 from tests.dicom_trees import PATIENT, Series, make_session, no_privileges, open_folder
 from tests.schemas import check_event
 from tests.unit.test_plan import plan_source
 from xnat_ingest import __version__
+from xnat_ingest.cli import outputs
 from xnat_ingest.core.atomic_file import check_writable
 from xnat_ingest.core.errors import IngestError, UsageError
 from xnat_ingest.core.model import Event, Outcome, Problem, Result, SetAside, VerdictWord
@@ -454,3 +456,24 @@ def test_a_session_is_not_listed_twice_on_one_screen() -> None:
     quiet = Screen()
     TextReporter(log, quiet, -1).end(made, "")
     assert "VERIFIED" in quiet.getvalue()
+
+
+@pytest.mark.parametrize("output", ["report", "html", "junit", "csv"])
+@pytest.mark.parametrize("what", ["a pipe", "a file"])
+def test_an_output_whose_place_is_taken_during_the_run(
+    ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, what: str
+) -> None:
+    """A pipe would be waited for without end, and somebody's file replaced."""
+    make_session(tmp_path / "t/S/E", [Series("T1_0001", 1)], "study")
+    place = tmp_path / "taken"
+    real = outputs.write_outputs
+
+    def taken(*words: Any) -> int:
+        os.mkfifo(place) if what == "a pipe" else place.write_text("my own notes")
+        return real(*words)
+
+    monkeypatch.setattr("xnat_ingest.cli.upload.write_outputs", taken)
+    ended = ingest("upload", tmp_path / "t", f"--{output}", str(place))
+    assert ended.code == 1
+    assert f"--{output} {place}" in ended.err or "not a regular file" in ended.err
+    assert place.is_fifo() if what == "a pipe" else place.read_text() == "my own notes"

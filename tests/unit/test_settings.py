@@ -359,7 +359,16 @@ def test_the_first_line_of_a_password_file_is_the_password(content: bytes, passw
     assert credentials(Settings(password_file=str(home / "pass")), {**LOGIN, "XNAT_PASS": ""}).password == password
 
 
-NO_ADDRESS = ["xnat.example.org", "ftp://x", "https://", "https://x:99999", "https://x?a=b", "https://x/#f", "//x"]
+NO_ADDRESS = [
+    "xnat.example.org",
+    "https://x/xnat;jsessionid=5EC",
+    "ftp://x",
+    "https://",
+    "https://x:99999",
+    "https://x?a=b",
+    "https://x/#f",
+    "//x",
+]
 
 
 @pytest.mark.parametrize("url", [*NO_ADDRESS, "https://a b"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from xnat_ingest import report
 from xnat_ingest.cli.signals import output_gone
 from xnat_ingest.core import Exit, IngestError, Result, UsageError
-from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, set_exit_code
+from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, refuse_foreign, set_exit_code
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.inputs import Source
 from xnat_ingest.planning.labels import LAYOUTS
@@ -66,8 +66,9 @@ def write_outputs(
     written = []
     before, code = _identity(settings.report), result.exit_code
     stop.told = lambda: code if _identity(settings.report) not in (None, before) else None
-    for path, write in _files(result, settings, mode, source):
+    for output, path, write in _files(result, settings, mode, source):
         try:
+            refuse_foreign(path, output)  # one may have appeared while the run went on
             write()
             written.append(path)
         except IngestError as error:
@@ -124,25 +125,28 @@ def _plan_files(result: Result, settings: PlanSettings) -> str:
 
 def _files(
     result: Result, settings: Settings, mode: int, source: Source | None
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each file that was asked for, and how it is written. What writes it is loaded when it is asked for."""
+) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    """The flag and the path of each file that was asked for, and how it is written.
+
+    What writes it is loaded when it is asked for.
+    """
     if settings.report:
-        yield settings.report, lambda: _write_report(settings.report, result, mode)
+        yield "report", settings.report, lambda: _write_report(settings.report, result, mode)
     if settings.html:
         from xnat_ingest.report.html import write_html
 
         # What --deidentify makes black is not black in the files.
         draws = source and not settings.no_thumbnails and not settings.deidentify
         pictures = _pictures(result, source) if source and draws else {}
-        yield settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
+        yield "html", settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
     if settings.junit:
         from xnat_ingest.report.junit import write_junit
 
-        yield settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
+        yield "junit", settings.junit, lambda: write_junit(settings.junit, report.document(result), mode=mode)
     if settings.csv:
         from xnat_ingest.report.table import write_csv
 
-        yield settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
+        yield "csv", settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
 
 
 def _write_report(path: str, result: Result, mode: int) -> None:

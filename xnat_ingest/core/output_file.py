@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xnat_ingest.core.atomic_file import check_writable
 from xnat_ingest.core.errors import PRECEDENCE, UsageError
+from xnat_ingest.core.regular_file import open_regular, regular_handle
 from xnat_ingest.core.text import printable
 
 _TOOL = rb'"tool"\s*:\s*\{\s*"name"\s*:\s*"xnat-ingest-container"[^}]*\}\s*,\s*'
@@ -43,16 +44,22 @@ def check_output_file(
             raise UsageError(f"{what} {shown} is {name} of this run, which it would replace; name another file")
     if root and Path(root).is_dir() and len(_below(path, root)) > max(depth, 1):
         raise UsageError(f"{what} {shown} is among the files below ROOT; name a file elsewhere")
+    refuse_foreign(path, output)
+
+
+def refuse_foreign(path: str, output: str) -> None:
+    """Raises UsageError when a file is there that is no earlier output of this kind."""
     if not is_ours(path, output):
         raise UsageError(
-            f"{what} {shown} already exists and is not a {output} of this program; choose another file, or delete it"
+            f"--{output} {printable(path)} already exists and is not a {output} of this program; choose another file, "
+            "or delete it"
         )
 
 
 def is_ours(path: str, output: str) -> bool:
     """Whether nothing would be lost: no file, an empty one, or an earlier output of this kind. Raises UsageError."""
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(_HEAD)
     except FileNotFoundError:
         return True
@@ -66,7 +73,7 @@ def keep_better(path: str, exit_code: int) -> str:
 
     Returns "" when nothing needed to be kept. Raises OSError.
     """
-    with suppress(FileNotFoundError), Path(path).open("rb") as stream:
+    with suppress(FileNotFoundError), open_regular(path) as stream:
         known = _EXIT_CODE.search(stream.read(_HEAD))
         if known and _rank(int(known[1])) > _rank(exit_code):
             return _moved_aside(Path(path))
@@ -75,7 +82,7 @@ def keep_better(path: str, exit_code: int) -> str:
 
 def set_exit_code(path: str, exit_code: int) -> bool:
     """Changes the exit code in a report where it lies, which needs no room on the disk. Whether that was possible."""
-    with suppress(OSError), Path(path).open("r+b") as stream:
+    with suppress(OSError), open(path, "r+b", opener=regular_handle) as stream:
         found = _EXIT_CODE.search(stream.read(_HEAD))
         wanted = b"%d" % exit_code
         if found and len(found[1]) == len(wanted):

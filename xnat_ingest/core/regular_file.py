@@ -19,7 +19,7 @@ def open_regular(path: str | os.PathLike[str], buffering: int = -1) -> BinaryIO:
 
     A pipe may take a file's place while a run goes on. To open it would wait for ever for somebody who writes to it.
     """
-    return open(path, "rb", buffering=buffering, opener=_open)
+    return open(path, "rb", buffering=buffering, opener=regular_handle)
 
 
 def open_at_once(path: str, flags: int) -> int:
@@ -92,7 +92,8 @@ class _Folder:
         os.close(self._handle)
 
 
-def _open(path: str, flags: int) -> int:
+def regular_handle(path: str, flags: int) -> int:
+    """A handle, as an opener gives it. Raises OSError, also for a pipe, a socket or a device."""
     return _regular(open_at_once(path, flags))
 
 

@@ -7,10 +7,12 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from xnat_ingest.core import Plan, UsageError, inert_cell, printable
 from xnat_ingest.core.atomic_file import alone, check_writable, replacing
+from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key
@@ -68,8 +70,9 @@ def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
 
 
 def _add_to_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
-    target = Path(path)
-    text = target.read_text("utf-8") if target.exists() else ""
+    text = ""
+    with suppress(FileNotFoundError), open_regular(path) as stream:
+        text = stream.read().decode("utf-8")
     rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))] or [_COLUMNS]
     if rows[0] != _COLUMNS:
         raise UsageError(f"--crosswalk {printable(path)} already exists and is not a crosswalk; name another file")

@@ -326,8 +326,8 @@ def _check_server(server: str) -> SplitResult:
         raise UsageError("the server address must look like https://xnat.example.org (with http:// or https://)")
     if parts.username is not None or parts.password is not None:
         raise UsageError("the server address contains a user name or password; set XNAT_USER and XNAT_PASS instead")
-    if parts.query or parts.fragment:
-        raise UsageError("the server address must not have a ? or # part")
+    if parts.query or parts.fragment or ";" in parts.path:
+        raise UsageError("the server address must not have a ?, a # or a ; part (a ; begins a session's id)")
     return parts
 
 

@@ -178,7 +178,10 @@ def trust(ca_bundle: str, *, insecure: bool) -> ssl.SSLContext:
     except IsADirectoryError as error:
         raise UsageError(f"{shown} is a directory; name one file with PEM certificates") from error
     except ssl.SSLError as error:
-        raise UsageError(f"{shown} contains no PEM certificate") from error
+        # What OpenSSL says of an empty file, and of one without a line that begins a certificate.
+        is_empty = error.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE")
+        fault = "no PEM certificate" if is_empty else "a certificate that is damaged or cut; fetch the file again"
+        raise UsageError(f"{shown} contains {fault}") from error
     except (OSError, ValueError) as error:
         reason = "a directory" if is_folder else getattr(error, "strerror", None) or "not a valid name"
         raise UsageError(f"{shown} cannot be read ({reason}); name a file with PEM certificates") from error
