@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import socket
 import time
@@ -115,12 +116,25 @@ def test_all_parts_share_the_first_prearchive_session(site: StandIn, client: Cli
     assert row.subject == f"S{first}"
 
 
-def test_another_label_or_study_is_another_prearchive_session(site: StandIn, client: Client) -> None:
+def test_another_label_or_study_is_another_prearchive_session(
+    site: StandIn, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another millisecond: two of one are refused (see test_two_of_one_millisecond)."""
+    numbers = itertools.count()
+    monkeypatch.setattr(site.prearchive, "timestamp", lambda: f"20240131_{next(numbers):09}")
     lines = client.send(series([1]) | {"other.dcm": dicom(1, study=STUDY + ".9")}).text.split("\r\n")
     assert len([line for line in lines if line]) == 2
     client.send(series([1]), EXPT_LABEL="E2")
     assert len(site.rows("DEMO")) == 3
     assert len({row.key for row in site.rows("DEMO")}) == 3
+
+
+def test_two_of_one_millisecond(site: StandIn, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database knows a prearchive session by time, project and folder."""
+    monkeypatch.setattr(site.prearchive, "timestamp", lambda: "20240131_101112131")
+    reply = client.send(series([1]) | {"other.dcm": dicom(1, study=STUDY + ".9")})
+    assert (reply.status, reply.reason) == (400, "unable to read DICOM object other.dcm")
+    assert len(site.rows("DEMO")) == 1
 
 
 def test_an_old_prearchive_session_is_joined_and_reset(site: StandIn, client: Client) -> None:
