@@ -7,11 +7,13 @@ import gzip
 import io
 import lzma
 import random
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -192,6 +194,39 @@ def test_a_zip_without_files_in_a_sessions_place(tree: Path, ingest: Ingest, fol
     ended = ingest("plan", tree)
     assert ended.code == 3
     assert ended.totals["files_seen"] == sum(path.is_file() for path in tree.rglob("*"))
+
+
+HIDING: dict[str, tuple[tarfile.TarInfo, bytes]] = {
+    "absolute": (member("/data/T1/1"), b"x"),
+    "above": (member("../T1/1"), b"x"),
+    "a link": (member("T1/1", tarfile.SYMTYPE, "/data/T1/1"), b""),
+    "a hard link": (member("T1/1", tarfile.LNKTYPE, "/data/T1/1"), b""),
+}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("place", ["007/pre/more", "007/pre/T1_1/more", "more"])
+@pytest.mark.parametrize("form", HIDING)
+def test_an_archive_below_a_session_whose_members_are_not_taken(
+    tree: Path, form: str, place: str, mode: Literal["w", "w:gz"]
+) -> None:
+    """What is behind such a name may be a series. A link among files is as usual as harmless."""
+    one_tar(tree / place, HIDING[form], mode=mode)
+    found = asides(tree, 2)[place]
+    assert (found.reason, "names that are not taken" in found.detail) == ("unreadable", True)
+    one_tar(tree / place, HIDING[form], (member("notes"), b"words"), mode=mode)
+    assert asides(tree, 2)[place].reason == ("nested-archive" if "link" in form else "unreadable")
+
+
+@pytest.mark.parametrize("others", [(), ("notes",)])
+def test_a_zip_of_links_below_a_session(tree: Path, others: tuple[str, ...]) -> None:
+    link = zipfile.ZipInfo("T1/1")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tree / "007/pre/more", "w") as archive:
+        archive.writestr(link, "/data/T1/1")
+        for name in others:
+            archive.writestr(name, "words")
+    assert asides(tree, 2)["007/pre/more"].reason == ("nested-archive" if others else "unreadable")
 
 
 def test_an_archive_damaged_from_its_start_is_told(tree: Path) -> None:

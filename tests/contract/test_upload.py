@@ -32,7 +32,7 @@ def test_tree_of_hundreds_of_instances_arrives_whole(ingest: Ingest, site: Stand
             paths = make_session(root / subject / session, series)
             expected[f"{subject}_{session}"] = uids_on_disk({str(p): p for p in paths})
     for number in range(30):
-        (root / "001" / "pre" / f"junk{number}.dcm").write_bytes(b"not an image" * number)
+        (root / "001" / "pre" / f"junk{number}").write_bytes(b"not an image" * number)
     ended = ingest("upload", root)
     assert ended.code == 0
     assert ended.totals["planned"] == ended.totals["verified"] == 320

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
@@ -11,10 +12,10 @@ from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, ZIP_BEHIND, Kind, ar
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import SUFFIXES as COMPRESSED
 from xnat_ingest.inputs.dicom_file import START, sniff
-from xnat_ingest.inputs.tar_archive import tar_members
+from xnat_ingest.inputs.tar_archive import NO_FILE, tar_members
 from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacked
 from xnat_ingest.inputs.zip_archive import open_member
-from xnat_ingest.inputs.zip_directory import read_directory
+from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 # Zeros at the start of a compressed file that tell that it holds nothing else: an image begins within one kilobyte.
 _ZEROS = 1 << 20
@@ -36,7 +37,11 @@ def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside
         return SetAside(path, "unreadable", "a gzip file that is truncated or corrupt from its start; fetch it again")
     found = holds_dicom(stream, kind, size)
     if found is None:
-        return SetAside(path, "unreadable", f"a {kind} file that is corrupt or contains archives; {_UNPACK}")
+        return SetAside(
+            path,
+            "unreadable",
+            f"a {kind} file that is corrupt, or contains archives, only links, or names that are not taken; {_UNPACK}",
+        )
     if found and kind in PACKINGS and path.lower().endswith(COMPRESSED):
         return SetAside(path, "unreadable", f"a {kind} file with a compressed file in it that holds DICOM; {_UNPACK}")
     if found and kind in PACKINGS:
@@ -108,20 +113,32 @@ def _blank(stream: BinaryIO, kind: Packing) -> str:
 
 def _zip_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:
     directory = read_directory(stream, size)
-    for member in directory.members:
+    files = [member for member in directory.members if member.fault or not member.is_folder]
+    for member in files:
         if member.fault:
             yield None
-        elif not member.is_folder:
+        elif not _is_link(member):
             with damage_told():
                 yield open_member(stream, member).read(START)
-    if directory.faults:
+    if directory.faults or (files and all(map(_is_link, files))):  # links to images, perhaps
         yield None
 
 
+def _is_link(member: ZipMember) -> bool:
+    return stat.S_ISLNK(member.unix_mode)
+
+
 def _tar_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:
+    has_links = has_files = False
     for _, member in tar_members(stream, "", size):
         if isinstance(member, SetAside):
-            yield None if member.reason != "unsafe-name" else b""
+            is_link = member.detail == NO_FILE
+            has_links |= is_link
+            if not is_link:  # also a file with a name that is not taken: it may hold anything
+                yield None
         else:
+            has_files = True
             stream.seek(member[0])
             yield stream.read(min(START, member[1]))
+    if has_links and not has_files:
+        yield None

@@ -17,6 +17,7 @@ from xnat_ingest.inputs.zeros import ENOUGH, pass_zeros
 # A tar header is one block, plus long names before it. A larger one was made to fill memory.
 _LONGEST_HEADER = 1 << 20
 _LARGEST_OCTAL = 8**11
+NO_FILE = "a link or a device, not a file"
 _FETCH_AGAIN = "fetch the archive again"
 
 
@@ -125,7 +126,7 @@ def _judge_tar(path: str, info: tarfile.TarInfo, bombs: DecompressionGuard, stre
     if info.isdir():
         return SetAside(path, "unreadable", f"a folder that claims {info.size} bytes of its own; {_FETCH_AGAIN}")
     if not info.isreg():
-        return SetAside(path, "unsafe-name", "a link or a device, not a file")
+        return SetAside(path, "unsafe-name", NO_FILE)
     if info.issparse():
         return SetAside(path, "unreadable", "a sparse member")
     if any(key == "size" or key.startswith("GNU.sparse.") for key in info.pax_headers) and _lies(info, stream):
