@@ -67,12 +67,18 @@ def test_a_file_that_holds_no_image_any_more(media: Path, ingest: Ingest, data: 
     assert "1 files that do not hold their image: " in kinds(ingest, media)["dicomdir-absent"]
 
 
-def test_a_file_that_holds_another_image_of_the_medium(media: Path, ingest: Ingest) -> None:
+@pytest.mark.parametrize("flags", [(), ("--deidentify", "basic")])
+def test_a_file_that_holds_another_image_of_the_medium(
+    media: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
     """Copied twice, under two names. A second copy of an image that the directory lists elsewhere is only a copy."""
+    monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "k" * 40)
     first, second, *_ = images(media)
-    shutil.copy(first, first.with_name("COPY"))
-    assert "dicomdir-absent" not in kinds(ingest, media)
-    first.with_name("COPY").unlink()
+    for copy in (first.with_name("COPY"), media / "AAA"):  # behind the image, and before it
+        shutil.copy(first, copy)
+        asides = ingest("plan", media, "--layout", "headers", *flags).report["set_aside"]
+        assert {aside["reason"] for aside in asides} & {"duplicate", "dicomdir-absent"} == {"duplicate"}
+        copy.unlink()
     shutil.copy(first, second)
     assert "1 files that do not hold their image: " in kinds(ingest, media)["dicomdir-absent"]
 

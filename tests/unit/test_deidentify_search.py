@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, Tokens
@@ -285,6 +287,9 @@ def test_telephone_numbers_however_they_are_spaced(number: str, text: str, tells
         ("Müllerstraße 5", "MUELLERSTRASSE, 5", True),
         ("Müllerstraße 5", "Müllerstraße\u00a0 5", True),
         ("Hof 12", "Hof  12", True),
+        ("улица Ленина 5", "улица, Ленина 5", True),
+        ("улица Ленина 5", "УЛИЦА  Ленина - 5", True),
+        ("улица Ленина 5", "улица Ленина 6", False),
         ("Hof 12", "Bahnhof  12", False),
         ("Hof 12", "Hof  123", False),
         ("12 345 67", "12\\345\\67", False),
@@ -293,10 +298,45 @@ def test_telephone_numbers_however_they_are_spaced(number: str, text: str, tells
 )  # fmt: skip
 def test_addresses_however_they_are_spaced(address: str, text: str, tells: bool) -> None:
     assert found(ADDRESS, address, text) == tells
-    if not text.isascii():
-        assert list(tokens(ADDRESS, address).in_bytes(b"\1" + text.encode() + b"\2"))
-    wide = b"\1\0" + text.encode("utf-16-le") + b"\2\0"
-    assert bool(list(tokens(ADDRESS, address).in_bytes(wide))) == tells
+    assert bool(list(tokens(ADDRESS, address).in_bytes(b"\1" + text.encode() + b"\2"))) == tells
+    if text.isascii():
+        wide = b"\1\0" + text.encode("utf-16-le") + b"\2\0"
+        assert bool(list(tokens(ADDRESS, address).in_bytes(wide))) == tells
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "data"),
+    [
+        (PHONE, "49301234567", b"3" + b"\xe9" * 6 + b"".join(b"%d" % n + b"\xe9" * 6 for n in (0, 1, 2, 3, 4, 5, 6))),
+        (PHONE, "49333333334", b"3\0 \0" * 50_000),
+        (PHONE, "49333333334", b"3\xe2\x80\x93" * 50_000),
+        (PHONE, "49333333334", b"3\x80" * 50_000),
+        (ADDRESS, "é é é é é é é é é é é é xyzxyz", ("é" * 150 + "bxyzxyz").encode() * 9),
+        (ADDRESS, "é é é é é é é é é é é é xyzxyz", ("é " * 150 + "bxyzxyz").encode() * 9),
+        (ADDRESS, "a " * 30 + "xyzxyz", b"a " * 9000 + b"xyzxya xyzxyz"),
+        (ADDRESS, "xyzxyz 5", b"xyzxyz " * 20_000),
+    ],
+)
+def test_searches_end_soon(kind: str, value: str, data: bytes) -> None:
+    """There is one way to read any text. With two in each place, the search would take years, and hear no signal."""
+    search = tokens(kind, value)
+    before = signal.signal(signal.SIGVTALRM, _too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 20)  # it takes less than a second
+    try:
+        assert not list(search.in_bytes(data))
+        search.in_text(data.decode("latin-1"))
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _too_long(*_: object) -> None:
+    raise AssertionError("it has no end")
+
+
+@pytest.mark.parametrize("address", ["ㅤㅤ ㅤㅤ ㅤㅤ", "......", "- - - -", "🏠 🏠 🏠 🏠"])
+def test_addresses_without_a_letter(address: str) -> None:
+    assert not found(ADDRESS, address, "somewhere else")
 
 
 @pytest.mark.parametrize("by", "-_ ./‐‑‒–—−\u00a0")  # noqa: RUF001

@@ -167,7 +167,7 @@ def test_what_no_shard_has_taken(left_by_1: list[str], aside_in_2: list[dict[str
 
 def test_sessions_in_one_anothers_folders() -> None:
     """Where headers make the sessions, a session's folder is the one that all its files are in."""
-    sessions = [one("b", folder=""), one("c", folder="x"), one("d", folder="x/y")]
+    sessions = [one("b", folder="."), one("c", folder="x"), one("d", folder="x/y")]
     paths = [*(f"x/y/{number}" for number in range(24)), *(f"z/{number}" for number in range(6))]
     other = shard(2, *sessions, set_aside=[], root="/t")
     assert merge([shard(1, one("a", folder="a/e"), set_aside=left(*paths), root="/t"), other])["exit_code"] == 0

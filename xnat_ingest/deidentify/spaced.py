@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-# Between two words of an address, folded. A backslash divides values.
-_BETWEEN_WORDS = r"[^0-9a-z\\]{1,6}"
-_AROUND = 96  # characters on either side of the longest word that can belong to its address
+# Between two words of an address. A backslash divides values. No letter or digit is in it, so there is one way to read
+# a text: with two, it would take years.
+_BETWEEN_WORDS = r"(?:[^\w\\]|_){1,6}"
+_AROUND = 192  # bytes on either side of an anchor that can belong to its address
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +17,13 @@ class AddressSearch:
     """One line of an address.
 
     anchors: its longest run of letters, encoded, by which it is found.
-    pattern: matches the line, in lower case.
+    pattern: matches the folded line.
+    fold: how texts are folded.
     """
 
     anchors: tuple[bytes, ...]
     pattern: re.Pattern[str]
+    fold: Callable[[str], str]
 
     def in_text(self, text: str) -> bool:
         """Whether a folded text contains the line."""
@@ -32,8 +35,8 @@ class AddressSearch:
             at = low.find(anchor)
             while at >= 0:
                 end = at + len(anchor)
-                window = low[max(0, at - 2 * _AROUND) : end + 2 * _AROUND].replace(b"\0", b"")
-                if self.pattern.search(window.decode("latin-1").lower()):
+                window = low[max(0, at - _AROUND) : end + _AROUND].replace(b"\0", b"")
+                if any(self.in_text(self.fold(window.decode(code, "replace"))) for code in ("utf-8", "latin-1")):
                     yield at, end
                 at = low.find(anchor, end)
 
@@ -54,34 +57,32 @@ class PhoneSearch:
         yield from (match.span() for match in self.data.finditer(low))
 
 
-def address_search(line: str, plain: Sequence[str], *, bounded: bool) -> AddressSearch | None:
+def address_search(
+    line: str, plain: Sequence[str], fold: Callable[[str], str], *, bounded: bool
+) -> AddressSearch | None:
     """The search for a line of an address. None when it has one word only, or no letters.
 
     plain: the line without accents, in each way in which that is done.
     bounded: it counts only where it is not part of a longer word or number.
     """
-    lines = [re.findall(r"[^\W_]+", form) for form in (line.lower(), *plain)]
-    lines += [[_as_latin(word) for word in words] for words in lines]
-    lines = list({tuple(words): words for words in lines if len(words) > 1}.values())
-    if not lines or not any(map(str.isalpha, line)):
+    lines = [words for form in plain if len(words := re.findall(r"[^\W_]+", form)) > 1]
+    anchors = _anchors(line)
+    if not lines or not anchors:
         return None
     pattern = "|".join(_BETWEEN_WORDS.join(map(re.escape, words)) for words in lines)
     if bounded:
-        pattern = rf"(?<![0-9a-z])(?:{pattern})(?![0-9a-z])"
-    anchors = {form for one in (line.lower(), *plain) for form in _anchors(one)}
-    return AddressSearch(tuple(sorted(anchors)), re.compile(pattern))
+        pattern = rf"(?<![^\W_])(?:{pattern})(?![^\W_])"
+    return AddressSearch(anchors, re.compile(pattern), fold)
 
 
-def _anchors(line: str) -> tuple[bytes, bytes]:
-    """The longest run of letters and digits in one byte, and in two. All encodings write those of ASCII alike."""
-    runs = re.findall(r"[0-9a-z]+", line)
-    longest = max(runs, key=len) if any(run.isalpha() for run in runs) else max(re.findall(r"\w+", line), key=len)
-    return longest.encode(), longest.encode("utf-16-le")[:-1]
-
-
-def _as_latin(word: str) -> str:
-    """How UTF-8 looks to a reader of ISO 8859-1."""
-    return word.encode("utf-8", "surrogatepass").decode("latin-1").lower()
+def _anchors(line: str) -> tuple[bytes, ...]:
+    """The longest run of ASCII letters and digits, which all encodings write alike; else the longest word."""
+    runs = [run for run in re.findall(r"[0-9a-z]+", line.lower()) if not run.isdecimal()]
+    words = [word for word in re.findall(r"[^\W_]+", line) if not word.isascii()]
+    longest = max(runs, key=len, default="") if any(len(run) > 1 for run in runs) else max(words, key=len, default="")
+    forms = {longest, longest.lower(), longest.upper(), longest.capitalize()} if longest else set()
+    encoded = {code for form in forms for code in (form.encode(), form.encode("utf-16-le")[:-1])}
+    return tuple(sorted({code.lower() for code in encoded}))
 
 
 def phone_search(digits: str, most: int) -> PhoneSearch:
@@ -92,13 +93,16 @@ def phone_search(digits: str, most: int) -> PhoneSearch:
     wanted, is_part = digits[-most:], len(digits) > most
     sign = "0-9a-z\\\\" if len(digits) >= most else "0-9a-z\\\\.,"
     text = _bounded(f"[^{sign}]{{0,4}}".join(wanted), r"(?<![0-9])", r"(?![0-9])", is_part)
-    # A dash or a blank takes up to three bytes in UTF-8.
-    gap = rf"(?:[\x80-\xff]{{2,3}}|[^{sign}\0]){{0,4}}"
+    # A dash or a blank takes up to three bytes in UTF-8. Of those only the first is no continuation, so there is one
+    # way to read them.
+    gap = rf"[\x80-\xbf]{{0,2}}(?:[^{sign}\x00\x80-\xbf][\x80-\xbf]{{0,2}}){{0,4}}"
     narrow = _bounded(gap.join(wanted), r"(?<![0-9])", r"(?![0-9])", is_part)
-    # In UTF-16, with either byte first.
-    gap = rf"(?:\0(?:[^{sign}\0][\0\x20]){{0,4}}|(?:[\0\x20][^{sign}\0]){{0,4}}\0)"
-    wide = _bounded(gap.join(wanted), r"(?<![0-9]\0)", r"(?!\0[0-9])", is_part)
-    return PhoneSearch(re.compile(text), re.compile(f"{narrow}|{wide}".encode("latin-1")))
+    # UTF-16, with the lower byte first or last.
+    wide = [
+        _bounded(gap.join(wanted), r"(?<![0-9]\x00)", r"(?!\x00[0-9])", is_part)
+        for gap in (rf"\x00(?:[^{sign}\x00][\x00\x20]){{0,4}}", rf"(?:[\x00\x20][^{sign}\x00]){{0,4}}\x00")
+    ]
+    return PhoneSearch(re.compile(text), re.compile("|".join((narrow, *wide)).encode("latin-1")))
 
 
 def _bounded(pattern: str, before: str, after: str, is_part: bool) -> str:

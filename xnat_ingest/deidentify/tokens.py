@@ -407,7 +407,8 @@ def _dates(text: str) -> Iterator[tuple[str, _Search]]:
 def _addresses(text: str) -> Iterator[tuple[str, _Search]]:
     for line in _lines(text):
         bounded = len(line) < _LONG_ADDRESS
-        if len(line) >= SHORTEST_ADDRESS and (search := address_search(line, sorted(_plain(line)), bounded=bounded)):
+        search = address_search(line, sorted(_plain(line)), fold, bounded=bounded)
+        if len(line) >= SHORTEST_ADDRESS and search:
             yield fold(line), search
 
 

@@ -17,16 +17,20 @@ _DOCUMENT = "HL7 STRUC DOC"
 ABSENT = "dicomdir-absent"
 
 
-def check_dicomdirs(plan: Plan, source: Source, check_stop: Callable[[], None] = go_on) -> Plan:
+def check_dicomdirs(
+    plan: Plan, source: Source, check_stop: Callable[[], None] = go_on, uids: Collection[str] = ()
+) -> Plan:
     """Adds a problem to the plan for each directory that lists absent files: the medium was copied only in part.
 
     The same goes for files that hold no image any more, and for copies of another image. Adds a note about files that
     a directory does not list.
+
+    uids: SOPInstanceUIDs of the files, where those of the plan are new ones.
     """
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]
     if not directories:
         return plan
-    medium = _Medium(plan, directories)
+    medium = _Medium(plan, directories, uids)
     problems: list[Problem] = []
     incomplete: dict[str, str] = {}
     for path in directories:
@@ -43,11 +47,11 @@ def check_dicomdirs(plan: Plan, source: Source, check_stop: Callable[[], None] =
 class _Medium:
     """The files of a plan, for comparing with directories."""
 
-    def __init__(self, plan: Plan, directories: Sequence[str]) -> None:
+    def __init__(self, plan: Plan, directories: Sequence[str], uids: Collection[str]) -> None:
         instances = [i for session in plan.sessions for i in session.instances]
         self._directories = directories
         self._instances = [i.path for i in instances]
-        self._uids = {i.sop_uid for i in instances}
+        self._uids = uids or {i.sop_uid for i in instances}
         self._asides = {_key(aside.path): aside.reason for aside in plan.set_aside}
         self._there = {*map(_key, self._instances), *self._asides}
 

@@ -197,6 +197,7 @@ class ScannedTree:
         self._labelling = label_rules(settings)
         levels = None if self._labelling.fixed else len(self._labelling.levels)
         self._outside: list[str] = []
+        self._uids: set[str] = set()
         self._empty: list[str] = []
         self.source = _source(root, levels, settings, check_stop, self._outside, self._empty)
         if "project" in self._labelling.levels:
@@ -263,7 +264,8 @@ class ScannedTree:
         if text := self._packed_with_its_folder(plan):
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)
-        plan = check_dicomdirs(replace(plan, problems=(*plan.problems, *notes)), self.source, self._check_stop)
+        plan = replace(plan, problems=(*plan.problems, *notes))
+        plan = check_dicomdirs(plan, self.source, self._check_stop, self._uids)
         return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
 
     def _notes_on_places(self) -> Iterator[Problem]:
@@ -280,13 +282,15 @@ class ScannedTree:
         return self.source.redact(path) if isinstance(self.source, RedactedSource) else printable(path)
 
     def _counted(self, found: Iterable[Instance | SetAside]) -> Iterator[Instance | SetAside]:
-        """The same items, with a progress event now and then."""
+        """The same items, with a progress event now and then. Notes their UIDs where they will get new ones."""
         begun = spoken = time.monotonic()
         for number, item in enumerate(found, 1):
             now = time.monotonic()
             if now - spoken > SCAN_WORD:
                 spoken = now
                 self._emit(Event("scanned", {"files": number, "seconds": round(now - begun, 3)}))
+            if self.deidentifier and isinstance(item, Instance):
+                self._uids.add(item.sop_uid)
             yield item
 
     def _leave(self, instance: Instance) -> Instance | SetAside:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from xnat_ingest.core import printable
@@ -28,50 +29,68 @@ def not_taken(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
     may have been left below a folder than was planned there.
     """
     is_redacted = any(not report.get("root") for report in shards)  # each report has made-up names of its own
-    for report in shards:
-        others = [one for one in shards if one is not report]
-        lacking = _counted(report, others) if is_redacted else _by_place(report, others)
+    aside = {one["path"] for report in shards for one in report["set_aside"] if one["reason"] != OTHER}
+    rooms = [_room(report) for report in shards]
+    total: Counter[str] = Counter()
+    for room in rooms:
+        total.update(room)
+    files = sum(map(_own_files, shards))
+    for report, room in zip(shards, rooms, strict=True):
+        left = left_by(report)
+        if is_redacted:
+            lacking = +Counter({"": len(left) - (files - _own_files(report))})
+        else:
+            lacking = _without_room(left, aside, total - room)
         if lacking:
-            yield _problem(report, lacking)
+            yield _problem(report, lacking, is_redacted=is_redacted)
 
 
-def _problem(report: Report, lacking: Sequence[str]) -> dict[str, Any]:
-    folders = sorted({path.rpartition("/")[0] or "ROOT" for path in lacking if path})
-    more = ", ..." if len(folders) > _NAMED else ""
-    named = f" (in {', '.join(folders[:_NAMED])}{more})" if folders else ""
+def _own_files(report: Report) -> int:
+    """How many files a report has, without those that it left to others."""
+    files: int = report["totals"]["planned"] + report["totals"]["set_aside"]
+    return files - len(left_by(report))
+
+
+def _room(report: Report) -> Counter[str]:
+    """Folder of a session -> how many instances were planned there. ROOT is an empty name, as in _places."""
+    room: Counter[str] = Counter()
+    for session in report["sessions"]:
+        room["" if session["folder"] == "." else session["folder"]] += session["instances"]
+    return room
+
+
+def _problem(report: Report, lacking: Counter[str], *, is_redacted: bool) -> dict[str, Any]:
+    more = ", ..." if len(lacking) > _NAMED else ""
+    folders = ", ".join(folder or "ROOT" for folder in sorted(lacking)[:_NAMED])
+    named = "" if is_redacted else f" (in {folders}{more})"
     detail = (
-        f"{len(lacking)} files that shard {printable(report.get('shard', ''))} left to another shard are in no other "
-        f"report{named}: the tree or the options changed between the shards. Run all shards again, with the same "
+        f"{lacking.total()} files that shard {printable(report.get('shard', ''))} left to another shard are in no "
+        f"other report{named}: the tree or the options changed between the shards. Run all shards again, with the same "
         "options, then merge again"
     )
     return {"kind": NOT_TAKEN, "detail": detail, "sessions": []}
 
 
-def _counted(report: Report, others: Iterable[Report]) -> list[str]:
-    """As many empty names as there are files too many."""
-    room = sum(one["totals"]["planned"] + one["totals"]["set_aside"] - len(left_by(one)) for one in others)
-    return [""] * max(0, len(left_by(report)) - room)
-
-
-def _by_place(report: Report, others: Iterable[Report]) -> list[str]:
-    """The paths for which no other report has room, or in a folder with too little room as many as there are too many.
+def _without_room(left: Iterable[str], aside: AbstractSet[str], room: Counter[str]) -> Counter[str]:
+    """Folder -> the number of files there for which there is no room.
 
     Sessions may lie in one another's folders. So the deepest folder takes what it can, and the rest goes up.
+
+    aside: paths that a report has for another reason.
+    room: see _room. It is used up.
     """
-    aside, room = set[str](), Counter[str]()
-    for other in others:
-        aside |= {one["path"] for one in other["set_aside"] if one["reason"] != OTHER}
-        for session in other["sessions"]:
-            room[session["folder"]] += session["instances"]
-    lacking = []
-    for path in sorted(left_by(report)):
-        places = list(_places(path))
-        if aside.isdisjoint(places):
-            folder = next((place for place in places if room[place] > 0), None)
-            if folder is None:
-                lacking.append(path)
-            else:
-                room[folder] -= 1
+    folders = Counter(path if path in room else path.rpartition("/")[0] for path in left if path not in aside)
+    lacking: Counter[str] = Counter()
+    for folder, number in sorted(folders.items()):
+        places = list(_places(folder))
+        if not aside.isdisjoint(places):
+            continue
+        for place in places:
+            taken = min(number, room[place])
+            room[place] -= taken
+            number -= taken  # noqa: PLW2901 - what is left of it
+        if number:
+            lacking[folder] = number
     return lacking
 
 
