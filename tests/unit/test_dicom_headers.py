@@ -307,3 +307,27 @@ def test_same_bytes_compares_all_of_both_files(tmp_path: Path) -> None:
     del source.contents["b"]
     with pytest.raises(OSError, match="No such file"):
         same_bytes(source, a, b)
+
+
+SEVERAL = (
+    "MR_small.dcm",
+    "CT_small.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_bigendian.dcm",
+    "test-SR.dcm",
+)
+
+
+@pytest.mark.parametrize("second", SEVERAL)
+@pytest.mark.parametrize("first", SEVERAL)
+def test_several_files_one_behind_the_other(first: str, second: str) -> None:
+    """As `cat` makes them, or `gunzip` of several members. The second one would not be sent, and nobody would know."""
+    one, other = ((trees.SAMPLES / name).read_bytes() for name in (first, second))
+    found = judged(one + other)
+    assert isinstance(found, SetAside)
+    assert found.reason in ("unreadable", "truncated")
+    if first != "test-SR.dcm":  # of a header alone, the next file's first bytes may be taken for elements
+        assert found.detail.startswith("several DICOM files, one behind the other")
+    for behind in (b"", b"\0" * 300, other[132:]):
+        assert "several" not in str(judged(one + behind))

@@ -12,6 +12,7 @@ from tests import dicom_trees as trees
 from tests.dicom_trees import IDENTITY, PIXELS, deflated, encapsulated, encode, part10, sequence
 from tests.fuzz import dicom
 from xnat_ingest.core.model import Instance, SourceFile
+from xnat_ingest.inputs.dicom_file import BETWEEN_FILES
 from xnat_ingest.inputs.instances import CHARACTER_SET
 from xnat_ingest.inputs.quick_header import LONGEST, WINDOW, QuickHeader, QuickReader
 
@@ -120,14 +121,17 @@ def test_a_file_that_shrank_or_grew_is_the_librarys() -> None:
 
 
 def test_one_read_is_enough_for_a_plain_header(tmp_path: Path) -> None:
-    """The cost of a large tree is its reads."""
-    data = trees.SAMPLES.joinpath("MR_small.dcm").read_bytes()
-    reads: list[int] = []
+    """The cost of a large tree is its reads. One more looks at what is behind the pixels, if that may be a file."""
+    plain = trees.SAMPLES.joinpath("MR_small.dcm").read_bytes()  # some padding is behind its pixels
+    data, reads = plain + bytes(400), list[int]()
 
     class Counting(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             reads.append(size or 0)
             return super().read(size)
 
-    assert QuickReader({}, {}).header(Counting(data), len(data)) is not None
+    assert QuickReader({}, {}).header(Counting(plain), len(plain)) is not None
     assert reads == [WINDOW]
+    assert QuickReader({}, {}).header(Counting(data), len(data)) is not None
+    assert reads[1:] == [WINDOW, BETWEEN_FILES]
+    assert QuickReader({}, {}).header(Counting(data + data), 2 * len(data)) is None

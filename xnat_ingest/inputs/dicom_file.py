@@ -13,6 +13,12 @@ from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK
 UNDEFINED = 0xFFFFFFFF
 _BLANK_HEAD = bytes(8)
 _LAST_MARK = b"\xff\xd9"
+# The prefix of a DICOM file, and the first element behind it.
+_PREFIX = b"DICM\x02\0"
+# Where the next file may begin, in one that holds several.
+BETWEEN_FILES = 1 << 20
+# No object is smaller: the preamble, the meta information, and the UIDs of class, instance, study and series.
+_LEAST_FILE = 400
 # Enough to reach the transfer syntax: only the preamble and two UIDs come before it.
 START = 1024
 _ITEM_HEAD = {order: struct.Struct(f"{order}HHL").unpack for order in "<>"}
@@ -74,7 +80,7 @@ def moved_prefix(start: bytes) -> int:
 
     An archive that stores its members uncompressed looks the same.
     """
-    return start.find(b"DICM\x02\0")
+    return start.find(_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class PixelData:
     fragments: of encapsulated pixel data, without its offset table.
     marked: how many of them end with the end marker of a codestream.
     lost: bytes that are missing from the last of them.
+    end: where it ends in the file.
     """
 
     bytes: int
@@ -93,6 +100,7 @@ class PixelData:
     fragments: int = 0
     marked: int = 0
     lost: int = 0
+    end: int = 0
 
 
 class Readable(Protocol):
@@ -110,7 +118,7 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
     vr, length = pixels
     start = stream.tell() + (12 if vr in _LONG_VRS else 8)
     if length != UNDEFINED:
-        return PixelData(length, start + length <= size)
+        return PixelData(length, start + length <= size, end=start + length)
     item_head = _ITEM_HEAD["<" if little_endian else ">"]
     items = list[tuple[int, int]]()  # start and end of each
     at, is_whole = start, True
@@ -132,7 +140,18 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
     total = sum(end - begin for begin, end in items) - lost
     fragments = items[1:]
     marked = 0 if is_whole else sum(_ends_marked(stream, begin, min(end, size)) for begin, end in fragments)
-    return PixelData(total, is_whole, len(fragments), marked, lost)
+    return PixelData(total, is_whole, len(fragments), marked, lost, at + 8)
+
+
+def is_followed(stream: Readable, end: int, size: int) -> bool:
+    """Whether another DICOM file begins behind the end of a data set: some tools write many into one.
+
+    A few elements may stand between, such as padding.
+    """
+    if end + _LEAST_FILE > size:
+        return False
+    stream.seek(end)
+    return stream.read(BETWEEN_FILES).find(_PREFIX, 128) >= 0
 
 
 def _ends_marked(stream: Readable, begin: int, end: int) -> bool:

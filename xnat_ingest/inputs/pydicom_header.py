@@ -35,6 +35,7 @@ from xnat_ingest.inputs.dicom_file import (
     UNDEFINED,
     PixelData,
     TruncationDetector,
+    is_followed,
     measure_pixels,
     moved_prefix,
     sniff,
@@ -62,6 +63,7 @@ from xnat_ingest.inputs.unpacking import ChecksummedStream
 from xnat_ingest.inputs.zeros import pass_zeros
 
 _RLE = "1.2.840.10008.1.2.5"
+_SEVERAL = "several DICOM files, one behind the other; divide it into one file for each"
 _CUT = "the file ends before its data does"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
@@ -144,6 +146,7 @@ class _Header:
         self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
         self.has: set[int] = set()  # which decisive elements it has
         self.header_cut = False
+        self.is_followed = False  # another DICOM file begins behind the data set
         self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is skipped
         self.tags = frozenset((*BASE_TAGS, *wanted.values()))
         self.is_explicit = True
@@ -291,6 +294,8 @@ class _Header:
         if MEDIA_DIRECTORY in (sop_class, raw_text(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
         pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
+        if self.is_followed:
+            return self._aside("unreadable", _SEVERAL)
         invalid = invalid_uids(values)
         if kind == "bare" and has_no_uid(invalid) and not values.first(MODALITY):
             return self._aside("not-dicom")
@@ -326,8 +331,14 @@ class _Header:
                 whole = _has_all_frames(found, syntax, int(frames) if frames.isdecimal() else 1)
                 return (found.bytes, "unended", "") if whole else (0, "truncated", _CUT)
             pixel_bytes = found.bytes
-        elif self.form != "inflated" and not self._reads_to_its_end():
-            return 0, "truncated", _CUT
+            self.is_followed = is_followed(self.stream, found.end, self.file.size)
+        elif self.form != "inflated":
+            reads_to_its_end = self._reads_to_its_end()
+            # The first bytes of another file may have been taken for elements.
+            begin = max(132, min(self.end, self.stream.tell()) - 256)
+            self.is_followed = is_followed(self.stream, begin, self.file.size)
+            if not reads_to_its_end:
+                return 0, "truncated", _CUT
         if absent := lacking(sop_class, self.has):
             return 0, "truncated", f"it has no {absent}: it was truncated, or is only a header"
         return pixel_bytes, "", ""

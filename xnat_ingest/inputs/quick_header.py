@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from xnat_ingest.core import INFLATED, Instance, SourceFile
 from xnat_ingest.inputs.dicom_dataset import EXPLICIT, IMPLICIT, UNDEFINED, NotWalkable
-from xnat_ingest.inputs.dicom_file import measure_pixels
+from xnat_ingest.inputs.dicom_file import BETWEEN_FILES, is_followed, measure_pixels
 from xnat_ingest.inputs.element_runs import LONG_HEAD, SHORT_HEAD, Element, KnownRuns
 from xnat_ingest.inputs.instances import (
     BASE_TAGS,
@@ -279,7 +279,8 @@ class QuickReader:
             if pixels is not None:
                 window.step = _FRAGMENT
                 measured = measure_pixels(window, pixels, size, True)
-                if not measured.is_whole:
+                window.step = BETWEEN_FILES
+                if not measured.is_whole or is_followed(window, measured.end, size):
                     return None
                 pixel_bytes = measured.bytes
         except NotWalkable:
