@@ -228,3 +228,50 @@ def test_a_plan_keeps_its_gate(ingest: Ingest, site: StandIn, tmp_path: Path) ->
     assert ended.code == 3
     assert [s["label"] for s in ended.report["sessions"] if s["verdict"] == "verified"] == ["001_pre"]
     assert len(files_of(site)) == 1
+
+
+def holding(**values: str) -> Dataset:
+    found = Dataset()
+    for keyword, value in values.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def originals(**values: str) -> list[Dataset]:
+    item = holding(SourceOfPreviousValues="PACS", ReasonForTheAttributeModification="COERCE")
+    item.ModifiedAttributesSequence = [holding(**values)]
+    return [item]
+
+
+NESTED: dict[str, tuple[str, object]] = {
+    "original name": ("OriginalAttributesSequence", originals(PatientName="Quasten^Hannelore")),
+    "original id": ("OriginalAttributesSequence", originals(PatientID="PX4711")),
+    "other id": ("OtherPatientIDsSequence", [holding(PatientID="PX4711", TypeOfPatientID="TEXT")]),
+    "referenced patient": ("ReferencedPatientSequence", [holding(PatientName="Quasten^Hannelore")]),
+    "birth date of another calendar": ("PatientBirthDateInAlternativeCalendar", "28-04-17"),
+}
+
+
+@pytest.mark.parametrize("place", NESTED)
+def test_the_gate_looks_for_the_patient_in_sequences(ingest: Ingest, site: StandIn, tmp_path: Path, place: str) -> None:
+    """Somebody has removed the identity (PatientIdentityRemoved), and a PACS has kept what was there before."""
+    dataset = clean()
+    dataset.PatientIdentityRemoved, dataset.PatientName, dataset.PatientID = "YES", "SUB-01", "SUB-01"
+    write(tmp_path / "tree/001/pre/IM1", dataset)
+    dataset.ReferencedPatientSequence = [holding(PatientName="SUB-01", PatientID="SUB-01 ")]
+    assert ingest("plan", tmp_path / "tree", "--require-deidentified").code == 0
+    setattr(dataset, *NESTED[place])
+    write(tmp_path / "tree/001/pre/IM1", dataset)
+    ended = ingest("upload", tmp_path / "tree", "--require-deidentified")
+    assert (ended.code, [p["kind"] for p in ended.report["problems"]]) == (3, ["identifying"])
+    assert not files_of(site)
+
+
+def test_words_of_a_name_in_a_sequence_are_searched_for(ingest: Ingest, tmp_path: Path) -> None:
+    dataset = clean()
+    dataset.PatientIdentityRemoved, dataset.ProtocolName = "YES", "for Quasten"
+    dataset.OriginalAttributesSequence = originals(PatientName="Quasten^Hannelore")
+    write(tmp_path / "tree/001/pre/IM1", dataset)
+    detail = str(ingest("plan", tmp_path / "tree", "--require-deidentified").report["problems"])
+    assert "PatientName" in detail
+    assert "ProtocolName" in detail

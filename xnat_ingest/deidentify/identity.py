@@ -24,6 +24,8 @@ from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.inputs.source import go_on
 
 _PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
+# Dates of birth and death in another calendar. They are not searched for, but they are there.
+_DATES = frozenset({0x00100033, 0x00100034})
 _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "TM", "UL", "US", "UV"})
 
 
@@ -69,10 +71,19 @@ class _Reading:
         self._sets = facts.values.get(gathering.CHARACTER_SETS, b"")
         removed = next((data[e.start : e.end] for e in facts.elements if e.tag == REMOVED), b"")
         self._removed = removed.strip(b" \0").upper() == b"YES"
-        sources = (s for s in facts.sources if not (self._removed and s[0] in _PSEUDONYMS) and not _is_dummy(s[2]))
+        sources = (s for s in facts.sources if not self._is_pseudonym(s[0], s[2]) and not _is_dummy(s[2]))
         self._tokens: Tokens = tokens_of(tuple(sources), facts.character_sets)
         self._profile = _basic()
         self._shown: dict[str, str] = {}  # private creator -> how it is shown
+
+    def _is_pseudonym(self, tag: int, value: bytes) -> bool:
+        """Whether it is what somebody has put in place of the patient's name or id, at the top level or repeated.
+
+        Another name or id in a sequence, such as OriginalAttributesSequence, is none.
+        """
+        if not self._removed or tag not in _PSEUDONYMS:
+            return False
+        return value.strip(b" \0") == self._facts.values.get(tag, b"").strip(b" \0")
 
     def look(self) -> IdentityReading:
         found = IdentityReading()
@@ -107,7 +118,7 @@ class _Reading:
         if _is_dummy(value) or self._profile.action(tag, vr) not in ("X", "Z", "D"):
             return False
         if self._removed:
-            return (vr == "PN" or tag in SOURCES) and tag not in _PSEUDONYMS
+            return (vr == "PN" or tag in SOURCES or tag in _DATES) and not self._is_pseudonym(tag, value)
         return True
 
     def _report(self) -> str:
