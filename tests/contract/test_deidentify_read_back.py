@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ended, Ingest
+from tests.contract.table import files_of
 from tests.contract.test_contract import by
 from tests.contract.test_deidentify import SECRET, UP, plain
 from tests.planted import PERSON, leaks
@@ -78,3 +79,45 @@ def test_removed_elements_that_hold_something_else(ingest: Ingest, site: StandIn
 def test_without_deidentify_nothing_is_looked_for(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     site.settings.site_anonymization, site.settings.site_script = True, f"put:ImageComments={PERSON.patient_id}"
     assert ingest("upload", plain(tmp_path / "tree")).kinds() == []
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[str, ...]:
+    """A profile that keeps UIDs, so what was sent without one has the same names on the server."""
+    profile = tmp_path / "kept.json"
+    profile.write_text(json.dumps({"base": "basic", "uids": "keep"}))
+    return ("--deidentify", str(profile))
+
+
+@pytest.mark.parametrize("destination", ["archive", "prearchive", "direct-archive"])
+@pytest.mark.parametrize("left", [(0,), (2,), (0, 1), (0, 1, 2)])
+def test_what_a_run_without_deidentify_has_left(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...], left: tuple[int, ...], destination: str
+) -> None:
+    """Its copies are there already, whole and of the right names. Each of them is looked into."""
+    tree = plain(tmp_path / "tree")
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    before = tmp_path / "before"
+    for number in left:
+        copy = before / files[number].relative_to(tree)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(files[number].read_bytes())
+    assert ingest("upload", before, "--destination", destination).code == 0
+    ended = ingest("upload", tree, *kept, "--destination", destination)
+    identified = [path for path in files_of(site) if leaks(path.read_bytes(), PERSON)]
+    assert (ended.code, "reidentified" in ended.kinds()) == ((3, True) if identified else (0, False)), ended.out
+    if destination != "direct-archive":  # there, copies of a length that is not like the others' are sent again
+        assert bool(identified) == (destination == "archive"), "in the prearchive they are sent again"
+    checked = ingest("verify", tree, *kept, "--destination", destination)
+    assert checked.code == (3 if identified else 0)
+    says_nobody(ended)
+
+
+def test_what_is_there_deidentified_is_in_order(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    tree = plain(tmp_path / "tree")
+    assert ingest("upload", tree, *kept).code == 0
+    again = ingest("upload", tree, *kept)
+    assert (again.code, again.totals["already_there"], again.totals["bytes_sent"]) == (0, 3, 0)
+    assert again.report["proof"]["read_back"] == 3

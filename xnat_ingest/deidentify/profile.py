@@ -86,6 +86,11 @@ class Profile:
     def needs_key(self) -> bool:
         return self.uids == "map" or self.dates == "shift"
 
+    @property
+    def keeps_uids(self) -> bool:
+        """Whether objects keep their UIDs, so that a copy that was not de-identified has the same ones."""
+        return self.uids == "keep"
+
     def action(self, tag: int, vr: str) -> str:
         """The action for a standard element: X, Z, D, U, K, C, or R (its items are processed).
 

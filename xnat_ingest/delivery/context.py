@@ -61,6 +61,7 @@ class RunContext:
     proof: how deeply to check what is stored
     rewrite: what changes objects on their way out
     find_reappeared: finds removed identifiers that the server has again, where headers are rewritten
+    keeps_uids: headers are rewritten, but not their UIDs: a copy that is there already may be one as it was before
     changes_uids: the site's script is known to change UIDs on receipt
     sends, commits: how many sessions may be sent, and how many committed, at the same time
     """
@@ -82,6 +83,7 @@ class RunContext:
     rewrite: Rewrite | None = None
     find_reappeared: FindReappeared | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
+    keeps_uids: bool = False
     changes_uids: bool = False
     sends: threading.Semaphore = field(default_factory=threading.Semaphore)
     commits: threading.Semaphore = field(default_factory=threading.Semaphore)

@@ -50,7 +50,7 @@ def deliver(context: RunContext, session: Session) -> tuple[Verdict, int]:
     delivery = Delivery(context, session)
     try:
         verdict = delivery.run()
-        return look_into(context, session, verdict, delivery.holdings), delivery.sending.attempts
+        return look_into(context, session, verdict, delivery.holdings, delivery.sent), delivery.sending.attempts
     except Stopped:
         raise
     except IngestError as error:
@@ -127,6 +127,11 @@ class Delivery:
         title, label = self.session.title, (self.session.label,)
         received = (f"{title}: {what}, {number} instances" for what, number in self.sending.notes.items())
         return (*self._notes, *(Problem("receiver-note", text, label) for text in received))
+
+    @property
+    def sent(self) -> frozenset[str]:
+        """SOPInstanceUIDs that this run has sent."""
+        return self._own.accepted | self.sending.taken
 
     @property
     def _overwrites(self) -> bool:
@@ -384,7 +389,7 @@ class Delivery:
 
     def _already(self, seen: frozenset[str]) -> int:
         """How many of the seen instances were stored before this run."""
-        return len(seen - self._own.accepted - self.sending.taken)
+        return len(seen - self.sent)
 
     def _without_old_copies(self, now: Comparison) -> Comparison:
         return without_old_copies(now, self._own.replaced) if self._overwrites else now

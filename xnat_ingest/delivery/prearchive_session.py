@@ -94,8 +94,8 @@ class OurPrearchiveSession:
         self.overwrite |= not archive.sizes.keys().isdisjoint(files_held.sizes)
         if entry.is_receiving:
             self._watch(entry, files_held)
-        if self.context.existing == "overwrite":
-            return again  # all others in it may be old copies
+        if self.context.existing == "overwrite" or self.context.keeps_uids:
+            return again  # all others in it may be old copies, or not de-identified
         return self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
 
     def _send_moving(self, entry: prearchive.PrearchiveSession, to_send: Sequence[Instance]) -> frozenset[str]:

@@ -53,8 +53,17 @@ ADVICE = (
 )
 
 
-def look_into(context: RunContext, session: Session, verdict: Verdict, holdings: Iterable[StoredFiles]) -> Verdict:
-    """The verdict after as deep a look as --proof asks for. holdings: where the verified instances were seen.
+def look_into(
+    context: RunContext,
+    session: Session,
+    verdict: Verdict,
+    holdings: Iterable[StoredFiles],
+    sent: frozenset[str] = frozenset(),
+) -> Verdict:
+    """The verdict after as deep a look as --proof asks for.
+
+    holdings: where the verified instances were seen.
+    sent: SOPInstanceUIDs that this run has sent. Where UIDs are kept, the headers of all others are read.
 
     What differs from what was sent has failed, and is a problem `corrupt`. What could not be read stays proven by the
     listing, but with `--proof pixels`, where it is unverified. So is what was only counted. Raises nothing of ours.
@@ -63,6 +72,8 @@ def look_into(context: RunContext, session: Session, verdict: Verdict, holdings:
         return verdict
     reading = _Reading(context, session, tuple(holdings))
     reading.run([i for i in session.instances if i.sop_uid in verdict.verified])
+    if context.keeps_uids:
+        reading.read_headers([i for i in session.instances if i.sop_uid in verdict.verified - sent])
     reading.leave_out(verdict.counted)
     return reading.judged(verdict)
 
@@ -147,6 +158,7 @@ class _Reading:
         self._unreadable: list[str] = []
         self._nameless = 0
         self._over = ""  # why nothing more is read
+        self._looked_at: set[str] = set()
         self._scripted: bool | None = None
 
     def run(self, instances: Sequence[Instance]) -> None:
@@ -169,6 +181,10 @@ class _Reading:
             self.unread |= dict.fromkeys(sorted(counted), f"not read back: {NAMELESS}")
             self._nameless = len(counted) if self.context.proof == "pixels" else 0
 
+    def read_headers(self, instances: Sequence[Instance]) -> None:
+        """The beginnings of instances that were not read yet: a run without --deidentify may have sent them."""
+        self._all([i for i in instances if i.sop_uid not in self._looked_at], SPOT_LEAST)
+
     def _all(self, instances: Sequence[Instance], most: int = 0) -> None:
         """most: bytes to be read of each, 0 for all of them."""
         if not instances:
@@ -190,6 +206,7 @@ class _Reading:
             future.result()
 
     def _one(self, instance: Instance, most: int) -> None:
+        self._looked_at.add(instance.sop_uid)
         if not self._over:
             try:
                 self.context.control.check()
@@ -370,7 +387,8 @@ class _Reading:
             names = ", ".join(f"{name} ({number})" for name, number in sorted(self._restored.items()))
             text = (
                 f"{title}: the server again holds what was removed before sending, in {names} of {self._read.total()} "
-                "objects that were read back; a script of the site or the project puts it there"
+                "objects that were read back. A script of the site or the project puts it there, or a run without "
+                "--deidentify has sent them"
             )
             yield Problem("reidentified", text, labels, spoils=True)
         if self._returned:

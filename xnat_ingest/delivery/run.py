@@ -177,6 +177,7 @@ class Run:
 
     def deliver_all(self, rest: XnatClient, projects: dict[str, Project]) -> list[Outcome]:
         """Checks the plan against the server, then works on its sessions. projects: those asked already, by id."""
+        deidentifier = self.planning.deidentifier
         with self.pools(AHEAD if self.command == "upload" else 1) as (pool, parts):
             context = make_context(
                 rest,
@@ -190,7 +191,8 @@ class Run:
                 sends=self.command == "upload",
                 counted=self._count,
                 changes_uids=bool(self.rules.changes_uids),
-                find_reappeared=self.planning.deidentifier.find_reappeared if self.planning.deidentifier else None,
+                find_reappeared=deidentifier.find_reappeared if deidentifier else None,
+                keeps_uids=deidentifier is not None and deidentifier.profile.keeps_uids,
             )
             work = self._check_plan(context)
             return self.work_on_sessions(pool, partial(work, context))

@@ -36,6 +36,7 @@ def make_context(
     counted: Callable[[int], None],
     changes_uids: bool,
     find_reappeared: FindReappeared | None = None,
+    keeps_uids: bool = False,
 ) -> RunContext:
     """Makes the context of a run.
 
@@ -67,6 +68,7 @@ def make_context(
         in_order=source.in_order,
         rewrite=config.rewrite,
         find_reappeared=find_reappeared,
+        keeps_uids=keeps_uids,
         parts=parts,
         retry_policy=retry_policy,
         destination=settings.destination,
