@@ -88,7 +88,7 @@ RARE = {
     "vhdx": b"vhdxfile",
     "vmdk": b"KDMV",
     "qcow": b"QFI\xfb",
-    "arj": b"\x60\xea",
+    "arj": b"\x60\xea\x2a\0",
     "lha": b"\x22\x12-lh5-",
     "ace": b"1234567**ACE**",
     "iso": bytes(32768) + b"\1CD001",
@@ -102,6 +102,8 @@ RARE = {
         ("dmg", b"x" * 5000 + b"koly" + bytes(508)),
         ("disk image (.vhd)", b"x" * 5000 + b"conectix" + bytes(504)),
         ("zip with something in front", b"MZ" + bytes(900) + stored("notes", b"words")),
+        ("a program that unpacks a 7z archive", b"MZ" + bytes(300_000) + b"7z\xbc\xaf\x27\x1c" + b"\x83" * 900),
+        ("a program that unpacks a rar archive", b"#!/bin/sh\n" + bytes(900) + b"Rar!\x1a\x07\1\0" + b"\x83" * 900),
     ],
 )
 def test_archives_of_rare_kinds(kind: str, data: bytes) -> None:
@@ -121,6 +123,45 @@ def test_the_marks_of_rare_kinds_stand_at_their_places() -> None:
         assert not alone("more", data).detail
     mentioned = b"words PK\x05\x06" + bytes(18)
     assert alone("more", mentioned).reason == "not-dicom"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x60\xea" + b"\x83" * 900,
+        b"\x60\xea\0\0" + b"\x83" * 900,
+        b"ab-lh is left hemisphere\n" * 40,
+        b"ab-lh9-" * 99,
+        b"MZ" + bytes((1 << 20) + 10) + b"7z\xbc\xaf\x27\x1c",
+        b"MY" + bytes(900) + b"7z\xbc\xaf\x27\x1c",
+    ],
+    ids=["arj header too long", "arj header of 0", "text", "unknown method", "too far", "no program"],
+)
+def test_what_only_resembles_a_rare_kind(data: bytes) -> None:
+    assert reasons(plan_of({**GOOD, "a/x/T1/more": data})) == {"a/x/T1/more": "not-dicom"}
+
+
+def test_each_method_of_lha() -> None:
+    for method in (*(f"lh{number}" for number in range(8)), "lhd", "lzs", "lz4", "lz5"):
+        assert "an lha archive" in alone("more", b"\x22\x12-" + method.encode() + b"-" + b"\x83" * 900).detail
+
+
+@pytest.mark.parametrize("many", [70_000, 1])
+def test_a_zip_of_many_members_behind_a_program(many: int) -> None:
+    """From 65,536 members on, 76 bytes stand between the directory and the end record."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for number in range(many):
+            archive.writestr(zipfile.ZipInfo(f"{number}"), b"")
+    assert "a zip with something in front" in alone("more", b"MZ" + bytes(900) + made.getvalue()).detail
+
+
+def test_a_zip_whose_comment_holds_the_mark_of_its_end() -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("notes", b"words")
+        archive.comment = b"PK\x05\x06 and PK\x05\x06" + b"x" * 40
+    assert "a zip with something in front" in alone("more", b"MZ" + bytes(900) + made.getvalue()).detail
 
 
 def test_a_zip_behind_a_program(tmp_path: Path) -> None:

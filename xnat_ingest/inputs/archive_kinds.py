@@ -54,6 +54,8 @@ _FOREIGN: dict[bytes, Kind] = {
 
 FOREIGN_KINDS = frozenset(_FOREIGN.values()) - {"xz", "bzip2"}
 
+_ARJ, _LONGEST_ARJ_HEADER = "an arj archive", 2600  # the length stands behind the mark
+_LHA = b"lh0 lh1 lh2 lh3 lh4 lh5 lh6 lh7 lhd lzs lz4 lz5"  # its methods of packing
 # Disk images, and archives of installers and old systems. They are often software, so their place decides what is said.
 # Where their mark stands -> the mark -> what they are.
 _RARE = {
@@ -72,16 +74,25 @@ _RARE = {
         b"vhdxfile": "a disk image (.vhdx)",
         b"KDMV": "a disk image (.vmdk)",
         b"QFI\xfb": "a disk image (.qcow)",
-        b"\x60\xea": "an arj archive",
+        b"\x60\xea": _ARJ,
     },
-    2: {b"-lh": "an lha archive"},
+    2: {b"-%s-" % method: "an lha archive" for method in _LHA.split()},
     7: {b"**ACE**": "an ace archive"},
     32769: {b"CD001": "a disc image (.iso)"},
     -512: {b"koly": "a disk image (.dmg)", b"conectix": "a disk image (.vhd)"},
 }
 _END_OF_ZIP, _LONGEST_END = b"PK\x05\x06", 22 + 0xFFFF
+_ZIP64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
+_MOST_ENDS = 16  # places that look like an end record, as in a comment
+# Programs that unpack what is behind them. The mark stands where the program ends.
+_PROGRAMS = (b"MZ", b"#!")
+_LONGEST_PROGRAM = 1 << 20
+_BEHIND = {
+    b"7z\xbc\xaf\x27\x1c": "a program that unpacks a 7z archive",
+    b"Rar!\x1a\x07": "a program that unpacks a rar archive",
+}
 ZIP_BEHIND = "a zip with something in front of it, perhaps a program that unpacks it"
-RARE_KINDS = frozenset({ZIP_BEHIND, *(kind for marks in _RARE.values() for kind in marks.values())})
+RARE_KINDS = frozenset({ZIP_BEHIND, *_BEHIND.values(), *(kind for marks in _RARE.values() for kind in marks.values())})
 
 
 def is_named_as_archive(name: str) -> bool:
@@ -148,21 +159,42 @@ def rare_kind_of(stream: BinaryIO, size: int) -> str:
     for place, marks in _RARE.items():
         stream.seek(max(0, place + size if place < 0 else place))
         found = stream.read(16)
-        if kind := next((marks[mark] for mark in marks if found.startswith(mark)), ""):
+        kind = next((marks[mark] for mark in marks if found.startswith(mark)), "")
+        if kind and (kind != _ARJ or 0 < int.from_bytes(found[2:4], "little") <= _LONGEST_ARJ_HEADER):
             return kind
-    return ZIP_BEHIND if _ends_as_zip(stream, size) else ""
+    return ZIP_BEHIND if _ends_as_zip(stream, size) else _behind_a_program(stream)
+
+
+def _behind_a_program(stream: BinaryIO) -> str:
+    stream.seek(0)
+    if not (start := stream.read(2)).startswith(_PROGRAMS):
+        return ""
+    start += stream.read(_LONGEST_PROGRAM)
+    return next((kind for mark, kind in _BEHIND.items() if mark in start), "")
 
 
 def _ends_as_zip(stream: BinaryIO, size: int) -> bool:
-    """Whether a zip's end record is found near the end, and the directory that it speaks of right before it."""
+    """Whether a zip's end record is found near the end, and right before it what belongs there.
+
+    That is the directory that it speaks of. In a large zip it is the locator of the 64-bit end record.
+    """
     start = max(0, size - _LONGEST_END)
     stream.seek(start)
     end = stream.read(_LONGEST_END)
-    at = end.rfind(_END_OF_ZIP)
-    if at < 0:
-        return False
-    stream.seek(max(0, start + at - int.from_bytes(end[at + 12 : at + 16], "little")))
-    return stream.read(4) == b"PK\x01\x02"
+    at = len(end)
+    for _ in range(_MOST_ENDS):
+        at = end.rfind(_END_OF_ZIP, 0, at)
+        if at < 0:
+            return False
+        directory = start + at - int.from_bytes(end[at + 12 : at + 16], "little")
+        if _has(stream, directory, b"PK\x01\x02") or _has(stream, start + at - _LOCATOR_BYTES, _ZIP64_LOCATOR):
+            return True
+    return False
+
+
+def _has(stream: BinaryIO, at: int, mark: bytes) -> bool:
+    stream.seek(max(0, at))
+    return stream.read(len(mark)) == mark
 
 
 def without_suffix(name: str) -> str:
