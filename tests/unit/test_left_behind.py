@@ -123,6 +123,39 @@ def test_empty_files_that_were_no_images(files: dict[str, bytes]) -> None:
     assert set(reasons(plan_of(files)).values()) == {"not-dicom"}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("s2/logs/1.err", "s2/logs/1.out"),
+        ("s2/notes/COMPLETE",),
+        ("code/pkg/__init__.py", "code/pkg/py.typed"),
+        ("s2/y/READY",),
+        ("s2/y/.touch",),
+        ("s2/y/_SUCCESS", "s2/y/job.pid"),
+        ("a/x/run/Makefile", "a/x/run/run.sh", "a/x/run/License"),
+        ("a/x/T1/done", "a/x/T1/README.gz", "a/x/T1/NOTES;1", "a/x/T1/1.ERR;1"),
+    ],
+)
+def test_empty_files_of_usual_trees(names: Sequence[str]) -> None:
+    """Marks, logs and programs. What is lost beside them is told all the same: they say nothing about their folder."""
+    empty = dict.fromkeys(names, b"")
+    assert reasons(plan_of({"a/x/T1/1": dicom("1"), **empty})) == dict.fromkeys(names, "not-dicom")
+    for lost in ("1", "IM0001", "1.2.3"):
+        path = f"{names[0].rpartition('/')[0]}/{lost}"
+        found = reasons(plan_of({"a/x/T1/0": dicom("1"), **empty, path: ZEROS}))
+        assert found == {**dict.fromkeys(names, "not-dicom"), path: "blank"}
+
+
+@pytest.mark.parametrize("name", ["2", "IM2.dcm"])
+def test_a_blank_file_among_copies_of_images(name: str) -> None:
+    """The images of the folder are sent from another place, so nothing is sent from it."""
+    files = {"a/x/T1/1": dicom("1"), "a/x/copy/1": dicom("1"), f"a/x/copy/{name}": b""}
+    assert reasons(plan_of(files))["a/x/copy/1"] == "duplicate"
+    assert reasons(plan_of(files))[f"a/x/copy/{name}"] == "blank"
+    assert reasons(plan_of({**files, "a/x/copy/list": b"words"}))[f"a/x/copy/{name}"] == "blank"
+    assert reasons(plan_of({**files, "a/x/copy/list.txt": b""}))["a/x/copy/list.txt"] == "not-dicom"
+
+
 def test_a_rule_leaves_blank_files_out() -> None:
     plan = plan_of({"a/x/T1/1": dicom("1"), "a/x/T1/2": ZEROS}, exclude=["path=**/2"])
     assert reasons(plan) == {"a/x/T1/2": "excluded:path=**/2"}

@@ -17,7 +17,7 @@ from xnat_ingest.inputs import open_source
 from xnat_ingest.inputs.archive_kinds import instead_of_archive
 from xnat_ingest.inputs.dicom_file import START, moved_prefix, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
-from xnat_ingest.inputs.system_names import is_named_as_image, may_be_image
+from xnat_ingest.inputs.system_names import hides_content, is_named_as_image, may_be_image
 
 IMAGE = dicom("2")
 GOOD = {"a/x/T1/1": dicom("1")}
@@ -107,14 +107,18 @@ RARE = {
     ],
 )
 def test_archives_of_rare_kinds(kind: str, data: bytes) -> None:
-    """A problem among images, where another session has its own, and in place of a series or a session."""
-    for place in ("a/x/T1/more", "b/y/T1/more", "b/y/more", "a/x/more", "a/more"):
+    """A problem among images, where another session has its own, and in place of a series, a session or a subject.
+
+    In ROOT, too: subjects lie there, so an archive may be one of them. A ROOT of sessions may be a medium with viewers.
+    """
+    for place in ("a/x/T1/more", "b/y/T1/more", "b/y/more", "a/x/more", "a/more", "more"):
         (found,) = plan_of({**GOOD, place: data}).set_aside
         assert (found.reason, kind in found.detail) == ("unreadable", True), place
         assert found.detail.endswith("which cannot be read here; unpack it there, or leave it out with --exclude")
-    for place in ("a/x/viewer/more", "more"):
-        found = next(one for one in plan_of({**GOOD, place: data, "a/x/viewer/help": b"words"}).set_aside if one.detail)
-        assert (found.path, found.reason) == (place, "nested-archive")
+    tree, place = {**GOOD, "a/x/viewer/more": data, "a/x/viewer/help": b"words"}, "a/x/viewer/more"
+    assert reasons(plan_of(tree))[place] == "nested-archive"
+    medium = {"x/T1/1": dicom("1"), "more": data}
+    assert reasons(plan_of(medium, layout="session", subject="S")) == {"more": "nested-archive"}
     assert plan_of({"b/y/T1/more": data}).set_aside[0].reason == "nested-archive"
 
 
@@ -244,8 +248,10 @@ def test_what_is_named_like_an_image_and_is_none(name: str, data: bytes) -> None
     assert found.reason == "unreadable"
     assert found.detail.startswith("named like an image, but it is ")
     assert reasons(plan_of({**GOOD, f"a/x/T1/{name}": data})) == {f"a/x/T1/{name}": "unreadable"}
-    assert reasons(plan_of({**GOOD, name: data}))[name] != "unreadable"
-    assert alone(name.replace("dcm", "x").replace("DCM", "x").replace("dicom", "x"), data).reason != "unreadable"
+    is_encrypted = name.endswith((".gpg", ".age"))  # it may be anything, a whole subject, too
+    assert (reasons(plan_of({**GOOD, name: data}))[name] == "unreadable") == is_encrypted
+    other = alone(name.replace("dcm", "x").replace("DCM", "x").replace("dicom", "x"), data)
+    assert (other.reason == "unreadable") == is_encrypted
     beside = plan_of({**GOOD, f"b/y/T1/{name}": data, "b/y/T1/read.me": b"words"})
     assert reasons(beside)[f"b/y/T1/{name}"] != "unreadable", "a folder of other things"
 
@@ -283,3 +289,77 @@ def test_a_file_on_the_disk_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a/x").mkdir(parents=True)
     (tmp_path / "a/x/1").write_bytes(b"\xef\xbb\xbf" + IMAGE)
     assert list(reasons(plan_source(open_source(str(tmp_path), 2))).values()) == ["unreadable"]
+
+
+NOISE = b"\x85\x02\x0c\x03" + b"noise" * 99
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("post.tar.gz.gpg", "post.zip.enc", "post.tar.age", "post.tar.gz.asc", "post.tar.gz.b64", "post.zip.part"),
+        *("post.zip.crdownload", "post.tar.partial", "post.tar.gz.tmp", "008.tar.gpg", "X.TGZ.PGP;1", "x.7z.aes.part"),
+        *("post.gpg", "X.enc", "X.age", "X.rar.sig", "x.iso.filepart", "x.cab.download", "x.dmg.incomplete"),
+    ],
+)
+def test_archives_that_are_encrypted_or_not_complete(name: str) -> None:
+    """Only their names tell. They are judged by their place, as archives of rare kinds are."""
+    for place in ("a/x/T1", "b/y/T1", "b/y", "a/x", "a", ""):
+        path = f"{place}/{name}".removeprefix("/")
+        (found,) = plan_of({**GOOD, path: NOISE}).set_aside
+        assert (found.path, found.reason) == (path, "unreadable")
+        assert "encrypted or not complete; decrypt it or fetch it again" in found.detail
+        assert "leave it out with --exclude" in found.detail
+    for data in (b"", bytes(5000)):
+        assert reasons(plan_of({**GOOD, f"b/{name}": data})) == {f"b/{name}": "unreadable"}
+    others = reasons(plan_of({**GOOD, f"a/x/papers/{name}": NOISE, "a/x/papers/list": b"words"}))
+    assert set(others.values()) == {"not-dicom"}
+    assert set(reasons(plan_of({f"b/y/T1/{name}": NOISE})).values()) == {"not-dicom"}, "there is nothing to send at all"
+
+
+def test_an_encrypted_session_beside_others() -> None:
+    """With --layout session, sessions lie in ROOT."""
+    found = plan_of({"x/T1/1": dicom("1"), "y.tar.gpg": NOISE}, layout="session", subject="S")
+    assert reasons(found) == {"y.tar.gpg": "unreadable"}
+    found = plan_of({"T1/1": dicom("1"), "notes": b"words", "T2.tar.gpg": NOISE}, subject="S", experiment="E")
+    assert reasons(found) == {"notes": "not-dicom", "T2.tar.gpg": "not-dicom"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("notes.txt.gpg", "report.pdf.gpg", "list.xlsx.enc", "README.gpg", "x.csv.gz.age", "x.nii.gz.gpg"),
+        *("IM1.part", "x.tmp", "post.zip.md5", "x.tar.gz.txt", ".post.zip.part", "._x.zip.gpg", "zip.part", "x.asc"),
+        *("gpg", "tar", "x.zipped.part", "x.b64"),
+    ],
+)
+def test_names_that_hide_nothing(name: str) -> None:
+    assert not hides_content(name)
+    assert reasons(plan_of({**GOOD, f"b/{name}": NOISE})) == {f"b/{name}": "not-dicom"}
+
+
+@pytest.mark.parametrize("suffix", ["asc", "sig", "ASC"])
+def test_a_signature_beside_its_file_is_a_note(tmp_path: Path, suffix: str) -> None:
+    signed = {f"b/y.zip.{suffix}": NOISE, "b/y.zip": b"any"}
+    assert reasons(plan_of({**GOOD, **signed}))[f"b/y.zip.{suffix}"] == "not-dicom"
+    assert reasons(plan_of({**GOOD, f"b/y.zip.{suffix}": NOISE})) == {f"b/y.zip.{suffix}": "unreadable"}
+    (tmp_path / "a/x").mkdir(parents=True)
+    (tmp_path / "a/x/1").write_bytes(dicom("1"))
+    (tmp_path / "a/y.zip").write_bytes(stored("T1/1", IMAGE))
+    (tmp_path / f"a/y.zip.{suffix}").write_bytes(NOISE)
+    plan = plan_source(open_source(str(tmp_path), 2))
+    assert len(plan.sessions) == 2
+    assert reasons(plan) == {f"a/y.zip.{suffix}": "not-dicom"}
+
+
+def test_checksums_and_signatures_do_not_make_a_folder_one_of_other_things() -> None:
+    files = {"b/y/T1/X.tar.gpg": NOISE, "b/y/T1/X.tar.gpg.md5": b"12", "b/y/T1/X.tar.gpg.sig": NOISE}
+    assert reasons(plan_of({**GOOD, **files})) == dict(
+        zip(files, ("unreadable", "not-dicom", "not-dicom"), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["post.tar.gz.gpg", "x.err", "COMPLETE", "1.out", "x.zip.part", "notes", "x.m"])
+def test_dicom_is_read_whatever_its_name(name: str) -> None:
+    plan = plan_of({**GOOD, f"b/y/T1/{name}": IMAGE})
+    assert [len(session.instances) for session in plan.sessions] == [1, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Folders of snapshots, thumbnails, recycle bins and archive tools.
 SYSTEM_FOLDERS = frozenset(
     {
@@ -22,7 +24,31 @@ _OTHER = (
     *(".txt", ".log", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".pdf", ".ini", ".yaml", ".yml", ".lock"),
     *(".flag", ".done", ".nii", ".nii.gz", ".bval", ".bvec", ".jpg", ".png", ".md5", ".sha256"),
     *(".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".sha1", ".npy", ".mat"),
+    *(".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".odt", ".ods", ".rtf", ".rst"),
+    *(".err", ".out", ".pid", ".ok", ".complete", ".finished", ".success", ".stamp", ".touch", ".ready"),
+    *(".py", ".pyc", ".pyi", ".typed", ".sh", ".c", ".h", ".cpp", ".r", ".ipynb", ".m", ".bat", ".ps1", ".sql"),
+    *(".cfg", ".conf", ".toml"),
 )
+# Names without a suffix that programs and people give to marks and texts.
+_MARKS = frozenset(
+    {
+        *("complete", "completed", "done", "ready", "finished", "success", "_success", "ok", "lock", "placeholder"),
+        *("readme", "license", "licence", "makefile", "version", "changelog", "authors", "notes"),
+    }
+)
+_ARCHIVES = frozenset({"zip", "tar", "tgz", "tbz2", "txz", "7z", "rar", "cpio", "iso", "cab", "dmg"})
+_PACKED = frozenset({"gz", "bz2", "xz", "zst", "lz4", "z"})
+_ENCRYPTED = frozenset({"gpg", "pgp", "enc", "aes", "age", "crypt"})
+_SIGNATURES = frozenset({"asc", "sig"})  # or the signed content itself
+_HIDING = frozenset(
+    {
+        *_ENCRYPTED,
+        *_SIGNATURES,
+        *("b64", "part", "partial", "crdownload", "download", "tmp", "filepart", "incomplete"),
+    }
+)
+# Checksums and signatures lie beside any kind of file.
+_PROOFS = _SIGNATURES | {"md5", "sha1", "sha256", "sha512"}
 
 
 def is_system_folder(name: str) -> bool:
@@ -43,12 +69,48 @@ def is_known_system_folder(name: str) -> bool:
 
 def is_named_as_image(name: str) -> bool:
     """Whether the name says that a file is DICOM, also below another suffix: IM1.dcm, IM1.dcm.gz, IM1.dcm.gpg."""
-    suffixes = name.casefold().partition(";")[0].split(".")[1:]  # ISO 9660 appends the number of a version
+    suffixes = _folded(name).split(".")[1:]
     return may_be_image(name) and not {"dcm", "dicom"}.isdisjoint(suffixes)
 
 
 def may_be_image(name: str) -> bool:
     """Whether a file with this name could be an image: most images have no usable suffix."""
-    folded = name.casefold()
+    folded = _folded(name)
     inner = folded.removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")
-    return not is_junk(name) and not folded.endswith(_OTHER) and not inner.endswith(_OTHER)
+    return not (is_junk(name) or folded.endswith(_OTHER) or inner.endswith(_OTHER) or inner in _MARKS)
+
+
+def hides_content(name: str) -> bool:
+    """Whether the name is that of an encrypted file, or of an archive that is encrypted, encoded or not complete.
+
+    For example post.tar.gz.gpg, post.zip.part and post.age, but not notes.txt.gpg.
+    """
+    before, hiding = _split(_folded(name).split("."), _HIDING)
+    bare, _ = _split(before, _PACKED)
+    if is_junk(name) or not hiding:
+        return False
+    is_archive = len(bare) > 1 and bare[-1] in _ARCHIVES
+    return is_archive or (not _ENCRYPTED.isdisjoint(hiding) and may_be_image(".".join(before)))
+
+
+def is_signature(name: str) -> bool:
+    """Whether the name ends as that of a signature does: in .asc or .sig."""
+    return name.casefold().rpartition(".")[2] in _SIGNATURES
+
+
+def is_proof(name: str) -> bool:
+    """Whether the name is that of a checksum or a signature of another file."""
+    return name.casefold().rpartition(".")[2] in _PROOFS
+
+
+def _folded(name: str) -> str:
+    """The name in lower case, without the number of a version that ISO 9660 appends."""
+    return re.sub(r";\d+$", "", name.casefold())
+
+
+def _split(parts: list[str], suffixes: frozenset[str]) -> tuple[list[str], list[str]]:
+    """The parts of a name, and the last ones of them that are such suffixes. The first part is none."""
+    at = len(parts)
+    while at > 1 and parts[at - 1] in suffixes:
+        at -= 1
+    return parts[:at], parts[at:]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Container, Iterable
 from dataclasses import replace
+from functools import cached_property
 
 from xnat_ingest.core import BLANK_DETAILS, OUTSIDE, Session, SetAside
 from xnat_ingest.inputs.archive_kinds import RARE_KINDS
-from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, may_be_image
+from xnat_ingest.inputs.system_names import (
+    hides_content,
+    is_junk,
+    is_named_as_image,
+    is_proof,
+    is_signature,
+    may_be_image,
+)
 
 _UNPACK = "unpack it there, or leave it out with --exclude"
+_HIDDEN = f"named like a file that is encrypted or not complete; decrypt it or fetch it again, and {_UNPACK}"
 
 
 def mark_blank(
@@ -18,69 +26,111 @@ def mark_blank(
 ) -> list[SetAside]:
     """The files set aside, with a problem as the reason for blank files among DICOM.
 
-    A blank file counts when something is sent from its own folder. It also counts when its folder has only blank files,
-    and lies in a session or as deep as a folder from which something is sent: a whole session may have been lost.
-    There, links out of ROOT count, too: all of it may be somewhere else. Files that are named like an image and hold
-    something else count in both cases. They also count alone in any folder below ROOT. Archives of rare kinds count in
-    both cases, and beside anything in the folder of a session or a subject.
+    A blank file counts when something is sent from its own folder, or when copies of images lie there. It also counts
+    when its folder has only blank files, and lies in a session or as deep as a folder from which something is sent: a
+    whole session may have been lost. There, links out of ROOT count, too: all of it may be somewhere else. Files that
+    are named like an image and hold something else count in both cases. They also count alone in any folder below
+    ROOT. Archives of rare kinds count in both cases, and beside anything in the folder of a subject, of a session, or
+    of all subjects. So do files whose name says that they are encrypted, or archives that are not complete.
 
     depth: how many names a session's folder has.
     counting: reasons of files that a rule leaves out because of their number. A file that was lost is lacking in it, so
         a blank file beside them counts, too.
     """
     listed = list(aside)
-    counted = {_folder(one) for one in listed if one.reason in counting}
-    sent = {instance.path.rpartition("/")[0] for session in sessions for instance in session.instances}
-    depths = {folder.count("/") for folder in sent if folder}
-    sent_sessions = {_top(folder, depth) for folder in sent}
-    others: dict[str, bool] = defaultdict(bool)  # folder -> whether it has files that are neither sent nor blank
-    for one in listed:
-        others[_folder(one)] |= not (_may_hold_images(one) or is_junk(_name(one)))
+    folders = _Folders(listed, list(sessions), depth, counting)
+    return [_judged(one, folders) for one in listed]
 
-    def is_expected(folder: str) -> bool:
+
+class _Folders:
+    """Which folders have images, and which should.
+
+    sent: those from which something is sent.
+    """
+
+    def __init__(self, aside: list[SetAside], sessions: list[Session], depth: int, counting: Container[str]) -> None:
+        self._aside = aside
+        self._depth = depth
+        self.sent = {_folder(instance.path) for session in sessions for instance in session.instances}
+        # Images that are not sent: sent from another place, or left out because of their number.
+        self._unsent = {_folder(one.path) for one in aside if one.reason == "duplicate" or one.reason in counting}
+        self._mixed = {_folder(one.path) for one in aside if _is_of_another_kind(one)}
+        self._depths = {folder.count("/") for folder in self.sent if folder}
+        self._sessions = {self._session(folder) for folder in self.sent}
+
+    def has_images(self, folder: str) -> bool:
+        """Whether images are in a folder, or nothing else may be."""
+        return folder in self.sent or folder in self._unsent or self.is_expected(folder)
+
+    def is_expected(self, folder: str) -> bool:
         """Whether nothing but images may be in a folder from which nothing is sent."""
-        level = folder.count("/")
-        in_session = level >= depth if _top(folder, depth) in sent_sessions else bool(folder) and level >= depth - 1
-        return (in_session or (bool(folder) and level in depths)) and is_alone(folder)
+        level, below_root = folder.count("/"), bool(folder)
+        if self._session(folder) in self._sessions:
+            in_session = level >= self._depth
+        else:
+            in_session = below_root and level >= self._depth - 1
+        return (in_session or (below_root and level in self._depths)) and self.is_alone(folder)
 
-    def is_alone(folder: str) -> bool:
+    def is_alone(self, folder: str) -> bool:
         """Whether nothing but what may have been images is in a folder, while other folders have images."""
-        return bool(sent) and folder not in sent and not others[folder]
+        return bool(self.sent) and folder not in self.sent and folder not in self._mixed
 
-    def is_above(folder: str) -> bool:
-        """Whether it is the folder of a subject or a session. What is packed there may be a session or a series."""
-        return bool(sent) and bool(folder) and folder.count("/") < depth
+    def is_above(self, folder: str) -> bool:
+        """Whether subjects, sessions or series lie in a folder. What is packed there may be one of them."""
+        return bool(self.sent) and folder.count("/") < self._depth
 
-    def judge(one: SetAside) -> SetAside:
-        folder = _folder(one)
-        among_images = folder in sent or folder in counted or is_expected(folder)
-        if _is_blank(one) and among_images:
-            return replace(one, reason="blank")
-        if _is_misnamed(one) and (among_images or (folder and is_alone(folder))):
-            return replace(one, reason="unreadable", detail=_told(one))
-        if _is_rare(one) and (among_images or is_above(folder)):
-            return replace(one, reason="unreadable", detail=f"{one.detail}, which cannot be read here; {_UNPACK}")
-        if _is_elsewhere(one) and is_expected(folder):
-            return replace(one, reason="unreadable", detail=f"{OUTSIDE}, as all files of its folder do")
-        return one
+    def has_subjects(self) -> bool:
+        """Whether ROOT has folders of subjects. In a ROOT of sessions there may be a medium's own programs."""
+        return self._depth > 1
 
-    return [judge(one) for one in listed]
+    def has(self, path: str) -> bool:
+        """Whether a file has this path, or an archive that was read as a folder."""
+        return path in self._paths
+
+    @cached_property
+    def _paths(self) -> set[str]:
+        found = {one.path for one in self._aside}
+        above = self.sent | {_folder(path) for path in found}
+        while above:
+            found |= above
+            above = {_folder(folder) for folder in above} - found
+        return found
+
+    def _session(self, folder: str) -> str:
+        return "/".join(folder.split("/")[: self._depth])
 
 
-def _folder(one: SetAside) -> str:
-    return one.path.rpartition("/")[0]
+def _judged(one: SetAside, folders: _Folders) -> SetAside:
+    folder = _folder(one.path)
+    among_images = folders.has_images(folder)
+    is_above = folders.is_above(folder)
+    if _is_blank(one) and among_images:
+        return replace(one, reason="blank")
+    if _is_misnamed(one) and (among_images or (folder and folders.is_alone(folder))):
+        return replace(one, reason="unreadable", detail=_told(one))
+    if _is_rare(one) and (among_images or (is_above and (folder or folders.has_subjects()))):
+        return replace(one, reason="unreadable", detail=f"{one.detail}, which cannot be read here; {_UNPACK}")
+    if _is_hidden(one) and (among_images or is_above) and not _is_signature(one, folders):
+        return replace(one, reason="unreadable", detail=_HIDDEN)
+    if _is_elsewhere(one) and folders.is_expected(folder):
+        return replace(one, reason="unreadable", detail=f"{OUTSIDE}, as all files of its folder do")
+    return one
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _name(one: SetAside) -> str:
     return one.path.rpartition("/")[2]
 
 
-def _top(folder: str, depth: int) -> str:
-    return "/".join(folder.split("/")[:depth])
-
-
 def _is_blank(one: SetAside) -> bool:
-    return one.reason == "not-dicom" and one.detail in BLANK_DETAILS and may_be_image(_name(one))
+    return _is_empty(one) and may_be_image(_name(one))
+
+
+def _is_empty(one: SetAside) -> bool:
+    return one.reason == "not-dicom" and one.detail in BLANK_DETAILS
 
 
 def _is_misnamed(one: SetAside) -> bool:
@@ -91,8 +141,23 @@ def _is_rare(one: SetAside) -> bool:
     return one.reason == "nested-archive" and one.detail in RARE_KINDS
 
 
-def _may_hold_images(one: SetAside) -> bool:
-    return _is_blank(one) or _is_elsewhere(one) or _is_misnamed(one) or _is_rare(one)
+def _is_hidden(one: SetAside) -> bool:
+    return one.reason == "not-dicom" and hides_content(_name(one))
+
+
+def _is_signature(one: SetAside, folders: _Folders) -> bool:
+    """Whether it is the signature of a file beside it. Without that one it may hold the content itself."""
+    return is_signature(_name(one)) and folders.has(one.path.rpartition(".")[0])
+
+
+def _is_of_another_kind(one: SetAside) -> bool:
+    """Whether it shows that its folder is for other things than images.
+
+    An empty file does not, whatever its name. Nor do a checksum, a signature and a copy of an image.
+    """
+    if one.reason == "duplicate" or is_junk(_name(one)) or is_proof(_name(one)) or _is_empty(one):
+        return False
+    return not (_is_elsewhere(one) or _is_misnamed(one) or _is_rare(one) or _is_hidden(one))
 
 
 def _told(one: SetAside) -> str:
