@@ -253,7 +253,15 @@ def test_what_no_plan_let_through_is_never_sent(tmp_path: Path) -> None:
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.2"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "BurnedInAnnotation": "NO"}, False),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.1"}, False),
+        *(
+            ({"SOPClassUID": f"1.2.840.10008.5.1.4.1.1.77.{kind}"}, True)
+            for kind in ("1", "1.1", "1.1.1", "1.2", "1.4.1", "1.5.1", "1.5.5", "1.6", "1.7", "2")
+        ),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.7", "BurnedInAnnotation": "NO"}, False),
+        *(({"SOPClassUID": f"1.2.840.10008.5.1.1.{kind}"}, True) for kind in (29, 30)),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.78.1"}, False),
+        ({"BurnedInAnnotation": ["NO", "YES"]}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "BurnedInAnnotation": ["NO", "NO"]}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66"}, False),
         (

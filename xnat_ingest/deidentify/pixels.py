@@ -16,7 +16,10 @@ RISKS = {
     _STORAGE + "6.": "an ultrasound image",
     _STORAGE + "3.": "an ultrasound image",
     _STORAGE + "104.": "an encapsulated document",
-    _STORAGE + "77.1.4.": "a photograph",
+    _STORAGE + "77.1.": "a photograph",  # also from a microscope, an endoscope, of eyes or skin, and videos
+    _STORAGE + "77.2.": "a photograph",
+    "1.2.840.10008.5.1.1.29.": "a printed page",
+    "1.2.840.10008.5.1.1.30.": "a printed page",
 }
 DOCUMENTS = _STORAGE + "104."
 STRUCTURED_REPORTS = _STORAGE + "88."
@@ -27,7 +30,7 @@ NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1
 def risk(facts: Facts) -> str:
     """Why an object may show text that is in its pixels, "" when nothing says so."""
     said = facts.text(header.BURNED_IN).upper()
-    if said == "YES":
+    if "YES" in said.split("\\"):
         return "BurnedInAnnotation says YES"
     sop_class = facts.text(header.SOP_CLASS)
     if sop_class.startswith(DOCUMENTS):

@@ -133,7 +133,9 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
             if legal(entry[name]) != entry[name]:
                 raise BadLabel("a label must be 1 to 64 of the characters A-Z a-z 0-9 _ -")
         except BadLabel as error:
-            raise UsageError(f"plan file {path}: {name} {printable(entry[name])!r}: {error}") from error
+            raise UsageError(
+                f"plan file {path}: {name} {printable(entry[name])!r}: {error}; change it there, or remove the session"
+            ) from error
     if not is_project_id(entry["project"]):
         raise UsageError(f"plan file {path}: {printable(entry['project'])!r} cannot be a project's id")
     # JSON has one kind of number, so 9912.0 passes as an integer in the schema.
