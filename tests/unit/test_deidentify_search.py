@@ -262,6 +262,15 @@ def test_short_names_with_an_apostrophe(text: str, tells: bool) -> None:
         ("5550199", "15550199", False),
         ("5550199", "555-01-990", False),
         ("5550199", "5\\5\\5\\0\\1\\9\\9", False),
+        ("+49 30 123456", "030 123456", True),
+        ("+49 30 123456", "030123456", True),
+        ("+49 (0)30 123456", "030/12 34 56", True),
+        ("0049 30 123456", "30 123456", True),
+        ("+49 30 123456", "1030 123456", False),
+        ("+49 30 123456", "130 123456", False),
+        ("030/1234567 ext. 12", "030 1234567", True),
+        ("030-1234567, 0171-7654321", "0171 7654321", True),
+        ("030-1234567\\0171-7654321", "030 123 4567", True),
         ("305550199", "305-550-199", True),
         ("305550199", "305.550.199", True),
         ("305550199", "4305 550 199", False),
@@ -293,7 +302,7 @@ def test_telephone_numbers_however_they_are_spaced(number: str, text: str, tells
         ("Hof 12", "Bahnhof  12", False),
         ("Hof 12", "Hof  123", False),
         ("12 345 67", "12\\345\\67", False),
-        ("12 345 67", "12  345  67", False),
+        ("12 345 67", "12  345  67", True),  # as a telephone number
     ],
 )  # fmt: skip
 def test_addresses_however_they_are_spaced(address: str, text: str, tells: bool) -> None:
@@ -315,6 +324,8 @@ def test_addresses_however_they_are_spaced(address: str, text: str, tells: bool)
         (ADDRESS, "é é é é é é é é é é é é xyzxyz", ("é " * 150 + "bxyzxyz").encode() * 9),
         (ADDRESS, "a " * 30 + "xyzxyz", b"a " * 9000 + b"xyzxya xyzxyz"),
         (ADDRESS, "xyzxyz 5", b"xyzxyz " * 20_000),
+        (ADDRESS, "st\u00e4 5 x", b"st \xe9" * 50_000),
+        (PHONE, "\\".join(str(number) for number in range(1_234_000, 1_236_000)), b"1 2" * 60_000),
     ],
 )
 def test_searches_end_soon(kind: str, value: str, data: bytes) -> None:
@@ -339,14 +350,42 @@ def test_addresses_without_a_letter(address: str) -> None:
     assert not found(ADDRESS, address, "somewhere else")
 
 
+@pytest.mark.parametrize(("gap", "tells"), [(6, True), (7, False)])
+def test_how_far_apart_the_words_of_an_address_may_be(gap: int, tells: bool) -> None:
+    assert found(ADDRESS, "Lindenallee 17b", f"Lindenallee{' ' * gap}17b") == tells
+
+
+def test_a_long_address_is_found_around_its_longest_word() -> None:
+    words = [f"w{number}" for number in range(40)]
+    address = " ".join([*words[:20], "longestword", *words[20:]])
+    assert list(tokens(ADDRESS, address).in_bytes(address.replace(" ", ", ").encode()))
+
+
+def test_an_address_in_a_telecom_element() -> None:
+    """It is a place for addresses of any kind, telephone numbers too."""
+    assert found(ADDRESS, "030 1234567", "0301234567")
+
+
 @pytest.mark.parametrize("by", "-_ ./‐‑‒–—−\u00a0")  # noqa: RUF001
 def test_identifiers_with_any_dash(by: str) -> None:
     assert found(ID, "PX4711-0815", f"see PX4711{by}0815")
     assert list(tokens(ID, "PX4711-0815").in_bytes(f"see PX4711{by}0815".encode()))
     assert not found(ID, "PX4711-0815", f"see PX4711{by}{by}0815")
+    if by == "\u2013":  # as Windows writes it
+        assert list(tokens(ID, "PX4711-0815").in_bytes(f"see PX4711{by}0815".encode("cp1252")))
 
 
 def test_two_dates_of_one_year() -> None:
     search = Tokens([(1, BIRTH, b"19530417"), (2, BIRTH, b"19530519")], ())
     assert search.in_text("17 April 1953")
     assert search.in_text("19 May 1953")
+
+
+@pytest.mark.parametrize(("kind", "value"), [(PHONE, "030 55512{0:02}"), (ADDRESS, "Lindenallee {0:02}")])
+def test_more_lines_than_are_searched_for(kind: str, value: str) -> None:
+    twenty = "\\".join(value.format(number) for number in range(20))
+    assert not tokens(kind, twenty).weak
+    more = twenty + "\\" + value.format(20)
+    assert [why[:12] for _, why in tokens(kind, more).weak] == ["more than 20"]
+    assert found(kind, more, value.format(20))
+    assert found(kind, more, value.format(19).replace(" ", " - "))

@@ -202,6 +202,7 @@ SHEET = "folder,subject,session,description\n"
         ('a/x,"A,A_x\nb/y,"B,B_y\n', "near line 3: ',' expected after"),
         ('a/x,"A\nA",A_x\nb/y,B,B_y\n', "line 3: a cell goes over several lines"),
         ('"a/x\ra",A,A_x\nb/y,B,B_y\n', "line 3: a cell goes over several lines"),
+        ('a/x,A,A_x,"a remark\nb/y,B,B_y,"\n', "line 3: a cell goes over several lines"),
         ('a/x,A,"A_x\nb/y",B,B_y\n', "line 3: a cell goes over several lines"),
     ],
 )

@@ -308,6 +308,7 @@ def test_an_image_of_no_subject_of_a_bids_tree(tmp_path: Path, place: str) -> No
         "phenotype",
         "docs",
         "logs",
+        "tpl-MNI",
     ):
         scan(tmp_path / folder / "sub-2" / "T1w")
     plan = planned(tmp_path)
@@ -325,6 +326,7 @@ def test_an_image_of_no_subject_of_a_bids_tree(tmp_path: Path, place: str) -> No
         ({"007/pre": "P1", "007/post": "P1", "008/pre": "P2"}, []),
         ({"007/pre": "P1", "007/post": "", "008/pre": "P2"}, []),
         ({"007/pre": "P1\x1fP2", "008/pre": "P2"}, ["007_pre"]),
+        ({"007/pre": "P1\x1fP2", "007/post": "P1"}, ["007_pre"]),
         ({"007/pre": "P1\x1f P1", "008/pre": "P2"}, []),
     ],
 )

@@ -54,6 +54,13 @@ def test_an_empty_value_of_a_config_file_is_refused(config: dict[str, object]) -
         resolve("upload", {"config": "c.json"}, {}, lambda _: json.dumps(config))
 
 
+def test_an_empty_value_of_a_config_file_that_a_flag_replaces() -> None:
+    config = json.dumps({"deidentify": ""})
+    assert resolve("upload", {"config": "c.json", "deidentify": "basic"}, {}, lambda _: config).deidentify == "basic"
+    environ = {"XNAT_INGEST_DEIDENTIFY": "basic"}
+    assert resolve("upload", {"config": "c.json"}, environ, lambda _: config).deidentify == "basic"
+
+
 @pytest.mark.parametrize("text", [" ", ",", "\t"])
 def test_a_variable_of_blanks_is_refused(text: str) -> None:
     """An empty one is not given: engines and XNAT's form cannot leave a variable out."""

@@ -180,6 +180,14 @@ def test_sessions_in_one_anothers_folders() -> None:
     assert merged["problems"][0]["detail"].startswith("2 files")
 
 
+def test_the_first_ten_folders_are_named() -> None:
+    paths = [f"c{number:02}/1" for number in range(12)]
+    merged = merge(
+        [shard(1, one("a", folder="a"), set_aside=left(*paths), root="/t"), shard(2, one("b"), set_aside=[], root="/t")]
+    )
+    assert "(in c00, c01, c02, c03, c04, c05, c06, c07, c08, c09, ...)" in merged["problems"][0]["detail"]
+
+
 @pytest.mark.parametrize(("number", "lacking"), [(11, 0), (12, 1)])
 def test_what_no_shard_has_taken_where_names_are_made_up(number: int, lacking: int) -> None:
     """Then only their number tells."""
@@ -261,6 +269,8 @@ def test_shards_that_were_not_de_identified_alike_are_not_merged(other: dict[str
     last = shard(2, one("b"), set_aside=[], deidentification=deidentified())
     with pytest.raises(IngestError, match="differ in deidentification"):
         merge([first, (path, {**old, "finished": "2020-01-01T00:00:00+00:00"}), last])
+    plain = shard(1, one("a"), set_aside=[])
+    assert "deidentification" not in merge([shard(2, set_aside=[], code=4, deidentification=deidentified()), plain])
     empty = shard(2, set_aside=[], code=4)
     assert merge([first, empty])["deidentification"]["objects"] == 10
 

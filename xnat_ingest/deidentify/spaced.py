@@ -9,6 +9,8 @@ from dataclasses import dataclass
 # Between two words of an address. A backslash divides values. No letter or digit is in it, so there is one way to read
 # a text: with two, it would take years.
 _BETWEEN_WORDS = r"(?:[^\w\\]|_){1,6}"
+# No digit before a number, but for a zero.
+_NONE_BEFORE, _NONE_BEFORE_WIDE = r"(?<![1-9])(?<![0-9]0)", r"(?<![1-9]\x00)(?<![0-9]\x000\x00)"
 _AROUND = 192  # bytes on either side of an anchor that can belong to its address
 
 
@@ -32,13 +34,29 @@ class AddressSearch:
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
         """(start, end) of the longest run of letters of such lines in bytes whose ASCII letters are in lower case."""
         for anchor in self.anchors:
-            at = low.find(anchor)
-            while at >= 0:
-                end = at + len(anchor)
-                window = low[max(0, at - _AROUND) : end + _AROUND].replace(b"\0", b"")
-                if any(self.in_text(self.fold(window.decode(code, "replace"))) for code in ("utf-8", "latin-1")):
-                    yield at, end
-                at = low.find(anchor, end)
+            for places in _clusters(low, anchor):
+                if self._is_in(low, places[0], places[-1] + len(anchor)):
+                    ends = ((at, at + len(anchor)) for at in places)
+                    yield from ((at, end) for at, end in ends if self._is_in(low, at, end))
+
+    def _is_in(self, low: bytes, begin: int, end: int) -> bool:
+        """Whether the line is around this place."""
+        around = low[max(0, begin - _AROUND) : end + _AROUND].replace(b"\0", b"")
+        return any(self.in_text(self.fold(around.decode(code, "replace"))) for code in ("utf-8", "latin-1"))
+
+
+def _clusters(low: bytes, anchor: bytes) -> Iterator[list[int]]:
+    """The places of an anchor, those together that are near one another: each byte is folded once then."""
+    places: list[int] = []
+    at = low.find(anchor)
+    while at >= 0:
+        if places and at - places[-1] > 2 * _AROUND:
+            yield places
+            places = []
+        places.append(at)
+        at = low.find(anchor, at + len(anchor))
+    if places:
+        yield places
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +110,14 @@ def phone_search(digits: str, most: int) -> PhoneSearch:
     """
     wanted, is_part = digits[-most:], len(digits) > most
     sign = "0-9a-z\\\\" if len(digits) >= most else "0-9a-z\\\\.,"
-    text = _bounded(f"[^{sign}]{{0,4}}".join(wanted), r"(?<![0-9])", r"(?![0-9])", is_part)
+    text = _bounded(f"[^{sign}]{{0,4}}".join(wanted), _NONE_BEFORE, r"(?![0-9])", is_part)
     # A dash or a blank takes up to three bytes in UTF-8. Of those only the first is no continuation, so there is one
     # way to read them.
     gap = rf"[\x80-\xbf]{{0,2}}(?:[^{sign}\x00\x80-\xbf][\x80-\xbf]{{0,2}}){{0,4}}"
-    narrow = _bounded(gap.join(wanted), r"(?<![0-9])", r"(?![0-9])", is_part)
+    narrow = _bounded(gap.join(wanted), _NONE_BEFORE, r"(?![0-9])", is_part)
     # UTF-16, with the lower byte first or last.
     wide = [
-        _bounded(gap.join(wanted), r"(?<![0-9]\x00)", r"(?!\x00[0-9])", is_part)
+        _bounded(gap.join(wanted), _NONE_BEFORE_WIDE, r"(?!\x00[0-9])", is_part)
         for gap in (rf"\x00(?:[^{sign}\x00][\x00\x20]){{0,4}}", rf"(?:[\x00\x20][^{sign}\x00]){{0,4}}\x00")
     ]
     return PhoneSearch(re.compile(text), re.compile("|".join((narrow, *wide)).encode("latin-1")))

@@ -26,6 +26,11 @@ SHORTEST_NUMBER = 5
 SHORTEST_ADDRESS = 6
 SHORTEST_PHONE = 6
 _LOCAL_PHONE = 9
+# Lines of one address, and numbers of one value, that are searched for. A hostile one may have thousands.
+_MOST_SEARCHES = 20
+_TOO_MANY = (
+    f"more than {_MOST_SEARCHES} of them: all are searched for as they stand, the first ones in other spaces, too"
+)
 # A number of at least so many digits does not occur in a header by chance.
 SHORTEST_PLAIN_NUMBER = 6
 # Names of at most so many parts are searched for in pairs of any two parts, others in pairs of neighbours.
@@ -380,7 +385,20 @@ def _lines(address: str) -> list[str]:
     return [line.strip() for line in re.split(r"[\r\n\\,;^]+", address) if line.strip()]
 
 
+def _phone_numbers(text: str) -> list[str]:
+    """The digits of each telephone number in a value, and of those with a country's code those without it."""
+    found: dict[str, None] = {}
+    for one in re.split(r"[\\,;\r\n]|[a-z]+\.?", text, flags=re.IGNORECASE):
+        digits = re.sub(r"\D", "", one)
+        found[digits] = None
+        if national := re.match(r"\s*(?:\+|00)\s*\d{1,3}[\s()/-]+(?=\d)(.*)", one, re.DOTALL):
+            found[re.sub(r"\D", "", national[1]).lstrip("0")] = None
+    return [digits for digits in found if digits]
+
+
 def _address(text: str) -> _Found:
+    if len(_lines(text)) > _MOST_SEARCHES:
+        yield _Weak(_TOO_MANY)
     for piece in _lines(text):
         if len(piece) >= SHORTEST_ADDRESS and not _is_common(piece):
             yield _Strong(piece, bounded=len(piece) < _LONG_ADDRESS)
@@ -389,14 +407,16 @@ def _address(text: str) -> _Found:
 
 
 def _phone(text: str) -> _Found:
-    for one in text.split("\\"):
-        digits = re.sub(r"\D", "", one)
+    if len(_phone_numbers(text)) > _MOST_SEARCHES:
+        yield _Weak(_TOO_MANY)
+    for digits in _phone_numbers(text):
         if len(digits) >= SHORTEST_PHONE:
-            yield from (_Strong(form) for form in sorted({one.strip(" \0"), digits, digits.lstrip("0")}))
+            yield from (_Strong(form) for form in sorted({digits, digits.lstrip("0")}))
             if len(digits) > _LOCAL_PHONE:  # the same number without its country's
                 yield _Strong(digits[-_LOCAL_PHONE:], bounded=False)
-        elif digits:
-            yield _Weak("too short to be searched for")
+    yield from (_Strong(one.strip(" \0")) for one in text.split("\\") if len(re.sub(r"\D", "", one)) >= SHORTEST_PHONE)
+    if not any(len(digits) >= SHORTEST_PHONE for digits in _phone_numbers(text)) and re.search(r"\d", text):
+        yield _Weak("too short to be searched for")
 
 
 def _dates(text: str) -> Iterator[tuple[str, _Search]]:
@@ -405,7 +425,7 @@ def _dates(text: str) -> Iterator[tuple[str, _Search]]:
 
 
 def _addresses(text: str) -> Iterator[tuple[str, _Search]]:
-    for line in _lines(text):
+    for line in _lines(text)[:_MOST_SEARCHES]:
         bounded = len(line) < _LONG_ADDRESS
         search = address_search(line, sorted(_plain(line)), fold, bounded=bounded)
         if len(line) >= SHORTEST_ADDRESS and search:
@@ -413,10 +433,15 @@ def _addresses(text: str) -> Iterator[tuple[str, _Search]]:
 
 
 def _phones(text: str) -> Iterator[tuple[str, _Search]]:
-    for one in text.split("\\"):
-        digits = re.sub(r"\D", "", one)
+    for digits in _phone_numbers(text)[:_MOST_SEARCHES]:
         if len(digits) >= SHORTEST_PHONE:
             yield digits, phone_search(digits, _LOCAL_PHONE)
+
+
+def _contacts(text: str) -> Iterator[tuple[str, _Search]]:
+    """Of an address that may also hold telephone numbers."""
+    yield from _addresses(text)
+    yield from _phones(text)
 
 
 def _no_searches(_: str) -> Iterator[tuple[str, _Search]]:
@@ -425,7 +450,7 @@ def _no_searches(_: str) -> Iterator[tuple[str, _Search]]:
 
 _Searches = Callable[[str], Iterator[tuple[str, _Search]]]
 # The searches that are made beside those for tokens.
-_SEARCHES: dict[str, _Searches] = {BIRTH: _dates, STUDY: _dates, ADDRESS: _addresses, PHONE: _phones}
+_SEARCHES: dict[str, _Searches] = {BIRTH: _dates, STUDY: _dates, ADDRESS: _contacts, PHONE: _phones}
 _MAKERS: dict[str, Callable[[str], _Found]] = {
     NAME: _names,
     ID: _ids,

@@ -18,6 +18,7 @@ _LIMIT = 32 * MEGABYTE
 # Rows of sessions: each takes about a kilobyte of memory. A spreadsheet may save its million empty rows beside them.
 MOST_ROWS, _MOST_LINES = 100_000, 2_000_000
 _MOST_COLUMNS = 10_000
+_SEPARATORS = ",;\t"
 # The start of spreadsheet files that are not text: a zip (xlsx, ods), or an old xls.
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _SAVE = "save it as CSV UTF-8 (in LibreOffice: Text CSV, character set UTF-8)"
@@ -163,7 +164,7 @@ def _separator(lines: io.StringIO) -> tuple[str, int]:
         return declared[1], 1
     lines.seek(0)
     # In many countries spreadsheets save with semicolons.
-    return max(",;\t", key=first.count), 0
+    return max(_SEPARATORS, key=first.count), 0
 
 
 def _check_size(lines: io.StringIO, separator: str, name: str) -> None:
@@ -194,7 +195,7 @@ def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str)
     for line, cells in numbered:
         if not any(cell.strip() for cell in cells.values()):
             continue
-        if any(not {"\r", "\n"}.isdisjoint(cells.get(column, "")) for column in COLUMNS[:4]):
+        if any(_swallows(column, cell) for column, cell in cells.items()):
             raise UsageError(f"{name}, line {line}: a cell goes over several lines; is a quotation mark not closed?")
         folder, study_uid, subject, session = (from_cell(cells.get(column, "")) for column in COLUMNS[:4])
         as_written = frozenset(column for column in ("subject", "session") if _is_marked(cells.get(column, "")))
@@ -214,6 +215,14 @@ def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str)
                 f"{name} lists more than {MOST_ROWS:,} sessions; divide the tree and the sheet, and run each part alone"
             )
         yield SheetRow(folder, study_uid, subject, session, line=line, as_written=as_written)
+
+
+def _swallows(column: str, cell: str) -> bool:
+    """Whether a cell has taken in lines of the sheet. A remark may have several lines, but no cells of others."""
+    lines = cell.splitlines()
+    if column in COLUMNS[:4]:
+        return not {"\r", "\n"}.isdisjoint(cell)
+    return len(lines) > 1 and any(line.count(separator) > 1 for line in lines for separator in _SEPARATORS)
 
 
 def _is_marked(cell: str) -> bool:

@@ -274,7 +274,9 @@ REASONS: dict[str, Advice] = {
         "A symbolic link that points outside ROOT or into another session, or forms a loop.",
         "Upload its target separately if needed.",
     ),
-    "nested-archive": Advice("An archive inside the tree that contains no images."),
+    "nested-archive": Advice(
+        "An archive inside the tree that contains no images, or one of a rare kind where no images are expected."
+    ),
     "no-image": Advice("A sidecar without an image beside it.", "Find the image, or leave the file out."),
     "no-uid": Advice("A required UID is missing from the header or invalid.", "Export it again from its source."),
     "not-dicom": Advice("Not a DICOM file."),

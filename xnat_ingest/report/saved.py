@@ -118,7 +118,8 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
         "problems": problems,
         "merged": [{"path": printable(path), "shard": report.get("shard", "")} for path, report in reports],
     }
-    merged.pop("shard", None)
+    for key in ("shard", "deidentification"):  # of the first shard alone
+        merged.pop(key, None)
     if proof := _proof(shards):
         merged["proof"] = proof
     if deidentified := _deidentification(shards):
@@ -144,8 +145,9 @@ def _way(block: Report | None) -> str:
 
 
 def _deidentification(shards: Sequence[Report]) -> dict[str, Any]:
-    """What was done in all shards. Empty when nothing was de-identified."""
-    blocks = [report["deidentification"] for report in shards if report.get("deidentification")]
+    """What was done in all shards. Empty when nothing was de-identified. A shard that planned nothing has no say."""
+    working = [report for report in shards if report["totals"]["planned"]] or shards
+    blocks = [report["deidentification"] for report in working if report.get("deidentification")]
     if not blocks:
         return {}
     actions: dict[str, Counter[str]] = defaultdict(Counter)

@@ -134,7 +134,7 @@ def resolve(
         config = parse_config(read(str(path)), str(path))
         if shared:
             _refuse_forbidden_keys(config, str(path))
-        if name := empty_option(config):
+        if name := empty_option({name: value for name, value in config.items() if name not in flags | env}):
             raise told_empty(f"{name} in {path}")
         if "server" in config:
             sources[CONFIG_SERVER] = str(config["server"])

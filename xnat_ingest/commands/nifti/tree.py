@@ -25,7 +25,7 @@ _OF_ALL = frozenset({"derivatives", "sourcedata", "rawdata", "code", "stimuli", 
 # What a sidecar says of the series from which its image was made.
 IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
 
-_RENAME = "name its folder sub-LABEL, or leave it out with --exclude"
+_RENAME = "put it into a folder sub-LABEL, or leave it out with --exclude"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,11 @@ def _place(file: SourceFile, *, fixed: bool, bids: bool) -> Found | SetAside:
     depth = 0 if fixed else 2
     if bids and not fixed:
         if not parts[0].startswith("sub-"):
-            is_lost = Name.of(parts[-1]).kind == "image" and parts[0].lower() not in _OF_ALL
+            is_kept_beside = parts[0].lower() in _OF_ALL or parts[0].startswith("tpl-")
             why = "belongs to no subject of the BIDS tree"
-            return SetAside(file.path, "outside-layout" if is_lost else BESIDE, f"{why}: {_RENAME}" if is_lost else why)
+            if Name.of(parts[-1]).kind == "image" and not is_kept_beside:
+                return SetAside(file.path, "outside-layout", f"{why}: {_RENAME}")
+            return SetAside(file.path, BESIDE, why)
         depth = 2 if len(parts) > 2 and parts[1].startswith("ses-") else 1
     if len(parts) <= depth:
         if Name.of(parts[-1]).kind == "image":
