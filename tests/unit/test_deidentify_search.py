@@ -297,6 +297,7 @@ def test_telephone_numbers_however_they_are_spaced(number: str, text: str, tells
         ("Müllerstraße 5", "Müllerstraße\u00a0 5", True),
         ("Hof 12", "Hof  12", True),
         ("улица Ленина 5", "улица, Ленина 5", True),
+        ("Łódź 12 a", "Lodz, 12 a", True),
         ("улица Ленина 5", "УЛИЦА  Ленина - 5", True),
         ("улица Ленина 5", "улица Ленина 6", False),
         ("Hof 12", "Bahnhof  12", False),

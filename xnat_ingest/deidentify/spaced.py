@@ -84,7 +84,7 @@ def address_search(
     bounded: it counts only where it is not part of a longer word or number.
     """
     lines = [words for form in plain if len(words := re.findall(r"[^\W_]+", form)) > 1]
-    anchors = _anchors(line)
+    anchors = tuple(sorted({anchor for form in (line, *plain) for anchor in _anchors(form)}))
     if not lines or not anchors:
         return None
     pattern = "|".join(_BETWEEN_WORDS.join(map(re.escape, words)) for words in lines)
@@ -93,14 +93,14 @@ def address_search(
     return AddressSearch(anchors, re.compile(pattern), fold)
 
 
-def _anchors(line: str) -> tuple[bytes, ...]:
+def _anchors(line: str) -> set[bytes]:
     """The longest run of ASCII letters and digits, which all encodings write alike; else the longest word."""
     runs = [run for run in re.findall(r"[0-9a-z]+", line.lower()) if not run.isdecimal()]
     words = [word for word in re.findall(r"[^\W_]+", line) if not word.isascii()]
     longest = max(runs, key=len, default="") if any(len(run) > 1 for run in runs) else max(words, key=len, default="")
     forms = {longest, longest.lower(), longest.upper(), longest.capitalize()} if longest else set()
     encoded = {code for form in forms for code in (form.encode(), form.encode("utf-16-le")[:-1])}
-    return tuple(sorted({code.lower() for code in encoded}))
+    return {code.lower() for code in encoded}
 
 
 def phone_search(digits: str, most: int) -> PhoneSearch:

@@ -21,7 +21,22 @@ _KNOWN_HIDDEN = frozenset(
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"})
 # Suffixes of files that are meant to be something other than an image of a series.
 _OTHER = (
-    *(".txt", ".log", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".pdf", ".ini", ".yaml", ".yml", ".lock"),
+    *(
+        ".txt",
+        ".log",
+        ".json",
+        ".xml",
+        ".csv",
+        ".tsv",
+        ".md",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".ini",
+        ".yaml",
+        ".yml",
+        ".lock",
+    ),
     *(".flag", ".done", ".nii", ".nii.gz", ".bval", ".bvec", ".jpg", ".png", ".md5", ".sha256"),
     *(".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".sha1", ".npy", ".mat"),
     *(".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".odt", ".ods", ".rtf", ".rst"),
