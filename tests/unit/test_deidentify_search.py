@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, Tokens
+from xnat_ingest.deidentify.profile import load_profile
+from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, SOURCES, Tokens
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
 
@@ -390,3 +391,13 @@ def test_more_lines_than_are_searched_for(kind: str, value: str) -> None:
     assert [why[:12] for _, why in tokens(kind, more).weak] == ["more than 20"]
     assert found(kind, more, value.format(20))
     assert found(kind, more, value.format(19).replace(" ", " - "))
+
+
+def test_where_addresses_numbers_and_ids_come_from() -> None:
+    """Every element of persons, requests and examinations that the basic profile removes."""
+    known = {kind: {tag for tag, one in SOURCES.items() if one == kind} for kind in (ADDRESS, PHONE, ID)}
+    assert known[ADDRESS] >= {0x00080092, 0x00101040, 0x00102155, 0x00401102, 0x00401104, 0x00402011}
+    assert known[PHONE] == {0x00080094, 0x00102154, 0x00401103, 0x00402010}
+    assert known[ID] >= {0x00080050, 0x00100020, 0x00200010, 0x00400009, 0x00400253, 0x00401001}
+    basic = load_profile("basic")
+    assert all(basic.action(tag, "LO") in ("X", "Z", "D") for tag in SOURCES)

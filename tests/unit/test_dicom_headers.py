@@ -27,15 +27,15 @@ UNIDENTIFIED = (
     "SC_rgb_jls_lossy_sample.dcm", "UN_sequence.dcm", "empty_charset_LEI.dcm", "meta_missing_tsyntax.dcm",
     "nested_priv_SQ.dcm", "no_meta_group_length.dcm", "priv_SQ.dcm",
 )  # fmt: skip
-# no_meta.dcm begins with a byte that is no part of it.
 FOREIGN = (
-    "README.txt", "crayons.icc", "dicomdirtests/README.txt", "dicomdirtests/TINY_ALPHA/README", "no_meta.dcm",
+    "README.txt", "crayons.icc", "dicomdirtests/README.txt", "dicomdirtests/TINY_ALPHA/README",
     "rtplan.dump", "rtstruct.dump", "test1.json", "test_PN.json",
 )  # fmt: skip
 # The images of this sample medium were stripped of their pixels.
 HEADER_ALONE = re.compile(r"dicomdirtests/TINY_ALPHA/PT.*")
 ASIDE = dict.fromkeys(UNIDENTIFIED, "no-uid") | dict.fromkeys(FOREIGN, "not-dicom")
 ASIDE |= dict.fromkeys(("MR_truncated.dcm", "rtplan_truncated.dcm"), "truncated")
+ASIDE["no_meta.dcm"] = "unreadable"  # it begins with a byte that is no part of it
 
 
 def judged(data: bytes, *keywords: str) -> Instance | SetAside:

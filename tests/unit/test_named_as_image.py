@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.dicom_trees import SAMPLES
 from tests.unit.test_plan import dicom, plan_of, plan_source, reasons
 from xnat_ingest.core.model import ZEROS, SetAside
 from xnat_ingest.inputs import open_source
@@ -20,6 +21,7 @@ from xnat_ingest.inputs.nested_archive import judge_nested
 from xnat_ingest.inputs.system_names import hides_content, is_named_as_image, may_be_image
 
 IMAGE = dicom("2")
+REAL = (SAMPLES / "MR_small.dcm").read_bytes()
 GOOD = {"a/x/T1/1": dicom("1")}
 HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\n\r\n"
 
@@ -50,6 +52,47 @@ def test_an_image_with_something_in_front(front: bytes, told: str) -> None:
 @pytest.mark.parametrize("lost", [1, 2, 127, 128])
 def test_an_image_without_its_first_bytes(lost: int) -> None:
     assert f"{lost} bytes missing" in alone("IM1", IMAGE[lost:]).detail
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(132) + REAL[132:],
+        bytes(512) + REAL[512:],
+        bytes(128) + REAL[132:],
+        REAL[:128] + REAL[132:],
+        REAL[140:],
+        b"\xff" * 500 + REAL[500:],
+    ],
+    ids=["zeros for the prefix", "zeros", "no prefix", "no prefix behind a preamble", "cut", "overwritten"],
+)
+def test_an_image_without_its_prefix(data: bytes) -> None:
+    """Its elements tell what it was."""
+    assert alone("IM1", data).reason == "unreadable"
+    assert "bytes missing or overwritten at its start" in alone("IM1", data).detail
+
+
+def test_a_session_of_images_that_have_lost_their_start() -> None:
+    """A sector or more is gone. Among images, such a file may be anything."""
+    torn = bytes(4096) + IMAGE[:500] * 20
+    assert alone("IM1", torn).reason == "unreadable"
+    assert "begins with zero bytes" in alone("IM1", torn).detail
+    assert reasons(plan_of({**GOOD, "a/x/T1/raw.dat": torn}))["a/x/T1/raw.dat"] == "not-dicom"
+    assert reasons(plan_of({**GOOD, "b/y/T1/1": torn, "b/y/T1/notes.pdf": b"x"}))["b/y/T1/1"] == "not-dicom"
+    assert alone("x.nii", torn).reason == "not-dicom"
+
+
+def test_what_icloud_leaves_in_place_of_an_image() -> None:
+    stub = b"bplist00" + bytes(150)
+    for place in ("a/x/T1", "b/y/T1", "b/y"):
+        assert reasons(plan_of({**GOOD, f"{place}/.IM1.icloud": stub})) == {f"{place}/.IM1.icloud": "blank"}
+    assert reasons(plan_of({**GOOD, "a/x/T1/.notes.txt.icloud": stub}))["a/x/T1/.notes.txt.icloud"] == "not-dicom"
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_how_many_elements_tell_a_file_without_prefix(number: int) -> None:
+    element = b"\x08\0\x60\0CS\2\0MR"
+    assert sniff(b"x" * 9 + element * number) == ("moved" if number > 3 else "other")
 
 
 def test_where_the_prefix_is_looked_for() -> None:

@@ -18,8 +18,10 @@ from xnat_ingest.core.errors import (
     trace,
 )
 from xnat_ingest.core.model import (
+    BEGINS_WITH_ZEROS,
     BLANK_DETAILS,
     EMPTY,
+    ICLOUD,
     INFLATED,
     OUTSIDE,
     POINTER,
@@ -57,9 +59,11 @@ from xnat_ingest.core.text import (
 )
 
 __all__ = [
+    "BEGINS_WITH_ZEROS",
     "BLANK_DETAILS",
     "EMPTY",
     "EXIT_MEANING",
+    "ICLOUD",
     "INFLATED",
     "LABEL",
     "OUTSIDE",

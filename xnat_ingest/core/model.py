@@ -52,7 +52,10 @@ def is_note(reason: str) -> bool:
 EMPTY = "empty file"
 ZEROS = "nothing but zero bytes"
 POINTER = "a pointer without its content; run git lfs pull, git annex get or datalad get first"
-BLANK_DETAILS = frozenset({EMPTY, ZEROS, POINTER})
+ICLOUD = "its content is in iCloud; download it first"
+BLANK_DETAILS = frozenset({EMPTY, ZEROS, POINTER, ICLOUD})
+# Also of an image that has lost its start, but files of many kinds begin so.
+BEGINS_WITH_ZEROS = "it begins with zero bytes"
 OUTSIDE = "points outside ROOT (--follow-links follows it)"
 
 

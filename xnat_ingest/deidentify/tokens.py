@@ -71,6 +71,8 @@ NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "teleph
 STUDY = "study date"
 SOURCES: dict[int, str] = {
     0x00080050: ID,  # AccessionNumber
+    0x00080092: ADDRESS,  # ReferringPhysicianAddress
+    0x00080094: PHONE,  # ReferringPhysicianTelephoneNumbers
     0x00100020: ID,  # PatientID
     0x00100030: BIRTH,
     0x00101000: ID,  # OtherPatientIDs
@@ -85,8 +87,13 @@ SOURCES: dict[int, str] = {
     0x00380010: ID,  # AdmissionID
     0x00380060: ID,  # ServiceEpisodeID
     0x00401001: ID,  # RequestedProcedureID
+    0x00400009: ID,  # ScheduledProcedureStepID
+    0x00400253: ID,  # PerformedProcedureStepID
     0x00401102: ADDRESS,
     0x00401103: PHONE,
+    0x00401104: ADDRESS,  # PersonTelecomInformation
+    0x00402010: PHONE,  # OrderCallbackPhoneNumber
+    0x00402011: ADDRESS,  # OrderCallbackTelecomInformation
     0x00402016: ID,  # PlacerOrderNumberImagingServiceRequest
     0x00402017: ID,  # FillerOrderNumberImagingServiceRequest
     0x0040050A: ID,  # SpecimenAccessionNumber

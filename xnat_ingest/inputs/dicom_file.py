@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ _BLANK_HEAD = bytes(8)
 _LAST_MARK = b"\xff\xd9"
 # The prefix of a DICOM file, and the first element behind it.
 _PREFIX = b"DICM\x02\0"
+# An element of the first groups with its VR. So many in a file's first kilobyte are no chance.
+_ELEMENT = re.compile(rb"[\x02\x08\x10\x18\x20]\0[\0-\xff]{2}(?:AE|AS|CS|DA|DS|IS|LO|OB|PN|SH|TM|UI|UL|US)", re.DOTALL)
+_ELEMENTS = 4
 # Where the next file may begin, in one that holds several.
 BETWEEN_FILES = 1 << 20
 # No object is smaller: the preamble, the meta information, and the UIDs of class, instance, study and series.
@@ -58,7 +62,8 @@ def sniff(start: bytes) -> str:
 
     'part10': it has a preamble with the DICM prefix.
     'bare': it has no preamble, but its first element looks like DICOM.
-    'moved': the prefix and the first element of the meta information stand elsewhere. See moved_prefix.
+    'moved': the prefix and the first element of the meta information stand elsewhere (see moved_prefix), or there is no
+        prefix, but several elements.
     'other': anything else.
     """
     if start[128:132] == b"DICM":
@@ -72,7 +77,9 @@ def sniff(start: bytes) -> str:
     if start[:2] in (b"\x00\x08", b"\x00\x02") and explicit:  # big endian
         return "bare"
     length = struct.unpack("<L", start[4:8])[0]
-    return "bare" if group in (0x0002, 0x0008) and element < 0x2000 and (explicit or length < 1024) else "other"
+    if group in (0x0002, 0x0008) and element < 0x2000 and (explicit or length < 1024):
+        return "bare"
+    return "moved" if len(_ELEMENT.findall(start)) >= _ELEMENTS else "other"
 
 
 def moved_prefix(start: bytes) -> int:

@@ -54,12 +54,15 @@ def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside
     return SetAside(path, "nested-archive", f"a {kind} file")
 
 
-def judge_rare(path: str, stream: BinaryIO, size: int) -> SetAside:
-    """A note for a file that is no DICOM. It names the kind when that is one of RARE_KINDS. Raises OSError."""
+def judge_rare(stream: BinaryIO, found: SetAside, size: int) -> SetAside:
+    """A note for a file that is no DICOM. It names the kind when that is one of RARE_KINDS. Raises OSError.
+
+    found: what is said of it otherwise.
+    """
     kind = rare_kind_of(stream, size)
     if kind == ZIP_BEHIND and holds_dicom(stream, "zip", size):
-        return SetAside(path, "unreadable", f"{kind}. It has DICOM in it; {_UNPACK}")
-    return SetAside(path, "nested-archive" if kind else "not-dicom", kind)
+        return SetAside(found.path, "unreadable", f"{kind}. It has DICOM in it; {_UNPACK}")
+    return SetAside(found.path, "nested-archive", kind) if kind else found
 
 
 def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:

@@ -17,7 +17,20 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 
-from xnat_ingest.core import INFLATED, POINTER, ZEROS, Flaw, Form, Instance, SetAside, SourceFile, Stopped, is_bug
+from xnat_ingest.core import (
+    BEGINS_WITH_ZEROS,
+    ICLOUD,
+    INFLATED,
+    POINTER,
+    ZEROS,
+    Flaw,
+    Form,
+    Instance,
+    SetAside,
+    SourceFile,
+    Stopped,
+    is_bug,
+)
 from xnat_ingest.inputs.archive_kinds import archive_kind_of, is_pointer
 from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
 from xnat_ingest.inputs.dicom_dataset import (
@@ -103,8 +116,9 @@ def library_instance(
         found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
         if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, ChecksummedStream):
             stream.read_on(check_stop)  # a damaged file must not pass as one without DICOM
-        elif isinstance(found, SetAside) and found.reason == "not-dicom" and not found.detail:
-            return judge_rare(file.path, cast(BinaryIO, watched), file.size)  # unpacking to the end would take long
+        elif isinstance(found, SetAside) and found.reason == "not-dicom" and found.detail in ("", BEGINS_WITH_ZEROS):
+            # Not of what is unpacked: to go to its end would take long.
+            return judge_rare(cast(BinaryIO, watched), found, file.size)
         return found
 
 
@@ -119,6 +133,11 @@ class _Read:
 
     def full(self, tag: int) -> str:
         return full_text(self._dataset, tag)
+
+
+def _is_icloud(path: str, start: bytes) -> bool:
+    """Whether it is what macOS leaves in place of a file that it has moved to iCloud: .IM1.icloud for IM1."""
+    return start.startswith(b"bplist") and path.endswith(".icloud")
 
 
 class _Header:
@@ -165,10 +184,13 @@ class _Header:
             if kind == "moved":
                 at = moved_prefix(start)
                 why = f"{at - 128} bytes too many" if at > 128 else f"{128 - at} bytes missing"
+                why = why if at >= 0 else "bytes missing or overwritten"
                 return self._aside("unreadable", f"a DICOM file with {why} at its start; export or fetch it again")
             if is_pointer(start):
                 return self._aside("not-dicom", POINTER)
-            return self._aside("not-dicom", ZEROS if not any(start) and self._is_all_zeros() else "")
+            if any(start) or not start:
+                return self._aside("not-dicom", ICLOUD if _is_icloud(self.file.path, start) else "")
+            return self._aside("not-dicom", ZEROS if self._is_all_zeros() else BEGINS_WITH_ZEROS)
         try:
             if self._pass_meta(start) in INFLATED:
                 return self._instance(self._read_inflated(), kind)

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cached_property
 
-from xnat_ingest.core import BLANK_DETAILS, OUTSIDE, Session, SetAside
+from xnat_ingest.core import BEGINS_WITH_ZEROS, BLANK_DETAILS, ICLOUD, OUTSIDE, Session, SetAside
 from xnat_ingest.inputs.archive_kinds import RARE_KINDS
 from xnat_ingest.inputs.system_names import (
     hides_content,
@@ -106,6 +106,8 @@ def _judged(one: SetAside, folders: _Folders) -> SetAside:
     is_above = folders.is_above(folder)
     if _is_blank(one) and among_images:
         return replace(one, reason="blank")
+    if _has_lost_its_start(one) and folders.is_expected(folder):
+        return replace(one, reason="unreadable", detail=f"{one.detail}, and nothing else is there; fetch it again")
     if _is_misnamed(one) and (among_images or (folder and folders.is_alone(folder))):
         return replace(one, reason="unreadable", detail=_told(one))
     if _is_rare(one) and (among_images or (is_above and (folder or folders.has_subjects()))):
@@ -126,7 +128,17 @@ def _name(one: SetAside) -> str:
 
 
 def _is_blank(one: SetAside) -> bool:
-    return _is_empty(one) and may_be_image(_name(one))
+    return _is_empty(one) and may_be_image(_real_name(one))
+
+
+def _real_name(one: SetAside) -> str:
+    """The name of the file that it stands for."""
+    name = _name(one)
+    return name.removeprefix(".").removesuffix(".icloud") if one.detail == ICLOUD else name
+
+
+def _has_lost_its_start(one: SetAside) -> bool:
+    return one.reason == "not-dicom" and one.detail == BEGINS_WITH_ZEROS and may_be_image(_name(one))
 
 
 def _is_empty(one: SetAside) -> bool:
@@ -156,6 +168,8 @@ def _is_of_another_kind(one: SetAside) -> bool:
     An empty file does not, whatever its name. Nor do a checksum, a signature and a copy of an image.
     """
     if one.reason == "duplicate" or is_junk(_name(one)) or is_proof(_name(one)) or _is_empty(one):
+        return False
+    if _has_lost_its_start(one):
         return False
     return not (_is_elsewhere(one) or _is_misnamed(one) or _is_rare(one) or _is_hidden(one))
 
