@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pydicom
@@ -79,7 +80,34 @@ def test_a_file_that_holds_another_image_of_the_medium(
         asides = ingest("plan", media, "--layout", "headers", *flags).report["set_aside"]
         assert {aside["reason"] for aside in asides} & {"duplicate", "dicomdir-absent"} == {"duplicate"}
         copy.unlink()
-    shutil.copy(first, second)
+    for one, other in ((first, second), (second, first)):  # whichever comes first, and is the one that is sent
+        kept = other.read_bytes()
+        shutil.copy(one, other)
+        report = ingest("plan", media, "--layout", "headers", *flags).report
+        assert "1 files that do not hold their image: " in str(report["problems"])
+        other.write_bytes(kept)
+
+
+def test_a_file_that_holds_another_image(media: Path, ingest: Ingest) -> None:
+    """Unless no file holds what the directory says: then all UIDs were changed after it was written."""
+    make_session(media.parent / "other", [Series("T1_1", 1)])
+    (other,) = (path for path in (media.parent / "other").rglob("*") if path.is_file())
+    first, *rest = images(media)
+    shutil.copy(other, first)
+    assert "1 files that do not hold their image: " in kinds(ingest, media)["dicomdir-absent"]
+    for number, path in enumerate((first, *rest)):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = f"1.2.3.{number}"
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.save_as(path)
+    assert "dicomdir-absent" not in kinds(ingest, media)
+
+
+def test_a_file_that_is_elsewhere(media: Path, ingest: Ingest) -> None:
+    """A link out of the medium is not followed."""
+    first = next(one for one, other in pairwise(images(media)) if one.parent == other.parent)
+    first.rename(media.parent / "moved")
+    first.symlink_to(media.parent / "moved")
     assert "1 files that do not hold their image: " in kinds(ingest, media)["dicomdir-absent"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, printable
@@ -18,14 +18,14 @@ ABSENT = "dicomdir-absent"
 
 
 def check_dicomdirs(
-    plan: Plan, source: Source, check_stop: Callable[[], None] = go_on, uids: Collection[str] = ()
+    plan: Plan, source: Source, check_stop: Callable[[], None] = go_on, uids: Mapping[str, str] | None = None
 ) -> Plan:
     """Adds a problem to the plan for each directory that lists absent files: the medium was copied only in part.
 
     The same goes for files that hold no image any more, and for copies of another image. Adds a note about files that
     a directory does not list.
 
-    uids: SOPInstanceUIDs of the files, where those of the plan are new ones.
+    uids: path -> SOPInstanceUID of the file, where those of the plan are new ones.
     """
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]
     if not directories:
@@ -47,11 +47,13 @@ def check_dicomdirs(
 class _Medium:
     """The files of a plan, for comparing with directories."""
 
-    def __init__(self, plan: Plan, directories: Sequence[str], uids: Collection[str]) -> None:
+    def __init__(self, plan: Plan, directories: Sequence[str], uids: Mapping[str, str] | None) -> None:
         instances = [i for session in plan.sessions for i in session.instances]
         self._directories = directories
         self._instances = [i.path for i in instances]
-        self._uids = uids or {i.sop_uid for i in instances}
+        uid_of = uids or {i.path: i.sop_uid for i in instances}
+        self._uids = set(uid_of.values())
+        self._held = {_key(path): uid_of.get(path, "") for path in self._instances}  # path -> SOPInstanceUID
         self._asides = {_key(aside.path): aside.reason for aside in plan.set_aside}
         self._there = {*map(_key, self._instances), *self._asides}
 
@@ -65,7 +67,9 @@ class _Medium:
             return
         wanted = _wanted(folder, named, self._there)
         absent = sorted(one.path for key, one in wanted.items() if key not in self._there)
-        lost = sorted(one.path for key, one in wanted.items() if self._is_lost(key, one))
+        # Where no file holds what the directory says, it is of another copy of the medium, with other UIDs.
+        is_current = any(one.sop_uid and self._held.get(key) == one.sop_uid for key, one in wanted.items())
+        lost = sorted(one.path for key, one in wanted.items() if self._is_lost(key, one, is_current=is_current))
         lists = [f"{len(absent)} files that do not exist: {_some(absent)}"] if absent else []
         lists += [f"{len(lost)} files that do not hold their image: {_some(lost)}"] if lost else []
         if lists:
@@ -75,12 +79,12 @@ class _Medium:
             detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not listed in it: {_some(unnamed)}"
             yield Problem("dicomdir-unreferenced", detail)
 
-    def _is_lost(self, key: str, listed: Referenced) -> bool:
-        """Whether a file is there, and set aside without a problem although it should hold an image."""
+    def _is_lost(self, key: str, listed: Referenced, *, is_current: bool) -> bool:
+        """Whether a file is there, but neither it nor another one holds the image that it should."""
         reason = self._asides.get(key, "")
-        if reason == "duplicate":
+        if reason == "duplicate" or (key in self._held and is_current):
             return bool(listed.sop_uid) and listed.sop_uid not in self._uids
-        return reason in ("not-dicom", "nested-archive") and listed.kind != _DOCUMENT
+        return reason in ("not-dicom", "nested-archive", "link") and listed.kind != _DOCUMENT
 
     def _beside(self, directory: str, folder: str) -> Iterator[str]:
         """The instances below a directory's folder, without those below a directory of their own."""

@@ -197,7 +197,7 @@ class ScannedTree:
         self._labelling = label_rules(settings)
         levels = None if self._labelling.fixed else len(self._labelling.levels)
         self._outside: list[str] = []
-        self._uids: set[str] = set()
+        self._uids: dict[str, str] = {}
         self._empty: list[str] = []
         self.source = _source(root, levels, settings, check_stop, self._outside, self._empty)
         if "project" in self._labelling.levels:
@@ -290,7 +290,7 @@ class ScannedTree:
                 spoken = now
                 self._emit(Event("scanned", {"files": number, "seconds": round(now - begun, 3)}))
             if self.deidentifier and isinstance(item, Instance):
-                self._uids.add(item.sop_uid)
+                self._uids[item.path] = item.sop_uid
             yield item
 
     def _leave(self, instance: Instance) -> Instance | SetAside:
