@@ -57,6 +57,7 @@ def found(kind: str, value: str, text: str) -> bool:
         *(("Quasten^Hannelore", f"scan of Quas{sign}ten") for sign in INVISIBLE),
         ("Quas\u200bten^Hannelore", "quasten"),
         ("Quasten^Hannelore", "\u202enetsauq"),
+        ("محمدي^علي", "محمـــدي"),
         *(
             ("Li^Bo", text)
             for text in ("Li^Bo", "li bo T1", "T1 BO LI", "Bo, Li", "bo_li_1", "LIBO", "t1-bo.li 2", "bo-li")
@@ -302,6 +303,9 @@ def test_telephone_numbers_however_they_are_spaced(number: str, text: str, tells
         ("улица Ленина 5", "УЛИЦА  Ленина - 5", True),
         ("улица Ленина 5", "улица Ленина 6", False),
         ("Hof 12", "Bahnhof  12", False),
+        ("Lindenallee 17b", "Lindenallee 17 B", True),
+        ("Lindenallee 17b", "LINDENALLEE17B", True),
+        ("Lindenallee17b", "lindenallee  17 b", True),
         ("Hof 12", "Hof  123", False),
         ("12 345 67", "12\\345\\67", False),
         ("12 345 67", "12  345  67", True),  # as a telephone number
@@ -372,7 +376,8 @@ def test_an_address_in_a_telecom_element() -> None:
 def test_identifiers_with_any_dash(by: str) -> None:
     assert found(ID, "PX4711-0815", f"see PX4711{by}0815")
     assert list(tokens(ID, "PX4711-0815").in_bytes(f"see PX4711{by}0815".encode()))
-    assert not found(ID, "PX4711-0815", f"see PX4711{by}{by}0815")
+    assert found(ID, "PX4711-0815", f"see PX4711{by}{by}0815")
+    assert not found(ID, "PX4711-0815", f"see PX4711{by * 5}0815")
     if by == "\u2013":  # as Windows writes it
         assert list(tokens(ID, "PX4711-0815").in_bytes(f"see PX4711{by}0815".encode("cp1252")))
 
@@ -401,3 +406,22 @@ def test_where_addresses_numbers_and_ids_come_from() -> None:
     assert known[ID] >= {0x00080050, 0x00100020, 0x00200010, 0x00400009, 0x00400253, 0x00401001}
     basic = load_profile("basic")
     assert all(basic.action(tag, "LO") in ("X", "Z", "D") for tag in SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "tells"),
+    [
+        *(("PX4711-0815", text, True) for text in ("PX4711 - 0815", "px 4711 0815", "PX4711:0815", "(PX)4711#0815")),
+        *(("PX4711-0815", text, False) for text in ("APX4711 0816", "PX4711\\0815", "XPX47110", "PX4711x0815")),
+        ("AB123", "AB-123", True),
+        ("AB123", "of AB 123 T1", True),
+        ("AB123", "CAB-123", False),
+        ("AB123", "AB-1234", False),
+        ("A123", "A-123", False),  # four signs
+        ("12-34-56", "12\\34\\56", False),
+    ],
+)
+def test_identifiers_however_they_are_divided(value: str, text: str, tells: bool) -> None:
+    assert found(ID, value, text) == tells
+    for encoding in ("utf-16-le", "utf-16-be"):
+        assert bool(list(tokens(ID, value).in_bytes(b"\0\1" + text.encode(encoding) + b"\0\1"))) == tells

@@ -1,4 +1,4 @@
-"""Finds an address or a telephone number however it is spaced: with other blanks, hyphens, dots, commas or brackets."""
+"""Finds an address, a telephone number or an identifier with other blanks, dashes, dots or brackets in it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 # Between two words of an address. A backslash divides values. No letter or digit is in it, so there is one way to read
 # a text: with two, it would take years.
-_BETWEEN_WORDS = r"(?:[^\w\\]|_){1,6}"
-# No digit before a number, but for a zero.
-_NONE_BEFORE, _NONE_BEFORE_WIDE = r"(?<![1-9])(?<![0-9]0)", r"(?<![1-9]\x00)(?<![0-9]\x000\x00)"
+_BETWEEN_WORDS = r"(?:[^\w\\]|_){0,6}"
+# No digit before a number, but for a zero; no letter or digit before an identifier.
+_NONE_BEFORE = {"0-9": r"(?<![1-9])(?<![0-9]0)", "0-9a-z": "(?<![0-9a-z])"}
+_NONE_BEFORE_WIDE = {"0-9": r"(?<![1-9]\x00)(?<![0-9]\x000\x00)", "0-9a-z": r"(?<![0-9a-z]\x00)"}
 _AROUND = 192  # bytes on either side of an anchor that can belong to its address
 
 
@@ -60,18 +61,22 @@ def _clusters(low: bytes, anchor: bytes) -> Iterator[list[int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class PhoneSearch:
-    """One telephone number. text: matches it in text. data: matches it in bytes, also in two bytes for each digit."""
+class SpacedSearch:
+    """One telephone number or identifier.
+
+    text: matches it in folded text.
+    data: matches it in bytes, also where each character takes two.
+    """
 
     text: re.Pattern[str]
     data: re.Pattern[bytes]
 
     def in_text(self, text: str) -> bool:
-        """Whether a folded text contains the number."""
+        """Whether a folded text contains it."""
         return self.text.search(text) is not None
 
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
-        """(start, end) of such numbers in bytes whose ASCII letters are in lower case."""
+        """(start, end) of its places in bytes whose ASCII letters are in lower case."""
         yield from (match.span() for match in self.data.finditer(low))
 
 
@@ -83,7 +88,7 @@ def address_search(
     plain: the line without accents, in each way in which that is done.
     bounded: it counts only where it is not part of a longer word or number.
     """
-    lines = [words for form in plain if len(words := re.findall(r"[^\W_]+", form)) > 1]
+    lines = [words for form in plain if len(words := re.findall(r"[^\W\d_]+|\d+", form)) > 1]
     anchors = tuple(sorted({anchor for form in (line, *plain) for anchor in _anchors(form)}))
     if not lines or not anchors:
         return None
@@ -94,34 +99,44 @@ def address_search(
 
 
 def _anchors(line: str) -> set[bytes]:
-    """The longest run of ASCII letters and digits, which all encodings write alike; else the longest word."""
-    runs = [run for run in re.findall(r"[0-9a-z]+", line.lower()) if not run.isdecimal()]
-    words = [word for word in re.findall(r"[^\W_]+", line) if not word.isascii()]
-    longest = max(runs, key=len, default="") if any(len(run) > 1 for run in runs) else max(words, key=len, default="")
+    """The longest run of ASCII letters, which all encodings write alike; else the longest word."""
+    runs = re.findall(r"[a-z]{2,}", line.lower())
+    words = re.findall(r"[^\W\d_]+", line)
+    longest = max(runs or words, key=len, default="")
     forms = {longest, longest.lower(), longest.upper(), longest.capitalize()} if longest else set()
     encoded = {code for form in forms for code in (form.encode(), form.encode("utf-16-le")[:-1])}
     return {code.lower() for code in encoded}
 
 
-def phone_search(digits: str, most: int) -> PhoneSearch:
+def phone_search(digits: str, most: int) -> SpacedSearch:
     """The search for a number. Of one with more than `most` digits the last ones count, wherever they stand.
 
     A shorter one also occurs by chance, with a point as a fraction has it, so it must have no point in it.
     """
-    wanted, is_part = digits[-most:], len(digits) > most
-    sign = "0-9a-z\\\\" if len(digits) >= most else "0-9a-z\\\\.,"
-    text = _bounded(f"[^{sign}]{{0,4}}".join(wanted), _NONE_BEFORE, r"(?![0-9])", is_part)
+    return _spaced(list(digits[-most:]), "" if len(digits) >= most else ".,", bounded=len(digits) <= most)
+
+
+def identifier_search(value: str) -> SpacedSearch | None:
+    """The search for an identifier of letters and digits in groups. None for one group, and for digits alone."""
+    groups = re.findall(r"[a-z]+|[0-9]+", value.lower())
+    if len(groups) < 2 or all(group.isdecimal() for group in groups):
+        return None
+    return _spaced(groups, "", bounded=True)
+
+
+def _spaced(groups: Sequence[str], never: str, *, bounded: bool) -> SpacedSearch:
+    """never: signs that are not between two groups."""
+    sign = rf"0-9a-z\\{never}"
+    text = f"[^{sign}]{{0,4}}".join(groups)
     # A dash or a blank takes up to three bytes in UTF-8. Of those only the first is no continuation, so there is one
     # way to read them.
-    gap = rf"[\x80-\xbf]{{0,2}}(?:[^{sign}\x00\x80-\xbf][\x80-\xbf]{{0,2}}){{0,4}}"
-    narrow = _bounded(gap.join(wanted), _NONE_BEFORE, r"(?![0-9])", is_part)
+    narrow = rf"[\x80-\xbf]{{0,2}}(?:[^{sign}\x00\x80-\xbf][\x80-\xbf]{{0,2}}){{0,4}}".join(groups)
     # UTF-16, with the lower byte first or last.
-    wide = [
-        _bounded(gap.join(wanted), _NONE_BEFORE_WIDE, r"(?!\x00[0-9])", is_part)
-        for gap in (rf"\x00(?:[^{sign}\x00][\x00\x20]){{0,4}}", rf"(?:[\x00\x20][^{sign}\x00]){{0,4}}\x00")
-    ]
-    return PhoneSearch(re.compile(text), re.compile("|".join((narrow, *wide)).encode("latin-1")))
-
-
-def _bounded(pattern: str, before: str, after: str, is_part: bool) -> str:
-    return pattern if is_part else f"{before}{pattern}{after}"
+    doubled = ["\\x00".join(group) for group in groups]
+    first = rf"\x00(?:[^{sign}\x00][\x00\x20]){{0,4}}".join(doubled)
+    last = rf"(?:[\x00\x20][^{sign}\x00]){{0,4}}\x00".join(doubled)
+    if bounded:
+        own = "0-9" if all(group.isdecimal() for group in groups) else "0-9a-z"
+        text, narrow = (f"{_NONE_BEFORE[own]}{one}(?![{own}])" for one in (text, narrow))
+        first, last = (f"{_NONE_BEFORE_WIDE[own]}{one}(?!\\x00[{own}])" for one in (first, last))
+    return SpacedSearch(re.compile(text), re.compile(f"{narrow}|{first}|{last}".encode("latin-1")))

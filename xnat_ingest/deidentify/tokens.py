@@ -16,7 +16,13 @@ from itertools import combinations, pairwise, permutations
 
 from xnat_ingest.deidentify.dates import DateSearch, date_search
 from xnat_ingest.deidentify.packed import unpacked
-from xnat_ingest.deidentify.spaced import AddressSearch, PhoneSearch, address_search, phone_search
+from xnat_ingest.deidentify.spaced import (
+    AddressSearch,
+    SpacedSearch,
+    address_search,
+    identifier_search,
+    phone_search,
+)
 from xnat_ingest.inputs.dicom_dictionary import decoded, dictionary_words, name_of
 
 # Fewer letters of a name, or characters of an identifier, also occur by chance.
@@ -57,7 +63,7 @@ _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
 # Characters that no screen shows: Unicode's Default_Ignorable_Code_Point, and the marks of annotations. A name is still
 # read with one inside.
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "[\u00ad\u0640\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 # What is written between the parts of an identifier: also a dash of any length, and a blank that does not break.
@@ -100,7 +106,7 @@ SOURCES: dict[int, str] = {
     0x00400551: ID,  # SpecimenIdentifier
 }
 Source = tuple[int, str, bytes]
-_Search = DateSearch | AddressSearch | PhoneSearch
+_Search = DateSearch | AddressSearch | SpacedSearch
 _NUMBERED = (ID, BIRTH, PHONE)
 # Of what a longer word or number would be made.
 _PARTS: dict[str, Callable[[str], bool]] = {BIRTH: str.isdigit, PHONE: str.isdigit, NAME: str.isalpha}
@@ -445,6 +451,13 @@ def _phones(text: str) -> Iterator[tuple[str, _Search]]:
             yield digits, phone_search(digits, _LOCAL_PHONE)
 
 
+def _identifiers(text: str) -> Iterator[tuple[str, _Search]]:
+    for one in text.split("\\")[:_MOST_SEARCHES]:
+        squeezed = re.sub(r"[^0-9A-Za-z]", "", one)
+        if len(squeezed) >= SHORTEST_NUMBER and (search := identifier_search(one)):
+            yield squeezed, search
+
+
 def _contacts(text: str) -> Iterator[tuple[str, _Search]]:
     """Of an address that may also hold telephone numbers."""
     yield from _addresses(text)
@@ -457,7 +470,7 @@ def _no_searches(_: str) -> Iterator[tuple[str, _Search]]:
 
 _Searches = Callable[[str], Iterator[tuple[str, _Search]]]
 # The searches that are made beside those for tokens.
-_SEARCHES: dict[str, _Searches] = {BIRTH: _dates, STUDY: _dates, ADDRESS: _contacts, PHONE: _phones}
+_SEARCHES: dict[str, _Searches] = {ID: _identifiers, BIRTH: _dates, STUDY: _dates, ADDRESS: _contacts, PHONE: _phones}
 _MAKERS: dict[str, Callable[[str], _Found]] = {
     NAME: _names,
     ID: _ids,
