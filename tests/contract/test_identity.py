@@ -92,3 +92,22 @@ def test_root_one_level_too_high(ingest: Ingest, site: StandIn, tmp_path: Path) 
     assert "PAT-" not in ended.out + ended.err + str(ended.report)
     assert ingest("upload", tmp_path / "t", "--allow-mixed-patients").code == 0
     assert subjects(site) == ["study/study_S1", "study/study_S2"]
+
+
+@pytest.mark.parametrize("command", ["upload", "plan"])
+@pytest.mark.parametrize("project", ["DEMO", "MANUAL"])
+def test_a_subject_label_that_is_an_accession_id(
+    ingest: Ingest, site: StandIn, tmp_path: Path, project: str, command: str
+) -> None:
+    """XNAT finds a subject by it, in any project: the session would be another person's."""
+    make_session(tmp_path / "theirs/Zed/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs", project=project).code == 0
+    accession = site.project(project).subjects["Zed"]
+    for subject in (accession, "NEW_S00042", "Meier"):
+        make_session(tmp_path / "ours" / subject / "post", ONE, subject)
+    ended = ingest(command, tmp_path / "ours", *ONLINE[command])
+    verdicts = {session["subject"]: session["verdict"] for session in ended.report["sessions"]}
+    sent = "verified" if command == "upload" else "unverified"
+    assert (ended.code, ended.kinds()) == (3, ["subject-exists"])
+    assert verdicts == {accession: "conflict", "NEW_S00042": sent, "Meier": sent}
+    assert f"{accession}_post" not in str(subjects(site))

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 
 from tests.conftest import Ended, Ingest
+from tests.contract.test_contract import by
 from tests.dicom_trees import Series, make_session
 from tests.standin import Fault, StandIn
 from xnat_ingest.transports import bodies
@@ -165,3 +166,30 @@ def test_by_dicom_without_edit_right_nothing_tells_old_from_new(root: Path, site
 def test_a_dry_run_of_it_adds_up(root: Path, site: StandIn, ingest: Ingest) -> None:
     ended = ingest("upload", root, *OVERWRITE, "--dry-run")
     assert (ended.code, ended.totals["unverified"], ended.totals["verified"]) == (0, 6, 0)
+
+
+@pytest.mark.parametrize("destination", ["archive", "prearchive"])
+@pytest.mark.parametrize("transport", ["tar", "gradual", "cstore"])
+def test_old_copies_in_the_prearchive(
+    site: StandIn, ingest: Ingest, tmp_path: Path, transport: str, destination: str
+) -> None:
+    """Some are dropped without a word, as by a script: their old copies are still there, under the same names."""
+    make_session(tmp_path / "t" / "S" / "E", [Series("T1_1", 3), Series("T2_2", 3)])
+    assert ingest("upload", tmp_path / "t", "--destination", "prearchive").code == 0
+    for path in tmp_path.glob("t/S/E/*/*"):
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = bytes(len(dataset.PixelData))
+        dataset.save_as(path)
+    site.settings.site_filter = {"enabled": True, "mode": "blacklist", "list": r"T\x32"}  # cannot be judged here
+    with by(transport, site) as (flags, _):
+        ended = ingest("upload", tmp_path / "t", *OVERWRITE, *flags, "--destination", destination)
+    assert ended.code == 3, ended.out
+    if destination == "prearchive":
+        assert ended.kinds()[-1] == "stale-row"
+        assert (ended.totals["bytes_sent"], ended.totals["verified"]) == (0, 0)
+    else:
+        told_as_it_is(ended, old_copies(site.archive_root))
+    site.settings.site_filter = {}
+    if destination == "archive":
+        assert ingest("upload", tmp_path / "t", *OVERWRITE).code == 0
+        assert old_copies(site.archive_root) == 0

@@ -119,6 +119,7 @@ class Delivery:
         self._round = _Round(ServerState(), Decision(self._before))
         self._postponed: frozenset[str] = frozenset()  # what the last round left for this one
         self._archive_uri = ""
+        self._doubtful_copies: frozenset[str] = frozenset()  # sent over copies of an earlier run, see had_before
         self._notes: list[Problem] = []
         self._commits = 0
 
@@ -131,7 +132,7 @@ class Delivery:
     @property
     def sent(self) -> frozenset[str]:
         """SOPInstanceUIDs that this run has sent."""
-        return self._own.accepted | self.sending.taken
+        return self._own.accepted | (self.sending.taken - self._doubtful_copies)
 
     @property
     def _overwrites(self) -> bool:
@@ -242,7 +243,9 @@ class Delivery:
         uri = self.sending.uri
         if self._overwrites:  # afterwards a new copy cannot be told from the old one
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
-            self._own.replaced |= stored & self.sending.taken
+            had_before = self.prearchived.had_before
+            self._own.replaced |= (stored & self.sending.taken) - had_before
+            self._round.postponed |= had_before  # once it is archived, they are sent again, into one of their own
         overwrite, is_archived = self.prearchived.overwrite, bool(self._archive_uri)
         with self._turn_to_commit(uri):
             Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
@@ -337,6 +340,8 @@ class Delivery:
         decision = self._round.decision
         self.sending.disturbed = False
         there = self.prearchived.join(decision, self._round.state.files_held)
+        self._doubtful_copies |= self.prearchived.had_before
+        self._refuse_had_before()
         self._round.seen = there if self._overwrites else decision.archive.seen | there
         if not self._commits:
             self.sending.tell(i for i in self.session.instances if i.sop_uid in self._round.seen)
@@ -344,6 +349,19 @@ class Delivery:
         self._round.postponed = self.prearchived.cannot_receive & {i.sop_uid for i in wanted}
         self._refuse_postponed(self._round.postponed)
         self.sending.send([i for i in wanted if i.sop_uid not in self._round.postponed], self.prearchived.check)
+
+    def _refuse_had_before(self) -> None:
+        """In the prearchive, nothing tells the copies of an earlier run from new ones. Raises SessionTrouble."""
+        had_before, uri = self.prearchived.had_before, self.sending.uri
+        if not (self._overwrites and had_before and self.context.destination == "prearchive"):
+            return
+        raise SessionTrouble(
+            "stale-row",
+            f"prearchive session {uri} holds {len(had_before)} of these instances already. With --existing overwrite "
+            "nothing would tell its copies from new ones, so nothing was sent. Archive it "
+            f"({prearchive.command_for(uri, 'archive')}) or delete it ({prearchive.command_for(uri, 'delete')}), then "
+            "run again",
+        )
 
     def _refuse_postponed(self, postponed: frozenset[str]) -> None:
         """What a prearchive session cannot receive follows once it is archived. In the prearchive nothing follows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from xnat_ingest.core import Plan, Problem, Session, printable
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.xnat.tables import JsonRow
 
+# How XNAT writes an accession id of a subject: the site's id, and a number of five digits or more.
+_ACCESSION_ID = re.compile(r".*_S\d{4,}", re.IGNORECASE)
 # Folded label -> the labels of a project that fold to it.
 Subjects = Mapping[str, set[str]]
 
@@ -18,14 +21,18 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
     asks uploads not to create any.
 
     XNAT finds a subject whatever the case of its label: `p007` would be stored under the P007 that it has. And `Müller`
-    becomes `M_ller`, as another person may be called. A subject is this tree's if one of its archived sessions has a
+    becomes `M_ller`, as another person may be called. A label that is the accession id of a subject, of any project, is
+    that subject to XNAT. A subject is this tree's if one of its archived sessions has a
     study that is in the plan, too.
     """
     subjects = {project: _known_subjects(context, project) for project in context.projects}
+    strangers = _Strangers(context)
     own: set[tuple[str, str]] | None = None
     found: dict[int, Problem] = {}
     for session in plan.sessions:
         alike = subjects.get(session.project, {}).get(session.subject.casefold(), set())
+        if not (session.conflicts or alike) and strangers.has(session.subject):
+            found[id(session)] = _accession_id(session)
         if session.conflicts or not alike or (session.subject in alike and not session.repaired):
             continue
         own = _own(context, plan) if own is None else own
@@ -34,6 +41,34 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
     sessions = tuple(replace(s, conflicts=(found[id(s)],)) if id(s) in found else s for s in plan.sessions)
     plan = replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
     return _note_new(context, subjects, plan)
+
+
+class _Strangers:
+    """Subjects of any project, by their accession ids."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._rest = context.rest
+        self._known: dict[str, bool] = {}
+
+    def has(self, label: str) -> bool:
+        """Whether a subject has this accession id, also one that the user may not see."""
+        if not _ACCESSION_ID.fullmatch(label):
+            return False
+        if label not in self._known:
+            reply = self._rest.request("GET", f"/data/subjects/{label}", {"format": "json"}, accept=(200, 403, 404))
+            self._known[label] = reply.status != 404
+        return self._known[label]
+
+
+def _accession_id(session: Session) -> Problem:
+    text = (
+        f"{session.title}: the subject label {session.subject} is the accession id of a subject, perhaps of another "
+        "project. XNAT would store the session there"
+    )
+    fix = (
+        "give the label of that subject, if it is the same person. If not, give another one (--subject-label, --labels)"
+    )
+    return Problem.advised("subject-exists", text, fix, (session.label,))
 
 
 def _known_subjects(context: RunContext, project: str) -> Subjects:

@@ -60,6 +60,8 @@ class OurPrearchiveSession:
     goes_direct: a DICOM receiver archives by itself, past the prearchive
     may_edit: whether the user may build, list and commit
     closed_to: SOPInstanceUIDs that it cannot receive again, since a build has moved them or their series
+    had_before: SOPInstanceUIDs of copies of an earlier run, where those may be old: a new copy that the server drops
+        without a word cannot be told from one that it stores
     """
 
     def __init__(self, context: RunContext, session: Session, sending: Sending) -> None:
@@ -70,6 +72,7 @@ class OurPrearchiveSession:
         self.goes_direct = False
         self.may_edit = context.projects[session.project].may_edit
         self.cannot_receive: frozenset[str] = frozenset()
+        self.had_before: frozenset[str] = frozenset()
         self._changed_uid = False
         everything = frozenset(i.sop_uid for i in session.instances)
         self._moving = everything if context.changes_uids else moved_by_build(session.instances)
@@ -79,7 +82,7 @@ class OurPrearchiveSession:
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
         """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
         entry = decision.entry if self.may_edit else None
-        self.cannot_receive = frozenset()
+        self.cannot_receive = self.had_before = frozenset()
         if entry is None:
             self.sending.uri = ""
             self.context.timestamps.renew(self.session)
@@ -95,6 +98,7 @@ class OurPrearchiveSession:
         if entry.is_receiving:
             self._watch(entry, files_held)
         if self.context.existing == "overwrite" or self.context.keeps_uids:
+            self.had_before = compare_stored(decision.to_send, files_held).seen
             return again  # all others in it may be old copies, or not de-identified
         return self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
 
