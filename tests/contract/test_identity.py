@@ -111,3 +111,19 @@ def test_a_subject_label_that_is_an_accession_id(
     assert (ended.code, ended.kinds()) == (3, ["subject-exists"])
     assert verdicts == {accession: "conflict", "NEW_S00042": sent, "Meier": sent}
     assert f"{accession}_post" not in str(subjects(site))
+
+
+@pytest.mark.parametrize("command", ["upload", "plan"])
+def test_a_session_label_that_is_an_accession_id(ingest: Ingest, site: StandIn, tmp_path: Path, command: str) -> None:
+    """It must not be taken for the session of that id, and nobody is told to rename that one."""
+    make_session(tmp_path / "theirs/Zed/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    (accession,) = (session.accession for session in site.sessions("DEMO"))
+    for label in (accession, "NEW_E00042"):
+        make_session(tmp_path / "ours/Meier" / label, ONE, label)
+    ended = ingest(command, tmp_path / "ours", "--session-label", "{session}", *ONLINE[command])
+    assert (ended.code, ended.kinds()) == (3, ["other-study"])
+    assert ended.session(accession)["verdict"] == "conflict"
+    assert ended.session("NEW_E00042")["verdict"] == ("verified" if command == "upload" else "unverified")
+    again = ingest(command, tmp_path / "ours", "--session-label", "{session}", *ONLINE[command])
+    assert again.kinds() == ["other-study"]

@@ -315,3 +315,20 @@ def test_a_site_that_keeps_no_digests(site: StandIn, ingest: Ingest, tmp_path: P
     assert held(stored(site, "DEMO", "007", "007_pre"))["2/NIFTI/t1.nii.gz"] == digest
     put(root / "007" / "pre" / "DTI" / "dti.bval", "0 10000\n")
     assert numbers(ingest("nifti", root)) == (6, 5, 1, 5)
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_labels_that_are_accession_ids(ingest: Ingest, site: StandIn, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """XNAT would take them for the subject or the session of that id: another person's."""
+    scan(tmp_path / "theirs/Zed/pre/T1/t1", mr(1, "T1"))
+    assert ingest("nifti", tmp_path / "theirs").code == 0
+    subject = site.project("DEMO").subjects["Zed"]
+    (session,) = (one.accession for one in site.sessions("DEMO"))
+    before = len(site.sessions("DEMO"))
+    scan(tmp_path / "one" / subject / "v1/T1/t1", mr(1, "T1"))
+    scan(tmp_path / "two/New" / session / "T1/t1", mr(1, "T1"))
+    one = ingest("nifti", tmp_path / "one", *flags)
+    two = ingest("nifti", tmp_path / "two", "--session-label", "{session}", *flags)
+    assert [(ended.code, ended.kinds()) for ended in (one, two)] == [(3, ["subject-exists"]), (3, ["other-study"])]
+    assert len(site.sessions("DEMO")) == before
+    assert list(site.project("DEMO").subjects) == ["Zed"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, Session, printable
+from xnat_ingest.delivery.accession_ids import AccessionIds
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.xnat.tables import JsonRow
 
-# How XNAT writes an accession id of a subject: the site's id, and a number of five digits or more.
-_ACCESSION_ID = re.compile(r".*_S\d{4,}", re.IGNORECASE)
 # Folded label -> the labels of a project that fold to it.
 Subjects = Mapping[str, set[str]]
 
@@ -26,13 +24,14 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
     study that is in the plan, too.
     """
     subjects = {project: _known_subjects(context, project) for project in context.projects}
-    strangers = _Strangers(context)
+    ids = AccessionIds(context.rest)
     own: set[tuple[str, str]] | None = None
     found: dict[int, Problem] = {}
     for session in plan.sessions:
         alike = subjects.get(session.project, {}).get(session.subject.casefold(), set())
-        if not (session.conflicts or alike) and strangers.has(session.subject):
-            found[id(session)] = _accession_id(session)
+        if other := _accession_conflict(context, ids, session, is_known=bool(alike)):
+            found[id(session)] = other
+            continue
         if session.conflicts or not alike or (session.subject in alike and not session.repaired):
             continue
         own = _own(context, plan) if own is None else own
@@ -43,32 +42,16 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
     return _note_new(context, subjects, plan)
 
 
-class _Strangers:
-    """Subjects of any project, by their accession ids."""
-
-    def __init__(self, context: RunContext) -> None:
-        self._rest = context.rest
-        self._known: dict[str, bool] = {}
-
-    def has(self, label: str) -> bool:
-        """Whether a subject has this accession id, also one that the user may not see."""
-        if not _ACCESSION_ID.fullmatch(label):
-            return False
-        if label not in self._known:
-            reply = self._rest.request("GET", f"/data/subjects/{label}", {"format": "json"}, accept=(200, 403, 404))
-            self._known[label] = reply.status != 404
-        return self._known[label]
-
-
-def _accession_id(session: Session) -> Problem:
-    text = (
-        f"{session.title}: the subject label {session.subject} is the accession id of a subject, perhaps of another "
-        "project. XNAT would store the session there"
-    )
-    fix = (
-        "give the label of that subject, if it is the same person. If not, give another one (--subject-label, --labels)"
-    )
-    return Problem.advised("subject-exists", text, fix, (session.label,))
+def _accession_conflict(context: RunContext, ids: AccessionIds, session: Session, *, is_known: bool) -> Problem | None:
+    """is_known: the project has the subject."""
+    if session.conflicts:
+        return None
+    other = None if is_known else ids.subject_conflict(session)
+    other = other or ids.session_conflict(session)
+    if other and other.kind == "other-study":
+        label = session.label.casefold()
+        return None if any(k.label.casefold() == label for k in context.known(session.project).listing) else other
+    return other
 
 
 def _known_subjects(context: RunContext, project: str) -> Subjects:

@@ -37,6 +37,7 @@ from xnat_ingest.core import (
     printable,
 )
 from xnat_ingest.core.stop import Stop
+from xnat_ingest.delivery.accession_ids import AccessionIds
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.inputs import FolderSource, Source
@@ -202,12 +203,21 @@ class NiftiRun(Run):
         with self._creating:
             subjects = set(self._subjects)
         known = check_session(mine, self._known, subjects)
+        if not known:
+            self._refuse_accession_ids(rest, session, subjects)
         if known:
             check_home(rest, session.project, known)
         scans = scans_of(rest, known.accession) if known else {}
         look = ServerSide(settle_ids(mine, scans), known, mine.subject not in subjects, scans)
         self.looks[session.folder] = look
         return look
+
+    def _refuse_accession_ids(self, rest: XnatClient, session: Session, subjects: set[str]) -> None:
+        """Raises SessionTrouble for labels that XNAT would take for another subject or session."""
+        ids = AccessionIds(rest)
+        other = None if session.subject in subjects else ids.subject_conflict(session)
+        if other := other or ids.session_conflict(session):
+            raise SessionTrouble(other.kind, other.detail.removeprefix(f"{session.title}: "))
 
     def _judge(self, rest: XnatClient, session: Session) -> tuple[Verdict, int]:
         """What would be created, as far as listings tell."""
