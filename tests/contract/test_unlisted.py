@@ -108,3 +108,33 @@ def test_one_that_is_shared_into_the_project_counts(
         ended = ingest(command, tmp_path / "t", "-S", "S", "-E", label or "S_E", "--layout", "session")
         assert (ended.code, ended.totals["verified"]) == (0, 2), ended.out
     assert ended.totals["bytes_sent"] == 0
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+@pytest.mark.parametrize("modality", ["US", "MR"])
+def test_one_that_is_shared_into_the_project_is_not_added_to(
+    ingest: Ingest, site: StandIn, tmp_path: Path, modality: str, mode: str
+) -> None:
+    """XNAT looks for the session to add to in the project itself, and would make a second one."""
+    folder = tmp_path / "t/S/E"
+    one = series("US") if modality == "US" else Series("one_0001", 2)
+    make_session(folder, (one,), "study")
+    assert ingest("upload", tmp_path / "t", project="MANUAL").code == 0
+    site.share(stored(site, "MANUAL", "S", "S_E"), "DEMO")
+    more = series("US", 3) if modality == "US" else Series("one_0001", 3)
+    make_series(folder, more, "study", 1)
+    ended = ingest("upload", tmp_path / "t", "--existing", mode)
+    assert (ended.code, ended.kinds()) == (3, ["shared-session"]), ended.out
+    assert "-P MANUAL" in ended.out
+    assert (ended.totals["bytes_sent"], site.sessions("DEMO"), site.rows("DEMO")) == (0, [], [])
+
+
+@pytest.mark.parametrize("command", ["verify", "upload"])
+def test_one_that_is_shared_under_another_label(ingest: Ingest, site: StandIn, tmp_path: Path, command: str) -> None:
+    """In this project, the study has that label."""
+    make_session(tmp_path / "t/S/E", (Series("one_0001", 2),), "study")
+    assert ingest("upload", tmp_path / "t", project="MANUAL").code == 0
+    site.share(stored(site, "MANUAL", "S", "S_E"), "DEMO", "renamed")
+    ended = ingest(command, tmp_path / "t")
+    assert ended.code == 3
+    assert "renamed" in ended.out

@@ -110,8 +110,7 @@ class RunContext:
         """
         label = session.label.casefold()
         found = self.known(session.project, fresh=fresh).matching(label, session.study_uid)
-        for known in found:
-            check_home(self.rest, session.project, known)
+        found = [check_home(self.rest, session.project, known) for known in found]
         if not any(k.label.casefold() == label for k in found):
             unlisted = archived_session(self.rest, session.project, session.label)
             if unlisted:

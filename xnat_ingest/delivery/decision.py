@@ -213,6 +213,14 @@ def _conflict_with(
         )
     # An anonymised session has another study UID, but still our names: the server named the files on receipt.
     all_there = mode != "overwrite" and len(archive.verified) == len(session.instances)
+    if known.home and known.home.casefold() != session.project.casefold() and not all_there and mode != "skip":
+        return _problem(
+            session,
+            "shared-session",
+            f"session {known.label} is shared into this project from {known.home}. XNAT would not add to it, but make "
+            "a second one here",
+            f"upload to project {known.home} (-P {known.home})",
+        )
     if known.study_uid and known.study_uid != session.study_uid and not all_there:
         if state.files_held.has_study(session.study_uid):
             return None if state.changes_uids else _changed(session, known)

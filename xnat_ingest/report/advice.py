@@ -219,6 +219,10 @@ PROBLEMS: dict[str, Advice] = {
         "The report of a shard is missing, so its share is not proven.",
         "Run that shard again, then merge all reports.",
     ),
+    "shared-session": Advice(
+        "The session is shared into the project from another one, and instances are to be added or replaced.",
+        "Upload to the project that it is in.",
+    ),
     "source-changed": Advice(
         "A file changed while it was sent.", "Wait until nothing writes to the tree, then run again."
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from sys import intern
 from typing import Any
@@ -159,7 +159,7 @@ def archived_session(rest: XnatClient, project: str, label: str) -> ArchivedSess
         subject=documents.text_of(subject, "label"),
         study_uid=str(item.get("UID") or ""),
         xsi_type=str(item.get("xsiType", "")),
-        home=project,
+        home=documents.text_of(item, "project") or project,
     )
 
 
@@ -169,20 +169,22 @@ def _label_here(item: Mapping[str, Any], project: str) -> str:
     return next(here, "") or documents.text_of(item, "label")
 
 
-def check_home(rest: XnatClient, project: str, known: ArchivedSession) -> None:
+def check_home(rest: XnatClient, project: str, known: ArchivedSession) -> ArchivedSession:
     """Asks for a session's document, unless its row in the project's listing says that it is the project's own.
 
-    A session that is shared into a project is in the listing under its home. Raises IngestError when it is not in the
-    project at all.
+    A session that is shared into a project is in the listing under its home, and by its label there. It is returned
+    with its label here. Raises IngestError when it is not in the project at all.
     """
     if known.home.casefold() == project.casefold():
-        return
-    if rest.item(f"/data/projects/{project}/experiments/{known.accession}") is None:
+        return known
+    item = rest.item(f"/data/projects/{project}/experiments/{known.accession}")
+    if item is None:
         raise SessionTrouble(
             "server-fault",
             f"the server lists session {printable(known.label)} for project {project}, but does not find it there; "
             "nothing of it counts. Look at the session in XNAT, then run the same again",
         )
+    return replace(known, label=_label_here(item, project) or known.label)
 
 
 def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
