@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -122,6 +123,7 @@ RARE = {
     "StuffIt": b"SIT!",
     "StuffIt archive": b"StuffIt (c)1997",
     "lzop": b"\x89LZO\0\r\n\x1a\n",
+    "lrzip": b"LRZI\0\6",
     "zpaq": b"zPQ\1",
     "zpaq archive": b"7kSt",
     "xar": b"xar!",
@@ -406,3 +408,104 @@ def test_checksums_and_signatures_do_not_make_a_folder_one_of_other_things() -> 
 def test_dicom_is_read_whatever_its_name(name: str) -> None:
     plan = plan_of({**GOOD, f"b/y/T1/{name}": IMAGE})
     assert [len(session.instances) for session in plan.sessions] == [1, 1]
+
+
+ISO = bytes(32768) + b"\1CD001" + b"\x83" * 9000
+
+
+def packed(how: str, files: dict[str, bytes]) -> bytes:
+    """An archive: a zip, a tar or a tar.gz."""
+    made = io.BytesIO()
+    if how == "zip":
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        return made.getvalue()
+    with tarfile.open(fileobj=made, mode="w:gz" if how == "tar.gz" else "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("how", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"S/IM1": b"", "S/IM2": b""},
+        {"IM1": bytes(5000), "IM2": bytes(100_000)},
+        {"IM1": b"version https://git-lfs.github.com/spec/v1\n", "IM2": b"../.git/annex/objects/aa/bb/1"},
+        {"S/IM0.dcm": NOISE, "S/IM1.dcm": b"<html>gone</html>"},
+        {"IM0.dcm": NOISE, "IM1": b"", "IM1.md5": b"12", "Thumbs.db": b"icons", "__MACOSX/._IM1": b"fork"},
+    ],
+    ids=["empty", "zeros", "pointers", "others", "with companions"],
+)
+def test_an_archive_of_images_that_are_lost(how: str, files: dict[str, bytes]) -> None:
+    """It is a problem as the files themselves are in a folder."""
+    path = f"b/y/X.{how}"
+    (found,) = plan_of({**GOOD, path: packed(how, files)}).set_aside
+    assert (found.path, found.reason) == (path, "unreadable")
+    assert found.detail == (
+        f"a {how} file of nothing but empty files or files named like images, none of which is one; "
+        "fetch it again, or leave it out with --exclude"
+    )
+
+
+@pytest.mark.parametrize("how", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"Thumbs.db": b"icons", "IM1.md5": b"12"},
+        {"IM1": b"", "notes.txt": b"words"},
+        {"IM0.dcm": NOISE, "viewer": b"MZ"},
+        {"notes.txt": b"", "x.log": bytes(900)},
+        {"IM0": NOISE},
+    ],
+    ids=["companions alone", "text", "program", "blank texts", "no name of an image"],
+)
+def test_an_archive_of_other_things_is_a_note(how: str, files: dict[str, bytes]) -> None:
+    (found,) = plan_of({**GOOD, f"b/y/X.{how}": packed(how, files)}).set_aside
+    assert (found.reason, found.detail) == ("nested-archive", f"a {how} file")
+    assert alone("X.zip", packed("zip", {})).reason == "nested-archive"
+
+
+def test_a_file_that_is_not_blank_behind_its_start_may_have_been_an_image() -> None:
+    torn = packed("zip", {"IM1": bytes(START) + b"x"})
+    assert alone("X.zip", torn).reason == "unreadable"
+    assert alone("X.zip", packed("zip", {"IM1": bytes(START - 1) + b"x"})).reason == "nested-archive"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_disc_image(pack: object) -> None:
+    """It is judged by its place, as the disc image itself is."""
+    data = pack(ISO)  # type: ignore[operator]
+    for place in ("a/x/T1/a", "b/y/T1/a", "b/post", "post"):
+        (found,) = plan_of({**GOOD, place: data}).set_aside
+        assert found.reason == "unreadable", place
+        assert found.detail.startswith("a disc image (.iso), which cannot be read here")
+    others = {"a/x/viewer/a.iso.gz": data, "a/x/viewer/help": b"words"}
+    assert reasons(plan_of({**GOOD, **others}))["a/x/viewer/a.iso.gz"] == "nested-archive"
+    assert alone("a.gz", pack(b"x" + ISO)).reason == "nested-archive"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("how", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("data", [ISO, ISO + b"\x83" * 300_000, b"MSCF\0\0\0\0" + NOISE], ids=["iso", "large", "cab"])
+def test_a_disc_image_in_an_archive(tmp_path: Path, how: str, data: bytes) -> None:
+    """In one that is read, and alone in one that is not."""
+    (tmp_path / "a/x/T1").mkdir(parents=True)
+    (tmp_path / "a/x/T1/1").write_bytes(dicom("1"))
+    (tmp_path / f"a/y.{how}").write_bytes(packed(how, {"T1/IM1": data}))
+    assert reasons(plan_source(open_source(str(tmp_path), 2))) == {f"a/y.{how}/T1/IM1": "unreadable"}
+    assert "which cannot be read here" in alone(f"X.{how}", packed(how, {"disc": data, "IM1": b""})).detail
+    among = packed(how, {"disc": data, "help": b"words"})
+    assert alone(f"X.{how}", among).reason == "nested-archive"
+
+
+def test_a_damaged_disc_image_in_a_zip_is_damaged(tmp_path: Path) -> None:
+    data = stored("T1/IM1", ISO).replace(b"\x83\x83", b"\x83\x84", 1)
+    (tmp_path / "a/x/T1").mkdir(parents=True)
+    (tmp_path / "a/x/T1/1").write_bytes(dicom("1"))
+    (tmp_path / "a/y.zip").write_bytes(data)
+    (found,) = plan_source(open_source(str(tmp_path), 2)).set_aside
+    assert (found.reason, found.detail) == ("unreadable", "its archive is corrupt here")

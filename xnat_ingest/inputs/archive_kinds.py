@@ -65,6 +65,7 @@ _RARE = {
         b"SIT!": "a StuffIt archive (.sit)",
         b"StuffIt ": "a StuffIt archive (.sit)",
         b"\x89LZO\0\r\n\x1a\n": "packed with lzop (.lzo)",
+        b"LRZI": "packed with lrzip (.lrz)",
         b"zPQ": "a zpaq archive",
         b"7kSt": "a zpaq archive",
         b"xar!": "a xar archive",
@@ -81,6 +82,8 @@ _RARE = {
     32769: {b"CD001": "a disc image (.iso)"},
     -512: {b"koly": "a disk image (.dmg)", b"conectix": "a disk image (.vhd)"},
 }
+_MARK = 16  # bytes that hold any of the marks
+RARE_START = max(_RARE) + _MARK  # bytes that hold those of them that are counted from the start
 _END_OF_ZIP, _LONGEST_END = b"PK\x05\x06", 22 + 0xFFFF
 _ZIP64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _MOST_ENDS = 16  # places that look like an end record, as in a comment
@@ -158,11 +161,22 @@ def rare_kind_of(stream: BinaryIO, size: int) -> str:
     """Which of RARE_KINDS a seekable stream of so many bytes is, seen from its start and its end; "" for none."""
     for place, marks in _RARE.items():
         stream.seek(max(0, place + size if place < 0 else place))
-        found = stream.read(16)
-        kind = next((marks[mark] for mark in marks if found.startswith(mark)), "")
-        if kind and (kind != _ARJ or 0 < int.from_bytes(found[2:4], "little") <= _LONGEST_ARJ_HEADER):
+        if kind := _marked(marks, stream.read(_MARK)):
             return kind
     return ZIP_BEHIND if _ends_as_zip(stream, size) else _behind_a_program(stream)
+
+
+def rare_start(start: bytes) -> str:
+    """Which of RARE_KINDS begins with these RARE_START bytes; "" for none. For streams whose end is far to reach."""
+    found = (_marked(marks, start[place : place + _MARK]) for place, marks in _RARE.items() if place >= 0)
+    return next(filter(None, found), "")
+
+
+def _marked(marks: dict[bytes, str], found: bytes) -> str:
+    kind = next((marks[mark] for mark in marks if found.startswith(mark)), "")
+    if kind == _ARJ and not 0 < int.from_bytes(found[2:4], "little") <= _LONGEST_ARJ_HEADER:
+        return ""
+    return kind
 
 
 def _behind_a_program(stream: BinaryIO) -> str:

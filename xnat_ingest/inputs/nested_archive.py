@@ -8,10 +8,20 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import EMPTY, ZEROS, SetAside
-from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, ZIP_BEHIND, Kind, archive_kind_of, rare_kind_of
+from xnat_ingest.inputs.archive_kinds import (
+    FOREIGN_KINDS,
+    RARE_START,
+    ZIP_BEHIND,
+    Kind,
+    archive_kind_of,
+    is_pointer,
+    rare_kind_of,
+    rare_start,
+)
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import SUFFIXES as COMPRESSED
 from xnat_ingest.inputs.dicom_file import START, sniff
+from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, is_proof, may_be_image
 from xnat_ingest.inputs.tar_archive import NO_FILE, tar_members
 from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacked
 from xnat_ingest.inputs.zip_archive import open_member
@@ -19,11 +29,13 @@ from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
 # Zeros at the start of a compressed file that tell that it holds nothing else: an image begins within one kilobyte.
 _ZEROS = 1 << 20
+# What is said of a member that was an image, and of one that may be anything.
+_LOST, _OTHER = "lost", "other"
 _UNPACK = "its content is not read in this place; unpack it there"
 
 
 def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside:
-    """A note for an archive without DICOM; a problem when it contains DICOM, or when that is unknown.
+    """A note for an archive without DICOM; a problem when it contains DICOM, or had some, or when that is unknown.
 
     stream: all of its bytes, at any position.
 
@@ -49,16 +61,50 @@ def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside
         return SetAside(path, "unreadable", text)
     if found:
         return SetAside(path, "unreadable", f"a {kind} file with DICOM in it; {_UNPACK}")
-    if kind in PACKINGS and (blank := _blank(stream, cast(Packing, kind))):
-        return SetAside(path, "not-dicom", blank)
-    return SetAside(path, "nested-archive", f"a {kind} file")
+    return _judge_packed(path, stream, cast(Packing, kind)) if kind in PACKINGS else _judge(path, stream, kind, size)
 
 
-def judge_rare(stream: BinaryIO, found: SetAside, size: int) -> SetAside:
+def _judge_packed(path: str, stream: BinaryIO, kind: Packing) -> SetAside:
+    """What is said of a compressed file without DICOM. It may be an image that was lost before it was compressed."""
+    stream.seek(0)
+    content = unpacked(stream, kind, closes=False).read(_ZEROS)
+    if not any(content):
+        return SetAside(path, "not-dicom", ZEROS if content else EMPTY)
+    return SetAside(path, "nested-archive", rare_start(content) or f"a {kind} file")
+
+
+def _judge(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside:
+    """What is said of an archive without DICOM. All of its files may be images that were lost, or archives."""
+    kinds = set()
+    for name, start in _starts(stream, kind, size, RARE_START):
+        base = name.replace("\\", "/").rpartition("/")[2]
+        if not (is_junk(base) or is_proof(base)):
+            kinds.add(_kind_of(base, start or b""))
+        if _OTHER in kinds:
+            return SetAside(path, "nested-archive", f"a {kind} file")
+    if kinds == {_LOST}:
+        text = f"a {kind} file of nothing but empty files or files named like images, none of which is one"
+        return SetAside(path, "unreadable", f"{text}; fetch it again, or leave it out with --exclude")
+    return SetAside(path, "nested-archive", min(kinds - {_LOST}, default=f"a {kind} file"))
+
+
+def _kind_of(name: str, start: bytes) -> str:
+    """Which of RARE_KINDS a member is, or whether it was an image."""
+    is_blank = not any(start[:START]) or is_pointer(start)
+    was_image = is_named_as_image(name) or (is_blank and may_be_image(name))
+    return rare_start(start) or (_LOST if was_image else _OTHER)
+
+
+def judge_rare(stream: BinaryIO, found: SetAside, size: int | None) -> SetAside:
     """A note for a file that is no DICOM. It names the kind when that is one of RARE_KINDS. Raises OSError.
 
     found: what is said of it otherwise.
+    size: None for one that is unpacked while it is read. To go to its end would take long.
     """
+    if size is None:
+        stream.seek(0)
+        kind = rare_start(stream.read(RARE_START))
+        return SetAside(found.path, "nested-archive", kind) if kind else found
     kind = rare_kind_of(stream, size)
     if kind == ZIP_BEHIND and holds_dicom(stream, "zip", size):
         return SetAside(found.path, "unreadable", f"{kind}. It has DICOM in it; {_UNPACK}")
@@ -67,15 +113,8 @@ def judge_rare(stream: BinaryIO, found: SetAside, size: int) -> SetAside:
 
 def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:
     """Whether an archive contains DICOM; None when that is unknown, as for a damaged one. Raises OSError."""
-    stream.seek(0)
     try:
-        if kind == "zip":
-            return _any(_zip_starts(stream, size))
-        if kind == "tar":
-            return _any(_tar_starts(stream, size))
-        if kind == "tar.gz":
-            return _any(_tar_starts(cast(BinaryIO, unpacked(stream, "gzip", closes=False)), size))
-        return _any([unpacked(stream, cast(Packing, kind), closes=False).read(START)])
+        return _any(start for _, start in _starts(stream, kind, size, START))
     except Damaged:
         return None
     except OSError as error:
@@ -107,41 +146,47 @@ def _peeled(start: bytes, kind: Packing) -> bytes | None:
         return None
 
 
-def _blank(stream: BinaryIO, kind: Packing) -> str:
-    """What an image is called that was lost before it was compressed; "" for other content."""
+def _starts(stream: BinaryIO, kind: Kind, size: int, most: int) -> Iterator[tuple[str, bytes | None]]:
+    """Each member's name with its first bytes, None for one that cannot be read. most: so many bytes."""
     stream.seek(0)
-    content = unpacked(stream, kind, closes=False).read(_ZEROS)
-    return "" if any(content) else ZEROS if content else EMPTY
+    if kind == "zip":
+        yield from _zip_starts(stream, size, most)
+    elif kind == "tar":
+        yield from _tar_starts(stream, size, most)
+    elif kind == "tar.gz":
+        yield from _tar_starts(cast(BinaryIO, unpacked(stream, "gzip", closes=False)), size, most)
+    else:
+        yield "", unpacked(stream, cast(Packing, kind), closes=False).read(most)
 
 
-def _zip_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:
+def _zip_starts(stream: BinaryIO, size: int, most: int) -> Iterator[tuple[str, bytes | None]]:
     directory = read_directory(stream, size)
     files = [member for member in directory.members if member.fault or not member.is_folder]
     for member in files:
         if member.fault:
-            yield None
+            yield member.name, None
         elif not _is_link(member):
             with damage_told():
-                yield open_member(stream, member).read(START)
+                yield member.name, open_member(stream, member).read(most)
     if directory.faults or (files and all(map(_is_link, files))):  # links to images, perhaps
-        yield None
+        yield "", None
 
 
 def _is_link(member: ZipMember) -> bool:
     return stat.S_ISLNK(member.unix_mode)
 
 
-def _tar_starts(stream: BinaryIO, size: int) -> Iterator[bytes | None]:
+def _tar_starts(stream: BinaryIO, size: int, most: int) -> Iterator[tuple[str, bytes | None]]:
     has_links = has_files = False
-    for _, member in tar_members(stream, "", size):
+    for name, member in tar_members(stream, "", size):
         if isinstance(member, SetAside):
             is_link = member.detail == NO_FILE
             has_links |= is_link
             if not is_link:  # also a file with a name that is not taken: it may hold anything
-                yield None
+                yield name, None
         else:
             has_files = True
             stream.seek(member[0])
-            yield stream.read(min(START, member[1]))
+            yield name, stream.read(min(most, member[1]))
     if has_links and not has_files:
-        yield None
+        yield "", None

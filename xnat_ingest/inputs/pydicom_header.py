@@ -114,11 +114,11 @@ def library_instance(
     with lenient():
         watched = TruncationDetector(stream, check_stop)
         found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
+        is_unpacked = isinstance(stream, ChecksummedStream)
+        if isinstance(found, SetAside) and found.reason == "not-dicom" and found.detail in ("", BEGINS_WITH_ZEROS):
+            found = judge_rare(cast(BinaryIO, watched), found, None if is_unpacked else file.size)
         if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, ChecksummedStream):
             stream.read_on(check_stop)  # a damaged file must not pass as one without DICOM
-        elif isinstance(found, SetAside) and found.reason == "not-dicom" and found.detail in ("", BEGINS_WITH_ZEROS):
-            # Not of what is unpacked: to go to its end would take long.
-            return judge_rare(cast(BinaryIO, watched), found, file.size)
         return found
 
 
