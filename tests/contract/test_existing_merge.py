@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -232,3 +233,28 @@ def test_first_part_lands_in_another_runs_prearchive_session(
     thread.join()
     assert (ended.code, ended.totals["verified"], ended.kinds()) == (0, 12, ["live-row"]), ended.err
     whole(site, tree)
+
+
+@pytest.mark.parametrize("destination", ["archive", "prearchive", "direct-archive"])
+@pytest.mark.parametrize("parts", [(1, 1), (3, 3), (2, 2, 2)])
+def test_a_series_that_comes_in_parts_of_equal_size(
+    ingest: Ingest, site: StandIn, tmp_path: Path, parts: tuple[int, ...], destination: str
+) -> None:
+    """As disk after disk, or batch after batch. The names on the server tell that the next part is not there yet."""
+    whole = make_session(tmp_path / "whole", (Series("T1_0001", sum(parts)),), "study")
+    begin = 0
+    for number, size in enumerate(parts):
+        folder = tmp_path / f"part{number}/S/E/T1_0001"
+        folder.mkdir(parents=True)
+        for path in whole[begin : begin + size]:
+            shutil.copy(path, folder)
+        begin += size
+        ended = ingest("upload", tmp_path / f"part{number}", "--destination", destination)
+        assert (ended.code, ended.totals["verified"], ended.totals["counted"]) == (0, size, 0), ended.out
+        assert ended.totals["bytes_sent"] > 0
+    held = [name for session in site.sessions("DEMO") for name in session.files]
+    held += [name for row in site.rows("DEMO") for name in row.files]
+    assert len(set(held)) == sum(parts)
+    for number in range(len(parts)):
+        checked = ingest("verify", tmp_path / f"part{number}", "--destination", destination)
+        assert (checked.code, checked.totals["verified"]) == (0, parts[number])

@@ -127,3 +127,16 @@ def test_a_session_label_that_is_an_accession_id(ingest: Ingest, site: StandIn, 
     assert ended.session("NEW_E00042")["verdict"] == ("verified" if command == "upload" else "unverified")
     again = ingest(command, tmp_path / "ours", "--session-label", "{session}", *ONLINE[command])
     assert again.kinds() == ["other-study"]
+
+
+def test_a_subject_label_that_is_an_accession_id_of_a_project_that_cannot_be_seen(
+    ingest: Ingest, site: StandIn, tmp_path: Path
+) -> None:
+    """It can only be told afterwards."""
+    make_session(tmp_path / "theirs/Zed/pre", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs", project="MANUAL").code == 0
+    accession = site.project("MANUAL").subjects["Zed"]
+    site.project("MANUAL").access.clear()
+    make_session(tmp_path / "ours" / accession / "post", ONE, "ours")
+    ended = ingest("upload", tmp_path / "ours")
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (3, 0, ["other-subject"])

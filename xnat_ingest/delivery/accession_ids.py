@@ -8,7 +8,7 @@ from xnat_ingest.core import Problem, Session
 from xnat_ingest.xnat.client import XnatClient
 
 # How XNAT writes accession ids: the site's id, a letter, and a number of five digits or more.
-_SUBJECT = re.compile(r".*_S\d{4,}", re.IGNORECASE)
+SUBJECT_ID = re.compile(r".*_S\d{4,}", re.IGNORECASE)
 _SESSION = re.compile(r".*_E\d{4,}", re.IGNORECASE)
 
 
@@ -21,7 +21,7 @@ class AccessionIds:
 
     def subject_conflict(self, session: Session) -> Problem | None:
         """The conflict of a session whose subject is new to its project, when the subject's label is such an id."""
-        if not (_SUBJECT.fullmatch(session.subject) and self._is_there(f"/data/subjects/{session.subject}")):
+        if not (SUBJECT_ID.fullmatch(session.subject) and self._is_there(f"/data/subjects/{session.subject}")):
             return None
         text = (
             f"{session.title}: the subject label {session.subject} is the accession id of a subject, perhaps of "

@@ -24,6 +24,7 @@ from xnat_ingest.core import (
     printable,
 )
 from xnat_ingest.delivery import direct_archive
+from xnat_ingest.delivery.accession_ids import SUBJECT_ID
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import Decision, ServerState, decide
@@ -33,7 +34,15 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state
 from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined, proven, unproven, without_old_copies
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NO_FILES, Comparison, StoredFiles, compare_stored, in_archive, in_prearchive
+from xnat_ingest.xnat.archive import (
+    NO_FILES,
+    Comparison,
+    StoredFiles,
+    archived_session,
+    compare_stored,
+    in_archive,
+    in_prearchive,
+)
 from xnat_ingest.xnat.documents import text_of
 
 # Seconds. A server treats a session as complete when nothing has come for 5 minutes. It looks once a minute.
@@ -423,10 +432,24 @@ class Delivery:
             return compare_stored(session.instances, NO_FILES)
         files_held = in_archive(self.context.rest, str(item["ID"]))
         self._refuse_other_study(text_of(item, "UID"), files_held)
+        self._refuse_stranger()
         self._archive_uri = files_held.uri
         self.holdings = [files_held]
         self._note(*doubled_instances(session, files_held))
         return compare_stored(session.instances, files_held)
+
+    def _refuse_stranger(self) -> None:
+        """Raises SessionTrouble where the label was taken for the accession id of a subject that cannot be seen."""
+        session = self.session
+        if not SUBJECT_ID.fullmatch(session.subject):
+            return
+        known = archived_session(self.context.rest, session.project, session.label)
+        if known and known.subject.casefold() != session.subject.casefold():
+            raise SessionTrouble(
+                "other-subject",
+                f"the server took the label {session.subject} for the accession id of another subject, and stored the "
+                "session there. Move or delete it in XNAT, and give the subject another label (--subject-label)",
+            )
 
     def _refuse_other_study(self, study_uid: str, files_held: StoredFiles) -> None:
         """Names of files tell the study. Without them only the document does, where no script may have changed it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from xnat_ingest.core import Instance, SessionTrouble, printable
+from xnat_ingest.core.stored_name import series_prefix
 from xnat_ingest.xnat import documents, prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
@@ -63,10 +65,24 @@ class StoredFiles:
     secondary: frozenset[str] = frozenset()
     doubled: frozenset[str] = frozenset()
     number: int = 0
+    _sorted: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def address_of(self, name: str) -> str:
         """The address from which a file can be downloaded."""
         return f"{self.uri}{self.folders[name]}/{name}"
+
+    def has_default_names(self, instance: Instance) -> bool:
+        """Whether files of the instance's study and series number have XNAT's default names, which tell instances."""
+        begin = series_prefix(instance.study_uid, instance.series_number).lstrip(".").rpartition("/")[2]
+        at = bisect_left(self._default_names, begin)
+        return at < len(self._default_names) and self._default_names[at].startswith(begin)
+
+    @property
+    def _default_names(self) -> Sequence[str]:
+        """In order. A name that ends with digits alone may be of a site's making, with the number of an instance."""
+        if not self._sorted:
+            self._sorted.extend(sorted(name for name in self.sizes if _DEFAULT_NAME.search(name)))
+        return self._sorted
 
     def has_study(self, study_uid: str) -> bool:
         """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
@@ -93,6 +109,8 @@ class Comparison:
         return self.verified | self.counted
 
 
+# The last part of XNAT's default name: a number of 32 bits in base 36. Nearly all have a letter.
+_DEFAULT_NAME = re.compile(r"-(?=[0-9]*[a-z])[0-9a-z]{1,7}\.dcm\Z")
 NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
 
@@ -267,7 +285,7 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     absent: dict[str, str] = {}
     other_names: dict[str, str] = {}
     for series_uid, members in by_series.items():
-        named = any(i.name in files_held.sizes for i in members)
+        named = any(i.name in files_held.sizes for i in members) or files_held.has_default_names(members[0])
         if not named and (on_server := files_held.series.get(series_uid, ())):
             if why := _why_not_counted(members, on_server):
                 other_names[series_uid] = why
