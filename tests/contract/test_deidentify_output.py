@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tests.conftest import Ended, Ingest
 from tests.contract.table import files_of
 from tests.contract.test_deidentify import SECRET, named_tree, tree
+from tests.dicom_trees import Series, make_session
 from tests.planted import ACCENTED, JAPANESE, PERSON, leaks
 from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
@@ -114,3 +116,16 @@ def test_the_plan_file_and_saved_reports(ingest: Ingest, tmp_path: Path, capsys:
     assert main(["report", "show", str(tmp_path / "report.json"), "--html", str(tmp_path / "later.html")]) in (0, 3)
     said = capsys.readouterr()
     says_nobody("later.html", (tmp_path / "later.html").read_bytes() + (said.out + said.err).encode())
+
+
+@pytest.mark.parametrize("line", ["Nobodyhere/pre,,N,N_pre", "{folder},,S,S_again"])
+def test_names_that_stand_in_the_label_sheet_alone(ingest: Ingest, tmp_path: Path, line: str) -> None:
+    """A line without a session, and one that is there twice."""
+    make_session(tmp_path / "t/Quastenhof/pre", [Series("T1_1", 1)], "study")
+    sheet = tmp_path / "labels.csv"
+    lines = ["folder,study_uid,subject,session", "Quastenhof/pre,,S,S_pre", line.format(folder="Quastenhof/pre")]
+    sheet.write_text("\n".join(lines))
+    ended = ingest("plan", tmp_path / "t", "--labels", str(sheet), "--redact-paths")
+    assert ended.code in (2, 3)
+    said = ended.out + ended.err + json.dumps(ended.report)
+    assert not {"Nobodyhere", "Quastenhof"} & set(re.findall(r"\w+", said))

@@ -304,7 +304,10 @@ def test_root_a_level_too_deep_or_too_high(ingest: Ingest, tmp_path: Path, seeds
         ("folder,subject\n007/pre,x\n", "no column session"),
         ("subject,session\nx,y\n", "no column folder"),
         ("", "no column"),
-        ("folder,subject,session\n007/pre,a,b\n007/pre,c,d\n", "line 3: folder 007/pre is listed twice"),
+        (
+            "folder,subject,session\n007/pre,a,b\n007/pre,c,d\n",
+            "line 3: another line has the same folder (listed",
+        ),
         ("folder,subject,session\n,a,b\n", "line 2: folder is empty, so the session is unknown"),
         (
             b"folder,subject,session\n007/pre,caf\x81,b\n",

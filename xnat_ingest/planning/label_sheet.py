@@ -207,7 +207,7 @@ def _rows(numbered: Iterable[tuple[int, Mapping[str, str]]], by: str, name: str)
         if key in seen:
             column = "folder" if by == "folder" and folder else "study_uid"
             raise UsageError(
-                f"{name}, line {line}: {column} {printable(key)} is listed twice; keep only one of the lines"
+                f"{name}, line {line}: another line has the same {column} (listed twice); keep only one of them"
             )
         seen.add(key)
         if len(seen) > MOST_ROWS:

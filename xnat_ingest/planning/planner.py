@@ -100,14 +100,15 @@ def _ready(
     deidentifier: Deidentifier | None,
     settings: PlanSettings,
     check_stop: Callable[[], None],
+    listed: Iterable[str] = (),
 ) -> Plan:
-    """The plan as it is reported and sent.
+    """The plan as it is reported and sent. listed: folders of the label sheet.
 
     Applies --redact-paths, the sizes after de-identification, and --require-deidentified, which makes a conflict for
     every session that identifies its patient.
     """
     if isinstance(source, RedactedSource):
-        plan = redacted(plan, source)
+        plan = redacted(plan, source, listed)
     if deidentifier:
         plan = deidentifier.measure(plan, source) if settings.plan else deidentifier.settle(plan)
     if not settings.require_deidentified:
@@ -266,7 +267,8 @@ class ScannedTree:
         notes += form_notes(plan.sessions)
         plan = replace(plan, problems=(*plan.problems, *notes))
         plan = check_dicomdirs(plan, self.source, self._check_stop, self._uids)
-        return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop)
+        listed = (row.folder for row in self._labelling.sheet.rows)
+        return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop, listed)
 
     def _notes_on_places(self) -> Iterator[Problem]:
         """Notes on links and folders that no file of the plan tells of."""

@@ -59,10 +59,11 @@ class RedactedSource:
         return f"n-{digest[:12]}"
 
 
-def redacted(plan: Plan, source: RedactedSource) -> Plan:
-    """The plan with made-up names of folders and files, in messages, too."""
+def redacted(plan: Plan, source: RedactedSource, listed: Iterable[str] = ()) -> Plan:
+    """The plan with made-up names of folders and files, in messages, too. listed: folders of the label sheet."""
     paths = {i.path for session in plan.sessions for i in session.instances}
     paths |= {aside.path for aside in plan.set_aside} | {session.folder for session in plan.sessions}
+    paths |= set(filter(None, listed))
     labels = {word for s in plan.sessions for word in (s.project, s.subject, s.label)}
     say = _sentences(paths, labels, source)
 
