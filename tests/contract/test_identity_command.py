@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import stat
+import struct
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from tests.dicom_trees import read, save
 from tests.planted import PERSON, PLACES, leaks, patient
 from tests.standin import StandIn
 from xnat_ingest.cli import main
+from xnat_ingest.deidentify.behind import behind_pixels
+from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT
 from xnat_ingest.deidentify.pseudonyms import Key, read_key
+from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream
 
 
 def write(path: Path, dataset: Dataset) -> Path:
@@ -275,3 +281,134 @@ def test_words_of_a_name_in_a_sequence_are_searched_for(ingest: Ingest, tmp_path
     detail = str(ingest("plan", tmp_path / "tree", "--require-deidentified").report["problems"])
     assert "PatientName" in detail
     assert "ProtocolName" in detail
+
+
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
+    """In explicit VR, little endian."""
+    long = vr in (b"OB", b"UN")
+    return struct.pack("<HH2s" + ("HL" if long else "H"), tag >> 16, tag & 0xFFFF, vr, *(0,) * long, len(value)) + value
+
+
+PADDING = element(0xFFFCFFFC, b"OB", b"\1\2" * 20)
+BIRTH_NAME = element(0x00101005, b"PN", b"Quasten^Hannelore ")
+# What is written behind the pixels, and whether it is in order.
+BEHIND: dict[str, tuple[bytes, bool]] = {
+    "nothing": (b"", True),
+    "zeros": (bytes(700_000), True),
+    "padding": (PADDING, True),
+    "padding and zeros": (PADDING + bytes(9), True),
+    "birth name": (BIRTH_NAME, False),
+    "birth date": (element(0x00100030, b"DA", b"19530417"), False),
+    "private element": (element(0x7FE10010, b"LO", b"ACME"), False),
+    "behind the padding": (PADDING + BIRTH_NAME, False),
+    "two paddings": (PADDING * 2, False),
+    "behind zeros": (bytes(700_000) + BIRTH_NAME, False),
+    "a few bytes": (b"Jane", False),
+    "no padding": (PADDING[:4] + b"Jane", False),
+    "padding without end": (PADDING[:8] + b"\xff" * 4 + BIRTH_NAME, False),
+}
+WHY = "elements or bytes behind its pixels, which are not looked into"
+
+
+def written(path: Path, sample: str, behind: bytes) -> None:
+    """An image without anything of anybody before its pixels, which are those of a sample."""
+    dataset, real = clean(), read(sample)
+    dataset.PixelData, dataset.file_meta = real.PixelData, real.file_meta
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = real["PixelData"].is_undefined_length
+    write(path, dataset)
+    path.write_bytes(path.read_bytes() + behind)
+
+
+@pytest.mark.parametrize("sample", ["MR_small.dcm", "MR_small_RLE.dcm"])
+@pytest.mark.parametrize("behind", BEHIND)
+def test_what_stands_behind_the_pixels(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: str, behind: str
+) -> None:
+    data, in_order = BEHIND[behind]
+    written(tmp_path / "tree/001/pre/IM1", sample, data)
+    code, found = identity(tmp_path / "tree", capsys)
+    assert (code, found["all"]["pixels"]) == ((0, {}) if in_order else (3, {WHY: 1}))
+    ended = ingest("plan", tmp_path / "tree", "--require-deidentified")
+    assert (ended.code, [p["kind"] for p in ended.report["problems"]]) == (
+        (0, []) if in_order else (3, ["identifying"])
+    )
+    assert (WHY in str(ended.report["problems"])) != in_order
+    assert not leaks(json.dumps(ended.report).encode() + ended.out.encode(), PERSON)
+
+
+@pytest.mark.parametrize("cut", [8, 100])
+def test_compressed_pixels_without_their_end(ingest: Ingest, tmp_path: Path, cut: int) -> None:
+    """Nothing stands behind them."""
+    path = tmp_path / "tree/001/pre/IM1"
+    written(path, "MR_small_RLE.dcm", b"")
+    path.write_bytes(path.read_bytes()[:-cut])
+    ended = ingest("plan", tmp_path / "tree", "--require-deidentified", "--accept-truncated")
+    assert "identifying" not in [p["kind"] for p in ended.report["problems"]]
+    assert ended.report["sessions"]
+
+
+def test_elements_in_place_of_fragments(ingest: Ingest, tmp_path: Path) -> None:
+    path = tmp_path / "tree/001/pre/IM1"
+    written(path, "MR_small_RLE.dcm", b"")
+    data = path.read_bytes()
+    path.write_bytes(data[:-8] + BIRTH_NAME + data[-8:])
+    assert ingest("plan", tmp_path / "tree", "--require-deidentified").code == 3
+
+
+@pytest.mark.parametrize("behind", [b"Jane", BIRTH_NAME, bytes(20) + b"Jane"])
+def test_behind_an_object_without_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str], behind: bytes) -> None:
+    dataset = clean()
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66"  # raw data
+    for keyword in ("PixelData", "Rows", "Columns"):
+        delattr(dataset, keyword)
+    path = write(tmp_path / "a/b/IM1", dataset)
+    assert identity(tmp_path, capsys)[0] == 0
+    path.write_bytes(path.read_bytes() + behind)
+    assert identity(tmp_path, capsys)[0] == 3
+
+
+@pytest.mark.parametrize(("keyword", "code"), [("PrivateInformation", 3), ("PrivateInformationCreatorUID", 3), ("", 0)])
+def test_private_information_in_the_meta_group(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str], keyword: str, code: int
+) -> None:
+    dataset = clean()
+    dataset.file_meta.PrivateInformation = b""
+    if keyword:
+        value = b"Quasten^Hannelore " if keyword == "PrivateInformation" else "1.2.3.4"
+        setattr(dataset.file_meta, keyword, value)
+    write(tmp_path / "tree/001/pre/IM1", dataset)
+    assert ingest("plan", tmp_path / "tree", "--require-deidentified").code == code
+    ended, found = identity(tmp_path / "tree", capsys)
+    assert (ended, found["all"]["pixels"]) == (
+        code,
+        {"private information in the file's meta group": 1} if code else {},
+    )
+
+
+@pytest.mark.parametrize("sample", ["MR_small.dcm", "MR_small_RLE.dcm"])
+def test_what_is_rewritten_has_nothing_behind_its_pixels(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: str
+) -> None:
+    monkeypatch.setenv("XNAT_INGEST_DEID_KEY", "k" * 40)
+    written(tmp_path / "tree/001/pre/IM1", sample, BIRTH_NAME)
+    flags = ("--deidentify", "basic", "--require-deidentified")
+    assert ingest("upload", tmp_path / "tree", *flags).code == 0
+    assert len(files_of(site)) == 1
+
+
+def test_a_stop_is_heard_among_pixels_and_memory_does_not_grow() -> None:
+    stops = []
+
+    def blocks() -> Iterator[bytes]:
+        yield struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 200 * BLOCK)
+        for _ in range(400):
+            yield bytes(BLOCK)
+
+    tracemalloc.start()
+    try:
+        assert not behind_pixels(PeekableStream(blocks()), LITTLE_EXPLICIT, lambda: stops.append(1))
+        assert tracemalloc.get_traced_memory()[1] < 10 * BLOCK
+    finally:
+        tracemalloc.stop()
+    assert len(stops) >= 400

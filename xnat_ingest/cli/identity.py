@@ -61,7 +61,7 @@ def _lines(total: Findings, sessions: dict[str, Findings], show_values: bool) ->
         rows = [(keyword, n, f"{len(findings.values[keyword])} values") for keyword, n in findings.elements.items()]
         rows += [(f"private elements of {creator}", n, "") for creator, n in findings.private.items()]
         rows += [(f"{place}, which repeats {keyword}", n, "") for (place, keyword), n in findings.texts.items()]
-        rows += [(f"pixels: {why}", n, "") for why, n in findings.risks.items()]
+        rows += [(why, n, "") for why, n in findings.risks.items()]
         rows += [("names of files and folders", findings.named, "")] if findings.named else []
         rows += [(f"cannot be read: {why}", n, "") for why, n in findings.reasons.items()]
         for what, number, values in sorted(rows):

@@ -9,6 +9,7 @@ from functools import cache
 
 from xnat_ingest.core import Instance, SetAside
 from xnat_ingest.deidentify import gathering, pixels
+from xnat_ingest.deidentify.behind import behind_pixels
 from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.objects import header_of
@@ -27,6 +28,7 @@ _PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
 # Dates of birth and death in another calendar. They are not searched for, but they are there.
 _DATES = frozenset({0x00100033, 0x00100034})
 _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "TM", "UL", "US", "UV"})
+_IN_META = "private information in the file's meta group"
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class IdentityReading:
     elements: keyword -> its values.
     private: private creators.
     texts: (element, the element whose words it repeats).
-    risk: why its pixels may show text.
+    risk: why its pixels may show text, or what is not looked into.
     named: whether its path repeats such words.
     """
 
@@ -59,8 +61,12 @@ def look_for_identity(outgoing: Outgoing, check_stop: Callable[[], None] = go_on
     """
     instance = outgoing.instance
     with outgoing.open() as blocks:
-        _, _, data, facts = header_of(PeekableStream(blocks), instance, check_stop)
-    return _Reading(data, facts, instance).look()
+        stream = PeekableStream(blocks)
+        _, encoding, data, facts = header_of(stream, instance, check_stop)
+        behind = behind_pixels(stream, encoding, check_stop) if facts.pixels else ""
+    found = _Reading(data, facts, instance).look()
+    found.risk = found.risk or behind or (_IN_META if facts.in_meta else "")
+    return found
 
 
 class _Reading:

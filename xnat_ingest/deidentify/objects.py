@@ -51,6 +51,8 @@ _DUMMY = dummy("LO").decode()
 # Floating point pixels -> their BitsAllocated (PS3.3, C.7.6.24).
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _PIXEL_GROUP = 0x7FE0
+# PrivateInformationCreatorUID, PrivateInformation: anything at all in a file's meta group.
+_PRIVATE_META = frozenset({0x00020100, 0x00020102})
 # Bytes of the table of a million frames.
 _LONGEST_TABLE = 4_000_000
 _DESCRIPTION = 0x0008103E
@@ -342,20 +344,26 @@ def header_of(
 ) -> tuple[int, Encoding, bytes, Facts]:
     """Takes the header of an object as it is sent: the bytes before its data set, how that is encoded, the elements
     before the pixels, what they say. Raises NotRewritable, NotWalkable, and what check_stop raises."""
-    before = _pass_meta(stream)
+    before, in_meta = _pass_meta(stream)
     encoding = _encoding(stream, instance.sent_syntax)
-    return before, encoding, *_header(stream, encoding, check_stop)
+    data, facts = _header(stream, encoding, check_stop)
+    facts.in_meta = in_meta
+    return before, encoding, data, facts
 
 
-def _pass_meta(stream: PeekableStream) -> int:
-    """Goes past preamble and meta information, as dicom_dataset.skip_meta does. Returns their bytes."""
-    passed = 0
+def _pass_meta(stream: PeekableStream) -> tuple[int, bool]:
+    """Goes past preamble and meta information, as dicom_dataset.skip_meta does. Returns their bytes, and whether they
+    hold private information."""
+    passed, private = 0, False
     if stream.peek(132)[128:] == b"DICM":
         passed = len(stream.take(132))
     while stream.peek(2) == b"\x02\x00":
         head = read_head(stream, is_explicit(stream), "<")
-        passed += len(head.raw) + sum(map(len, stream.copy(head.length)))
-    return passed
+        passed += len(head.raw)
+        for block in stream.copy(head.length):
+            passed += len(block)
+            private |= head.tag in _PRIVATE_META and bool(block.strip(b" \0"))
+    return passed, private
 
 
 def _encoding(stream: PeekableStream, syntax: str) -> Encoding:
