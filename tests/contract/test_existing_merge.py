@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from tests.conftest import Ingest, stored
@@ -258,3 +259,29 @@ def test_a_series_that_comes_in_parts_of_equal_size(
     for number in range(len(parts)):
         checked = ingest("verify", tmp_path / f"part{number}", "--destination", destination)
         assert (checked.code, checked.totals["verified"]) == (0, parts[number])
+
+
+@pytest.mark.parametrize("destination", ["archive", "prearchive", "direct-archive"])
+@pytest.mark.parametrize("number", ["5", "", "01"])
+def test_a_series_whose_second_part_has_another_number(
+    ingest: Ingest, site: StandIn, tmp_path: Path, number: str, destination: str
+) -> None:
+    """As exports and coercion make it. The prearchive takes it as another scan, the archive refuses it with its reason.
+
+    Never is it taken for the first part.
+    """
+    whole = make_session(tmp_path / "whole", (Series("T1_0001", 6),), "study")
+    for place, paths in (("a", whole[:3]), ("b", whole[3:])):
+        folder = tmp_path / place / "S/E/T1_0001"
+        folder.mkdir(parents=True)
+        for path in paths:
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesNumber = number if place == "b" else dataset.SeriesNumber
+            dataset.save_as(folder / path.name)
+        ended = ingest("upload", tmp_path / place, "--destination", destination)
+        there = 3 if place == "a" or destination == "prearchive" else 0
+        assert (ended.totals["verified"], ended.totals["bytes_sent"] > 0) == (there, True), ended.out
+        assert ended.code == (0 if there else 3)
+    assert there or "a scan with the same UID, but a different number" in ended.out
+    checked = ingest("verify", tmp_path / "b", "--destination", destination)
+    assert (checked.code, checked.totals["verified"]) == (0 if there else 3, there)

@@ -46,11 +46,7 @@ def uid_hash(sop_class: str, sop_uid: str) -> str:
 
 def stored_name(study_uid: str, series_number: str, instance_number: str, hashed: str) -> str:
     """The name that XNAT's default naming template gives an instance when `rename=true` is sent."""
+    series = series_number or "no-value-for-SeriesNumber"
     instance = instance_number or "no-value-for-InstanceNumber"
     # A slash in a header would make a folder; listings show the last part.
-    return f"{series_prefix(study_uid, series_number)}{instance}-{hashed}.dcm".lstrip(".").rpartition("/")[2]
-
-
-def series_prefix(study_uid: str, series_number: str) -> str:
-    """How the names of all instances of a series begin."""
-    return f"{study_uid}-{series_number or 'no-value-for-SeriesNumber'}-"
+    return f"{study_uid}-{series}-{instance}-{hashed}.dcm".lstrip(".").rpartition("/")[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from xnat_ingest.core import Instance, SessionTrouble, printable
-from xnat_ingest.core.stored_name import series_prefix
 from xnat_ingest.xnat import documents, prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
@@ -65,24 +63,16 @@ class StoredFiles:
     secondary: frozenset[str] = frozenset()
     doubled: frozenset[str] = frozenset()
     number: int = 0
-    _sorted: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def address_of(self, name: str) -> str:
         """The address from which a file can be downloaded."""
         return f"{self.uri}{self.folders[name]}/{name}"
 
     def has_default_names(self, instance: Instance) -> bool:
-        """Whether files of the instance's study and series number have XNAT's default names, which tell instances."""
-        begin = series_prefix(instance.study_uid, instance.series_number).lstrip(".").rpartition("/")[2]
-        at = bisect_left(self._default_names, begin)
-        return at < len(self._default_names) and self._default_names[at].startswith(begin)
-
-    @property
-    def _default_names(self) -> Sequence[str]:
-        """In order. A name that ends with digits alone may be of a site's making, with the number of an instance."""
-        if not self._sorted:
-            self._sorted.extend(sorted(name for name in self.sizes if _DEFAULT_NAME.search(name)))
-        return self._sorted
+        """Whether files of the instance's series have the default names of its study, which tell instances."""
+        begin, scans = f"{instance.study_uid}-", _scans_of(self.series, instance.series_uid)
+        names = (name for name, scan in self.scans.items() if scan in scans)
+        return any(name.startswith(begin) and _DEFAULT_NAME.search(name) for name in names)
 
     def has_study(self, study_uid: str) -> bool:
         """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
@@ -109,7 +99,8 @@ class Comparison:
         return self.verified | self.counted
 
 
-# The last part of XNAT's default name: a number of 32 bits in base 36. Nearly all have a letter.
+# The last part of XNAT's default name: a number of 32 bits in base 36. Nearly all have a letter. Digits alone may be
+# of a site's own template, with the number of an instance.
 _DEFAULT_NAME = re.compile(r"-(?=[0-9]*[a-z])[0-9a-z]{1,7}\.dcm\Z")
 NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
@@ -124,12 +115,19 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
         self._uid_of_scan = uid_of_scan
 
     @cached_property
+    def _uids(self) -> Mapping[str, str]:
+        return self._uid_of_scan() if self._in_scan else {}
+
+    @cached_property
     def _sizes(self) -> Mapping[str, Sequence[int]]:
-        uids = self._uid_of_scan() if self._in_scan else {}
         found: dict[str, list[int]] = defaultdict(list)
         for scan, sizes in self._in_scan.items():
-            found[uids.get(scan, "")] += sizes
+            found[self._uids.get(scan, "")] += sizes
         return dict(found)
+
+    def scans_of(self, uid: str) -> set[str]:
+        """The ids of the scans of a series. XNAT makes one for each number under which its files came."""
+        return {scan for scan in self._in_scan if self._uids.get(scan, "") == uid}
 
     def __getitem__(self, uid: str) -> Sequence[int]:
         return self._sizes[uid]
@@ -139,6 +137,10 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
 
     def __len__(self) -> int:
         return len(self._sizes)
+
+
+def _scans_of(series: Mapping[str, Sequence[int]], uid: str) -> set[str]:
+    return series.scans_of(uid) if isinstance(series, _SeriesSizes) else set()
 
 
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
@@ -285,8 +287,9 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     absent: dict[str, str] = {}
     other_names: dict[str, str] = {}
     for series_uid, members in by_series.items():
-        named = any(i.name in files_held.sizes for i in members) or files_held.has_default_names(members[0])
-        if not named and (on_server := files_held.series.get(series_uid, ())):
+        named = any(i.name in files_held.sizes for i in members)
+        on_server = () if named else files_held.series.get(series_uid, ())
+        if on_server and not files_held.has_default_names(members[0]):
             if why := _why_not_counted(members, on_server):
                 other_names[series_uid] = why
                 text = f"its series is on the server under names that do not identify instances: {why}"
