@@ -8,11 +8,14 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.dicom_trees import Series, make_session
 from tests.unit.test_input_forms import PACK, image, put
 from xnat_ingest import cli
+from xnat_ingest.cli import outputs
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.model import Instance
 from xnat_ingest.core.stop import Stop
@@ -57,6 +60,25 @@ def test_a_report_can_be_written_when_no_handle_is_left(tmp_path: Path) -> None:
             with replacing(str(tmp_path / "report.json")) as stream:
                 stream.write(text)
     assert (tmp_path / "report.json").read_text() == "second"
+
+
+def test_a_whole_run_replaces_its_older_report_when_no_handle_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is looked at once more before it is replaced."""
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 1),), "study")
+    command = ["plan", str(tmp_path / "t"), "-P", "DEMO", "--report", str(tmp_path / "report.json")]
+    assert cli.main(command) == 0
+    first = (tmp_path / "report.json").stat().st_ino
+    real = outputs.write_outputs
+
+    def without_handles(*words: Any) -> int:
+        with no_handle_left():
+            return real(*words)
+
+    monkeypatch.setattr("xnat_ingest.cli.upload.write_outputs", without_handles)
+    assert cli.main(command) == 0
+    assert (tmp_path / "report.json").stat().st_ino != first
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,16 @@ def alone(path: str) -> Iterator[None]:
         os.close(folder)
 
 
+@contextmanager
+def spare_handles() -> Iterator[None]:
+    """For what must be looked at before output is written: the handles in reserve may be used."""
+    _give_spare()
+    try:
+        yield
+    finally:
+        _keep_spare()
+
+
 def _keep_spare() -> None:
     with suppress(OSError):
         while len(_spare) < _SPARE_HANDLES:
