@@ -10,7 +10,6 @@ from pathlib import Path
 from xnat_ingest import report
 from xnat_ingest.cli.signals import output_gone
 from xnat_ingest.core import Exit, IngestError, Result, UsageError
-from xnat_ingest.core.atomic_file import spare_handles
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, refuse_foreign, set_exit_code
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.inputs import Source
@@ -69,8 +68,7 @@ def write_outputs(
     stop.told = lambda: code if _identity(settings.report) not in (None, before) else None
     for output, path, write in _files(result, settings, mode, source):
         try:
-            with spare_handles():
-                refuse_foreign(path, output)  # one may have appeared while the run went on
+            refuse_foreign(path, output)  # one may have appeared while the run went on
             write()
             written.append(path)
         except IngestError as error:
@@ -154,8 +152,7 @@ def _files(
 def _write_report(path: str, result: Result, mode: int) -> None:
     """A run that did worse than the one whose report is there leaves that one beside its own. Raises IngestError."""
     try:
-        with spare_handles():
-            kept = keep_better(path, result.exit_code)
+        kept = keep_better(path, result.exit_code)
     except OSError as error:
         raise IngestError(f"the earlier report could not be kept beside {path}: {error.strerror}") from error
     if kept:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from xnat_ingest.core.atomic_file import check_writable
+from xnat_ingest.core.atomic_file import check_writable, spare_handles
 from xnat_ingest.core.errors import PRECEDENCE, UsageError
 from xnat_ingest.core.regular_file import open_regular, regular_handle
 from xnat_ingest.core.text import printable
@@ -59,7 +59,7 @@ def refuse_foreign(path: str, output: str) -> None:
 def is_ours(path: str, output: str) -> bool:
     """Whether nothing would be lost: no file, an empty one, or an earlier output of this kind. Raises UsageError."""
     try:
-        with open_regular(path) as stream:
+        with spare_handles(), open_regular(path) as stream:
             head = stream.read(_HEAD)
     except FileNotFoundError:
         return True
@@ -73,7 +73,7 @@ def keep_better(path: str, exit_code: int) -> str:
 
     Returns "" when nothing needed to be kept. Raises OSError.
     """
-    with suppress(FileNotFoundError), open_regular(path) as stream:
+    with suppress(FileNotFoundError), spare_handles(), open_regular(path) as stream:
         known = _EXIT_CODE.search(stream.read(_HEAD))
         if known and _rank(int(known[1])) > _rank(exit_code):
             return _moved_aside(Path(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Semaphore
 
 from xnat_ingest.core import Session
@@ -48,10 +49,7 @@ def make_context(
     config = _way(settings, source, rewrite, rest, timestamps.of, counted)
     pace = ConcurrencyLimiter(settings.workers)
 
-    def settle(session: Session) -> None:
-        for entry in prearchive.list_sessions(rest, session.project):
-            if entry.belongs_to(session):
-                prearchive.wait_until_still(rest, entry.uri, retry_policy.pause)
+    settle = partial(_settle, rest, retry_policy)
 
     def transport(config: TransportConfig) -> Transport:
         last_resort = TRANSPORTS["gradual"](config) if settings.transport == "archive" else None
@@ -83,6 +81,13 @@ def make_context(
         control=control,
         projects=projects,
     )
+
+
+def _settle(rest: XnatClient, retry_policy: RetryPolicy, session: Session) -> None:
+    """Waits until no prearchive session of this session changes any more."""
+    for entry in prearchive.list_sessions(rest, session.project):
+        if entry.belongs_to(session):
+            prearchive.wait_until_still(rest, entry.uri, retry_policy.pause)
 
 
 def check_receiver(settings: TransportSettings) -> None:

@@ -20,7 +20,6 @@ from xnat_ingest.commands.nifti.tree import (
 )
 from xnat_ingest.core import Problem, UsageError, composed, printable
 from xnat_ingest.inputs.nifti_file import IDENTIFYING
-from xnat_ingest.planning.conflicts import MIXED
 from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
 
@@ -253,7 +252,7 @@ def _collisions(sessions: list[NiftiSession], *, mixed_patients: bool) -> tuple[
         folders = ", ".join(dict.fromkeys(printable(s.folder) for s in members))
         fact = f"the sidecars of {folders} name {number} patients (by PatientID), which would be one subject"
         fix = "move the files that are in the wrong folder, or give --allow-mixed-patients if it is one person"
-        problem = Problem.advised(MIXED, fact, fix, tuple(dict.fromkeys(s.label for s in members)))
+        problem = Problem.advised("mixed-patients", fact, fix, tuple(dict.fromkeys(s.label for s in members)))
         for session in members:
             problems[id(session)].append(problem)
     for what, name in _WHAT.items():
