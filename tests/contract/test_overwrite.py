@@ -193,3 +193,16 @@ def test_old_copies_in_the_prearchive(
     if destination == "archive":
         assert ingest("upload", tmp_path / "t", *OVERWRITE).code == 0
         assert old_copies(site.archive_root) == 0
+
+
+@pytest.mark.parametrize("transport", ["tar", "cstore"])
+@pytest.mark.parametrize("destination", ["archive", "prearchive"])
+def test_a_build_that_fails_once_makes_no_copies_old(
+    site: StandIn, ingest: Ingest, tmp_path: Path, transport: str, destination: str
+) -> None:
+    """The run joins its own prearchive session again. What it holds was sent by this run."""
+    make_session(tmp_path / "t" / "S" / "E", [Series("T1_1", 3)])
+    site.faults.add(Fault("status", match="POST .*action=build", status=500))
+    with by(transport, site) as (flags, _):
+        ended = ingest("upload", tmp_path / "t", *OVERWRITE, *flags, "--destination", destination)
+    assert (ended.code, ended.totals["verified"]) == (0, 3), ended.out

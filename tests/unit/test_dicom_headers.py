@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import random
 import re
 import struct
@@ -331,3 +332,16 @@ def test_several_files_one_behind_the_other(first: str, second: str) -> None:
         assert found.detail.startswith("several DICOM files, one behind the other")
     for behind in (b"", b"\0" * 300, other[132:]):
         assert "several" not in str(judged(one + behind))
+
+
+@pytest.mark.parametrize("vr", ["OB", "UN"])
+@pytest.mark.parametrize("sample", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm"])
+def test_a_file_inside_an_element_behind_the_pixels(sample: str, vr: str) -> None:
+    """Private elements and padding may hold anything, a DICOM file too. The image is in order."""
+    dataset = pydicom.dcmread(trees.SAMPLES / sample)
+    dataset.add_new(0x7FE10011, "LO", "A CREATOR")
+    dataset.add_new(0x7FE11101, vr, (trees.SAMPLES / "CT_small.dcm").read_bytes())
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    whole(stream.getvalue())
+    assert "several" in str(judged(stream.getvalue() + (trees.SAMPLES / "CT_small.dcm").read_bytes()))

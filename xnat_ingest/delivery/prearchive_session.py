@@ -73,6 +73,8 @@ class OurPrearchiveSession:
         self.may_edit = context.projects[session.project].may_edit
         self.cannot_receive: frozenset[str] = frozenset()
         self.had_before: frozenset[str] = frozenset()
+        self._is_own = False  # this run has made it
+        self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
         self._changed_uid = False
         everything = frozenset(i.sop_uid for i in session.instances)
         self._moving = everything if context.changes_uids else moved_by_build(session.instances)
@@ -91,6 +93,7 @@ class OurPrearchiveSession:
             # A scanner, or another DICOM sender, may have made it, and may pause between two series.
             self._waited_for.add(entry.uri)
             raise ConcurrentUpload(entry.uri, "it came from a DICOM sender, which may not have ended")
+        self._is_own = entry.uri == self.sending.uri or entry.timestamp == self.context.timestamps.of(self.session)
         self.sending.uri = entry.uri
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
         files_held = self.built(entry.uri)
@@ -98,9 +101,13 @@ class OurPrearchiveSession:
         if entry.is_receiving:
             self._watch(entry, files_held)
         if self.context.existing == "overwrite" or self.context.keeps_uids:
-            self.had_before = compare_stored(decision.to_send, files_held).seen
+            self.had_before = self._copies_before(entry, compare_stored(decision.to_send, files_held).seen)
             return again  # all others in it may be old copies, or not de-identified
         return self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
+
+    def _copies_before(self, entry: prearchive.PrearchiveSession, seen: frozenset[str]) -> frozenset[str]:
+        """Which of the copies were there before this run sent into the prearchive session. It may join it twice."""
+        return self._before.setdefault(entry.uri, frozenset() if self._is_own else seen)
 
     def _send_moving(self, entry: prearchive.PrearchiveSession, to_send: Sequence[Instance]) -> frozenset[str]:
         """Sends what the next build will move. A copy that was cut off can be replaced now, but not after the build."""

@@ -150,15 +150,35 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
     return PixelData(total, is_whole, len(fragments), marked, lost, at + 8)
 
 
-def is_followed(stream: Readable, end: int, size: int) -> bool:
+def is_followed(stream: Readable, end: int, size: int, *, explicit: bool | None = None) -> bool:
     """Whether another DICOM file begins behind the end of a data set: some tools write many into one.
 
-    A few elements may stand between, such as padding.
+    A few elements may stand between, such as padding. One of them may hold a whole file.
+
+    explicit: how those are encoded, in little endian. None when the end is not known exactly.
     """
     if end + _LEAST_FILE > size:
         return False
     stream.seek(end)
-    return stream.read(BETWEEN_FILES).find(_PREFIX, 128) >= 0
+    behind = stream.read(BETWEEN_FILES)
+    at = behind.find(_PREFIX, 128)
+    while at >= 0 and explicit is not None and _spans(behind, at - 128, explicit=explicit):
+        at = behind.find(_PREFIX, at + 1)
+    return at >= 0
+
+
+def _spans(data: bytes, place: int, *, explicit: bool) -> bool:
+    """Whether one of the elements that the data begin with goes over a place. Their tags ascend."""
+    at, last = 0, 0x7FE00010
+    while at + 8 <= place:
+        group, element, vr = struct.unpack("<HH2s", data[at : at + 6])
+        is_long = explicit and vr.decode("latin-1") in _LONG_VRS
+        form, begin = ("<L", 8 if is_long else 4) if is_long or not explicit else ("<H", 6)
+        length = struct.unpack_from(form, data, at + begin)[0]
+        if group << 16 | element <= last or length == UNDEFINED:
+            return False
+        at, last = at + (12 if is_long else 8) + length, group << 16 | element
+    return at > place
 
 
 def _ends_marked(stream: Readable, begin: int, end: int) -> bool:

@@ -353,7 +353,8 @@ class _Header:
                 whole = _has_all_frames(found, syntax, int(frames) if frames.isdecimal() else 1)
                 return (found.bytes, "unended", "") if whole else (0, "truncated", _CUT)
             pixel_bytes = found.bytes
-            self.is_followed = is_followed(self.stream, found.end, self.file.size)
+            explicit = self.is_explicit if little_endian else None
+            self.is_followed = is_followed(self.stream, found.end, self.file.size, explicit=explicit)
         elif self.form != "inflated":
             reads_to_its_end = self._reads_to_its_end()
             # The first bytes of another file may have been taken for elements.

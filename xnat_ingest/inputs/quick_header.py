@@ -280,7 +280,7 @@ class QuickReader:
                 window.step = _FRAGMENT
                 measured = measure_pixels(window, pixels, size, True)
                 window.step = BETWEEN_FILES
-                if not measured.is_whole or is_followed(window, measured.end, size):
+                if not measured.is_whole or is_followed(window, measured.end, size, explicit=explicit):
                     return None
                 pixel_bytes = measured.bytes
         except NotWalkable:

@@ -63,6 +63,8 @@ class StoredFiles:
     secondary: frozenset[str] = frozenset()
     doubled: frozenset[str] = frozenset()
     number: int = 0
+    # How names of a study begin -> the scans with such default names.
+    _default: dict[str, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def address_of(self, name: str) -> str:
         """The address from which a file can be downloaded."""
@@ -70,9 +72,11 @@ class StoredFiles:
 
     def has_default_names(self, instance: Instance) -> bool:
         """Whether files of the instance's series have the default names of its study, which tell instances."""
-        begin, scans = f"{instance.study_uid}-", _scans_of(self.series, instance.series_uid)
-        names = (name for name, scan in self.scans.items() if scan in scans)
-        return any(name.startswith(begin) and _DEFAULT_NAME.search(name) for name in names)
+        begin = f"{instance.study_uid}-"
+        if begin not in self._default:
+            named = (scan for name, scan in self.scans.items() if name.startswith(begin) and _DEFAULT_NAME.search(name))
+            self._default[begin] = frozenset(named)
+        return not self._default[begin].isdisjoint(_scans_of(self.series, instance.series_uid))
 
     def has_study(self, study_uid: str) -> bool:
         """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
