@@ -73,6 +73,12 @@ def test_an_image_without_its_prefix(data: bytes) -> None:
     assert "bytes missing or overwritten at its start" in alone("IM1", data).detail
 
 
+def test_a_dicom_header_inside_another_file() -> None:
+    """A NIfTI image can have one as an extension."""
+    for name in ("x.nii", "x.pdf", "x.mat"):
+        assert alone(name, b"\x5c\1\0\0" + REAL[140:]).reason == "not-dicom"
+
+
 def test_a_session_of_images_that_have_lost_their_start() -> None:
     """A sector or more is gone. Among images, such a file may be anything."""
     torn = bytes(4096) + IMAGE[:500] * 20
@@ -81,6 +87,9 @@ def test_a_session_of_images_that_have_lost_their_start() -> None:
     assert reasons(plan_of({**GOOD, "a/x/T1/raw.dat": torn}))["a/x/T1/raw.dat"] == "not-dicom"
     assert reasons(plan_of({**GOOD, "b/y/T1/1": torn, "b/y/T1/notes.pdf": b"x"}))["b/y/T1/1"] == "not-dicom"
     assert alone("x.nii", torn).reason == "not-dicom"
+    for name in ("x.raw", "mask.img", "x.bin", "meas.dat"):
+        assert alone(name, torn).reason == "not-dicom"
+    assert alone("IM.7", torn).reason == "unreadable"
 
 
 def test_what_icloud_leaves_in_place_of_an_image() -> None:

@@ -17,12 +17,11 @@ from xnat_ingest.deidentify.profile import Profile, load_profile
 from xnat_ingest.deidentify.pseudonyms import dummy
 from xnat_ingest.deidentify.rewriting import REMOVED, Places
 from xnat_ingest.deidentify.tokens import SOURCES, Tokens, tokens_of
-from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream
 from xnat_ingest.inputs.dicom_dictionary import decoded, name_of
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing
-from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.source import Source, go_on
 
 _PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
 # Dates of birth and death in another calendar. They are not searched for, but they are there.

@@ -28,7 +28,6 @@ from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy
 from xnat_ingest.deidentify.restored import Restored, restored
 from xnat_ingest.deidentify.rewriting import Header, Rewriting
-from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import (
     NotWalkable,
     PeekableStream,
@@ -40,7 +39,7 @@ from xnat_ingest.inputs.dicom_dataset import (
 from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.header_text import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
-from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.source import Source, go_on
 
 # Bytes in which the end of a header is searched: at first, and at most. Some functions hold them twice.
 _FIRST = 64 * 1024

@@ -11,10 +11,9 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 
 from xnat_ingest.core import EMPTY, Instance, SetAside, SourceFile
-from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_keywords import tags_of
 from xnat_ingest.inputs.quick_header import QuickReader
-from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.source import Source, go_on
 
 
 def scan(

@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, printable
-from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.directory_records import Referenced, referenced_files
-from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.source import Source, go_on
 
 SHOWN = 5
 # The kind of a record that lists a document in XML, which is no DICOM (PS3.3, F.5.35).

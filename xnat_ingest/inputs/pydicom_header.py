@@ -71,6 +71,7 @@ from xnat_ingest.inputs.nested_archive import judge_nested, judge_rare
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
+from xnat_ingest.inputs.system_names import may_be_image
 from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import ChecksummedStream
 from xnat_ingest.inputs.zeros import pass_zeros
@@ -181,8 +182,9 @@ class _Header:
             archive = archive_kind_of(stream)
             if archive:
                 return judge_nested(self.file.path, stream, archive, self.file.size)
-            if kind == "moved":
-                at = moved_prefix(start)
+            at = moved_prefix(start)
+            # NIfTI images and the like may have a DICOM header in them.
+            if kind == "moved" and (at >= 0 or may_be_image(self.file.path.rpartition("/")[2])):
                 why = f"{at - 128} bytes too many" if at > 128 else f"{128 - at} bytes missing"
                 why = why if at >= 0 else "bytes missing or overwritten"
                 return self._aside("unreadable", f"a DICOM file with {why} at its start; export or fetch it again")

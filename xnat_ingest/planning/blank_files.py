@@ -17,6 +17,7 @@ from xnat_ingest.inputs.system_names import (
     may_be_image,
 )
 
+_RAW = frozenset({"raw", "img", "bin", "dat", "vol", "data", "rec", "nrrd", "mgz", "mha"})
 _UNPACK = "unpack it there, or leave it out with --exclude"
 _HIDDEN = f"named like a file that is encrypted or not complete; decrypt it or fetch it again, and {_UNPACK}"
 
@@ -138,7 +139,10 @@ def _real_name(one: SetAside) -> str:
 
 
 def _has_lost_its_start(one: SetAside) -> bool:
-    return one.reason == "not-dicom" and one.detail == BEGINS_WITH_ZEROS and may_be_image(_name(one))
+    """Raw data and masks of other programs begin with zeros, too. They have a suffix of their own."""
+    suffix = _name(one).casefold().rpartition(".")[2]
+    begins = one.reason == "not-dicom" and one.detail == BEGINS_WITH_ZEROS
+    return begins and may_be_image(_name(one)) and suffix not in _RAW
 
 
 def _is_empty(one: SetAside) -> bool:
