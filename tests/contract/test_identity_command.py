@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import struct
@@ -23,7 +24,7 @@ from xnat_ingest.cli import main
 from xnat_ingest.deidentify.behind import behind_pixels
 from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT
 from xnat_ingest.deidentify.pseudonyms import Key, read_key
-from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream
+from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream, blocks_of
 
 
 def write(path: Path, dataset: Dataset) -> Path:
@@ -412,3 +413,27 @@ def test_a_stop_is_heard_among_pixels_and_memory_does_not_grow() -> None:
     finally:
         tracemalloc.stop()
     assert len(stops) >= 400
+
+
+class _Counted(io.BytesIO):
+    """A file that counts what is read from it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(3), b"x"])
+def test_the_pixels_of_a_file_are_not_read(behind: bytes) -> None:
+    native = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 200 * BLOCK) + bytes(200 * BLOCK)
+    fragment = struct.pack("<HHL", 0xFFFE, 0xE000, 100 * BLOCK + 2) + bytes(100 * BLOCK + 2)
+    packed = (
+        struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + 2 * fragment + bytes.fromhex("feffdde000000000")
+    )
+    for pixels in (native, packed):
+        file = _Counted(pixels + behind)
+        assert behind_pixels(PeekableStream(blocks_of(file)), LITTLE_EXPLICIT) == ("" if behind != b"x" else WHY)
+        assert file.count <= 4 * BLOCK

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 from xnat_ingest.deidentify.encoding import ITEM, SEQUENCE_END, UNDEFINED, Encoding
-from xnat_ingest.inputs.dicom_dataset import BLOCK, NotWalkable, PeekableStream, read_head
+from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream, read_head
 from xnat_ingest.inputs.source import go_on
 
 BEHIND = "elements or bytes behind its pixels, which are not looked into"
@@ -14,8 +14,8 @@ _PADDING = (0xFFFC, 0xFFFC)
 
 
 def behind_pixels(stream: PeekableStream, encoding: Encoding, check_stop: Callable[[], None] = go_on) -> str:
-    """Takes the rest of an object from its pixels on, block by block. Returns BEHIND, or "" when nothing stands there
-    but zeros and one padding element, whose value means nothing (PS3.10, 7.2).
+    """Goes from an object's pixels to its end. Returns BEHIND, or "" when nothing stands behind them but zeros and one
+    padding element, whose value means nothing (PS3.10, 7.2).
 
     Raises NotWalkable, and what check_stop raises.
     """
@@ -23,7 +23,7 @@ def behind_pixels(stream: PeekableStream, encoding: Encoding, check_stop: Callab
     if head.length == UNDEFINED:
         _pass_fragments(stream, encoding.order, check_stop)
     else:
-        _pass(stream, head.length, check_stop)
+        stream.pass_over(head.length, check_stop)
     _pass_padding(stream, encoding, check_stop)
     for block in stream.rest():
         check_stop()
@@ -42,7 +42,7 @@ def _pass_fragments(stream: PeekableStream, order: str, check_stop: Callable[[],
         stream.take(8)
         if tag == SEQUENCE_END:
             return
-        _pass(stream, length, check_stop)
+        stream.pass_over(length, check_stop)
 
 
 def _pass_padding(stream: PeekableStream, encoding: Encoding, check_stop: Callable[[], None]) -> None:
@@ -53,11 +53,4 @@ def _pass_padding(stream: PeekableStream, encoding: Encoding, check_stop: Callab
     except NotWalkable:
         return  # no element: its bytes are left, and count
     if head.length != UNDEFINED:
-        _pass(stream, head.length, check_stop)
-
-
-def _pass(stream: PeekableStream, length: int, check_stop: Callable[[], None]) -> None:
-    """Goes past so many bytes, or to the end."""
-    while length and (block := stream.take(min(length, BLOCK))):
-        check_stop()
-        length -= len(block)
+        stream.pass_over(head.length, check_stop)

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import SEEK_CUR
 from typing import BinaryIO
 
 from xnat_ingest.inputs.source import go_on
@@ -65,6 +66,16 @@ class PeekableStream:
         self.taken += len(data)
         return data
 
+    def pass_over(self, size: int, check_stop: Callable[[], None] = go_on) -> None:
+        """Goes past so many bytes, or to the end. They are not read where they come from a file as it is."""
+        while size and (block := self.take(min(size, max(len(self._held) - self._at, 1)))):
+            check_stop()
+            size -= len(block)
+            if size and self._at == len(self._held) and isinstance(self._blocks, FileBlocks):
+                self._blocks.skip(size)
+                self.taken += size
+                return
+
     def copy(self, size: int) -> Iterator[bytes]:
         """Takes any number of bytes, block by block. Raises NotWalkable when the stream ends too early."""
         while size:
@@ -83,10 +94,29 @@ class PeekableStream:
         yield from self._blocks
 
 
+class FileBlocks:
+    """The blocks of a file, each of this many bytes."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream = stream
+        self._size = size
+
+    def __iter__(self) -> FileBlocks:
+        return self
+
+    def __next__(self) -> bytes:
+        if block := self._stream.read(self._size):
+            return block
+        raise StopIteration
+
+    def skip(self, size: int) -> None:
+        """The next block begins so many bytes further on."""
+        self._stream.seek(size, SEEK_CUR)
+
+
 def blocks_of(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
     """Reads a file in blocks of this many bytes."""
-    while block := stream.read(size):
-        yield block
+    return FileBlocks(stream, size)
 
 
 def skip_meta(source: PeekableStream) -> str:
