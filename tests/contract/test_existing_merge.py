@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import UID, MRImageStorage
 
 from tests.conftest import Ingest, stored
 from tests.contract.test_existing_prearchive import MODES, OTHER_NAMES, OURS, PART, SR, T1, Other, whole
 from tests.dicom_trees import CT, Series, make_series, make_session
 from tests.standin import Fault, StandIn
 from tests.standin.samples import PARAMS, TAR, tar
+from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.xnat import prearchive
 
 PET = Series("PET_0001", 3, CT, tags={"Modality": "PT"})
@@ -285,3 +288,22 @@ def test_a_series_whose_second_part_has_another_number(
     assert there or "a scan with the same UID, but a different number" in ended.out
     checked = ingest("verify", tmp_path / "b", "--destination", destination)
     assert (checked.code, checked.totals["verified"]) == (0 if there else 3, there)
+
+
+@pytest.mark.parametrize("digits", [6, 7])
+def test_names_that_end_with_digits_alone(ingest: Ingest, site: StandIn, tmp_path: Path, digits: int) -> None:
+    """One UID in thousands has such a hash, and the hashes of neighbours are neighbours."""
+    uids = (f"1.2.{number * 2654435761}" for number in range(10**6))
+    first = next(uid for uid in uids if re.fullmatch(rf"\d{{{digits}}}", uid_hash(MRImageStorage, uid)))
+    made = make_session(tmp_path / "whole", (Series("T1_0001", 2),), "study")
+    for place, path, uid in (("a", made[0], first), ("b", made[1], "1.2.4")):
+        folder = tmp_path / place / "S/E/T1_0001"
+        folder.mkdir(parents=True)
+        dataset = pydicom.dcmread(path)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
+        dataset.save_as(folder / path.name)
+        ended = ingest("upload", tmp_path / place)
+        assert (ended.code, ended.totals["verified"], ended.totals["counted"]) == (0, 1, 0), ended.out
+        assert ended.totals["bytes_sent"] > 0
+    assert len({name for session in site.sessions("DEMO") for name in session.files}) == 2

@@ -103,9 +103,9 @@ class Comparison:
         return self.verified | self.counted
 
 
-# The last part of XNAT's default name: a number of 32 bits in base 36. Nearly all have a letter. Digits alone may be
-# of a site's own template, with the number of an instance.
-_DEFAULT_NAME = re.compile(r"-(?=[0-9]*[a-z])[0-9a-z]{1,7}\.dcm\Z")
+# The last part of XNAT's default name: a number of 32 bits in base 36. It has a letter, or six or seven digits. Fewer
+# digits are the number of an instance, in the names of a site's own template.
+_DEFAULT_NAME = re.compile(r"-(?:[1-9][0-9]{5,6}|(?=[0-9]*[a-z])[0-9a-z]{1,7})\.dcm\Z")
 NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
 
