@@ -189,6 +189,7 @@ def test_stuck_for_another_cause(
     assert (ended.code, ended.session("S_E")["verdict"], ended.kinds()) == (3, "conflict", ["stale-row"])
     assert "Invalid modification of session modality" in ended.out
     assert row.url in ended.out
+    assert "Files that only the prearchive session holds are gone then" in ended.out
     untouched(site, row, status, ended.totals["bytes_sent"])
 
 

@@ -316,11 +316,14 @@ def _advise_on(session: Session, entry: PrearchiveSession) -> str:
     if entry.status in STUCK and entry.label == session.label:
         keep = archive_command(entry, label=f"{entry.label}_2")
         return (
-            f"delete it ({delete}) and run again, which sends everything in your folder. To keep it instead, archive "
-            f"it under a label that is free ({keep}) and leave this folder out (--exclude)"
+            f"delete it ({delete}) and run again, which sends everything in your folder. Files that only the "
+            "prearchive session holds are gone then. To keep it instead, archive it under a label that is free "
+            f"({keep}) and leave this folder out (--exclude)"
         )
     archive = archive_command(entry, session.subject, session.label)
-    return f"archive it ({archive}) or delete it ({delete}), then run again"
+    return (
+        f"archive it ({archive}) or delete it ({delete}), then run again. Deleting it also deletes what only it holds"
+    )
 
 
 def _receiving(entry: PrearchiveSession) -> str:

@@ -232,8 +232,9 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "stale-row": Advice(
         "An older upload of this session is still in the prearchive, finished or stuck there.",
-        "Delete it (xnat-ingest prearchive delete) and run again, which sends what the archive does not have. To keep "
-        "it, archive it under a label that is free: xnat-ingest prearchive archive with --label NEW.",
+        "Delete it (xnat-ingest prearchive delete) and run again, which sends what the archive does not have. Files "
+        "that only the prearchive session holds are gone then. To keep it, archive it under a label that is "
+        "free: xnat-ingest prearchive archive with --label NEW.",
     ),
     "studies-split": Advice("One folder contains several studies, and --split-studies made a session of each."),
     "subject-exists": Advice(
