@@ -186,6 +186,7 @@ def test_old_copies_in_the_prearchive(
     assert ended.code == 3, ended.out
     if destination == "prearchive":
         assert ended.kinds()[-1] == "stale-row"
+        assert "Deleting it also deletes what only it holds" in ended.out
         assert (ended.totals["bytes_sent"], ended.totals["verified"]) == (0, 0)
     else:
         told_as_it_is(ended, old_copies(site.archive_root))

@@ -32,6 +32,7 @@ DEFINING_MODALITIES = {
     "xnat:mgSessionData": ("MG",),
 }
 ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
+GONE = "Deleting it also deletes what only it holds"
 # With another key the same study gets another UID.
 _ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file than now, give that key"
 
@@ -321,9 +322,7 @@ def _advise_on(session: Session, entry: PrearchiveSession) -> str:
             f"({keep}) and leave this folder out (--exclude)"
         )
     archive = archive_command(entry, session.subject, session.label)
-    return (
-        f"archive it ({archive}) or delete it ({delete}), then run again. Deleting it also deletes what only it holds"
-    )
+    return f"archive it ({archive}) or delete it ({delete}), then run again. {GONE}"
 
 
 def _receiving(entry: PrearchiveSession) -> str:

@@ -27,7 +27,7 @@ from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.accession_ids import SUBJECT_ID
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import Decision, ServerState, decide
+from xnat_ingest.delivery.decision import GONE, Decision, ServerState, decide
 from xnat_ingest.delivery.prearchive_session import NO_SESSION, OurPrearchiveSession
 from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.delivery.sending import Sending
@@ -369,7 +369,7 @@ class Delivery:
             f"prearchive session {uri} holds {len(had_before)} of these instances already. With --existing overwrite "
             "nothing would tell its copies from new ones, so nothing was sent. Archive it "
             f"({prearchive.command_for(uri, 'archive')}) or delete it ({prearchive.command_for(uri, 'delete')}), then "
-            "run again",
+            f"run again. {GONE}",
         )
 
     def _refuse_postponed(self, postponed: frozenset[str]) -> None:
@@ -381,7 +381,7 @@ class Delivery:
         raise SessionTrouble(
             "stale-row",
             f"prearchive session {uri} was built, and afterwards XNAT takes no second copy of {len(postponed)} "
-            f"instances into it; archive it ({archive}) or delete it ({delete}), then run again",
+            f"instances into it; archive it ({archive}) or delete it ({delete}), then run again. {GONE}",
         )
 
     def _doubtful(self, state: ServerState) -> frozenset[str]:
