@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import pydicom
 import pytest
 from pydicom.dataset import FileDataset
 
-from tests.dicom_trees import SAMPLES, encapsulated, read, save
+from tests.dicom_trees import IDENTITY, SAMPLES, encapsulated, encode, read, save
 from tests.dicomscu import behind_meta
 from tests.planted import PERSON, leaks, patient, planted
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
+from xnat_ingest.deidentify import objects
 from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.objects import Deidentifier, header_of
 from xnat_ingest.deidentify.profile import load_profile, parse_profile
@@ -170,6 +173,46 @@ def test_a_header_without_end_is_refused() -> None:
     with pytest.raises(NotRewritable, match="a header of more than 128 MiB"):
         header_of(PeekableStream(blocks()), instance)
     assert sum(taken) <= 129 * 1024**2
+
+
+def header_before(zeros: int, then: bytes = b"") -> bytes:
+    """The header of an object without pixels and with zeros behind it. A look that does not end fails."""
+    looks = Counter[str]()
+
+    def check() -> None:
+        looks["all"] += 1
+        assert looks["all"] < 2000
+
+    explicit = "1.2.840.10008.1.2.1"
+    instance = Instance("a", 1, 1, "1.2", "1.3", "1.4", "1.5", "1", "1", "SR", "", explicit, 0, {})
+    blocks = chain([encode(IDENTITY)], (bytes(BLOCK) for _ in range(zeros // BLOCK)), [then])
+    stream = PeekableStream(blocks)
+    data = header_of(stream, instance, check)[2]
+    assert not stream.peek(1)
+    return data
+
+
+@pytest.mark.parametrize("most", [BLOCK, 16 * BLOCK, 512 * BLOCK])
+def test_zeros_behind_an_object_without_pixels(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """However many they are: longer than any header, too."""
+    monkeypatch.setattr(objects, "MOST_HEAD", most)
+    assert header_before(64 * BLOCK) == encode(IDENTITY)
+    with pytest.raises(NotRewritable, match="has zeros in place of its elements"):
+        header_before(64 * BLOCK, b"Quastenflosser")
+
+
+def test_zeros_without_end_behind_an_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "ENOUGH", 8 * BLOCK)
+    with pytest.raises(NotRewritable, match="is followed by more than 2 MiB of zeros"):
+        header_before(64 * BLOCK)
+
+
+def test_a_header_as_long_as_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells that more follows."""
+    monkeypatch.setattr(objects, "MOST_HEAD", len(encode(IDENTITY)))
+    monkeypatch.setattr(objects, "_FIRST", len(encode(IDENTITY)))
+    with pytest.raises(NotRewritable, match="has a header of more than"):
+        header_before(0)
 
 
 def test_a_data_set_without_meta_information(tmp_path: Path) -> None:

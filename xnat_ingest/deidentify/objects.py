@@ -29,6 +29,7 @@ from xnat_ingest.deidentify.pseudonyms import Key, dummy
 from xnat_ingest.deidentify.restored import Restored, restored
 from xnat_ingest.deidentify.rewriting import Header, Rewriting
 from xnat_ingest.inputs.dicom_dataset import (
+    BLOCK,
     NotWalkable,
     PeekableStream,
     contradiction,
@@ -40,10 +41,12 @@ from xnat_ingest.inputs.dicom_dictionary import tag_of, vr_of
 from xnat_ingest.inputs.header_text import header_values
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
 from xnat_ingest.inputs.source import Source, go_on
+from xnat_ingest.inputs.zeros import BLANK, ENOUGH
 
 # Bytes in which the end of a header is searched: at first, and at most. Some functions hold them twice.
 _FIRST = 64 * 1024
 MOST_HEAD = 128 * 1024**2
+_TOO_LONG = f"has a header of more than {MOST_HEAD >> 20} MiB"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UID_TAGS = {"sop_uid": 0x00080018, "study_uid": 0x0020000D, "series_uid": 0x0020000E}
 _DUMMY = dummy("LO").decode()
@@ -384,11 +387,29 @@ def _header(stream: PeekableStream, encoding: Encoding, check_stop: Callable[[],
             if len(data) < size:
                 raise
             if size >= MOST_HEAD:
-                raise NotRewritable(f"has a header of more than {MOST_HEAD >> 20} MiB") from error
+                raise NotRewritable(_TOO_LONG) from error
         else:
-            if facts.pixels or len(data) < size:
-                return stream.take(facts.end if facts.pixels else len(data))[: facts.end], facts
+            if facts.pixels:
+                return stream.take(facts.end), facts
+            if len(data) < size or facts.end < size:
+                stream.take(len(data))
+                _pass_zeros(stream, check_stop)
+                return data[: facts.end], facts
+            if size >= MOST_HEAD:
+                raise NotRewritable(_TOO_LONG)
         size = min(size * 4, MOST_HEAD)
+
+
+def _pass_zeros(stream: PeekableStream, check_stop: Callable[[], None]) -> None:
+    """From zeros behind the last element to the object's end. Raises NotRewritable where anything else follows."""
+    passed = 0
+    while block := stream.take(BLOCK):
+        check_stop()
+        passed += len(block)
+        if block.count(0) < len(block):
+            raise NotRewritable(BLANK)
+        if passed > ENOUGH:
+            raise NotRewritable(f"is followed by more than {ENOUGH >> 20} MiB of zeros")
 
 
 def _fragments_end(stream: BinaryIO, at: int, size: int, order: str) -> int:
