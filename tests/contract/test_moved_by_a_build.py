@@ -6,6 +6,7 @@ XNAT takes no second copy of them after a build. Whatever happens, the disk hold
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -177,6 +178,28 @@ def test_two_series_of_one_number(ingest: Ingest, site: StandIn, tmp_path: Path,
         delivered(ingest("upload", tmp_path / "t", *flags), site, tree, rows=rows)
     delivered(ingest("upload", tmp_path / "t"), site, tree)
     assert set(stored(site, "DEMO", "S", "S_E").scans) == {"7-MR1", "7-MR2", "3"}
+
+
+UNNUMBERED = Series("U", 3, tags={"SeriesNumber": None})
+
+
+@pytest.mark.parametrize("series", [(UNNUMBERED,), (A, B), (UNNUMBERED, A, B)], ids=["no number", "one", "both"])
+def test_a_built_prearchive_session_grows_where_a_build_leaves_files_in_their_folders(
+    ingest: Ingest, site: StandIn, tmp_path: Path, series: tuple[Series, ...]
+) -> None:
+    """The scan's id is not the folder that the importer writes to. The listing tells where such files lie, and they
+    are read back from there."""
+    first = make_session(tmp_path / "first/S/E", series, "study")
+    second = make_session(tmp_path / "second/S/E", tuple(replace(one, files=6) for one in series), "study")
+    for path in first:
+        (tmp_path / "second" / path.relative_to(tmp_path / "first")).unlink()
+    flags = ("--destination", "prearchive")
+    for tree in ("first", "second"):
+        for words in (("upload", tmp_path / tree, *flags), ("verify", tmp_path / tree, *flags, "--proof", "pixels")):
+            ended = ingest(*words)
+            assert (ended.code, ended.totals["verified"]) == (0, len(first)), ended.out
+    (row,) = site.rows("DEMO")
+    assert len(row.files) == len(second)
 
 
 @pytest.mark.wide

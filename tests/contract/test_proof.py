@@ -423,3 +423,29 @@ def test_an_answer_that_is_cut_is_no_corrupt_file(
     ended = ingest("upload", tree, "-w", "1")
     assert (ended.code, ended.report["proof"]["read_back"], len(cuts)) == (0, KINDS, 2)
     assert len(reads(site)) == KINDS + 2
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "kinds"), [("prearchive", 0, ["not-read-back"]), ("archive", 3, ["corrupt"])]
+)
+def test_an_answer_without_a_byte(
+    ingest: Ingest, site: StandIn, tree: Path, monkeypatch: pytest.MonkeyPatch, place: str, code: int, kinds: list[str]
+) -> None:
+    """The prearchive's listing has just measured the file, so the answer is about something else. The archive's
+    listing is a catalogue: there the answer may be all that is left of the file."""
+    ask = client.XnatClient.request
+
+    def nothing(rest: client.XnatClient, method: str, path: str, *given: Any, **more: Any) -> Any:
+        if re.search(FILES, f"{method} {path}") and "/scans/2/" in path:
+            take = more["read"]
+            more["read"] = lambda chunks: take(iter([]))
+        return ask(rest, method, path, *given, **more)
+
+    monkeypatch.setattr(client.XnatClient, "request", nothing)
+    ended = ingest("upload", tree, "-w", "1", "--destination", place)
+    assert (ended.code, ended.kinds()) == (code, kinds), ended.out
+    if place == "prearchive":
+        assert "(an empty body)" in ended.out
+        assert len([path for path in reads(site) if "/scans/2/" in path]) == read_back.TRIES
+        every = ingest("verify", tree, "--proof", "pixels", "--destination", place)
+        assert (every.code, every.totals["unverified"], every.totals["failed"]) == (3, 4, 0)

@@ -237,7 +237,9 @@ def files(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
         raise RestError(404)
     if rest := found.get("rest"):
         path = kept.files.get(rest)
-        if path is None or not path.exists():
+        if path is None:
+            raise RestError(400, f"Unable to access the file at: {rest}")
+        if not path.exists():
             return Reply()
         return Reply(content_type="application/octet-stream", file=path)
     base = request.path.removeprefix(site.settings.context_path).rstrip("/")

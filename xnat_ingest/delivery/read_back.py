@@ -278,13 +278,17 @@ class _Reading:
                 compare_datasets(_unchanged(sent), stored(), instance.length, found)
             return ""
 
+        address = files_held.address_of(instance.name)
         try:
-            self.context.rest.request("GET", files_held.address_of(instance.name), read=read)
+            self.context.rest.request("GET", address, read=read)
         except _EnoughError:
             with self._lock:
                 self.skipped[BEGUN] += 1
         else:
-            if found.wrong and taken < files_held.sizes[instance.name] and not last:
+            listed = files_held.sizes[instance.name]
+            if listed and not taken and files_held.sizes_are_measured:  # the file has bytes, so this answer is not it
+                raise ServerSaid(f"GET {address}", 200, "an empty body")
+            if found.wrong and taken < listed and not last:
                 return False
         self._note(instance, found, taken)
         self._look_for_removed(instance, bytes(begun))

@@ -66,6 +66,11 @@ class StoredFiles:
     # How names of a study begin -> the scans with such default names.
     _default: dict[str, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def sizes_are_measured(self) -> bool:
+        """Whether the sizes are those on the disk, as in the prearchive. The archive's are what was once catalogued."""
+        return self.uri.startswith("/data/prearchive/")
+
     def address_of(self, name: str) -> str:
         """The address from which a file can be downloaded."""
         return f"{self.uri}{self.folders[name]}/{name}"

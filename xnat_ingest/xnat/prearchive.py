@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 from urllib.parse import unquote
 
 from xnat_ingest.core import ServerSaid, Session, printable
@@ -26,6 +27,8 @@ DICOM_RESOURCES = ("dicom", "secondary")
 SETTLE_LIMIT = 900.0
 STILL = 20.0
 STILL_LIMIT = 300.0
+# Folders below a listing, none of which leads upwards.
+_BELOW = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[^/]+)+")
 _ADDRESS = re.compile(r"/data/prearchive/projects/[^/]+/[^/]+/[^/?]+")
 
 Pause = Callable[[float], None]
@@ -197,13 +200,26 @@ def files(rest: XnatClient, uri: str) -> Iterator[StoredFile]:
     """Every file in a built session, in all resources: a scan without primary images has no resource DICOM."""
     for scan in rest.rows(f"{uri}/scans", lambda one: one["ID"]):
         for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda one: one["label"]):
-            folder = f"/scans/{scan}/resources/{label}/files"
-            for name, size in rest.rows(f"{uri}{folder}", _file):
-                yield StoredFile(name, size, scan, folder, label, name, label.lower() in DICOM_RESOURCES)
+            folder, counts = f"/scans/{scan}/resources/{label}/files", label.lower() in DICOM_RESOURCES
+            for name, size, below in rest.rows(f"{uri}{folder}", _file_in(f"{uri}{folder}")):
+                yield StoredFile(name, size, scan, intern(folder + below), label, name, counts)
 
 
-def _file(entry: Mapping[str, str]) -> tuple[str, int]:
-    return unquote(entry["Name"]), bytes_of(entry)
+def _file_in(listed: str) -> Callable[[Mapping[str, str]], tuple[str, int, str]]:
+    """Name, bytes and folder of a file, from its row in the listing at this address.
+
+    A build leaves files where they came in when their scan lies in several places. Such a file is found only below its
+    folder's name. "" when it has none, or when the row gives an address that is not below the listing's.
+    """
+
+    def file(entry: Mapping[str, str]) -> tuple[str, int, str]:
+        name = unquote(entry["Name"])
+        above, _, last = unquote(entry.get("URI", "")).rpartition("/")
+        below = above.partition(listed)[2]
+        is_below = last == name and _BELOW.fullmatch(below)
+        return name, bytes_of(entry), below if is_below else ""
+
+    return file
 
 
 def scan_uids(rest: XnatClient, uri: str) -> dict[str, str]:
