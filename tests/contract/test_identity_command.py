@@ -17,11 +17,11 @@ from pydicom.dataset import Dataset
 from tests.conftest import Ingest
 from tests.contract.table import files_of
 from tests.contract.test_archives import to_tgz
-from tests.dicom_trees import read, save
+from tests.dicom_trees import SAMPLES, read, save
 from tests.planted import PERSON, PLACES, leaks, patient
 from tests.standin import StandIn
 from xnat_ingest.cli import main
-from xnat_ingest.deidentify.behind import behind_pixels
+from xnat_ingest.deidentify.behind import behind_pixels, has_text, preamble_has_text
 from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT
 from xnat_ingest.deidentify.pseudonyms import Key, read_key
 from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream, blocks_of
@@ -297,6 +297,10 @@ BEHIND: dict[str, tuple[bytes, bool]] = {
     "nothing": (b"", True),
     "zeros": (bytes(700_000), True),
     "padding": (PADDING, True),
+    "a name in the padding": (element(0xFFFCFFFC, b"OB", b"\1\2" * 400_000 + b"Quasten^Hannelore "), False),
+    "a name in UTF-16": (element(0xFFFCFFFC, b"OB", "\1Hannelore".encode("utf-16-le")), False),
+    "a name among blocks": (element(0xFFFCFFFC, b"OB", b"\1" * (BLOCK - 20) + b"Hannelore "), False),
+    "blanks in the padding": (element(0xFFFCFFFC, b"OB", b" " * 90 + b"\xff" * 90), True),
     "padding and zeros": (PADDING + bytes(9), True),
     "birth name": (BIRTH_NAME, False),
     "birth date": (element(0x00100030, b"DA", b"19530417"), False),
@@ -336,6 +340,54 @@ def test_what_stands_behind_the_pixels(
     )
     assert (WHY in str(ended.report["problems"])) != in_order
     assert not leaks(json.dumps(ended.report).encode() + ended.out.encode(), PERSON)
+
+
+# What is written at the end of the pixels of one frame, and whether it is in order.
+REST = {"zeros": (bytes(200), True), "a byte": (b"x", True), "a name": (b"Quasten^Hannelore", False)}
+
+
+@pytest.mark.parametrize("rest", REST)
+def test_what_stands_behind_the_last_frame(ingest: Ingest, tmp_path: Path, rest: str) -> None:
+    data, in_order = REST[rest]
+    dataset = clean()
+    dataset.Rows, dataset.Columns, dataset.BitsAllocated = 1, 63, 8
+    dataset.PixelData = dataset.PixelData[:63] + data + b"\0" * (1 - len(data) % 2)
+    write(tmp_path / "tree/001/pre/IM1", dataset)
+    ended = ingest("plan", tmp_path / "tree", "--require-deidentified")
+    assert ended.code == (0 if in_order else 3)
+    assert (WHY in str(ended.report["problems"])) != in_order
+
+
+PREAMBLES = {
+    "TIFF": (b"II*\0tags\x14\x0e", True),
+    "BigTIFF": (b"MM\0+\0\x08\0\0offsets!\0\xfe\xe0", True),
+    "a name": (b"Quasten^Hannelore".rjust(128, b"\0"), False),
+    "a name behind TIFF": (b"II*\0\1\2\3\4Hannelore", False),
+    "no TIFF": (b"II*\1tags", False),
+    "UTF-16": ("Hannelore".encode("utf-16-le"), False),
+    "a date": (b"1953-04-17", False),
+}
+
+
+@pytest.mark.parametrize("preamble", PREAMBLES)
+def test_text_in_the_preamble(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str], preamble: str
+) -> None:
+    data, in_order = PREAMBLES[preamble]
+    path = write(tmp_path / "tree/001/pre/IM1", clean())
+    path.write_bytes(data.ljust(128, b"\0") + path.read_bytes()[128:])
+    assert ingest("plan", tmp_path / "tree", "--require-deidentified").code == (0 if in_order else 3)
+    code, found = identity(tmp_path / "tree", capsys)
+    assert (code, found["all"]["pixels"]) == ((0, {}) if in_order else (3, {"text in the file's preamble": 1}))
+
+
+def test_real_files_that_are_tiff_too() -> None:
+    """Their second face is in the preamble and in the padding, and is no text."""
+    for name in ("CT_small.dcm", "MR_small.dcm", "MR_small_padded.dcm", "examples_rgb_color.dcm"):
+        data = (SAMPLES / name).read_bytes()
+        assert data[:2] == b"II"
+        assert not preamble_has_text(data[:128])
+        assert not has_text(read(name)[0xFFFCFFFC].value)
 
 
 @pytest.mark.parametrize("cut", [8, 100])

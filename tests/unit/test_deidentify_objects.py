@@ -14,6 +14,7 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.dicom_trees import IDENTITY, SAMPLES, encapsulated, encode, read, save
 from tests.dicomscu import behind_meta
@@ -22,6 +23,7 @@ from xnat_ingest.core.model import Instance, Plan, Session, SetAside
 from xnat_ingest.deidentify import objects
 from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.objects import Deidentifier, header_of
+from xnat_ingest.deidentify.pixels import extent
 from xnat_ingest.deidentify.profile import load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs import FolderSource
@@ -98,6 +100,69 @@ def test_nothing_around_the_data_set_leaves(tmp_path: Path, sample: str) -> None
     assert max(after.keys()) == 0x7FE00010
     assert after.PixelData == dataset.PixelData
     assert set(after.file_meta.keys()) == {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012}
+
+
+@pytest.mark.parametrize(
+    ("sample", "is_deflated"),
+    [
+        ("MR_small.dcm", False),
+        ("MR_small_bigendian.dcm", False),
+        ("MR_small_implicit.dcm", False),
+        ("MR_small.dcm", True),
+    ],
+)
+def test_nothing_behind_the_last_frame_leaves(tmp_path: Path, sample: str, is_deflated: bool) -> None:
+    """Less than a frame becomes zeros. More may be frames, which are neither lost nor sent unseen."""
+    dataset = read(sample)
+    if is_deflated:  # the pixels cannot be passed over
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    pixels = dataset.PixelData
+    dataset.PixelData = pixels + b"Quastenflosser"
+    save(dataset, tmp_path / "1/IM1")
+    data = sent(tmp_path / "1", basic())
+    assert isinstance(data, bytes)
+    assert pydicom.dcmread(io.BytesIO(data)).PixelData == pixels + bytes(14)
+    dataset.PixelData = pixels + bytes(len(pixels) - 14) + b"Quastenflosser"
+    save(dataset, tmp_path / "2/IM1")
+    assert sent(tmp_path / "2", basic()) == SetAside(
+        "IM1", "not-deidentifiable", "the object has more pixels than its frames take"
+    )
+    dataset.NumberOfFrames = 2
+    save(dataset, tmp_path / "3/IM1")
+    data = sent(tmp_path / "3", basic())
+    assert isinstance(data, bytes)
+    assert pydicom.dcmread(io.BytesIO(data)).PixelData == dataset.PixelData
+    del dataset.NumberOfFrames
+    dataset.PixelData = pixels + bytes(2 * len(pixels))
+    save(dataset, tmp_path / "4/IM1")
+    data = sent(tmp_path / "4", basic())
+    assert isinstance(data, bytes)
+    assert pydicom.dcmread(io.BytesIO(data)).PixelData == dataset.PixelData
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ({}, (8192, 8192)),
+        ({"NumberOfFrames": 3}, (8192, 3 * 8192)),
+        ({"NumberOfFrames": 0}, (8192, 8192)),
+        ({"SamplesPerPixel": 3, "BitsAllocated": 8}, (3 * 4096, 3 * 4096)),
+        ({"BitsAllocated": 1, "Rows": 3, "Columns": 3, "NumberOfFrames": 4}, (2, 8)),
+        ({"BitsAllocated": 12}, (8192, 8192)),
+        ({"Rows": None}, (0, 0)),
+        ({"SamplesPerPixel": None}, (0, 0)),
+    ],
+)
+def test_how_many_bytes_frames_take(tmp_path: Path, tags: dict[str, Any], found: tuple[int, int]) -> None:
+    dataset = read("MR_small.dcm")
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    data = save(dataset, tmp_path / "IM1").read_bytes()
+    (instance,) = scan(FolderSource(tmp_path), lambda _: None)
+    assert isinstance(instance, Instance)
+    _, _, _, facts = header_of(PeekableStream([data]), instance)
+    assert extent(facts, "1.2.840.10008.1.2.1") == found
+    assert extent(facts, "1.2.840.10008.1.2.4.50") == (0, 0)
 
 
 @pytest.mark.wide

@@ -86,7 +86,7 @@ class Facts:
     sources: what may name the patient, at any depth.
     inner_sets: SpecificCharacterSet of items.
     end: where the last element ends, or the pixels begin.
-    in_meta: whether the file's meta group holds private information.
+    before: what is not looked into and stands before the data set: in the preamble, in the file's meta group.
     """
 
     order: str
@@ -96,7 +96,7 @@ class Facts:
     inner_sets: dict[bytes, None] = field(default_factory=dict)
     end: int = 0
     pixels: bool = False
-    in_meta: bool = False
+    before: str = ""
 
     def text(self, tag: int) -> str:
         return self.values.get(tag, b"").decode("latin-1").strip(" \0")

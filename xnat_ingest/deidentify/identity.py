@@ -27,7 +27,6 @@ _PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
 # Dates of birth and death in another calendar. They are not searched for, but they are there.
 _DATES = frozenset({0x00100033, 0x00100034})
 _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "TM", "UL", "US", "UV"})
-_IN_META = "private information in the file's meta group"
 
 
 @dataclass(slots=True)
@@ -62,9 +61,10 @@ def look_for_identity(outgoing: Outgoing, check_stop: Callable[[], None] = go_on
     with outgoing.open() as blocks:
         stream = PeekableStream(blocks)
         _, encoding, data, facts = header_of(stream, instance, check_stop)
-        behind = behind_pixels(stream, encoding, check_stop) if facts.pixels else ""
+        shown = pixels.extent(facts, instance.sent_syntax)[1]
+        behind = behind_pixels(stream, encoding, check_stop, shown) if facts.pixels else ""
     found = _Reading(data, facts, instance).look()
-    found.risk = found.risk or behind or (_IN_META if facts.in_meta else "")
+    found.risk = found.risk or behind or facts.before
     return found
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from xnat_ingest.core import Instance, Plan, SetAside
 from xnat_ingest.deidentify import gathering, pixels
+from xnat_ingest.deidentify.behind import preamble_has_text
 from xnat_ingest.deidentify.encoding import (
     BIG_EXPLICIT,
     LITTLE_EXPLICIT,
@@ -30,8 +31,10 @@ from xnat_ingest.deidentify.restored import Restored, restored
 from xnat_ingest.deidentify.rewriting import Header, Rewriting
 from xnat_ingest.inputs.dicom_dataset import (
     BLOCK,
+    Head,
     NotWalkable,
     PeekableStream,
+    blocks_of,
     contradiction,
     copy_value,
     is_explicit,
@@ -55,6 +58,8 @@ _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _PIXEL_GROUP = 0x7FE0
 # PrivateInformationCreatorUID, PrivateInformation: anything at all in a file's meta group.
 _PRIVATE_META = frozenset({0x00020100, 0x00020102})
+_IN_META = "private information in the file's meta group"
+_IN_PREAMBLE = "text in the file's preamble"
 # Bytes of the table of a million frames.
 _LONGEST_TABLE = 4_000_000
 _DESCRIPTION = 0x0008103E
@@ -114,7 +119,7 @@ class Deidentifier:
             with Outgoing(source, instance).open() as blocks:
                 work = _Object(blocks, instance, self.profile, self.key, self._check_stop)
                 header = work.rewriting.rewrite("", "")
-                length = len(work.head(header)) + work.pixel_length(source)
+                length = 0 if work.refused else len(work.head(header)) + work.pixel_length(source)
         except (NotRewritable, NotWalkable) as error:
             return SetAside(instance.path, "not-deidentifiable", f"the object {error}")
         if refusal := self._refusal(work, header):
@@ -253,6 +258,7 @@ class _Object:
         check_stop: Callable[[], None] = go_on,
     ) -> None:
         self._instance = instance
+        self._check_stop = check_stop
         self._stream = PeekableStream(blocks)
         before, encoding, data, facts = header_of(self._stream, instance, check_stop)
         self.rewriting = Rewriting(data, encoding, profile, key, facts, check_stop)
@@ -300,9 +306,23 @@ class _Object:
         yield head.raw
         if head.length == UNDEFINED:
             yield self._offset_table()[0]
+        if head.length != UNDEFINED:
+            value = self._frames_only(value, head.length)
         yield from self.blackening.blocks(value) if self.blackening else value
         if self._has_floats and self._stream.peek(2) == struct.pack(f"{self._order}H", _PIXEL_GROUP):
             raise NotRewritable("has pixels of two kinds")
+
+    def _frames_only(self, value: Iterator[bytes], length: int) -> Iterator[bytes]:
+        """Native pixels, with zeros behind the last frame. Raises NotRewritable where so much stands there that it may
+        be frames of which the header does not tell."""
+        frame, shown = self._extent
+        if not frame or length <= shown:
+            return value
+        return _refused_rest(value, shown) if length - shown >= frame else pixels.without_rest(value, shown)
+
+    @property
+    def _extent(self) -> tuple[int, int]:
+        return pixels.extent(self.rewriting.facts, self._instance.sent_syntax)
 
     def _offset_table(self) -> tuple[bytes, int]:
         """Takes the first item of compressed pixels, a table of the frames' places. Returns it, and how much shorter it
@@ -334,11 +354,30 @@ class _Object:
         if head.length != UNDEFINED:
             if self._pixels_at + len(head.raw) + head.length > instance.size:
                 raise NotRewritable("ends before its pixels do")
+            self._look_behind_frames(source, head)
             return len(head.raw) + head.length
         shorter = self._offset_table()[1]
         with source.open(instance.path) as stream:
             start = self._pixels_at + len(head.raw)
             return len(head.raw) + _fragments_end(stream, start, instance.size, self._order) - start - shorter
+
+    def _look_behind_frames(self, source: Source, head: Head) -> None:
+        """Does what _frames_only does, without reading the frames."""
+        frame, shown = self._extent
+        if frame and head.length - shown >= frame:
+            with source.open(self._instance.path) as stream:
+                stream.seek(self._pixels_at + len(head.raw) + shown)
+                for _ in _refused_rest(PeekableStream(blocks_of(stream)).copy(head.length - shown), 0):
+                    self._check_stop()
+
+
+def _refused_rest(blocks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Blocks of which all behind the first so many bytes are zeros. Raises NotRewritable where they are not."""
+    for block in blocks:
+        if block.count(0, most) < len(block) - most:
+            raise NotRewritable("has more pixels than its frames take")
+        most = max(most - len(block), 0)
+        yield block
 
 
 def header_of(
@@ -346,26 +385,27 @@ def header_of(
 ) -> tuple[int, Encoding, bytes, Facts]:
     """Takes the header of an object as it is sent: the bytes before its data set, how that is encoded, the elements
     before the pixels, what they say. Raises NotRewritable, NotWalkable, and what check_stop raises."""
-    before, in_meta = _pass_meta(stream)
+    passed, before = _pass_meta(stream)
     encoding = _encoding(stream, instance.sent_syntax)
     data, facts = _header(stream, encoding, check_stop)
-    facts.in_meta = in_meta
-    return before, encoding, data, facts
+    facts.before = before
+    return passed, encoding, data, facts
 
 
-def _pass_meta(stream: PeekableStream) -> tuple[int, bool]:
-    """Goes past preamble and meta information, as dicom_dataset.skip_meta does. Returns their bytes, and whether they
-    hold private information."""
-    passed, private = 0, False
+def _pass_meta(stream: PeekableStream) -> tuple[int, str]:
+    """Goes past preamble and meta information, as dicom_dataset.skip_meta does. Returns their bytes, and what they
+    hold that is not looked into."""
+    passed, preamble, private = 0, b"", False
     if stream.peek(132)[128:] == b"DICM":
-        passed = len(stream.take(132))
+        preamble = stream.take(132)[:128]
+        passed = 132
     while stream.peek(2) == b"\x02\x00":
         head = read_head(stream, is_explicit(stream), "<")
         passed += len(head.raw)
         for block in stream.copy(head.length):
             passed += len(block)
             private |= head.tag in _PRIVATE_META and bool(block.strip(b" \0"))
-    return passed, private
+    return passed, _IN_META if private else _IN_PREAMBLE if preamble_has_text(preamble) else ""
 
 
 def _encoding(stream: PeekableStream, syntax: str) -> Encoding:

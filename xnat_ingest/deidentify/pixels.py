@@ -25,6 +25,8 @@ DOCUMENTS = _STORAGE + "104."
 STRUCTURED_REPORTS = _STORAGE + "88."
 # The transfer syntaxes with native pixels.
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
+# Digits of a NumberOfFrames.
+_MOST_DIGITS = 12
 
 
 def risk(facts: Facts) -> str:
@@ -88,6 +90,24 @@ class Blackening:
                 number += 1
             at += len(block)
             yield bytes(out)
+
+
+def extent(facts: Facts, syntax: str) -> tuple[int, int]:
+    """Bytes of one frame of native pixels, and of all; (0, 0) where the header does not tell."""
+    rows, columns, samples = (facts.number(tag) for tag in (header.ROWS, header.COLUMNS, header.SAMPLES))
+    bits, frames = facts.number(header.BITS), facts.text(header.FRAMES) or "1"
+    if syntax not in NATIVE or not frames.isdecimal() or len(frames) > _MOST_DIGITS:
+        return 0, 0
+    values = rows * columns * samples
+    one = -(-values // 8) if bits == 1 else values * -(-bits // 8)
+    return one, one * max(int(frames), 1)
+
+
+def without_rest(blocks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Pixel data in blocks, with zeros behind the first so many bytes."""
+    for block in blocks:
+        yield block[:most] + bytes(max(len(block) - most, 0))
+        most = max(most - len(block), 0)
 
 
 def boxes_of(facts: Facts, listed: Iterable[Boxes]) -> Boxes | None:
