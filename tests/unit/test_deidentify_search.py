@@ -228,6 +228,33 @@ def test_what_cannot_be_searched_for_is_said(kind: str, tag: int, value: str, we
     assert not any(value in why for _, why in said)
 
 
+# Of RequestedProcedureID and the like.
+PROCEDURES = ("HEAD1", "MR BRAIN", "mr_head-neck 2", "MR E11", "T2 TSE", "SPINE/HIP")
+ORDERS = ("SPS00123", "HEAD123", "BRAIN 4711", "QX7719", "a3f9c2e1", "QUASTEN1", "MR QUASTEN", "123456", "AB1234")
+
+
+@pytest.mark.parametrize("tag", [0x00400009, 0x00400253, 0x00401001])
+def test_names_of_procedures_are_no_identifiers(tag: int) -> None:
+    assert SOURCES[tag] == ID
+    for value in PROCEDURES:
+        search = tokens(ID, value, tag)
+        assert search.in_text(value) is None
+        assert not list(search.in_bytes(b"xx " + value.encode() + b" xx"))
+        assert [why for _, why in search.weak] == ["names a procedure, so it is not searched for"]
+        assert tokens(ID, value, PATIENT_ID).in_text(value)
+    for value in ORDERS:
+        assert tokens(ID, value, tag).in_text(value), value
+
+
+def test_an_address_that_is_an_institution() -> None:
+    for value in ("Siemens Healthcare", "GENERAL HOSPITAL", "Radiology clinic\rQuastenstr. 7"):
+        search = tokens(ADDRESS, value, STREET)
+        assert search.in_text("Siemens Healthcare GmbH, Radiology clinic, General Hospital") is None
+        assert search.weak
+    assert tokens(ADDRESS, "Radiology clinic\rQuastenstr. 7", STREET).in_text("quastenstr. 7")
+    assert tokens(ADDRESS, "Head Hospital 7", STREET).in_text("head hospital 7")
+
+
 def test_strong_tokens_are_not_called_weak() -> None:
     assert tokens(NAME, "Quasten^Hannelore").weak == ()
     assert tokens(ID, "PX4711").weak == ()

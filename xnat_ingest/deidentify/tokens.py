@@ -31,6 +31,8 @@ SHORTEST_ID = 4
 SHORTEST_NUMBER = 5
 SHORTEST_ADDRESS = 6
 SHORTEST_PHONE = 6
+# A procedure's name counts with so many digits, and its abbreviation has at most so many characters.
+_LONGEST_SERIAL, _LONGEST_ABBREVIATION = 2, 5
 _LOCAL_PHONE = 9
 # Lines of one address, and numbers of one value, that are searched for. A hostile one may have thousands.
 _MOST_SEARCHES = 20
@@ -105,6 +107,8 @@ SOURCES: dict[int, str] = {
     0x0040050A: ID,  # SpecimenAccessionNumber
     0x00400551: ID,  # SpecimenIdentifier
 }
+# Identifiers that some sites make of the procedure's name: HEAD1, MR BRAIN.
+_OF_PROCEDURES = frozenset({0x00400009, 0x00400253, 0x00401001})
 Source = tuple[int, str, bytes]
 _Search = DateSearch | AddressSearch | SpacedSearch
 _NUMBERED = (ID, BIRTH, PHONE)
@@ -177,6 +181,9 @@ class Tokens:
         # Digits that are also in place of a name count as what else they are: numbers have more spellings.
         for tag, kind, raw in sorted(sources, key=lambda source: source[1] == NAME):
             for number, text in enumerate(readings(raw, character_sets)):
+                if tag in _OF_PROCEDURES and _names_procedure(text):
+                    weak[name_of(tag), "names a procedure, so it is not searched for"] = None
+                    continue
                 for item in _MAKERS[kind](text):
                     if isinstance(item, _Weak):
                         if not number:  # only the reading that the header itself asks for
@@ -312,6 +319,18 @@ def _is_common(word: str) -> bool:
     return plain in _COMMON or plain in dictionary_words() or len(set(plain)) == 1
 
 
+def _names_procedure(text: str) -> bool:
+    """Whether it is made of common words, abbreviations and small numbers. Scanners keep the same in other elements."""
+    runs = re.findall(r"[^\W\d_]+|\d+", text)
+    words = [run for run in runs if not run.isdecimal()]
+    if not words or any(len(run) > _LONGEST_SERIAL for run in runs if run.isdecimal()):
+        return False
+    common = [word for word in words if len(word) >= SHORTEST_NAME and _is_common(word)]
+    if any(len(word) >= SHORTEST_NAME for word in words if word not in common):
+        return False
+    return bool(common) or len("".join(runs)) <= _LONGEST_ABBREVIATION
+
+
 def _names(text: str) -> _Found:
     """Of every person in a PN value, and every way in which the name is written."""
     for person in re.split(r"[=\\]", text):
@@ -409,11 +428,18 @@ def _phone_numbers(text: str) -> list[str]:
     return [digits for digits in found if digits]
 
 
+def _is_institution(line: str) -> bool:
+    """Whether each of its words is a maker's, or one of any hospital: Siemens Healthcare."""
+    return all(fold(word) in _COMMON for word in line.split())
+
+
 def _address(text: str) -> _Found:
     if len(_lines(text)) > _MOST_SEARCHES:
         yield _Weak(_TOO_MANY)
     for piece in _lines(text):
-        if len(piece) >= SHORTEST_ADDRESS and not _is_common(piece):
+        if _is_institution(piece):
+            yield _Weak("too common a word to be searched for")
+        elif len(piece) >= SHORTEST_ADDRESS and not _is_common(piece):
             yield _Strong(piece, bounded=len(piece) < _LONG_ADDRESS)
         else:
             yield _Weak("a part of the address is too short to be searched for")
@@ -441,7 +467,7 @@ def _addresses(text: str) -> Iterator[tuple[str, _Search]]:
     for line in _lines(text)[:_MOST_SEARCHES]:
         bounded = len(line) < _LONG_ADDRESS
         search = address_search(line, sorted(_plain(line)), fold, bounded=bounded)
-        if len(line) >= SHORTEST_ADDRESS and search:
+        if len(line) >= SHORTEST_ADDRESS and search and not _is_institution(line):
             yield fold(line), search
 
 
