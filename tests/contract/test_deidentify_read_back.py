@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from tests.conftest import Ended, Ingest
@@ -121,3 +122,45 @@ def test_what_is_there_deidentified_is_in_order(
     again = ingest("upload", tree, *kept)
     assert (again.code, again.totals["already_there"], again.totals["bytes_sent"]) == (0, 3, 0)
     assert again.report["proof"]["read_back"] == 3
+
+
+def enlarged(tree: Path) -> None:
+    """Pixels of two megabytes in each image."""
+    for path in (path for path in tree.rglob("*") if path.is_file()):
+        dataset = pydicom.dcmread(path)
+        dataset.Rows = dataset.Columns = 1024
+        dataset.PixelData = bytes(2 << 20)
+        dataset.save_as(path)
+
+
+def test_of_what_is_there_only_headers_are_read_back(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    """And one instance as a whole, as in each spot check."""
+    enlarged(tree := plain(tmp_path / "tree"))
+    assert ingest("upload", tree, *kept).code == 0
+    for command in ("upload", "verify"):
+        proof = ingest(command, tree, *kept).report["proof"]
+        assert proof["read_back"] == 3
+        assert 2 << 20 < proof["bytes"] < (2 << 20) + (3 << 17)
+        assert [(told["instances"], told["why"]) for told in proof["skipped"]] == [(2, "only its header was compared")]
+    deep = ingest("verify", tree, *kept, "--proof", "pixels").report["proof"]
+    assert deep["bytes"] > 6 << 20
+
+
+def test_a_longer_header_of_a_run_without_deidentify_is_read_to_its_end(
+    ingest: Ingest, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    enlarged(tree := plain(tmp_path / "tree"))
+    path = max(path for path in tree.rglob("*") if path.is_file())
+    before = tmp_path / "before" / path.relative_to(tree)
+    dataset = pydicom.dcmread(path)
+    dataset.private_block(0x0009, "ACME", create=True).add_new(1, "OB", bytes(1 << 20))
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientAddress", "PatientTelephoneNumbers"):
+        setattr(dataset, keyword, "" if keyword != "PatientID" else PERSON.patient_id)
+    before.parent.mkdir(parents=True)
+    dataset.save_as(before)
+    assert ingest("upload", tmp_path / "before").code == 0
+    ended = ingest("upload", tree, *kept)
+    assert (ended.code, "reidentified" in ended.kinds()) == (3, True)
+    assert ended.report["deidentification"]["restored"]["PatientID"] == 1

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from xnat_ingest.core import (
     Event,
@@ -42,8 +43,12 @@ TRIES = 3  # to read a file that is listed
 PAUSE = 0.1  # seconds before the second try, twice that before the third
 SHOWN = 3  # instances that a problem names
 TOO_MUCH = f"beyond what a spot check reads, {SPOT_SHARE:.0%} of a session's bytes"
+HEADER_ONLY = "only its header was compared"
 BEGUN = f"only the first {SPOT_LEAST >> 20} MiB of it were compared"
 NOT_SEARCHED = "their stored header cannot be searched for what was removed"
+# Bytes behind a header that are read with it, and bytes that are worth a new connection if they are not read.
+BESIDE_HEADER = 64 * 1024
+WORTH_A_CUT = 256 * 1024
 # Bytes of a stored object in which its header is looked for.
 MOST_OF_HEADER = 4 << 20
 NAMELESS = "stored under names that do not tell instances"
@@ -130,6 +135,28 @@ def choose_spot(instances: Sequence[Instance], total: int) -> Spot:
     return Spot(tuple(whole), begun, 0)
 
 
+class _Depth(NamedTuple):
+    """How much is read of each instance. most: bytes of one, given its stored size; 0: all. why: what is told then."""
+
+    most: Callable[[Instance, int], int]
+    why: str = ""
+
+
+def _beginning(_: Instance, _size: int) -> int:
+    return SPOT_LEAST
+
+
+def _header(instance: Instance, size: int) -> int:
+    """What stands before the pixels, in what was sent and in what is stored."""
+    most = min(max(instance.length, size) - instance.pixel_bytes + BESIDE_HEADER, SPOT_LEAST)
+    return most if size - most >= WORTH_A_CUT else 0
+
+
+_WHOLE = _Depth(lambda _instance, _size: 0)
+_BEGINNING = _Depth(_beginning, BEGUN)
+_HEADER = _Depth(_header, HEADER_ONLY)
+
+
 class _EnoughError(Exception):
     """As much of an instance was read as is to be."""
 
@@ -169,7 +196,7 @@ class _Reading:
         if spot.left_out:
             self.skipped[TOO_MUCH] += spot.left_out
         self._all(spot.whole)
-        self._all(spot.begun, SPOT_LEAST)
+        self._all(spot.begun, _BEGINNING)
         looked_at = {i.sop_uid for i in (*spot.whole, *spot.begun)}
         suspect = {transfer_kind_of(i) for i in instances if i.sop_uid in self.corrupt}
         self._all([i for i in instances if transfer_kind_of(i) in suspect and i.sop_uid not in looked_at])
@@ -182,11 +209,10 @@ class _Reading:
             self._nameless = len(counted) if self.context.proof == "pixels" else 0
 
     def read_headers(self, instances: Sequence[Instance]) -> None:
-        """The beginnings of instances that were not read yet: a run without --deidentify may have sent them."""
-        self._all([i for i in instances if i.sop_uid not in self._looked_at], SPOT_LEAST)
+        """The headers of instances that were not read yet: a run without --deidentify may have sent them."""
+        self._all([i for i in instances if i.sop_uid not in self._looked_at], _HEADER)
 
-    def _all(self, instances: Sequence[Instance], most: int = 0) -> None:
-        """most: bytes to be read of each, 0 for all of them."""
+    def _all(self, instances: Sequence[Instance], depth: _Depth = _WHOLE) -> None:
         if not instances:
             return
         fields = {"session": self.session.title, "instances": len(instances), "bytes": sum(i.length for i in instances)}
@@ -195,22 +221,22 @@ class _Reading:
             wanted = {i.sop_uid for i in instances}
             for instance in self.session.instances:
                 if instance.sop_uid in wanted:
-                    self._one(instance, most)
+                    self._one(instance, depth)
             return
         if len(instances) == 1:
-            self._one(instances[0], most)
+            self._one(instances[0], depth)
             return
-        futures = [self.context.parts.submit(self._one, instance, most) for instance in instances]
+        futures = [self.context.parts.submit(self._one, instance, depth) for instance in instances]
         wait(futures)
         for future in futures:
             future.result()
 
-    def _one(self, instance: Instance, most: int) -> None:
+    def _one(self, instance: Instance, depth: _Depth) -> None:
         self._looked_at.add(instance.sop_uid)
         if not self._over:
             try:
                 self.context.control.check()
-                self._look(instance, most)
+                self._look(instance, depth)
                 return
             except Stopped as error:
                 self._over = str(error)
@@ -218,7 +244,7 @@ class _Reading:
                 self._over = str(error)
         self._skip(instance, self._over)
 
-    def _look(self, instance: Instance, most: int) -> None:
+    def _look(self, instance: Instance, depth: _Depth) -> None:
         """Raises Stopped, and what means that nothing more can be read."""
         files_held = next((h for h in self._holdings if h.folders.get(instance.name)), None)
         if files_held is None:
@@ -226,12 +252,12 @@ class _Reading:
         elif why := change_since_scan(self.context.source, instance):
             self._skip(instance, why)
         else:
-            self._read_and_compare(instance, files_held, most)
+            self._read_and_compare(instance, files_held, depth)
 
-    def _read_and_compare(self, instance: Instance, files_held: StoredFiles, most: int) -> None:
+    def _read_and_compare(self, instance: Instance, files_held: StoredFiles, depth: _Depth) -> None:
         for attempt in range(1, TRIES + 1):
             try:
-                if self._compare(instance, files_held, most, last=attempt == TRIES):
+                if self._compare(instance, files_held, depth, last=attempt == TRIES):
                     return
             except NotComparable as error:
                 self._skip(instance, f"the file {error}")
@@ -249,11 +275,11 @@ class _Reading:
                     return
             self.context.retry_policy.pause(PAUSE * attempt)
 
-    def _compare(self, instance: Instance, files_held: StoredFiles, most: int, *, last: bool) -> bool:
+    def _compare(self, instance: Instance, files_held: StoredFiles, depth: _Depth, *, last: bool) -> bool:
         """Whether that was it. False: fewer bytes came than are listed, and it is not the last try; an answer that a
         proxy cut is no corrupt file."""
         found = Differences()
-        taken = 0
+        taken, most = 0, depth.most(instance, files_held.sizes[instance.name])
         begun = bytearray()  # of what is stored
 
         def read(chunks: Iterator[bytes]) -> str:
@@ -283,7 +309,7 @@ class _Reading:
             self.context.rest.request("GET", address, read=read)
         except _EnoughError:
             with self._lock:
-                self.skipped[BEGUN] += 1
+                self.skipped[depth.why] += 1
         else:
             listed = files_held.sizes[instance.name]
             if listed and not taken and files_held.sizes_are_measured:  # the file has bytes, so this answer is not it
