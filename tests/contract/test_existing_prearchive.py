@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from tests.conftest import PASSWORD, Ingest, stored
@@ -96,9 +97,8 @@ def test_our_prearchive_session_is_completed(
     ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, name: str, mode: str
 ) -> None:
     """What a row of ours holds whole is not sent again, the rest is; then it is closed. With overwrite all is sent,
-    since what lies in the row may be old copies. What a build has moved follows in a row of its own, with one image
-    for the session's type. With overwrite, what the row held before is sent again once it is archived: until then
-    nothing tells a new copy from an old one."""
+    since what lies in the row may be old copies: what it holds whole is sent once it is archived, into a row of its
+    own. Until then nothing tells a new copy from an old one."""
     status, holds, broken, lacks = HOLDS[name]
     row = other.send(tree[holds], build=status == "READY")
     row.status = status
@@ -107,7 +107,35 @@ def test_our_prearchive_session_is_completed(
         row.built = None if status != "READY" else row.built
     ended = ingest("upload", tmp_path / "t", "--existing", mode)
     assert (ended.code, ended.session("S_E")["verdict"], ended.kinds()) == (0, "verified", []), ended.out
-    assert ended.totals["bytes_sent"] == size([*tree, *tree[:4]] if mode == "overwrite" else tree[lacks])
+    assert ended.totals["bytes_sent"] == size(tree if mode == "overwrite" else tree[lacks])
+    whole(site, tree)
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("name", HOLDS)
+def test_old_copies_in_our_prearchive_session_are_overwritten(
+    ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, name: str
+) -> None:
+    """None of them is left, and what is whole there is not sent into the row first. Only what a build will move is,
+    while that can be."""
+    status, holds, broken, _ = HOLDS[name]
+    twice = slice(0) if status == "READY" else slice(4, 6)
+    old = [tmp_path / "old" / path.relative_to(tmp_path) for path in tree]
+    for path, copy in zip(tree, old, strict=True):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        dataset = pydicom.dcmread(path)
+        dataset.InstitutionName = dataset.get("InstitutionName", "")[::-1]
+        dataset.save_as(copy)
+        dataset.InstitutionName = dataset.InstitutionName[::-1]
+        dataset.save_as(path)
+    row = other.send(old[holds], build=status == "READY")
+    row.status = status
+    if broken:
+        cut(row, *broken)
+        row.built = None if status != "READY" else row.built
+    ended = ingest("upload", tmp_path / "t", "--existing", "overwrite")
+    assert (ended.code, ended.session("S_E")["verdict"], ended.kinds()) == (0, "verified", []), ended.out
+    assert ended.totals["bytes_sent"] == size([*tree, *tree[twice]])
     whole(site, tree)
 
 

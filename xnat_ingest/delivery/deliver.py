@@ -357,6 +357,8 @@ class Delivery:
         wanted = [i for i in decision.to_send if i.sop_uid not in there]
         self._round.postponed = self.prearchived.cannot_receive & {i.sop_uid for i in wanted}
         self._refuse_postponed(self._round.postponed)
+        if self._overwrites:  # they are sent once it is archived, see `commit`
+            self._round.postponed |= self.prearchived.whole_before
         self.sending.send([i for i in wanted if i.sop_uid not in self._round.postponed], self.prearchived.check)
 
     def _refuse_had_before(self) -> None:

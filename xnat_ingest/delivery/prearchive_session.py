@@ -62,6 +62,7 @@ class OurPrearchiveSession:
     closed_to: SOPInstanceUIDs that it cannot receive again, since a build has moved them or their series
     had_before: SOPInstanceUIDs of copies of an earlier run, where those may be old: a new copy that the server drops
         without a word cannot be told from one that it stores
+    whole_before: those of them that are whole
     """
 
     def __init__(self, context: RunContext, session: Session, sending: Sending) -> None:
@@ -73,6 +74,7 @@ class OurPrearchiveSession:
         self.may_edit = context.projects[session.project].may_edit
         self.cannot_receive: frozenset[str] = frozenset()
         self.had_before: frozenset[str] = frozenset()
+        self.whole_before: frozenset[str] = frozenset()
         self._is_own = False  # this run has made it
         self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
         self._changed_uid = False
@@ -84,7 +86,7 @@ class OurPrearchiveSession:
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
         """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
         entry = decision.entry if self.may_edit else None
-        self.cannot_receive = self.had_before = frozenset()
+        self.cannot_receive = self.had_before = self.whole_before = frozenset()
         if entry is None:
             self.sending.uri = ""
             self.context.timestamps.renew(self.session)
@@ -100,10 +102,12 @@ class OurPrearchiveSession:
         self.overwrite |= not archive.sizes.keys().isdisjoint(files_held.sizes)
         if entry.is_receiving:
             self._watch(entry, files_held)
+        whole = self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
         if self.context.existing == "overwrite" or self.context.keeps_uids:
             self.had_before = self._copies_before(entry, compare_stored(decision.to_send, files_held).seen)
+            self.whole_before = self.had_before & whole
             return again  # all others in it may be old copies, or not de-identified
-        return self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
+        return whole
 
     def _copies_before(self, entry: prearchive.PrearchiveSession, seen: frozenset[str]) -> frozenset[str]:
         """Which of the copies were there before this run sent into the prearchive session. It may join it twice."""
