@@ -58,7 +58,7 @@ WATCHED = "test_a_commit_that_a_proxy_gives_up_on_is_watched_before_it_is_repeat
 NAMED = (
     ("xnat/archive.py", "// 2", "// 8", THRESHOLDS),
     ("delivery/prearchive_session.py", "> 2", "> 1", THRESHOLDS),
-    ("delivery/decision.py", '    "xnat:usSessionData": ("US",),\n', "", THRESHOLDS),
+    ("delivery/session_type.py", '    "xnat:usSessionData": ("US",),\n', "", THRESHOLDS),
     ("delivery/commit.py", "(0, 502, 504)", "(0,)", f"tests/contract/test_delivery_care.py::{WATCHED}"),
     ("transports/retrying.py", "history.resets >= 2", "history.resets >= 3", "tests/unit/test_retrying.py"),
     ("xnat/prearchive.py", "self.subject.casefold() == session.subject.casefold()", "self.subject == session.subject",

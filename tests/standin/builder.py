@@ -9,12 +9,20 @@ of the same name lies, the newcomer stays where it is, which only the server's l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from tests.standin.dicomhead import NotDicomError, head_of
 from tests.standin.model import DICOM, SECONDARY, Row, Scan
@@ -46,6 +54,16 @@ SCAN_TYPES = {
     "SEG": "xnat:segScanData",
 }
 
+
+OF_CLASSES = {
+    str(uid): modality
+    for modality, uids in {
+        "PT": (PositronEmissionTomographyImageStorage, EnhancedPETImageStorage),
+        "MR": (MRImageStorage, EnhancedMRImageStorage),
+        "CT": (CTImageStorage, EnhancedCTImageStorage),
+    }.items()
+    for uid in uids
+}
 
 _LAST_TAG = 0x0054FFFF
 """About how far the builder reads; what cannot be read so far is in no scan."""
@@ -117,8 +135,12 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
         kind = scan_type(facts.modality, facts.sop_class)
         scans[ids[series]] = Scan(ids[series], series[1], facts.description, facts.modality, kind)
         _catalogue(site, row, scans[ids[series]], files)
+    everything = [facts for files in found.values() for facts in files.values()]
+    images = [
+        facts.modality or OF_CLASSES.get(facts.sop_class, "") for facts in everything if facts.sop_class in PRIMARY
+    ]
     petmr = site.petmr_setting(row.project)
-    return scans, session_type((scan.modality for scan in scans.values()), petmr), study
+    return scans, session_type(images, [facts.modality for facts in everything], petmr), study
 
 
 def _number(site: StandIn, facts: Facts) -> str:
@@ -177,12 +199,16 @@ def scan_type(modality: str, sop_class: str) -> str:
     return SCAN_TYPES.get(modality, "xnat:otherDicomScanData")
 
 
-def session_type(modalities: Iterable[str], petmr: str | None) -> str:
-    """The session's xsi:type; PET and MR together make ``petmr`` only where the project asks for it."""
-    found = set(modalities)
-    if {"PT", "MR"} <= found and petmr in ("petmr", "separate"):
+def session_type(images: Collection[str], modalities: Collection[str], petmr: str | None) -> str:
+    """The session's xsi:type: that of its images' classes (SOPMap), else of its modalities (ModalityMap).
+
+    images: the modalities of the objects whose SOP class is primary, which stand for their classes here; only where an
+        image has no modality, the class itself is looked at
+    petmr: PET and MR together make ``petmr``, but where the project or the site asks for ``pet``
+    """
+    if {"PT", "MR"} <= set(images) and petmr != "pet":
         return "xnat:petmrSessionData"
-    lead = next((one for one in LEADING if one in found), "")
+    lead = next((one for found in (images, modalities) for one in LEADING if one in found), "")
     return SCAN_TYPES.get(lead, "xnat:otherDicomScanData").replace("ScanData", "SessionData")
 
 

@@ -78,6 +78,48 @@ def test_pet_and_mr_that_a_project_keeps_apart(others: tuple[str, ...]) -> None:
     assert kind_of(ServerState(), *images) == ""
 
 
+CT_CLASS, CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.mark.parametrize(
+    ("archived", "modality", "sop_class", "kind"),
+    [
+        ("mr", "MR", "", ""),
+        ("mr", "SR", "0", "other-type"),
+        ("mr", "MR", CAPTURE, ""),  # where there are only captures, modalities decide
+        ("mr", "OT", CAPTURE, "other-type"),
+        ("mr", "", "", ""),  # the class of an image decides, whatever its modality
+        ("mr", "OT", "", ""),
+        ("mr", "CT", "", ""),  # they disagree: XNAT decides
+        ("ct", "MR", "", "other-type"),
+        ("ct", "CT", CT_CLASS, ""),
+        ("pet", "CT", CT_CLASS, "other-type"),
+        ("otherDicom", "MR", "", "other-type"),
+        ("otherDicom", "SR", "0", ""),
+        ("sr", "OT", CAPTURE, ""),
+        ("rt", "CT", CT_CLASS, ""),  # types whose rank is not known
+        ("eeg", "MR", "", ""),
+    ],
+)
+def test_only_a_merge_that_surely_changes_the_type_is_refused(
+    archived: str, modality: str, sop_class: str, kind: str
+) -> None:
+    known = replace(KNOWN, xsi_type=f"xnat:{archived}SessionData")
+    one = replace(ONE, modality=modality, sop_class=sop_class or ONE.sop_class)
+    assert kind_of(ServerState([known]), one) == kind
+    assert kind_of(ServerState([known], stays_open=True), one) == ""
+    assert kind_of(ServerState([replace(known, xsi_type=f"our:{archived}SessionData")]), one) == ""
+
+
+def test_a_report_beside_a_capture_takes_an_image_along() -> None:
+    """XNAT looks at the classes of images first, and the capture has none, whatever its modality."""
+    capture = replace(TWO, sop_class=CAPTURE)
+    report = replace(THREE, sop_class="1.2.840.10008.5.1.4.1.1.88.11", modality="SR")
+    there = StoredFiles("/data/experiments/X", {ONE.name: 1000})
+    assert decide(session(ONE, capture, report), ServerState([KNOWN], there)).to_send == (capture, report, ONE)
+    assert decide(session(ONE, capture), ServerState([KNOWN], there)).to_send == (capture,)
+
+
 # -- what a listing says
 
 

@@ -16,10 +16,11 @@ from xnat_ingest.core.errors import ServerSaid, SessionTrouble
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery import context
-from xnat_ingest.delivery.decision import DEFINING_MODALITIES, ServerState, decide
+from xnat_ingest.delivery.decision import ServerState, decide
 from xnat_ingest.delivery.prearchive_session import plausible_copies
-from xnat_ingest.delivery.same_number import split_by_merge
+from xnat_ingest.delivery.same_number import Stuck, split_by_merge
 from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.delivery.session_type import DEFINING_MODALITIES
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat import archive
@@ -67,8 +68,8 @@ def test_a_length_is_explained_by_two_others(alike: int, are_explained: bool) ->
 
 
 TYPES = {
-    "mr": ("MR",), "pet": ("PT",), "ct": ("CT",), "petmr": ("PT", "MR"), "us": ("US",), "xa": ("XA",), "cr": ("CR",),
-    "dx": ("DX",), "nm": ("NM",), "mg": ("MG",),
+    "mr": ("MR",), "pet": ("PT",), "ct": ("CT",), "petmr": ("PT", "MR"), "us": ("US",), "xa": ("XA",), "rf": ("RF",),
+    "cr": ("CR",), "dx": ("DX",), "nm": ("NM",), "mg": ("MG",),
 }  # fmt: skip
 
 
@@ -314,13 +315,15 @@ MERGES: dict[str, Merge] = {
 @pytest.mark.parametrize("name", MERGES)
 def test_series_of_one_number_travel_so_that_xnat_merges_them(name: str) -> None:
     to_send, scans, now, companions, later = MERGES[name]
-    found = split_by_merge(to_send, PLAN, {i.name: scan for i, scan in scans}, {i.sop_uid for i, _ in scans})
+    files_held = StoredFiles("", {}, scans={i.name: scan for i, scan in scans})
+    found = split_by_merge(to_send, PLAN, files_held, {i.sop_uid for i, _ in scans})
     assert (found.now, found.companions, found.later, found.stuck) == (now, companions, later, ())
 
 
 def test_without_its_siblings_a_series_is_stuck() -> None:
-    found = split_by_merge((NEW_B,), (B, NEW_B), {B.name: "3-MR2", "another": "3-MR1"}, {B.sop_uid})
-    assert found.stuck == ("3",)
+    files_held = StoredFiles("", {}, scans={B.name: "3-MR2", "another": "3-MR1"})
+    found = split_by_merge((NEW_B,), (B, NEW_B), files_held, {B.sop_uid})
+    assert found.stuck == (Stuck(B, "3-MR2"),)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core import Instance, Problem, Session
-from xnat_ingest.delivery.same_number import split_by_merge
+from xnat_ingest.delivery.same_number import SameNumber, Stuck, split_by_merge
+from xnat_ingest.delivery.session_type import Company, company, leading_modality, missing_modality
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
+from xnat_ingest.xnat.scan_ids import number_of
 
 # What the archiver says when it refused a session for a reason that has passed, or that overwrite_files settles.
 TEMPORARY_REFUSALS = (
@@ -18,18 +20,10 @@ TEMPORARY_REFUSALS = (
     "Session already exists with the same resources",
     "(or non-parsable ",  # another client's file was still arriving
 )
-# The modalities that give a session its type. A merge of a prearchive session without them would change the type.
-DEFINING_MODALITIES = {
-    "xnat:mrSessionData": ("MR",),
-    "xnat:petSessionData": ("PT",),
-    "xnat:ctSessionData": ("CT",),
-    "xnat:petmrSessionData": ("PT", "MR"),
-    "xnat:usSessionData": ("US",),
-    "xnat:xaSessionData": ("XA",),
-    "xnat:crSessionData": ("CR",),
-    "xnat:dxSessionData": ("DX",),
-    "xnat:nmSessionData": ("NM",),
-    "xnat:mgSessionData": ("MG",),
+# What the archiver says when it refused a merge, and what will end that.
+_REFUSED_MERGES = {
+    "a scan with the same UID, but a different number": "upload a tree that holds all series of that SeriesNumber",
+    "Invalid modification of session modality": "upload a tree that holds images of the session's own type, too",
 }
 ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
 GONE = "Deleting it also deletes what only it holds"
@@ -49,6 +43,7 @@ class ServerState:
     splits_petmr: the project keeps PET and MR apart
     by_dicom: the session goes to a DICOM receiver
     changes_uids: the site's script is known to change UIDs on receipt
+    stays_open: the session is to stay in the prearchive, so nothing is merged yet
     """
 
     sessions: Sequence[ArchivedSession] = ()
@@ -59,6 +54,7 @@ class ServerState:
     splits_petmr: bool = False
     by_dicom: bool = False
     changes_uids: bool = False
+    stays_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,63 +101,100 @@ def decide(
     to_send = tuple(i for i in session.instances if i.sop_uid not in done)
     if not to_send:
         return Decision(archive, notes=tuple(_stale(session, entry) for entry in state.entries))
-    entry, conflict = _our_session(session, state)
+    merge = _merge(session, state, archive, to_send)
+    unmergeable = None if state.stays_open else _unmergeable(session, state, merge)
+    entry, conflict = _our_session(session, state, unmergeable)
+    companions = (*merge.by_number.companions, *merge.by_type.companions)
+    now = merge.by_number.now
+    overwrite = bool(companions) or (mode == "overwrite" and bool(state.files_held.sizes))
+    overwrite |= bool(archive.other_names) or any(i.name in state.files_held.sizes for i in now)
+    later = merge.by_number.later
+    return Decision(archive, (*now, *companions), conflict or unmergeable, entry, overwrite, later=later)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """How the instances are sent so that XNAT merges them into the archived session.
+
+    by_number: those of this round, with company for series that share their number
+    by_type: company that keeps the session's type
+    xsi_type: the archived session's
+    """
+
+    by_number: SameNumber
+    by_type: Company
+    xsi_type: str = ""
+
+    @property
+    def sent(self) -> tuple[Instance, ...]:
+        return (*self.by_number.now, *self.by_number.companions, *self.by_type.companions)
+
+
+def _merge(session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]) -> _Merge:
     usable = archive.seen if state.custom_names else archive.verified
-    hashed = state.changes_uids
-    merge = split_by_merge(to_send, session.instances, state.files_held.scans, usable, hashed=hashed)
-    sent_now = (*merge.now, *merge.companions)
-    companions, unmatched_modality = _instances_that_keep_the_type(session, state, archive, sent_now)
-    if merge.stuck:
-        conflict = conflict or _unmergeable(session, merge.stuck)
-    if unmatched_modality:
-        conflict = conflict or _problem(
+    by_number = split_by_merge(to_send, session.instances, state.files_held, usable, hashed=state.changes_uids)
+    ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
+    xsi_type = ours.xsi_type if ours else ""
+    archived = [i for i in session.instances if i.sop_uid in archive.seen]
+    by_type = company(xsi_type, (*by_number.now, *by_number.companions), archived, usable)
+    return _Merge(by_number, by_type, xsi_type)
+
+
+def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem | None:
+    """What XNAT would refuse to add to the archived session, whatever goes along."""
+    if merge.by_number.stuck:
+        return _problem(session, "same-number", *_stuck(merge.by_number.stuck[0], state.files_held))
+    if merge.by_type.unmatched:
+        return _problem(
             session,
             "sent-by-another-tool",
-            f"without its {unmatched_modality} instances the archived session would change its type, and these are "
-            "stored under names that cannot be matched",
+            f"without its {merge.by_type.unmatched} instances the archived session would change its type, and these "
+            "are stored under names that cannot be matched",
             "send all of it again with --existing overwrite",
         )
-    companions = (*merge.companions, *companions)
-    overwrite = bool(companions) or (mode == "overwrite" and bool(state.files_held.sizes))
-    overwrite |= bool(archive.other_names) or any(i.name in state.files_held.sizes for i in merge.now)
-    return Decision(archive, (*merge.now, *companions), conflict, entry, overwrite, later=merge.later)
+    if missing := missing_modality(merge.xsi_type, merge.sent):
+        return _problem(
+            session,
+            "other-type",
+            f"the archived session is of type {merge.xsi_type}, and XNAT adds to it only what comes with {missing} "
+            "instances. This folder holds none",
+            f"upload a tree that holds {missing} instances of this session, too (archived ones will do), or check the "
+            "label",
+        )
+    if lead := leading_modality(merge.xsi_type, merge.sent):
+        return _problem(
+            session,
+            "other-type",
+            f"the archived session is of type {merge.xsi_type}, and XNAT refuses to add {lead} instances to it, "
+            "since they would change its type",
+            f"leave them out (--exclude Modality={lead}). Or delete the session in XNAT and upload a tree that holds "
+            "all of it",
+        )
+    return None
 
 
-def _unmergeable(session: Session, numbers: Sequence[str]) -> Problem:
-    return _problem(
-        session,
-        "same-number",
-        f"several series of the archived session have the SeriesNumber {', '.join(numbers)}, and XNAT refuses to add "
-        "to one of them without an instance of each of the others",
-        "upload a tree that holds all of these series",
+def _stuck(stuck: Stuck, files_held: StoredFiles) -> tuple[str, str]:
+    """What is wrong with a series that cannot be merged, and what to do."""
+    number, scan = number_of(stuck.instance), stuck.scan
+    siblings = sorted(one for one in files_held.scan_ids if one == number or one.startswith(f"{number}-"))
+    if scan in siblings:
+        fact = (
+            f"several series of the archived session have the SeriesNumber {number} (scans {', '.join(siblings)}), "
+            "and XNAT refuses to add to one of them without an instance of each of the others"
+        )
+        return fact, "upload a tree that holds all of these series (archived instances will do)"
+    given = stuck.instance.series_number.strip()
+    here = f"its SeriesNumber is {given}" if given else "it has no SeriesNumber"
+    fact = (
+        f"series {stuck.instance.series_uid} is archived as scan {scan}, and here {here}. XNAT refuses to add to a "
+        "series under another number"
     )
+    return fact, "upload it with the SeriesNumber that it had"
 
 
 def commits_again(log: str) -> bool:
     """Whether a prearchive session that is stuck with this log can simply be committed again."""
     return any(text in log for text in TEMPORARY_REFUSALS)
-
-
-def _instances_that_keep_the_type(
-    session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]
-) -> tuple[tuple[Instance, ...], str]:
-    """Archived instances to send along, so that the merge keeps the session's type.
-
-    Returned with them: a modality of which none can go along, since its files on the server have other names, and a
-    copy under its own name would be stored twice.
-    """
-    there = archive.seen if state.custom_names else archive.verified
-    ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
-    found: list[Instance] = []
-    for modality in DEFINING_MODALITIES.get(ours.xsi_type, ()) if ours else ():
-        if any(i.modality == modality for i in to_send):
-            continue
-        archived = [i for i in session.instances if i.modality == modality and i.sop_uid in archive.seen]
-        if representative := next((i for i in archived if i.sop_uid in there), None):
-            found.append(representative)
-        elif archived:
-            return (), modality
-    return tuple(found), ""
 
 
 def _conflict(session: Session, state: ServerState, archive: Comparison, mode: str) -> Problem | None:
@@ -270,7 +303,9 @@ def _perhaps_changed(session: Session, known: ArchivedSession) -> Problem:
     )
 
 
-def _our_session(session: Session, state: ServerState) -> tuple[PrearchiveSession | None, Problem | None]:
+def _our_session(
+    session: Session, state: ServerState, unmergeable: Problem | None
+) -> tuple[PrearchiveSession | None, Problem | None]:
     for entry in state.entries:
         where = f"prearchive session {entry.uri}"
         if not entry.is_ours(session, by_dicom=state.by_dicom):
@@ -281,7 +316,7 @@ def _our_session(session: Session, state: ServerState) -> tuple[PrearchiveSessio
                 session,
                 "stale-row",
                 f"{where} is in status {entry.status}{said}",
-                _advise_on(session, entry),
+                _advise_on(session, entry, log=state.log, unmergeable=unmergeable),
             )
     if len(state.entries) > 1:
         several = "several prearchive sessions hold this session"
@@ -309,20 +344,30 @@ def _advise_on_several(state: ServerState) -> str:
     return f"delete all but one: {'; '.join(command_for(entry.uri, 'delete') for entry in state.entries)}"
 
 
-def _advise_on(session: Session, entry: PrearchiveSession) -> str:
-    """What to do with a prearchive session of this study. After either, the next run can send the session."""
+def _advise_on(session: Session, entry: PrearchiveSession, *, log: str = "", unmergeable: Problem | None = None) -> str:
+    """What to do with a prearchive session of this study. After either, the next run can send the session.
+
+    log: the last line of the server's log on it, where it is stuck
+    unmergeable: why XNAT would refuse this folder again, where it surely would
+    """
     if entry.is_receiving:
         return _receiving(entry)
     delete = command_for(entry.uri, "delete")
+    if unmergeable:
+        return f"with this folder, XNAT would refuse it again. Delete it ({delete}), then {unmergeable.fix}. {GONE}"
     if entry.status in STUCK and entry.label == session.label:
         keep = archive_command(entry, label=f"{entry.label}_2")
         return (
             f"delete it ({delete}) and run again, which sends everything in your folder. Files that only the "
             "prearchive session holds are gone then. To keep it instead, archive it under a label that is free "
-            f"({keep}) and leave this folder out (--exclude)"
+            f"({keep}) and leave this folder out (--exclude){_if_refused_again(log)}"
         )
     archive = archive_command(entry, session.subject, session.label)
     return f"archive it ({archive}) or delete it ({delete}), then run again. {GONE}"
+
+
+def _if_refused_again(log: str) -> str:
+    return next((f". If XNAT refuses it again, {way}" for said, way in _REFUSED_MERGES.items() if said in log), "")
 
 
 def _receiving(entry: PrearchiveSession) -> str:

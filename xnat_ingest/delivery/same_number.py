@@ -14,10 +14,23 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from xnat_ingest.core import Instance
+from xnat_ingest.xnat.archive import StoredFiles
 from xnat_ingest.xnat.scan_ids import built_ids, number_of
 
 # Up to this many series of one number are tried in all combinations.
 _MOST_SIBLINGS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A series that XNAT would refuse in any company.
+
+    instance: one of it
+    scan: the id that the series has in the archive
+    """
+
+    instance: Instance
+    scan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +40,19 @@ class SameNumber:
     now: the instances that go in this round
     companions: archived instances that go along
     later: whether others wait for the next round
-    stuck: numbers of series that XNAT would refuse in any combination
+    stuck: series that XNAT would refuse in any combination, one of each number
     """
 
     now: tuple[Instance, ...]
     companions: tuple[Instance, ...] = ()
     later: bool = False
-    stuck: tuple[str, ...] = ()
+    stuck: tuple[Stuck, ...] = ()
 
 
 def split_by_merge(
     to_send: Sequence[Instance],
     planned: Collection[Instance],
-    scans: Mapping[str, str],
+    files_held: StoredFiles,
     usable: Collection[str],
     *,
     hashed: bool = False,
@@ -48,26 +61,28 @@ def split_by_merge(
 
     to_send: what is not on the server yet
     planned: all instances of the session
-    scans: stored name -> scan id in the archive
+    files_held: those of the archived session
     usable: SOPInstanceUIDs of archived instances that may go along
     hashed: the site changes series UIDs, so their order in the archive is not known
     """
     waiting: set[str] = set()
     companions: list[Instance] = []
-    stuck: list[str] = []
+    stuck: list[Stuck] = []
+    archived = _archived_ids(planned, files_held)
     for number, siblings in _siblings(planned).items():
         if not re.fullmatch(r"[\w.-]+", number, re.ASCII):
             continue  # the id that XNAT makes of such a number differs between its releases
         wanted = siblings.keys() & {i.series_uid for i in to_send}
         if not wanted:
             continue
-        merge = _Merge(siblings, scans, usable, hashed=hashed)
+        merge = _Merge(siblings, archived, files_held, usable, hashed=hashed)
         if choice := merge.choose(frozenset(wanted)):
             group, representatives = choice
             waiting |= wanted - group
             companions += (merge.representatives[uid] for uid in representatives)
         else:
-            stuck.append(number)
+            uid = min(wanted & archived.keys())
+            stuck.append(Stuck(siblings[uid][0], archived[uid]))
     now = tuple(i for i in to_send if i.series_uid not in waiting)
     return SameNumber(now, tuple(companions), bool(waiting), tuple(stuck))
 
@@ -80,6 +95,15 @@ def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Insta
     return found
 
 
+def _archived_ids(planned: Collection[Instance], files_held: StoredFiles) -> dict[str, str]:
+    """Series UID -> scan id in the archive. Where no name tells it, the archive's own UIDs do."""
+    ids = {i.series_uid: files_held.scans[i.name] for i in planned if i.name in files_held.scans}
+    for uid in {i.series_uid for i in planned} - ids.keys():
+        if uid and (found := files_held.scans_of(uid)):
+            ids[uid] = min(found)
+    return ids
+
+
 class _Merge:
     """The series of one number and the archive.
 
@@ -89,17 +113,20 @@ class _Merge:
     def __init__(
         self,
         siblings: Mapping[str, Sequence[Instance]],
-        scans: Mapping[str, str],
+        archived: Mapping[str, str],
+        files_held: StoredFiles,
         usable: Collection[str],
         *,
         hashed: bool,
     ) -> None:
         self._siblings = siblings
-        self._taken = frozenset(scans.values())
+        self._taken = files_held.scan_ids
         self._hashed = hashed
-        self._ids = {uid: scans[i.name] for uid, members in siblings.items() for i in members if i.name in scans}
-        archived = {uid: [i for i in siblings[uid] if i.sop_uid in usable and i.name in scans] for uid in self._ids}
-        self.representatives = {uid: members[0] for uid, members in archived.items() if members}
+        scans = files_held.scans
+        own = {uid: scans[i.name] for uid, members in siblings.items() for i in members if i.name in scans}
+        self._ids = {uid: own.get(uid, archived[uid]) for uid in siblings if uid in archived}
+        there = {uid: [i for i in siblings[uid] if i.sop_uid in usable] for uid in self._ids}
+        self.representatives = {uid: members[0] for uid, members in there.items() if members}
 
     def choose(self, wanted: frozenset[str]) -> tuple[frozenset[str], frozenset[str]] | None:
         """The series of this round, and the archived ones that go along. All wanted series, if they can go together."""

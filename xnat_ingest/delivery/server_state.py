@@ -28,9 +28,16 @@ def fetch_server_state(context: RunContext, session: Session) -> ServerState:
     files_held = in_archive(context.rest, same_label.accession) if same_label else NO_FILES
     log = next((prearchive.last_log(context.rest, one.uri) for one in waiting if one.status in prearchive.STUCK), "")
     project = context.projects[session.project]
-    by_dicom = not context.transport.names_session
     return ServerState(
-        archived, files_held, waiting, log, project.custom_names, project.splits_petmr, by_dicom, context.changes_uids
+        archived,
+        files_held,
+        waiting,
+        log,
+        project.custom_names,
+        project.splits_petmr,
+        by_dicom=not context.transport.names_session,
+        changes_uids=context.changes_uids,
+        stays_open=context.destination == "prearchive",
     )
 
 

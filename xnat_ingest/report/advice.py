@@ -176,7 +176,10 @@ PROBLEMS: dict[str, Advice] = {
         "The session's label belongs to another subject in the project.",
         "Check the subject folder, or give the session another label (--labels).",
     ),
-    "other-type": Advice("The session exists already, with another type.", "Check the session's label."),
+    "other-type": Advice(
+        "The session exists already, with another type, or the new files alone would give it another type.",
+        "Check the session's label. If it is right, upload a tree that also holds instances of the session's own type.",
+    ),
     "petmr-split": Advice(
         "The project splits PET and MR into two sessions, and this session contains both.",
         "Split the session's folder, or ask the project's owner to change the PET/MR setting.",
@@ -200,7 +203,8 @@ PROBLEMS: dict[str, Advice] = {
         "The run stopped early.", "The message says why. Fix the cause, then run the same command again."
     ),
     "same-number": Advice(
-        "Two series have the same number, and XNAT would not merge the new files with the archived ones.",
+        "Two series have the same number, or one has another number than before, and XNAT would not merge the new "
+        "files with the archived ones.",
         "Upload a tree with all series of that number, with --destination archive.",
     ),
     "sent-by-another-tool": Advice(
@@ -234,7 +238,8 @@ PROBLEMS: dict[str, Advice] = {
         "An older upload of this session is still in the prearchive, finished or stuck there.",
         "Delete it (xnat-ingest prearchive delete) and run again, which sends what the archive does not have. Files "
         "that only the prearchive session holds are gone then. To keep it, archive it under a label that is "
-        "free: xnat-ingest prearchive archive with --label NEW.",
+        "free: xnat-ingest prearchive archive with --label NEW. Where the message says that XNAT would refuse it "
+        "again, do what it says.",
     ),
     "studies-split": Advice("One folder contains several studies, and --split-studies made a session of each."),
     "subject-exists": Advice(

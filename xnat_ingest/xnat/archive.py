@@ -83,6 +83,16 @@ class StoredFiles:
             self._default[begin] = frozenset(named)
         return not self._default[begin].isdisjoint(_scans_of(self.series, instance.series_uid))
 
+    def scans_of(self, series_uid: str) -> set[str]:
+        """The ids of the scans of a series, by its UID. The server may be asked."""
+        return _scans_of(self.series, series_uid)
+
+    @property
+    def scan_ids(self) -> frozenset[str]:
+        """The ids of all scans: those with files, and others where the server was asked for them."""
+        known = self.series.known_ids if isinstance(self.series, _SeriesSizes) else frozenset[str]()
+        return known.union(self.scans.values())
+
     def has_study(self, study_uid: str) -> bool:
         """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
         return any(name.startswith(f"{study_uid}-") for name in self.sizes)
@@ -137,6 +147,11 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
     def scans_of(self, uid: str) -> set[str]:
         """The ids of the scans of a series. XNAT makes one for each number under which its files came."""
         return {scan for scan in self._in_scan if self._uids.get(scan, "") == uid}
+
+    @property
+    def known_ids(self) -> frozenset[str]:
+        """The ids of scans, without asking for them."""
+        return frozenset(self._in_scan).union(self._uids if "_uids" in vars(self) else ())
 
     def __getitem__(self, uid: str) -> Sequence[int]:
         return self._sizes[uid]

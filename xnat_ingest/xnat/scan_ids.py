@@ -14,15 +14,15 @@ from collections.abc import Collection, Iterable, Mapping
 from xnat_ingest.core import Instance
 
 # The SOP classes that a build leaves in the resource DICOM (primary-sops.txt of XNAT's dicom-xnat). All others move.
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
+STORAGE = "1.2.840.10008.5.1.4.1.1."
 _TAILS = """
     1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 2 2.1 3.1 4 4.1 6.1 6.3 9.1.1 9.1.3 9.2.1 9.3.1 9.6.1 9.7.2 9.7.3 9.8.1 12.1 12.2
     13.1.1 13.1.2 13.1.3 20 77.1.1.1 77.1.2 77.1.2.1 77.1.4.1 77.1.5.1 77.1.5.2 77.1.5.4 77.1.6 77.1.7 77.1.8 88.11
     88.22 91.1 104.4 104.5 128 130 481.1 481.2
 """
-PRIMARY = frozenset(_STORAGE + tail for tail in _TAILS.split())
-# In a scan with several modalities, the first of these is used in its name.
-_LEADING = ("PT", "MR", "CT", "NM", "XA", "RF", "US", "MG", "CR", "DX", "OPT", "XC", "ES", "RTIMAGE", "ECG", "EEG")
+PRIMARY = frozenset(STORAGE + tail for tail in _TAILS.split())
+# In a scan with several modalities, the first of these is used in its name. It is the first of a session, too.
+LEADING = ("PT", "MR", "CT", "NM", "XA", "RF", "US", "MG", "CR", "DX", "OPT", "XC", "ES", "RTIMAGE", "ECG", "EEG")
 
 
 def received_in(instance: Instance) -> str:
@@ -58,7 +58,7 @@ def built_ids(instances: Iterable[Instance]) -> dict[str, str]:
 
 
 def _lead(modalities: Collection[str]) -> str:
-    return next((one for one in _LEADING if one in modalities), "OT")
+    return next((one for one in LEADING if one in modalities), "OT")
 
 
 def moved_by_build(instances: Collection[Instance]) -> frozenset[str]:
