@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +21,11 @@ from tests.dicom_trees import MR, SAMPLES
 from tests.standin import Fault, StandIn
 from tests.standin.model import Resource
 from tests.standin.samples import Client
-from xnat_ingest.cli import main
+from xnat_ingest.cli import main, resource, signals
 from xnat_ingest.commands.resources import files as resourcefiles
 from xnat_ingest.commands.resources import target
+from xnat_ingest.core.stop import Stop
+from xnat_ingest.xnat.client import XnatClient
 
 Run = Callable[..., tuple[int, str, str]]
 SESSION = ("-P", "DEMO", "-S", "S1", "-E", "E1")
@@ -52,6 +57,25 @@ def folder(tmp_path: Path) -> Path:
     return make(
         tmp_path / "results", {"a.txt": b"abc", "d/b.txt": b"0123456789", "d/.empty": b"", "z.bin": bytes(5000)}
     )
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Sends SIGTERM to the command that runs, and returns when it has been handled."""
+    catch = signals.catch_signals
+    caught: list[Stop] = []
+
+    def catch_and_keep(stop: Stop) -> None:
+        caught.append(stop)
+        catch(stop)
+
+    def send() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not caught[-1].signum:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(resource, "catch_signals", catch_and_keep)
+    return send
 
 
 def make(root: Path, files: dict[str, bytes]) -> Path:
@@ -172,7 +196,7 @@ def test_a_signal_ends_it_while_the_server_is_silent(
 ) -> None:
     one = Fault(**{name: getattr(fault, name) for name in fault.__dataclass_fields__})
     site.faults.add(one)
-    monkeypatch.setattr("xnat_ingest.core.stop.GRACE", 0.1)
+    monkeypatch.setattr("xnat_ingest.cli.resource.GRACE", 0.1)
     path = make(tmp_path / "r", {"x": bytes(300_000)}) / "x"
 
     def send() -> None:
@@ -191,7 +215,8 @@ def test_a_signal_ends_it_while_the_server_is_silent(
     code, out, err = run(*words, "--label", "NOTES", *SESSION)
     ended.set()
     sender.join()
-    assert (held_up, code, out) == ([], 128 + number, "")
+    told = f"0 sent, 0 already there, 0 different, 1 failed: exit {128 + number}\n" if action == "put" else ""
+    assert (held_up, code, out) == ([], 128 + number, told)
     assert "interrupted" in err or "terminated" in err
 
 
@@ -326,27 +351,36 @@ def test_usage(
     ("action", "at", "kept"),
     [("put", "PUT .*/files/", 4), ("delete", "DELETE .*/files/a.txt", 3)],
 )
-def test_a_signal_at_the_end_is_told(site: StandIn, run: Run, folder: Path, action: str, at: str, kept: int) -> None:
-    """What is under way is finished and looked at, no more is begun, and the code is the signal's."""
+def test_a_signal_at_the_end_is_told(
+    site: StandIn,
+    run: Run,
+    stop: Callable[[], None],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    at: str,
+    kept: int,
+) -> None:
+    """The last request has been answered. It is looked at, no more is begun, and the code is the signal's."""
     site.project("DEMO").access["up"] = "delete"
     if action == "delete":
         assert run("put", folder, "--label", "NOTES", *SESSION)[0] == 0
-    fault = site.faults.add(Fault("delay", match=at, seconds=0.1))
+    ask = XnatClient.request
 
-    def send() -> None:
-        while not fault.hits:
-            threading.Event().wait(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def then_stopped(rest: XnatClient, method: str, path: str, *given: Any, **more: Any) -> Any:
+        reply = ask(rest, method, path, *given, **more)
+        if re.search(at, f"{method} {path}"):
+            stop()
+        return reply
 
-    sender = threading.Thread(target=send)
-    sender.start()
+    monkeypatch.setattr(XnatClient, "request", then_stopped)
     words = {"put": ("put", folder), "delete": ("delete", "a.txt", "z.bin", "--yes")}[action]
     code, out, err = run(*words, "--label", "NOTES", *SESSION)
-    sender.join()
     assert code == 143
     expected = "4 sent, 0 already there, 0 different, 0 failed: exit 143" if action == "put" else "deleted a.txt"
     assert out.strip() == expected
     assert ("failed z.bin: not deleted: the command was stopped before" in err) == (action == "delete")
+    monkeypatch.setattr(XnatClient, "request", ask)
     assert run("list", "--label", "NOTES", *SESSION)[1].count("\n") == kept + 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -45,16 +46,23 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
     rest = client_of(settings, login, retry_policy)
     catch_signals(stop)
 
+    putting = _Putting(found, given, settings, stop) if found is not None else None
+
     def work() -> int:
         with closing(rest), rest.kept_alive():
             rest.login()
-            if found is not None:
-                return int(_put(rest, place, found, given, settings, retry_policy, stop))
+            if putting:
+                return int(putting.put(rest, place, retry_policy))
             if action == "list":
                 return int(_list(rest, place, given))
             return int(_ended(_delete(rest, place, given, retry_policy, stop), stop))
 
-    return run_interruptibly(work, stop, GRACE)
+    try:
+        return run_interruptibly(work, stop, GRACE)
+    except Stopped as error:
+        if putting is None:
+            raise
+        return int(putting.tell_what_is_known(error))
 
 
 def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
@@ -73,71 +81,100 @@ def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
     return replace(found, files=(packed,) if found.files else ())
 
 
-def _put(
-    rest: XnatClient,
-    place: ResourceOwner,
-    found: Gathered,
-    given: Mapping[str, Any],
-    settings: Settings,
-    retry_policy: RetryPolicy,
-    stop: Stop,
-) -> Exit:
-    for left, why in found.left.items():
-        _say(settings, f"left out {printable(left)}: {why}")
-    if not (found.files or found.refused):
-        print("nothing to store: there are no files", file=sys.stderr)
-        return Exit.NOTHING
-    parent = resourceplaces.find_owner(rest, place)
-    _say(
-        settings, f"{len(found.files)} files, {sum(one.size for one in found.files)} bytes: {parent}, {given['label']}"
-    )
-    sent = resources.send(
-        rest,
-        parent,
-        given["label"],
-        found.files,
-        overwrite=given["overwrite"],
-        retry_policy=retry_policy,
-        format=given["format"],
-        content=given["content"],
-        tags=[tag.strip() for tag in given["tags"].split(",") if tag.strip()],
-        progress=_Pulse(settings, sum(one.size for one in found.files)),
-        check_stop=stop.check,
-    )
-    return _tell(sent, found, parent, given, stop)
+class _Putting:
+    """Stores the files, and tells once what became of each, also when a signal or an error ends it early."""
+
+    def __init__(self, found: Gathered, given: Mapping[str, Any], settings: Settings, stop: Stop) -> None:
+        self._found = found
+        self._given = given
+        self._settings = settings
+        self._stop = stop
+        self._sending: resources.Put | None = None
+        self._parent = ""
+        self._telling = threading.Lock()
+        self._code: Exit | None = None
+
+    def put(self, rest: XnatClient, place: ResourceOwner, retry_policy: RetryPolicy) -> Exit:
+        found, given = self._found, self._given
+        for left, why in found.left.items():
+            _say(self._settings, f"left out {printable(left)}: {why}")
+        if not (found.files or found.refused):
+            print("nothing to store: there are no files", file=sys.stderr)
+            return Exit.NOTHING
+        self._parent = resourceplaces.find_owner(rest, place)
+        total = sum(one.size for one in found.files)
+        _say(self._settings, f"{len(found.files)} files, {total} bytes: {self._parent}, {given['label']}")
+        self._sending = resources.Put(
+            rest,
+            self._parent,
+            given["label"],
+            found.files,
+            retry_policy,
+            self._stop.check,
+            {"format": given["format"], "content": given["content"], "tags": _tags(given["tags"])},
+            _Pulse(self._settings, total),
+        )
+        try:
+            return self._tell(self._sending.run(overwrite=given["overwrite"]))
+        except Stopped as error:
+            return self._tell(self._sending.look_again(), error)
+        except IngestError as error:
+            if self._sending.has_stored:
+                self._tell(self._sending.look_again(), error)
+            raise
+
+    def tell_what_is_known(self, ended_by: Stopped) -> Exit:
+        """After a signal, when the server does not answer."""
+        known = self._sending.known() if self._sending else resources.not_begun(self._found.files)
+        return self._tell(known, ended_by)
+
+    def _tell(self, sent: PutOutcome, ended_by: IngestError | None = None) -> Exit:
+        with self._telling:
+            if self._code is None:
+                self._code = self._code_of(sent, ended_by)
+                if isinstance(ended_by, Stopped):
+                    print(f"xnat-ingest: {ended_by}", file=sys.stderr)
+                self._print(sent, self._code)
+                self._stop.told = lambda: int(self._code or Exit.OK)
+            return self._code
+
+    def _code_of(self, sent: PutOutcome, ended_by: IngestError | None) -> Exit:
+        if ended_by:
+            return _ended(ended_by.exit_code, self._stop)
+        good = len(sent.sent) + len(sent.already)
+        bad = self._found.refused or sent.failed or sent.different
+        return _ended(Exit.OK if not bad else Exit.PARTIAL if good or sent.different else Exit.FAILED, self._stop)
+
+    def _print(self, sent: PutOutcome, code: Exit) -> None:
+        failed = {**self._found.refused, **sent.failed}
+        for name, why in sorted(failed.items()):
+            print(f"failed {printable(name)}: {why}", file=sys.stderr)
+        for name in sorted(sent.different):
+            why = "already exists with different content; --overwrite replaces it"
+            print(f"different {printable(name)}: {why}", file=sys.stderr)
+        if self._given["as_json"]:
+            result = {
+                "resource": f"{self._parent}/resources/{self._given['label']}" if self._parent else "",
+                "sent": sorted(sent.sent),
+                "already_there": sorted(sent.already),
+                "different": sorted(sent.different),
+                "failed": {printable(name): why for name, why in sorted(failed.items())},
+                "left_out": {printable(name): why for name, why in sorted(self._found.left.items())},
+                "exit_code": int(code),
+            }
+            print(json.dumps(result, indent=2))
+        else:
+            counts = f"{len(sent.sent)} sent, {len(sent.already)} already there, {len(sent.different)} different"
+            print(f"{counts}, {len(failed)} failed: exit {int(code)}")
+
+
+def _tags(given: str) -> str:
+    return ",".join(tag.strip() for tag in given.split(",") if tag.strip())
 
 
 def _ended(code: Exit, stop: Stop) -> Exit:
     """After a signal the command ends with that signal's code, whatever it still came to."""
     return Stopped(stop.signum).exit_code if stop.signum else code
-
-
-def _tell(sent: PutOutcome, found: Gathered, parent: str, given: Mapping[str, Any], stop: Stop) -> Exit:
-    failed = {**found.refused, **sent.failed}
-    good = len(sent.sent) + len(sent.already)
-    code = Exit.OK if not (failed or sent.different) else Exit.PARTIAL if good or sent.different else Exit.FAILED
-    code = _ended(code, stop)
-    for name, why in sorted(failed.items()):
-        print(f"failed {printable(name)}: {why}", file=sys.stderr)
-    for name in sorted(sent.different):
-        why = "already exists with different content; --overwrite replaces it"
-        print(f"different {printable(name)}: {why}", file=sys.stderr)
-    if given["as_json"]:
-        result = {
-            "resource": f"{parent}/resources/{given['label']}",
-            "sent": sorted(sent.sent),
-            "already_there": sorted(sent.already),
-            "different": sorted(sent.different),
-            "failed": {printable(name): why for name, why in sorted(failed.items())},
-            "left_out": {printable(name): why for name, why in sorted(found.left.items())},
-            "exit_code": int(code),
-        }
-        print(json.dumps(result, indent=2))
-    else:
-        counts = f"{len(sent.sent)} sent, {len(sent.already)} already there, {len(sent.different)} different"
-        print(f"{counts}, {len(failed)} failed: exit {int(code)}")
-    stop.told = lambda: int(code)
-    return code
 
 
 def _list(rest: XnatClient, place: ResourceOwner, given: Mapping[str, Any]) -> Exit:

@@ -9,17 +9,20 @@ from itertools import count
 
 from xnat_ingest.commands.resources.files import FilesBody, LocalFile, batches, digest_of
 from xnat_ingest.commands.resources.listings import Listing, Stored, stored_files
-from xnat_ingest.core import Refused, ServerSaid, SourceChanged, Unreachable
+from xnat_ingest.core import IngestError, Refused, ServerSaid, SourceChanged, Unreachable
 from xnat_ingest.transports.bodies import TextBody
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import MOST_ATTEMPTS, RetryPolicy, is_transient
 
-__all__ = ["Listing", "LocalFile", "PutOutcome", "Stored", "create", "holds", "put_text", "send"]
+__all__ = ["Listing", "LocalFile", "Put", "PutOutcome", "Stored", "create", "holds", "not_begun", "put_text", "send"]
 
 # The catalog of a resource is one file. With two writers at once, one is refused (500) and has to try again.
 ATTEMPTS = 3
 # XNAT recognises the kind of an archive only by its name. Members keep their own names.
 _ARCHIVE = "files.tar"
+_NOT_SENT = "not sent: the command ended before; run the same again"
+_NOT_WHOLE = "not stored whole when the command ended; run the same again"
+_NOT_KNOWN = "not known whether it is stored: the command ended before it saw the listing; run the same again"
 _KEPT = "a file of this name exists on the server but is not in the catalog; use --overwrite to replace it"
 
 
@@ -121,42 +124,97 @@ def send(
     Raises Refused without permission, and the last error when the retries are used up. A later call with the same files
     continues. It needs overwrite if files were left on the server's disk that are not listed.
     """
-    said = {"format": format, "content": content}
-    query = {key: value for key, value in said.items() if value}
-    sending = _Sending(rest, parent, label, retry_policy, check_stop, progress or (lambda _: None))
-    sending.query = query | ({"tags": ",".join(tags)} if tags else {})
-    if lacking := sending.compare(files, overwrite=overwrite):
-        create(rest, parent, label, retry_policy=retry_policy, query=query)
-        for batch in batches(lacking):
-            sending.deliver(batch, replace=overwrite)
-        sending.verify(lacking)
-    return PutOutcome(frozenset(sending.sent), frozenset(sending.already), sending.failed, frozenset(sending.different))
+    said = {"format": format, "content": content, "tags": ",".join(tags)}
+    return Put(rest, parent, label, files, retry_policy, check_stop, said, progress).run(overwrite=overwrite)
 
 
-class _Sending:
-    """Sends some files into one resource, one request after the other."""
+def not_begun(files: Sequence[LocalFile]) -> PutOutcome:
+    """The outcome of a command that ended before it sent anything."""
+    return PutOutcome(failed=dict.fromkeys((file.name for file in files), _NOT_SENT))
+
+
+class Put:
+    """Stores some files in one resource, one request after the other. See `send`.
+
+    said: format, content and tags, in XNAT's own words.
+    """
 
     def __init__(
         self,
         rest: XnatClient,
         parent: str,
         label: str,
+        files: Sequence[LocalFile],
         retry_policy: RetryPolicy,
         check_stop: Callable[[], None],
-        progress: Callable[[int], None],
+        said: Mapping[str, str],
+        progress: Callable[[int], None] | None = None,
     ) -> None:
         self._rest = rest
         self._parent = parent
         self._label = label
+        self._files = files
         self._retry_policy = retry_policy
         self._check_stop = check_stop
-        self._progress = progress
+        self._progress = progress or (lambda _: None)
         self._digests: dict[str, str] = {}
-        self.query: dict[str, str] = {}
+        self._query = {key: value for key, value in said.items() if value}
+        self._begun: set[str] = set()
+        self._taken: set[str] = set()
         self.sent: set[str] = set()
         self.already: set[str] = set()
         self.failed: dict[str, str] = {}
         self.different: set[str] = set()
+
+    def run(self, *, overwrite: bool) -> PutOutcome:
+        """Raises what `send` raises. Ask `look_again` then."""
+        if lacking := self.compare(self._files, overwrite=overwrite):
+            about = {key: value for key, value in self._query.items() if key != "tags"}
+            create(self._rest, self._parent, self._label, retry_policy=self._retry_policy, query=about)
+            for batch in batches(lacking):
+                self.deliver(batch, replace=overwrite)
+            self.verify(lacking)
+        return self._outcome(self.sent, self.failed)
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether the server took anything of this run."""
+        return bool(self._taken)
+
+    def look_again(self) -> PutOutcome:
+        """What became of each file when the run was ended early. The listing is asked for once more."""
+        try:
+            return self._ended(self._held())
+        except IngestError:
+            return self.known()
+
+    def known(self) -> PutOutcome:
+        """The same without a question to the server."""
+        return self._ended(None)
+
+    def _ended(self, held: Listing | None) -> PutOutcome:
+        sent, failed = set(self.sent), dict(self.failed)
+        for file in self._files:
+            if file.name in sent or file.name in failed or file.name in self.already or file.name in self.different:
+                continue
+            if file.name not in self._begun:
+                failed[file.name] = _NOT_SENT
+            elif held is None:
+                failed[file.name] = _NOT_KNOWN
+            elif self._is_whole(file, held.get(file.name)):
+                sent.add(file.name)
+            else:
+                failed[file.name] = _NOT_WHOLE
+        return self._outcome(sent, failed)
+
+    def _is_whole(self, file: LocalFile, stored: Stored | None) -> bool:
+        """Whether the stored file is the one that was begun, as far as is known without reading the file again."""
+        if stored is None or stored.size != file.size:
+            return False
+        return stored.digest == self._digests.get(file.name) if stored.digest else file.name in self._taken
+
+    def _outcome(self, sent: set[str], failed: dict[str, str]) -> PutOutcome:
+        return PutOutcome(frozenset(sent), frozenset(self.already), failed, frozenset(self.different))
 
     def compare(self, files: Sequence[LocalFile], *, overwrite: bool) -> list[LocalFile]:
         """The files that are missing on the server and, with overwrite, those that differ."""
@@ -189,7 +247,9 @@ class _Sending:
             # not listed, and the same command must be able to go on.
             force = replace or lost
             try:
+                self._begun.update(file.name for file in left)
                 if self._put(left, force):
+                    self._taken.update(file.name for file in left)
                     return
                 kept, lost = force, True
             except SourceChanged as error:
@@ -225,7 +285,7 @@ class _Sending:
         """Whether the server stored everything. For a file that already exists it answers 200 and names it."""
         body = FilesBody(files, self._digests)
         name = body.single.name if body.single else _ARCHIVE
-        query = {"inbody": "true", **self.query}
+        query = {"inbody": "true", **self._query}
         if not body.single:
             query["extract"] = "true"
         if force:
@@ -269,6 +329,7 @@ class _Sending:
                 continue
             stored = held.get(file.name)
             if stored and (self._settled(file, stored, replace=replace) or file.name in self.failed):
+                self._taken.add(file.name)
                 continue
             if stored and not replace:
                 self.different.add(file.name)
