@@ -140,3 +140,25 @@ def test_a_subject_label_that_is_an_accession_id_of_a_project_that_cannot_be_see
     make_session(tmp_path / "ours" / accession / "post", ONE, "ours")
     ended = ingest("upload", tmp_path / "ours")
     assert (ended.code, ended.totals["verified"], ended.kinds()) == (3, 0, ["other-subject"])
+
+
+def test_labels_like_accession_ids_cost_little(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """One look for each new subject and each new session, and none for those that the project has."""
+    counted = {}
+    for kind, subject, session in (("plain", "Meier{}", "Meier{}_pre"), ("alike", "S_S0001{}", "A_E0003{}")):
+        for number in range(3):
+            make_session(tmp_path / kind / subject.format(number) / session.format(number), ONE, f"{kind}{number}")
+        for run in ("new", "again"):
+            before = len(site.requests)
+            assert ingest("upload", tmp_path / kind, "--session-label", "{session}").code == 0
+            counted[kind, run] = len(site.requests) - before
+    assert counted["alike", "new"] == counted["plain", "new"] + 3 + 3
+    assert counted["alike", "again"] == counted["plain", "again"]
+
+
+def test_a_subject_that_is_called_as_its_accession_id(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """XNAT calls one so that was made without a label. It is no stranger."""
+    site.project("DEMO").subjects["XNAT_S00077"] = "XNAT_S00077"
+    make_session(tmp_path / "XNAT_S00077/post", ONE, "study")
+    ended = ingest("upload", tmp_path)
+    assert (ended.code, ended.totals["verified"]) == (0, 2)

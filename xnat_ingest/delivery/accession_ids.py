@@ -9,7 +9,7 @@ from xnat_ingest.xnat.client import XnatClient
 
 # How XNAT writes accession ids: the site's id, a letter, and a number of five digits or more.
 SUBJECT_ID = re.compile(r".*_S\d{4,}", re.IGNORECASE)
-_SESSION = re.compile(r".*_E\d{4,}", re.IGNORECASE)
+SESSION_ID = re.compile(r".*_E\d{4,}", re.IGNORECASE)
 
 
 class AccessionIds:
@@ -35,7 +35,7 @@ class AccessionIds:
 
     def session_conflict(self, session: Session) -> Problem | None:
         """The conflict of a session that is new to its project, when its label is such an id."""
-        if not (_SESSION.fullmatch(session.label) and self._is_there(f"/data/experiments/{session.label}")):
+        if not (SESSION_ID.fullmatch(session.label) and self._is_there(f"/data/experiments/{session.label}")):
             return None
         text = (
             f"{session.title}: the session label {session.label} is the accession id of a session, perhaps of another "

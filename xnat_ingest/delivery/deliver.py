@@ -434,16 +434,20 @@ class Delivery:
             return compare_stored(session.instances, NO_FILES)
         files_held = in_archive(self.context.rest, str(item["ID"]))
         self._refuse_other_study(text_of(item, "UID"), files_held)
-        self._refuse_stranger()
+        self._refuse_stranger(text_of(item, "subject_ID"))
         self._archive_uri = files_held.uri
         self.holdings = [files_held]
         self._note(*doubled_instances(session, files_held))
         return compare_stored(session.instances, files_held)
 
-    def _refuse_stranger(self) -> None:
-        """Raises SessionTrouble where the label was taken for the accession id of a subject that cannot be seen."""
+    def _refuse_stranger(self, accession: str) -> None:
+        """Raises SessionTrouble where the label was taken for the accession id of a subject that cannot be seen.
+
+        accession: of the subject that has the archived session, as far as the document tells.
+        """
         session = self.session
-        if not SUBJECT_ID.fullmatch(session.subject):
+        is_taken = accession.casefold() == session.subject.casefold() if accession else True
+        if not (is_taken and SUBJECT_ID.fullmatch(session.subject)):
             return
         known = archived_session(self.context.rest, session.project, session.label)
         if known and known.subject.casefold() != session.subject.casefold():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from xnat_ingest.core import Plan, Problem, Session, printable
-from xnat_ingest.delivery.accession_ids import AccessionIds
+from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.xnat.tables import JsonRow
 
@@ -47,11 +47,11 @@ def _accession_conflict(context: RunContext, ids: AccessionIds, session: Session
     if session.conflicts:
         return None
     other = None if is_known else ids.subject_conflict(session)
-    other = other or ids.session_conflict(session)
-    if other and other.kind == "other-study":
-        label = session.label.casefold()
-        return None if any(k.label.casefold() == label for k in context.known(session.project).listing) else other
-    return other
+    if other or not SESSION_ID.fullmatch(session.label):
+        return other
+    label = session.label.casefold()
+    is_listed = any(known.label.casefold() == label for known in context.known(session.project).listing)
+    return None if is_listed else ids.session_conflict(session)
 
 
 def _known_subjects(context: RunContext, project: str) -> Subjects:
