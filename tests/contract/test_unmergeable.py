@@ -122,6 +122,27 @@ def archived(ingest: Ingest, tmp_path: Path, *series: Series) -> list[Path]:
     return paths
 
 
+@pytest.mark.parametrize(("setting", "kind"), [(None, "other-type"), ("petmr", "other-type"), ("Pet ", "")])
+@pytest.mark.parametrize("whose", ["project", "site"])
+def test_mr_to_a_pet_session(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whose: str, setting: str | None, kind: str
+) -> None:
+    """Together they make a PET/MR session, but where the project or the site wants a PET session."""
+    if whose == "project":
+        site.project("DEMO").petmr = setting
+    else:
+        site.settings.site_petmr = setting
+    paths = archived(ingest, tmp_path, PET)
+    part(tmp_path / "b", PET, 1, 2)
+    paths += part(tmp_path / "b", A, 3, 4)
+    ended = ingest("upload", tmp_path / "b")
+    if kind:
+        refused(ended, site, kind)
+        refused_by_xnat(ingest, site, tmp_path / "b")
+    else:
+        assert (ended.code, on_disk(site), site.rows("DEMO")) == (0, bodies(paths), [])
+
+
 @pytest.fixture
 def receiver(site: StandIn) -> Iterator[Receiver]:
     with site.receive(check_title=True) as receiver:

@@ -111,6 +111,15 @@ def test_only_a_merge_that_surely_changes_the_type_is_refused(
     assert kind_of(ServerState([replace(known, xsi_type=f"our:{archived}SessionData")]), one) == ""
 
 
+@pytest.mark.parametrize(("makes_petmr", "kind"), [(True, "other-type"), (False, "")])
+def test_mr_joins_a_pet_session_unless_both_are_known_to_make_another(makes_petmr: bool, kind: str) -> None:
+    """Where the user may not read the setting, XNAT decides."""
+    pet = replace(TWO, modality="PT", sop_class="1.2.840.10008.5.1.4.1.1.128")
+    known = replace(KNOWN, xsi_type="xnat:petSessionData")
+    assert kind_of(ServerState([known], makes_petmr=makes_petmr), ONE, pet) == kind
+    assert kind_of(ServerState([known], makes_petmr=makes_petmr), pet) == ""
+
+
 def test_a_report_beside_a_capture_takes_an_image_along() -> None:
     """XNAT looks at the classes of images first, and the capture has none, whatever its modality."""
     capture = replace(TWO, sop_class=CAPTURE)

@@ -43,6 +43,7 @@ class ServerState:
     splits_petmr: the project keeps PET and MR apart
     by_dicom: the session goes to a DICOM receiver
     changes_uids: the site's script is known to change UIDs on receipt
+    makes_petmr: PET and MR together are known to make a PET/MR session
     stays_open: the session is to stay in the prearchive, so nothing is merged yet
     """
 
@@ -54,6 +55,7 @@ class ServerState:
     splits_petmr: bool = False
     by_dicom: bool = False
     changes_uids: bool = False
+    makes_petmr: bool = False
     stays_open: bool = False
 
 
@@ -161,7 +163,7 @@ def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem
             f"upload a tree that holds {missing} instances of this session, too (archived ones will do), or check the "
             "label",
         )
-    if lead := leading_modality(merge.xsi_type, merge.sent):
+    if lead := leading_modality(merge.xsi_type, merge.sent, makes_petmr=state.makes_petmr):
         return _problem(
             session,
             "other-type",

@@ -37,6 +37,7 @@ def fetch_server_state(context: RunContext, session: Session) -> ServerState:
         project.splits_petmr,
         by_dicom=not context.transport.names_session,
         changes_uids=context.changes_uids,
+        makes_petmr=project.makes_petmr,
         stays_open=context.destination == "prearchive",
     )
 

@@ -83,14 +83,19 @@ def missing_modality(xsi_type: str, sent: Collection[Instance]) -> str:
     return next((one for one in DEFINING_MODALITIES.get(xsi_type, ()) if one not in there), "")
 
 
-def leading_modality(xsi_type: str, sent: Collection[Instance]) -> str:
-    """The modality of which these instances surely make a session, if that is another type than this one; or ""."""
+def leading_modality(xsi_type: str, sent: Collection[Instance], *, makes_petmr: bool = False) -> str:
+    """The modality with which these instances surely make a session of another type than this one; or "".
+
+    makes_petmr: PET and MR together make a PET/MR session
+    """
     if xsi_type not in DEFINING_MODALITIES and xsi_type not in _OF_OTHERS:
         return ""
     images = [i for i in sent if i.sop_class in _MODALITY]
     lead = _lead(i.modality for i in images)
     if not lead or lead != _lead(_MODALITY[i.sop_class] for i in images):
         return ""
+    if makes_petmr and xsi_type == "xnat:petSessionData" and any(_MODALITY[i.sop_class] == "MR" for i in images):
+        return "MR"
     return "" if lead in DEFINING_MODALITIES.get(xsi_type, ()) else lead
 
 

@@ -23,6 +23,7 @@ _CHANGES_STUDY = re.compile(
 _SESSION_TYPES = ("mr", "ct", "pet", "petmr", "cr", "dx", "mg", "nm", "rf", "rt", "sr", "us", "xa", "otherDicom")
 # Settings that an ordinary user may not read are unknown, which is not an error.
 _UNREADABLE = (400, 403, 500)
+_ANY = (200, 404, *_UNREADABLE)
 PREARCHIVE_CODES = {
     "0": "sessions stay in the prearchive unless the uploader says otherwise",
     "4": "sessions are archived automatically",
@@ -55,6 +56,7 @@ class Project:
     filter: the project's own, None when it is switched off or absent.
     anonymises: whether headers change at archiving. None: this user may not read that.
     takes_subjects: uploads may create subjects.
+    makes_petmr: PET and MR together are known to make a PET/MR session.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Project:
     filter: Filter | NotEvaluated | None = None
     anonymises: bool | None = None
     takes_subjects: bool = True
+    makes_petmr: bool = False
 
 
 def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
@@ -80,7 +83,7 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
     with rest.asking() as pool:
         may_edit = pool.submit(_may_edit, rest, canonical)
         code = pool.submit(rest.get, f"/data/projects/{canonical}/prearchive_code")
-        splits_petmr = pool.submit(_splits_petmr, rest, canonical)
+        petmr = pool.submit(_petmr, rest, canonical)
         custom_names = pool.submit(_custom_names, rest)
         filtered = pool.submit(_filter, rest, own)
         anonymises = pool.submit(_is_on, rest, f"{own}/anon/projects/{canonical}")
@@ -94,11 +97,12 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
         canonical,
         code.result().text.strip(),
         may_edit.result(),
-        splits_petmr.result(),
+        petmr.result() == "separate",
         custom_names.result(),
         filtered.result(),
         anonymises.result(),
         takes_subjects.result().text.strip().lower() != "false",
+        petmr.result() in ("", "petmr"),
     )
 
 
@@ -202,14 +206,20 @@ def _may_edit(rest: XnatClient, project: str) -> bool:
     return rest.request("GET", nowhere, {"format": "json"}, accept=(200, 403)).status == 200
 
 
-def _splits_petmr(rest: XnatClient, project: str) -> bool:
-    """The project's own setting, or else the site's."""
-    path = f"/data/projects/{project}/config/separatePETMR/config"
-    own = rest.request(
-        "GET", path, {"contents": "true", "accept-not-found": "true"}, accept=(200, 204, 404, *_UNREADABLE)
-    )
-    word = own.text.strip() if own.status == 200 else ""
-    return (word or _preference(rest, "sitewidePetMr")) == "separate"
+def _petmr(rest: XnatClient, project: str) -> str | None:
+    """What becomes of PET and MR in one session: `separate`, `pet`, `petmr`, or "", which is the same as `petmr`.
+
+    The project's own setting, or else the site's. None: this user may not read it.
+    """
+    own = _contents(rest, f"/data/projects/{project}/config/separatePETMR/config")
+    word = "".join(own.text.split()).lower() if own.status == 200 else ""
+    if word:
+        return word
+    site = rest.request("GET", "/xapi/siteConfig/sitewidePetMr", accept=_ANY)
+    word = "".join(site.text.split()).strip('"').lower() if site.status == 200 else ""
+    if word in ("", "null"):  # 404 where it was never set
+        return "" if site.status in (200, 404) and own.status in (200, 204, 404) else None
+    return word
 
 
 def _custom_names(rest: XnatClient) -> bool:
@@ -220,7 +230,7 @@ def _custom_names(rest: XnatClient) -> bool:
 
 def _preference(rest: XnatClient, name: str) -> str:
     """A site preference as plain text, "" when this user may not read it."""
-    reply = rest.request("GET", f"/xapi/siteConfig/{name}", accept=(200, 400, 403, 404, 500))
+    reply = rest.request("GET", f"/xapi/siteConfig/{name}", accept=_ANY)
     return reply.text.strip().strip('"') if reply.status == 200 else ""
 
 
