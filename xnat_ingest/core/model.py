@@ -27,6 +27,10 @@ INFLATED = {
     "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
     "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
 }
+# How deeply a run looks at what the server stored (--proof), from the least on.
+PROOF_LEVELS = ("listing", "spot", "pixels")
+# The reason for setting a file aside that another shard of the run takes.
+OTHER_SHARD = "other-shard"
 # Reasons for setting a file aside that do not spoil a run (exit 0); all others are problems (exit 3).
 NOTES = frozenset(
     {
@@ -38,7 +42,7 @@ NOTES = frozenset(
         "server-filter",
         "session-exists",
         "link",
-        "other-shard",
+        OTHER_SHARD,
         "system-folder",
     }
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from xnat_ingest.core import Plan, Problem, SetAside, printable
+from xnat_ingest.core import OTHER_SHARD, Plan, Problem, SetAside, printable
 from xnat_ingest.inputs.system_names import is_junk, is_known_system_folder
 
 # What the user asked for (a rule, --existing skip, --shard), and what is sent in another way.
-_ASKED_FOR = frozenset({"excluded", "session-exists", "other-shard", "dicomdir"})
+_ASKED_FOR = frozenset({"excluded", "session-exists", OTHER_SHARD, "dicomdir"})
 
 
 def without_a_rule(plan: Plan) -> Problem | None:

@@ -10,7 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from xnat_ingest.core import Emit, Event, Instance, Plan, Problem, SetAside, SourceFile, UsageError, printable
+from xnat_ingest.core import (
+    OTHER_SHARD,
+    Emit,
+    Event,
+    Instance,
+    Plan,
+    Problem,
+    SetAside,
+    SourceFile,
+    UsageError,
+    printable,
+)
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.inputs import Source, one_top_folder, open_source
@@ -24,7 +35,7 @@ from xnat_ingest.planning.plan_file import plan_pieces, read_plan, without_chang
 from xnat_ingest.planning.prepare import label_rules, rule_set
 from xnat_ingest.planning.redaction import RedactedSource, redacted
 from xnat_ingest.planning.sessions import make_plan, sheet
-from xnat_ingest.planning.sharding import OTHER, shard_by_path
+from xnat_ingest.planning.sharding import shard_by_path
 from xnat_ingest.settings.options import PlanSettings, TreeSettings, flag
 from xnat_ingest.settings.shards import parse_shard
 
@@ -248,7 +259,7 @@ class ScannedTree:
             self._check_stop()
             if in_system_folder(path.rpartition("/")[0]):  # in an archive; system folders on disk are not read
                 return "system-folder"
-            return self._rules.skip(path) or (OTHER if is_other(path) else None)
+            return self._rules.skip(path) or (OTHER_SHARD if is_other(path) else None)
 
         accepts = self._settings.accept_truncated
         found = scan(self.source, skip, self._keywords, accept_truncated=accepts, check_stop=self._check_stop)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from xnat_ingest.core import Plan, Session, SetAside
+from xnat_ingest.core import OTHER_SHARD, Plan, Session, SetAside
 from xnat_ingest.planning.labels import BadLabel, legal
 from xnat_ingest.planning.sessions import LabelRules, NameOf
 from xnat_ingest.settings.shards import Shard
-
-OTHER = "other-shard"
 
 
 def keep_shard(plan: Plan, shard: Shard) -> Plan:
     """Keeps the sessions of the shard's subjects, and sets the files of all others aside, without their problems."""
     ours = [session for session in plan.sessions if shard.takes(session.subject)]
     others = [session for session in plan.sessions if not shard.takes(session.subject)]
-    aside = (SetAside(i.path, OTHER, _whose(session)) for session in others for i in session.instances)
+    aside = (SetAside(i.path, OTHER_SHARD, _whose(session)) for session in others for i in session.instances)
     gone = {session.label for session in others} - {session.label for session in ours}
     problems = (one for one in plan.problems if not one.sessions or not gone.issuperset(one.sessions))
     return replace(

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from xnat_ingest.core import printable
+from xnat_ingest.core import OTHER_SHARD, printable
 
 Report = Mapping[str, Any]
-OTHER = "other-shard"
 NOT_TAKEN = "not-taken"
 _NAMED = 10
 
 
 def left_by(report: Report) -> list[str]:
     """The paths that a shard left to another one."""
-    return [one["path"] for one in report["set_aside"] if one["reason"] == OTHER]
+    return [one["path"] for one in report["set_aside"] if one["reason"] == OTHER_SHARD]
 
 
 def not_taken(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
@@ -29,7 +28,7 @@ def not_taken(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
     may have been left below a folder than was planned there.
     """
     is_redacted = any(not report.get("root") for report in shards)  # each report has made-up names of its own
-    aside = {one["path"] for report in shards for one in report["set_aside"] if one["reason"] != OTHER}
+    aside = {one["path"] for report in shards for one in report["set_aside"] if one["reason"] != OTHER_SHARD}
     rooms = [_room(report) for report in shards]
     total: Counter[str] = Counter()
     for room in rooms:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from xnat_ingest.core import PRECEDENCE, Exit, IngestError, UsageError, printable
+from xnat_ingest.core import OTHER_SHARD, PRECEDENCE, PROOF_LEVELS, Exit, IngestError, UsageError, printable
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.secrets import harmless
-from xnat_ingest.report.left_to_others import NOT_TAKEN, OTHER, not_taken
+from xnat_ingest.report.left_to_others import NOT_TAKEN, not_taken
 
 Report = Mapping[str, Any]
 # A report that names a million instances takes about 300 MB.
@@ -29,8 +29,6 @@ BROKEN_OFF = {
 }
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
-# How deep runs look, the shallowest first.
-LEVELS = ("listing", "spot", "pixels")
 # Notes that are only true when every shard has them.
 ONLY_TOGETHER = ("rule-unused", "label-unused")
 
@@ -178,7 +176,7 @@ def _proof(shards: Sequence[Report]) -> dict[str, Any]:
     for look in looks:
         changed.update(look.get("changed", {}))
     return {
-        "level": min((look["level"] for look in looks), key=LEVELS.index),
+        "level": min((look["level"] for look in looks), key=PROOF_LEVELS.index),
         "read_back": sum(look.get("read_back", 0) for look in looks),
         "bytes": sum(look.get("bytes", 0) for look in looks),
         "skipped": [one for look in looks for one in look.get("skipped", ())],
@@ -231,7 +229,7 @@ def _set_aside(shards: Sequence[Report]) -> list[dict[str, Any]]:
     left: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for report in shards:
         for one in report["set_aside"]:
-            if one["reason"] == OTHER:
+            if one["reason"] == OTHER_SHARD:
                 left[one["path"]].append(one)
             else:
                 mine[one["path"], one["reason"]] = one

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from xnat_ingest.core import PROOF_LEVELS
+
 if TYPE_CHECKING:
     import argparse
 
@@ -342,7 +344,7 @@ class DeliverySettings(RequestSettings):
         "spot",
         "how to check what the server stored: listing; spot, read back one instance of each kind; or pixels, all of "
         "them",
-        parse=OneOf(("listing", "spot", "pixels")),
+        parse=OneOf(PROOF_LEVELS),
         group=DELIVERY,
         commands=("upload", "verify"),
     )
