@@ -179,6 +179,23 @@ def test_a_blank_file_that_a_rule_on_the_number_does_not_count(rules: dict[str, 
     assert reasons(plan_of({**files, "a/x/T2/notes.txt": b""}, **rules))["a/x/T2/notes.txt"] == "not-dicom"
 
 
+@pytest.mark.parametrize("rules", [{"exclude": [FEW]}, {"include": [MANY]}])
+def test_a_link_out_of_root_that_a_rule_on_the_number_does_not_count(tmp_path: Path, rules: dict[str, object]) -> None:
+    """It may be the third image of a series that is left out for having two. Without the rule they are sent."""
+    write(tmp_path / "elsewhere", {"3": dicom("1", 3, "9"), "list.txt": b"words"})
+    write(root := tmp_path / "tree", {f"a/x/T1/{number}": dicom("1", number, "8") for number in (1, 2, 3)})
+    write(root, {f"a/x/T2/{number}": dicom("1", number, "9") for number in (1, 2)})
+    (root / "a/x/T2/list.txt").symlink_to(tmp_path / "elsewhere/list.txt")
+    (root / "a/x/T1/4").symlink_to(tmp_path / "elsewhere/3")
+    assert not [one for one in plan_source(open_source(str(root), 2), **rules).set_aside if one.is_problem]
+    (root / "a/x/T2/3").symlink_to(tmp_path / "elsewhere/3")
+    (told,) = [one for one in plan_source(open_source(str(root), 2), **rules).set_aside if one.is_problem]
+    assert (told.path, told.reason, "did not count it" in told.detail) == ("a/x/T2/3", "unreadable", True)
+    assert reasons(links(root))["a/x/T2/3"] == "link"
+    followed = plan_source(open_source(str(root), 2, follow_links=True), **rules)
+    assert (followed.planned, [one for one in followed.set_aside if one.is_problem]) == (6, [])
+
+
 SYSTEM = (".git", ".snapshot", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "__MACOSX", ".Trashes")
 
 

@@ -19,6 +19,7 @@ from xnat_ingest.inputs.system_names import (
 
 _RAW = frozenset({"raw", "img", "bin", "dat", "vol", "data", "rec", "nrrd", "mgz", "mha"})
 _UNPACK = "unpack it there, or leave it out with --exclude"
+_UNCOUNTED = "a rule leaves out images beside it because of their number, and did not count it"
 _HIDDEN = f"named like a file that is encrypted or not complete; decrypt it or fetch it again, and {_UNPACK}"
 
 
@@ -36,7 +37,7 @@ def mark_blank(
 
     depth: how many names a session's folder has.
     counting: reasons of files that a rule leaves out because of their number. A file that was lost is lacking in it, so
-        a blank file beside them counts, too.
+        a blank file beside them counts, too. So does a link out of ROOT, which may be to one more of them.
     """
     listed = list(aside)
     folders = _Folders(listed, list(sessions), depth, counting)
@@ -54,7 +55,8 @@ class _Folders:
         self._depth = depth
         self.sent = {_folder(instance.path) for session in sessions for instance in session.instances}
         # Images that are not sent: sent from another place, or left out because of their number.
-        self._unsent = {_folder(one.path) for one in aside if one.reason == "duplicate" or one.reason in counting}
+        self._numbered = {_folder(one.path) for one in aside if one.reason in counting}
+        self._unsent = self._numbered | {_folder(one.path) for one in aside if one.reason == "duplicate"}
         self._mixed = {_folder(one.path) for one in aside if _is_of_another_kind(one)}
         self._depths = {folder.count("/") for folder in self.sent if folder}
         self._sessions = {self._session(folder) for folder in self.sent}
@@ -75,6 +77,10 @@ class _Folders:
     def is_alone(self, folder: str) -> bool:
         """Whether nothing but what may have been images is in a folder, while other folders have images."""
         return bool(self.sent) and folder not in self.sent and folder not in self._mixed
+
+    def is_short(self, folder: str) -> bool:
+        """Whether a rule left images in a folder out because of their number."""
+        return folder in self._numbered
 
     def is_above(self, folder: str) -> bool:
         """Whether subjects, sessions or series lie in a folder. What is packed there may be one of them."""
@@ -117,6 +123,8 @@ def _judged(one: SetAside, folders: _Folders) -> SetAside:
         return replace(one, reason="unreadable", detail=_HIDDEN)
     if _is_elsewhere(one) and folders.is_expected(folder):
         return replace(one, reason="unreadable", detail=f"{OUTSIDE}, as all files of its folder do")
+    if _is_elsewhere(one) and folders.is_short(folder):
+        return replace(one, reason="unreadable", detail=f"{OUTSIDE}; {_UNCOUNTED}")
     return one
 
 
