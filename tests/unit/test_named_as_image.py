@@ -8,6 +8,7 @@ import io
 import lzma
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,11 @@ def test_an_archive_that_stores_an_image_is_an_archive() -> None:
     assert "a zip file with DICOM in it" in alone("papers", stored("IM1", IMAGE)).detail
 
 
+# Beginnings of archives as 7-Zip 23 and RAR 3 and 6 write them.
+SEVEN = b"7z\xbc\xaf\x27\x1c\0\4" + zlib.crc32(bytes(range(20))).to_bytes(4, "little") + bytes(range(20))
+RAR4 = bytes.fromhex("526172211a0700cf907300000d00000000000000")
+RAR5 = bytes.fromhex("526172211a0701003392b5e50a01050600050101808000")
+
 RARE = {
     "cabinet": b"MSCF\0\0\0\0",
     "Windows image": b"MSWIM\0\0\0",
@@ -156,8 +162,10 @@ RARE = {
         ("dmg", b"x" * 5000 + b"koly" + bytes(508)),
         ("disk image (.vhd)", b"x" * 5000 + b"conectix" + bytes(504)),
         ("zip with something in front", b"MZ" + bytes(900) + stored("notes", b"words")),
-        ("a program that unpacks a 7z archive", b"MZ" + bytes(300_000) + b"7z\xbc\xaf\x27\x1c" + b"\x83" * 900),
-        ("a program that unpacks a rar archive", b"#!/bin/sh\n" + bytes(900) + b"Rar!\x1a\x07\1\0" + b"\x83" * 900),
+        ("a program that unpacks a 7z archive", b"MZ" + bytes(300_000) + SEVEN + b"\x83" * 900),
+        ("a program that unpacks a 7z archive", b"MZ7z\xbc\xaf\x27\x1c Rar!\x1a\x07\0" + bytes(900) + SEVEN),
+        ("a program that unpacks a rar archive", b"#!/bin/sh\n" + bytes(900) + RAR4 + b"\x83" * 900),
+        ("a program that unpacks a rar archive", b"#!/bin/sh\n" + bytes(900) + RAR5 + b"\x83" * 900),
     ],
 )
 def test_archives_of_rare_kinds(kind: str, data: bytes) -> None:
@@ -190,10 +198,30 @@ def test_the_marks_of_rare_kinds_stand_at_their_places() -> None:
         b"\x60\xea\0\0" + b"\x83" * 900,
         b"ab-lh is left hemisphere\n" * 40,
         b"ab-lh9-" * 99,
-        b"MZ" + bytes((1 << 20) + 10) + b"7z\xbc\xaf\x27\x1c",
-        b"MY" + bytes(900) + b"7z\xbc\xaf\x27\x1c",
+        b"MZ" + bytes((1 << 20) + 10) + SEVEN,
+        b"MY" + bytes(900) + SEVEN,
+        b"MZ" + bytes(900) + b"7z\xbc\xaf\x27\x1c" + b"\x83" * 900,
+        b"MZ" + bytes(900) + SEVEN[:-1],
+        b"MZ" + bytes(900) + SEVEN[:-1] + b"x",
+        b"#!/bin/sh\ngrep 'Rar!\x1a\x07\0' $1\n",
+        b"#!/bin/sh\n" + RAR4[:7] + b"\xce" + RAR4[8:],
+        b"#!/bin/sh\n" + RAR4.replace(b"\x73", b"\x74"),
+        b"#!/bin/sh\n" + RAR5[:8] + b"\x32" + RAR5[9:],
+        b"#!/bin/sh\n" + RAR5[:12],
+        b"#!/bin/sh\n" + RAR5[:6],
     ],
-    ids=["arj header too long", "arj header of 0", "text", "unknown method", "too far", "no program"],
+    ids=[
+        *(
+            "arj header too long",
+            "arj header of 0",
+            "text",
+            "unknown method",
+            "too far",
+            "no program",
+            "7z, mark alone",
+        ),
+        *("7z, cut", "7z, changed", "script", "rar4, changed", "rar4, other type", "rar5, changed", "rar5, cut", "rar"),
+    ],
 )
 def test_what_only_resembles_a_rare_kind(data: bytes) -> None:
     assert reasons(plan_of({**GOOD, "a/x/T1/more": data})) == {"a/x/T1/more": "not-dicom"}
@@ -392,6 +420,29 @@ def test_names_that_hide_nothing(name: str) -> None:
     assert reasons(plan_of({**GOOD, f"b/{name}": NOISE})) == {f"b/{name}": "not-dicom"}
 
 
+@pytest.mark.parametrize("name", ["subject.age", "eeg.enc", "n.crypt", "x.aes"])
+def test_plain_text_is_not_encrypted(name: str) -> None:
+    """Whatever its suffix, which may mean an age. Anything else may be encrypted, and so may what is named so."""
+    for place in ("a/x/T1", "a/x", "a", ""):
+        path = f"{place}/{name}".removeprefix("/")
+        for data in (b"34", b"subject;age\r\n007;34\n", "größe 1 2 3\n".encode() * 200, ("x" + "ö " * 900).encode()):
+            assert reasons(plan_of({**GOOD, path: data})) == {path: "not-dicom"}
+        for data in (
+            b"age-encryption.org/v1\n-> X",
+            b"-----BEGIN PGP MESSAGE-----\n",
+            b"U2FsdGVkX1" * 9,
+            NOISE,
+            b"",
+            b"words \0",
+            b" ",
+        ):
+            assert plan_of({**GOOD, path: data}).set_aside[0].is_problem, data
+    for other in (f"post.zip.{name.rpartition('.')[2]}", f"IM1.dcm.{name.rpartition('.')[2]}"):
+        assert reasons(plan_of({**GOOD, f"a/x/{other}": b"34", "a/x/1": dicom("1", 2)})) == {
+            f"a/x/{other}": "unreadable"
+        }
+
+
 @pytest.mark.parametrize("suffix", ["asc", "sig", "ASC"])
 def test_a_signature_beside_its_file_is_a_note(tmp_path: Path, suffix: str) -> None:
     signed = {f"b/y.zip.{suffix}": NOISE, "b/y.zip": b"any"}
@@ -447,8 +498,12 @@ def packed(how: str, files: dict[str, bytes]) -> bytes:
         {"IM1": b"version https://git-lfs.github.com/spec/v1\n", "IM2": b"../.git/annex/objects/aa/bb/1"},
         {"S/IM0.dcm": NOISE, "S/IM1.dcm": b"<html>gone</html>"},
         {"IM0.dcm": NOISE, "IM1": b"", "IM1.md5": b"12", "Thumbs.db": b"icons", "__MACOSX/._IM1": b"fork"},
+        {"IM1": b""},
+        {"image": bytes(5000)},
+        {"image.dcm": b""},
+        {"first": b"", "second": b""},
     ],
-    ids=["empty", "zeros", "pointers", "others", "with companions"],
+    ids=["empty", "zeros", "pointers", "others", "with companions", "one", "one of zeros", "one by name", "two"],
 )
 def test_an_archive_of_images_that_are_lost(how: str, files: dict[str, bytes]) -> None:
     """It is a problem as the files themselves are in a folder."""
@@ -470,8 +525,10 @@ def test_an_archive_of_images_that_are_lost(how: str, files: dict[str, bytes]) -
         {"IM0.dcm": NOISE, "viewer": b"MZ"},
         {"notes.txt": b"", "x.log": bytes(900)},
         {"IM0": NOISE},
+        {"marker": b""},
+        {"a/present": b"", "a/Thumbs.db": b"icons"},
     ],
-    ids=["companions alone", "text", "program", "blank texts", "no name of an image"],
+    ids=["companions alone", "text", "program", "blank texts", "no name of an image", "mark", "mark in a folder"],
 )
 def test_an_archive_of_other_things_is_a_note(how: str, files: dict[str, bytes]) -> None:
     (found,) = plan_of({**GOOD, f"b/y/X.{how}": packed(how, files)}).set_aside

@@ -60,6 +60,8 @@ ICLOUD = "its content is in iCloud; download it first"
 BLANK_DETAILS = frozenset({EMPTY, ZEROS, POINTER, ICLOUD})
 # Also of an image that has lost its start, but files of many kinds begin so.
 BEGINS_WITH_ZEROS = "it begins with zero bytes"
+# Of a file that is named as if it were encrypted.
+PLAIN_TEXT = "plain text"
 OUTSIDE = "points outside ROOT (--follow-links follows it)"
 
 

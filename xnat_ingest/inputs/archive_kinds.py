@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 import tarfile
 import zlib
 from pathlib import Path
@@ -82,18 +84,19 @@ _RARE = {
     32769: {b"CD001": "a disc image (.iso)"},
     -512: {b"koly": "a disk image (.dmg)", b"conectix": "a disk image (.vhd)"},
 }
+# How content looks that was made text of. Words and numbers have no such runs of characters.
+_ENCODED = re.compile(r"-----BEGIN|age-encryption\.org|[A-Za-z0-9+/=_-]{40}")
 _MARK = 16  # bytes that hold any of the marks
 RARE_START = max(_RARE) + _MARK  # bytes that hold those of them that are counted from the start
 _END_OF_ZIP, _LONGEST_END = b"PK\x05\x06", 22 + 0xFFFF
 _ZIP64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _MOST_ENDS = 16  # places that look like an end record, as in a comment
 # Programs that unpack what is behind them. The mark stands where the program ends.
+# A program that packs, or a script about one, has the mark, too. An archive has its header behind it.
 _PROGRAMS = (b"MZ", b"#!")
 _LONGEST_PROGRAM = 1 << 20
-_BEHIND = {
-    b"7z\xbc\xaf\x27\x1c": "a program that unpacks a 7z archive",
-    b"Rar!\x1a\x07": "a program that unpacks a rar archive",
-}
+_7Z, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
+_BEHIND = {_7Z: "a program that unpacks a 7z archive", _RAR: "a program that unpacks a rar archive"}
 ZIP_BEHIND = "a zip with something in front of it, perhaps a program that unpacks it"
 RARE_KINDS = frozenset({ZIP_BEHIND, *_BEHIND.values(), *(kind for marks in _RARE.values() for kind in marks.values())})
 
@@ -130,6 +133,16 @@ def _in_place_of_archive(head: bytes) -> str:
 def is_pointer(head: bytes) -> bool:
     """Whether a file names content that is kept elsewhere, as Git LFS and git-annex write it."""
     return head.startswith(b"version https://git-lfs") or b"/annex/objects/" in head[:100]
+
+
+def is_plain_text(start: bytes) -> bool:
+    """Whether a file begins with words or numbers, and not with encoded or encrypted content."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # its last character may be cut
+    except UnicodeDecodeError:
+        return False
+    is_text = bool(text.strip()) and all(letter.isprintable() or letter in "\t\r\n" for letter in text)
+    return is_text and not _ENCODED.search(text)
 
 
 def archive_kind(path: Path) -> Kind | None:
@@ -183,8 +196,31 @@ def _behind_a_program(stream: BinaryIO) -> str:
     stream.seek(0)
     if not (start := stream.read(2)).startswith(_PROGRAMS):
         return ""
-    start += stream.read(_LONGEST_PROGRAM)
-    return next((kind for mark, kind in _BEHIND.items() if mark in start), "")
+    start += stream.read(_LONGEST_PROGRAM + _LONGEST_HEADER)
+    for found in _MARKS_BEHIND.finditer(start, 0, _LONGEST_PROGRAM):
+        if _HAS_HEADER[found[0]](start[found.end() : found.end() + _LONGEST_HEADER]):
+            return _BEHIND[found[0]]
+    return ""
+
+
+def _is_7z_header(behind: bytes) -> bool:
+    """What follows the mark of a 7z archive: two bytes of a version, and a checksum of the next 20 bytes."""
+    return len(behind) >= 26 and int.from_bytes(behind[2:6], "little") == zlib.crc32(behind[6:26])
+
+
+def _is_rar_header(behind: bytes) -> bool:
+    """What follows the mark of a rar archive: the header of the archive, with its checksum in front."""
+    if behind.startswith(b"\0"):  # up to version 4: 16 bits of the checksum, the type, flags, and the length
+        header = behind[1 : 1 + int.from_bytes(behind[6:8], "little")]
+        return header[2:3] == b"\x73" and int.from_bytes(header[:2], "little") == zlib.crc32(header[2:]) & 0xFFFF
+    # From version 5 on: the checksum, and the length in one byte, since the header is short.
+    header = behind[6 : 7 + behind[6]] if behind.startswith(b"\1\0") and len(behind) > 6 else b""
+    return len(header) > 1 and int.from_bytes(behind[2:6], "little") == zlib.crc32(header)
+
+
+_HAS_HEADER = {_7Z: _is_7z_header, _RAR: _is_rar_header}
+_MARKS_BEHIND = re.compile(b"|".join(map(re.escape, _BEHIND)))
+_LONGEST_HEADER = 256
 
 
 def _ends_as_zip(stream: BinaryIO, size: int) -> bool:

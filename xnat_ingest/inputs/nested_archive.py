@@ -76,16 +76,25 @@ def _judge_packed(path: str, stream: BinaryIO, kind: Packing) -> SetAside:
 def _judge(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside:
     """What is said of an archive without DICOM. All of its files may be images that were lost, or archives."""
     kinds = set()
+    names: list[str] = []
+    is_empty = True
     for name, start in _starts(stream, kind, size, RARE_START):
         base = name.replace("\\", "/").rpartition("/")[2]
         if not (is_junk(base) or is_proof(base)):
             kinds.add(_kind_of(base, start or b""))
+            names.append(base)
+            is_empty &= not start
         if _OTHER in kinds:
             return SetAside(path, "nested-archive", f"a {kind} file")
-    if kinds == {_LOST}:
+    if kinds == {_LOST} and not (is_empty and _is_mark(names)):
         text = f"a {kind} file of nothing but empty files or files named like images, none of which is one"
         return SetAside(path, "unreadable", f"{text}; fetch it again, or leave it out with --exclude")
     return SetAside(path, "nested-archive", min(kinds - {_LOST}, default=f"a {kind} file"))
+
+
+def _is_mark(names: list[str]) -> bool:
+    """Whether a lone empty file is more likely the mark of a program than an image. Images are numbered."""
+    return len(names) == 1 and not is_named_as_image(names[0]) and not any(map(str.isdigit, names[0]))
 
 
 def _kind_of(name: str, start: bytes) -> str:

@@ -21,6 +21,7 @@ from xnat_ingest.core import (
     BEGINS_WITH_ZEROS,
     ICLOUD,
     INFLATED,
+    PLAIN_TEXT,
     POINTER,
     ZEROS,
     Flaw,
@@ -31,7 +32,7 @@ from xnat_ingest.core import (
     Stopped,
     is_bug,
 )
-from xnat_ingest.inputs.archive_kinds import archive_kind_of, is_pointer
+from xnat_ingest.inputs.archive_kinds import archive_kind_of, is_plain_text, is_pointer
 from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
@@ -71,7 +72,7 @@ from xnat_ingest.inputs.nested_archive import judge_nested, judge_rare
 from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
-from xnat_ingest.inputs.system_names import may_be_image
+from xnat_ingest.inputs.system_names import is_only_called_encrypted, may_be_image
 from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import ChecksummedStream
 from xnat_ingest.inputs.zeros import pass_zeros
@@ -188,11 +189,7 @@ class _Header:
                 why = f"{at - 128} bytes too many" if at > 128 else f"{128 - at} bytes missing"
                 why = why if at >= 0 else "bytes missing or overwritten"
                 return self._aside("unreadable", f"a DICOM file with {why} at its start; export or fetch it again")
-            if is_pointer(start):
-                return self._aside("not-dicom", POINTER)
-            if any(start) or not start:
-                return self._aside("not-dicom", ICLOUD if _is_icloud(self.file.path, start) else "")
-            return self._aside("not-dicom", ZEROS if self._is_all_zeros() else BEGINS_WITH_ZEROS)
+            return self._aside("not-dicom", self._told(start))
         try:
             if self._pass_meta(start) in INFLATED:
                 return self._instance(self._read_inflated(), kind)
@@ -207,6 +204,18 @@ class _Header:
             if is_bug(error) or (isinstance(error, OSError) and error.errno):
                 raise
             return self._damaged(error, kind)
+
+    def _told(self, start: bytes) -> str:
+        """What is said of a file that is no DICOM; "" when nothing is known. start: how it begins."""
+        if is_pointer(start):
+            return POINTER
+        if _is_icloud(self.file.path, start):
+            return ICLOUD
+        if is_only_called_encrypted(self.file.path.rpartition("/")[2]) and is_plain_text(start):
+            return PLAIN_TEXT
+        if any(start) or not start:
+            return ""
+        return ZEROS if self._is_all_zeros() else BEGINS_WITH_ZEROS
 
     def _is_all_zeros(self) -> bool:
         """Whether the file is zeros to its end, or far enough: one with a hole may be larger than any disk."""

@@ -102,10 +102,22 @@ def hides_content(name: str) -> bool:
     """
     before, hiding = _split(_folded(name).split("."), _HIDING)
     bare, _ = _split(before, _PACKED)
-    if is_junk(name) or not hiding:
-        return False
-    is_archive = len(bare) > 1 and bare[-1] in _ARCHIVES
-    return is_archive or (not _ENCRYPTED.isdisjoint(hiding) and may_be_image(".".join(before)))
+    return not is_junk(name) and bool(hiding) and (_is_archive(bare) or _may_be_encrypted(before, hiding))
+
+
+def is_only_called_encrypted(name: str) -> bool:
+    """Whether nothing but a suffix such as .age or .enc says that a file may be an archive or an image."""
+    before, hiding = _split(_folded(name).split("."), _HIDING)
+    bare, _ = _split(before, _PACKED)
+    return not _is_archive(bare) and not is_named_as_image(name) and _may_be_encrypted(before, hiding)
+
+
+def _is_archive(parts: list[str]) -> bool:
+    return len(parts) > 1 and parts[-1] in _ARCHIVES
+
+
+def _may_be_encrypted(before: list[str], hiding: list[str]) -> bool:
+    return not _ENCRYPTED.isdisjoint(hiding) and may_be_image(".".join(before))
 
 
 def is_signature(name: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cached_property
 
-from xnat_ingest.core import BEGINS_WITH_ZEROS, BLANK_DETAILS, ICLOUD, OUTSIDE, Session, SetAside
+from xnat_ingest.core import BEGINS_WITH_ZEROS, BLANK_DETAILS, ICLOUD, OUTSIDE, PLAIN_TEXT, Session, SetAside
 from xnat_ingest.inputs.archive_kinds import RARE_KINDS
 from xnat_ingest.inputs.system_names import (
     hides_content,
@@ -166,7 +166,7 @@ def _is_rare(one: SetAside) -> bool:
 
 
 def _is_hidden(one: SetAside) -> bool:
-    return one.reason == "not-dicom" and hides_content(_name(one))
+    return one.reason == "not-dicom" and one.detail != PLAIN_TEXT and hides_content(_name(one))
 
 
 def _is_signature(one: SetAside, folders: _Folders) -> bool:
