@@ -26,6 +26,7 @@ MODES = ("resume", "skip", "overwrite", "fail")
 OURS = {"PROJECT_ID": "DEMO", "SUBJECT_ID": "S", "EXPT_LABEL": "S_E"}
 OTHER_NAMES = "${SOPInstanceUID}"
 PART = "POST /data/services/import.*PREARC_TIMESTAMP"
+Acting = Callable[[Callable[[], object]], None]
 
 
 class Other:
@@ -335,19 +336,32 @@ def test_row_that_another_run_archives_between_two_looks(
     whole(site, tree)
 
 
-@pytest.mark.parametrize("changed", [{"subject": "strange"}, {"label": "renamed"}, {"subject": "s"}])
-def test_row_that_is_given_other_labels_before_the_last_look(
-    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: Any
-) -> None:
-    """It is to stay in the prearchive, and would be archived under them. The case of a subject tells nothing."""
+@pytest.fixture
+def after_each_build(monkeypatch: pytest.MonkeyPatch) -> Acting:
+    """Lets somebody else act on the site each time that the program has let it build a row."""
     build = prearchive.build
 
-    def then_changed(rest: XnatClient, uri: str) -> None:
-        build(rest, uri)
-        for key, value in changed.items():
-            setattr(site.rows("DEMO")[0], key, value)
+    def let(act: Callable[[], object]) -> None:
+        def built(rest: XnatClient, uri: str) -> None:
+            build(rest, uri)
+            act()
 
-    monkeypatch.setattr(prearchive, "build", then_changed)
+        monkeypatch.setattr(prearchive, "build", built)
+
+    return let
+
+
+@pytest.mark.parametrize("changed", [{"subject": "strange"}, {"label": "renamed"}, {"subject": "s"}])
+def test_row_that_is_given_other_labels_before_the_last_look(
+    ingest: Ingest,
+    site: StandIn,
+    tree: list[Path],
+    tmp_path: Path,
+    after_each_build: Acting,
+    changed: dict[str, str],
+) -> None:
+    """It is to stay in the prearchive, and would be archived under them. The case of a subject tells nothing."""
+    after_each_build(lambda: vars(site.rows("DEMO")[0]).update(changed))
     ended = ingest("upload", tmp_path / "t", "--destination", "prearchive")
     if changed == {"subject": "s"}:
         assert (ended.code, ended.totals["verified"]) == (0, 6)
@@ -358,18 +372,21 @@ def test_row_that_is_given_other_labels_before_the_last_look(
 
 
 def test_row_that_somebody_deletes_between_two_looks(
-    ingest: Ingest, site: StandIn, other: Other, tree: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ingest: Ingest,
+    site: StandIn,
+    other: Other,
+    tree: list[Path],
+    tmp_path: Path,
+    after_each_build: Acting,
 ) -> None:
     """What has gone with it is sent again."""
     row = other.send(tree)
-    build = prearchive.build
 
-    def then_deleted(rest: XnatClient, uri: str) -> None:
-        build(rest, uri)
+    def delete() -> None:
         if row in site.rows("DEMO"):
             assert other.client("DELETE", f"/data{row.url}").status == 200
 
-    monkeypatch.setattr(prearchive, "build", then_deleted)
+    after_each_build(delete)
     ended = ingest("upload", tmp_path / "t")
     assert (ended.code, ended.totals["verified"], ended.kinds()) == (0, 6, ["live-row"]), ended.out
     whole(site, tree)
