@@ -56,17 +56,18 @@ def refused_by_xnat(ingest: Ingest, site: StandIn, tree: Path) -> None:
 
 
 @pytest.mark.sampled(12)
-@pytest.mark.parametrize("begin", [3, 1], ids=["new", "old and new"])
+@pytest.mark.parametrize("held", ["new", "old and new", "everything"])
 @pytest.mark.parametrize("grown", SOME)
 @pytest.mark.parametrize("archived", SOME)
 def test_any_growth_ends_in_the_archive_or_is_named(
-    ingest: Ingest, site: StandIn, tmp_path: Path, archived: str, grown: str, begin: int
+    ingest: Ingest, site: StandIn, tmp_path: Path, archived: str, grown: str, held: str
 ) -> None:
     """Whatever the archive and the tree hold. What is named is what XNAT refuses."""
     first = [path for one in archived for path in part(tmp_path / "a", PIECES[one], 1, 2)]
     assert ingest("upload", tmp_path / "a").code == 0
     before = stored(site, "DEMO", "S", "S_E").xsi_type
-    more = [path for one in grown for path in part(tmp_path / "b", PIECES[one], begin, 4)]
+    more = [path for one in grown for path in part(tmp_path / "b", PIECES[one], 3 if held == "new" else 1, 4)]
+    more += [path for one in archived if held == "everything" for path in part(tmp_path / "b", PIECES[one], 1, 2)]
     ended = ingest("upload", tmp_path / "b")
     assert site.rows("DEMO") == [], ended.out
     if not ended.code:
@@ -91,6 +92,7 @@ CASES: dict[str, tuple[tuple[Series, ...], tuple[Series, ...], str]] = {
     "PET to an MR session": ((A,), (A, PET), "other-type"),
     "MR to a session of reports": ((R,), (A,), "other-type"),
     "MR without a modality": ((A,), (NO_MODALITY,), ""),
+    "MR without a modality to CT": ((C,), (C, NO_MODALITY), "other-type"),
     "PET of a PET and MR session": ((A, PET), (PET,), "other-type"),
     "both of a PET and MR session": ((A, PET), (A, PET), ""),
 }
@@ -120,6 +122,31 @@ def archived(ingest: Ingest, tmp_path: Path, *series: Series) -> list[Path]:
     paths = [path for one in series for path in part(tmp_path / "a", one, 1, 2)]
     assert ingest("upload", tmp_path / "a").code == 0
     return paths
+
+
+def test_a_report_beside_two_series_of_one_number(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """The folder has grown by it. An image goes along, and its sibling with it."""
+    paths = archived(ingest, tmp_path, A, B)
+    ids = set(stored(site, "DEMO", "S", "S_E").scans)
+    paths += part(tmp_path / "a", R, 1, 1)
+    assert ingest("upload", tmp_path / "a").code == 0
+    assert (on_disk(site), site.rows("DEMO")) == (bodies(paths), [])
+    assert set(stored(site, "DEMO", "S", "S_E").scans) == {*ids, "9"}
+
+
+def test_an_image_that_goes_along_does_not_keep_others_from_being_merged(
+    ingest: Ingest, site: StandIn, tmp_path: Path
+) -> None:
+    """Of two series of one number both go along, or one of another number; or it is named."""
+    same = Series("CT of the number", 4, CT, number=7)
+    first = archived(ingest, tmp_path, A)
+    part(tmp_path / "b", A, 1, 2)
+    more = part(tmp_path / "b", same, 1, 2)
+    refused(ingest("upload", tmp_path / "b"), site, "same-number")
+    first += part(tmp_path / "b", replace(A, name="T2", number=8), 1, 1)
+    assert ingest("upload", tmp_path / "b").code == 0
+    assert on_disk(site) == bodies(first + more)
+    assert set(stored(site, "DEMO", "S", "S_E").scans) == {"7", "8", "7-CT1"}
 
 
 @pytest.mark.parametrize(("setting", "kind"), [(None, "other-type"), ("petmr", "other-type"), ("Pet ", "")])
@@ -236,3 +263,30 @@ def test_scans_are_asked_for_only_where_it_matters(ingest: Ingest, site: StandIn
     site.faults.add(Fault("status", "GET /data/experiments/[^/]+/scans$", status=403))
     assert ingest("upload", tmp_path / "a").code == 0
     assert (on_disk(site), site.rows("DEMO")) == (bodies(paths), [])
+
+
+@pytest.mark.parametrize("kind", GROWTH)
+def test_an_upload_that_stayed_in_the_prearchive_is_named_and_finished_by_the_right_tree(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kind: str
+) -> None:
+    first, grown = GROWTH[kind]
+    paths = archived(ingest, tmp_path, *first)
+    paths += part(tmp_path / "b", grown, 3, 4)
+    assert ingest("upload", tmp_path / "b", "--destination", "prearchive").code == 0
+    ended = ingest("upload", tmp_path / "b")
+    assert (ended.code, ended.kinds(), [row.status for row in site.rows("DEMO")]) == (3, [kind], ["READY"])
+    part(tmp_path / "b", first[0], 1, 2)
+    assert ingest("upload", tmp_path / "b").code == 0
+    assert (on_disk(site), site.rows("DEMO")) == (bodies(paths), [])
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+def test_a_plan_counts_series_that_go_one_after_the_other(
+    ingest: Ingest, site: StandIn, tmp_path: Path, mode: str
+) -> None:
+    archived(ingest, tmp_path, A)
+    for series in (A, B):
+        part(tmp_path / "b", series, 1, 4)
+    ended = ingest("plan", tmp_path / "b", "--online", "--existing", mode)
+    seen = 2 if mode == "resume" else 0
+    assert (ended.code, ended.totals["planned"], ended.totals["unverified"]) == (0, 8, 8 - seen), ended.out

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core import Instance, Problem, Session
 from xnat_ingest.delivery.same_number import SameNumber, Stuck, split_by_merge
-from xnat_ingest.delivery.session_type import Company, company, leading_modality, missing_modality
+from xnat_ingest.delivery.session_type import candidates, leading_modality, missing_modality, needed_modality
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 from xnat_ingest.xnat.scan_ids import number_of
@@ -106,12 +106,10 @@ def decide(
     merge = _merge(session, state, archive, to_send)
     unmergeable = None if state.stays_open else _unmergeable(session, state, merge)
     entry, conflict = _our_session(session, state, unmergeable)
-    companions = (*merge.by_number.companions, *merge.by_type.companions)
-    now = merge.by_number.now
+    now, companions = merge.now, merge.companions
     overwrite = bool(companions) or (mode == "overwrite" and bool(state.files_held.sizes))
     overwrite |= bool(archive.other_names) or any(i.name in state.files_held.sizes for i in now)
-    later = merge.by_number.later
-    return Decision(archive, (*now, *companions), conflict or unmergeable, entry, overwrite, later=later)
+    return Decision(archive, merge.sent, conflict or unmergeable, entry, overwrite, later=merge.by_number.later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,39 +117,85 @@ class _Merge:
     """How the instances are sent so that XNAT merges them into the archived session.
 
     by_number: those of this round, with company for series that share their number
-    by_type: company that keeps the session's type
+    along: archived instances among them that keep the session's type
     xsi_type: the archived session's
+    unmatched: a modality of which no archived instance can go along, since their files on the server have other names,
+        and a copy under its own name would be stored twice
+    apart: a modality of which none can, since it would give series another number
     """
 
     by_number: SameNumber
-    by_type: Company
+    along: tuple[Instance, ...] = ()
     xsi_type: str = ""
+    unmatched: str = ""
+    apart: str = ""
+
+    @property
+    def now(self) -> tuple[Instance, ...]:
+        along = {i.sop_uid for i in self.along}
+        return tuple(i for i in self.by_number.now if i.sop_uid not in along)
+
+    @property
+    def companions(self) -> tuple[Instance, ...]:
+        return (*self.by_number.companions, *self.along)
 
     @property
     def sent(self) -> tuple[Instance, ...]:
-        return (*self.by_number.now, *self.by_number.companions, *self.by_type.companions)
+        return (*self.now, *self.companions)
 
 
 def _merge(session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]) -> _Merge:
     usable = archive.seen if state.custom_names else archive.verified
-    by_number = split_by_merge(to_send, session.instances, state.files_held, usable, hashed=state.changes_uids)
+    hashed = state.changes_uids
+
+    def split(instances: Sequence[Instance]) -> SameNumber:
+        return split_by_merge(instances, session.instances, state.files_held, usable, hashed=hashed)
+
     ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
-    xsi_type = ours.xsi_type if ours else ""
+    merge = _Merge(split(to_send), xsi_type=ours.xsi_type if ours else "")
     archived = [i for i in session.instances if i.sop_uid in archive.seen]
-    by_type = company(xsi_type, (*by_number.now, *by_number.companions), archived, usable)
-    return _Merge(by_number, by_type, xsi_type)
+    passed: list[str] = []
+    while modality := needed_modality(merge.xsi_type, merge.sent, passed):
+        passed.append(modality)
+        usable_ones = candidates(modality, (i for i in archived if i.sop_uid in usable))
+        if found := next((with_it for one in usable_ones if (with_it := _joined(merge, to_send, one, split))), None):
+            merge = found
+        elif usable_ones:
+            return replace(merge, apart=modality)
+        elif any(i.modality == modality for i in archived):
+            return replace(merge, unmatched=modality)
+    return merge
+
+
+def _joined(
+    merge: _Merge, to_send: Sequence[Instance], one: Instance, split: Callable[[Sequence[Instance]], SameNumber]
+) -> _Merge | None:
+    """The merge with an archived instance in its company, or None where that would keep series from being merged."""
+    along = (*merge.along, one)
+    by_number = split((*to_send, *(i for i in along if i not in to_send)))
+    before, after = ({i.sop_uid for i in x.now} for x in (merge.by_number, by_number))
+    fits = not by_number.stuck and before | {one.sop_uid} <= after
+    return replace(merge, by_number=by_number, along=along) if fits else None
 
 
 def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem | None:
     """What XNAT would refuse to add to the archived session, whatever goes along."""
     if merge.by_number.stuck:
         return _problem(session, "same-number", *_stuck(merge.by_number.stuck[0], state.files_held))
-    if merge.by_type.unmatched:
+    if merge.apart:
+        return _problem(
+            session,
+            "same-number",
+            f"an archived {merge.apart} instance must go along, so that the session keeps its type. Those in this "
+            "folder would give series of the same SeriesNumber another scan id, and XNAT refuses that",
+            f"upload a tree that holds {merge.apart} instances of another SeriesNumber, too",
+        )
+    if merge.unmatched:
         return _problem(
             session,
             "sent-by-another-tool",
-            f"without its {merge.by_type.unmatched} instances the archived session would change its type, and these "
-            "are stored under names that cannot be matched",
+            f"without its {merge.unmatched} instances the archived session would change its type, and these are "
+            "stored under names that cannot be matched",
             "send all of it again with --existing overwrite",
         )
     if missing := missing_modality(merge.xsi_type, merge.sent):

@@ -188,6 +188,10 @@ class Delivery:
         self._round = _Round(state, decision)
         self._archive_uri = state.files_held.uri
         self.holdings = [state.files_held]
+        if decision.conflict and self._commits:  # what was merged in an earlier round is told
+            self._before = decision.archive
+            text = decision.conflict.detail.removeprefix(f"{self.session.title}: ")
+            raise SessionTrouble(decision.conflict.kind, text)
         if decision.conflict:
             self.context.control.warn(decision.conflict.detail)
             return conflict(self.session, decision.conflict)

@@ -84,8 +84,11 @@ def judge_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     decision = decide(session, state, context.existing)
     if decision.conflict:
         return conflict(session, decision.conflict), 0
-    to_send = {i.sop_uid: "only planned" for i in decision.to_send}
     archive = decision.archive
+    # Series of one number may go one after the other, and only the first of them is in the decision.
+    there = frozenset[str]() if context.existing == "overwrite" else archive.seen
+    sent = (*decision.to_send, *(i for i in session.instances if i.sop_uid not in there))
+    to_send = dict.fromkeys((i.sop_uid for i in sent), "only planned")
     word: VerdictWord = "unverified" if to_send else "counted" if archive.counted else "verified"
     seen = len(archive.seen)
     verified, counted = archive.verified - to_send.keys(), archive.counted - to_send.keys()

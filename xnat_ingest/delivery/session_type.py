@@ -7,7 +7,6 @@ session of the same type. So an archived instance of the leading modality goes a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from xnat_ingest.core import Instance
 from xnat_ingest.xnat.scan_ids import LEADING, PRIMARY, STORAGE
@@ -44,37 +43,22 @@ _MODALITY = {STORAGE + tail: modality for modality, tails in _TAILS.items() for 
 _OF_OTHERS = frozenset(f"xnat:{one}SessionData" for one in ("otherDicom", "sr"))
 
 
-@dataclass(frozen=True, slots=True)
-class Company:
-    """The archived instances that go along.
-
-    unmatched: a modality of which none can, since its files on the server have other names, and a copy under its own
-        name would be stored twice
-    """
-
-    companions: tuple[Instance, ...] = ()
-    unmatched: str = ""
-
-
-def company(
-    xsi_type: str, to_send: Collection[Instance], archived: Collection[Instance], usable: Collection[str]
-) -> Company:
-    """The archived instances that keep the session's type.
+def needed_modality(xsi_type: str, to_send: Collection[Instance], passed: Collection[str] = ()) -> str:
+    """A modality of which an archived instance must go along, so that the session keeps its type; or "".
 
     xsi_type: the type of the archived session, "" where there is none
-    archived: the planned instances that are archived
-    usable: SOPInstanceUIDs of those that may be sent again
+    passed: modalities that cannot be had
     """
-    found: list[Instance] = []
-    for modality in DEFINING_MODALITIES.get(xsi_type, ()):
-        if modality in _modalities(to_send):
-            continue
-        alike = sorted((i for i in archived if i.modality == modality), key=lambda i: i.sop_class not in PRIMARY)
-        if representative := next((i for i in alike if i.sop_uid in usable), None):
-            found.append(representative)
-        elif alike:
-            return Company(unmatched=modality)
-    return Company(tuple(found))
+    there = {i.modality for i in to_send if i.sop_class in PRIMARY} or {i.modality for i in to_send}
+    return next((m for m in DEFINING_MODALITIES.get(xsi_type, ()) if m not in there and m not in passed), "")
+
+
+def candidates(modality: str, archived: Iterable[Instance]) -> list[Instance]:
+    """An instance of each archived series of this modality, real images first."""
+    of_series: dict[str, Instance] = {}
+    for one in sorted((i for i in archived if i.modality == modality), key=lambda i: i.sop_class not in PRIMARY):
+        of_series.setdefault(one.series_uid, one)
+    return list(of_series.values())
 
 
 def missing_modality(xsi_type: str, sent: Collection[Instance]) -> str:
@@ -91,17 +75,12 @@ def leading_modality(xsi_type: str, sent: Collection[Instance], *, makes_petmr: 
     if xsi_type not in DEFINING_MODALITIES and xsi_type not in _OF_OTHERS:
         return ""
     images = [i for i in sent if i.sop_class in _MODALITY]
-    lead = _lead(i.modality for i in images)
+    lead = _lead(i.modality or _MODALITY[i.sop_class] for i in images)
     if not lead or lead != _lead(_MODALITY[i.sop_class] for i in images):
         return ""
     if makes_petmr and xsi_type == "xnat:petSessionData" and any(_MODALITY[i.sop_class] == "MR" for i in images):
         return "MR"
     return "" if lead in DEFINING_MODALITIES.get(xsi_type, ()) else lead
-
-
-def _modalities(instances: Collection[Instance]) -> set[str]:
-    """Those that decide: of the primary images, or of all where there are none."""
-    return {i.modality for i in instances if i.sop_class in PRIMARY} or {i.modality for i in instances}
 
 
 def _lead(modalities: Iterable[str]) -> str:
