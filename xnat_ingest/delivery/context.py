@@ -22,6 +22,7 @@ from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.projects import Project
 from xnat_ingest.xnat.retry_policy import RetryPolicy
+from xnat_ingest.xnat.stored_uids import StoredUids
 
 # Seconds for which a listing of a project is used again. Other people and other runs change the project meanwhile.
 KNOWN_AGE = 20.0
@@ -61,6 +62,7 @@ class RunContext:
     proof: how deeply to check what is stored
     rewrite: what changes objects on their way out
     find_reappeared: finds removed identifiers that the server has again, where headers are rewritten
+    uids: reads SOPInstanceUIDs of stored files whose names do not tell them; None where the listing is to be enough
     keeps_uids: headers are rewritten, but not their UIDs: a copy that is there already may be one as it was before
     changes_uids: the site's script is known to change UIDs on receipt
     sends, commits: how many sessions may be sent, and how many committed, at the same time
@@ -83,6 +85,7 @@ class RunContext:
     rewrite: Rewrite | None = None
     find_reappeared: FindReappeared | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
+    uids: StoredUids | None = None
     keeps_uids: bool = False
     changes_uids: bool = False
     sends: threading.Semaphore = field(default_factory=threading.Semaphore)

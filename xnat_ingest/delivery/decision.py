@@ -108,7 +108,7 @@ def decide(
     entry, conflict = _our_session(session, state, unmergeable)
     now, companions = merge.now, merge.companions
     overwrite = bool(companions) or (mode == "overwrite" and bool(state.files_held.sizes))
-    overwrite |= bool(archive.other_names) or any(i.name in state.files_held.sizes for i in now)
+    overwrite |= bool(archive.other_names) or any(state.files_held.name_of(i) for i in now)
     return Decision(archive, merge.sent, conflict or unmergeable, entry, overwrite, later=merge.by_number.later)
 
 
@@ -146,6 +146,8 @@ class _Merge:
 
 def _merge(session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]) -> _Merge:
     usable = archive.seen if state.custom_names else archive.verified
+    # A copy under other numbers than here would go into another scan.
+    usable -= {i.sop_uid for i in session.instances if state.files_held.name_of(i) not in ("", i.name)}
     hashed = state.changes_uids
 
     def split(instances: Sequence[Instance]) -> SameNumber:

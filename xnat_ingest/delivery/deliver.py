@@ -178,7 +178,7 @@ class Delivery:
 
     def ask(self) -> State:
         """What does the server hold of this session?"""
-        return partial(self.decide, fetch_server_state(self.context, self.session))
+        return partial(self.decide, fetch_server_state(self.context, self.session, reads_uids=not self.sent))
 
     def decide(self, state: ServerState) -> State | Verdict:
         """What is to be sent, and does anything forbid it?"""
@@ -436,7 +436,7 @@ class Delivery:
         item = self.context.rest.item(path)
         if item is None:
             return compare_stored(session.instances, NO_FILES)
-        files_held = in_archive(self.context.rest, str(item["ID"]))
+        files_held = in_archive(self.context.rest, str(item["ID"]), self.context.uids)
         self._refuse_other_study(text_of(item, "UID"), files_held)
         self._refuse_stranger(text_of(item, "subject_ID"))
         self._archive_uri = files_held.uri
@@ -483,7 +483,7 @@ class Delivery:
 
         A build takes both from the session's document, which a script of the site or a person may have changed.
         """
-        files_held = in_prearchive(self.context.rest, uri)
+        files_held = in_prearchive(self.context.rest, uri, self.context.uids)
         now, session = prearchive.find_session(self.context.rest, uri), self.session
         if now is None or (now.label == session.label and now.subject.casefold() == session.subject.casefold()):
             return files_held

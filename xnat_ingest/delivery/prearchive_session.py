@@ -45,12 +45,16 @@ def plausible_copies(instances: Sequence[Instance], files_held: StoredFiles) -> 
     """SOPInstanceUIDs of stored copies whose length is plausible.
 
     Either it equals the source's, or it differs from it by as much as in at least two others: when the server changes
-    whole files, it changes them alike.
+    whole files, it changes them alike. Of a copy with other numbers in its header no length can be expected.
     """
-    stored = [i for i in instances if i.name in files_held.sizes]
-    change = {i.sop_uid: files_held.sizes[i.name] - _stored_size(i) for i in stored}
+    stored = [(i, name) for i in instances if (name := files_held.name_of(i))]
+    change = {i.sop_uid: files_held.sizes[name] - _stored_size(i) for i, name in stored}
     usual = Counter(change.values())
-    return frozenset(i.sop_uid for i in stored if files_held.sizes[i.name] == i.length or usual[change[i.sop_uid]] > 2)
+    return frozenset(
+        i.sop_uid
+        for i, name in stored
+        if files_held.sizes[name] == i.length or usual[change[i.sop_uid]] > 2 or name != i.name
+    )
 
 
 class OurPrearchiveSession:
@@ -59,7 +63,8 @@ class OurPrearchiveSession:
     overwrite: the commit is to replace what the archive has under the same names
     goes_direct: a DICOM receiver archives by itself, past the prearchive
     may_edit: whether the user may build, list and commit
-    closed_to: SOPInstanceUIDs that it cannot receive again, since a build has moved them or their series
+    cannot_receive: SOPInstanceUIDs that it cannot receive again: a build has moved them or their series, or it holds
+        them under other numbers, so that a second copy would lie beside the first
     had_before: SOPInstanceUIDs of copies of an earlier run, where those may be old: a new copy that the server drops
         without a word cannot be told from one that it stores
     whole_before: those of them that are whole
@@ -98,7 +103,7 @@ class OurPrearchiveSession:
         self._is_own = entry.uri == self.sending.uri or entry.timestamp == self.context.timestamps.of(self.session)
         self.sending.uri = entry.uri
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
-        files_held = self.built(entry.uri)
+        files_held = self.built(entry.uri, reads_all=not self._is_own)
         self.overwrite |= not archive.sizes.keys().isdisjoint(files_held.sizes)
         if entry.is_receiving:
             self._watch(entry, files_held)
@@ -176,8 +181,11 @@ class OurPrearchiveSession:
         if now is None or now.status != "READY" or self.built(entry.uri).sizes != files_held.sizes:
             raise ConcurrentUpload(entry.uri)
 
-    def built(self, uri: str) -> StoredFiles:
-        """What the prearchive session holds now. A second build changes nothing, so a build may be repeated."""
+    def built(self, uri: str, *, reads_all: bool = False) -> StoredFiles:
+        """What the prearchive session holds now. A second build changes nothing, so a build may be repeated.
+
+        reads_all: see StoredFiles.
+        """
         for attempt in count(1):
             try:
                 prearchive.build(self.context.rest, uri)
@@ -190,13 +198,14 @@ class OurPrearchiveSession:
                 if not is_transient(error):
                     raise
                 self.context.retry_policy.wait(error, attempt)
-        files_held = in_prearchive(self.context.rest, uri)
+        files_held = in_prearchive(self.context.rest, uri, self.context.uids, reads_all=reads_all)
         self._close_to(prearchive.find_session(self.context.rest, uri), files_held)
         return files_held
 
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:
         instances = self.session.instances
-        self.cannot_receive = moved_already(instances, files_held.scans, files_held.secondary)
+        renumbered = (i.sop_uid for i in instances if files_held.name_of(i) not in ("", i.name))
+        self.cannot_receive = moved_already(instances, files_held.scans, files_held.secondary).union(renumbered)
         self._changed_uid = entry is not None and entry.study_uid != self.session.study_uid
         if self._changed_uid:  # what is sent now would make another prearchive session
             self.cannot_receive = frozenset(i.sop_uid for i in instances)
@@ -279,7 +288,7 @@ class OurPrearchiveSession:
         if not refused:
             return
         files_held = self.built(self.sending.uri)
-        doubtful = [i for i in refused if i.name in files_held.sizes]
+        doubtful = [i for i in refused if files_held.name_of(i)]
         if doubtful:
             archive, delete = (prearchive.command_for(self.sending.uri, action) for action in ("archive", "delete"))
             raise SessionTrouble(

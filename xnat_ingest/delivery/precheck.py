@@ -25,14 +25,18 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     label = session.label.casefold()
     known = next((k for k in context.sessions(session) if k.label.casefold() == label), None)
     mine = known is not None and known.is_imaging and known.subject.casefold() == session.subject.casefold()
-    files_held = in_archive(context.rest, known.accession) if known and mine else NO_FILES
+    files_held = in_archive(context.rest, known.accession, context.uids, reads_all=True) if known and mine else NO_FILES
     holdings = [files_held]
     archive = compare_stored(session.instances, files_held)
     verified, counted, uri = archive.verified, archive.counted, files_held.uri
     notes: list[Problem] = doubled_instances(session, files_held)
     if archive.absent:
         for entry in own_prearchive_sessions(context, session):
-            held = in_prearchive(context.rest, entry.uri) if _is_listed(context, entry) else None
+            held = (
+                in_prearchive(context.rest, entry.uri, context.uids, reads_all=True)
+                if _is_listed(context, entry)
+                else None
+            )
             there = compare_stored(session.instances, held) if held else None
             if held and there and entry.status == "READY":
                 holdings.append(held)

@@ -246,7 +246,7 @@ class _Reading:
 
     def _look(self, instance: Instance, depth: _Depth) -> None:
         """Raises Stopped, and what means that nothing more can be read."""
-        files_held = next((h for h in self._holdings if h.folders.get(instance.name)), None)
+        files_held = next((h for h in self._holdings if h.folders.get(h.name_of(instance))), None)
         if files_held is None:
             self._skip(instance, "the listing does not say where it is")
         elif why := change_since_scan(self.context.source, instance):
@@ -255,6 +255,7 @@ class _Reading:
             self._read_and_compare(instance, files_held, depth)
 
     def _read_and_compare(self, instance: Instance, files_held: StoredFiles, depth: _Depth) -> None:
+        address = files_held.address_of(files_held.name_of(instance))
         for attempt in range(1, TRIES + 1):
             try:
                 if self._compare(instance, files_held, depth, last=attempt == TRIES):
@@ -271,7 +272,7 @@ class _Reading:
                 if attempt == TRIES:
                     with self._lock:
                         self._unreadable.append(f"{printable(instance.path)}: {error}")
-                    self._skip(instance, str(error).replace(files_held.address_of(instance.name), "its file"))
+                    self._skip(instance, str(error).replace(address, "its file"))
                     return
             self.context.retry_policy.pause(PAUSE * attempt)
 
@@ -279,7 +280,9 @@ class _Reading:
         """Whether that was it. False: fewer bytes came than are listed, and it is not the last try; an answer that a
         proxy cut is no corrupt file."""
         found = Differences()
-        taken, most = 0, depth.most(instance, files_held.sizes[instance.name])
+        name = files_held.name_of(instance)
+        listed = files_held.sizes[name]
+        taken, most = 0, depth.most(instance, listed)
         begun = bytearray()  # of what is stored
 
         def read(chunks: Iterator[bytes]) -> str:
@@ -304,14 +307,13 @@ class _Reading:
                 compare_datasets(_unchanged(sent), stored(), instance.length, found)
             return ""
 
-        address = files_held.address_of(instance.name)
+        address = files_held.address_of(name)
         try:
             self.context.rest.request("GET", address, read=read)
         except _EnoughError:
             with self._lock:
                 self.skipped[depth.why] += 1
         else:
-            listed = files_held.sizes[instance.name]
             if listed and not taken and files_held.sizes_are_measured:  # the file has bytes, so this answer is not it
                 raise ServerSaid(f"GET {address}", 200, "an empty body")
             if found.wrong and taken < listed and not last:

@@ -15,8 +15,10 @@ from xnat_ingest.xnat.prearchive import PrearchiveSession
 ROUNDS = 3
 
 
-def fetch_server_state(context: RunContext, session: Session) -> ServerState:
+def fetch_server_state(context: RunContext, session: Session, *, reads_uids: bool = True) -> ServerState:
     """What the archive and the prearchive hold of a session. Waits while the server works on it.
+
+    reads_uids: files whose names do not tell their instance are looked into.
 
     Raises SessionTrouble when the server stays busy.
     """
@@ -25,7 +27,9 @@ def fetch_server_state(context: RunContext, session: Session) -> ServerState:
     archived = context.sessions(session, fresh=waited)
     label = session.label.casefold()
     same_label = next((one for one in archived if one.label.casefold() == label and one.is_imaging), None)
-    files_held = in_archive(context.rest, same_label.accession) if same_label else NO_FILES
+    files_held = (
+        in_archive(context.rest, same_label.accession, context.uids, reads_all=reads_uids) if same_label else NO_FILES
+    )
     log = next((prearchive.last_log(context.rest, one.uri) for one in waiting if one.status in prearchive.STUCK), "")
     project = context.projects[session.project]
     return ServerState(
@@ -69,7 +73,7 @@ def own_prearchive_sessions(context: RunContext, session: Session) -> list[Prear
 
 def doubled_instances(session: Session, files_held: StoredFiles) -> list[Problem]:
     """A note on instances that the server lists twice. The smaller copy is the one that was judged."""
-    twice = [i for i in session.instances if i.name in files_held.doubled]
+    twice = [i for i in session.instances if files_held.is_doubled(i)]
     if not twice:
         return []
     text = f"{session.title}: {len(twice)} instances are stored twice: {', '.join(i.sop_uid for i in twice[:10])}"

@@ -21,6 +21,7 @@ from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project
 from xnat_ingest.xnat.retry_policy import RetryPolicy
+from xnat_ingest.xnat.stored_uids import StoredUids
 
 
 def make_context(
@@ -57,6 +58,7 @@ def make_context(
         return Retrying(inner, lambda: rest.get("/data/auth"), retry_policy, pace, settle, last_resort)
 
     # A DICOM receiver bypasses the prearchive if it is configured so. A client cannot ask for it.
+    reads_uids = not (settings.no_verify or settings.proof == "listing" or changes_uids)
     direct = sends and settings.destination == "direct-archive" and settings.transport != "cstore"
     return RunContext(
         rest=rest,
@@ -66,6 +68,7 @@ def make_context(
         in_order=source.in_order,
         rewrite=config.rewrite,
         find_reappeared=find_reappeared,
+        uids=StoredUids(rest, parts, control.check) if reads_uids else None,
         keeps_uids=keeps_uids,
         parts=parts,
         retry_policy=retry_policy,

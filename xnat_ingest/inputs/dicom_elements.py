@@ -32,6 +32,28 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 AT_END = 1 << 32  # above every tag: a damaged file may contain (FFFF,FFFF)
 
 
+_SOP_UID = 0x00080018
+
+
+class Unreadable(Exception):
+    """An object does not follow the standard."""
+
+
+def sop_uid_of(blocks: Iterable[bytes]) -> str:
+    """The SOPInstanceUID of an object, "" when it has none. No more blocks are read than it takes.
+
+    Raises Unreadable, and what reading the blocks raises.
+    """
+    elements = Elements(blocks, Unreadable)
+    while elements.tag < _SOP_UID:
+        for _ in elements.value():
+            pass
+        elements.advance()
+    if elements.tag != _SOP_UID:
+        return ""
+    return b"".join(elements.value()).decode("ascii", "replace").strip(" \0")
+
+
 class Elements:
     """Walks along an object's elements.
 

@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from xnat_ingest.core import Instance, SessionTrouble, printable
+from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.xnat import documents, prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
+from xnat_ingest.xnat.stored_uids import StoredUids
 from xnat_ingest.xnat.tables import bytes_of
 
 # The folder in an address below a session, /scans/SCAN/resources/RESOURCE/files/NAME. The name may have folders, too.
@@ -53,6 +55,8 @@ class StoredFiles:
     secondary: names that lie in the resource `secondary`
     doubled: names that are there twice, at two addresses
     number: of files, whatever their names
+    uids: reads what names do not tell; None where names and numbers are to be enough
+    reads_all: it does so even where the numbers are right
     """
 
     uri: str
@@ -63,8 +67,10 @@ class StoredFiles:
     secondary: frozenset[str] = frozenset()
     doubled: frozenset[str] = frozenset()
     number: int = 0
-    # How names of a study begin -> the scans with such default names.
-    _default: dict[str, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+    uids: StoredUids | None = None
+    reads_all: bool = False
+    # Last part of a default name -> such names, once somebody has asked for one.
+    _by_hash: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def sizes_are_measured(self) -> bool:
@@ -75,17 +81,51 @@ class StoredFiles:
         """The address from which a file can be downloaded."""
         return f"{self.uri}{self.folders[name]}/{name}"
 
+    def name_of(self, instance: Instance) -> str:
+        """The name under which an instance is stored, "" when none is known.
+
+        That is its own name, or a default name with another number of the instance or its series: numbers change when a
+        study is exported anew, and the last part of the name still shows the SOPInstanceUID.
+        """
+        if instance.name in self.sizes:
+            return instance.name
+        return next(iter(self._renumbered(instance)), "")
+
+    def is_doubled(self, instance: Instance) -> bool:
+        """Whether an instance is stored at two addresses, or under two numbers."""
+        if instance.name in self.doubled:
+            return True
+        return instance.name in self.sizes and bool(self._renumbered(instance))
+
+    def _renumbered(self, instance: Instance) -> Sequence[str]:
+        """Default names of an instance, with other numbers, in the scans of its series."""
+        found = self._default_names.get(uid_hash(instance.sop_class, instance.sop_uid), ())
+        found = [one for one in found if one.startswith(f"{instance.study_uid}-") and one != instance.name]
+        if not found:
+            return ()
+        in_series = {one.name for one in _files_of(self.series, instance.series_uid)}
+        return [name for name in found if name in in_series]
+
+    @property
+    def _default_names(self) -> Mapping[str, Sequence[str]]:
+        if not self._by_hash:
+            self._by_hash[""] = []  # so that it is made once, even if no name is a default one
+            for name in self.sizes:
+                if found := _DEFAULT_NAME.search(name):
+                    self._by_hash.setdefault(found[1], []).append(name)
+        return self._by_hash
+
     def has_default_names(self, instance: Instance) -> bool:
         """Whether files of the instance's series have the default names of its study, which tell instances."""
-        begin = f"{instance.study_uid}-"
-        if begin not in self._default:
-            named = (scan for name, scan in self.scans.items() if name.startswith(begin) and _DEFAULT_NAME.search(name))
-            self._default[begin] = frozenset(named)
-        return not self._default[begin].isdisjoint(_scans_of(self.series, instance.series_uid))
+        begin, files = f"{instance.study_uid}-", _files_of(self.series, instance.series_uid)
+        return any(one.name.startswith(begin) and _DEFAULT_NAME.search(one.name) for one in files)
 
     def scans_of(self, series_uid: str) -> set[str]:
-        """The ids of the scans of a series, by its UID. The server may be asked."""
-        return _scans_of(self.series, series_uid)
+        """The ids of the scans of a series, by its UID: XNAT makes one for each number under which its files came.
+
+        The server may be asked.
+        """
+        return {file.scan for file in _files_of(self.series, series_uid)}
 
     @property
     def scan_ids(self) -> frozenset[str]:
@@ -120,7 +160,9 @@ class Comparison:
 
 # The last part of XNAT's default name: a number of 32 bits in base 36. It has a letter, or six or seven digits. Fewer
 # digits are the number of an instance, in the names of a site's own template.
-_DEFAULT_NAME = re.compile(r"-(?:[1-9][0-9]{5,6}|(?=[0-9]*[a-z])[0-9a-z]{1,7})\.dcm\Z")
+_DEFAULT_NAME = re.compile(r"-([1-9][0-9]{5,6}|(?=[0-9]*[a-z])[0-9a-z]{1,7})\.dcm\Z")
+# What may be a UID in a file name.
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
 
@@ -129,7 +171,9 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
     """SeriesInstanceUID -> bytes of its files. The listing of files knows scans only: which series they are is asked
     for when somebody wants to know, as nobody does where the names tell instances."""
 
-    def __init__(self, in_scan: Mapping[str, Sequence[int]], uid_of_scan: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self, in_scan: Mapping[str, Sequence[StoredFile]], uid_of_scan: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._in_scan = in_scan
         self._uid_of_scan = uid_of_scan
 
@@ -138,15 +182,14 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
         return self._uid_of_scan() if self._in_scan else {}
 
     @cached_property
-    def _sizes(self) -> Mapping[str, Sequence[int]]:
-        found: dict[str, list[int]] = defaultdict(list)
-        for scan, sizes in self._in_scan.items():
-            found[self._uids.get(scan, "")] += sizes
+    def _files(self) -> Mapping[str, Sequence[StoredFile]]:
+        found: dict[str, list[StoredFile]] = defaultdict(list)
+        for scan, files in self._in_scan.items():
+            found[self._uids.get(scan, "")] += files
         return dict(found)
 
-    def scans_of(self, uid: str) -> set[str]:
-        """The ids of the scans of a series. XNAT makes one for each number under which its files came."""
-        return {scan for scan in self._in_scan if self._uids.get(scan, "") == uid}
+    def files_of(self, uid: str) -> Sequence[StoredFile]:
+        return self._files.get(uid, ())
 
     @property
     def known_ids(self) -> frozenset[str]:
@@ -154,17 +197,17 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
         return frozenset(self._in_scan).union(self._uids if "_uids" in vars(self) else ())
 
     def __getitem__(self, uid: str) -> Sequence[int]:
-        return self._sizes[uid]
+        return [one.size for one in self._files[uid]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._sizes)
+        return iter(self._files)
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self._files)
 
 
-def _scans_of(series: Mapping[str, Sequence[int]], uid: str) -> set[str]:
-    return series.scans_of(uid) if isinstance(series, _SeriesSizes) else set()
+def _files_of(series: Mapping[str, Sequence[int]], uid: str) -> Sequence[StoredFile]:
+    return series.files_of(uid) if isinstance(series, _SeriesSizes) else ()
 
 
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
@@ -231,14 +274,17 @@ def check_home(rest: XnatClient, project: str, known: ArchivedSession) -> Archiv
     return replace(known, label=_label_here(item, project) or known.label)
 
 
-def in_archive(rest: XnatClient, accession: str) -> StoredFiles:
-    """What an archived session holds: one request for all files."""
+def in_archive(
+    rest: XnatClient, accession: str, uids: StoredUids | None = None, *, reads_all: bool = False
+) -> StoredFiles:
+    """What an archived session holds: one request for all files. uids, reads_all: see StoredFiles."""
     uri = f"/data/experiments/{accession}"
 
     def uid_of_scan() -> Mapping[str, str]:
         return dict(rest.rows(f"{uri}/scans", lambda row: (row["ID"], row.get("UID", "")), columns="ID,UID"))
 
-    return _holding(uri, uid_of_scan, (found for found in rest.rows(f"{uri}/scans/ALL/files", _file) if found.name))
+    files = (found for found in rest.rows(f"{uri}/scans/ALL/files", _file) if found.name)
+    return replace(_holding(uri, uid_of_scan, files), uids=uids, reads_all=reads_all)
 
 
 def _file(row: Mapping[str, str]) -> StoredFile:
@@ -255,9 +301,12 @@ def _file(row: Mapping[str, str]) -> StoredFile:
     return StoredFile(name, bytes_of(row), scan, folder, intern(label), name if own == name else own, counts=counts)
 
 
-def in_prearchive(rest: XnatClient, uri: str) -> StoredFiles:
+def in_prearchive(
+    rest: XnatClient, uri: str, uids: StoredUids | None = None, *, reads_all: bool = False
+) -> StoredFiles:
     """The files of a prearchive session when it was last built. Its document has the scans' UIDs."""
-    return _holding(uri, lambda: prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
+    files_held = _holding(uri, lambda: prearchive.scan_uids(rest, uri), prearchive.files(rest, uri))
+    return replace(files_held, uids=uids, reads_all=reads_all)
 
 
 def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iterable[StoredFile]) -> StoredFiles:
@@ -267,13 +316,14 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
     secondary: set[str] = set()
     doubled: set[str] = set()
     # Two rows with one address are one file, whatever they call it. Its smaller size is believed.
-    in_scan: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+    in_scan: dict[str, dict[tuple[str, str], StoredFile]] = defaultdict(dict)
     uncounted: set[tuple[str, str]] = set()
     for file in files:
         address, beside = (file.folder, file.own), in_scan[file.scan]
         if file.name in sizes and address not in beside:
             doubled.add(file.name)
-        beside[address] = min(file.size, beside.get(address, file.size))
+        if address not in beside or file.size < beside[address].size:
+            beside[address] = file
         if not file.counts:
             uncounted.add(address)
         sizes[file.name] = min(file.size, sizes.get(file.name, file.size))
@@ -282,7 +332,7 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
         if file.label == "secondary":
             secondary.add(file.name)
     counted = {
-        scan: [size for address, size in there.items() if address not in uncounted] for scan, there in in_scan.items()
+        scan: [file for address, file in there.items() if address not in uncounted] for scan, there in in_scan.items()
     }
     series = _SeriesSizes({scan: some for scan, some in counted.items() if some}, uid_of_scan)
     number = sum(map(len, in_scan.values()))
@@ -311,17 +361,17 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     absent: dict[str, str] = {}
     other_names: dict[str, str] = {}
     for series_uid, members in by_series.items():
-        named = any(i.name in files_held.sizes for i in members)
+        named = any(files_held.name_of(i) for i in members)
         on_server = () if named else files_held.series.get(series_uid, ())
         if on_server and not files_held.has_default_names(members[0]):
-            if why := _why_not_counted(members, on_server):
+            if why := _why_not_counted(members, on_server, files_held):
                 other_names[series_uid] = why
                 text = f"its series is on the server under names that do not identify instances: {why}"
                 absent |= {i.sop_uid: text for i in members}
             else:
                 counted.update(i.sop_uid for i in members)
             continue
-        for instance, why in _by_name(members, files_held.sizes, nowhere):
+        for instance, why in _by_name(members, files_held, nowhere):
             if why:
                 absent[instance.sop_uid] = why
             else:
@@ -329,17 +379,54 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     return Comparison(frozenset(verified), frozenset(counted), absent, other_names)
 
 
-def _why_not_counted(members: Sequence[Instance], on_server: Sequence[int]) -> str:
-    """Why files of these sizes, whatever their names, are not these instances; "" when they can be."""
+def _why_not_counted(members: Sequence[Instance], on_server: Sequence[int], files_held: StoredFiles) -> str:
+    """Why files of these sizes, whatever their names, are not these instances; "" when they can be.
+
+    Where files have the same number by chance, only their SOPInstanceUIDs show that they are others.
+    """
     number = f"{len(on_server)} files of {len(members)}"
-    if len(on_server) != len(members):
+    told, sizes = _told(members, on_server, files_held)
+    left = [i for i in members if i.sop_uid not in told]
+    if len(sizes) < len(left) == len(members) - len(told) and len(on_server) == len(members):
+        return f"{number}, {len(left) - len(sizes)} of other instances"
+    if len(sizes) != len(left):
         return number
+    short = sum(told[i.sop_uid] < least_size(i) for i in members if i.sop_uid in told)
     # Each file, from the smallest on, is given to the smallest instance that is left, if it can be that.
-    least = sorted(map(least_size, members))
+    least = sorted(map(least_size, left))
     fitting = 0
-    for size in sorted(on_server):
+    for size in sorted(sizes):
         fitting += size >= least[fitting]
-    return f"{number}, {len(members) - fitting} too small" if fitting < len(members) else ""
+    short += len(left) - fitting
+    return f"{number}, {short} too small" if short else ""
+
+
+def _told(
+    members: Sequence[Instance], on_server: Sequence[int], files_held: StoredFiles
+) -> tuple[dict[str, int], Sequence[int]]:
+    """SOPInstanceUID -> bytes of those whose file is known, and the bytes of each file that may be any of the others.
+
+    A name may hold the SOPInstanceUID. Otherwise the header does.
+    """
+    wanted = {i.sop_uid for i in members}
+    told: dict[str, int] = {}
+    nameless: list[StoredFile] = []
+    for file in _files_of(files_held.series, members[0].series_uid):
+        uid = next((uid for uid in _UID.findall(file.name) if uid in wanted), "")
+        if uid:
+            told[uid] = min(file.size, told.get(uid, file.size))
+        else:
+            nameless.append(file)
+    if len(told) == len(wanted):
+        return told, ()
+    if files_held.uids is None or not nameless:
+        return told, [one.size for one in nameless] if told else on_server
+    ask = files_held.reads_all or len(on_server) != len(members)
+    read = files_held.uids.of(files_held.uri, nameless, ask=ask)
+    for file, uid in read.items():
+        if uid in wanted:
+            told[uid] = min(file.size, told.get(uid, file.size))
+    return told, () if len(told) == len(wanted) else [one.size for one in nameless if one not in read]
 
 
 def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Instance]]) -> bool:
@@ -353,10 +440,10 @@ def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Ins
     return not any(files_held.series.get(uid) for uid in by_series)
 
 
-def _by_name(members: Sequence[Instance], sizes: Mapping[str, int], nowhere: str) -> Iterable[tuple[Instance, str]]:
+def _by_name(members: Sequence[Instance], files_held: StoredFiles, nowhere: str) -> Iterable[tuple[Instance, str]]:
     """Why an instance does not count, "" when it does. nowhere: why, when no file has its name."""
     for instance in members:
-        size = sizes.get(instance.name)
+        size = files_held.sizes.get(files_held.name_of(instance))
         if size is None:
             yield instance, nowhere
         elif size < least_size(instance):

@@ -1,0 +1,170 @@
+"""Which instance a stored file is, where its name does not tell, or tells it under other numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from tests.conftest import Ended, Ingest
+from tests.dicom_trees import Series, make_session
+from tests.standin import Fault, StandIn
+
+# Names as other tools and other templates make them. The second holds the SOPInstanceUID.
+BY_NUMBER, BY_UID = "IM-${SeriesNumber}-${InstanceNumber}", "MR.${SOPInstanceUID}"
+ARCHIVE, PREARCHIVE = "--destination=archive", "--destination=prearchive"
+Copy = Callable[[Path, Path], object]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> list[Path]:
+    """Six instances of one series."""
+    return make_session(tmp_path / "whole", (Series("T1_0001", 6),), "study")
+
+
+def place(root: Path, paths: Iterable[Path], copy: Copy = shutil.copy) -> Path:
+    folder = root / "S/E/T1_0001"
+    folder.mkdir(parents=True)
+    for path in paths:
+        copy(path, folder / path.name)
+    return root
+
+
+def renumbered(keyword: str, by: int) -> Copy:
+    def copy(path: Path, to: Path) -> None:
+        dataset = pydicom.dcmread(path)
+        setattr(dataset, keyword, int(dataset[keyword].value) + by)
+        dataset.save_as(to)
+
+    return copy
+
+
+def stored_uids(site: StandIn) -> Counter[str]:
+    archived = [path for one in site.sessions("DEMO") for path in one.files.values()]
+    return uids_of([*archived, *(path for one in site.rows("DEMO") for path in one.files.values())])
+
+
+def uids_of(paths: Iterable[Path]) -> Counter[str]:
+    return Counter(str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths)
+
+
+def other_tool(ingest: Ingest, site: StandIn, root: Path, template: str, destination: str) -> None:
+    usual, site.settings.file_name_template = site.settings.file_name_template, template
+    assert ingest("upload", root, destination).code == 0
+    site.settings.file_name_template = usual
+
+
+def judged(ended: Ended) -> tuple[int, str, int]:
+    return ended.code, ended.session("S_E")["verdict"], ended.totals["bytes_sent"]
+
+
+@pytest.mark.parametrize("template", [BY_NUMBER, BY_UID])
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_other_instances_of_equal_number_are_not_the_planned_ones(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], template: str, overlap: int
+) -> None:
+    """Another tool has stored one half of a series. The other half has as many files, and is not there."""
+    other_tool(ingest, site, place(tmp_path / "a", whole[:3]), template, ARCHIVE)
+    half = place(tmp_path / "b", whole[3 - overlap : 6 - overlap])
+    ended = ingest("upload", half)
+    assert (judged(ended), ended.kinds()) == ((3, "conflict", 0), ["sent-by-another-tool"])
+    assert f"3 files of 3, {3 - overlap} of other instances" in ended.out
+    checked = ingest("verify", half)
+    assert (checked.code, checked.totals["missing"]) == (3, 3)
+    ended = ingest("upload", half, "--existing", "overwrite")
+    assert ended.code == 0, ended.out
+    assert stored_uids(site) == uids_of(whole[: 6 - overlap])
+
+
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("template", [BY_NUMBER, BY_UID])
+def test_a_site_with_names_of_its_own_takes_the_other_half(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], template: str, destination: str
+) -> None:
+    site.user("up").all_data = True  # so that the program knows of the template
+    site.settings.file_name_template = template
+    for name, half in (("a", whole[:3]), ("b", whole[3:])):
+        root = place(tmp_path / name, half)
+        ended = ingest("upload", root, destination)
+        assert (ended.code, ended.totals["counted"], ended.totals["bytes_sent"] > 0) == (0, 3, True), ended.out
+    assert stored_uids(site) == uids_of(whole)
+    for name in "ab":
+        for command in ("upload", "verify"):
+            ended = ingest(command, tmp_path / name, destination)
+            assert (ended.code, ended.totals["counted"], ended.totals["bytes_sent"]) == (0, 3, 0), ended.out
+
+
+@pytest.mark.parametrize("template", [BY_NUMBER, BY_UID])
+def test_the_same_instances_count_and_are_looked_into_once(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], template: str
+) -> None:
+    """Also beside more of their series."""
+    other_tool(ingest, site, place(tmp_path / "a", whole), template, ARCHIVE)
+    for name, part in (("b", whole), ("c", whole[1:4])):
+        begin = len(site.requests)
+        assert judged(ingest("upload", place(tmp_path / name, part))) == (0, "counted", 0)
+        read = [one.path for one in site.requests[begin:] if "/files/" in one.path]
+        assert len(read) == len(set(read)) == (0 if template == BY_UID else 6)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_files_that_cannot_be_read_are_counted(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], status: int
+) -> None:
+    other_tool(ingest, site, place(tmp_path / "a", whole[:3]), BY_NUMBER, ARCHIVE)
+    site.faults.add(Fault("status", match="GET .*/files/", status=status, times=99))
+    assert judged(ingest("upload", tmp_path / "a")) == (0, "counted", 0)
+    if status == 403:
+        assert sum("/files/" in one.path for one in site.requests) < 4
+
+
+def test_who_wants_no_look_gets_the_number(ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]) -> None:
+    other_tool(ingest, site, place(tmp_path / "a", whole[:3]), BY_NUMBER, ARCHIVE)
+    assert judged(ingest("upload", place(tmp_path / "b", whole[3:]), "--proof", "listing")) == (0, "counted", 0)
+    assert not any("/files/" in one.path for one in site.requests)
+
+
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("keyword", ["InstanceNumber", "SeriesNumber"])
+def test_an_instance_that_comes_again_under_another_number_is_there(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], keyword: str, destination: str
+) -> None:
+    """An export numbers a study anew. The names on the server have the old numbers, and still tell the instance."""
+    assert ingest("upload", place(tmp_path / "a", whole), destination).code == 0
+    again = place(tmp_path / "b", whole[:4], renumbered(keyword, 10))
+    for command in ("upload", "verify"):
+        ended = ingest(command, again, destination)
+        assert (ended.code, ended.totals["verified"], ended.totals["bytes_sent"]) == (0, 4, 0), ended.out
+        assert ended.report["proof"]["read_back"] > 0
+    assert stored_uids(site) == uids_of(whole)
+
+
+@pytest.mark.parametrize("keyword", ["InstanceNumber", "SeriesNumber"])
+def test_a_new_copy_under_another_number_does_not_go_beside_the_old_one(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], keyword: str
+) -> None:
+    """XNAT would keep both in the prearchive session, and then refuse to archive it."""
+    assert ingest("upload", place(tmp_path / "a", whole), PREARCHIVE).code == 0
+    again = place(tmp_path / "b", whole, renumbered(keyword, 10))
+    ended = ingest("upload", again, PREARCHIVE, "--existing", "overwrite")
+    assert (judged(ended), ended.kinds()) == ((3, "failed", 0), ["stale-row"])
+    assert stored_uids(site) == uids_of(whole)
+
+
+def test_two_copies_under_two_numbers_are_named(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
+) -> None:
+    assert ingest("upload", place(tmp_path / "a", whole)).code == 0
+    (session,) = site.sessions("DEMO")
+    (scan,) = session.scans.values()
+    name, path = next(iter(scan.files.items()))
+    study, series, number, last = name.split("-")
+    other = f"{study}-{series}-{int(number) + 7}-{last}"
+    scan.files[other] = Path(shutil.copy(path, path.with_name(other)))
+    ended = ingest("upload", tmp_path / "a")
+    assert (ended.code, ended.kinds()) == (0, ["doubled"])
+    assert "1 instances are stored twice" in ended.out

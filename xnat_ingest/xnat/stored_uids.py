@@ -1,0 +1,87 @@
+"""Reads the SOPInstanceUIDs of stored files whose names do not tell them.
+
+The number of files in a series is no proof: another tool may have stored the other half of it. So their headers are
+read, up to the UID.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from xnat_ingest.core import ServerSaid
+from xnat_ingest.inputs.dicom_elements import Unreadable, sop_uid_of
+from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import StoredFile
+
+# A file up to this many bytes is read to its end, so that the connection can be used again.
+_SMALL = 256 * 1024
+# The UID is one of the first elements. Nothing sensible comes before it that is longer than this, in bytes.
+_MOST = 1024 * 1024
+
+
+class _EnoughError(Exception):
+    """The UID is known, and the rest of the file is not read."""
+
+
+class StoredUids:
+    """What was read is remembered for the run, by address and size."""
+
+    def __init__(self, rest: XnatClient, pool: ThreadPoolExecutor, check_stop: Callable[[], None]) -> None:
+        self._rest = rest
+        self._pool = pool
+        self._check_stop = check_stop
+        self._known: dict[tuple[str, int], str] = {}
+        self._lock = threading.Lock()
+        self._refused = False
+
+    def of(self, uri: str, files: Sequence[StoredFile], *, ask: bool) -> Mapping[StoredFile, str]:
+        """File -> SOPInstanceUID, for those of which it can be read, or has been.
+
+        uri: the address of their session.
+        ask: the server may be asked for what is not known yet.
+
+        Raises Unreachable, Refused for the whole login, Stopped.
+        """
+        places = {one: (f"{uri}{one.folder}/{one.own}", one.size) for one in files}
+        if ask:
+            unknown = [place for place in places.values() if place not in self._known]
+            futures = [self._pool.submit(self._read, *place) for place in unknown]
+            wait(futures)
+            for future in futures:
+                future.result()
+        return {one: uid for one, place in places.items() if (uid := self._known.get(place, ""))}
+
+    def _read(self, address: str, size: int) -> None:
+        self._check_stop()
+        if self._refused:
+            return
+        found: list[str] = []
+
+        def read(chunks: Iterator[bytes]) -> str:
+            found.append(sop_uid_of(_beginning(chunks)))
+            if size > _SMALL:
+                raise _EnoughError
+            for _ in chunks:
+                self._check_stop()
+            return ""
+
+        try:
+            self._rest.request("GET", address, read=read)
+        except (_EnoughError, Unreadable):
+            pass
+        except ServerSaid as error:
+            self._refused |= error.status == 403
+            return
+        with self._lock:
+            self._known[address, size] = found[-1] if found else ""
+
+
+def _beginning(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    left = _MOST
+    for chunk in chunks:
+        yield chunk[:left]
+        left -= len(chunk)
+        if left <= 0:
+            return
