@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -121,6 +122,44 @@ def test_again_with_more_keeps_the_numbers_of_what_is_there(site: StandIn, inges
     assert before.items() <= after.items()
     assert set(after) - set(before) == {"3/NIFTI/sub-01_ses-pre_FLAIR.nii.gz"}
     assert {one["id"] for one in ended.session("sub-01_ses-pre")["scans"]} == {"1", "2", "3"}
+
+
+def small(stem: Path, seed: str, number: int = 0) -> None:
+    """number: of the sidecar; 0: none."""
+    put(Path(f"{stem}.nii.gz"), gzip.compress(image(seed=seed), mtime=0))
+    if number:
+        put(Path(f"{stem}.json"), json.dumps(mr(number, seed)))
+
+
+BOTH = (("T1/a", "T1", 5), ("T2/a", "T2", 5))
+# A tree, the tree that comes later, and which scan each of its images is in.
+CHANGED = {
+    "alone": (BOTH, (("T2/a", "T2", 5),), {"2"}),
+    "with a sidecar": ((("T1/a", "T1", 0),), (("T1/a", "T1", 5),), {"1"}),
+    "in another folder": ((("T1/a", "T1", 0),), (("Tx/a", "T1", 0),), {"1"}),
+    "other bytes": ((("T1/a", "T1", 0),), (("Tx/a", "T2", 0),), {"2"}),
+    "a copy beside it": ((("T1/a", "T1", 0),), (("T1/a", "T1", 0), ("Tx/a", "T1", 0)), {"1", "2"}),
+}
+
+
+@pytest.mark.parametrize("digests", [True, False])
+@pytest.mark.parametrize("how", CHANGED)
+def test_a_tree_that_changed_stores_no_image_twice(
+    site: StandIn, ingest: Ingest, tmp_path: Path, how: str, digests: bool
+) -> None:
+    site.settings.checksums = digests
+    *trees, scans = CHANGED[how]
+    for number, files in enumerate(trees):
+        for place, seed, said in files:
+            small(tmp_path / str(number) / "007/pre" / place, seed, said)
+        ended = ingest("nifti", tmp_path / str(number), "--modality", "MR")
+        assert ended.code == 0, ended.out
+    images = [md5 for name, md5 in held(stored(site, "DEMO", "007", "007_pre")).items() if "/NIFTI/" in name]
+    if not digests:
+        return
+    assert {one["id"] for one in ended.session("007_pre")["scans"]} == scans
+    assert len(images) == len(set(images)) + (how == "a copy beside it")
+    assert ended.totals["already_there"] >= (how != "other bytes")
 
 
 @pytest.mark.wide

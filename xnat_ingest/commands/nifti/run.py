@@ -21,6 +21,7 @@ from xnat_ingest.commands.nifti.plan import NiftiOptions, make_nifti_plan, templ
 from xnat_ingest.commands.nifti.send import NiftiDelivery, NiftiSending
 from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of, settle_ids
 from xnat_ingest.commands.nifti.tree import read_tree
+from xnat_ingest.commands.resources import LocalFile, digest_of
 from xnat_ingest.core import (
     Emit,
     Event,
@@ -31,6 +32,7 @@ from xnat_ingest.core import (
     ServerSaid,
     Session,
     SessionTrouble,
+    SourceChanged,
     Unreachable,
     UsageError,
     Verdict,
@@ -208,9 +210,15 @@ class NiftiRun(Run):
         if known:
             check_home(rest, session.project, known)
         scans = scans_of(rest, known.accession) if known else {}
-        look = ServerSide(settle_ids(mine, scans), known, mine.subject not in subjects, scans)
+        look = ServerSide(settle_ids(mine, scans, self._digest), known, mine.subject not in subjects, scans)
         self.looks[session.folder] = look
         return look
+
+    def _digest(self, file: NiftiFile) -> str:
+        try:
+            return digest_of(LocalFile(file.name, str(Path(self.tree.root, file.path)), file.size))
+        except (OSError, SourceChanged):
+            return ""  # the sending tells
 
     def _refuse_accession_ids(self, rest: XnatClient, session: Session, subjects: set[str]) -> None:
         """Raises SessionTrouble for labels that XNAT would take for another subject or session."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ _TAKES = {("xnat:petmrSessionData", "xnat:mrSessionData"), ("xnat:petmrSessionDa
           ("xnat:petSessionData", "xnat:ctSessionData")}  # fmt: skip
 _SCAN = re.compile(r"/scans/([^/]+)/resources/")
 Place = tuple[str, str]  # a resource's label, and the last part of a name in it
+Digest = Callable[[NiftiFile], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class ServerScan:
     """A scan as the server lists it.
 
     files: address -> bytes
+    digests: address -> MD5, "" on sites without digests
     """
 
     id: str
@@ -33,6 +35,7 @@ class ServerScan:
     description: str
     uid: str
     files: Mapping[Place, int]
+    digests: Mapping[Place, str]
 
 
 def scans_of(rest: XnatClient, accession: str) -> dict[str, ServerScan]:
@@ -40,16 +43,18 @@ def scans_of(rest: XnatClient, accession: str) -> dict[str, ServerScan]:
     base = f"/data/experiments/{accession}/scans"
     rows = rest.rows(base, _scan, columns="ID,xsiType,series_description,UID")
     files: dict[str, dict[Place, int]] = {row[0]: {} for row in rows}
-    for scan, place, size in _files(rest, base) if rows else ():
+    digests: dict[str, dict[Place, str]] = {row[0]: {} for row in rows}
+    for scan, place, size, digest in _files(rest, base) if rows else ():
         files.setdefault(scan, {})[place] = size
-    return {row[0]: ServerScan(*row, files[row[0]]) for row in rows}
+        digests.setdefault(scan, {})[place] = digest
+    return {row[0]: ServerScan(*row, files[row[0]], digests[row[0]]) for row in rows}
 
 
 def _scan(row: JsonRow) -> tuple[str, str, str, str]:
     return row["ID"], row["xsiType"], row.get("series_description", ""), row.get("UID", "")
 
 
-def _files(rest: XnatClient, base: str) -> Iterable[tuple[str, Place, int]]:
+def _files(rest: XnatClient, base: str) -> Iterable[tuple[str, Place, int, str]]:
     try:
         return [found for found in rest.rows(f"{base}/ALL/files", _file) if found]
     except ServerSaid as error:
@@ -58,9 +63,10 @@ def _files(rest: XnatClient, base: str) -> Iterable[tuple[str, Place, int]]:
         raise
 
 
-def _file(row: JsonRow) -> tuple[str, Place, int] | None:
-    found = _SCAN.search(row["URI"])
-    return (unquote(found[1]), (row["collection"], row["Name"]), int(row["Size"] or 0)) if found else None
+def _file(row: JsonRow) -> tuple[str, Place, int, str] | None:
+    if not (found := _SCAN.search(row["URI"])):
+        return None
+    return unquote(found[1]), (row["collection"], row["Name"]), int(row["Size"] or 0), row.get("digest", "").lower()
 
 
 def place(file: NiftiFile) -> Place:
@@ -93,16 +99,21 @@ def check_session(
     return mine
 
 
-def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan]) -> NiftiSession:
+def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan], digest: Digest) -> NiftiSession:
     """The session with the ids that its scans have or are to have on the server. Raises SessionTrouble.
 
     Nothing is ever written into a scan that holds another series. If our id is a SeriesNumber, the two contradict each
     other, and a person has to look: the session or its numbering may be wrong. If it was only counted, the next free id
-    will do.
+    will do. A scan that holds just our images already is used whatever its id: no image is stored twice.
+
+    digest: MD5 of one of our files, "" when it cannot be read.
     """
     ours: dict[str, str] = {}
     for scan in session.scans:
         if (found := _known_as(scan, server, taken=set(ours.values()))) is not None:
+            ours[scan.key] = found.id
+    for scan in session.scans:
+        if scan.key not in ours and (found := _holding(scan, server, set(ours.values()), digest)) is not None:
             ours[scan.key] = found.id
     taken = {*server, *ours.values(), *(scan.id for scan in session.scans if scan.numbered)}
     free = (str(number) for number in count(1) if str(number) not in taken)
@@ -135,6 +146,20 @@ def _known_as(scan: NiftiScan, server: Mapping[str, ServerScan], taken: set[str]
     rest = () if scan.numbered else server.values()
     candidates = [one for one in (first, *rest) if one and one.id not in taken]
     return next((one for one in candidates if _same(scan, one)), None)
+
+
+def _holding(scan: NiftiScan, server: Mapping[str, ServerScan], taken: set[str], digest: Digest) -> ServerScan | None:
+    """A scan on the server with exactly our images, under our names. If its id is our SeriesNumber and it still is not
+    known as ours, a person has to look."""
+    images = {place(file): file for file in scan.files if file.resource == NIFTI}
+    for one in server.values():
+        is_other = (scan.uid and one.uid and scan.uid != one.uid) or (scan.numbered and one.id == scan.id)
+        if is_other or one.id in taken or one.xsi_type != scan.xsi_type or not images:
+            continue
+        alike = all(one.files.get(where) == file.size and one.digests.get(where) for where, file in images.items())
+        if alike and all(one.digests[where] == digest(file) for where, file in images.items()):
+            return one
+    return None
 
 
 def _same(scan: NiftiScan, other: ServerScan) -> bool:
