@@ -324,7 +324,7 @@ VERDICTS: dict[str, Advice] = {
     "verified": Advice("Each instance was seen on the server, by its own name."),
     "counted": Advice(
         "The server has the right number of instances in each series, under file names that do not show which is "
-        "which. They are on the server, but not proven one by one.",
+        "which. No file there is known to be of another instance, but they are not proven one by one.",
         "Nothing, if the numbers are enough for you. --existing overwrite sends them again, under names that tell.",
     ),
     "missing": Advice(
