@@ -145,7 +145,8 @@ class _Merge:
 
 
 def _merge(session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]) -> _Merge:
-    usable = archive.seen if state.custom_names else archive.verified
+    seen = archive.seen
+    usable = seen if state.custom_names else archive.verified
     # A copy under other numbers than here would go into another scan.
     usable -= {i.sop_uid for i in session.instances if state.files_held.name_of(i) not in ("", i.name)}
     hashed = state.changes_uids
@@ -155,7 +156,7 @@ def _merge(session: Session, state: ServerState, archive: Comparison, to_send: S
 
     ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
     merge = _Merge(split(to_send), xsi_type=ours.xsi_type if ours else "")
-    archived = [i for i in session.instances if i.sop_uid in archive.seen]
+    archived = [i for i in session.instances if i.sop_uid in seen]
     passed: list[str] = []
     while modality := needed_modality(merge.xsi_type, merge.sent, passed):
         passed.append(modality)
