@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 AT_END = 1 << 32  # above every tag: a damaged file may contain (FFFF,FFFF)
 
 
-_SOP_UID = 0x00080018
+_SOP_UID, _UID = 0x00080018, re.compile(r"[0-9.]{1,64}")
 
 
 class Unreadable(Exception):
@@ -51,7 +52,8 @@ def sop_uid_of(blocks: Iterable[bytes]) -> str:
         elements.advance()
     if elements.tag != _SOP_UID:
         return ""
-    return b"".join(elements.value()).decode("ascii", "replace").strip(" \0")
+    uid = b"".join(elements.value()).decode("ascii", "replace").strip(" \0")
+    return uid if _UID.fullmatch(uid) else ""
 
 
 class Elements:

@@ -71,6 +71,8 @@ class StoredFiles:
     reads_all: bool = False
     # Last part of a default name -> such names, once somebody has asked for one.
     _by_hash: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
+    # Series and instance -> what name_of has found beside the instance's own name.
+    _renumbered_as: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def sizes_are_measured(self) -> bool:
@@ -89,7 +91,10 @@ class StoredFiles:
         """
         if instance.name in self.sizes:
             return instance.name
-        return next(iter(self._renumbered(instance)), "")
+        key = instance.series_uid, instance.sop_uid
+        if key not in self._renumbered_as:
+            self._renumbered_as[key] = next(iter(self._renumbered(instance)), "")
+        return self._renumbered_as[key]
 
     def is_doubled(self, instance: Instance) -> bool:
         """Whether an instance is stored at two addresses, or under two numbers."""
