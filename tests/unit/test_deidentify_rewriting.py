@@ -11,12 +11,15 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 from pydicom import filereader, filewriter
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.sequence import Sequence
 
 from tests.dicom_trees import CT, SAMPLES, read
 from tests.planted import PERSON, PLACES, leaks, patient, planted
+from xnat_ingest.core.model import Plan
+from xnat_ingest.deidentify.confidentiality import PRIVATE, attributes
 from xnat_ingest.deidentify.encoding import (
     BIG_EXPLICIT,
     LITTLE_EXPLICIT,
@@ -26,9 +29,12 @@ from xnat_ingest.deidentify.encoding import (
     padded,
 )
 from xnat_ingest.deidentify.forms import holds_codes, holds_numbers
-from xnat_ingest.deidentify.profile import Profile, load_profile, parse_profile
+from xnat_ingest.deidentify.objects import Deidentifier
+from xnat_ingest.deidentify.profile import READY, Profile, load_profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.deidentify.rewriting import Rewriting
+from xnat_ingest.deidentify.setup import summary
+from xnat_ingest.inputs.dicom_dictionary import name_of
 
 KEY = Key(b"a key of tests, of no other use at all")
 ENCODINGS = {"explicit": LITTLE_EXPLICIT, "implicit": LITTLE_IMPLICIT, "big": BIG_EXPLICIT}
@@ -342,6 +348,37 @@ def test_actions_are_counted() -> None:
     assert header.actions["U", 0x0020000D] == 1
     assert header.actions["Z", 0x00080050] == 1
     assert not [tag for _, tag in header.actions if tag == 0x00280010]
+
+
+_ALL = "AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV"
+VRS = _ALL.split()
+
+
+def odd_kinds(how: Profile) -> set[tuple[int, str]]:
+    """An element for each action of a profile on each VR, whatever VR the dictionary gives the element."""
+    tags = sorted({*DicomDictionary, *(int(a.key.replace("x", "0"), 16) for a in attributes() if a.key != PRIVATE)})
+    found = {(how.action(tag, vr), vr): tag for tag in tags if 8 <= tag >> 16 < 0x7FE0 for vr in VRS}
+    return {(tag, vr) for (_, vr), tag in found.items()} | {(0x00081140, vr) for vr in VRS}
+
+
+@pytest.mark.parametrize("value", [b"", b"Hidden prose here "])
+@pytest.mark.parametrize("name", READY)
+def test_every_action_on_every_kind_of_value_has_its_word_in_the_report(name: str, value: bytes) -> None:
+    """Also where a sequence is written as a text: nothing of it leaves, and the run ends with its report."""
+    de_identifier = Deidentifier(load_profile(name), KEY)
+    for tag, vr in sorted(odd_kinds(de_identifier.profile)):
+        data = LITTLE_EXPLICIT.element(tag, vr, value)
+        try:
+            header = Rewriting(data, LITTLE_EXPLICIT, de_identifier.profile, KEY).rewrite("S", "E")
+        except NotRewritable:
+            continue
+        if name_of(tag).endswith("Sequence"):
+            assert b"Hidden" not in header.data
+        de_identifier.tally.actions.update(header.actions)
+    actions = summary(de_identifier, Plan("P", (), (), (), 0))["actions"]
+    assert isinstance(actions, dict)
+    assert sum(sum(counts.values()) for counts in actions.values()) == de_identifier.tally.actions.total() > 100
+    assert actions["removed"]["ReferencedImageSequence"] >= len(VRS) - 2
 
 
 BROKEN = {

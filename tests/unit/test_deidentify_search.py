@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
-from xnat_ingest.deidentify.profile import load_profile
+from tests.planted import PERSON, patient
+from tests.unit.test_deidentify_rewriting import KEY, encoded
+from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT, LITTLE_IMPLICIT
+from xnat_ingest.deidentify.profile import load_profile, parse_profile
+from xnat_ingest.deidentify.rewriting import Rewriting
 from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, SOURCES, Tokens
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
@@ -452,3 +457,49 @@ def test_identifiers_however_they_are_divided(value: str, text: str, tells: bool
     assert found(ID, value, text) == tells
     for encoding in ("utf-16-le", "utf-16-be"):
         assert bool(list(tokens(ID, value).in_bytes(b"\0\1" + text.encode(encoding) + b"\0\1"))) == tells
+
+
+PATIENT = (
+    (PATIENT_NAME, NAME, b"Meyerbeer^Hans"),
+    (PATIENT_ID, ID, b"AB-4711-QX"),
+    (BIRTH_DATE, BIRTH, b"19530417"),
+    (STREET, ADDRESS, b"Rosengasse 17, 88131 Lindau"),
+    (TELEPHONE, PHONE, b"+49 171 2345678"),
+)
+
+
+@pytest.mark.parametrize("before", [b"", b"%/", b"%41"])
+@pytest.mark.parametrize("run", [b"y", b"1", b"%", b"a@", b".", b" ", b"1 ", b"4-", b"ab", b"a\0", b"\x80", b"17."])
+def test_a_long_run_without_a_break_takes_no_time(before: bytes, run: bytes) -> None:
+    """A few steps for each character, also where one percent sign is near. One for each pair would take minutes, and
+    no signal is heard meanwhile."""
+    data = before + run * (400_000 // len(run))
+    search = Tokens(PATIENT, (b"",))
+    begun = time.process_time()
+    assert list(search.in_bytes(data)) == []
+    assert search.in_text(data.decode("latin-1")) is None
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_a_long_description_without_a_break_takes_no_time() -> None:
+    """Where a text is looked at for an address of mail."""
+    dataset = patient(PERSON)
+    dataset.ImageComments = "y" * 400_000 + "@"
+    data = encoded(dataset, LITTLE_IMPLICIT)
+    how = parse_profile('{"base": "basic", "options": ["clean descriptors"]}', "test")
+    begun = time.process_time()
+    assert b"y" * 400_000 in Rewriting(data, LITTLE_IMPLICIT, how, KEY).rewrite("S", "E").data
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "tells"),
+    [("a@b.c", True), ("write to hans@x.example", True), ("@b.c", False), ("a@b", False), ("a @b.c", False)],
+)
+def test_what_looks_like_an_address_of_mail(text: str, tells: bool) -> None:
+    dataset = patient(PERSON)
+    dataset.ImageComments = text
+    how = parse_profile('{"base": "basic", "options": ["clean descriptors"]}', "test")
+    left = Rewriting(encoded(dataset), LITTLE_EXPLICIT, how, KEY).rewrite("S", "E").data
+    assert (text.encode() in left) != tells

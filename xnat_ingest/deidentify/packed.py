@@ -11,7 +11,8 @@ from urllib.parse import unquote_to_bytes
 _SHORTEST = 12
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\r\n-]{%d,}" % _SHORTEST)
 _HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{%d,}" % _SHORTEST)
-_PERCENT = re.compile(rb"[!-~]*%[0-9A-Fa-f]{2}[!-~]*")
+_PRINTED = re.compile(rb"[!-~]{%d,}" % len("%41"))
+_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -29,8 +30,9 @@ def unpacked(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             run = found[0][first:]
             yield found.start(), found.end(), bytes.fromhex(run[: len(run) // 2 * 2].decode("ascii"))
     if b"%" in data:
-        for found in _PERCENT.finditer(data):
-            yield found.start(), found.end(), unquote_to_bytes(found[0])
+        for found in _PRINTED.finditer(data):
+            if _PERCENT.search(found[0]):
+                yield found.start(), found.end(), unquote_to_bytes(found[0])
 
 
 def _from_base64(run: bytes) -> bytes:

@@ -39,7 +39,7 @@ _CONCEPT_NAME = 0x0040A043
 # In free text that is kept: what looks like a date, a telephone or other long number, or an address of mail.
 _TELLTALE = re.compile(
     r"\d{6,}|(?<!\d)\d{4}[./-]\d{1,2}[./-]\d{1,2}(?!\d)|(?<!\d)\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})(?!\d)"
-    r"|\+?\d[\d ()/-]{6,}\d|[^\s@]+@[^\s@]+\.[a-z]"
+    r"|\+?\d[\d ()/-]{6,}\d|[^\s@]@[^\s@]+\.[a-z]"
 )
 # What plans and reports tell of an object, beside what was written anew.
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
@@ -241,7 +241,7 @@ class Rewriting:
         if element.items is not None:
             self._sequence(level, element, action)
             return
-        if name == "SQ" and action in "KRDCU":  # what holds items was not built of them
+        if action == "R" or (name == "SQ" and action in "KDCU"):  # what holds items was not built of them
             action = "X"
         if action == "K" and level.mode and (level.mode == DUMMY or name in TEXTS):
             action = "C"
