@@ -13,7 +13,7 @@ from tests.damaging import DAMAGES, drive
 from tests.planted import PERSON, leaks, patient
 from tests.unit.test_deidentify_rewriting import ENCODINGS, KEY, encoded
 from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT, LITTLE_IMPLICIT, Encoding, NotRewritable
-from xnat_ingest.deidentify.forms import check_of
+from xnat_ingest.deidentify.forms import check_of, check_of_kept
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.rewriting import Rewriting
 from xnat_ingest.inputs.dicom_dictionary import tag_of
@@ -114,6 +114,75 @@ def test_forms_of_values(keyword: str) -> None:
     assert check(good)
     assert check(b"")
     assert not check(bad)
+
+
+PROSE_OF_63 = b"Mr Meyerbeer told us that he lives next to the church in Lindau"
+# keyword, VR in the file, value, whether it leaves.
+LENGTHS = [
+    ("PatientPosition", "CS", b"HFS ", True),
+    ("PatientPosition", "CS", b"head first", True),
+    ("PatientPosition", "CS", PROSE_OF_63, False),
+    ("PatientPosition", "UN", PROSE_OF_63, False),
+    ("PatientPosition", "CS", b"seen by Meyerbeer", False),
+    ("BodyPartExamined", "CS", b"CHEST ABDOMEN PELVIS WITH", True),
+    ("BodyPartExamined", "CS", b"Chest_Abdomen_Pelvis", True),
+    ("BodyPartExamined", "CS", b"MEYERBEER HANS, LINDAU, MARRIED TO ROSA, SEE LETTER", False),
+    ("BodyPartExamined", "CS", b"MEYERBEER HANS LINDAU MARRIED TO ROSA", False),
+    ("BodyPartExamined", "CS", b"CHEST" + b" " * 59, True),
+    ("ImageType", "CS", b"\\".join([b"ORIGINAL", b"PRIMARY", b"M", b"ND"] * 9), True),
+    ("ImageType", "CS", b"ORIGINAL\\PRIMARY\\" + PROSE_OF_63, False),
+    ("ConvolutionKernel", "SH", b"Br40d\\3 ", True),
+    ("ConvolutionKernel", "SH", b"XYZ Gauss 2.00 mm, 3 iterations ", True),
+    ("ConvolutionKernel", "SH", PROSE_OF_63, False),
+    ("ConvolutionKernel", "LO", PROSE_OF_63, False),
+    ("ConvolutionKernel", "UT", PROSE_OF_63 * 80, False),
+    ("ConvolutionKernel", "SH", "ÄÖÜ".encode() * 10, True),
+    ("ConvolutionKernel", "SH", b"\x1b$)C" + b"\xb0\xa1" * 16, True),
+    ("ConvolutionKernel", "SH", b"\xe9t\xe9 " * 16, False),
+    ("ManufacturerModelName", "LO", PROSE_OF_63 * 2, True),
+    ("ManufacturerModelName", "LO", PROSE_OF_63 * 3, False),
+    ("SoftwareVersions", "LO", b"\\".join([b"27", b"LX", b"MR Software release:DV26.0_R05_2008.a"] * 9), True),
+    ("DerivationDescription", "ST", PROSE_OF_63 * 15, True),
+    ("EchoTime", "DS", b"-1.2345678901234567e-005", True),
+    ("EchoTime", "DS", b"1" * 5000, False),
+    ("EchoNumbers", "IS", b"1" * 5000, False),
+    ("EchoNumbers", "DS", b"1.000000000000000", True),
+    ("AcquisitionDate", "DA", b"1997.04.24", True),
+    ("AcquisitionDate", "DT", b"19970424101112.123456+0100", True),
+    ("AcquisitionTime", "TM", b"1" * 5000, False),
+    ("SOPClassUID", "UI", b"1." * 100, False),
+]
+
+
+@pytest.mark.parametrize(("keyword", "vr", "value", "fits"), LENGTHS)
+def test_how_long_a_value_may_be_that_nobody_looks_into(keyword: str, vr: str, value: bytes, fits: bool) -> None:
+    """Twice the standard's length, since devices are not so exact. What is removed may be as long as it likes."""
+    tag = tag_of(keyword)
+    assert tag is not None
+    check, form = check_of_kept(tag, vr), check_of(tag, vr)
+    assert check is not None
+    assert form is not None
+    assert check(value) == fits
+    assert form(value)
+
+
+@pytest.mark.parametrize("keyword", ["PatientPosition", "ConvolutionKernel"])
+def test_prose_does_not_leave_in_a_short_element(keyword: str) -> None:
+    dataset = patient(PERSON)
+    setattr(dataset, keyword, "X")
+    data = encoded(dataset)
+    own = LITTLE_EXPLICIT.element(dataset[keyword].tag, dataset[keyword].VR, b"X ")
+    prose = LITTLE_EXPLICIT.element(dataset[keyword].tag, dataset[keyword].VR, PROSE_OF_63 + b" ")
+    assert leaves(data, "basic")
+    with pytest.raises(NotRewritable, match=f"holds in {keyword} what is no"):
+        Rewriting(data.replace(own, prose), LITTLE_EXPLICIT, load_profile("basic"), KEY).rewrite("S", "E")
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_a_long_description_that_was_searched_leaves() -> None:
+    dataset = patient(PERSON)
+    dataset.SeriesDescription = "axial, then sagittal, then coronal; " * 6
+    assert b"then coronal" in leaves(encoded(dataset), "research-mr")
 
 
 @pytest.mark.parametrize(

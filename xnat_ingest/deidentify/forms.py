@@ -44,6 +44,14 @@ _LEGIBLE = re.compile(rb"[0-9A-Za-z^ =._\\-]{6,}")
 # There is one way to read digits as a number: with two, a long value that is none would take quadratic time.
 _NUMBER = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)|", re.IGNORECASE)
 _CODE = re.compile(rb"[A-Za-z0-9 _+./-]{0,16}")
+# Characters of one value by PS3.5, 6.2; of VRs that are taken for one another, those of the longest.
+_CHARACTERS = dict.fromkeys(("AE", "CS", "DS", "IS", "SH"), 16) | dict.fromkeys(("AS", "DA", "DT", "TM"), 26)
+_CHARACTERS |= {"LO": 64, "UI": 64}
+# Devices write more than they may. Nobody writes prose in twice as many.
+_LENIENCE = 2
+# One value of a CS that is longer than the standard allows: capital letters, or one word.
+_LONG_CODE = re.compile(rb"[A-Z0-9 _+./-]*|[A-Za-z0-9_+./-]*")
+_ESCAPE = re.compile(rb"\x1b[ -/]+[0-~]")
 _PRINTED = bytes(range(32, 127)) + b"\t\r\n"
 _BYTES = frozenset({"", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 # Up to so many bytes only letters and digits count as text: few numbers look like them.
@@ -51,6 +59,46 @@ _LEAST_TEXT, _FEW_BYTES, _SOME_BYTES = 6, 8, 16
 _CHARACTER_SETS = 0x00080005
 
 Check = Callable[[bytes], bool]
+
+
+@cache
+def check_of_kept(tag: int, vr: str) -> Check | None:
+    """As check_of, for a value that nobody looks into before it leaves: its length counts, too."""
+    check, name = check_of(tag, vr), vr_of(tag)
+    most = _CHARACTERS.get(name, 0)
+    if check is None or not most or tag == _CHARACTER_SETS:
+        return check
+    form = check
+
+    def fits(value: bytes) -> bool:
+        if not form(value):
+            return False
+        if len(value) <= most:
+            return True
+        values = value.split(b"\\")
+        return max(map(len, values)) <= most or all(_is_short(one, name, most) for one in values)
+
+    return fits
+
+
+def _is_short(value: bytes, vr: str, most: int) -> bool:
+    """Whether one value is about as long as it may be. Characters of two bytes each count twice, and still fit."""
+    if len(value) <= most:
+        return True
+    text = value.strip(b" \0")
+    if vr == "CS" and len(text) > most and not _LONG_CODE.fullmatch(text):
+        return False
+    return _characters(text) <= most * _LENIENCE
+
+
+def _characters(value: bytes) -> int:
+    if value.isascii() and b"\x1b" not in value:
+        return len(value)
+    plain = _ESCAPE.sub(b"", value)
+    try:
+        return len(plain.decode("utf-8"))
+    except UnicodeDecodeError:
+        return len(plain)
 
 
 @cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
-from xnat_ingest.deidentify.forms import UNITS, check_of, holds_codes, holds_numbers
+from xnat_ingest.deidentify.forms import UNITS, Check, check_of, check_of_kept, holds_codes, holds_numbers
 from xnat_ingest.deidentify.gathering import (
     CHARACTER_SETS,
     FRAME_OF_REFERENCE_UID,
@@ -147,7 +147,7 @@ class Rewriting:
         """A damaged value cannot be searched for."""
         foreign = False
         for tag, _, value in self.facts.sources:
-            self._hold_to_form(tag, vr_of(tag), value)
+            self._hold_to_form(check_of(tag, vr_of(tag)), tag, vr_of(tag), value)
             foreign = foreign or not value.isascii() or b"\x1b" in value
         if foreign and not all(map(knows_character_sets, self._all_sets)):
             raise NotRewritable("names a character set that is not known, so nothing in it can be searched")
@@ -251,7 +251,8 @@ class Rewriting:
             return
         left = self._value(tag, name, value, action, level.mode)
         if left is value:
-            self._hold_to_form(tag, name, value)
+            # A text was read to its end, however long it is.
+            self._hold_to_form((check_of if name in TEXTS else check_of_kept)(tag, name), tag, name, value)
         if left is not None:
             if level.outermost:
                 self._values[tag] = left
@@ -260,9 +261,9 @@ class Rewriting:
     def _keep(self, level: _Level, element: Element, value: bytes) -> None:
         """The element is kept unchanged, if its value has the right form."""
         tag, name = element.tag, element.vr
-        check = check_of(tag, name)
+        check = check_of_kept(tag, name)
         if check is not None and not check(value):
-            self._hold_to_form(tag, name, value)
+            self._hold_to_form(check, tag, name, value)
         if name in TEXTS and (not value.isascii() or b"\x1b" in value):
             self._accented.extend((tag, text) for text in readings(value, self._all_sets))
         elif name in _NUMBERS and self.tokens.numbers and (found := self._number(name, value, level.encoding.order)):
@@ -292,9 +293,9 @@ class Rewriting:
         self._mapped_to.add(new)
         return new.ljust(len(uid))
 
-    def _hold_to_form(self, tag: int, vr: str, value: bytes) -> None:
+    @staticmethod
+    def _hold_to_form(check: Check | None, tag: int, vr: str, value: bytes) -> None:
         """Raises NotRewritable for a value that cannot be one of its element."""
-        check = check_of(tag, vr)
         if check is not None and not check(value):
             raise NotRewritable(
                 f"holds in {name_of(tag)} what is no {vr_of(tag) or vr}: it is damaged, or this device writes it so. "
