@@ -490,3 +490,22 @@ def test_redacted_paths_of_a_plan_file_and_of_an_archive(
     ended = ingest("verify", tmp_path / "study.tar.gz", *flags, *labels, "--redact-paths")
     assert ended.totals["verified"] == 4
     says_nothing(all_bytes(site, ended))
+
+
+def test_a_bug_in_the_reports_part_does_not_cost_the_verdicts(
+    ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent and proven is told all the same, and the run does not end as if all were well."""
+    make_session(tmp_path / "t" / "007" / "pre", [Series("T1", 2)], "one")
+
+    def broken(*_: object) -> dict[str, object]:
+        raise KeyError("U*")
+
+    monkeypatch.setattr("xnat_ingest.deidentify.setup.summary", broken)
+    ended = ingest("upload", tmp_path / "t", *UP, "--deid-key-file", str(key))
+    assert ended.code == 70
+    assert ended.totals["verified"] == 2
+    assert ("run-failed", "a bug in this program (KeyError)") in {
+        (p["kind"], p["detail"]) for p in ended.report["problems"]
+    }
+    assert "KeyError" in ended.err

@@ -244,14 +244,23 @@ class Run:
 
     def result(self, outcomes: Sequence[Outcome], error: Exception | None = None) -> Result:
         """error: what ended the whole run, if anything did."""
-        return make_result(self._facts(), self.settings, self.plan, outcomes, error)
+        deidentified, failed = self._deidentified()
+        return make_result(self._facts(deidentified), self.settings, self.plan, outcomes, error or failed)
 
-    def _facts(self) -> RunFacts:
-        rest, deidentified = self.rest, dict[str, object]()
-        if self.planning.deidentifier:
-            from xnat_ingest.deidentify.setup import summary
+    def _deidentified(self) -> tuple[dict[str, object], Exception | None]:
+        """The report's part on that, and what went wrong in making it: a bug there must not cost the verdicts."""
+        if not self.planning.deidentifier:
+            return {}, None
+        from xnat_ingest.deidentify.setup import summary
 
-            deidentified = summary(self.planning.deidentifier, self.plan)
+        try:
+            return summary(self.planning.deidentifier, self.plan), None
+        except Exception as error:
+            self.control.emit(Event("error", {"text": trace(error)}))
+            return {}, error
+
+    def _facts(self, deidentified: dict[str, object]) -> RunFacts:
+        rest = self.rest
         return RunFacts(
             self.command,
             self._started.isoformat(timespec="seconds"),
