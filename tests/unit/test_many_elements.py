@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.dicom_trees import IDENTITY, PIXELS, SAMPLES, Memory, encode, part10,
 from tests.unit.test_header_limits import EMPTY, stop_after
 from xnat_ingest.core.errors import Stopped
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
-from xnat_ingest.deidentify import gathering
+from xnat_ingest.deidentify import gathering, objects
 from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.gate import hold_back
 from xnat_ingest.deidentify.identity import look_for_identity, survey_identity
@@ -78,6 +79,39 @@ def test_the_limit_counts_elements_and_items(
     assert list(survey_identity(source, 2)) == [("007/pre", SetAside(found.path, "unreadable", why))]
     (session,) = hold_back(planned(found), source, None, lambda: None).sessions
     assert f"1 cannot be looked through (the object {why})" in session.conflicts[0].detail
+
+
+def of_many_people(words: int) -> bytes:
+    """A file with so many short words in each of two names. Each makes some twenty spellings to be searched for."""
+    name = b" ".join(bytes((97 + n // 400 % 20, 97 + n // 20 % 20, 98 + n % 20)) for n in range(words)) + b" "
+    return part10({**SET, 0x00080090: ("PN", name), 0x00100010: ("PN", name[::-1])})
+
+
+def test_more_names_than_can_be_searched_for() -> None:
+    """With a token for each word, and a look through the header for each token, it would take minutes or hours."""
+    source, found = opened(of_many_people(15_000))
+    begun = time.process_time()
+    why = "has 120000 bytes of names and identifiers, more than can be searched for"
+    left = Deidentifier(load_profile("basic"), KEY).examine(source, found)
+    assert left == SetAside(found.path, "not-deidentifiable", f"the object {why}")
+    assert list(survey_identity(source, 2)) == [("007/pre", SetAside(found.path, "unreadable", why))]
+    assert time.process_time() - begun < 5
+
+
+def test_names_in_a_header_so_long_that_they_cannot_be_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, found = opened(of_many_people(300))
+    assert isinstance(Deidentifier(load_profile("basic"), KEY).examine(source, found), Instance)
+    monkeypatch.setattr(objects, "_MOST_SEARCH", 2_400 * 2_400)
+    assert isinstance(Deidentifier(load_profile("basic"), KEY).examine(source, found), SetAside)
+
+
+def test_a_stop_is_heard_between_names() -> None:
+    """Not only between elements: with many names the search takes longest."""
+    source, found = opened(of_many_people(300))
+    with pytest.raises(Stopped):
+        look_for_identity(Outgoing(source, found), stop_after(100))
+    with pytest.raises(Stopped):
+        Deidentifier(load_profile("basic"), KEY, stop_after(100)).examine(source, found)
 
 
 def test_the_limit_is_the_documented_one() -> None:

@@ -63,14 +63,15 @@ def look_for_identity(outgoing: Outgoing, check_stop: Callable[[], None] = go_on
         _, encoding, data, facts = header_of(stream, instance, check_stop)
         shown = pixels.extent(facts, instance.sent_syntax)[1]
         behind = behind_pixels(stream, encoding, check_stop, shown) if facts.pixels else ""
-    found = _Reading(data, facts, instance).look()
+    found = _Reading(data, facts, instance, check_stop).look()
     found.risk = found.risk or behind or facts.before
     return found
 
 
 class _Reading:
-    def __init__(self, data: bytes, facts: Facts, instance: Instance) -> None:
+    def __init__(self, data: bytes, facts: Facts, instance: Instance, check_stop: Callable[[], None]) -> None:
         self._data = data
+        self._check_stop = check_stop
         self._facts = facts
         self._instance = instance
         self._sets = facts.values.get(gathering.CHARACTER_SETS, b"")
@@ -133,7 +134,7 @@ class _Reading:
     def _texts(self, found: IdentityReading) -> None:
         """Words of the identifiers that occur in other elements."""
         places = Places(self._data, self._facts)
-        for token, begin, end in self._tokens.in_bytes(self._data):
+        for token, begin, end in self._tokens.in_bytes(self._data, self._check_stop):
             tag, vr, _, _ = places.of(begin, end) or (0, "PN", b"", True)
             if vr != "PN" and tag not in SOURCES and vr not in _TEXTLESS and vr != "UI":
                 found.texts.add((name_of(tag), token.keyword))

@@ -50,6 +50,8 @@ from xnat_ingest.inputs.zeros import BLANK, ENOUGH
 _FIRST = 64 * 1024
 MOST_HEAD = 128 * 1024**2
 _TOO_LONG = f"has a header of more than {MOST_HEAD >> 20} MiB"
+# Bytes of names and identifiers that can be searched for, and these times those of the header: a minute or two at most.
+_MOST_SOUGHT, _MOST_SEARCH = 32 * 1024, 2**37
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UID_TAGS = {"sop_uid": 0x00080018, "study_uid": 0x0020000D, "series_uid": 0x0020000E}
 _DUMMY = dummy("LO").decode()
@@ -389,6 +391,9 @@ def header_of(
     encoding = _encoding(stream, instance.sent_syntax)
     data, facts = _header(stream, encoding, check_stop)
     facts.before = before
+    sought = sum(len(value) for _, _, value in facts.sources)
+    if sought > _MOST_SOUGHT or sought * len(data) > _MOST_SEARCH:
+        raise NotRewritable(f"has {sought} bytes of names and identifiers, more than can be searched for")
     return passed, encoding, data, facts
 
 

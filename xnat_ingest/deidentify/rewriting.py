@@ -402,7 +402,7 @@ class Rewriting:
             return found_uid
         places = None
         own = self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}
-        for token, begin, end in self.tokens.in_bytes(data):
+        for token, begin, end in self.tokens.in_bytes(data, self._check_stop):
             places = places or self._places(data)
             found = places.of(begin, end)
             if found is None or (found[3] and found[0] in own):

@@ -24,6 +24,7 @@ from xnat_ingest.deidentify.spaced import (
     phone_search,
 )
 from xnat_ingest.inputs.dicom_dictionary import decoded, dictionary_words, name_of
+from xnat_ingest.inputs.source import go_on
 
 # Fewer letters of a name, or characters of an identifier, also occur by chance.
 SHORTEST_NAME = 4
@@ -216,18 +217,22 @@ class Tokens:
                 return token
         return None
 
-    def in_bytes(self, data: bytes) -> Iterator[tuple[Token, int, int]]:
+    def in_bytes(self, data: bytes, check_stop: Callable[[], None] = go_on) -> Iterator[tuple[Token, int, int]]:
         """(token, start, end) of every place in encoded elements, whatever they are. Also of runs of characters that
-        hold a token when they are unpacked from base64, hexadecimal digits or percent signs."""
-        yield from self._as_it_stands(data)
-        packed = list(unpacked(data))
-        if any(True for _ in self._as_it_stands(b"\0\0".join(view for _, _, view in packed))):
-            for start, end, view in packed:
-                yield from ((token, start, end) for token, _, _ in self._as_it_stands(view))
+        hold a token when they are unpacked from base64, hexadecimal digits or percent signs.
 
-    def _as_it_stands(self, data: bytes) -> Iterator[tuple[Token, int, int]]:
+        check_stop: called for each token, since there can be many; may raise.
+        """
+        yield from self._as_it_stands(data, check_stop)
+        packed = list(unpacked(data))
+        if any(True for _ in self._as_it_stands(b"\0\0".join(view for _, _, view in packed), check_stop)):
+            for start, end, view in packed:
+                yield from ((token, start, end) for token, _, _ in self._as_it_stands(view, check_stop))
+
+    def _as_it_stands(self, data: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
         low = data.lower()
         for needle, token in self._needles.items():
+            check_stop()
             for at in _places(low, needle):
                 end = at + len(needle)
                 before, after = low[max(0, at - _BEFORE) : at], low[end : end + 1]
