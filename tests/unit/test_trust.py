@@ -156,3 +156,16 @@ def test_files_without_an_end(password: str) -> None:
         resolve("upload", {"config": "/dev/zero"}, {})
     with pytest.raises(UsageError, match="is larger than 16 MB"):
         login({}, {"XNAT_HOST": A, "XNAT_USER": "me"}, password_file="/dev/zero")
+
+
+def test_the_default_entry_of_netrc_is_for_servers_that_the_user_named(password: str) -> None:
+    """It names no host: a configuration could send its password anywhere."""
+    path = Path(password).parent / ".netrc"
+    path.write_text("machine a.example.org login me password of-a\ndefault login they password of-all\n")
+    path.chmod(0o600)
+    for server in (B, "https://default"):
+        with pytest.raises(UsageError, match=rf"config c\.json names the server {server}.*the default entry of ~/"):
+            login({"server": server}, {})
+    assert login({"server": A}, {}).password == "of-a"
+    assert login({}, {"XNAT_HOST": B}).password == login({}, {}, server=B).password == "of-all"
+    assert login({"server": B, "password_file": password}, {}).user == "they"

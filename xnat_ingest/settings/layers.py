@@ -253,7 +253,12 @@ def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is
     if password:
         _check_pair(settings, server, source)
     if not (user and password):
-        user, password, source = _from_netrc(parts, user, password, source, environ)
+        known, place, names_host = _from_netrc(parts, user, environ)
+        if known and known[1] and not password:
+            if not names_host:
+                _check_pair(settings, server, f"the default entry of {place}")
+            source = place
+        user, password = (known[0], password or known[1]) if known else (user, password)
     if not user:
         raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
     if not password and sys.stdin and sys.stdin.isatty():
@@ -338,10 +343,11 @@ def _read_password(path: str) -> str:
     return first
 
 
-def _from_netrc(
-    parts: SplitResult, user: str, password: str, source: str, environ: Mapping[str, str]
-) -> tuple[str, str, str]:
-    """Fills in user and password from ~/.netrc, or from the file that NETRC names.
+_NETRC_DEFAULT = "the default entry of "
+
+
+def _from_netrc(parts: SplitResult, user: str, environ: Mapping[str, str]) -> tuple[tuple[str, str] | None, str, bool]:
+    """User and password from ~/.netrc or the file that NETRC names, that file, and whether the entry names the host.
 
     Entries are looked up by host:port, then by host, then the default. An entry for another user is not used.
     """
@@ -354,11 +360,12 @@ def _from_netrc(
     except FileNotFoundError:
         if path:
             raise UsageError(f"NETRC names {shown}, which does not exist") from None
-        return user, password, source
+        return None, shown, False
     except (OSError, netrc.NetrcParseError, RuntimeError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot use {shown}: {getattr(error, 'msg', 'not readable')}") from error
     names = (parts.netloc, parts.hostname or "", "default")
-    found = next((known.hosts[name] for name in names if name in known.hosts), None)
+    name = next((name for name in names if name in known.hosts), "")
+    found = known.hosts.get(name)
     if found is None or (user and found[0] != user):
-        return user, password, source
-    return found[0], password or found[2] or "", source if password else shown
+        return None, shown, False
+    return (found[0], found[2] or ""), shown, name != "default"
