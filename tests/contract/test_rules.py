@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -266,3 +267,28 @@ def test_include_picks_a_session_or_a_series(tmp_path: Path, ingest: Ingest) -> 
     assert [s["instances"] for s in series.report["sessions"]] == [2, 2]
     both = ingest("plan", tmp_path / "t", "--include", "path=007/pre/**", "--exclude", "T1")
     assert both.totals["planned"] == 2
+
+
+@pytest.mark.parametrize(("of_rule", "of_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"folder": "Schädel"},
+        {"path": "*/*/Schädel_?/*"},
+        {"tag": "ImageComments", "matches": "^Sch[ä]del$"},
+        {"tag": "ImageComments", "in": ["Schädel"]},
+    ],
+    ids=["folder", "path", "matches", "in"],
+)
+def test_accents_count_the_same_in_both_spellings(
+    rule: Mapping[str, Any], of_rule: Literal["NFC", "NFD"], of_disk: Literal["NFC", "NFD"], tmp_path: Path
+) -> None:
+    """A Mac writes one letter as two characters. Files are still found under the names that the disk has."""
+    text = unicodedata.normalize(of_disk, "Schädel")
+    said = {"SpecificCharacterSet": "ISO_IR 192", "ImageComments": text}
+    files = {f"a/x/{text}_1/1": dicom("1", 1, "1", **said), "a/x/Knie_1/1": dicom("1", 1, "2")}
+    typed = json.loads(unicodedata.normalize(of_rule, json.dumps(rule, ensure_ascii=False)))
+    excluding = configured(tmp_path, {"exclude": [typed]}, files)
+    assert left_out(excluding) == {f"{text}_1"}
+    assert unused(excluding) == []
+    assert left_out(configured(tmp_path, {"include": [typed]}, files)) == {"Knie_1"}

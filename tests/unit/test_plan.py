@@ -22,6 +22,7 @@ from xnat_ingest.settings.layers import resolve
 
 TAGS = {"PatientID": (0x00100020, "LO"), "StudyDate": (0x00080020, "DA")}
 TAGS |= {"StudyTime": (0x00080030, "TM"), "ImageComments": (0x00204000, "LT"), "ImageType": (0x00080008, "CS")}
+TAGS |= {"SpecificCharacterSet": (0x00080005, "CS")}
 
 
 def dicom(study: str, number: int = 1, series: str = "1", **values: str) -> bytes:

@@ -18,7 +18,7 @@ def legal_label(text: str) -> str:
 
 def composed(text: str) -> str:
     """The text in NFC: file systems and spreadsheets write accented letters in two ways."""
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def read_as_utf8(name: str, encoding: str = sys.getfilesystemencoding()) -> str:

@@ -1,6 +1,7 @@
 """Exclude and include rules. Each rule is one matcher, and decides which files are set aside.
 
-A rule on paths is checked before a file is read, a rule on content after that. To add a matcher, write one factory
+A rule on paths is checked before a file is read, a rule on content after that. Both sides are compared in NFC: file
+systems and headers write accented letters in two ways. To add a matcher, write one factory
 below, one line in MATCHERS, one key and one branch in rules.schema.json, and rows in the tests.
 """
 
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from xnat_ingest.core import Instance, UsageError
+from xnat_ingest.core import Instance, UsageError, composed
 from xnat_ingest.planning import rule_presets
 from xnat_ingest.planning.timed_search import timed_search
 from xnat_ingest.settings.options import non_negative_integer, size
@@ -28,12 +29,18 @@ _WAYS = re.compile(r"(?<!\()[*+?{]|\\[1-9]|\(\?P=|\|")
 class SeriesPlace:
     """Where a file is.
 
-    path: relative to ROOT.
-    below: names of the folders below the session folder.
+    path: relative to ROOT, in NFC.
+    below: names of the folders below the session folder, in NFC.
     """
 
     path: str
     below: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: str, depth: int) -> SeriesPlace:
+        """depth: number of path parts above the files of a session."""
+        compared = composed(path)
+        return cls(compared, tuple(compared.split("/")[depth:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +77,14 @@ def parse_rule(text: str) -> RuleConfig:
 
 def folder_rule(config: RuleConfig, ignore_case: bool) -> Rule:
     """Matches when the name of any folder below the session folder contains the text."""
-    word = str(config["folder"])
+    name = str(config["folder"])
+    word = composed(name)
     fold = str.casefold if ignore_case else str
 
     def matches(place: SeriesPlace) -> bool:
-        return any(fold(word) in fold(name) for name in place.below)
+        return any(fold(word) in fold(folder) for folder in place.below)
 
-    return Rule(word, on_path=matches, folder=word)
+    return Rule(name, on_path=matches, folder=word)
 
 
 def path_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
@@ -84,7 +92,7 @@ def path_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
     glob = str(config["path"])
     name = f"path={glob}"
     is_simple = len(re.findall(r"\*+", glob)) <= _FEW_STARS
-    matches = timed_search(re.compile(_glob_pattern(glob)), name, "path", is_simple=is_simple)
+    matches = timed_search(re.compile(_glob_pattern(composed(glob))), name, "path", is_simple=is_simple)
     return Rule(name, on_path=lambda place: matches(place.path))
 
 
@@ -100,13 +108,13 @@ def tag_rule(config: RuleConfig, _ignore_case: bool) -> Rule:
         pattern = _regex(str(config["matches"]))
         is_simple = len(_WAYS.findall(pattern.pattern)) <= 1
         found = timed_search(pattern, name, keyword, is_simple=is_simple)
-        return Rule(name, on_content=lambda instance, _: found(instance.tags.get(keyword, "")), keywords=keywords)
+        return Rule(name, on_content=lambda instance, _: found(_text(instance, keyword)), keywords=keywords)
     listed = config["in"]
     assert isinstance(listed, list)  # noqa: S101 - the schema says so
-    values = frozenset(str(value) for value in listed)
+    values = frozenset(composed(str(value)) for value in listed)
 
     def is_listed(instance: Instance, _: int) -> bool:
-        text = instance.tags.get(keyword, "")
+        text = _text(instance, keyword)
         return text in values or not values.isdisjoint(text.split("\\"))
 
     return Rule(f"{keyword} in {','.join(map(str, listed))}", on_content=is_listed, keywords=keywords)
@@ -230,8 +238,7 @@ class RuleSet:
         """The reason to set a file aside by its path alone, or None."""
         if self.is_empty:
             return None
-        *parents, _name = path.split("/")
-        place = SeriesPlace(path, tuple(parents[self.depth :]))
+        place = SeriesPlace.of(path, self.depth)
         self.folders.update(place.below)
         excluded = self._first(r for r in self.exclude if r.on_path and self._hit(r, r.on_path(place)))
         # Include rules on content may still match what no path rule matches.
@@ -259,8 +266,7 @@ class RuleSet:
         }
 
     def _included(self, instance: Instance, in_series: int) -> bool:
-        *parents, _name = instance.path.split("/")
-        place = SeriesPlace(instance.path, tuple(parents[self.depth :]))
+        place = SeriesPlace.of(instance.path, self.depth)
         return self._any([rule for rule in self.include if rule.on_path], place) or any(
             self._hit(rule, rule.on_content(instance, in_series)) for rule in self.include if rule.on_content
         )
@@ -283,9 +289,13 @@ def _differs_in_case(word: str, name: str) -> bool:
     return bool(word) and word not in name and word.casefold() in name.casefold()
 
 
+def _text(instance: Instance, keyword: str) -> str:
+    return composed(instance.tags.get(keyword, ""))
+
+
 def _regex(text: str) -> re.Pattern[str]:
     try:
-        return re.compile(text)
+        return re.compile(composed(text))
     except (re.error, OverflowError) as error:
         raise UsageError(f"the pattern {text!r} is not a regular expression: {error}") from error
     except RecursionError as error:
