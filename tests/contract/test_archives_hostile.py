@@ -9,6 +9,7 @@ import lzma
 import random
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -302,6 +303,38 @@ def test_headers_upon_headers_end(tmp_path: Path) -> None:
     with (tmp_path / "x").open("rb") as stream:
         ((_, found),) = tar_members(stream, "x", (tmp_path / "x").stat().st_size)
     assert isinstance(found, SetAside)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_that_are_longer_than_any_path_take_no_memory(tmp_path: Path, form: int) -> None:
+    """A packed archive of a few megabytes has room for thousands of them."""
+    long, longest = "x" * 500_000, "T1/" + "y" * 4093
+    with tarfile.open(tmp_path / "x", "w:gz", format=form, compresslevel=1) as packed:
+        for number in range(60):
+            packed.addfile(tarfile.TarInfo(f"T1/{long}{number}"))
+        packed.addfile(tarfile.TarInfo(longest))
+    tracemalloc.start()
+    found = {one.path: one for one in open_source(str(tmp_path / "x")).files()}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not isinstance(found.pop(longest), SetAside)
+    assert len(found) == 60
+    assert {one.reason for one in found.values() if isinstance(one, SetAside)} == {"unsafe-name"}
+    assert "a name of 500,004 characters" in {one.detail for one in found.values() if isinstance(one, SetAside)}
+    assert peak < 15e6
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(100_000, True), (300_000, False)])
+def test_headers_for_all_members_have_a_limit(tmp_path: Path, size: int, is_whole: bool) -> None:
+    with tarfile.open(tmp_path / "x", "w") as packed:
+        for number in range(5):
+            header = tarfile.TarInfo.create_pax_global_header({f"key{number}": "v" * size})
+            packed.fileobj.write(header)
+            packed.offset += len(header)
+            packed.addfile(tarfile.TarInfo(f"a{number}"))
+    found = {one.path: one for one in open_source(str(tmp_path / "x")).files()}
+    assert isinstance(found.get("x"), SetAside) != is_whole
+    assert ("a4" in found) == is_whole
 
 
 def broken(data: bytes, chance: random.Random) -> bytes:

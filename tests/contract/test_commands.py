@@ -35,6 +35,18 @@ def test_ping_says_nothing_of_types_that_it_cannot_know(site: StandIn, capsys: p
     assert "types    " not in capsys.readouterr().out
 
 
+def test_ping_prints_no_more_than_a_word_of_a_number(
+    site: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server sends in its place may be of any length."""
+    site.settings.version = "1.8.10" + "y" * 5000
+    monkeypatch.setattr(site.project("DEMO"), "code", "z" * 5000)
+    assert main(["ping", "-P", "DEMO"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "yy" in line or "zz" in line]
+    assert len(lines) == 2
+    assert max(map(len, lines)) < 120
+
+
 @pytest.mark.parametrize("project", ["READONLY", "HIDDEN", "NOPE"])
 def test_ping_without_right(site: StandIn, project: str) -> None:
     assert main(["ping", "-P", project]) == 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -16,6 +16,8 @@ from xnat_ingest.inputs.zeros import ENOUGH, pass_zeros
 
 # A tar header is one block, plus long names before it. A larger one was made to fill memory.
 _LONGEST_HEADER = 1 << 20
+# No system has longer paths. So many characters of a longer name are shown.
+_LONGEST_NAME, _SHOWN = 4096, 100
 _LARGEST_OCTAL = 8**11
 NO_FILE = "a link or a device, not a file"
 _FETCH_AGAIN = "fetch the archive again"
@@ -59,19 +61,23 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
     """
     names, bombs = UniqueNames(), DecompressionGuard(size)
     try:
-        with tarfile.open(fileobj=cast(BinaryIO, _Headers(stream)), mode="r:", ignore_zeros=False) as tar:
+        headers = _Headers(stream)
+        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", ignore_zeros=False) as tar:
             behind = 0
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # it would keep every one of them
+                headers.begin(tar.pax_headers)
                 if info.size < 0 or tar.offset <= behind:
                     raise tarfile.ReadError("a member of negative size")  # tarfile would loop forever
                 behind = tar.offset
                 if info.isdir() and not info.size:
                     continue
-                path = names.of(info.name)
-                yield path, _judge_tar(path, info, bombs, stream) or (info.offset_data, info.size)
-            if why := _behind_last(stream, tar.offset):
-                yield archive, SetAside(archive, "truncated", why)
+                long = len(info.name) > _LONGEST_NAME
+                path = names.of(f"{info.name[:_SHOWN]}..." if long else info.name)
+                aside = SetAside(path, "unsafe-name", f"a name of {len(info.name):,} characters") if long else None
+                yield path, aside or _judge_tar(path, info, bombs, stream) or (info.offset_data, info.size)
+            if lost := _behind_last(stream, tar.offset):
+                yield archive, SetAside(archive, "truncated", lost)
     except IngestError:  # the run was stopped
         raise
     except Exception as error:  # the library raises many types for a damaged file
@@ -113,10 +119,18 @@ class _Headers:
         self.seek = stream.seek
         self.tell = stream.tell
         self._stream = stream
+        self._read = 0  # bytes of the headers of one member
+
+    def begin(self, kept: Mapping[str, str]) -> None:
+        """The next member begins. kept: what is known of all members from here on. Raises tarfile.ReadError."""
+        self._read = 0
+        if sum(map(len, kept.values())) > _LONGEST_HEADER:
+            raise tarfile.ReadError("headers of all members that are too long")
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        self._read += size
+        if not 0 <= size <= _LONGEST_HEADER or self._read > 2 * _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {max(size, self._read)} bytes")
         return self._stream.read(size)
 
 

@@ -24,6 +24,7 @@ _SESSION_TYPES = ("mr", "ct", "pet", "petmr", "cr", "dx", "mg", "nm", "rf", "rt"
 # Settings that an ordinary user may not read are unknown, which is not an error.
 _UNREADABLE = (400, 403, 500)
 _ANY = (200, 404, *_UNREADABLE)
+_LONGEST_WORD = 40  # characters
 PREARCHIVE_CODES = {
     "0": "sessions stay in the prearchive unless the uploader says otherwise",
     "4": "sessions are archived automatically",
@@ -95,7 +96,7 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
         )
     return Project(
         canonical,
-        code.result().text.strip(),
+        _word(code.result().text),
         may_edit.result(),
         petmr.result() == "separate",
         custom_names.result(),
@@ -153,12 +154,17 @@ def log_fields(site: SiteRules, project: Project) -> dict[str, object]:
     }
 
 
+def _word(said: str) -> str:
+    """A number or a version that the server gives, whatever it sends in its place."""
+    return said.strip()[:_LONGEST_WORD]
+
+
 def ping_lines(rest: XnatClient, project: str) -> Iterator[str]:
     """The lines that `ping` prints."""
     info = rest.get("/xapi/siteConfig/buildInfo").text
     version = ""
     with suppress(ValueError, AttributeError, RecursionError):
-        version = json.loads(info).get("version", "")
+        version = _word(str(json.loads(info).get("version") or ""))
     yield f"server   {rest.server}, XNAT {version or 'of unknown version'}"
     yield f"user     {rest.user}, logged in"
     if not project:
