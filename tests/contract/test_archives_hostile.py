@@ -24,7 +24,7 @@ from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Instance, SetAside
-from xnat_ingest.inputs import open_source
+from xnat_ingest.inputs import archive_members, open_source
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.tar_archive import tar_members
 
@@ -322,6 +322,20 @@ def test_names_that_are_longer_than_any_path_take_no_memory(tmp_path: Path, form
     assert {one.reason for one in found.values() if isinstance(one, SetAside)} == {"unsafe-name"}
     assert "a name of 500,004 characters" in {one.detail for one in found.values() if isinstance(one, SetAside)}
     assert peak < 15e6
+
+
+@pytest.mark.parametrize(("room", "is_whole"), [(20 * 502, True), (20 * 502 - 1, False)])
+def test_the_list_of_members_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, is_whole: bool
+) -> None:
+    """Empty members pack to next to nothing, and each takes memory."""
+    to = one_tar(tmp_path / "x", *((member(f"{number:0102}"), b"") for number in range(20)), mode="w:gz")
+    monkeypatch.setattr(archive_members, "LIST_SIZE", room - 4 * to.stat().st_size)
+    found = list(open_source(str(to)).files())
+    assert len(found) == 20
+    last = found[-1]
+    assert isinstance(last, SetAside) != is_whole
+    assert is_whole or (last.path, getattr(last, "reason", "")) == ("x", "too-large")
 
 
 @pytest.mark.parametrize(("size", "is_whole"), [(100_000, True), (300_000, False)])

@@ -13,6 +13,10 @@ from xnat_ingest.core.regular_file import open_regular
 # Above this size, data that packs better than this was made to fill a disk, not to carry images.
 BOMB_SIZE = 1 << 30
 BOMB_RATIO = 200
+# The same for the memory that the list of its members takes: so many bytes for each, beside its name.
+LIST_SIZE = 1 << 28
+LIST_RATIO = 4
+_OF_MEMBER = 400
 
 # Parts of a path that lead nowhere: `.` anywhere, and slashes in a row.
 _IDLE = re.compile(r"(?:(?<=/)|\A)(?:\./+)+|(?<=/)/+|(?:(?<=/)|\A)\.\Z")
@@ -59,11 +63,12 @@ def all_told(faults: Sequence[str]) -> str:
 
 
 class DecompressionGuard:
-    """Compares the size that an archive claims to unpack to with its own. size: bytes of the archive."""
+    """Compares what an archive claims to unpack to with its own size. size: bytes of the archive."""
 
     def __init__(self, size: int) -> None:
         self._most = max(BOMB_SIZE, BOMB_RATIO * size)
         self._total = 0
+        self._left = LIST_SIZE + LIST_RATIO * size
 
     def adds(self, size: int, packed: int | None = None) -> bool:
         """Whether this member is too large; if so, it is not counted."""
@@ -73,6 +78,11 @@ class DecompressionGuard:
             return True
         self._total += size
         return False
+
+    def lists(self, name: str) -> bool:
+        """Whether there is room for one more member in the list."""
+        self._left -= len(name) + _OF_MEMBER
+        return self._left >= 0
 
 
 TOO_LARGE = "would unpack to far more than an archive of this size should contain; unpack it yourself if it is right"

@@ -72,6 +72,9 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
                 behind = tar.offset
                 if info.isdir() and not info.size:
                     continue
+                if not bombs.lists(info.name):
+                    yield archive, SetAside(archive, "too-large", TOO_LARGE)
+                    return
                 long = len(info.name) > _LONGEST_NAME
                 path = names.of(f"{info.name[:_SHOWN]}..." if long else info.name)
                 aside = SetAside(path, "unsafe-name", f"a name of {len(info.name):,} characters") if long else None
