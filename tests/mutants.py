@@ -93,7 +93,6 @@ CHOSEN = (
     ("xnat/archive.py", "doubled.add(file.name)", "pass", STORED),
     ("xnat/archive.py", "size >= least[fitting]", "size > least[fitting]", STORED),
     ("xnat/archive.py", "sorted(map(least_size, left))", "list(map(least_size, left))", STORED),
-    ("xnat/archive.py", "in _UID.findall(file.name)", "in ()", WHOSE),
     ("xnat/archive.py", "in read.items()", "in ()", WHOSE),
     ("xnat/archive.py", "files_held.reads_all or", "", WHOSE),
     ("xnat/archive.py", "and one != instance.name]", "]", WHOSE),

@@ -166,8 +166,6 @@ class Comparison:
 # The last part of XNAT's default name: a number of 32 bits in base 36. It has a letter, or six or seven digits. Fewer
 # digits are the number of an instance, in the names of a site's own template.
 _DEFAULT_NAME = re.compile(r"-([1-9][0-9]{5,6}|(?=[0-9]*[a-z])[0-9a-z]{1,7})\.dcm\Z")
-# What may be a UID in a file name.
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
 
@@ -411,27 +409,19 @@ def _told(
 ) -> tuple[dict[str, int], Sequence[int]]:
     """SOPInstanceUID -> bytes of those whose file is known, and the bytes of each file that may be any of the others.
 
-    A name may hold the SOPInstanceUID. Otherwise the header does.
+    The headers tell. What looks like a SOPInstanceUID in a name may be the UID of the series with a number behind it.
     """
+    files = _files_of(files_held.series, members[0].series_uid)
+    if files_held.uids is None or not files:
+        return {}, on_server
     wanted = {i.sop_uid for i in members}
-    told: dict[str, int] = {}
-    nameless: list[StoredFile] = []
-    for file in _files_of(files_held.series, members[0].series_uid):
-        uid = next((uid for uid in _UID.findall(file.name) if uid in wanted), "")
-        if uid:
-            told[uid] = min(file.size, told.get(uid, file.size))
-        else:
-            nameless.append(file)
-    if len(told) == len(wanted):
-        return told, ()
-    if files_held.uids is None or not nameless:
-        return told, [one.size for one in nameless] if told else on_server
     ask = files_held.reads_all or len(on_server) != len(members)
-    read = files_held.uids.of(files_held.uri, nameless, ask=ask)
+    read = files_held.uids.of(files_held.uri, files, ask=ask)
+    told: dict[str, int] = {}
     for file, uid in read.items():
         if uid in wanted:
             told[uid] = min(file.size, told.get(uid, file.size))
-    return told, () if len(told) == len(wanted) else [one.size for one in nameless if one not in read]
+    return told, () if len(told) == len(wanted) else [one.size for one in files if one not in read]
 
 
 def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Instance]]) -> bool:
