@@ -75,7 +75,7 @@ def test_other_instances_of_equal_number_are_not_the_planned_ones(
     assert (judged(ended), ended.kinds()) == ((3, "conflict", 0), ["sent-by-another-tool"])
     assert f"3 files of 3, {3 - overlap} of other instances" in ended.out
     checked = ingest("verify", half)
-    assert (checked.code, checked.totals["missing"]) == (3, 3)
+    assert (checked.code, checked.totals["missing"], checked.totals["counted"]) == (3, 3 - overlap, overlap)
     ended = ingest("upload", half, "--existing", "overwrite")
     assert ended.code == 0, ended.out
     assert stored_uids(site) == uids_of(whole[: 6 - overlap])
@@ -162,6 +162,25 @@ def test_an_instance_that_comes_again_under_another_number_is_there(
         assert (ended.code, ended.totals["verified"], ended.totals["bytes_sent"]) == (0, 2, 0), ended.out
         assert ended.report["proof"]["read_back"] > 0
     assert stored_uids(site) == uids_of(whole)
+
+
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("keyword", ["InstanceNumber", "SeriesNumber"])
+def test_what_a_site_with_names_of_its_own_has_is_not_sent_beside_it(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], keyword: str, destination: str
+) -> None:
+    """Some of a series come again under other numbers, together with new ones."""
+    site.user("up").all_data = True
+    site.settings.file_name_template = BY_NUMBER
+    assert ingest("upload", place(tmp_path / "a", whole[:3]), destination).code == 0
+    again = place(tmp_path / "b", whole[1:5], renumbered(keyword, 10))
+    ended = ingest("upload", again, destination)
+    if (keyword, destination) == ("SeriesNumber", ARCHIVE):  # XNAT merges no series under another number
+        assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["same-number"], 0)
+        return
+    assert (ended.code, ended.totals["counted"]) == (0, 4), ended.out
+    assert stored_uids(site) == uids_of(whole[:5])
+    assert ingest("verify", again, destination).code == 0
 
 
 @pytest.mark.parametrize("keyword", ["InstanceNumber", "SeriesNumber"])

@@ -367,12 +367,12 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
         named = any(files_held.name_of(i) for i in members)
         on_server = () if named else files_held.series.get(series_uid, ())
         if on_server and not files_held.has_default_names(members[0]):
-            if why := _why_not_counted(members, on_server, files_held):
+            told, sizes = _told(members, on_server, files_held)
+            if why := _why_not_counted(members, told, sizes, len(on_server)):
                 other_names[series_uid] = why
                 text = f"its series is on the server under names that do not identify instances: {why}"
-                absent |= {i.sop_uid: text for i in members}
-            else:
-                counted.update(i.sop_uid for i in members)
+                absent |= {i.sop_uid: text for i in members if told.get(i.sop_uid, -1) < least_size(i)}
+            counted.update(i.sop_uid for i in members if i.sop_uid not in absent)
             continue
         for instance, why in _by_name(members, files_held, nowhere):
             if why:
@@ -382,15 +382,17 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     return Comparison(frozenset(verified), frozenset(counted), absent, other_names)
 
 
-def _why_not_counted(members: Sequence[Instance], on_server: Sequence[int], files_held: StoredFiles) -> str:
-    """Why files of these sizes, whatever their names, are not these instances; "" when they can be.
+def _why_not_counted(members: Sequence[Instance], told: Mapping[str, int], sizes: Sequence[int], files: int) -> str:
+    """Why the files of a series, whatever their names, are not these instances; "" when they can be.
 
     Where files have the same number by chance, only their SOPInstanceUIDs show that they are others.
+
+    told, sizes: see _told.
+    files: of the series on the server.
     """
-    number = f"{len(on_server)} files of {len(members)}"
-    told, sizes = _told(members, on_server, files_held)
+    number = f"{files} files of {len(members)}"
     left = [i for i in members if i.sop_uid not in told]
-    if len(sizes) < len(left) == len(members) - len(told) and len(on_server) == len(members):
+    if len(sizes) < len(left) and files == len(members):
         return f"{number}, {len(left) - len(sizes)} of other instances"
     if len(sizes) != len(left):
         return number
