@@ -17,6 +17,7 @@ from tests.conftest import PASSWORD, Ended, Ingest, stored
 from tests.dicom_trees import Series, make_series, make_session
 from tests.standin import Fault, StandIn
 from tests.standin.samples import Client
+from xnat_ingest.cli import main
 
 MR = Series("T1_0001", 3)
 CAPTURES = Series("capture_0002", 2, tags={"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"})
@@ -183,23 +184,49 @@ def test_two_series_of_one_number(ingest: Ingest, site: StandIn, tmp_path: Path,
 UNNUMBERED = Series("U", 3, tags={"SeriesNumber": None})
 
 
-@pytest.mark.parametrize("series", [(UNNUMBERED,), (A, B), (UNNUMBERED, A, B)], ids=["no number", "one", "both"])
-def test_a_built_prearchive_session_grows_where_a_build_leaves_files_in_their_folders(
+GROWING = [(UNNUMBERED,), (A, B), (UNNUMBERED, A, B)]
+
+
+def in_two_parts(root: Path, series: tuple[Series, ...]) -> int:
+    """The first and the second half of a session, in two trees. Returns the number of instances of either."""
+    first = make_session(root / "first/S/E", series, "study")
+    make_session(root / "second/S/E", tuple(replace(one, files=6) for one in series), "study")
+    for path in first:
+        (root / "second" / path.relative_to(root / "first")).unlink()
+    return len(first)
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+@pytest.mark.parametrize("series", GROWING, ids=["no number", "one", "both"])
+def test_a_built_prearchive_session_does_not_grow_where_its_files_were_moved(
+    ingest: Ingest, site: StandIn, tmp_path: Path, series: tuple[Series, ...], transport: str
+) -> None:
+    """XNAT could not archive it any more. Once it is archived, the rest may come."""
+    number = in_two_parts(tmp_path, series)
+    flags = ("--destination", "prearchive", "--transport", transport)
+    assert ingest("upload", tmp_path / "first", *flags).code == 0
+    ended = ingest("upload", tmp_path / "second", *flags)
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["stale-row"], 0)
+    (row,) = site.rows("DEMO")
+    assert f"xnat-ingest prearchive archive -P DEMO {row.timestamp} S_E" in ended.out
+    assert main(["prearchive", "archive", "-P", "DEMO", row.timestamp, "S_E"]) == 0
+    ended = ingest("upload", tmp_path / "second", "--transport", transport)
+    assert (ended.code, ended.totals["verified"], site.rows("DEMO")) == (0, number, []), ended.out
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 2 * number
+
+
+@pytest.mark.parametrize("series", GROWING, ids=["no number", "one", "both"])
+def test_what_lies_in_the_old_folder_of_its_series_is_read_back_from_there(
     ingest: Ingest, site: StandIn, tmp_path: Path, series: tuple[Series, ...]
 ) -> None:
-    """The scan's id is not the folder that the importer writes to. The listing tells where such files lie, and they
-    are read back from there."""
-    first = make_session(tmp_path / "first/S/E", series, "study")
-    second = make_session(tmp_path / "second/S/E", tuple(replace(one, files=6) for one in series), "study")
-    for path in first:
-        (tmp_path / "second" / path.relative_to(tmp_path / "first")).unlink()
+    """Somebody else has sent it after the build. The scan's id is not the folder, and the listing tells the folder."""
+    number = in_two_parts(tmp_path, series)
     flags = ("--destination", "prearchive")
+    assert ingest("upload", tmp_path / "first", *flags).code == 0
+    left_open(site, sorted((tmp_path / "second").rglob("IM*")), built=True)
     for tree in ("first", "second"):
-        for words in (("upload", tmp_path / tree, *flags), ("verify", tmp_path / tree, *flags, "--proof", "pixels")):
-            ended = ingest(*words)
-            assert (ended.code, ended.totals["verified"]) == (0, len(first)), ended.out
-    (row,) = site.rows("DEMO")
-    assert len(row.files) == len(second)
+        ended = ingest("verify", tmp_path / tree, *flags, "--proof", "pixels")
+        assert (ended.code, ended.totals["verified"]) == (0, number), ended.out
 
 
 @pytest.mark.wide

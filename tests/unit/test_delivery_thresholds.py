@@ -222,6 +222,22 @@ def test_what_a_built_prearchive_session_cannot_receive_any_more() -> None:
     assert moved_already(files, {}, ()) == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("number", "there", "closed"),
+    [
+        ("3", {"3-MR1", "3-MR2"}, True),
+        ("3", {"3"}, False),
+        ("3", {"3-MR", "30-MR1", "3-mr1", "13-MR1"}, False),
+        ("", {"1_2_7"}, True),
+        ("", {"1_2_8", "1"}, False),
+    ],
+)
+def test_new_instances_of_what_a_build_has_moved(number: str, there: set[str], closed: bool) -> None:
+    """None of those that were moved is in this tree. Their scan ids tell."""
+    new = instance(7, 5, series_number=number)
+    assert bool(moved_already([new], {f"{scan}.dcm": scan for scan in there}, ())) == closed
+
+
 def test_scan_ids_count_by_modality_in_the_order_of_the_uids() -> None:
     files = [
         instance(4, 1, series_number="3"),

@@ -386,8 +386,8 @@ class Delivery:
         archive, delete = prearchive.command_for(uri, "archive"), prearchive.command_for(uri, "delete")
         raise SessionTrouble(
             "stale-row",
-            f"prearchive session {uri} was built, and afterwards XNAT takes no second copy of {len(postponed)} "
-            f"instances into it; archive it ({archive}) or delete it ({delete}), then run again. {GONE}",
+            f"prearchive session {uri} was built. XNAT could not archive it any more if {len(postponed)} of these "
+            f"instances came into it now; archive it ({archive}) or delete it ({delete}), then run again. {GONE}",
         )
 
     def _doubtful(self, state: ServerState) -> frozenset[str]:

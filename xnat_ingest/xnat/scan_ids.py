@@ -67,13 +67,23 @@ def moved_by_build(instances: Collection[Instance]) -> frozenset[str]:
     return frozenset(i.sop_uid for i in instances if i.sop_class not in PRIMARY or ids[i.series_uid] != received_in(i))
 
 
+def _was_built(scan: str, number: str) -> bool:
+    """Whether a build has given this id to a series of this number."""
+    return scan == number or bool(re.fullmatch(rf"{re.escape(number)}-[A-Z]+[0-9]+", scan))
+
+
 def moved_already(
     instances: Collection[Instance], scans: Mapping[str, str], secondary: Collection[str]
 ) -> frozenset[str]:
-    """SOPInstanceUIDs of the instances that a built session cannot receive again: they, or their series, were moved.
+    """SOPInstanceUIDs of the instances that a built session cannot receive: they, or their series, were moved.
+
+    New files of such a series would lie in its old folder, beside those that were moved. XNAT does not archive that.
 
     scans: stored name -> scan id.
     secondary: stored names in the resource `secondary`.
     """
     left = {received_in(i) for i in instances if i.name in scans and scans[i.name] != received_in(i)}
+    ids = set(scans.values())
+    places = {(number_of(i), received_in(i)) for i in instances}
+    left |= {folder for number, folder in places if any(_was_built(one, number) for one in ids - {folder})}
     return frozenset(i.sop_uid for i in instances if i.name in secondary or received_in(i) in left)
