@@ -162,6 +162,16 @@ def test_a_tree_that_changed_stores_no_image_twice(
     assert ended.totals["already_there"] >= (how != "other bytes")
 
 
+def test_equal_images_of_two_series_stay_apart(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    """As masks are: the same bytes under the same name, and each has its own sidecar."""
+    for number, place in ((5, "R1"), (6, "R2")):
+        small(tmp_path / place / "007/pre" / place / "mask", "mask", number)
+        ended = ingest("nifti", tmp_path / place)
+        assert (ended.code, {one["id"] for one in ended.session("007_pre")["scans"]}) == (0, {str(number)}), ended.out
+    names = {"NIFTI/mask.nii.gz", "BIDS/mask.json"}
+    assert set(held(stored(site, "DEMO", "007", "007_pre"))) == {f"{scan}/{name}" for scan in (5, 6) for name in names}
+
+
 @pytest.mark.wide
 def test_fields_of_a_scan_that_is_there_are_left_alone(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     root = make_subjects(tmp_path / "study", ("007",))

@@ -12,8 +12,10 @@ from tests.unit.test_delivery_thresholds import instance, row, session
 from xnat_ingest.core.errors import IngestError, SessionTrouble, Stopped
 from xnat_ingest.core.model import Event, Session, Verdict
 from xnat_ingest.core.stop import RunControl, Stop
+from xnat_ingest.delivery import deliver
+from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import ServerState
+from xnat_ingest.delivery.decision import GONE, ServerState
 from xnat_ingest.delivery.deliver import Delivery
 from xnat_ingest.delivery.session_pool import thread_pools
 from xnat_ingest.delivery.timestamps import Timestamps
@@ -248,3 +250,11 @@ def test_only_our_own_session_is_taken_when_replies_were_empty(
     monkeypatch.setattr(prearchive, "list_sessions", lambda *_: [waiting])
     assert made.prearchived.find_unnamed() is found
     assert (made.sending.uri, made.sending.disturbed) == (waiting.uri if found else "", found)
+
+
+def test_the_advice_to_delete_says_what_is_lost_with_it() -> None:
+    damaged = ConcurrentUpload("/data/prearchive/projects/P1/1/S_E", is_damaged=True)
+    advice = deliver._when_to_go_on(damaged)
+    assert "xnat-ingest prearchive delete" in advice
+    assert advice.endswith(GONE)
+    assert "delete" not in deliver._when_to_go_on(ConcurrentUpload(damaged.uri))

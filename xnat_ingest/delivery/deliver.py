@@ -504,4 +504,5 @@ def _when_to_go_on(other: ConcurrentUpload) -> str:
     if not other.is_damaged:
         return "Run again when that has ended"
     delete = prearchive.command_for(other.uri, "delete")
-    return f"If another run is sending it, run again when that has ended. If not, delete it ({delete}) and run again"
+    wait = "If another run is sending it, run again when that has ended"
+    return f"{wait}. If not, delete it ({delete}) and run again. {GONE}"

@@ -149,15 +149,17 @@ def _known_as(scan: NiftiScan, server: Mapping[str, ServerScan], taken: set[str]
 
 
 def _holding(scan: NiftiScan, server: Mapping[str, ServerScan], taken: set[str], digest: Digest) -> ServerScan | None:
-    """A scan on the server with exactly our images, under our names. If its id is our SeriesNumber and it still is not
-    known as ours, a person has to look."""
-    images = {place(file): file for file in scan.files if file.resource == NIFTI}
+    """A scan on the server with exactly our images, under our names, and without another sidecar. If its id is our
+    SeriesNumber and it still is not known as ours, a person has to look."""
+    files = {place(file): file for file in scan.files}
+    images = {where: file for where, file in files.items() if file.resource == NIFTI}
     for one in server.values():
         is_other = (scan.uid and one.uid and scan.uid != one.uid) or (scan.numbered and one.id == scan.id)
         if is_other or one.id in taken or one.xsi_type != scan.xsi_type or not images:
             continue
         alike = all(one.files.get(where) == file.size and one.digests.get(where) for where, file in images.items())
-        if alike and all(one.digests[where] == digest(file) for where, file in images.items()):
+        there = {where: file for where, file in files.items() if where in one.files}
+        if alike and all(one.digests.get(where) == digest(file) for where, file in there.items()):
             return one
     return None
 
