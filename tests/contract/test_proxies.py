@@ -304,6 +304,9 @@ BAD = {
     "http://%00:9": "not the address of a proxy",
     "http://x\u202ey:9": "not the address of a proxy",
     "http://127.0.0.1:99999": "not the address of a proxy",
+    "http://me:word\udce4@127.0.0.1:9": "must be text in UTF-8",
+    "http://w\udce4:word@127.0.0.1:9": "must be text in UTF-8",
+    "http://\udce4word:9": "must be text in UTF-8",
 }
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +317,30 @@ def test_netrc_default_is_not_for_another_user(home: Path) -> None:
     (home / "mine").write_text("default login d password e\n")
     with pytest.raises(UsageError, match="XNAT_PASS"):
         credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "mine"), "XNAT_USER": "another"})
+
+
+@pytest.mark.parametrize("name", ["XNAT_PASS", "XNAT_PASSWORD"])
+def test_a_password_of_the_environment_is_text(name: str) -> None:
+    """The sentence names the variable, never the password."""
+    with pytest.raises(UsageError, match=rf"the password \(environment {name}\) must be text in UTF-8") as caught:
+        credentials(Settings(), {**LOGIN, "XNAT_PASS": "", name: "sesame\udce4"})
+    assert "sesame" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def _of_another_encoding(_: str) -> str:
+    return b"sesame\xe4".decode()
+
+
+@pytest.mark.parametrize("typed", [_of_another_encoding, lambda _: "sesame\udce4"], ids=["terminal", "input"])
+def test_a_typed_password_is_text(typed: Callable[[str], str], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", typed)
+    with pytest.raises(UsageError, match=r"the password \(prompt\) must be text in UTF-8") as caught:
+        credentials(Settings(), {"XNAT_HOST": "https://other", "XNAT_USER": "x"})
+    assert "sesame" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 ELSEWHERE = {"XNAT_HOST": "https://other"}

@@ -222,6 +222,14 @@ def _check_text(text: str, where: str, *, is_path: bool = False) -> None:
     raise UsageError(f"{where}: {printable(text)!r} is not valid; it must be text in UTF-8")
 
 
+def refuse_bytes(secret: str, what: str) -> None:
+    """The same for a text that is never shown. Raises UsageError."""
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} must be text in UTF-8") from None  # the cause would show the text
+
+
 def _words(text: str) -> list[str]:
     """Comma-separated folder words. A tag rule keeps its commas, because its pattern may contain them."""
     keyword, equals, _ = text.partition("=")
@@ -262,12 +270,22 @@ def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is
     if not user:
         raise UsageError("no user name: give --user NAME, set XNAT_USER, or add the server to ~/.netrc")
     if not password and sys.stdin and sys.stdin.isatty():
-        with suppress(EOFError):  # Ctrl-D: no password
-            password, source = getpass.getpass(f"Password of {user} on {server}: "), "prompt"
+        password, source = _typed_password(user, server), "prompt"
     if not password:
         raise UsageError("no password: set XNAT_PASS, give --password-file FILE, or add the server to ~/.netrc")
+    refuse_bytes(password, f"the password ({printable(source)})")
     remember_login(user, password)
     return Credentials(server, user, password, source)
+
+
+def _typed_password(user: str, server: str) -> str:
+    """ "" after Ctrl-D."""
+    try:
+        return getpass.getpass(f"Password of {user} on {server}: ")
+    except EOFError:
+        return ""
+    except UnicodeDecodeError:
+        raise UsageError("the password (prompt) must be text in UTF-8; the terminal sends another encoding") from None
 
 
 def unverified_server(settings: ServerSettings, server: str) -> str:

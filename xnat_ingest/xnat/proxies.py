@@ -15,7 +15,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from xnat_ingest.core import UsageError
-from xnat_ingest.settings.layers import is_loopback
+from xnat_ingest.settings.layers import is_loopback, refuse_bytes
 
 # A scheme behind which a slash is missing. Read as a name, it would send the connection to a host named http.
 _TORN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/(?!/)")
@@ -55,6 +55,7 @@ def proxy_for(server: str) -> Proxy | None:
 
 
 def _proxy(text: str, name: str) -> Proxy:
+    refuse_bytes(text, name)
     address = text if "://" in text else f"http://{text}"
     try:
         if _TORN.match(text):
