@@ -4,10 +4,12 @@ without a server. tests/contract/test_existing.py has the whole table of --exist
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, cast
 
 import pytest
@@ -127,6 +129,66 @@ def test_a_report_beside_a_capture_takes_an_image_along() -> None:
     there = StoredFiles("/data/experiments/X", {ONE.name: 1000})
     assert decide(session(ONE, capture, report), ServerState([KNOWN], there)).to_send == (capture, report, ONE)
     assert decide(session(ONE, capture), ServerState([KNOWN], there)).to_send == (capture,)
+
+
+CLASSES = {
+    "MR": "4",
+    "PT": "128",
+    "CT": "2",
+    "US": "6.1",
+    "XA": "12.1",
+    "RF": "12.2",
+    "CR": "1",
+    "DX": "1.1",
+    "NM": "20",
+    "MG": "1.2",
+    "SR": "88.11",
+    "OT": "7",
+}
+TYPES: dict[str, tuple[str, ...]] = {
+    one.lower(): (one,) for one in ("MR", "CT", "US", "XA", "RF", "CR", "DX", "NM", "MG", "SR")
+}
+TYPES |= {"pet": ("PT",), "petmr": ("PT", "MR"), "otherDicom": ("OT",)}
+
+
+def images(modality: str, *numbers: int) -> list[Instance]:
+    sop_class = f"1.2.840.10008.5.1.4.1.1.{CLASSES[modality]}"
+    series = list(CLASSES).index(modality) + 1
+    return [instance(series, number, modality=modality, sop_class=sop_class) for number in numbers]
+
+
+@pytest.mark.parametrize("makes_petmr", [True, False])
+@pytest.mark.parametrize("archived", TYPES)
+def test_the_advice_on_the_type_of_a_session_ends_it(archived: str, makes_petmr: bool) -> None:
+    """To the letter, whatever one or two modalities are new, without archived images in the tree or with them."""
+    own = [one for modality in TYPES[archived] for one in images(modality, 1)]
+    held = StoredFiles("/data/experiments/X", {one.name: 1000 for one in own})
+    state = ServerState([replace(KNOWN, xsi_type=f"xnat:{archived}SessionData")], held, makes_petmr=makes_petmr)
+    for new in [*combinations(CLASSES, 1), *combinations(CLASSES, 2)]:
+        for here in ([], own):
+            tree = [*here, *(one for modality in new for one in images(modality, 2, 3))]
+            conflict = decide(session(*tree), state).conflict
+            if conflict is None:
+                continue
+            assert conflict.kind == "other-type"
+            left_out = re.findall(r"--exclude Modality=(\w+)", conflict.fix)
+            tree = [one for one in tree if one.modality not in left_out]
+            if company := re.search("a tree that holds (.+) instances of this session", conflict.fix):
+                tree += [one for one in own if one.modality in company[1].split(" and ") and one not in tree]
+            again = decide(session(*tree), state).conflict
+            assert again is None, (archived, new, bool(here), conflict.fix, again.fix)
+
+
+def test_company_is_no_advice_where_the_new_modality_leads() -> None:
+    """Nor are images of another number, where those in the tree would give series another scan id."""
+    known = replace(KNOWN, xsi_type="xnat:ctSessionData")
+    (old,) = images("CT", 1)
+    held = StoredFiles("/data/experiments/X", {old.name: 1000}, scans={old.name: old.series_number})
+    same = [replace(one, series_number=old.series_number) for one in images("MR", 1, 2)]
+    for tree in ([*same], [old, *same], [old, *images("MR", 1)]):
+        conflict = decide(session(*tree), ServerState([known], held)).conflict
+        assert conflict is not None
+        assert "leave them out (--exclude Modality=MR). Or delete the session" in conflict.fix
 
 
 # -- what a listing says

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 from xnat_ingest.core import Instance, Problem, Session
 from xnat_ingest.delivery.same_number import SameNumber, Stuck, split_by_merge
-from xnat_ingest.delivery.session_type import candidates, leading_modality, missing_modality, needed_modality
+from xnat_ingest.delivery.session_type import (
+    candidates,
+    leading_modality,
+    missing_modalities,
+    modalities_to_leave_out,
+    needed_modality,
+    without,
+)
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 from xnat_ingest.xnat.scan_ids import number_of
@@ -183,6 +190,12 @@ def _joined(
 
 def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem | None:
     """What XNAT would refuse to add to the archived session, whatever goes along."""
+    missing = missing_modalities(merge.xsi_type, merge.sent)
+    lead = leading_modality(merge.xsi_type, merge.sent, makes_petmr=state.makes_petmr)
+    # No company helps these, so no other advice would end it.
+    never = modalities_to_leave_out(merge.xsi_type, merge.sent, makes_petmr=state.makes_petmr)
+    if never and (missing or lead):
+        return _leading(session, merge, never)
     if merge.by_number.stuck:
         return _problem(session, "same-number", *_stuck(merge.by_number.stuck[0], state.files_held))
     if merge.apart:
@@ -201,25 +214,34 @@ def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem
             "stored under names that cannot be matched",
             "send all of it again with --existing overwrite",
         )
-    if missing := missing_modality(merge.xsi_type, merge.sent):
+    if missing:
         return _problem(
             session,
             "other-type",
-            f"the archived session is of type {merge.xsi_type}, and XNAT adds to it only what comes with {missing} "
-            "instances. This folder holds none",
-            f"upload a tree that holds {missing} instances of this session, too (archived ones will do), or check the "
-            "label",
+            f"the archived session is of type {merge.xsi_type}, and XNAT adds to it only what comes with "
+            f"{' and '.join(missing)} instances. This folder holds none",
+            f"{_with_instances(missing)}, or check the label",
         )
-    if lead := leading_modality(merge.xsi_type, merge.sent, makes_petmr=state.makes_petmr):
-        return _problem(
-            session,
-            "other-type",
-            f"the archived session is of type {merge.xsi_type}, and XNAT refuses to add {lead} instances to it, "
-            "since they would change its type",
-            f"leave them out (--exclude Modality={lead}). Or delete the session in XNAT and upload a tree that holds "
-            "all of it",
-        )
-    return None
+    return _leading(session, merge, [lead]) if lead else None
+
+
+def _leading(session: Session, merge: _Merge, modalities: Sequence[str]) -> Problem:
+    """These would change the session's type. What remains without them may need company, and that is said at once."""
+    rest = without(merge.now, modalities)
+    missing = missing_modalities(merge.xsi_type, without(merge.sent, modalities)) if rest else []
+    excludes = " ".join(f"--exclude Modality={one}" for one in modalities)
+    return _problem(
+        session,
+        "other-type",
+        f"the archived session is of type {merge.xsi_type}, and XNAT refuses to add {' or '.join(modalities)} "
+        "instances to it, since they would change its type",
+        f"leave them out ({excludes}){f' and {_with_instances(missing)}' if missing else ''}. Or delete the session in "
+        "XNAT and upload a tree that holds all of it",
+    )
+
+
+def _with_instances(modalities: Sequence[str]) -> str:
+    return f"upload a tree that holds {' and '.join(modalities)} instances of this session, too (archived ones will do)"
 
 
 def _stuck(stuck: Stuck, files_held: StoredFiles) -> tuple[str, str]:

@@ -7,6 +7,7 @@ session of the same type. So an archived instance of the leading modality goes a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from xnat_ingest.core import Instance
 from xnat_ingest.xnat.scan_ids import LEADING, PRIMARY, STORAGE
@@ -61,10 +62,10 @@ def candidates(modality: str, archived: Iterable[Instance]) -> list[Instance]:
     return list(of_series.values())
 
 
-def missing_modality(xsi_type: str, sent: Collection[Instance]) -> str:
-    """A modality without which these instances cannot make a session of this type; "" where they may."""
+def missing_modalities(xsi_type: str, sent: Collection[Instance]) -> list[str]:
+    """The modalities without which these instances cannot make a session of this type."""
     there = {i.modality for i in sent} | {_MODALITY.get(i.sop_class, "") for i in sent}
-    return next((one for one in DEFINING_MODALITIES.get(xsi_type, ()) if one not in there), "")
+    return [one for one in DEFINING_MODALITIES.get(xsi_type, ()) if one not in there]
 
 
 def leading_modality(xsi_type: str, sent: Collection[Instance], *, makes_petmr: bool = False) -> str:
@@ -81,6 +82,34 @@ def leading_modality(xsi_type: str, sent: Collection[Instance], *, makes_petmr: 
     if makes_petmr and xsi_type == "xnat:petSessionData" and any(_MODALITY[i.sop_class] == "MR" for i in images):
         return "MR"
     return "" if lead in DEFINING_MODALITIES.get(xsi_type, ()) else lead
+
+
+def modalities_to_leave_out(xsi_type: str, sent: Collection[Instance], *, makes_petmr: bool = False) -> list[str]:
+    """The modalities that surely make another type, even with images of the session's own; the first leads.
+
+    Without them, the rest can be merged, together with such images.
+    """
+    rest = [*sent, *_imagined(xsi_type, sent)]
+    found: list[str] = []
+    while (lead := leading_modality(xsi_type, rest, makes_petmr=makes_petmr)) and lead not in found:
+        found.append(lead)
+        rest = without(rest, found)
+    return found
+
+
+def without(instances: Iterable[Instance], modalities: Collection[str]) -> list[Instance]:
+    """The instances of other modalities. An image that names none has that of its class."""
+    return [i for i in instances if (i.modality or _MODALITY.get(i.sop_class, "")) not in modalities]
+
+
+def _imagined(xsi_type: str, sent: Iterable[Instance]) -> list[Instance]:
+    """An image of each modality of this type."""
+    classes = {modality: sop_class for sop_class, modality in _MODALITY.items() if sop_class in PRIMARY}
+    return [
+        replace(one, modality=modality, sop_class=classes[modality])
+        for one in list(sent)[:1]
+        for modality in DEFINING_MODALITIES.get(xsi_type, ())
+    ]
 
 
 def _lead(modalities: Iterable[str]) -> str:

@@ -178,7 +178,8 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "other-type": Advice(
         "The session exists already, with another type, or the new files alone would give it another type.",
-        "Check the session's label. If it is right, upload a tree that also holds instances of the session's own type.",
+        "Check the session's label. If it is right, upload a tree that also holds instances of the session's own type, "
+        "or leave out what the message names.",
     ),
     "petmr-split": Advice(
         "The project splits PET and MR into two sessions, and this session contains both.",
