@@ -15,6 +15,7 @@ from tests.standin import Fault, StandIn
 from xnat_ingest.cli import resource
 from xnat_ingest.commands.resources import files as resourcefiles
 from xnat_ingest.commands.resources.put import Put
+from xnat_ingest.core import ServerSaid
 from xnat_ingest.xnat.client import XnatClient
 
 __all__ = ["run", "stop"]
@@ -133,3 +134,45 @@ def test_an_error_after_something_was_stored(site: StandIn, run: Run, six: set[s
         assert set(told(out, 6, six)["sent"]) == stored(site)
     else:
         assert out == "2 sent, 0 already there, 0 different, 4 failed: exit 6\n"
+
+
+@pytest.mark.parametrize("digests", [True, False])
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_signal_shortly_before_an_error(
+    site: StandIn,
+    run: Run,
+    six: set[str],
+    stop: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    digests: bool,
+) -> None:
+    """Whatever request fails: the code is the signal's, the error is said, and each file is named."""
+    site.settings.checksums = digests
+    ask, asked = XnatClient.request, list[str]()
+
+    def struck(rest: XnatClient, method: str, path: str, *given: Any, **more: Any) -> Any:
+        asked.append(f"{method} {path}")
+        if len(asked) == number:
+            stop()
+            raise ServerSaid(f"{method} {path}", 500, "out of order")
+        return ask(rest, method, path, *given, **more)
+
+    monkeypatch.setattr(XnatClient, "request", struck)
+    code, out, err = run(*PUT, "--json")
+    assert (code, len(asked) >= number) == (143, True), (asked, err)
+    assert set(told(out, 143, six)["sent"]) == stored(site)
+    assert "xnat-ingest: terminated" in err
+
+
+@pytest.mark.parametrize("action", ["list", "delete"])
+def test_a_signal_shortly_before_an_error_of_another_verb(
+    run: Run, stop: Callable[[], None], monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    def struck(_: XnatClient, method: str, path: str, *__: Any, **___: Any) -> Any:
+        stop()
+        raise ServerSaid(f"{method} {path}", 500, "out of order")
+
+    monkeypatch.setattr(XnatClient, "request", struck)
+    code, _, err = run(action, "--label", "NOTES", *SESSION, *(["--yes"] if action == "delete" else []))
+    assert (code, "out of order" in err, "terminated" in err) == (143, True, True), err

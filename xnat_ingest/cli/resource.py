@@ -59,10 +59,15 @@ def resource(given: dict[str, Any], environ: Mapping[str, str]) -> int:
 
     try:
         return run_interruptibly(work, stop, GRACE)
-    except Stopped as error:
-        if putting is None:
+    except IngestError as error:
+        if not stop.signum:
             raise
-        return int(putting.tell_what_is_known(error))
+        ended = error if isinstance(error, Stopped) else Stopped(stop.signum)
+        if ended is not error:
+            print(f"xnat-ingest: {error}", file=sys.stderr)
+        if putting is None:
+            raise ended from error
+        return int(putting.tell_what_is_known(ended))
 
 
 def _gathered(given: Mapping[str, Any], place: ResourceOwner) -> Gathered:
@@ -119,8 +124,9 @@ class _Putting:
         except Stopped as error:
             return self._tell(self._sending.look_again(), error)
         except IngestError as error:
-            if self._sending.has_stored:
-                self._tell(self._sending.look_again(), error)
+            signum = self._stop.signum
+            if signum or self._sending.has_stored:
+                self._tell(self._sending.look_again(), Stopped(signum) if signum else error)
             raise
 
     def tell_what_is_known(self, ended_by: Stopped) -> Exit:
