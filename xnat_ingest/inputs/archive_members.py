@@ -28,6 +28,10 @@ class Damaged(IngestError):
     """An archive that cannot be read at all."""
 
 
+class TooLarge(Damaged):
+    """One whose list of members is larger than any that is read."""
+
+
 def unsafe(name: str) -> str:
     """Why a member's name is not a valid path below ROOT, "" when it is."""
     parts = name.split("/")

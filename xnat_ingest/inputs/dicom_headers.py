@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from xnat_ingest.core import EMPTY, Instance, SetAside, SourceFile
 from xnat_ingest.inputs.dicom_keywords import tags_of
 from xnat_ingest.inputs.quick_header import QuickReader
-from xnat_ingest.inputs.source import Source, go_on
+from xnat_ingest.inputs.source import Source, go_on, heard
 
 
 def scan(
@@ -34,7 +34,7 @@ def scan(
     wanted = tags_of(keywords)
     patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
     reader = QuickReader(wanted, patients, check_stop)
-    for found in source.files():
+    for found in heard(source.files(), check_stop):
         if isinstance(found, SetAside):
             yield found
         elif reason := skip(found.path):

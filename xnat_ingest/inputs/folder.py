@@ -18,7 +18,7 @@ from xnat_ingest.inputs.archive_kinds import (
     is_named_as_archive,
     without_suffix,
 )
-from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs.archive_members import Damaged, TooLarge
 from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.nested_archive import holds_dicom
 from xnat_ingest.inputs.open_archive import open_archive
@@ -180,7 +180,7 @@ class FolderSource:
                 return False
             with self._open_plain(path) as stream:
                 watched = cast(BinaryIO, TruncationDetector(stream, self._check_stop))
-                holds = holds_dicom(watched, kind, entry.stat().st_size) is True
+                holds = holds_dicom(watched, kind, entry.stat().st_size, self._check_stop) is True
             return holds != is_single if self._is_session_place(path) else holds and not is_single
         return True
 
@@ -188,7 +188,7 @@ class FolderSource:
         try:
             archive = open_archive(Path(entry.path), kind, self._check_stop, partial(self._open_plain, path))
         except Damaged as error:
-            yield SetAside(path, "unreadable", str(error))
+            yield SetAside(path, "too-large" if isinstance(error, TooLarge) else "unreadable", str(error))
             return
         self._archives[path] = archive
         is_empty = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import EMPTY, ZEROS, SetAside
@@ -21,6 +21,7 @@ from xnat_ingest.inputs.archive_kinds import (
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import SUFFIXES as COMPRESSED
 from xnat_ingest.inputs.dicom_file import START, sniff
+from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, is_proof, may_be_image
 from xnat_ingest.inputs.tar_archive import NO_FILE, tar_members
 from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacked
@@ -120,10 +121,13 @@ def judge_rare(stream: BinaryIO, found: SetAside, size: int | None) -> SetAside:
     return SetAside(found.path, "nested-archive", kind) if kind else found
 
 
-def holds_dicom(stream: BinaryIO, kind: Kind, size: int) -> bool | None:
-    """Whether an archive contains DICOM; None when that is unknown, as for a damaged one. Raises OSError."""
+def holds_dicom(stream: BinaryIO, kind: Kind, size: int, check_stop: Callable[[], None] = go_on) -> bool | None:
+    """Whether an archive contains DICOM; None when that is unknown, as for a damaged one. Raises OSError.
+
+    check_stop: called while the members of a zip are listed; may raise.
+    """
     try:
-        return _any(start for _, start in _starts(stream, kind, size, START))
+        return _any(start for _, start in _starts(stream, kind, size, START, check_stop))
     except Damaged:
         return None
     except OSError as error:
@@ -155,11 +159,13 @@ def _peeled(start: bytes, kind: Packing) -> bytes | None:
         return None
 
 
-def _starts(stream: BinaryIO, kind: Kind, size: int, most: int) -> Iterator[tuple[str, bytes | None]]:
+def _starts(
+    stream: BinaryIO, kind: Kind, size: int, most: int, check_stop: Callable[[], None] = go_on
+) -> Iterator[tuple[str, bytes | None]]:
     """Each member's name with its first bytes, None for one that cannot be read. most: so many bytes."""
     stream.seek(0)
     if kind == "zip":
-        yield from _zip_starts(stream, size, most)
+        yield from _zip_starts(stream, size, most, check_stop)
     elif kind == "tar":
         yield from _tar_starts(stream, size, most)
     elif kind == "tar.gz":
@@ -168,8 +174,10 @@ def _starts(stream: BinaryIO, kind: Kind, size: int, most: int) -> Iterator[tupl
         yield "", unpacked(stream, cast(Packing, kind), closes=False).read(most)
 
 
-def _zip_starts(stream: BinaryIO, size: int, most: int) -> Iterator[tuple[str, bytes | None]]:
-    directory = read_directory(stream, size)
+def _zip_starts(
+    stream: BinaryIO, size: int, most: int, check_stop: Callable[[], None]
+) -> Iterator[tuple[str, bytes | None]]:
+    directory = read_directory(stream, size, check_stop)
     files = [member for member in directory.members if member.fault or not member.is_folder]
     for member in files:
         if member.fault:

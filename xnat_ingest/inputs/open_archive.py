@@ -25,7 +25,7 @@ def open_archive(
     opened: opens its file; without it, the file is opened by its path.
     """
     if kind == "zip":
-        return ZipSource(path, opened)
+        return ZipSource(path, check_stop, opened)
     if kind == "tar":
         return TarSource(path, check_stop, opened)
     if kind == "tar.gz":

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, Protocol, TypeVar
 
 from xnat_ingest.core import SetAside, SourceFile
+
+OFTEN = 1000
+_T = TypeVar("_T")
 
 
 def go_on() -> None:
     """The check_stop of a caller that never stops early."""
+
+
+def heard(items: Iterable[_T], check_stop: Callable[[], None]) -> Iterator[_T]:
+    """The same items. Calls check_stop now and then: there may be millions."""
+    for number, item in enumerate(items):
+        if number % OFTEN == 0:
+            check_stop()
+        yield item
 
 
 class Source(Protocol):

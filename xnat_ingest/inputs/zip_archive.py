@@ -6,7 +6,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,6 +20,7 @@ from xnat_ingest.inputs.archive_members import (
     all_told,
     unsafe,
 )
+from xnat_ingest.inputs.source import go_on, heard
 from xnat_ingest.inputs.unpacking import CORRUPT, ChecksummedStream, Unpacking, damage_told
 from xnat_ingest.inputs.views import SubStream
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
@@ -28,21 +29,23 @@ from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 class ZipSource(Archive):
     """A zip, read through its central directory. The file is open only while something is read from it."""
 
-    def __init__(self, path: Path, opened: Opener | None = None) -> None:
+    def __init__(self, path: Path, check_stop: Callable[[], None] = go_on, opened: Opener | None = None) -> None:
         super().__init__(path, opened)
+        self._check_stop = check_stop
         self._name = str(path)
         self._members: dict[str, ZipMember] = {}
         with self.opened(-1) as stream:
-            self._directory = read_directory(stream, path.stat().st_size)
+            self._directory = read_directory(stream, path.stat().st_size, check_stop)
 
     def files(self) -> Iterator[SourceFile | SetAside]:
         names, bombs = UniqueNames(), DecompressionGuard(self.path.stat().st_size)
         files = (one for one in self._directory.members if one.fault or not one.is_folder)
-        entries = [(names.of(one.name), one) for one in files]
+        entries = [(names.of(one.name), one) for one in heard(files, self._check_stop)]
+        entries.sort(key=lambda entry: entry[0].encode("utf-8", "surrogateescape"))
         mtime = self.path.stat().st_mtime_ns
         if self._directory.faults:
             yield SetAside(self.path.name, "truncated", all_told(self._directory.faults))
-        for path, member in sorted(entries, key=lambda entry: entry[0].encode("utf-8", "surrogateescape")):
+        for path, member in heard(entries, self._check_stop):
             if aside := _judge_zip(path, member, bombs):
                 yield aside
             else:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from xnat_ingest.core import IngestError, is_bug, printable
-from xnat_ingest.inputs.archive_members import Damaged
+from xnat_ingest.inputs import archive_members
+from xnat_ingest.inputs.archive_members import Damaged, TooLarge
+from xnat_ingest.inputs.source import OFTEN, go_on, heard
 
 # Signature, version, flags, method, time, date, CRC, packed size, size, length of name, length of extra fields.
 _HEADER = struct.Struct("<4s5H3L2H")
@@ -32,6 +34,7 @@ _ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x0008, 0x0800
 _PATCHED = 0x0020
 _KNOWN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _FETCH_AGAIN = "fetch the zip again"
+_TOO_LARGE = "its directory claims {:,} bytes, more than is read; if that is right, unpack it yourself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +68,79 @@ class ZipDirectory:
     faults: tuple[str, ...]
 
 
-def read_directory(stream: BinaryIO, size: int) -> ZipDirectory:
-    """Reads the directory of a zip. size: bytes of the whole zip. Raises Damaged, OSError."""
+class _Entries(list[zipfile.ZipInfo]):
+    """The entries that zipfile has read. It reads all of them in one go, and appends each here."""
+
+    def __init__(self, check_stop: Callable[[], None]) -> None:
+        super().__init__()
+        self._check_stop = check_stop
+
+    def append(self, entry: zipfile.ZipInfo) -> None:
+        if len(self) % OFTEN == 0:
+            self._check_stop()
+        super().append(entry)
+
+
+class _Nowhere(dict[str, zipfile.ZipInfo]):
+    """Where zipfile would keep each entry by its name, which nobody asks for here."""
+
+    def __setitem__(self, name: str, entry: zipfile.ZipInfo) -> None:
+        pass
+
+
+class _Zip(zipfile.ZipFile):
+    """A zip whose directory is read with an ear for a stop."""
+
+    def __init__(self, stream: _Bounded, check_stop: Callable[[], None]) -> None:
+        self._entries = _Entries(check_stop)
+        super().__init__(cast(IO[bytes], stream))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "filelist":
+            value = self._entries
+        elif name == "NameToInfo":
+            value = _Nowhere()
+        super().__setattr__(name, value)
+
+
+class _Bounded:
+    """The stream as zipfile sees it: it reads the whole directory at once, as large as the end record claims."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.seek = stream.seek
+        self.tell = stream.tell
+        self._read = stream.read
+
+    def read(self, size: int = -1) -> bytes:
+        if size > archive_members.LIST_SIZE:
+            raise TooLarge(_TOO_LARGE.format(size))
+        return self._read(size)
+
+
+def read_directory(stream: BinaryIO, size: int, check_stop: Callable[[], None] = go_on) -> ZipDirectory:
+    """Reads the directory of a zip. Raises Damaged, OSError, and what check_stop raises.
+
+    size: bytes of the whole zip.
+    check_stop: called every thousand members.
+    """
     try:
-        with zipfile.ZipFile(stream) as archive:
+        with _Zip(_Bounded(stream), check_stop) as archive:
             entries, start = archive.infolist(), archive.start_dir
             comment = archive.comment
-    except IngestError:  # the run was stopped
+    except IngestError:  # the run was stopped, or the directory is too large
         raise
     except Exception as error:  # the library raises many types for a damaged file
         if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
         raise Damaged("a zip that is truncated or corrupt: its directory cannot be read") from error
     walk = _Walk(stream, start)
-    members = tuple(walk.members(entries))
-    faults = [*walk.faults, *_end_faults(stream, size, entries, start, comment)]
+    members = tuple(walk.members(heard(sorted(entries, key=_position), check_stop)))
+    faults = [*walk.faults, *_end_faults(stream, size, entries, start, comment, check_stop)]
     return ZipDirectory(members, tuple(faults))
+
+
+def _position(entry: zipfile.ZipInfo) -> int:
+    return entry.header_offset
 
 
 class _Walk:
@@ -92,9 +152,9 @@ class _Walk:
         self._at = 0
         self.faults: list[str] = []
 
-    def members(self, entries: Sequence[zipfile.ZipInfo]) -> Iterator[ZipMember]:
-        """In the order of their positions."""
-        for entry in sorted(entries, key=lambda one: one.header_offset):
+    def members(self, entries: Iterable[zipfile.ZipInfo]) -> Iterator[ZipMember]:
+        """entries: in the order of their positions."""
+        for entry in entries:
             yield self._member(entry)
         self._gap(self._directory)
         if self._at > self._directory:
@@ -252,7 +312,12 @@ def _own_fault(entry: zipfile.ZipInfo) -> str:
 
 
 def _end_faults(
-    stream: BinaryIO, size: int, entries: Sequence[zipfile.ZipInfo], start: int, comment: bytes
+    stream: BinaryIO,
+    size: int,
+    entries: Sequence[zipfile.ZipInfo],
+    start: int,
+    comment: bytes,
+    check_stop: Callable[[], None],
 ) -> Iterator[str]:
     """Where the end record contradicts the directory, and what follows the end of the zip."""
     at = max(0, size - _END.size - _LONGEST_COMMENT)
@@ -271,7 +336,9 @@ def _end_faults(
         yield f"the zip's directory lists {len(entries)} members, but should list {count}; {_FETCH_AGAIN}"
     elif here != count or disk != first_disk:
         yield "the zip is one part of several; join them first"
-    listed = sum(_ENTRY_SIZE + len(_raw_name(one)) + len(one.extra) + len(one.comment) for one in entries)
+    listed = sum(
+        _ENTRY_SIZE + len(_raw_name(one)) + len(one.extra) + len(one.comment) for one in heard(entries, check_stop)
+    )
     if listed != length:
         yield f"the zip's directory has {listed} bytes, but should have {length}; {_FETCH_AGAIN}"
     if offset != start:

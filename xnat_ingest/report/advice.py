@@ -308,7 +308,10 @@ REASONS: dict[str, Advice] = {
     "session-exists": Advice("The session is already archived, and --existing skip leaves it unchanged."),
     "source-changed": PROBLEMS["source-changed"],
     "system-folder": Advice("A hidden or system folder (.git, @eaDir, lost+found and the like). It was left out."),
-    "too-large": Advice("It would unpack to far more than its archive's size.", "Unpack it yourself if it is right."),
+    "too-large": Advice(
+        "It would unpack to far more than its archive's size, or it lists more members than are read.",
+        "Unpack it yourself if it is right.",
+    ),
     "truncated": Advice(
         "The file ends before its data ends.",
         "Copy it again from its source. --accept-truncated sends it as it is.",
