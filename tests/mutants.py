@@ -96,7 +96,6 @@ CHOSEN = (
     ("xnat/archive.py", "in read.items()", "in ()", WHOSE),
     ("xnat/archive.py", "files_held.reads_all or", "", WHOSE),
     ("xnat/archive.py", "and one != instance.name]", "]", WHOSE),
-    ("xnat/archive.py", "if name in in_series]", "if name not in in_series]", WHOSE),
     ("xnat/stored_uids.py", "error.status == 403", "False", WHOSE),
     ("delivery/prearchive_session.py", " or name != i.name", "", WHOSE),
     ("xnat/documents.py", "found[part].casefold() != asked[part].casefold()", "False", DOCUMENTS),

@@ -206,6 +206,24 @@ def test_a_new_copy_under_another_number_does_not_go_beside_the_old_one(
     assert stored_uids(site) == uids_of(whole)
 
 
+# Two UIDs with one hash, whatever the SOP class.
+ALIKE = tuple(f"1.2.826.0.1.3680043.8.498.{last}" for last in (7016313247553159388, 8274235421223717014))
+
+
+@pytest.mark.parametrize("proof", ["listing", "spot"])
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+def test_another_instance_with_the_same_hash_is_not_there(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], destination: str, proof: str
+) -> None:
+    for name, path, uid in zip("ab", whole, ALIKE, strict=False):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
+        dataset.save_as(path)
+        ended = ingest("upload", place(tmp_path / name, [path]), destination, "--proof", proof)
+        assert (ended.code, ended.totals["verified"], ended.totals["bytes_sent"] > 0) == (0, 1, True), ended.out
+    assert stored_uids(site) == Counter(ALIKE)
+
+
 def test_two_copies_under_two_numbers_are_named(
     ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
 ) -> None:

@@ -87,29 +87,42 @@ class StoredFiles:
         """The name under which an instance is stored, "" when none is known.
 
         That is its own name, or a default name with another number of the instance or its series: numbers change when a
-        study is exported anew, and the last part of the name still shows the SOPInstanceUID.
+        study is exported anew. Such a name ends with a hash of the SOPInstanceUID, and the header must agree with it.
         """
         if instance.name in self.sizes:
             return instance.name
         key = instance.series_uid, instance.sop_uid
         if key not in self._renumbered_as:
-            self._renumbered_as[key] = next(iter(self._renumbered(instance)), "")
+            self.find_renumbered([instance])
         return self._renumbered_as[key]
+
+    def find_renumbered(self, instances: Iterable[Instance]) -> None:
+        """Looks for instances under other numbers, all at once: the server is asked for the headers."""
+        sought = {(i.series_uid, i.sop_uid): self._renumbered(i) for i in instances if i.name not in self.sizes}
+        found = self._read([file for files in sought.values() for file in files])
+        for key, files in sought.items():
+            self._renumbered_as[key] = next((file.name for file in files if found.get(file) == key[1]), "")
 
     def is_doubled(self, instance: Instance) -> bool:
         """Whether an instance is stored at two addresses, or under two numbers."""
-        if instance.name in self.doubled:
-            return True
-        return instance.name in self.sizes and bool(self._renumbered(instance))
+        if instance.name in self.doubled or instance.name not in self.sizes:
+            return instance.name in self.doubled
+        return instance.sop_uid in self._read(self._renumbered(instance)).values()
 
-    def _renumbered(self, instance: Instance) -> Sequence[str]:
-        """Default names of an instance, with other numbers, in the scans of its series."""
+    def _read(self, files: Sequence[StoredFile]) -> Mapping[StoredFile, str]:
+        return self.uids.of(self.uri, files, ask=True) if self.uids and files else {}
+
+    def _renumbered(self, instance: Instance) -> Sequence[StoredFile]:
+        """Files of an instance's series with the default name that it would have with other numbers.
+
+        The hash has 32 bits, so another instance may have the same.
+        """
         found = self._default_names.get(uid_hash(instance.sop_class, instance.sop_uid), ())
         found = [one for one in found if one.startswith(f"{instance.study_uid}-") and one != instance.name]
         if not found:
             return ()
-        in_series = {one.name for one in _files_of(self.series, instance.series_uid)}
-        return [name for name in found if name in in_series]
+        named = self.series.named(instance.series_uid) if isinstance(self.series, _SeriesSizes) else {}
+        return [named[name] for name in found if name in named]
 
     @property
     def _default_names(self) -> Mapping[str, Sequence[str]]:
@@ -177,6 +190,7 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
     def __init__(
         self, in_scan: Mapping[str, Sequence[StoredFile]], uid_of_scan: Callable[[], Mapping[str, str]]
     ) -> None:
+        self._named: dict[str, Mapping[str, StoredFile]] = {}
         self._in_scan = in_scan
         self._uid_of_scan = uid_of_scan
 
@@ -193,6 +207,12 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
 
     def files_of(self, uid: str) -> Sequence[StoredFile]:
         return self._files.get(uid, ())
+
+    def named(self, uid: str) -> Mapping[str, StoredFile]:
+        """The files of a series by name."""
+        if uid not in self._named:
+            self._named[uid] = {one.name: one for one in self.files_of(uid)}
+        return self._named[uid]
 
     @property
     def known_ids(self) -> frozenset[str]:
@@ -359,6 +379,7 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     nowhere = "not on the server"
     if _tells_nothing(files_held, by_series):
         nowhere = f"not recognised: the {files_held.number} files on the server have other names and other series"
+    files_held.find_renumbered(one for members in by_series.values() for one in members)
     verified: set[str] = set()
     counted: set[str] = set()
     absent: dict[str, str] = {}
