@@ -162,6 +162,17 @@ def test_a_tree_that_changed_stores_no_image_twice(
     assert ended.totals["already_there"] >= (how != "other bytes")
 
 
+def test_texts_of_a_sidecar_have_a_limit(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    small(tmp_path / "007/pre/T1/a", "T1", 5)
+    put(tmp_path / "007/pre/T1/a.json", json.dumps(mr(5, "x" * 300_000)))
+    small(tmp_path / "008/pre/T1/a", "T1")
+    put(tmp_path / "008/pre/T1/a.json", json.dumps({"Modality": "Y" * 100_000}))
+    ended = ingest("nifti", tmp_path)
+    assert (ended.code, ended.session("007_pre")["verdict"], len(ended.out) < 5000) == (3, "verified", True)
+    (scan_,) = stored(site, "DEMO", "007", "007_pre").scans.values()
+    assert scan_.series_description == "x" * 255
+
+
 def test_equal_images_of_two_series_stay_apart(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     """As masks are: the same bytes under the same name, and each has its own sidecar."""
     for number, place in ((5, "R1"), (6, "R2")):

@@ -153,6 +153,8 @@ def test_the_middle_instance_of_each_series() -> None:
             opened.append(path)
             return super().open(path)
 
+    members.append(instance(path="b", sop_uid="0", instance_number="9" * 5000))  # Python converts no such number
+    files["b"] = b""
     made = thumbnails(Watched(files), members)
     assert opened == ["a2"]
     assert list(made) == ["3"]

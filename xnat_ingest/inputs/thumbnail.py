@@ -134,4 +134,5 @@ def thumbnails(source: Source, instances: Iterable[Instance]) -> dict[str, str]:
 
 def _order(instance: Instance) -> tuple[int, str]:
     number = instance.instance_number.strip()
-    return (int(number), "") if number.lstrip("-").isdecimal() else (0, instance.path)
+    is_number = number.lstrip("-").isdecimal() and len(number) <= 12  # the greatest length of a DICOM integer
+    return (int(number), "") if is_number else (0, instance.path)

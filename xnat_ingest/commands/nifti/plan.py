@@ -24,6 +24,8 @@ from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
 
 SHOWN = 5
+# Characters of a sidecar's texts. XNAT stores no longer description.
+_LONGEST_DESCRIPTION, _LONGEST_WORD = 255, 16
 # The type of a session with several kinds of scans.
 _MIXED = {frozenset({"mr", "pet"}): "petmr", frozenset({"ct", "pet"}): "pet"}
 
@@ -168,7 +170,7 @@ class _Typing:
                 f"{text} tell whose they are; give each series a folder of its own, or --exclude what is not theirs"
             )
             self.conflicts.append(Problem("mixed-series", detail))
-        told = next((text for said in series.said if (text := _described(said))), "")
+        told = next((text for said in series.said if (text := _described(said))), "")[:_LONGEST_DESCRIPTION]
         scan_type = entities(first.stem)[1] if first.bids else told or own
         named = [*series.images, *series.companions]
         files = tuple(self._file(found) for found in named)
@@ -205,7 +207,7 @@ class _Typing:
         return f"scan {printable(series.key.rstrip('/'))} of {self._folder}"
 
     def _modality(self, series: Series) -> str:
-        words = {word for said in series.said if (word := said.get("Modality", "").strip().upper())}
+        words = {word for said in series.said if (word := said.get("Modality", "").strip().upper()[:_LONGEST_WORD])}
         words = {"PT" if word == "PET" else word for word in words}
         if self._wishes.modality:
             words = {self._wishes.modality}

@@ -12,7 +12,7 @@ from xnat_ingest.commands.nifti.model import NIFTI, NiftiFile, NiftiScan, NiftiS
 from xnat_ingest.core import ServerSaid, SessionTrouble
 from xnat_ingest.xnat.archive import ArchivedSession
 from xnat_ingest.xnat.client import XnatClient
-from xnat_ingest.xnat.tables import JsonRow
+from xnat_ingest.xnat.tables import JsonRow, bytes_of
 
 # A session of the first type may get scans from a tree that would itself make one of the second type.
 _TAKES = {("xnat:petmrSessionData", "xnat:mrSessionData"), ("xnat:petmrSessionData", "xnat:petSessionData"),
@@ -66,7 +66,7 @@ def _files(rest: XnatClient, base: str) -> Iterable[tuple[str, Place, int, str]]
 def _file(row: JsonRow) -> tuple[str, Place, int, str] | None:
     if not (found := _SCAN.search(row["URI"])):
         return None
-    return unquote(found[1]), (row["collection"], row["Name"]), int(row["Size"] or 0), row.get("digest", "").lower()
+    return unquote(found[1]), (row["collection"], row["Name"]), bytes_of(row), row.get("digest", "").lower()
 
 
 def place(file: NiftiFile) -> Place:
