@@ -84,7 +84,7 @@ CHOSEN = (
     ("delivery/decision.py", "entry.status in STUCK and not", "entry.status in STUCK and", DECISIONS),
     ("delivery/decision.py", "known.subject.casefold() != session.subject.casefold()",
      "known.subject != session.subject", DECISIONS),
-    ("delivery/decision.py", "not archive.other_names or state.custom_names", "not archive.other_names", DECISIONS),
+    ("delivery/decision.py", "not archive.other_names or state.template", "not archive.other_names", DECISIONS),
     ("delivery/decision.py", '{"PT", "MR"} <= modalities', '{"PT", "MR"} < modalities', DECISIONS),
     ("delivery/decision.py", "len(archive.verified) == len(session.instances)", "bool(archive.verified)", DECISIONS),
     ("delivery/decision.py", "if entry.is_receiving:", "if not entry.is_receiving:", DECISIONS),

@@ -62,7 +62,7 @@ DECISIONS: dict[str, tuple[ServerState, str, tuple[int, str, bool]]] = {
     "other names, fewer": (ServerState([KNOWN], held(s1=3, s2=2)), "resume", (0, "sent-by-another-tool", False)),
     "other names, more": (ServerState([KNOWN], held(s1=3, s2=4)), "resume", (0, "sent-by-another-tool", False)),
     "other names, fewer, overwrite": (ServerState([KNOWN], held(s1=3, s2=2)), "overwrite", (6, "", True)),
-    "custom site, fewer": (ServerState([KNOWN], held(s1=3, s2=2), custom_names=True), "resume", (3, "", True)),
+    "custom site, fewer": (ServerState([KNOWN], held(s1=3, s2=2), template="x"), "resume", (3, "", True)),
     "other study": (ServerState([Archived("X", "S_E", "S", "9.9")], held(s9=6)), "resume", (0, "other-study", False)),
     "other study, our names": (ServerState([Archived("X", "S_E", "S", "9.9")], held(ALL)), "resume", (0, "", False)),
     "other study, some names": (

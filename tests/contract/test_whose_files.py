@@ -206,6 +206,24 @@ def test_a_new_copy_under_another_number_does_not_go_beside_the_old_one(
     assert stored_uids(site) == uids_of(whole)
 
 
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("template", [BY_NUMBER, "${StudyID}-${InstanceNumber}"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_names_that_repeat_replace_nothing(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], template: str, destination: str, number: int
+) -> None:
+    """A second acquisition counts its instances from 1 again. Under the site's names it would replace the first."""
+    site.user("up").all_data = True
+    site.settings.file_name_template = template
+    assert ingest("upload", place(tmp_path / "a", whole[:3]), destination).code == 0
+    again = place(tmp_path / "b", whole[3 : 3 + number], renumbered("InstanceNumber", -3))
+    for mode in ("resume", "overwrite"):
+        ended = ingest("upload", again, destination, "--existing", mode)
+        assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["name-collision"], 0), ended.out
+    assert stored_uids(site) == uids_of(whole[:3])
+    assert ingest("upload", tmp_path / "a", destination).code == 0
+
+
 # Two UIDs with one hash, whatever the SOP class.
 ALIKE = tuple(f"1.2.826.0.1.3680043.8.498.{last}" for last in (7016313247553159388, 8274235421223717014))
 

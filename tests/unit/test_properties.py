@@ -94,7 +94,7 @@ def test_a_decision_loses_nothing(
     replaced: frozenset[str],
 ) -> None:
     """What is neither stored nor in conflict is sent, now or in a later round; a foreign row is never joined."""
-    state = ServerState(known, held, rows, custom_names=custom, changes_uids=changes)
+    state = ServerState(known, held, rows, template="${SOPInstanceUID}" * custom, changes_uids=changes)
     decision = decide(session(*FILES), state, mode, doubtful, replaced)
     sent = {one.sop_uid for one in decision.to_send}
     assert sent <= UIDS

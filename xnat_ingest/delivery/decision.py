@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core import Instance, Problem, Session
+from xnat_ingest.core import Instance, Problem, Session, printable
 from xnat_ingest.delivery.same_number import SameNumber, Stuck, split_by_merge
 from xnat_ingest.delivery.session_type import (
     candidates,
@@ -18,6 +18,7 @@ from xnat_ingest.delivery.session_type import (
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 from xnat_ingest.xnat.scan_ids import number_of
+from xnat_ingest.xnat.site_names import may_repeat, name_by
 
 # What the archiver says when it refused a session for a reason that has passed, or that overwrite_files settles.
 TEMPORARY_REFUSALS = (
@@ -46,7 +47,7 @@ class ServerState:
     files_held: the files of the archived session with its label
     entries: prearchive sessions with its label or study
     log: the last line of the server's log on a prearchive session that is stuck
-    custom_names: the site is known to name files in its own way
+    template: the site's own one of file names, as far as it is known
     splits_petmr: the project keeps PET and MR apart
     by_dicom: the session goes to a DICOM receiver
     changes_uids: the site's script is known to change UIDs on receipt
@@ -58,7 +59,7 @@ class ServerState:
     files_held: StoredFiles = NO_FILES
     entries: Sequence[PrearchiveSession] = ()
     log: str = ""
-    custom_names: bool = False
+    template: str = ""
     splits_petmr: bool = False
     by_dicom: bool = False
     changes_uids: bool = False
@@ -110,6 +111,8 @@ def decide(
     to_send = tuple(i for i in session.instances if i.sop_uid not in done)
     if not to_send:
         return Decision(archive, notes=tuple(_stale(session, entry) for entry in state.entries))
+    if clash := name_clash(session, archive, to_send, state.files_held, state.template):
+        return Decision(archive, conflict=clash)
     merge = _merge(session, state, archive, to_send)
     unmergeable = None if state.stays_open else _unmergeable(session, state, merge)
     entry, conflict = _our_session(session, state, unmergeable)
@@ -153,7 +156,7 @@ class _Merge:
 
 def _merge(session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]) -> _Merge:
     seen = archive.seen
-    usable = seen if state.custom_names else archive.verified
+    usable = seen if state.template else archive.verified
     # A copy under other numbers than here would go into another scan.
     usable -= {i.sop_uid for i in session.instances if state.files_held.name_of(i) not in ("", i.name)}
     hashed = state.changes_uids
@@ -186,6 +189,30 @@ def _joined(
     before, after = ({i.sop_uid for i in x.now} for x in (merge.by_number, by_number))
     fits = not by_number.stuck and before | {one.sop_uid} <= after
     return replace(merge, by_number=by_number, along=along) if fits else None
+
+
+def name_clash(
+    session: Session, archive: Comparison, to_send: Sequence[Instance], files_held: StoredFiles, template: str
+) -> Problem | None:
+    """Files of other instances that would be replaced, where the site's own names do not differ for each instance."""
+    if files_held.uids is None or not may_repeat(template):
+        return None
+
+    def replaces(instance: Instance) -> bool:
+        name = name_by(template, instance)
+        return name in files_held.sizes if name else instance.series_uid in archive.strangers
+
+    clash = [i for i in to_send if i.sop_uid not in archive.seen | archive.told and replaces(i)]
+    if not clash:
+        return None
+    return _problem(
+        session,
+        "name-collision",
+        f"the site names stored files by a template of its own, and {len(clash)} instances would get the names of "
+        f"other instances that are there, and replace them (the first: {printable(clash[0].path)})",
+        "give this session another label, or ask the site's administrator for a template with "
+        "HashSOPClassUIDWithSOPInstanceUID in it",
+    )
 
 
 def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem | None:
@@ -280,7 +307,7 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
     for known in state.sessions:
         if problem := _conflict_with(session, state, known, archive, mode):
             return problem
-    if mode == "overwrite" or not archive.other_names or state.custom_names:
+    if mode == "overwrite" or not archive.other_names or state.template:
         return None
     series = "; ".join(f"{uid}: {why}" for uid, why in archive.other_names.items())
     return _problem(

@@ -14,7 +14,7 @@ from xnat_ingest.core import Instance, ServerSaid, Session, SessionTrouble, Unre
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import Decision
+from xnat_ingest.delivery.decision import Decision, name_clash
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
@@ -107,12 +107,19 @@ class OurPrearchiveSession:
         self.overwrite |= not archive.sizes.keys().isdisjoint(files_held.sizes)
         if entry.is_receiving:
             self._watch(entry, files_held)
+        self._refuse_name_clash(decision.to_send, files_held)
         whole = self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
         if self.context.existing == "overwrite" or self.context.keeps_uids:
             self.had_before = self._copies_before(entry, compare_stored(decision.to_send, files_held).seen)
             self.whole_before = self.had_before & whole
             return again  # all others in it may be old copies, or not de-identified
         return whole
+
+    def _refuse_name_clash(self, to_send: Sequence[Instance], files_held: StoredFiles) -> None:
+        template = self.context.projects[self.session.project].template
+        there = compare_stored(self.session.instances, files_held)
+        if clash := name_clash(self.session, there, to_send, files_held, template):
+            raise SessionTrouble(clash.kind, clash.detail.removeprefix(f"{self.session.title}: "))
 
     def _copies_before(self, entry: prearchive.PrearchiveSession, seen: frozenset[str]) -> frozenset[str]:
         """Which of the copies were there before this run sent into the prearchive session. It may join it twice."""

@@ -37,7 +37,7 @@ def fetch_server_state(context: RunContext, session: Session, *, reads_uids: boo
         files_held,
         waiting,
         log,
-        project.custom_names,
+        project.template,
         project.splits_petmr,
         by_dicom=not context.transport.names_session,
         changes_uids=context.changes_uids,

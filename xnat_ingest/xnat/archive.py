@@ -164,12 +164,16 @@ class Comparison:
     absent: SOPInstanceUID -> why it is not on the server.
     other_names: SeriesInstanceUID -> what is wrong, for series whose files do not have XNAT's default names, and
         differ in number or are too small.
+    told: SOPInstanceUIDs that a header on the server has, of series whose names do not tell them.
+    strangers: SeriesInstanceUIDs of those that have files of other instances.
     """
 
     verified: frozenset[str]
     counted: frozenset[str]
     absent: Mapping[str, str]
     other_names: Mapping[str, str]
+    told: frozenset[str] = frozenset()
+    strangers: frozenset[str] = frozenset()
 
     @property
     def seen(self) -> frozenset[str]:
@@ -384,11 +388,16 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     counted: set[str] = set()
     absent: dict[str, str] = {}
     other_names: dict[str, str] = {}
+    all_told: set[str] = set()
+    strangers: set[str] = set()
     for series_uid, members in by_series.items():
         named = any(files_held.name_of(i) for i in members)
         on_server = () if named else files_held.series.get(series_uid, ())
         if on_server and not files_held.has_default_names(members[0]):
             told, sizes = _told(members, on_server, files_held)
+            all_told.update(told)
+            if len(told) + len(sizes) < len(on_server):
+                strangers.add(series_uid)
             if why := _why_not_counted(members, told, sizes, len(on_server)):
                 other_names[series_uid] = why
                 text = f"its series is on the server under names that do not identify instances: {why}"
@@ -400,7 +409,8 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
                 absent[instance.sop_uid] = why
             else:
                 verified.add(instance.sop_uid)
-    return Comparison(frozenset(verified), frozenset(counted), absent, other_names)
+    told_and_strangers = frozenset(all_told), frozenset(strangers)
+    return Comparison(frozenset(verified), frozenset(counted), absent, other_names, *told_and_strangers)
 
 
 def _why_not_counted(members: Sequence[Instance], told: Mapping[str, int], sizes: Sequence[int], files: int) -> str:

@@ -53,7 +53,7 @@ class Project:
     id: the canonical one (an alias would look like rerouting later).
     prearchive_code: "0", "4" or "5".
     splits_petmr: PET and MR go into two sessions.
-    custom_names: files do not get the names of XNAT's default template.
+    template: of file names, where it is known not to be XNAT's default one; else "".
     filter: the project's own, None when it is switched off or absent.
     anonymises: whether headers change at archiving. None: this user may not read that.
     takes_subjects: uploads may create subjects.
@@ -64,7 +64,7 @@ class Project:
     prearchive_code: str
     may_edit: bool
     splits_petmr: bool = False
-    custom_names: bool = False
+    template: str = ""
     filter: Filter | NotEvaluated | None = None
     anonymises: bool | None = None
     takes_subjects: bool = True
@@ -85,7 +85,7 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
         may_edit = pool.submit(_may_edit, rest, canonical)
         code = pool.submit(rest.get, f"/data/projects/{canonical}/prearchive_code")
         petmr = pool.submit(_petmr, rest, canonical)
-        custom_names = pool.submit(_custom_names, rest)
+        template = pool.submit(_template, rest)
         filtered = pool.submit(_filter, rest, own)
         anonymises = pool.submit(_is_on, rest, f"{own}/anon/projects/{canonical}")
         # Only upload tools honour this setting. XNAT itself creates any subject.
@@ -99,7 +99,7 @@ def fetch_project(rest: XnatClient, project: str, *, to_send: bool) -> Project:
         _word(code.result().text),
         may_edit.result(),
         petmr.result() == "separate",
-        custom_names.result(),
+        template.result(),
         filtered.result(),
         anonymises.result(),
         takes_subjects.result().text.strip().lower() != "false",
@@ -228,10 +228,10 @@ def _petmr(rest: XnatClient, project: str) -> str | None:
     return word
 
 
-def _custom_names(rest: XnatClient) -> bool:
-    """Whether the site is known to use its own file names. Most users may not ask, and then it is unknown."""
+def _template(rest: XnatClient) -> str:
+    """The site's own template of file names, if it has one. Most users may not ask, and then it is unknown."""
     template = _preference(rest, "dicomFileNameTemplate").removesuffix(".dcm")
-    return template not in ("", DEFAULT_TEMPLATE)
+    return "" if template == DEFAULT_TEMPLATE else template
 
 
 def _preference(rest: XnatClient, name: str) -> str:
