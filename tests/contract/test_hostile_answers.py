@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import json
 import resource
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from http.client import HTTPException
@@ -16,9 +18,10 @@ from http.client import HTTPException
 import pytest
 
 from tests.scripted import Answer, Asked, Scripted, http
+from xnat_ingest.commands.prearchive.selection import waiting_sessions
 from xnat_ingest.core.errors import IngestError, ServerSaid, Unreachable
 from xnat_ingest.settings.layers import Credentials
-from xnat_ingest.xnat import tables
+from xnat_ingest.xnat import prearchive, tables
 from xnat_ingest.xnat.archive import in_archive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.connections import Lines
@@ -127,6 +130,47 @@ def test_tables_without_end(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> No
     with Scripted(answer) as server, closing(client(server)) as rest, pytest.raises(ServerSaid, match="no data"):
         rest.rows("/data/x")
     assert endless.taken < ENOUGH
+
+
+def staged(number: int) -> bytes:
+    """A prearchive session as XNAT lists it, and a comma."""
+    when, folder = f"20240131_101112{number:06}", f"S{number:06}_pre"
+    row = {"project": "DEMO", "timestamp": when, "lastmod": f"2024-01-31 10:11:12.{number:06}"}
+    row |= {"uploaded": row["lastmod"], "scan_date": "2024-01-31 00:00:00.0", "scan_time": "", "subject": folder[:7]}
+    row |= {"folderName": folder, "name": folder, "tag": f"1.2.826.0.1.3680043.8.498.{number:038}", "status": "READY"}
+    row |= {"url": f"/prearchive/projects/DEMO/{when}/{folder}", "autoarchive": "Manual", "prevent_anon": "false"}
+    row |= {"prevent_auto_commit": "true", "SOURCE": "uploader", "VISIT": "", "PROTOCOL": "", "TIMEZONE": "Europe/Oslo"}
+    return json.dumps(row).encode() + b","
+
+
+@pytest.mark.parametrize("project", ["DEMO", ""])
+@pytest.mark.parametrize(("number", "fits"), [(100, True), (101, False)])
+def test_a_listing_of_the_prearchive_has_a_limit_of_its_own(
+    project: str, number: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prearchive, "MOST_SESSIONS", 100)
+    text = b'{"ResultSet":{"Result":[' + b"".join(map(staged, range(number))) + b"]}}"
+    with Scripted(behind_login(lambda *_: http(200, text))) as server, closing(client(server)) as rest:
+        if fits:
+            assert len(waiting_sessions(rest, project)) == number
+        else:
+            with pytest.raises(ServerSaid, match="no data"):
+                waiting_sessions(rest, project)
+
+
+@pytest.mark.parametrize(("columns", "most"), [(False, 900), (True, 1700)])
+def test_sessions_of_the_prearchive_take_little_memory(columns: bool, most: int) -> None:
+    """A site may list 200,000 of them: that is 130 MB, or 260 MB with all columns."""
+    number = 2000
+    reply = http(200, b'{"ResultSet":{"Result":[' + b"".join(map(staged, range(number))) + b"]}}")
+    with Scripted(behind_login(lambda *_: reply)) as server, closing(client(server)) as rest:
+        waiting_sessions(rest, "DEMO")
+        tracemalloc.start()
+        found = waiting_sessions(rest, "DEMO", columns=columns)
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    assert (len(found), len(found[0].columns)) == (number, 19 if columns else 0)
+    assert kept / number < most
 
 
 @pytest.mark.parametrize("name", ["../../x", "..", ".", "x/../y"])

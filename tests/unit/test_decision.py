@@ -233,7 +233,7 @@ class Listings(XnatClient):
     def __init__(self, **tables: Sequence[Mapping[str, str]]) -> None:
         self.tables = tables
 
-    def rows(self, path: str, pick: Callable[[dict[str, str]], Any] = dict, **_: str) -> list[Any]:
+    def rows(self, path: str, pick: Callable[[dict[str, str]], Any] = dict, **_: Any) -> list[Any]:
         return [pick(dict(one)) for one in self.tables[path.rpartition("/")[2]]]
 
 

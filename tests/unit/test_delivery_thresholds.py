@@ -406,7 +406,7 @@ class Listing(XnatClient):
     def __init__(self, *projects: str) -> None:
         self.projects = projects
 
-    def rows(self, path: str, pick: Callable[[dict[str, str]], Any] = dict, **_: str) -> list[Any]:
+    def rows(self, path: str, pick: Callable[[dict[str, str]], Any] = dict, **_: Any) -> list[Any]:
         return [pick({"project": one, "timestamp": "1", "folderName": "f", "name": "n"}) for one in self.projects]
 
 

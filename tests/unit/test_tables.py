@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xnat_ingest.xnat import exchange, tables
+from xnat_ingest.xnat import exchange, prearchive, tables
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "guarantees.md").read_text("utf-8")
 
@@ -24,7 +24,8 @@ def table(*rows: object, head: str = "") -> str:
 
 def test_the_limits_are_those_that_are_promised() -> None:
     assert "error pages are read up to 64 kB, logins 1 MB, other texts 16 MB" in TEXT
-    assert "listings row by row (1 MB a row, 2,000,000 rows, 1 GB)" in TEXT
+    assert "listings row by row (1 MB a row, 2,000,000 rows, 1 GB; 200,000 sessions of the prearchive)" in TEXT
+    assert prearchive.MOST_SESSIONS == 200_000
     assert "`--timeout` seconds without 16 kB of progress" in TEXT
     assert (exchange.ERROR_LIMIT, exchange.LOGIN_LIMIT, exchange.TEXT_LIMIT) == (1 << 16, 1 << 20, 1 << 24)
     assert (tables.ROW_LIMIT, tables.MOST_ROWS, tables.TABLE_LIMIT) == (1 << 20, 2_000_000, 1 << 30)

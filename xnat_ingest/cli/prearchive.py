@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -103,7 +104,7 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
     changes = action not in _READING
     project = project_id(rest, settings.project, to_change=changes) if settings.project else ""
     target = project_id(rest, given["to_project"], to_change=True) if action == "move" else ""
-    found = waiting_sessions(rest, project)
+    found = waiting_sessions(rest, project, columns=action == "list" and given["as_json"])
     missing = Exit.FAILED
     if not selection.is_all and not any(selection.names(one.entry) for one in found):
         missing = Exit.PARTIAL if action == "archive" else Exit.FAILED
@@ -156,7 +157,11 @@ def _tell(outcomes: Iterable[ActionOutcome]) -> list[ActionOutcome]:
 
 def _show(found: Sequence[Listed], *, as_json: bool = False) -> None:
     if as_json:
-        print(json.dumps([{**one.columns, "log": one.log} for one in found], indent=2))
+        # One by one: the text of all sessions takes more memory than they do.
+        for number, each in enumerate(found):
+            print("," if number else "[")
+            print(textwrap.indent(json.dumps({**each.columns, "log": each.log}, indent=2), "  "), end="")
+        print("\n]" if found else "[]")
         return
     if not found:
         print("no sessions")

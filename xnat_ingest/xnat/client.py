@@ -141,8 +141,10 @@ class XnatClient:
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
 
-    def rows(self, path: str, pick: Callable[[tables.JsonRow], T] = _whole, **query: str) -> list[T]:
+    def rows(self, path: str, pick: Callable[[tables.JsonRow], T] = _whole, *, most: int = 0, **query: str) -> list[T]:
         """The rows of a table, each reduced by pick when it arrives. All values are text; absent ones are empty.
+
+        most: rows that are taken; an answer with more is refused. By default as many as any table may have.
 
         Raises ServerSaid when a row is of another session, scan or project.
         """
@@ -157,7 +159,7 @@ class XnatClient:
 
         def read(chunks: Iterator[bytes]) -> str:
             try:
-                picked[:] = [pick(ours(row)) for row in tables.table_rows(chunks)]
+                picked[:] = [pick(ours(row)) for row in tables.table_rows(chunks, most)]
             except KeyError as error:
                 raise ValueError(f"a row of the table has no {error}") from error
             return ""

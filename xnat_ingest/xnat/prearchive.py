@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
+from typing import TypeVar
 from urllib.parse import unquote
 
 from xnat_ingest.core import ServerSaid, Session, printable
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.replies import sentence, tags
-from xnat_ingest.xnat.tables import bytes_of
+from xnat_ingest.xnat.tables import JsonRow, bytes_of
 
 OPEN = frozenset({"RECEIVING", "RECEIVING_INTERRUPT", "READY"})
 STUCK = frozenset({"CONFLICT", "ERROR"})
 # The name for prearchive sessions without a project. In listings their project is empty.
 UNASSIGNED = "Unassigned"
+# The most sessions of a listing: each takes up to two kilobytes of memory. A busy site has thousands.
+MOST_SESSIONS = 200_000
 # The resources of a scan that hold its DICOM files, in lower case.
 DICOM_RESOURCES = ("dicom", "secondary")
 # SETTLE_LIMIT: how long the server may work on a prearchive session before we give up.
@@ -31,7 +34,10 @@ STILL_LIMIT = 300.0
 _BELOW = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[^/]+)+")
 _ADDRESS = re.compile(r"/data/prearchive/projects/[^/]+/[^/]+/[^/?]+")
 
+_LISTING = "/data/prearchive"
+
 Pause = Callable[[float], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +116,28 @@ class PrearchiveSession:
 
 def list_sessions(rest: XnatClient, project: str) -> list[PrearchiveSession]:
     """The project's prearchive sessions. Raises ServerSaid when the answer is about another project."""
-    return [as_session(row) for row in rows_of(rest, project)]
+    return [one for one, _ in rows_of(rest, project, lambda _: None)]
 
 
-def rows_of(rest: XnatClient, project: str) -> list[dict[str, str]]:
-    """The project's prearchive sessions as the server lists them.
+def every_row(
+    rest: XnatClient, keep: Callable[[JsonRow], T], path: str = _LISTING
+) -> list[tuple[PrearchiveSession, T]]:
+    """All prearchive sessions that this user can see, each with what is to be kept of its row."""
+    return rest.rows(path, lambda row: (as_session(row), keep(row)), most=MOST_SESSIONS)
+
+
+def rows_of(rest: XnatClient, project: str, keep: Callable[[JsonRow], T]) -> list[tuple[PrearchiveSession, T]]:
+    """The project's prearchive sessions, each with what is to be kept of its row.
 
     Users with access to all data see unassigned sessions in every listing. Those are left out. Raises ServerSaid when
     the answer is about another project.
     """
-    path = f"/data/prearchive/projects/{project}"
-    found = [(as_session(row).project, row) for row in rest.rows(path, dict)]
-    if others := {its for its, _ in found} - {UNASSIGNED, project}:
+    path = f"{_LISTING}/projects/{project}"
+    found = every_row(rest, keep, path)
+    if others := {one.project for one, _ in found} - {UNASSIGNED, project}:
         why = f"is there a cache or a proxy in between, or is {project} an alias?"
         raise ServerSaid(f"GET {path}", 200, f"the answer is about project {min(others)}: {why}")
-    return [row for its, row in found if its == project]
+    return [(one, kept) for one, kept in found if one.project == project]
 
 
 def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:
@@ -143,14 +156,14 @@ def find_session(rest: XnatClient, uri: str) -> PrearchiveSession | None:
 def as_session(entry: Mapping[str, str]) -> PrearchiveSession:
     """An entry of a listing."""
     return PrearchiveSession(
-        project=entry.get("project", "") or UNASSIGNED,
+        project=intern(entry.get("project", "") or UNASSIGNED),
         timestamp=entry.get("timestamp", ""),
         folder=entry.get("folderName", ""),
         label=entry.get("name", ""),
         subject=entry.get("subject", ""),
         study_uid=entry.get("tag", ""),
-        status=entry.get("status", "").upper(),
-        source=entry.get("SOURCE", ""),
+        status=intern(entry.get("status", "").upper()),
+        source=intern(entry.get("SOURCE", "")),
         prevent_anon=entry.get("prevent_anon", "").lower() == "true",
         prevent_auto_commit=entry.get("prevent_auto_commit", "").lower() == "true",
         touched=entry.get("lastmod", ""),

@@ -34,8 +34,10 @@ def bytes_of(row: Mapping[str, str]) -> int:
     return max(0, int(size))
 
 
-def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
+def table_rows(chunks: Iterable[bytes], most: int = 0) -> Iterator[JsonRow]:
     """The rows of a table. All values become text.
+
+    most: rows, MOST_ROWS by default.
 
     Raises ValueError when the text is not a table or exceeds the limits, CutOffError when it ends too soon.
     """
@@ -58,7 +60,7 @@ def table_rows(chunks: Iterable[bytes]) -> Iterator[JsonRow]:
             text, at = text[at:] + _more(texts), 0
             continue
         number += 1
-        if number > MOST_ROWS:
+        if number > (most or MOST_ROWS):
             raise ValueError("the table has too many rows")
         yield {whole(key): "" if value is None else whole(str(value)) for key, value in row.items()}
 

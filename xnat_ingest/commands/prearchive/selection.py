@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from sys import intern
 
 from xnat_ingest.core import Exit, IngestError, printable
 from xnat_ingest.xnat import prearchive
@@ -19,6 +20,11 @@ STATUSES = (
     *(f"QUEUED_{word}" for word in _WORK),
     *(f"_{word}" for word in (*_WORK, "CONFLICT", *RECEIVING)),
 )
+# The columns that are another for each session.
+_OF_ITS_OWN = frozenset(
+    ("timestamp", "lastmod", "uploaded", "scan_time", "subject", "folderName", "name", "tag", "url")
+)
+_NONE: Mapping[str, str] = {}
 # How many sessions a message names.
 _FEW = 5
 
@@ -52,10 +58,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A prearchive session with all columns of the listing. log: the server's last log line on a stuck one."""
+    """A prearchive session.
+
+    columns: all of the listing's, when they were asked for.
+    log: the server's last log line on a stuck one.
+    """
 
     entry: PrearchiveSession
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
 
 
@@ -70,13 +80,22 @@ def project_id(rest: XnatClient, name: str, *, to_change: bool) -> str:
     return fetch_project(rest, name, to_send=to_change).id
 
 
-def waiting_sessions(rest: XnatClient, project: str) -> list[Listed]:
+def waiting_sessions(rest: XnatClient, project: str, *, columns: bool = False) -> list[Listed]:
     """The prearchive sessions of a project, or all that this user can see, by project and label."""
+    keep = _all_columns if columns else _no_columns
     every = project in ("", UNASSIGNED)
-    rows = rest.rows("/data/prearchive", dict) if every else prearchive.rows_of(rest, project)
-    found = [Listed(prearchive.as_session(entry), entry) for entry in rows]
-    mine = [one for one in found if not project or one.entry.project == project]
+    rows = prearchive.every_row(rest, keep) if every else prearchive.rows_of(rest, project, keep)
+    mine = [Listed(entry, kept) for entry, kept in rows if not project or entry.project == project]
     return sorted(mine, key=lambda one: (one.entry.project, one.entry.label, one.entry.timestamp, one.entry.folder))
+
+
+def _no_columns(_: Mapping[str, str]) -> Mapping[str, str]:
+    return _NONE
+
+
+def _all_columns(row: Mapping[str, str]) -> Mapping[str, str]:
+    """The row with the names of its columns, and the words that come again and again, only once in memory."""
+    return {intern(name): value if name in _OF_ITS_OWN else intern(value) for name, value in row.items()}
 
 
 def with_logs(rest: XnatClient, found: Iterable[Listed]) -> list[Listed]:
