@@ -140,20 +140,31 @@ def test_nothing_behind_the_last_frame_leaves(tmp_path: Path, sample: str, is_de
     assert pydicom.dcmread(io.BytesIO(data)).PixelData == dataset.PixelData
 
 
+YBR_422 = {"SamplesPerPixel": 3, "BitsAllocated": 8, "PhotometricInterpretation": "YBR_FULL_422"}
+YBR_420 = YBR_422 | {"PhotometricInterpretation": "YBR_PARTIAL_420", "NumberOfFrames": 2}
+PACKED = {"BitsAllocated": 12}
+
+
 @pytest.mark.parametrize(
-    ("tags", "found"),
+    ("tags", "length", "found"),
     [
-        ({}, (8192, 8192)),
-        ({"NumberOfFrames": 3}, (8192, 3 * 8192)),
-        ({"NumberOfFrames": 0}, (8192, 8192)),
-        ({"SamplesPerPixel": 3, "BitsAllocated": 8}, (3 * 4096, 3 * 4096)),
-        ({"BitsAllocated": 1, "Rows": 3, "Columns": 3, "NumberOfFrames": 4}, (2, 8)),
-        ({"BitsAllocated": 12}, (8192, 8192)),
-        ({"Rows": None}, (0, 0)),
-        ({"SamplesPerPixel": None}, (0, 0)),
+        ({}, 8192, (8192, 8192)),
+        ({"NumberOfFrames": 3}, 24576, (8192, 3 * 8192)),
+        ({"NumberOfFrames": 0}, 8192, (8192, 8192)),
+        ({"NumberOfFrames": -1}, 8192, (0, 0)),
+        ({"SamplesPerPixel": 3, "BitsAllocated": 8}, 12288, (3 * 4096, 3 * 4096)),
+        ({"BitsAllocated": 1, "Rows": 3, "Columns": 3, "NumberOfFrames": 4}, 8, (2, 8)),
+        (PACKED, 8192, (8192, 8192)),
+        (PACKED, 8392, (8192, 8192)),
+        (PACKED, 6144 + 200, (6144, 6144)),
+        (YBR_422, 3 * 4096 + 200, (3 * 4096, 3 * 4096)),
+        (YBR_422, 2 * 4096 + 200, (2 * 4096, 2 * 4096)),
+        (YBR_420, 2 * 6144 + 200, (6144, 2 * 6144)),
+        ({"Rows": None}, 8192, (0, 0)),
+        ({"SamplesPerPixel": None}, 8192, (8192, 8192)),
     ],
 )
-def test_how_many_bytes_frames_take(tmp_path: Path, tags: dict[str, Any], found: tuple[int, int]) -> None:
+def test_how_many_bytes_frames_take(tmp_path: Path, tags: dict[str, Any], length: int, found: tuple[int, int]) -> None:
     dataset = read("MR_small.dcm")
     for keyword, value in tags.items():
         setattr(dataset, keyword, value)
@@ -161,8 +172,26 @@ def test_how_many_bytes_frames_take(tmp_path: Path, tags: dict[str, Any], found:
     (instance,) = scan(FolderSource(tmp_path), lambda _: None)
     assert isinstance(instance, Instance)
     _, _, _, facts = header_of(PeekableStream([data]), instance)
-    assert extent(facts, "1.2.840.10008.1.2.1") == found
-    assert extent(facts, "1.2.840.10008.1.2.4.50") == (0, 0)
+    assert extent(facts, "1.2.840.10008.1.2.1", length) == found
+    assert extent(facts, "1.2.840.10008.1.2.4.50", length) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("tags", "size"),
+    [(YBR_422, 2 * 4096), ({"Rows": None}, 8192), ({"NumberOfFrames": -1}, 8192), (PACKED, 6144)],
+)
+def test_text_behind_frames_of_unusual_size(tmp_path: Path, tags: dict[str, Any], size: int) -> None:
+    """It becomes zeros, or the object is not sent."""
+    dataset = read("MR_small.dcm")
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    dataset.PixelData = bytes(size) + b"Quastenflosser"
+    save(dataset, tmp_path / "IM1")
+    data = sent(tmp_path, basic())
+    if isinstance(data, SetAside):
+        assert data.detail == "the object does not tell how many bytes its frames take"
+    else:
+        assert b"Quastenflosser" not in data
 
 
 @pytest.mark.wide

@@ -29,12 +29,15 @@ def preamble_has_text(preamble: bytes) -> bool:
 
 
 def behind_pixels(
-    stream: PeekableStream, encoding: Encoding, check_stop: Callable[[], None] = go_on, shown: int = 0
+    stream: PeekableStream,
+    encoding: Encoding,
+    check_stop: Callable[[], None] = go_on,
+    shown: Callable[[int], int] = lambda length: length,
 ) -> str:
     """Goes from an object's pixels to its end. Returns BEHIND, or "" when nothing stands behind them but zeros and one
     padding element without text, whose value means nothing (PS3.10, 7.2).
 
-    shown: how many bytes of native pixels belong to a frame; 0: all.
+    shown: length of the pixel data -> how many bytes of native pixels belong to a frame.
 
     Raises NotWalkable, and what check_stop raises.
     """
@@ -42,7 +45,7 @@ def behind_pixels(
     if head.length == UNDEFINED:
         _pass_fragments(stream, encoding.order, check_stop)
     else:
-        frames = min(shown or head.length, head.length)
+        frames = min(shown(head.length), head.length)
         stream.pass_over(frames, check_stop)
         rest = head.length - frames
         if rest == 1:  # makes the length even

@@ -61,7 +61,11 @@ def look_for_identity(outgoing: Outgoing, check_stop: Callable[[], None] = go_on
     with outgoing.open() as blocks:
         stream = PeekableStream(blocks)
         _, encoding, data, facts = header_of(stream, instance, check_stop)
-        shown = pixels.extent(facts, instance.sent_syntax)[1]
+
+        def shown(length: int) -> int:
+            is_native = instance.sent_syntax in pixels.NATIVE
+            return pixels.extent(facts, instance.sent_syntax, length)[1] if is_native else length
+
         behind = behind_pixels(stream, encoding, check_stop, shown) if facts.pixels else ""
     found = _Reading(data, facts, instance, check_stop).look()
     found.risk = found.risk or behind or facts.before

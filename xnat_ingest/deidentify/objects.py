@@ -317,14 +317,19 @@ class _Object:
     def _frames_only(self, value: Iterator[bytes], length: int) -> Iterator[bytes]:
         """Native pixels, with zeros behind the last frame. Raises NotRewritable where so much stands there that it may
         be frames of which the header does not tell."""
-        frame, shown = self._extent
-        if not frame or length <= shown:
+        frame, shown = self._extent(length)
+        if length <= shown:
             return value
         return _refused_rest(value, shown) if length - shown >= frame else pixels.without_rest(value, shown)
 
-    @property
-    def _extent(self) -> tuple[int, int]:
-        return pixels.extent(self.rewriting.facts, self._instance.sent_syntax)
+    def _extent(self, length: int) -> tuple[int, int]:
+        """See pixels.extent; all of it where the pixels are not native."""
+        if self._instance.sent_syntax not in pixels.NATIVE:
+            return length, length
+        frame, shown = pixels.extent(self.rewriting.facts, self._instance.sent_syntax, length)
+        if length and not frame:
+            raise NotRewritable("does not tell how many bytes its frames take")
+        return frame, shown
 
     def _offset_table(self) -> tuple[bytes, int]:
         """Takes the first item of compressed pixels, a table of the frames' places. Returns it, and how much shorter it
@@ -365,8 +370,8 @@ class _Object:
 
     def _look_behind_frames(self, source: Source, head: Head) -> None:
         """Does what _frames_only does, without reading the frames."""
-        frame, shown = self._extent
-        if frame and head.length - shown >= frame:
+        frame, shown = self._extent(head.length)
+        if head.length > shown and head.length - shown >= frame:
             with source.open(self._instance.path) as stream:
                 stream.seek(self._pixels_at + len(head.raw) + shown)
                 for _ in _refused_rest(PeekableStream(blocks_of(stream)).copy(head.length - shown), 0):

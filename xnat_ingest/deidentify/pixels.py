@@ -25,6 +25,8 @@ DOCUMENTS = _STORAGE + "104."
 STRUCTURED_REPORTS = _STORAGE + "88."
 # The transfer syntaxes with native pixels.
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
+# Ends of photometric interpretations that store some colours once for several pixels -> (part, of what all take).
+_SHARED = {"_422": (2, 3), "_420": (1, 2)}
 # Digits of a NumberOfFrames.
 _MOST_DIGITS = 12
 
@@ -92,15 +94,25 @@ class Blackening:
             yield bytes(out)
 
 
-def extent(facts: Facts, syntax: str) -> tuple[int, int]:
-    """Bytes of one frame of native pixels, and of all; (0, 0) where the header does not tell."""
-    rows, columns, samples = (facts.number(tag) for tag in (header.ROWS, header.COLUMNS, header.SAMPLES))
-    bits, frames = facts.number(header.BITS), facts.text(header.FRAMES) or "1"
+def extent(facts: Facts, syntax: str, length: int) -> tuple[int, int]:
+    """Bytes of one frame of native pixels, and of all; (0, 0) where the header does not tell.
+
+    Colours may be stored for every second pixel, or bits be packed, and some writers call full ones so, too. Then the
+    larger size is meant that the pixels can have. length: of the pixel data.
+    """
+    rows, columns = facts.number(header.ROWS), facts.number(header.COLUMNS)
+    samples, bits = facts.number(header.SAMPLES) or 1, facts.number(header.BITS)
+    frames = facts.text(header.FRAMES) or "1"
     if syntax not in NATIVE or not frames.isdecimal() or len(frames) > _MOST_DIGITS:
         return 0, 0
+    number = max(int(frames), 1)
     values = rows * columns * samples
-    one = -(-values // 8) if bits == 1 else values * -(-bits // 8)
-    return one, one * max(int(frames), 1)
+    sizes = [-(-values // 8)] if bits == 1 else [values * -(-bits // 8), -(-values * bits // 8)]
+    shared = next((of for kind, of in _SHARED.items() if facts.text(header.PHOTOMETRIC).endswith(kind)), None)
+    if shared and samples == 3:
+        sizes.append(sizes[0] * shared[0] // shared[1])
+    one = max((size for size in sizes if size * number <= length), default=min(sizes))
+    return one, one * number
 
 
 def without_rest(blocks: Iterable[bytes], most: int) -> Iterator[bytes]:
