@@ -72,6 +72,17 @@ def test_subjects_are_compared_without_case(subject: str, kind: str) -> None:
     assert kind_of(ServerState([replace(KNOWN, subject=subject)])) == kind
 
 
+@pytest.mark.parametrize(
+    ("study_uid", "advice"), [("1.2", "-S T -E S_E"), ("1.9", "--session-label"), ("", "--session-label")]
+)
+def test_a_study_that_a_person_gave_to_another_subject_needs_no_new_label(study_uid: str, advice: str) -> None:
+    """A new label would make a second session of it, and be refused."""
+    moved = replace(KNOWN, subject="T", study_uid=study_uid)
+    conflict = decide(session(ONE), ServerState([moved])).conflict
+    assert conflict is not None
+    assert (conflict.kind, advice in conflict.detail) == ("other-subject", True)
+
+
 @pytest.mark.parametrize("others", [(), ("SR",)])
 def test_pet_and_mr_that_a_project_keeps_apart(others: tuple[str, ...]) -> None:
     images = [instance(n, 1, modality=m) for n, m in enumerate(("PT", "MR", *others), 1)]

@@ -381,6 +381,7 @@ NOISE = b"\x85\x02\x0c\x03" + b"noise" * 99
     [
         *("post.tar.gz.gpg", "post.zip.enc", "post.tar.age", "post.tar.gz.asc", "post.tar.gz.b64", "post.zip.part"),
         *("post.zip.crdownload", "post.tar.partial", "post.tar.gz.tmp", "008.tar.gpg", "X.TGZ.PGP;1", "x.7z.aes.part"),
+        *("post.zip.encrypted", "post.p7m", "post.tar.c4gh", "x.cpt", "post.tar.des3", "x.axx"),
         *("post.gpg", "X.enc", "X.age", "X.rar.sig", "x.iso.filepart", "x.cab.download", "x.dmg.incomplete"),
     ],
 )

@@ -326,12 +326,13 @@ def _conflict_with(
     if known.label.casefold() != session.label.casefold():
         return _archived_as(session, known, "this study is already archived")
     if known.subject.casefold() != session.subject.casefold():
+        is_same = bool(known.study_uid) and known.study_uid == session.study_uid
         owner = f"subject {known.subject}" if known.subject else "a subject that you may not see"
         return _problem(
             session,
             "other-subject",
             f"the label {known.label} already belongs to {owner}",
-            ANOTHER_LABEL,
+            _label_of(known) if is_same and known.subject else ANOTHER_LABEL,
         )
     if known.label != session.label:
         return _archived_as(session, known, "the project has this label already, in other upper and lower case")
@@ -369,12 +370,16 @@ def _conflict_with(
 
 def _archived_as(session: Session, known: ArchivedSession, why: str) -> Problem:
     fact = f"{why}: session {known.label} of subject {known.subject}"
-    fix = (
+    return _problem(session, "other-label", fact, _label_of(known))
+
+
+def _label_of(known: ArchivedSession) -> str:
+    """What to do where the study is archived under another subject or label."""
+    return (
         "if the new label is right, rename the session in XNAT (open it, Edit), then run verify. Otherwise give it "
         f"that label again: --labels with the sheet of last time, or upload its folder alone with -S {known.subject} "
         f"-E {known.label}"
     )
-    return _problem(session, "other-label", fact, fix)
 
 
 def _has_generated_uid(session: Session) -> bool:

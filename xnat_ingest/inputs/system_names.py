@@ -53,7 +53,7 @@ _MARKS = frozenset(
 )
 _ARCHIVES = frozenset({"zip", "tar", "tgz", "tbz2", "txz", "7z", "rar", "cpio", "iso", "cab", "dmg"})
 _PACKED = frozenset({"gz", "bz2", "xz", "zst", "lz4", "z"})
-_ENCRYPTED = frozenset({"gpg", "pgp", "enc", "aes", "age", "crypt"})
+_ENCRYPTED = frozenset({"gpg", "pgp", "enc", "aes", "age", "crypt", "encrypted", "p7m", "c4gh", "cpt", "des3", "axx"})
 _SIGNATURES = frozenset({"asc", "sig"})  # or the signed content itself
 _HIDING = frozenset(
     {
