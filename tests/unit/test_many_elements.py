@@ -28,7 +28,8 @@ from xnat_ingest.inputs.outgoing import Outgoing
 
 KEY = Key(b"a key of tests, of no other use at all")
 FEW = 100
-SET = {**IDENTITY, 0x00100010: ("PN", b"Quillabel^Una "), PIXELS: ("OW", bytes(4))}
+SHAPE = {0x00280010: ("US", b"\2\0"), 0x00280011: ("US", b"\2\0"), 0x00280100: ("US", b"\x08\0")}
+SET = {**IDENTITY, **SHAPE, 0x00100010: ("PN", b"Quillabel^Una "), PIXELS: ("OW", bytes(4))}
 LEAVES = len(SET) - 1  # pixels are no part of the header
 
 

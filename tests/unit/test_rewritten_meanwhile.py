@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tarfile
 import time
 import zipfile
@@ -30,7 +31,9 @@ TICK = 0.02
 
 
 def image(pixels: bytes) -> bytes:
-    return part10({**IDENTITY, PIXELS: ("OW", pixels)})
+    side = struct.pack("<H", 1024)
+    shape = {0x00280010: ("US", side), 0x00280011: ("US", side), 0x00280100: ("US", b"\x08\0")}
+    return part10({**IDENTITY, **shape, PIXELS: ("OW", pixels)})
 
 
 def tree(folder: Path, data: bytes) -> tuple[Source, Instance, Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 import unicodedata
+from typing import Any
 
 import pytest
 
@@ -91,6 +93,22 @@ def test_every_form_of_a_secret_is_hidden(form: str) -> None:
     remember("pa ss/w:ö%&")
     assert redact(f"before {form} after") == "before *** after"
     assert form not in str(ServerSaid("POST /x", 500, f"I got {form}"))
+
+
+def test_a_signal_while_a_secret_is_remembered_is_heard() -> None:
+    """Its handler says something, and that is redacted, in the thread that holds the lock."""
+    said: list[str] = []
+
+    class Struck(dict[str, None]):
+        def pop(self, form: str, *default: Any) -> Any:
+            said.append(secrets.redact("a word"))
+            return super().pop(form, *default)
+
+    striking = threading.Thread(target=secrets._keep, args=(Struck(), ["a long secret"]), daemon=True)
+    striking.start()
+    striking.join(5)
+    assert not striking.is_alive()
+    assert set(said) == {"a word"}
 
 
 def test_a_login_is_hidden_as_its_header() -> None:

@@ -26,7 +26,8 @@ _SESSION = re.compile(r"(JSESSIONID=)[\w.!~-]+", re.IGNORECASE)  # Java writes i
 # Forms of sessions, which expire, and of logins, which a server must not be able to push out by new sessions.
 _known: dict[str, None] = {}
 _logins: dict[str, None] = {}
-_lock = threading.Lock()
+# A signal may come while the lock is held, and what its handler says passes the redaction, too.
+_lock = threading.RLock()
 
 
 def remember(*secrets: str) -> None:
@@ -49,11 +50,11 @@ def called(user: str) -> str:
 
 
 def _keep(place: dict[str, None], secrets: Iterable[str]) -> None:
+    forms = [form for secret in secrets for form in _forms(secret)]
     with _lock:
-        for secret in secrets:
-            for form in _forms(secret):
-                place.pop(form, None)
-                place[form] = None
+        for form in forms:
+            place.pop(form, None)
+            place[form] = None
         for form in list(place)[:-_MOST]:
             del place[form]
 

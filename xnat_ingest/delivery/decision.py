@@ -195,7 +195,7 @@ def name_clash(
     session: Session, archive: Comparison, to_send: Sequence[Instance], files_held: StoredFiles, template: str
 ) -> Problem | None:
     """Files of other instances that would be replaced, where the site's own names do not differ for each instance."""
-    if files_held.uids is None or not may_repeat(template):
+    if not may_repeat(template):
         return None
 
     def replaces(instance: Instance) -> bool:

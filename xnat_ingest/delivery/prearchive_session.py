@@ -116,6 +116,8 @@ class OurPrearchiveSession:
         return whole
 
     def _refuse_name_clash(self, to_send: Sequence[Instance], files_held: StoredFiles) -> None:
+        if files_held.uids is None:  # nothing tells a copy that an earlier run has cut off from another instance
+            return
         template = self.context.projects[self.session.project].template
         there = compare_stored(self.session.instances, files_held)
         if clash := name_clash(self.session, there, to_send, files_held, template):

@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import chain
 
 from xnat_ingest.core import ServerSaid
 from xnat_ingest.inputs.dicom_elements import Unreadable, sop_uid_of
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 
+# Statuses that mean that the server does not give a file. All others are trouble that passes.
+_NOT_GIVEN = (400, 403, 404, 410)
 # A file up to this many bytes is read to its end, so that the connection can be used again.
 _SMALL = 256 * 1024
 # The UID is one of the first elements. Nothing sensible comes before it that is longer than this, in bytes.
@@ -42,7 +45,7 @@ class StoredUids:
         uri: the address of their session.
         ask: the server may be asked for what is not known yet.
 
-        Raises Unreachable, Refused for the whole login, Stopped.
+        Raises Unreachable, Refused for the whole login, ServerSaid where an answer tells nothing of the file, Stopped.
         """
         places = {one: (f"{uri}{one.folder}/{one.own}", one.size) for one in files}
         if ask:
@@ -58,9 +61,13 @@ class StoredUids:
         if self._refused:
             return
         found: list[str] = []
+        is_empty = bool(size)
 
         def read(chunks: Iterator[bytes]) -> str:
-            found.append(sop_uid_of(_beginning(chunks)))
+            nonlocal is_empty
+            begun = next(chunks, b"")
+            is_empty = bool(size) and not begun
+            found.append(sop_uid_of(_beginning(chain([begun], chunks))))
             if size > _SMALL:
                 raise _EnoughError
             for _ in chunks:
@@ -72,8 +79,12 @@ class StoredUids:
         except (_EnoughError, Unreadable):
             pass
         except ServerSaid as error:
+            if error.status not in _NOT_GIVEN:
+                raise
             self._refused |= error.status == 403
             return
+        if is_empty:
+            raise ServerSaid(f"GET {address}", 200, "an empty body")
         with self._lock:
             self._known[address, size] = found[-1] if found else ""
 
