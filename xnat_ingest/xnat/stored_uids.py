@@ -68,10 +68,14 @@ class StoredUids:
             begun = next(chunks, b"")
             is_empty = bool(size) and not begun
             found.append(sop_uid_of(_beginning(chain([begun], chunks))))
-            if size > _SMALL:
-                raise _EnoughError
-            for _ in chunks:
+            left = 2 * _SMALL if size <= _SMALL else 0  # whatever the listing says, an answer may go on without end
+            for chunk in chunks if left else ():
                 self._check_stop()
+                left -= len(chunk)
+                if left <= 0:
+                    break
+            if left <= 0:
+                raise _EnoughError
             return ""
 
         try:
