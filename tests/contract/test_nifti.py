@@ -162,6 +162,57 @@ def test_a_tree_that_changed_stores_no_image_twice(
     assert ended.totals["already_there"] >= (how != "other bytes")
 
 
+R1, R2, JOINED = ("R1/a", "A", 0), ("R2/b", "B", 0), (("R/a", "A", 0), ("R/b", "B", 0), ("R/c", "C", 0))
+# The trees that come one after the other, and which images are in which scan then.
+REARRANGED = {
+    "joined": (((R1, R2), JOINED, JOINED), {"1": "a", "2": "b", "3": "c"}),
+    "joined, and then apart again": (((R1, R2), JOINED, (R1, R2, ("R3/c", "C", 0))), {"1": "a", "2": "b", "3": "c"}),
+    "split": ((JOINED[:2], (R1, R2, ("R3/c", "C", 0)), (R2,)), {"1": "ab", "2": "c"}),
+    "two scans of one folder": ((JOINED[:2], JOINED[2:], JOINED), {"1": "ab", "2": "c"}),
+    "another series by its sidecar": (((("R1/a", "A", 5),), (("X/a", "A", 9), ("X/c", "C", 9))), {"5": "a", "9": "ac"}),
+    "a series stays together": ((((R1,)), (("R/a", "A", 0), ("R/c", "C", 9))), {"1": "a", "9": "ac"}),
+    "a copy in one folder": (((R1,), (R1, ("R2/a", "A", 0), ("R2/b", "B", 0))), {"1": "a", "2": "ab"}),
+}
+
+
+@pytest.mark.parametrize("how", REARRANGED)
+def test_images_that_came_in_other_folders_are_not_stored_twice(
+    site: StandIn, ingest: Ingest, tmp_path: Path, how: str
+) -> None:
+    """An image counts as there wherever it lies in the session, unless sidecars make two series of it."""
+    trees, expected = REARRANGED[how]
+    for number, files in enumerate(trees):
+        for place, seed, said in files:
+            small(tmp_path / str(number) / "007/pre" / place, seed, said)
+        ended = ingest("nifti", tmp_path / str(number), "--modality", "MR")
+        assert (ended.code, ended.totals["verified"]) == (0, len(files) + sum(1 for one in files if one[2])), ended.out
+    found: dict[str, str] = {}
+    for name in sorted(held(stored(site, "DEMO", "007", "007_pre"))):
+        scan_id, resource, image_ = name.split("/")
+        if resource == "NIFTI":
+            found[scan_id] = found.get(scan_id, "") + image_[0]
+    assert found == expected
+    again = ingest("nifti", tmp_path / str(len(trees) - 1), "--modality", "MR", "--dry-run")
+    assert not any(line.startswith("+") for line in again.out.splitlines()), again.out
+
+
+def test_tables_and_sidecars_go_with_their_images(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
+    """FSL's tables have no image's name. Where they lie beside an image with these bytes, they are there."""
+    for number, files in enumerate((("R1/a", "R2/b"), ("R/a", "R/b", "R/c"))):
+        for place in files:
+            small(tmp_path / str(number) / "007/pre" / place, place[-1])
+        put(tmp_path / str(number) / "007/pre" / files[0][:-1] / "bvals", "0 1000\n")
+        ended = ingest("nifti", tmp_path / str(number), "--modality", "MR")
+        assert ended.code == 0, ended.out
+    images = {"1/NIFTI/a.nii.gz", "1/BIDS/bvals", "2/NIFTI/b.nii.gz", "3/NIFTI/c.nii.gz"}
+    assert set(held(stored(site, "DEMO", "007", "007_pre"))) == images
+    assert {(one["id"], one["instances"]) for one in ended.session("007_pre")["scans"]} == {
+        ("1", 2),
+        ("2", 1),
+        ("3", 1),
+    }
+
+
 def test_texts_of_a_sidecar_have_a_limit(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
     small(tmp_path / "007/pre/T1/a", "T1", 5)
     put(tmp_path / "007/pre/T1/a.json", json.dumps(mr(5, "x" * 300_000)))

@@ -28,8 +28,8 @@ from tests.nifti_trees import (
 )
 from tests.standin import Fault, Scan, StandIn
 from xnat_ingest.commands.nifti import run as nifti
+from xnat_ingest.commands.nifti import scan_ids
 from xnat_ingest.commands.nifti import send as niftisend
-from xnat_ingest.commands.nifti import server_scans as niftiserver
 from xnat_ingest.commands.nifti.model import NiftiSession
 from xnat_ingest.commands.resources import put as resources
 
@@ -273,7 +273,7 @@ def test_a_file_that_changes_is_not_sent(
 
     def settle(*given: Any) -> NiftiSession:
         os.utime(path, ns=(1, 1))
-        return niftiserver.settle_ids(*given)
+        return scan_ids.settle_ids(*given)
 
     monkeypatch.setattr(nifti, "settle_ids", settle)
     ended = ingest("nifti", root)

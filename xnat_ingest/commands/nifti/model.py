@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from xnat_ingest.core import Instance, Plan, Problem, Session, SetAside
+from xnat_ingest.core import Instance, Plan, Problem, Session, SetAside, printable
 
 NIFTI = "NIFTI"
 BIDS = "BIDS"
@@ -51,6 +52,12 @@ class NiftiScan:
         """The same scan under another id."""
         instances = tuple(replace(instance, series_number=number) for instance in self.instances)
         return replace(self, id=number, instances=instances)
+
+    def part(self, files: Sequence[NiftiFile], key: str) -> NiftiScan:
+        """Some of its files as a scan of its own. key: the part's place below the session."""
+        paths = {file.path for file in files}
+        kept = [replace(one, series_uid=printable(key)) for one in self.instances if one.path in paths]
+        return replace(self, key=key, files=tuple(files), instances=tuple(kept))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from xnat_ingest.commands.nifti.model import TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
 from xnat_ingest.commands.nifti.plan import NiftiOptions, make_nifti_plan, template
+from xnat_ingest.commands.nifti.scan_ids import settle_ids
 from xnat_ingest.commands.nifti.send import NiftiDelivery, NiftiSending
-from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of, settle_ids
+from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of
 from xnat_ingest.commands.nifti.tree import read_tree
 from xnat_ingest.commands.resources import LocalFile, digest_of
 from xnat_ingest.core import (
