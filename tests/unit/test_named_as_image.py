@@ -17,9 +17,9 @@ from tests.dicom_trees import SAMPLES
 from tests.unit.test_plan import dicom, plan_of, plan_source, reasons
 from xnat_ingest.core.model import ZEROS, SetAside
 from xnat_ingest.inputs import open_source
-from xnat_ingest.inputs.archive_kinds import instead_of_archive
 from xnat_ingest.inputs.dicom_file import START, moved_prefix, sniff
 from xnat_ingest.inputs.nested_archive import judge_nested
+from xnat_ingest.inputs.rare_kinds import instead_of_archive
 from xnat_ingest.inputs.system_names import hides_content, is_named_as_image, may_be_image
 
 IMAGE = dicom("2")

@@ -14,7 +14,6 @@ from xnat_ingest.core.regular_file import Tree
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
     archive_kind_of,
-    instead_of_archive,
     is_named_as_archive,
     without_suffix,
 )
@@ -22,6 +21,7 @@ from xnat_ingest.inputs.archive_members import Damaged, TooLarge
 from xnat_ingest.inputs.dicom_file import TruncationDetector
 from xnat_ingest.inputs.nested_archive import holds_dicom
 from xnat_ingest.inputs.open_archive import open_archive
+from xnat_ingest.inputs.rare_kinds import instead_of_archive
 from xnat_ingest.inputs.source import Source, go_on
 from xnat_ingest.inputs.system_names import is_system_folder
 from xnat_ingest.inputs.unpacking import PACKINGS

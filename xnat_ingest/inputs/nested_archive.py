@@ -8,19 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import EMPTY, ZEROS, SetAside
-from xnat_ingest.inputs.archive_kinds import (
-    FOREIGN_KINDS,
-    RARE_START,
-    ZIP_BEHIND,
-    Kind,
-    archive_kind_of,
-    is_pointer,
-    rare_kind_of,
-    rare_start,
-)
+from xnat_ingest.inputs.archive_kinds import FOREIGN_KINDS, Kind, archive_kind_of, is_pointer
 from xnat_ingest.inputs.archive_members import Damaged
 from xnat_ingest.inputs.compressed_files import SUFFIXES as COMPRESSED
 from xnat_ingest.inputs.dicom_file import START, sniff
+from xnat_ingest.inputs.rare_kinds import RARE_START, ZIP_BEHIND, rare_from_start, rare_kind_of, rare_start
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, is_proof, may_be_image
 from xnat_ingest.inputs.tar_archive import NO_FILE, tar_members
@@ -112,8 +104,7 @@ def judge_rare(stream: BinaryIO, found: SetAside, size: int | None) -> SetAside:
     size: None for one that is unpacked while it is read. To go to its end would take long.
     """
     if size is None:
-        stream.seek(0)
-        kind = rare_start(stream.read(RARE_START))
+        kind = rare_from_start(stream)
         return SetAside(found.path, "nested-archive", kind) if kind else found
     kind = rare_kind_of(stream, size)
     if kind == ZIP_BEHIND and holds_dicom(stream, "zip", size):

@@ -88,6 +88,10 @@ _LITTLE = 4096
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 
+# What is said of a file that is no DICOM and may be of a rare kind.
+_MAY_BE_RARE = ("", BEGINS_WITH_ZEROS, PLAIN_TEXT)
+
+
 @contextmanager
 def lenient() -> Iterator[None]:
     """Makes pydicom read as leniently as it can: a file that breaks a rule of the standard is still a person's data.
@@ -117,7 +121,7 @@ def library_instance(
         watched = TruncationDetector(stream, check_stop)
         found = _Header(file, watched, wanted, patients, accept_truncated=accept_truncated).judge()
         is_unpacked = isinstance(stream, ChecksummedStream)
-        if isinstance(found, SetAside) and found.reason == "not-dicom" and found.detail in ("", BEGINS_WITH_ZEROS):
+        if isinstance(found, SetAside) and found.reason == "not-dicom" and found.detail in _MAY_BE_RARE:
             found = judge_rare(cast(BinaryIO, watched), found, None if is_unpacked else file.size)
         if isinstance(found, SetAside) and not found.is_problem and isinstance(stream, ChecksummedStream):
             stream.read_on(check_stop)  # a damaged file must not pass as one without DICOM

@@ -53,15 +53,24 @@ _MARKS = frozenset(
 )
 _ARCHIVES = frozenset({"zip", "tar", "tgz", "tbz2", "txz", "7z", "rar", "cpio", "iso", "cab", "dmg"})
 _PACKED = frozenset({"gz", "bz2", "xz", "zst", "lz4", "z"})
-_ENCRYPTED = frozenset({"gpg", "pgp", "enc", "aes", "age", "crypt", "encrypted", "p7m", "c4gh", "cpt", "des3", "axx"})
+# Suffixes below which a file may be anything: encrypted, or packed without a mark.
+_ENCRYPTED = frozenset(
+    {
+        *("gpg", "pgp", "enc", "aes", "age", "crypt", "encrypted", "p7m", "c4gh", "cpt", "des3", "axx"),
+        *("openssl", "scrypt", "br"),
+    }
+)
 _SIGNATURES = frozenset({"asc", "sig"})  # or the signed content itself
 _HIDING = frozenset(
     {
         *_ENCRYPTED,
         *_SIGNATURES,
-        *("b64", "part", "partial", "crdownload", "download", "tmp", "filepart", "incomplete"),
+        *("b64", "uu", "part", "partial", "crdownload", "download", "tmp", "temp", "filepart", "incomplete"),
+        *("!ut", "aria2", "opdownload", "unfinished"),
+        *("old", "bak", "orig"),  # an archive whose content shows it is one needs no name
     }
 )
+_PART = re.compile(r"(?<=.)(?:\.part\d+|-part)$")
 # Checksums and signatures lie beside any kind of file.
 _PROOFS = _SIGNATURES | {"md5", "sha1", "sha256", "sha512"}
 
@@ -105,6 +114,13 @@ def hides_content(name: str) -> bool:
     return not is_junk(name) and bool(hiding) and (_is_archive(bare) or _may_be_encrypted(before, hiding))
 
 
+def is_named_as_encrypted_text(name: str) -> bool:
+    """Whether the name is that of an encrypted file that is no image and no archive: notes.txt.gpg, x.csv.age."""
+    before, hiding = _split(_folded(name).split("."), _HIDING)
+    bare, _ = _split(before, _PACKED)
+    return bool(hiding) and not _is_archive(bare) and not may_be_image(".".join(before))
+
+
 def is_only_called_encrypted(name: str) -> bool:
     """Whether nothing but a suffix such as .age or .enc says that a file may be an archive or an image."""
     before, hiding = _split(_folded(name).split("."), _HIDING)
@@ -131,8 +147,8 @@ def is_proof(name: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    """The name in lower case, without the number of a version that ISO 9660 appends."""
-    return re.sub(r";\d+$", "", name.casefold())
+    """The name in lower case, without the number of a version that ISO 9660 appends. x-part and x.part1 are x.part."""
+    return _PART.sub(".part", re.sub(r";\d+$", "", name.casefold()))
 
 
 def _split(parts: list[str], suffixes: frozenset[str]) -> tuple[list[str], list[str]]:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 
 from xnat_ingest.core import BEGINS_WITH_ZEROS, BLANK_DETAILS, ICLOUD, OUTSIDE, PLAIN_TEXT, Session, SetAside
-from xnat_ingest.inputs.archive_kinds import RARE_KINDS
+from xnat_ingest.inputs.encoded_files import ENCODED_KINDS, ENCRYPTED_KINDS
+from xnat_ingest.inputs.rare_kinds import RARE_KINDS, way_out
 from xnat_ingest.inputs.system_names import (
     hides_content,
     is_junk,
+    is_named_as_encrypted_text,
     is_named_as_image,
     is_proof,
     is_signature,
@@ -18,9 +20,12 @@ from xnat_ingest.inputs.system_names import (
 )
 
 _RAW = frozenset({"raw", "img", "bin", "dat", "vol", "data", "rec", "nrrd", "mgz", "mha"})
-_UNPACK = "unpack it there, or leave it out with --exclude"
+_LEAVE_OUT = "or leave it out with --exclude"
 _UNCOUNTED = "a rule leaves out images beside it because of their number, and did not count it"
-_HIDDEN = f"named like a file that is encrypted or not complete; decrypt it or fetch it again, and {_UNPACK}"
+_HIDDEN = (
+    "named like a file that is encrypted or not complete; decrypt it or fetch it again, "
+    f"and unpack it there, {_LEAVE_OUT}"
+)
 
 
 def mark_blank(
@@ -33,7 +38,8 @@ def mark_blank(
     whole session may have been lost. There, links out of ROOT count, too: all of it may be somewhere else. Files that
     are named like an image and hold something else count in both cases. They also count alone in any folder below
     ROOT. Archives of rare kinds count in both cases, and beside anything in the folder of a subject, of a session, or
-    of all subjects. So do files whose name says that they are encrypted, or archives that are not complete.
+    of all subjects. Encrypted files and encoded archives are
+    among these kinds. So do files whose name says that they are encrypted, or archives that are not complete.
 
     depth: how many names a session's folder has.
     counting: reasons of files that a rule leaves out because of their number. A file that was lost is lacking in it, so
@@ -117,8 +123,12 @@ def _judged(one: SetAside, folders: _Folders) -> SetAside:
         return replace(one, reason="unreadable", detail=f"{one.detail}, and nothing else is there; fetch it again")
     if _is_misnamed(one) and (among_images or (folder and folders.is_alone(folder))):
         return replace(one, reason="unreadable", detail=_told(one))
-    if _is_rare(one) and (among_images or (is_above and (folder or folders.has_subjects()))):
-        return replace(one, reason="unreadable", detail=f"{one.detail}, which cannot be read here; {_UNPACK}")
+    if _is_rare(one) and (among_images or (is_above and (folder or folders.has_subjects() or _is_content(one)))):
+        return replace(
+            one,
+            reason="unreadable",
+            detail=f"{one.detail}, which cannot be read here; {way_out(one.detail)}, {_LEAVE_OUT}",
+        )
     if _is_hidden(one) and (among_images or is_above) and not _is_signature(one, folders):
         return replace(one, reason="unreadable", detail=_HIDDEN)
     if _is_elsewhere(one) and folders.is_expected(folder):
@@ -162,7 +172,13 @@ def _is_misnamed(one: SetAside) -> bool:
 
 
 def _is_rare(one: SetAside) -> bool:
-    return one.reason == "nested-archive" and one.detail in RARE_KINDS
+    is_other = one.detail in ENCRYPTED_KINDS and is_named_as_encrypted_text(_name(one))
+    return one.reason == "nested-archive" and one.detail in RARE_KINDS and not is_other
+
+
+def _is_content(one: SetAside) -> bool:
+    """Whether it was encrypted or encoded, as no program of a medium is."""
+    return one.detail in ENCRYPTED_KINDS | ENCODED_KINDS
 
 
 def _is_hidden(one: SetAside) -> bool:

@@ -286,7 +286,8 @@ REASONS: dict[str, Advice] = {
         "Upload its target separately if needed.",
     ),
     "nested-archive": Advice(
-        "An archive inside the tree that contains no images, or one of a rare kind where no images are expected."
+        "An archive inside the tree that contains no images, "
+        "or a file of a kind that is not read (disk images, encrypted files) where no images are expected."
     ),
     "no-image": Advice("A sidecar without an image beside it.", "Find the image, or leave the file out."),
     "no-uid": Advice("A required UID is missing from the header or invalid.", "Export it again from its source."),
