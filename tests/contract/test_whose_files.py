@@ -208,6 +208,24 @@ def test_copies_under_other_numbers_are_archived_as_they_are(
     assert (stored_uids(site), site.rows("DEMO")) == (uids_of(whole[:2]), [])
 
 
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_cut_copy_under_another_number_is_not_there(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], number: int, destination: str
+) -> None:
+    """An earlier run was broken off in a file, near its end: without a few pixels it is still longer than all pixels.
+    XNAT would keep it beside a new copy."""
+    assert ingest("upload", place(tmp_path / "a", whole[:number]), PREARCHIVE).code == 0
+    (row,) = site.rows("DEMO")
+    last = max(row.files.values())
+    last.write_bytes(last.read_bytes()[:-8])
+    again = place(tmp_path / "b", whole[:number], renumbered("InstanceNumber", 1000))
+    ended = ingest("upload", again, destination)
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["stale-row"], 0), ended.out
+    assert "1 of these instances under other numbers and in another length" in ended.out
+    assert not site.sessions("DEMO")
+
+
 @pytest.mark.parametrize("keyword", ["InstanceNumber", "SeriesNumber"])
 def test_a_new_copy_under_another_number_does_not_go_beside_the_old_one(
     ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], keyword: str

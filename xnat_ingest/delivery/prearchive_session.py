@@ -6,6 +6,7 @@ before the program builds, and never again afterwards (docs/decisions/what-a-bui
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
@@ -14,7 +15,7 @@ from xnat_ingest.core import Instance, ServerSaid, Session, SessionTrouble, Unre
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import Decision, name_clash
+from xnat_ingest.delivery.decision import GONE, Decision, name_clash
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
@@ -23,6 +24,8 @@ from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
 
 # Seconds to watch a prearchive session that was still receiving, after it was built: it may be another run's.
 WATCH = 5.0
+_NO_VALUE = re.compile("no-value-for-(Series|Instance)Number")
+_NUMBERS = re.compile(r"(.*?)-(-?[^-]*)")
 PARTS_BEFORE_SESSION = 3  # parts that may go to a DICOM receiver before their prearchive session must be there
 RESENDS = 3  # how often what was disturbed is sent again before a build
 NO_SESSION = (
@@ -45,16 +48,25 @@ def plausible_copies(instances: Sequence[Instance], files_held: StoredFiles) -> 
     """SOPInstanceUIDs of stored copies whose length is plausible.
 
     Either it equals the source's, or it differs from it by as much as in at least two others: when the server changes
-    whole files, it changes them alike. Of a copy with other numbers in its header no length can be expected.
+    whole files, it changes them alike. Of a copy under other numbers, the length is one with these numbers.
     """
     stored = [(i, name) for i in instances if (name := files_held.name_of(i))]
-    change = {i.sop_uid: files_held.sizes[name] - _stored_size(i) for i, name in stored}
+    size = {i.sop_uid: files_held.sizes[name] + _numbers_size(i, i.name) - _numbers_size(i, name) for i, name in stored}
+    change = {i.sop_uid: size[i.sop_uid] - _stored_size(i) for i, _ in stored}
     usual = Counter(change.values())
-    return frozenset(
-        i.sop_uid
-        for i, name in stored
-        if files_held.sizes[name] == i.length or usual[change[i.sop_uid]] > 2 or name != i.name
-    )
+    return frozenset(i.sop_uid for i, _ in stored if size[i.sop_uid] == i.length or usual[change[i.sop_uid]] > 2)
+
+
+def _numbers_size(instance: Instance, name: str) -> int:
+    """Bytes of the numbers of series and instance in a header, by the default name that it has given its file."""
+    numbers = _NO_VALUE.sub("", name.removeprefix(f"{instance.study_uid}-").rpartition("-")[0])
+    found = _NUMBERS.fullmatch(numbers)
+    return sum(len(number) + len(number) % 2 for number in found.groups()) if found else 0
+
+
+def _renumbered(instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:
+    """SOPInstanceUIDs of those that are stored under other numbers."""
+    return frozenset(i.sop_uid for i in instances if files_held.name_of(i) not in ("", i.name))
 
 
 class OurPrearchiveSession:
@@ -113,7 +125,22 @@ class OurPrearchiveSession:
             self.had_before = self._copies_before(entry, compare_stored(decision.to_send, files_held).seen)
             self.whole_before = self.had_before & whole
             return again  # all others in it may be old copies, or not de-identified
+        self._refuse_broken_off(decision.to_send, files_held, whole)
         return whole
+
+    def _refuse_broken_off(self, to_send: Sequence[Instance], files_held: StoredFiles, whole: frozenset[str]) -> None:
+        """Copies under other numbers that are not whole would stay beside those that follow. Raises SessionTrouble."""
+        broken = _renumbered(to_send, files_held) - whole
+        if not broken:
+            return
+        archive, delete = (prearchive.command_for(self.sending.uri, action) for action in ("archive", "delete"))
+        raise SessionTrouble(
+            "stale-row",
+            f"prearchive session {self.sending.uri} holds {len(broken)} of these instances under other numbers and in "
+            "another length: an upload of them may have been broken off, and XNAT would keep each beside its new copy. "
+            f"Nothing was sent. Look at them in XNAT. If they are whole, archive it ({archive}). If not, delete it "
+            f"({delete}). Then run again. {GONE}",
+        )
 
     def _refuse_name_clash(self, to_send: Sequence[Instance], files_held: StoredFiles) -> None:
         if files_held.uids is None:  # nothing tells a copy that an earlier run has cut off from another instance
@@ -213,8 +240,8 @@ class OurPrearchiveSession:
 
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:
         instances = self.session.instances
-        renumbered = (i.sop_uid for i in instances if files_held.name_of(i) not in ("", i.name))
-        self.cannot_receive = moved_already(instances, files_held.scans, files_held.secondary).union(renumbered)
+        moved = moved_already(instances, files_held.scans, files_held.secondary)
+        self.cannot_receive = moved | _renumbered(instances, files_held)
         self._changed_uid = entry is not None and entry.study_uid != self.session.study_uid
         if self._changed_uid:  # what is sent now would make another prearchive session
             self.cannot_receive = frozenset(i.sop_uid for i in instances)
@@ -235,7 +262,7 @@ class OurPrearchiveSession:
         """
         found = compare_stored(instances, files_held)
         usual = plausible_copies(instances, files_held)
-        moved = found.verified & self.cannot_receive
+        moved = found.verified & self.cannot_receive - _renumbered(instances, files_held)
         if self.context.destination != "prearchive" and not self._changed_uid:
             moved &= self.sending.intact
         measured = frozenset(i.sop_uid for i in instances if i.pixel_bytes)
