@@ -289,3 +289,31 @@ def test_two_copies_under_two_numbers_are_named(
     ended = ingest("upload", tmp_path / "a")
     assert (ended.code, ended.kinds()) == (0, ["doubled"])
     assert "1 instances are stored twice" in ended.out
+
+
+def test_what_this_run_has_replaced_is_read_again(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
+) -> None:
+    """The site's names repeat, and its template is not known here. The new files have the address and length of the old
+    ones."""
+    site.faults.add(Fault("status", match="dicomFileNameTemplate", status=403, times=None))
+    site.settings.file_name_template = BY_NUMBER
+    assert ingest("upload", place(tmp_path / "a", whole[:3]), ARCHIVE).code == 0
+    again = place(tmp_path / "b", whole[3:], renumbered("InstanceNumber", -3))
+    ended = ingest("upload", again, ARCHIVE, "--existing", "overwrite")
+    assert (ended.code, ended.totals["counted"]) == (0, 3), ended.out
+    assert stored_uids(site) == uids_of(whole[3:])
+
+
+def test_headers_that_the_server_does_not_give_are_asked_for_once(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
+) -> None:
+    """Two of three instances that are there come again, with a new one."""
+    site.user("up").all_data = True
+    site.settings.file_name_template = BY_UID
+    assert ingest("upload", place(tmp_path / "a", whole[:3]), ARCHIVE).code == 0
+    site.faults.add(Fault("status", match="/files/", status=404, times=None))
+    begin = len(site.requests)
+    ended = ingest("upload", place(tmp_path / "b", whole[1:4]), ARCHIVE, "--existing", "overwrite")
+    asked = Counter(one.path for one in site.requests[begin:] if one.method == "GET" and "/files/" in one.path)
+    assert (ended.code, max(asked.values())) == (3, 1), (ended.out, asked)

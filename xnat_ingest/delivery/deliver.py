@@ -230,6 +230,7 @@ class Delivery:
         """Into a prearchive session: one of an earlier run, or a new one."""
         with self.context.sends:
             self._send()
+        self._forget_headers(self.sending.uri)
         by_dicom = not self.context.transport.names_session
         if by_dicom and not self.prearchived.may_edit:
             return self.wait_for_archive
@@ -262,6 +263,7 @@ class Delivery:
         overwrite, is_archived = self.prearchived.overwrite, bool(self._archive_uri)
         with self._turn_to_commit(uri):
             Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
+        self._forget_headers(self._archive_uri)
         return self._after_commit
 
     def finish_direct_archive(self) -> State:
@@ -416,6 +418,11 @@ class Delivery:
     def _forget_listings(self) -> None:
         self.context.known(self.session.project, fresh=True)
         self.context.prearchive_entries(self.session.project, fresh=True)
+
+    def _forget_headers(self, uri: str) -> None:
+        """Where the site's names are not known, what was sent may have replaced files of other instances."""
+        if self.context.uids and not self.context.projects[self.session.project].template:
+            self.context.uids.forget(uri)
 
     def _note(self, *notes: Problem) -> None:
         self._notes += (note for note in notes if note not in self._notes)

@@ -115,14 +115,15 @@ class StoredFiles:
     def _renumbered(self, instance: Instance) -> Sequence[StoredFile]:
         """Files of an instance's series with the default name that it would have with other numbers.
 
-        The hash has 32 bits, so another instance may have the same.
+        The hash has 32 bits, so another instance may have the same. Of very many files with one hash, a few are looked
+        into: such a listing is no honest one.
         """
         found = self._default_names.get(uid_hash(instance.sop_class, instance.sop_uid), ())
         found = [one for one in found if one.startswith(f"{instance.study_uid}-") and one != instance.name]
         if not found:
             return ()
         named = self.series.named(instance.series_uid) if isinstance(self.series, _SeriesSizes) else {}
-        return [named[name] for name in found if name in named]
+        return [named[name] for name in found if name in named][:_MOST_ALIKE]
 
     @property
     def _default_names(self) -> Mapping[str, Sequence[str]]:
@@ -183,6 +184,10 @@ class Comparison:
 # The last part of XNAT's default name: a number of 32 bits in base 36. It has a letter, or six or seven digits. Fewer
 # digits are the number of an instance, in the names of a site's own template.
 _DEFAULT_NAME = re.compile(r"-([1-9][0-9]{5,6}|(?=[0-9]*[a-z])[0-9a-z]{1,7})\.dcm\Z")
+# The most files of which the headers are read: that may be one instance; of a series with other names, unless the plan
+# has half as many.
+_MOST_ALIKE = 16
+_MOST_IN_SERIES = 100_000
 NO_FILES = StoredFiles("", {})
 _NOT_OURS = StoredFile("", 0, "", "", "")
 
@@ -449,6 +454,7 @@ def _told(
         return {}, on_server
     wanted = {i.sop_uid for i in members}
     ask = files_held.reads_all or len(on_server) != len(members)
+    ask &= len(on_server) <= max(_MOST_IN_SERIES, 2 * len(members))
     read = files_held.uids.of(files_held.uri, files, ask=ask)
     told: dict[str, int] = {}
     for file, uid in read.items():

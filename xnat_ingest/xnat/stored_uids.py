@@ -29,13 +29,14 @@ class _EnoughError(Exception):
 
 
 class StoredUids:
-    """What was read is remembered for the run, by address and size."""
+    """What was read is remembered for the run, by address and size; so is that the server does not give a file."""
 
     def __init__(self, rest: XnatClient, pool: ThreadPoolExecutor, check_stop: Callable[[], None]) -> None:
         self._rest = rest
         self._pool = pool
         self._check_stop = check_stop
         self._known: dict[tuple[str, int], str] = {}
+        self._replaced: set[str] = set()  # addresses
         self._lock = threading.Lock()
         self._refused = False
 
@@ -48,13 +49,20 @@ class StoredUids:
         Raises Unreachable, Refused for the whole login, ServerSaid where an answer tells nothing of the file, Stopped.
         """
         places = {one: (f"{uri}{one.folder}/{one.own}", one.size) for one in files}
-        if ask:
-            unknown = [place for place in places.values() if place not in self._known]
-            futures = [self._pool.submit(self._read, *place) for place in unknown]
-            wait(futures)
-            for future in futures:
-                future.result()
+        wanted = places.values() if ask else [place for place in places.values() if place[0] in self._replaced]
+        futures = [self._pool.submit(self._read, *place) for place in wanted if place not in self._known]
+        wait(futures)
+        for future in futures:
+            future.result()
         return {one: uid for one, place in places.items() if (uid := self._known.get(place, ""))}
+
+    def forget(self, uri: str) -> None:
+        """What was read of a session before is read again when it is wanted: this run may have replaced the files."""
+        with self._lock:
+            stale = [place for place in self._known if uri and place[0].startswith(f"{uri}/")]
+            for place in stale:
+                del self._known[place]
+                self._replaced.add(place[0])
 
     def _read(self, address: str, size: int) -> None:
         self._check_stop()
@@ -86,7 +94,7 @@ class StoredUids:
             if error.status not in _NOT_GIVEN:
                 raise
             self._refused |= error.status == 403
-            return
+            is_empty = False
         if is_empty:
             raise ServerSaid(f"GET {address}", 200, "an empty body")
         with self._lock:
