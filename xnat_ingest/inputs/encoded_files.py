@@ -44,7 +44,8 @@ _BASE64 = "an archive or an image as text (base64)"
 _ASCII85 = "an archive or an image as text (ascii85)"
 _SHAR = "a shell archive (shar)"
 ENCODED_KINDS = frozenset({_UU, _BASE64, _ASCII85, _SHAR})
-_SHAR_MARK = re.compile(rb"^[#:]+ *This is a shell archive", re.MULTILINE | re.IGNORECASE)
+_SHAR_SAYS = b"This is a shell archive"
+_SHAR_MARK = re.compile(rb"^[#:]+ *%s" % _SHAR_SAYS, re.MULTILINE)
 _UU_BEGIN = re.compile(rb"^begin(-base64)? [0-7]{3,4} [^\r\n]+\r?\n([^\r\n]+)", re.MULTILINE)
 _LETTERS = re.compile(rb"[A-Za-z0-9+/]{40,}={0,2}")
 _BLOCK = re.compile(rb"[A-Za-z0-9+/]{60,}(?:\r?\n[A-Za-z0-9+/]+)*")
@@ -76,7 +77,7 @@ def _told_by_structure(start: bytes, text: bytes) -> str:
         return _CMS
     if _is_openpgp(start):
         return _PGP
-    if text.startswith((b"#", b":")) and _SHAR_MARK.search(text):
+    if text.startswith((b"#", b":")) and _SHAR_SAYS in text and _SHAR_MARK.search(text):
         return _SHAR
     if (found := _UU_BEGIN.match(text)) and _is_uu(found):
         return _UU

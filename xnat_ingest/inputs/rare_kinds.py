@@ -28,17 +28,20 @@ _RARE = {
         b"zPQ": "a zpaq archive",
         b"7kSt": "a zpaq archive",
         b"xar!": "a xar archive",
+        b"!<arch>\n": "an ar archive",
         b"hsqs": "a file system (squashfs)",
         b"sqsh": "a file system (squashfs)",
         b"conectix": "a disk image (.vhd)",
         b"vhdxfile": "a disk image (.vhdx)",
         b"KDMV": "a disk image (.vmdk)",
         b"QFI\xfb": "a disk image (.qcow)",
+        b"sprs\0\0\0": "a disk image (.sparseimage)",
         b"\x60\xea": _ARJ,
         b"\0" + b"\xff" * 10 + b"\0": "a disc image of raw sectors (.bin, .mdf)",
     },
     2: {b"-%s-" % method: "an lha archive" for method in _LHA.split()},
     7: {b"**ACE**": "an ace archive"},
+    64: {b"\x7f\x10\xda\xbe": "a disk image (.vdi)"},
     32769: {b"CD001": "a disc image (.iso)"},
     -512: {b"koly": "a disk image (.dmg)", b"conectix": "a disk image (.vhd)"},
     -12: {b"NER5": "a disc image (.nrg)"},
@@ -85,17 +88,29 @@ def _in_place_of_archive(head: bytes) -> str:
 
 def rare_kind_of(stream: BinaryIO, size: int) -> str:
     """Which of RARE_KINDS a seekable stream of so many bytes is, seen from its start and its end; "" for none."""
-    for place, marks in _RARE.items():
-        stream.seek(max(0, place + size if place < 0 else place))
-        if kind := _marked(marks, stream.read(_MARK)):
-            return kind
     stream.seek(0)
     start = _with_program(stream, ENCODED_START)
+    end_at = max(0, size - _LONGEST_END)
+    stream.seek(end_at)
+    end = stream.read(_LONGEST_END)
+    for place, marks in _RARE.items():
+        if kind := _marked(marks, _at(place, stream, start, end)):
+            return kind
     if kind := encoded_kind(start):
         return kind
-    if _ends_as_zip(stream, size):
+    if _ends_as_zip(stream, end, end_at):
         return ZIP_BEHIND
     return program_kind(start) if is_program(start) else ""
+
+
+def _at(place: int, stream: BinaryIO, start: bytes, end: bytes) -> bytes:
+    """What stands at one of the places of _RARE. start, end: how the stream begins and ends."""
+    if place < 0:
+        return end[place:][:_MARK]
+    if place + _MARK <= ENCODED_START:
+        return start[place : place + _MARK]
+    stream.seek(place)
+    return stream.read(_MARK)
 
 
 def rare_start(start: bytes) -> str:
@@ -123,14 +138,13 @@ def _marked(marks: dict[bytes, str], found: bytes) -> str:
     return kind
 
 
-def _ends_as_zip(stream: BinaryIO, size: int) -> bool:
+def _ends_as_zip(stream: BinaryIO, end: bytes, start: int) -> bool:
     """Whether a zip's end record is found near the end, and right before it what belongs there.
 
     That is the directory that it speaks of. In a large zip it is the locator of the 64-bit end record.
+
+    end: how the stream ends, from the place start on.
     """
-    start = max(0, size - _LONGEST_END)
-    stream.seek(start)
-    end = stream.read(_LONGEST_END)
     at = len(end)
     for _ in range(_MOST_ENDS):
         at = end.rfind(_END_OF_ZIP, 0, at)

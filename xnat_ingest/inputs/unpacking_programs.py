@@ -51,9 +51,10 @@ def program_kind(start: bytes) -> str:
 
 
 def _behind(start: bytes) -> str:
-    for found in _MARKS_BEHIND.finditer(start, 0, _LONGEST_PROGRAM):
-        if _HAS_HEADER[found[0]](start[found.end() : found.end() + _LONGEST_HEADER]):
-            return _BEHIND[found[0]]
+    for mark, kind in _BEHIND.items():
+        ends = (found.end() for found in re.finditer(re.escape(mark), start[:_LONGEST_PROGRAM]))
+        if any(_HAS_HEADER[mark](start[at : at + _LONGEST_HEADER]) for at in ends):
+            return kind
     return _TAR_BEHIND if _has_tar(start) or _has_packed_tar(start) else ""
 
 
@@ -117,4 +118,3 @@ def _is_rar_header(behind: bytes) -> bool:
 
 
 _HAS_HEADER = {_7Z: _is_7z_header, _RAR: _is_rar_header}
-_MARKS_BEHIND = re.compile(b"|".join(map(re.escape, _BEHIND)))
