@@ -258,6 +258,46 @@ def test_names_that_repeat_replace_nothing(
     assert ingest("upload", tmp_path / "a", destination).code == 0
 
 
+@pytest.mark.parametrize("destination", [ARCHIVE, "--destination=direct-archive", "--transport=gradual"])
+@pytest.mark.parametrize("template", [BY_NUMBER, "${StudyID}-${InstanceNumber}"])
+@pytest.mark.parametrize(("part", "by"), [((0, 3), 1), ((3, 6), -3), ((0, 6), 1)])
+def test_an_instance_under_another_number_replaces_no_other_one(
+    ingest: Ingest,
+    site: StandIn,
+    tmp_path: Path,
+    whole: list[Path],
+    template: str,
+    destination: str,
+    part: Any,
+    by: int,
+) -> None:
+    """It is on the server, but its new name belongs to another instance. With its own number it may be replaced."""
+    site.user("up").all_data = True
+    site.settings.file_name_template = template
+    assert ingest("upload", place(tmp_path / "a", whole), destination).code == 0
+    again = place(tmp_path / "b", whole[slice(*part)], renumbered("InstanceNumber", by))
+    ended = ingest("upload", again, destination, "--existing", "overwrite")
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["name-collision"], 0), ended.out
+    assert stored_uids(site) == uids_of(whole)
+    same = place(tmp_path / "c", whole[slice(*part)])
+    ended = ingest("upload", same, destination, "--existing", "overwrite")
+    assert (ended.code, ended.totals["bytes_sent"] > 0) == (0, True), ended.out
+    assert stored_uids(site) == uids_of(whole)
+
+
+@pytest.mark.parametrize("destination", [ARCHIVE, PREARCHIVE])
+def test_names_may_repeat_from_one_scan_to_the_next(
+    ingest: Ingest, site: StandIn, tmp_path: Path, destination: str
+) -> None:
+    site.user("up").all_data = True
+    site.settings.file_name_template = "IM${InstanceNumber}"
+    root = tmp_path / "tree"
+    for number in (1, 2):
+        make_session(root / "S/E", (Series(f"T{number}", 3, number=number),), "study")
+        ended = ingest("upload", root, destination)
+        assert (ended.code, ended.totals["counted"]) == (0, 3 * number), ended.out
+
+
 # Two UIDs with one hash, whatever the SOP class.
 ALIKE = tuple(f"1.2.826.0.1.3680043.8.498.{last}" for last in (7016313247553159388, 8274235421223717014))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core import Instance, Problem, Session, printable
@@ -18,7 +18,7 @@ from xnat_ingest.delivery.session_type import (
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
 from xnat_ingest.xnat.scan_ids import number_of
-from xnat_ingest.xnat.site_names import may_repeat, name_by
+from xnat_ingest.xnat.site_names import among, may_repeat
 
 # What the archiver says when it refused a session for a reason that has passed, or that overwrite_files settles.
 TEMPORARY_REFUSALS = (
@@ -198,11 +198,18 @@ def name_clash(
     if not may_repeat(template):
         return None
 
-    def replaces(instance: Instance) -> bool:
-        name = name_by(template, instance)
-        return name in files_held.sizes if name else instance.series_uid in archive.strangers
+    beside: dict[tuple[str, str], Collection[str]] = {}
 
-    clash = [i for i in to_send if i.sop_uid not in archive.seen | archive.told and replaces(i)]
+    def replaces(instance: Instance) -> bool:
+        """Whether files have the name that the instance would get, and none of them is known to be the instance."""
+        series = instance.series_uid, instance.series_number
+        if series not in beside:
+            beside[series] = files_held.names_beside(instance)
+        taken = among(beside[series], template, instance)
+        names = archive.told.get(instance.sop_uid, taken if instance.sop_uid in archive.seen else frozenset())
+        return bool(taken) and taken.isdisjoint(names)
+
+    clash = [i for i in to_send if replaces(i)]
     if not clash:
         return None
     return _problem(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from sys import intern
@@ -16,6 +16,7 @@ from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.xnat import documents, prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
+from xnat_ingest.xnat.scan_ids import number_of, received_in, was_built
 from xnat_ingest.xnat.stored_uids import StoredUids
 from xnat_ingest.xnat.tables import bytes_of
 
@@ -152,6 +153,16 @@ class StoredFiles:
         known = self.series.known_ids if isinstance(self.series, _SeriesSizes) else frozenset[str]()
         return known.union(self.scans.values())
 
+    def names_beside(self, instance: Instance) -> Collection[str]:
+        """The names of the files among which an instance would be stored: of its series, and of its SeriesNumber.
+
+        The server may be asked.
+        """
+        if not isinstance(self.series, _SeriesSizes):
+            return self.sizes.keys()
+        scans, number = self.scans_of(instance.series_uid) | {received_in(instance)}, number_of(instance)
+        return self.series.names_in({one for one in self.scan_ids if one in scans or was_built(one, number)})
+
     def has_study(self, study_uid: str) -> bool:
         """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
         return any(name.startswith(f"{study_uid}-") for name in self.sizes)
@@ -165,16 +176,14 @@ class Comparison:
     absent: SOPInstanceUID -> why it is not on the server.
     other_names: SeriesInstanceUID -> what is wrong, for series whose files do not have XNAT's default names, and
         differ in number or are too small.
-    told: SOPInstanceUIDs that a header on the server has, of series whose names do not tell them.
-    strangers: SeriesInstanceUIDs of those that have files of other instances.
+    told: SOPInstanceUIDs that a header on the server has, of series whose names do not tell them -> names of the files.
     """
 
     verified: frozenset[str]
     counted: frozenset[str]
     absent: Mapping[str, str]
     other_names: Mapping[str, str]
-    told: frozenset[str] = frozenset()
-    strangers: frozenset[str] = frozenset()
+    told: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def seen(self) -> frozenset[str]:
@@ -222,6 +231,9 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
         if uid not in self._named:
             self._named[uid] = {one.name: one for one in self.files_of(uid)}
         return self._named[uid]
+
+    def names_in(self, scans: Iterable[str]) -> Collection[str]:
+        return {file.name for scan in scans for file in self._in_scan.get(scan, ())}
 
     @property
     def known_ids(self) -> frozenset[str]:
@@ -393,20 +405,18 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     counted: set[str] = set()
     absent: dict[str, str] = {}
     other_names: dict[str, str] = {}
-    all_told: set[str] = set()
-    strangers: set[str] = set()
+    all_told: dict[str, frozenset[str]] = {}
     for series_uid, members in by_series.items():
         named = any(files_held.name_of(i) for i in members)
         on_server = () if named else files_held.series.get(series_uid, ())
         if on_server and not files_held.has_default_names(members[0]):
             told, sizes = _told(members, on_server, files_held)
-            all_told.update(told)
-            if len(told) + len(sizes) < len(on_server):
-                strangers.add(series_uid)
-            if why := _why_not_counted(members, told, sizes, len(on_server)):
+            all_told |= {uid: frozenset(one.name for one in files) for uid, files in told.items()}
+            size_of = {uid: min(one.size for one in files) for uid, files in told.items()}
+            if why := _why_not_counted(members, size_of, sizes, len(on_server)):
                 other_names[series_uid] = why
                 text = f"its series is on the server under names that do not identify instances: {why}"
-                absent |= {i.sop_uid: text for i in members if told.get(i.sop_uid, -1) < least_size(i)}
+                absent |= {i.sop_uid: text for i in members if size_of.get(i.sop_uid, -1) < least_size(i)}
             counted.update(i.sop_uid for i in members if i.sop_uid not in absent)
             continue
         for instance, why in _by_name(members, files_held, nowhere):
@@ -414,8 +424,7 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
                 absent[instance.sop_uid] = why
             else:
                 verified.add(instance.sop_uid)
-    told_and_strangers = frozenset(all_told), frozenset(strangers)
-    return Comparison(frozenset(verified), frozenset(counted), absent, other_names, *told_and_strangers)
+    return Comparison(frozenset(verified), frozenset(counted), absent, other_names, all_told)
 
 
 def _why_not_counted(members: Sequence[Instance], told: Mapping[str, int], sizes: Sequence[int], files: int) -> str:
@@ -423,8 +432,9 @@ def _why_not_counted(members: Sequence[Instance], told: Mapping[str, int], sizes
 
     Where files have the same number by chance, only their SOPInstanceUIDs show that they are others.
 
-    told, sizes: see _told.
-    files: of the series on the server.
+    told: SOPInstanceUID -> bytes of the smallest file that is known to be it
+    sizes: see _told
+    files: number of those of the series on the server
     """
     number = f"{files} files of {len(members)}"
     left = [i for i in members if i.sop_uid not in told]
@@ -444,8 +454,8 @@ def _why_not_counted(members: Sequence[Instance], told: Mapping[str, int], sizes
 
 def _told(
     members: Sequence[Instance], on_server: Sequence[int], files_held: StoredFiles
-) -> tuple[dict[str, int], Sequence[int]]:
-    """SOPInstanceUID -> bytes of those whose file is known, and the bytes of each file that may be any of the others.
+) -> tuple[dict[str, list[StoredFile]], Sequence[int]]:
+    """SOPInstanceUID -> files, of those that are known, and the sizes of the files that may be any of the others.
 
     The headers tell. What looks like a SOPInstanceUID in a name may be the UID of the series with a number behind it.
     """
@@ -456,10 +466,10 @@ def _told(
     ask = files_held.reads_all or len(on_server) != len(members)
     ask &= len(on_server) <= max(_MOST_IN_SERIES, 2 * len(members))
     read = files_held.uids.of(files_held.uri, files, ask=ask)
-    told: dict[str, int] = {}
+    told: dict[str, list[StoredFile]] = {}
     for file, uid in read.items():
         if uid in wanted:
-            told[uid] = min(file.size, told.get(uid, file.size))
+            told.setdefault(uid, []).append(file)
     return told, () if len(told) == len(wanted) else [one.size for one in files if one not in read]
 
 

@@ -67,7 +67,7 @@ def moved_by_build(instances: Collection[Instance]) -> frozenset[str]:
     return frozenset(i.sop_uid for i in instances if i.sop_class not in PRIMARY or ids[i.series_uid] != received_in(i))
 
 
-def _was_built(scan: str, number: str) -> bool:
+def was_built(scan: str, number: str) -> bool:
     """Whether a build has given this id to a series of this number."""
     return scan == number or bool(re.fullmatch(rf"{re.escape(number)}-[A-Z]+[0-9]+", scan))
 
@@ -85,5 +85,5 @@ def moved_already(
     left = {received_in(i) for i in instances if i.name in scans and scans[i.name] != received_in(i)}
     ids = set(scans.values())
     places = {(number_of(i), received_in(i)) for i in instances}
-    left |= {folder for number, folder in places if any(_was_built(one, number) for one in ids - {folder})}
+    left |= {folder for number, folder in places if any(was_built(one, number) for one in ids - {folder})}
     return frozenset(i.sop_uid for i in instances if i.name in secondary or received_in(i) in left)

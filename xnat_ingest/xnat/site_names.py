@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from xnat_ingest.core import Instance
 
@@ -23,13 +23,14 @@ def may_repeat(template: str) -> bool:
     return bool(template) and "SOPInstanceUID" not in template
 
 
-def name_by(template: str, instance: Instance) -> str:
-    """The name of an instance, "" when the template has variables whose values are not kept."""
+def among(names: Collection[str], template: str, instance: Instance) -> frozenset[str]:
+    """Those of some names that the instance may get. A variable whose value is not kept may stand for anything."""
     variables: list[str] = _VARIABLE.findall(template)
-    if not _VALUES.keys() >= set(variables):
-        return ""
-
-    def value(found: re.Match[str]) -> str:
-        return _VALUES[found[1]](instance) or f"no-value-for-{found[1]}"
-
-    return _VARIABLE.sub(value, f"{template.removesuffix('.dcm')}.dcm").lstrip(".")
+    filled = f"{template.removesuffix('.dcm')}.dcm"
+    for variable in _VALUES.keys() & set(variables):
+        filled = filled.replace(f"${{{variable}}}", _VALUES[variable](instance) or f"no-value-for-{variable}")
+    filled = filled.lstrip(".")
+    if _VALUES.keys() >= set(variables):
+        return frozenset(names) & {filled} if filled in names else frozenset()
+    pattern = re.compile(".*".join(map(re.escape, _VARIABLE.split(filled)[::2])))
+    return frozenset(filter(pattern.fullmatch, names))
