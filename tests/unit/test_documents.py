@@ -100,10 +100,17 @@ IN_PREARCHIVE = "/data/prearchive/projects/P1/20260101_120000001/S_E/scans/1/res
         (FILES, "/data/archive/experiments/X/scans/1", False),
         (FILES, "/REST/experiments/X/scans/1", False),
         (FILES, "/xnat/data/experiments/X/scans/1", False),
-        (FILES, "/data/projects/P1/subjects/S/experiments/S_E/scans/1", False),
-        (FILES, "/archive/projects/P1/subjects/S/experiments/S_E/scans/1", False),
-        (FILES, "scans/1", False),
-        (FILES, "", False),
+        (FILES, "/data/experiments/X/scans/a%20b", False),
+        (FILES, "/data/experiments/X/scans/1/../1", True),
+        (FILES, "/data/experiments/X/../Y/scans/1", True),
+        (FILES, "/data/experiments/X/%2E%2E/Y/scans/1", True),
+        (FILES, "/data/experiments/X/assessors/A/scans/1", True),
+        (FILES, "/data/experiments/X", True),
+        (FILES, "/data/projects/P1/subjects/S/experiments/S_E/scans/1", True),
+        (FILES, "/archive/projects/P1/subjects/S/experiments/S_E/scans/1", True),
+        (FILES, "https://example.org/data/experiments/X/scans/1", True),
+        (FILES, "scans/1", True),
+        (FILES, "", True),
         (FILES, "/data/experiments/X9/scans/1", True),
         (FILES, "/data/experiments/Y/scans/1", True),
         (FILES, "/data/experiments/%59/scans/1", True),
@@ -117,6 +124,7 @@ IN_PREARCHIVE = "/data/prearchive/projects/P1/20260101_120000001/S_E/scans/1/res
         ("/data/experiments/X/resources/QC/files", "/data/experiments/X", False),
         ("/data/experiments/X/resources/QC/files", "/data/experiments/Y", True),
         ("/data/experiments/X/scans", "/data/experiments/Y/scans/1", True),
+        ("/data/experiments/X/scans", "SCANS/1", False),
         ("/data/projects/P1/resources/QC/files", "/data/projects/P1", False),
         ("/data/projects/P1/resources/QC/files", "/data/projects/P2", True),
         ("/data/projects/P1/experiments", "/data/experiments/X", False),
@@ -130,9 +138,10 @@ IN_PREARCHIVE = "/data/prearchive/projects/P1/20260101_120000001/S_E/scans/1/res
     ],
 )
 def test_a_row_of_another_session_or_scan(path: str, uri: str, stray: bool) -> None:
-    """A relative address, or one by labels, names none."""
+    """In a listing of files each row has a whole address, by accession id. Elsewhere a relative one names nothing."""
     assert stray_finder(path)({"Name": "a", "URI": f"{uri}/resources/1/files/a.dcm"}) == stray
 
 
 def test_a_row_without_an_address() -> None:
-    assert not stray_finder(FILES)({"Name": "a"})
+    assert stray_finder(FILES)({"Name": "a"})
+    assert not stray_finder("/data/experiments/X/scans")({"ID": "1"})

@@ -114,21 +114,26 @@ def _agree(asked: str, found: str) -> bool:
 def stray_finder(path: str) -> Callable[[Mapping[str, str]], bool]:
     """What tells whether a row of the table at this path names another session, scan or project by its address.
 
-    A relative address, or one by labels, names none.
+    XNAT gives a file's whole address, so a row without one is no file of the session. In other tables a relative
+    address, or none, names nothing else.
     """
     asked = _PLACE.match(path + "/")
     if asked is None:
         return lambda _: False
     parts = [part for part in ("owner", "row", "scan") if asked[part] not in (None, "ALL")]
-    usual = path[: max(asked.end(part) for part in parts)] + "/"
+    of_files = path.endswith("/files")
+    usual = path[: max(asked.end(part) for part in parts)] + ("/scans/" if asked["scan"] == "ALL" else "/")
 
     def is_stray(row: Mapping[str, str]) -> bool:
         uri = row.get("URI", "")
-        if uri.startswith(usual):
+        if uri.startswith(usual) and "%" not in uri and "/../" not in uri:
             return False
-        found = _PLACE.match(unquote(uri) + "/")
-        return found is not None and any(
-            found[part] and found[part].casefold() != asked[part].casefold() for part in parts
-        )
+        address = unquote(uri) + "/"
+        found = _PLACE.match(address)
+        if found is None or "/../" in address:
+            return of_files
+        if of_files and asked["scan"] and not found["scan"]:
+            return True
+        return any(found[part] and found[part].casefold() != asked[part].casefold() for part in parts)
 
     return is_stray
