@@ -65,7 +65,7 @@ test-lowest: ## unit tests with the lowest library versions that pyproject.toml 
 		--require-hashes --no-deps -r requirements-$$name.txt || exit; done
 	.venv-lowest/bin/python -m pytest tests/unit
 
-mutants: $(READY) ## small changes to the code, 41 chosen and 40 drawn by chance, that the tests must notice; MUTANTS="--sample 0 retrying" chooses
+mutants: $(READY) ## small changes to the code, those of its tables and 40 drawn by chance, that the tests must notice; MUTANTS="--sample 0 retrying" chooses
 	$(RUN) -m tests.mutants $(MUTANTS)
 
 SECONDS ?= 60
