@@ -71,7 +71,7 @@ def test_a_table_has_a_limit_of_rows(number: int, fits: bool, monkeypatch: pytes
     if fits:
         assert len(list(read)) == number
     else:
-        with pytest.raises(ValueError, match="too many rows"):
+        with pytest.raises(tables.TooManyRowsError, match="more than 10 rows, and no more are read"):
             list(read)
 
 

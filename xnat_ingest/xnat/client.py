@@ -141,10 +141,19 @@ class XnatClient:
     def get(self, path: str, **query: str) -> Reply:
         return self.request("GET", path, query)
 
-    def rows(self, path: str, pick: Callable[[tables.JsonRow], T] = _whole, *, most: int = 0, **query: str) -> list[T]:
+    def rows(
+        self,
+        path: str,
+        pick: Callable[[tables.JsonRow], T] = _whole,
+        *,
+        most: int = 0,
+        if_more: str = "look at it in XNAT",
+        **query: str,
+    ) -> list[T]:
         """The rows of a table, each reduced by pick when it arrives. All values are text; absent ones are empty.
 
         most: rows that are taken; an answer with more is refused. By default as many as any table may have.
+        if_more: what to do about such an answer.
 
         Raises ServerSaid when a row is of another session, scan or project.
         """
@@ -160,6 +169,8 @@ class XnatClient:
         def read(chunks: Iterator[bytes]) -> str:
             try:
                 picked[:] = [pick(ours(row)) for row in tables.table_rows(chunks, most)]
+            except tables.TooManyRowsError as error:
+                raise ServerSaid(f"GET {path}", 200, f"{error}; {if_more}") from error
             except KeyError as error:
                 raise ValueError(f"a row of the table has no {error}") from error
             return ""

@@ -123,7 +123,9 @@ def every_row(
     rest: XnatClient, keep: Callable[[JsonRow], T], path: str = _LISTING
 ) -> list[tuple[PrearchiveSession, T]]:
     """All prearchive sessions that this user can see, each with what is to be kept of its row."""
-    return rest.rows(path, lambda row: (as_session(row), keep(row)), most=MOST_SESSIONS)
+    narrower = "name one project (-P), or " if path == _LISTING else ""
+    advice = f"{narrower}archive or delete in XNAT what nobody needs in the prearchive any more, then run again"
+    return rest.rows(path, lambda row: (as_session(row), keep(row)), most=MOST_SESSIONS, if_more=advice)
 
 
 def rows_of(rest: XnatClient, project: str, keep: Callable[[JsonRow], T]) -> list[tuple[PrearchiveSession, T]]:

@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from xnat_ingest.core import IngestError
+
 # The envelope is {"ResultSet":{..., "Result":[{row}, ...], ...}}; a row's values are text or numbers, never nested.
 _START = re.compile(r'"Result"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
@@ -20,6 +22,10 @@ TABLE_LIMIT = 1024**3
 # No file has so many bytes.
 NO_SIZE = 1 << 53
 JsonRow = dict[str, str]
+
+
+class TooManyRowsError(IngestError):
+    """A table has more rows than are read."""
 
 
 class CutOffError(ValueError):
@@ -39,7 +45,8 @@ def table_rows(chunks: Iterable[bytes], most: int = 0) -> Iterator[JsonRow]:
 
     most: rows, MOST_ROWS by default.
 
-    Raises ValueError when the text is not a table or exceeds the limits, CutOffError when it ends too soon.
+    Raises TooManyRowsError, ValueError when the text is not a table or exceeds the other limits, CutOffError when it
+    ends too soon.
     """
     decoder = json.JSONDecoder()
     texts = _bounded(codecs.iterdecode(chunks, "utf-8", "replace"))
@@ -61,7 +68,7 @@ def table_rows(chunks: Iterable[bytes], most: int = 0) -> Iterator[JsonRow]:
             continue
         number += 1
         if number > (most or MOST_ROWS):
-            raise ValueError("the table has too many rows")
+            raise TooManyRowsError(f"the listing has more than {most or MOST_ROWS:,} rows, and no more are read")
         yield {whole(key): "" if value is None else whole(str(value)) for key, value in row.items()}
 
 
