@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from xnat_ingest.deidentify.any_date import holds_date
 from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
 from xnat_ingest.deidentify.forms import UNITS, Check, check_of, check_of_kept, holds_codes, holds_numbers
 from xnat_ingest.deidentify.gathering import (
@@ -26,7 +27,7 @@ from xnat_ingest.deidentify.gathering import (
 )
 from xnat_ingest.deidentify.profile import CODE, NUMBER, Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
-from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, readings, tokens_of
+from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, fold, readings, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
 from xnat_ingest.inputs.source import go_on
 
@@ -36,11 +37,8 @@ _LISTED = {NUMBER: "number", CODE: "code"}
 _DATES = ("DA", "DT", "TM")
 _WORD_ON_DATES = {"shift": b"MODIFIED", "keep": b"UNMODIFIED", "remove": b"REMOVED"}
 _CONCEPT_NAME = 0x0040A043
-# In free text that is kept: what looks like a date, a telephone or other long number, or an address of mail.
-_TELLTALE = re.compile(
-    r"\d{6,}|(?<!\d)\d{4}[./-]\d{1,2}[./-]\d{1,2}(?!\d)|(?<!\d)\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})(?!\d)"
-    r"|\+?\d[\d ()/-]{6,}\d|[^\s@]@[^\s@]+\.[a-z]"
-)
+# In free text that is kept, beside dates: what looks like a telephone or other long number, or an address of mail.
+_TELLTALE = re.compile(r"\d{6,}|\+?\d[\d ()/-]{6,}\d|[^\s@]@[^\s@]+\.[a-z]")
 # What plans and reports tell of an object, beside what was written anew.
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
 # VRs of numbers that can be an identifier, as struct reads one.
@@ -372,7 +370,7 @@ class Rewriting:
         if vr not in TEXTS and not (vr in ("", "UN") and value.isascii() and _is_text(value)):
             return "X", value
         texts = readings(value, self._all_sets)
-        if any(self.tokens.in_text(text) or _TELLTALE.search(text.lower()) for text in texts):
+        if any(self.tokens.in_text(text) or _is_telltale(text) for text in texts):
             return "D", value
         return "K", value
 
@@ -467,6 +465,11 @@ def _digits(value: bytes) -> bytes:
 def profile_name(profile: Profile) -> str:
     """What the object tells of its profile: its name without its folder, and the beginning of its SHA-256."""
     return f"{PurePath(profile.name).name[:24]} {profile.sha256[:16]}"
+
+
+def _is_telltale(text: str) -> bool:
+    """Whether a text holds a date or a long number, or an address of mail, also in wide or foreign digits."""
+    return any(_TELLTALE.search(form) or holds_date(form) for form in {text.lower(), fold(text)})
 
 
 def _is_text(value: bytes) -> bool:
