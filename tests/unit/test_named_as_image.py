@@ -394,7 +394,7 @@ def test_archives_that_are_encrypted_or_not_complete(name: str) -> None:
         path = f"{place}/{name}".removeprefix("/")
         (found,) = plan_of({**GOOD, path: NOISE}).set_aside
         assert (found.path, found.reason) == (path, "unreadable")
-        assert "encrypted or not complete; decrypt it or fetch it again" in found.detail
+        assert "encrypted, encoded or not complete; decrypt, decode or fetch it again" in found.detail
         assert "leave it out with --exclude" in found.detail
     for data in (b"", bytes(5000)):
         assert reasons(plan_of({**GOOD, f"b/{name}": data})) == {f"b/{name}": "unreadable"}

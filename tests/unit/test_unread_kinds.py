@@ -113,6 +113,7 @@ ENCRYPTED = {
     "smime": SMIME + lines_of(NOISE),
     "cms, binary": DER,
     "cms, binary with lengths": b"\x30\x82\x75\x40" + DER[2:],
+    "cms, authenticated": b"\x30\x82\x75\x40\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x17" + NOISE,
     "scrypt": b"scrypt\0\x0e" + NOISE,
     "aescrypt": b"AES\2\0\0" + NOISE,
     "crypt4gh": b"crypt4gh\1\0\0\0\1" + NOISE,

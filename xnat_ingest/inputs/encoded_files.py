@@ -36,7 +36,9 @@ _BYTES = {
     b"LUKS\xba\xbe\0": _LUKS,
 }
 _HEADERS = (b"MIME-Version:", b"Content-", b"To:", b"From:", b"Subject:")  # openssl writes a mail
-_ENVELOPED = re.compile(rb"0(?:\x80|[\x81-\x84].{1,4})\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03", re.DOTALL)
+# A CMS message in binary: a sequence, and the number of its type, enveloped or authenticated and enveloped data.
+_TYPES = rb"\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03|\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x17"
+_ENVELOPED = re.compile(rb"0(?:\x80|[\x81-\x84].{1,4})\x06(?:%s)" % _TYPES, re.DOTALL)
 ENCRYPTED_KINDS = frozenset({*_TEXTS.values(), *_BYTES.values()})
 
 _UU = "a uuencoded file"

@@ -23,7 +23,7 @@ _RAW = frozenset({"raw", "img", "bin", "dat", "vol", "data", "rec", "nrrd", "mgz
 _LEAVE_OUT = "or leave it out with --exclude"
 _UNCOUNTED = "a rule leaves out images beside it because of their number, and did not count it"
 _HIDDEN = (
-    "named like a file that is encrypted or not complete; decrypt it or fetch it again, "
+    "named like a file that is encrypted, encoded or not complete; decrypt, decode or fetch it again, "
     f"and unpack it there, {_LEAVE_OUT}"
 )
 

@@ -319,7 +319,7 @@ REASONS: dict[str, Advice] = {
         "Copy it again from its source. --accept-truncated sends it as it is.",
     ),
     "unreadable": Advice(
-        "The file cannot be read, is not what its name says, or is encrypted or not complete by its name.",
+        "The file cannot be read, is not what its name says, or is encrypted, encoded or not complete.",
         "Look at the reason beside it: get the file again from its source, or check its permissions.",
     ),
     "unsafe-name": Advice("The path points outside the archive, or it is a link.", "Pack the archive again."),
