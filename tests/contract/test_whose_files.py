@@ -144,6 +144,24 @@ def test_files_that_cannot_be_read_are_counted(
         assert sum("/files/" in one.path for one in site.requests) == 1
 
 
+@pytest.mark.parametrize("broken", ["zeros", "text", "404"])
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_file_that_is_given_and_holds_no_instance_counts_as_none(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], broken: str, others: int
+) -> None:
+    """A crash or a full disk leaves zeros. The same goes for one of several files that the server has lost."""
+    other_tool(ingest, site, place(tmp_path / "a", whole[:3]), BY_NUMBER, ARCHIVE)
+    for path in list(site.sessions("DEMO")[0].files.values())[others:]:
+        size = path.stat().st_size
+        path.write_bytes(bytes(size) if broken == "zeros" else b"x" * size)
+        if broken == "404" and others:
+            site.faults.add(Fault("status", match=f"GET .*/files/{path.name}", status=404, times=99))
+    ended = ingest("upload", place(tmp_path / "b", [*whole[:others], *whole[3 + others :]]))
+    assert (ended.code, ended.totals["counted"], ended.kinds()) == (3, 0, ["sent-by-another-tool"]), ended.out
+    checked = ingest("verify", tmp_path / "b")
+    assert (checked.code, checked.totals["missing"]) == (3, 3 - others), checked.out
+
+
 @pytest.mark.parametrize(
     "fault",
     [{"kind": "status", "status": 503}, {"kind": "status", "status": 500}, {"kind": "empty"}, {"kind": "reset"}],

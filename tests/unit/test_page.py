@@ -310,6 +310,16 @@ def test_junit(tmp_path: Path) -> None:
     assert "007/pre/IM1: failed, not on the server" in str(failure.text)
 
 
+def test_junit_fails_when_only_the_run_does(tmp_path: Path) -> None:
+    problem = {"kind": "label-unused", "detail": "the sheet names 009/pre", "sessions": []}
+    for code, failures in ((0, "0"), (3, "1"), (4, "1")):
+        write_junit(str(tmp_path / "j.xml"), report(session("b"), code=code) | {"problems": [problem]})
+        root = ET.parse(tmp_path / "j.xml").getroot()
+        assert root.get("failures") == failures
+        found = [str(one.text) for one in root.iter("failure")]
+        assert found == ["the sheet names 009/pre"] * int(failures)
+
+
 def test_annotations_are_one_line_each() -> None:
     problem = {"kind": "two-studies", "detail": "two\n::error::studies 100%\r", "sessions": ["a,b:c"]}
     lines = list(workflow_commands(report(session("a,b:c", "conflict", 2, problems=[problem]), session("d"), code=3)))

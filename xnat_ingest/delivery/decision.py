@@ -216,7 +216,7 @@ def name_clash(
         session,
         "name-collision",
         f"the site names stored files by a template of its own, and {len(clash)} instances would get the names of "
-        f"other instances that are there, and replace them (the first: {printable(clash[0].path)})",
+        f"other files that are there, and replace them (the first: {printable(clash[0].path)})",
         "give this session another label, or ask the site's administrator for a template with "
         "HashSOPClassUIDWithSOPInstanceUID in it",
     )

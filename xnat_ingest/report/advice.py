@@ -271,7 +271,7 @@ REASONS: dict[str, Advice] = {
     "burned-in": PROBLEMS["burned-in"],
     "conflicting-duplicate": Advice(
         "The same instance exists twice, with different bytes. The first one is sent.",
-        "Find out which copy is right, and leave the other out.",
+        "Find out which copy is right, and leave the other out. If the wrong one was sent, add --existing overwrite.",
     ),
     "dicomdir": Advice("The directory of a DICOM medium. XNAT does not need it."),
     "dicomdir-absent": PROBLEMS["dicomdir-absent"],

@@ -1,4 +1,7 @@
-"""The report as JUnit XML, which CI systems show: a test case for each session, and one for the files set aside."""
+"""The report as JUnit XML, which CI systems show: a test case for each session, and one for the files set aside.
+
+Where only the run as a whole has failed, there is one for the run.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from xnat_ingest.core import IngestError, is_note
+from xnat_ingest.core import EXIT_MEANING, Exit, IngestError, is_note
 from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.report.html import needs_attention
 
@@ -35,6 +38,10 @@ def _suite(report: Mapping[str, Any]) -> ET.Element:
     if aside:
         text = "\n".join(f"{one['path']}: {one['reason']} {one['detail']}".rstrip() for one in aside[:SHOWN])
         _fail(cases[-1], f"{len(aside)} files have a problem", text)
+    if report["exit_code"] and all(case.find("failure") is None for case in cases):
+        cases.append(_case(report["project"], "the run", 0.0))
+        problems = [one["detail"] for one in report["problems"]]
+        _fail(cases[-1], EXIT_MEANING[Exit(report["exit_code"])], "\n".join(problems[:SHOWN]))
     failures = sum(case.find("failure") is not None for case in cases)
     numbers = {"tests": str(len(cases)), "failures": str(failures), "time": str(report["totals"].get("seconds", 0))}
     suite = ET.Element("testsuite", {"name": f"xnat-ingest {report['command']}", **numbers})

@@ -439,7 +439,7 @@ def _why_not_counted(members: Sequence[Instance], told: Mapping[str, int], sizes
     number = f"{files} files of {len(members)}"
     left = [i for i in members if i.sop_uid not in told]
     if len(sizes) < len(left) and files == len(members):
-        return f"{number}, {len(left) - len(sizes)} of other instances"
+        return f"{number}, {len(left) - len(sizes)} of other instances or damaged"
     if len(sizes) != len(left):
         return number
     short = sum(told[i.sop_uid] < least_size(i) for i in members if i.sop_uid in told)

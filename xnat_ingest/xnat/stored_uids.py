@@ -18,6 +18,8 @@ from xnat_ingest.xnat.prearchive import StoredFile
 
 # Statuses that mean that the server does not give a file. All others are trouble that passes.
 _NOT_GIVEN = (400, 403, 404, 410)
+# Those of them that mean that there is none, if the server gives others.
+_GONE = (404, 410)
 # A file up to this many bytes is read to its end, so that the connection can be used again.
 _SMALL = 256 * 1024
 # The UID is one of the first elements. Nothing sensible comes before it that is longer than this, in bytes.
@@ -35,13 +37,17 @@ class StoredUids:
         self._rest = rest
         self._pool = pool
         self._check_stop = check_stop
-        self._known: dict[tuple[str, int], str] = {}
+        # "" of a file that was read and names no instance, None of one that was not given.
+        self._known: dict[tuple[str, int], str | None] = {}
+        self._gone: set[tuple[str, int]] = set()
         self._replaced: set[str] = set()  # addresses
         self._lock = threading.Lock()
         self._refused = False
 
     def of(self, uri: str, files: Sequence[StoredFile], *, ask: bool) -> Mapping[StoredFile, str]:
-        """File -> SOPInstanceUID, for those of which it can be read, or has been.
+        """File -> SOPInstanceUID, for those that the server gives, or has given.
+
+        It is "" of a file that is damaged or no DICOM, and of one that is not there while others are.
 
         uri: the address of their session.
         ask: the server may be asked for what is not known yet.
@@ -54,7 +60,8 @@ class StoredUids:
         wait(futures)
         for future in futures:
             future.result()
-        return {one: uid for one, place in places.items() if (uid := self._known.get(place, ""))}
+        given = {one: uid for one, place in places.items() if (uid := self._known.get(place)) is not None}
+        return given | {one: "" for one, place in places.items() if given and place in self._gone}
 
     def forget(self, uri: str) -> None:
         """What was read of a session before is read again when it is wanted: this run may have replaced the files."""
@@ -62,6 +69,7 @@ class StoredUids:
             stale = [place for place in self._known if uri and place[0].startswith(f"{uri}/")]
             for place in stale:
                 del self._known[place]
+                self._gone.discard(place)
                 self._replaced.add(place[0])
 
     def _read(self, address: str, size: int) -> None:
@@ -94,11 +102,17 @@ class StoredUids:
             if error.status not in _NOT_GIVEN:
                 raise
             self._refused |= error.status == 403
-            is_empty = False
+            self._remember(address, size, None, is_gone=error.status in _GONE)
+            return
         if is_empty:
             raise ServerSaid(f"GET {address}", 200, "an empty body")
+        self._remember(address, size, found[-1] if found else "")
+
+    def _remember(self, address: str, size: int, uid: str | None, *, is_gone: bool = False) -> None:
         with self._lock:
-            self._known[address, size] = found[-1] if found else ""
+            self._known[address, size] = uid
+            if is_gone:
+                self._gone.add((address, size))
 
 
 def _beginning(chunks: Iterator[bytes]) -> Iterator[bytes]:
