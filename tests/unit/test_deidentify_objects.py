@@ -20,7 +20,7 @@ from tests.dicom_trees import IDENTITY, SAMPLES, encapsulated, encode, read, sav
 from tests.dicomscu import behind_meta
 from tests.planted import PERSON, leaks, patient, planted
 from xnat_ingest.core.model import Instance, Plan, Session, SetAside
-from xnat_ingest.deidentify import objects
+from xnat_ingest.deidentify import gathering, objects
 from xnat_ingest.deidentify.encoding import NotRewritable
 from xnat_ingest.deidentify.objects import Deidentifier, header_of
 from xnat_ingest.deidentify.pixels import extent
@@ -174,6 +174,20 @@ def test_how_many_bytes_frames_take(tmp_path: Path, tags: dict[str, Any], length
     _, _, _, facts = header_of(PeekableStream([data]), instance)
     assert extent(facts, "1.2.840.10008.1.2.1", length) == found
     assert extent(facts, "1.2.840.10008.1.2.4.50", length) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        *((b" 2 ", 2), (b"+2", 2), (b"2.0 ", 2), (b"2.", 2), (b"002 ", 2), (b"", 1)),
+        *((b"2.5 ", -1), (b"-2", -1), (b"2\\3 ", -1), (b"2e0 ", -1), (b"9" * 14, -1)),
+    ],
+)
+def test_a_number_of_frames_that_is_written_oddly(written: bytes, number: int) -> None:
+    assert gathering.Facts("<", values={gathering.FRAMES: written}).frames == number
+    numbers = {gathering.ROWS: b"\4\0", gathering.COLUMNS: b"\4\0", gathering.BITS: b"\x10\0"}
+    facts = gathering.Facts("<", values={gathering.FRAMES: written, **numbers})
+    assert extent(facts, "1.2.840.10008.1.2.1", 64) == ((32, 32 * number) if number > 0 else (0, 0))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MODALITY, BURNED_IN, PATIENT_ID, PATIENT_NAME = 0x00080060, 0x00280301, 0x001000
 BIRTH_DATE, STUDY_UID, STUDY_DATE = 0x00100030, 0x0020000D, 0x00080020
 SERIES_UID, FRAME_OF_REFERENCE_UID = 0x0020000E, 0x00200052
 SAMPLES, PHOTOMETRIC, PLANAR, FRAMES = 0x00280002, 0x00280004, 0x00280006, 0x00280008
+_FRAMES = re.compile(r"\+?([0-9]{1,12})(?:\.0*)?")
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 ROWS, COLUMNS, BITS = 0x00280010, 0x00280011, 0x00280100
 _FACTS = frozenset(
@@ -105,6 +107,12 @@ class Facts:
         """Of a US element; 0 when it is absent or something else."""
         value = self.values.get(tag, b"")
         return int.from_bytes(value[:2], "little" if self.order == "<" else "big") if len(value) >= 2 else 0
+
+    @property
+    def frames(self) -> int:
+        """NumberOfFrames, 1 when it is absent, -1 when it is no plain number. Some writers make it `+2` or `2.0`."""
+        found = _FRAMES.fullmatch(self.text(FRAMES) or "1")
+        return int(found[1]) if found else -1
 
     @property
     def character_sets(self) -> tuple[bytes, ...]:

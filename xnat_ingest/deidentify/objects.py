@@ -339,8 +339,8 @@ class _Object:
         if (group, element) != (0xFFFE, 0xE000) or length in (0, UNDEFINED):
             return b"", 0
         self._stream.take(8)
-        frames = self.rewriting.facts.text(gathering.FRAMES)
-        if length == 4 * (int(frames) if frames.isdecimal() else 1) <= _LONGEST_TABLE:
+        frames = self.rewriting.facts.frames
+        if length == 4 * (1 if frames < 0 else frames) <= _LONGEST_TABLE:
             table = b"".join(self._stream.copy(length))
             places = struct.unpack(f"{self._order}{length // 4}L", table)
             if places[0] == 0 and all(one < other and not other % 2 for one, other in pairwise(places)):

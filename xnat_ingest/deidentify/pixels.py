@@ -27,8 +27,6 @@ STRUCTURED_REPORTS = _STORAGE + "88."
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
 # Ends of photometric interpretations that store some colours once for several pixels -> (part, of what all take).
 _SHARED = {"_422": (2, 3), "_420": (1, 2)}
-# Digits of a NumberOfFrames.
-_MOST_DIGITS = 12
 
 
 def risk(facts: Facts) -> str:
@@ -102,10 +100,9 @@ def extent(facts: Facts, syntax: str, length: int) -> tuple[int, int]:
     """
     rows, columns = facts.number(header.ROWS), facts.number(header.COLUMNS)
     samples, bits = facts.number(header.SAMPLES) or 1, facts.number(header.BITS)
-    frames = facts.text(header.FRAMES) or "1"
-    if syntax not in NATIVE or not frames.isdecimal() or len(frames) > _MOST_DIGITS:
+    if syntax not in NATIVE or facts.frames < 0:
         return 0, 0
-    number = max(int(frames), 1)
+    number = max(facts.frames, 1)
     values = rows * columns * samples
     sizes = [-(-values // 8)] if bits == 1 else [values * -(-bits // 8), -(-values * bits // 8)]
     shared = next((of for kind, of in _SHARED.items() if facts.text(header.PHOTOMETRIC).endswith(kind)), None)
