@@ -15,6 +15,7 @@ import pytest
 from xnat_ingest.core.errors import ServerSaid, SessionTrouble
 from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.core.stop import RunControl, Stop
+from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.delivery import context
 from xnat_ingest.delivery.decision import ServerState, decide
 from xnat_ingest.delivery.prearchive_session import plausible_copies
@@ -24,9 +25,9 @@ from xnat_ingest.delivery.session_type import DEFINING_MODALITIES
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat import archive
-from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, compare_stored
+from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, _holding, compare_stored
 from xnat_ingest.xnat.client import XnatClient
-from xnat_ingest.xnat.prearchive import PrearchiveSession, as_session, list_sessions
+from xnat_ingest.xnat.prearchive import PrearchiveSession, StoredFile, as_session, list_sessions
 from xnat_ingest.xnat.projects import changes_study_uid
 from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids, moved_already, moved_by_build, received_in
 
@@ -65,6 +66,30 @@ def test_a_length_is_explained_by_two_others(alike: int, are_explained: bool) ->
     assert (len(plausible_copies(files, StoredFiles("", sizes))) == alike) == are_explained
     exact = instance(2, 1)
     assert exact.sop_uid in plausible_copies([*files, exact], StoredFiles("", {**sizes, exact.name: 1000}))
+
+
+class OfEach:
+    """Headers as the names tell."""
+
+    def __init__(self, *instances: Instance) -> None:
+        self.uids = {uid_hash(i.sop_class, i.sop_uid): i.sop_uid for i in instances}
+
+    def of(self, _: str, files: Sequence[StoredFile], *, ask: bool) -> dict[StoredFile, str]:
+        assert ask
+        return {one: self.uids[one.name.removesuffix(".dcm").rpartition("-")[2]] for one in files}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "whole"),
+    [((1002,), 1), ((1010, 1020), 2), ((1001,), 0), ((1010, 1000), 1), ((1010, 1010, 1010, 1008), 3)],
+)
+def test_the_length_of_a_copy_under_another_number(lengths: tuple[int, ...], whole: int) -> None:
+    """Its InstanceNumber takes four bytes, and ours two. Three that are alike show what the server makes of them."""
+    files = [instance(1, number) for number in range(1, len(lengths) + 1)]
+    names = [i.name.replace(f"-1-{n}-", f"-1-100{n}-") for n, i in enumerate(files, 1)]
+    stored = [StoredFile(name, size, "1", "/f", "DICOM", name) for name, size in zip(names, lengths, strict=True)]
+    held = replace(_holding("", lambda: {"1": "1.2.1"}, stored), uids=OfEach(*files))  # type: ignore[arg-type]
+    assert len(plausible_copies(files, held)) == whole
 
 
 TYPES = {

@@ -48,13 +48,22 @@ def plausible_copies(instances: Sequence[Instance], files_held: StoredFiles) -> 
     """SOPInstanceUIDs of stored copies whose length is plausible.
 
     Either it equals the source's, or it differs from it by as much as in at least two others: when the server changes
-    whole files, it changes them alike. Of a copy under other numbers, the length is one with these numbers.
+    whole files, it changes them alike. Of a copy under other numbers, the length is one with these numbers. It cannot
+    be sent again, so a longer one counts where there are no three to be compared.
     """
     stored = [(i, name) for i in instances if (name := files_held.name_of(i))]
     size = {i.sop_uid: files_held.sizes[name] + _numbers_size(i, i.name) - _numbers_size(i, name) for i, name in stored}
     change = {i.sop_uid: size[i.sop_uid] - _stored_size(i) for i, _ in stored}
     usual = Counter(change.values())
-    return frozenset(i.sop_uid for i, _ in stored if size[i.sop_uid] == i.length or usual[change[i.sop_uid]] > 2)
+    compares = any(number > 2 for number in usual.values())
+
+    def is_plausible(instance: Instance, name: str) -> bool:
+        length = size[instance.sop_uid]
+        may_be_longer = name != instance.name and not compares  # XNAT makes meta information of its own
+        is_usual = usual[change[instance.sop_uid]] > 2
+        return length == instance.length or is_usual or (may_be_longer and length > instance.length)
+
+    return frozenset(i.sop_uid for i, name in stored if is_plausible(i, name))
 
 
 def _numbers_size(instance: Instance, name: str) -> int:
