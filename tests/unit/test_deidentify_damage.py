@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 
 from tests.damaging import DAMAGES, drive
 from tests.planted import PERSON, leaks, patient
-from tests.unit.test_deidentify_rewriting import ENCODINGS, KEY, encoded
+from tests.unit.test_deidentify_rewriting import ENCODINGS, KEY, encoded, parsed
 from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT, LITTLE_IMPLICIT, Encoding, NotRewritable
 from xnat_ingest.deidentify.forms import check_of, check_of_kept
 from xnat_ingest.deidentify.profile import load_profile
@@ -164,6 +164,58 @@ def test_how_long_a_value_may_be_that_nobody_looks_into(keyword: str, vr: str, v
     assert form is not None
     assert check(value) == fits
     assert form(value)
+
+
+# keyword, VR in the file, values that have its form, values that have not.
+WHOLE_FORMS = [
+    (
+        "AcquisitionTime",
+        "TM",
+        "10|1011|101112|101112.5|101112.123456|101112.50000000|10:11:12.5|9:11|235960|1011\\12",
+        "20240210101112|20240210|2024021010|2024-02-10|2024.0210|101112.20240210|1|101|10111|30|106000|10:60|10.5|1011.5",
+    ),
+    ("AcquisitionTime", "TM", "101112.5+0100|101112 ", "101112+2024|101112.|1011\\20240210|101112-|1 0|:10"),
+    ("AcquisitionTime", "UN", "1011", "20240210"),
+    (
+        "AcquisitionDate",
+        "DA",
+        "20240210|2024.02.10|2024-2-9|10/02/2024|2/10/2024|00000000|1953|195304|20240210\\2024",
+        "2|20240|20240240|20242010|4711-0815|20240210-20240211|2024.02-10|10.02.24|20240210.|1.2.3",
+    ),
+    ("AcquisitionDate", "DT", "20240210101112.5", "20240210101112.1234567"),
+    (
+        "AcquisitionDateTime",
+        "DT",
+        "20240210101112.123456+0100|2024021010|202402|20240210-0330|2024-02-10 10:11:12.5",
+        "20240210101112.20240210|20240210+2024|2024-02-10 10|20240210 101112|202402101011121",
+    ),
+    ("AcquisitionDateTime", "DA", "20240210", "20240210+9900"),
+    ("PatientAge", "AS", "045Y|45Y|045y|003 M|45|001W|012D", "240210Y|0450Y|Y|4Y5|20240210|45YY"),
+]
+
+
+@pytest.mark.parametrize(("keyword", "vr", "fitting", "other"), WHOLE_FORMS, ids=range(len(WHOLE_FORMS)))
+def test_dates_times_and_ages_that_are_kept_are_some(keyword: str, vr: str, fitting: str, other: str) -> None:
+    tag = tag_of(keyword)
+    assert tag is not None
+    check = check_of_kept(tag, vr)
+    assert check is not None
+    assert check(b"")
+    assert [text for text in fitting.split("|") if not check(text.encode())] == []
+    assert [text for text in other.split("|") if check(text.encode())] == []
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR TM")
+@pytest.mark.parametrize("value", ["20240210101112", "20240210", "2024-02-10", "2024.0210", "101112.20240210"])
+def test_a_date_in_a_time_does_not_leave_unmoved(value: str) -> None:
+    """It would tell by how many days the others were moved. Where dates are kept it is set aside as damaged."""
+    dataset = patient(PERSON)
+    dataset.add_new(0x00080032, "TM", value)
+    left = Rewriting(encoded(dataset), LITTLE_EXPLICIT, load_profile("research-mr"), KEY).rewrite("S", "E").data
+    assert value.encode() not in left
+    assert parsed(left).AcquisitionTime == ""
+    with pytest.raises(NotRewritable, match="holds in AcquisitionTime what is no TM"):
+        Rewriting(encoded(dataset), LITTLE_EXPLICIT, load_profile("dates-kept"), KEY).rewrite("S", "E")
 
 
 @pytest.mark.parametrize("keyword", ["PatientPosition", "ConvolutionKernel"])

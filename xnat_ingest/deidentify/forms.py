@@ -38,6 +38,17 @@ _NOT_IN = {
     "AS": re.compile(rb"[^0-9DWMYdwmy \\\0]|\0(?!\0*\Z)"),
     "UI": re.compile(rb"[^0-9. \\\0]|\0(?!\0*\Z)"),
 }
+# Dates and times as devices write them. Of a date, months and days may be zeros or missing, and a time may follow. The
+# fraction of a second has six digits, then zeros.
+_FRACTION = r"(?:\.\d{1,6}0*)?"
+_CLOCK = rf"\d{{1,2}}:[0-5]\d(?::[0-6]\d{_FRACTION})?"
+_ZONE = r"(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
+_PLAIN_TIME = rf"[0-2]\d(?:[0-5]\d(?:[0-6]\d{_FRACTION})?)?"
+_PLAIN_DATE = rf"\d{{4}}(?:[01]\d(?:[0-3]\d(?:{_PLAIN_TIME})?{_ZONE})?)?"
+_DIVIDED_DATE = rf"(?:\d{{4}}([./-])[01]?\d\1[0-3]?\d|[0-3]?\d([./-])[0-3]?\d\2\d{{4}})(?: {_CLOCK})?"
+_DATE = re.compile(rf"(?:{_PLAIN_DATE}|{_DIVIDED_DATE})?".encode())
+_TIME = re.compile(rf"(?:(?:{_PLAIN_TIME}|{_CLOCK}){_ZONE})?".encode())
+_FORMS = {"AS": re.compile(rb"(?:\d{1,3} ?[DWMYdwmy]?)?"), "DA": _DATE, "DT": _DATE, "TM": _TIME}
 # A number of so many bytes that can all be read as letters and digits is text.
 _LEGIBLE = re.compile(rb"[0-9A-Za-z^ =._\\-]{6,}")
 # A number in characters, and a code: a CS has at most 16 characters, in fact also small letters and some signs.
@@ -63,9 +74,12 @@ Check = Callable[[bytes], bool]
 
 @cache
 def check_of_kept(tag: int, vr: str) -> Check | None:
-    """As check_of, for a value that nobody looks into before it leaves: its length counts, too."""
+    """As check_of, for a value that nobody looks into before it leaves: its length counts, too, and of dates, times and
+    ages the whole form."""
     check, name = check_of(tag, vr), vr_of(tag)
     most = _CHARACTERS.get(name, 0)
+    if check is not None and (own := vr if vr not in ("UN", "") else name) in _FORMS:
+        check = _all_of(check, own)
     if check is None or not most or tag == _CHARACTER_SETS:
         return check
     form = check
@@ -79,6 +93,16 @@ def check_of_kept(tag: int, vr: str) -> Check | None:
         return max(map(len, values)) <= most or all(_is_short(one, name, most) for one in values)
 
     return fits
+
+
+def _all_of(check: Check, vr: str) -> Check:
+    return lambda value: check(value) and has_form(vr, value)
+
+
+def has_form(vr: str, value: bytes) -> bool:
+    """Whether every value of a DA, DT, TM or AS element is a date, a time or an age."""
+    form = _FORMS[vr]
+    return all(form.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
 
 
 def _is_short(value: bytes, vr: str, most: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from xnat_ingest.core import UsageError, printable
 from xnat_ingest.core.read_small import MEGABYTE, read_small
+from xnat_ingest.deidentify.forms import has_form
 
 # The most days that dates move into the past, about ten years; at least one.
 MOST_DAYS = 3650
@@ -92,9 +93,10 @@ def new_key(path: str) -> None:
 
 
 def moved(vr: str, value: bytes, days: int) -> bytes | None:
-    """A DA or DT value, or several, moved by days. TM is not changed. None when there is no whole date to move."""
+    """A DA or DT value, or several, moved by days. TM is not changed. None when there is no whole date to move, or when
+    a TM is no time: it may be a date."""
     if vr == "TM":
-        return value
+        return value if has_form(vr, value) else None
     if vr == "AS":
         return None
     out = []

@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from xnat_ingest.deidentify.any_date import holds_date
 from xnat_ingest.deidentify.encoding import Encoding, NotRewritable, Reader, padded
-from xnat_ingest.deidentify.forms import UNITS, Check, check_of, check_of_kept, holds_codes, holds_numbers
+from xnat_ingest.deidentify.forms import UNITS, Check, check_of, check_of_kept, has_form, holds_codes, holds_numbers
 from xnat_ingest.deidentify.gathering import (
     CHARACTER_SETS,
     FRAME_OF_REFERENCE_UID,
@@ -44,11 +44,10 @@ _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
 # VRs of numbers that can be an identifier, as struct reads one.
 _NUMBERS = {"UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FD": "d", "FL": "f", "DS": "", "IS": ""}
 _DECIMAL = re.compile(rb"[+-]?\d{1,20}(?:\.\d{0,20})?")
-# Values that are a date or a time, and not only made of its characters.
+# Values that are a date, and not only made of its characters.
 _TRUE_DATE = re.compile(
     rb"(?:(?:1[89]|2[01])\d\d[.-]?(?:0\d|1[0-2])[.-]?[0-3]\d(?:[0-2]\d(?:[0-5]\d){0,2}(?:\.\d+)?)?(?:[+-]\d{4})?)?"
 )
-_TRUE_TIME = re.compile(rb"(?:[0-2]\d(?::?[0-5]\d(?::?[0-6]\d(?:\.\d+)?)?)?)?")
 # A UID inside of bytes or a text. With fewer numbers it may be a version.
 _UID = re.compile(rb"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
 # The originals of these must not be left anywhere, since they lead back to the image.
@@ -454,8 +453,9 @@ def _as_short_float(number: int) -> float:
 
 def _is_true(vr: str, value: bytes) -> bool:
     """Whether every value of a DA, DT, TM or AS element is valid."""
-    form = _TRUE_TIME if vr == "TM" else _TRUE_DATE
-    return vr == "AS" or all(form.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
+    if vr in ("AS", "TM"):
+        return has_form(vr, value)
+    return all(_TRUE_DATE.fullmatch(one.strip(b" \0")) for one in value.split(b"\\"))
 
 
 def _digits(value: bytes) -> bytes:
