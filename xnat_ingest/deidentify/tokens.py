@@ -62,7 +62,11 @@ _COMMON = frozenset(
     """.split()  # noqa: SIM905 - as a list it would be 130 lines
 )
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
+# How these letters are also written where they are missing, besides _PLAIN and the letter without its mark.
+_SPELLED_OUT = {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "đ": "dj", "ð": "th"}
+_ALL_SPELLED_OUT = str.maketrans(_SPELLED_OUT)
+# A name with more kinds of such letters is searched for with none and with all of them spelled out.
+_MOST_MIXED = 3
 # Characters that no screen shows: Unicode's Default_Ignorable_Code_Point, and the marks of annotations. A name is still
 # read with one inside.
 _INVISIBLE = re.compile(
@@ -161,8 +165,31 @@ def _digit(character: str) -> str:
 
 
 def _plain(text: str) -> set[str]:
-    """A text without accents, in both ways in which umlauts are written then."""
-    return {fold(text)} if text.isascii() else {fold(text), fold(text.lower().translate(_UMLAUTS))}
+    """A text without accents, in both ways in which umlauts and the like are written then."""
+    if text.isascii():
+        return {fold(text)}
+    return {fold(text), fold(_composed(text).translate(_ALL_SPELLED_OUT))}
+
+
+def _composed(text: str) -> str:
+    """In small letters, each with its mark as one character."""
+    return unicodedata.normalize("NFC", text.lower())
+
+
+def _spellings(text: str) -> set[str]:
+    """As _plain, for what is searched for: also some letters in the one way and others in the other."""
+    forms, composed = _plain(text), _composed(text)
+    letters = sorted(_SPELLED_OUT.keys() & set(composed))
+    if len(letters) <= _MOST_MIXED:
+        mixed = (some for number in range(1, len(letters)) for some in combinations(letters, number))
+        forms |= {fold(_spelled_out(composed, some)) for some in mixed}
+    return forms
+
+
+def _spelled_out(text: str, letters: Iterable[str]) -> str:
+    for letter in letters:
+        text = text.replace(letter, _SPELLED_OUT[letter])
+    return text
 
 
 class Tokens:
@@ -190,7 +217,7 @@ class Tokens:
                         if not number:  # only the reading that the header itself asks for
                             weak[name_of(tag), item.why] = None
                         continue
-                    for form in _plain(item.text):
+                    for form in sorted(_spellings(item.text)):
                         token = found.setdefault(form, Token(tag, kind, form, item.bounded))
                     for needle in _spelled(item.text, codecs):
                         self._needles.setdefault(needle, token)
@@ -286,7 +313,7 @@ _Found = Iterator[_Strong | _Weak]
 
 def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
     """A token in bytes: with and without accents, in the encodings that occur; ASCII letters in lower case."""
-    forms = {text, text.lower(), text.casefold(), text.upper(), *_plain(text)}
+    forms = {text, text.lower(), text.casefold(), text.upper(), *_spellings(text)}
     if not text.isascii():
         forms |= {unicodedata.normalize("NFD", form) for form in tuple(forms)}
     needles = set()
