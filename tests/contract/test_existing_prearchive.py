@@ -205,6 +205,29 @@ def test_stuck_for_a_cause_that_passed(
     whole(site, tree)
 
 
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+def test_what_a_deleted_session_left_is_in_the_way(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, transport: str
+) -> None:
+    """XNAT deletes a session without its files, unless it is told otherwise. Nobody else is sending anything."""
+    root = tmp_path / "t"
+    assert ingest("upload", root).code == 0
+    site.project("DEMO").access["up"] = "delete"
+    person = Client(site.url, "up", PASSWORD).login()
+    assert person("DELETE", "/data/projects/DEMO/experiments/S_E").status == 200
+    person.close()
+    for _ in range(2):
+        ended = ingest("upload", root, "--transport", transport)
+        assert (ended.code, ended.session("S_E")["verdict"], "files-in-the-way" in ended.kinds()) == (3, "failed", True)
+        assert "Session already exists with matching files" in ended.out
+        assert [(row.status, len(row.files)) for row in site.rows("DEMO")] == [("CONFLICT", 6)]
+        commits = [r.query.get("overwrite_files") for r in site.requests if r.query.get("action") == "commit"]
+        assert "true" not in commits
+    assert ingest("upload", root, "--existing", "overwrite").code == 0
+    assert ingest("verify", root).code == 0
+    whole(site, tree)
+
+
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(("status", "mode"), [("ERROR", "resume"), *(("CONFLICT", mode) for mode in MODES)])
 def test_stuck_for_another_cause(

@@ -26,6 +26,7 @@ class ConcurrentUpload(Exception):
     What is left of a lost connection of our own looks the same.
 
     is_damaged: the server cannot read a file in it. Another run is sending that file, or has left it behind.
+    existing: the server's words that the session exists, though the archive did not have it when it was asked.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class ConcurrentUpload(Exception):
         sign: str = "another run, or a lost connection of this one, is sending this session into it",
         *,
         is_damaged: bool = False,
+        existing: str = "",
     ) -> None:
         super().__init__(uri)
         self.uri = uri
         self.sign = sign
         self.is_damaged = is_damaged
+        self.existing = existing
 
 
 class Commit:
@@ -102,9 +105,10 @@ class Commit:
             raise trouble from error
         if stuck and LOG_INCOMPLETE in said_why:
             raise ConcurrentUpload(self.uri, f"XNAT cannot read a file in it ({said_why})", is_damaged=True) from error
-        if stuck and (LOG_DUPLICATE in said_why or (LOG_EXISTS in said_why and not self._is_archived)):
+        exists = LOG_EXISTS in said_why and not self._is_archived
+        if stuck and (LOG_DUPLICATE in said_why or exists):
             # Another run is archiving it, or has archived the session since we looked.
-            raise ConcurrentUpload(self.uri) from error
+            raise ConcurrentUpload(self.uri, existing=said_why if exists else "") from error
         if stuck:
             self._overwrite |= self._is_archived
             prearchive.build(self.context.rest, entry.uri)

@@ -131,6 +131,7 @@ class Delivery:
         self._doubtful_copies: frozenset[str] = frozenset()  # sent over copies of an earlier run, see had_before
         self._notes: list[Problem] = []
         self._commits = 0
+        self._files_in_the_way = ""  # the server's words on files in the archive without a session
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -260,7 +261,9 @@ class Delivery:
             had_before = self.prearchived.had_before
             self._own.replaced |= (stored & self.sending.taken) - had_before
             self._round.postponed |= had_before  # once it is archived, they are sent again, into one of their own
-        overwrite, is_archived = self.prearchived.overwrite, bool(self._archive_uri)
+        is_archived = bool(self._archive_uri)
+        overwrite = self.prearchived.overwrite
+        overwrite |= bool(self._files_in_the_way) and self.context.existing == "overwrite"
         with self._turn_to_commit(uri):
             Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
         self._forget_headers(self._archive_uri)
@@ -406,6 +409,9 @@ class Delivery:
 
     def _wait_for_other(self, other: ConcurrentUpload, *, last: bool) -> None:
         """Another run is sending this session. Wait until it has ended, then ask again."""
+        if other.existing and self._files_in_the_way:
+            self._refuse_files_in_the_way(other)
+        self._files_in_the_way = other.existing
         text = f"prearchive session {other.uri}: {other.sign}"
         self.context.control.warn(f"{self.session.title}: {text}; waiting until nothing more comes")
         if last or not prearchive.wait_until_still(self.context.rest, other.uri, self.context.retry_policy.pause):
@@ -414,6 +420,18 @@ class Delivery:
         self.context.retry_policy.pause(random.SystemRandom().uniform(0, prearchive.STILL / 2))
         self._note(Problem("live-row", f"{self.session.title}: {text}; waited for it", (self.session.label,)))
         self._forget_listings()
+
+    def _refuse_files_in_the_way(self, other: ConcurrentUpload) -> None:
+        """XNAT finds files where it archives the session, and has no such session even after a wait."""
+        way = "have an administrator remove them from the archive folder, then run again"
+        if self.context.existing != "overwrite":
+            way = f"replace them with --existing overwrite, or {way}"
+        raise SessionTrouble(
+            "files-in-the-way",
+            f"files of these names lie where XNAT would archive prearchive session {other.uri}, and it has no such "
+            "session. A session that was deleted without its files leaves them (the server says: "
+            f"{other.existing}); {way}",
+        )
 
     def _forget_listings(self) -> None:
         self.context.known(self.session.project, fresh=True)

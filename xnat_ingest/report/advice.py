@@ -69,6 +69,11 @@ PROBLEMS: dict[str, Advice] = {
         "The server has written something into elements that --deidentify had removed.",
         "Look at them in XNAT. A script of the site or the project fills them.",
     ),
+    "files-in-the-way": Advice(
+        "Files of these names lie where XNAT would archive the session, and it has no such session. A session that was "
+        "deleted without its files leaves them.",
+        "Run again with --existing overwrite to replace them, or have an administrator remove them.",
+    ),
     "followed-links": Advice("Links that point outside ROOT were followed, because --follow-links was given."),
     "filter-not-evaluated": Advice(
         "The server's series import filter cannot be evaluated here. What it drops shows as missing.",
