@@ -94,6 +94,7 @@ CASES: dict[str, tuple[tuple[Series, ...], tuple[Series, ...], str]] = {
     "PET to a CT session": ((C,), (C, PET), "other-type"),
     "PET to an MR session": ((A,), (A, PET), "other-type"),
     "MR to a session of reports": ((R,), (A,), "other-type"),
+    "captures that call themselves MR to a session of reports": ((R,), (R, AS_MR), "other-type"),
     "MR without a modality": ((A,), (NO_MODALITY,), ""),
     "MR without a modality to CT": ((C,), (C, NO_MODALITY), "other-type"),
     "PET of a PET and MR session": ((A, PET), (PET,), "other-type"),

@@ -108,6 +108,8 @@ CT_CLASS, CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
         ("ct", "CT", CT_CLASS, ""),
         ("pet", "CT", CT_CLASS, "other-type"),
         ("otherDicom", "MR", "", "other-type"),
+        ("otherDicom", "MR", CAPTURE, "other-type"),
+        ("otherDicom", "OT", CAPTURE, ""),
         ("otherDicom", "SR", "0", ""),
         ("sr", "OT", CAPTURE, ""),
         ("rt", "CT", CT_CLASS, ""),  # types whose rank is not known

@@ -76,6 +76,8 @@ def leading_modality(xsi_type: str, sent: Collection[Instance], *, makes_petmr: 
     if xsi_type not in DEFINING_MODALITIES and xsi_type not in _OF_OTHERS:
         return ""
     images = [i for i in sent if i.sop_class in _MODALITY]
+    if xsi_type in _OF_OTHERS and not images and not _lead(i.modality for i in sent if i.sop_class in PRIMARY):
+        return _lead(i.modality for i in sent)
     lead = _lead(i.modality or _MODALITY[i.sop_class] for i in images)
     if not lead or lead != _lead(_MODALITY[i.sop_class] for i in images):
         return ""
