@@ -274,6 +274,62 @@ def test_the_gate_looks_for_the_patient_in_sequences(ingest: Ingest, site: Stand
     assert not files_of(site)
 
 
+def code(value: str, meaning: str) -> Dataset:
+    return holding(CodeValue=value, CodingSchemeDesignator="99STAFF", CodeMeaning=meaning)
+
+
+def physician(value: str, meaning: str) -> Dataset:
+    found = Dataset()
+    found.PersonIdentificationCodeSequence = [code(value, meaning)]
+    return found
+
+
+# tag, VR, value
+ELSEWHERE: dict[str, tuple[int, str, object]] = {
+    "a person as a code": (0x00401101, "SQ", [code("4711", "Quasten^Hannelore")]),
+    "a physician as a code": (0x00080096, "SQ", [physician("4711", "Quasten^Hannelore")]),
+    "an observer as a code": (0x0040A088, "SQ", [code("4711", "Quasten^Hannelore")]),
+    "a name in place of a creator": (0x00090010, "PN", "Quasten^Hannelore"),
+    "a name in place of the last creator": (0x000900FF, "PN", "Quasten^Hannelore"),
+    "a name in an illegal group": (0x00010010, "PN", "Quasten^Hannelore"),
+    "ids as a text": (0x00101002, "LO", "PX77192834"),
+    "ids as a short text": (0x00101002, "SH", "PX77192834"),
+    "a name as a sequence": (0x00101001, "SQ", [holding(CodeMeaning="Quasten^Hannelore")]),
+    "an id as a sequence": (0x00101000, "SQ", [holding(CodeMeaning="PX77192834")]),
+    "an address as a sequence": (0x00101040, "SQ", [holding(CodeMeaning="Lindenallee 17")]),
+    "a birth date as a sequence": (0x00100030, "SQ", [holding(CodeMeaning="19530417")]),
+    "the pseudonym as a sequence": (0x00100010, "SQ", [holding(CodeMeaning="Quasten^Hannelore")]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.parametrize("removed", ["YES", "NO"])
+@pytest.mark.parametrize("place", ELSEWHERE)
+def test_identifiers_in_other_elements_than_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, removed: str
+) -> None:
+    """People as codes, and names and ids under a value representation of another kind."""
+    dataset = clean()
+    dataset.PatientIdentityRemoved = removed
+    dataset.add_new(*ELSEWHERE[place])
+    path = write(tmp_path / "a/b/IM1", dataset)
+    ended, found = identity(tmp_path, capsys)
+    assert ended == 3
+    assert len(found["all"]["elements"]) + len(found["all"]["private"]) == 1
+    for value in (b"4711", b"Quasten^Hannelore", b"PX77192834", b"Lindenallee 17", b"19530417"):
+        path.write_bytes(path.read_bytes().replace(value, b" " * len(value)))
+    assert identity(tmp_path, capsys)[0] == 0
+
+
+def test_codes_that_name_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = clean()
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.PersonIdentificationCodeSequence = [code("ANONYMIZED", "ANONYMIZED")]
+    dataset.ProcedureCodeSequence = [code("4711", "MR of the head")]
+    write(tmp_path / "a/b/IM1", dataset)
+    assert identity(tmp_path, capsys)[0] == 0
+
+
 def test_words_of_a_name_in_a_sequence_are_searched_for(ingest: Ingest, tmp_path: Path) -> None:
     dataset = clean()
     dataset.PatientIdentityRemoved, dataset.ProtocolName = "YES", "for Quasten"
@@ -419,6 +475,19 @@ def test_behind_an_object_without_pixels(tmp_path: Path, capsys: pytest.CaptureF
     assert identity(tmp_path, capsys)[0] == 0
     path.write_bytes(path.read_bytes() + behind)
     assert identity(tmp_path, capsys)[0] == 3
+
+
+@pytest.mark.parametrize(
+    "other", [element(0x00020031, b"PN", b"Quasten^Hannelore "), element(0x00020099, b"LO", b"PX77192834")]
+)
+def test_other_elements_in_the_meta_group(tmp_path: Path, capsys: pytest.CaptureFixture[str], other: bytes) -> None:
+    path = write(tmp_path / "a/b/IM1", clean())
+    data = path.read_bytes()
+    length = struct.unpack("<L", data[140:144])[0]
+    meta = data[144 : 144 + length] + other
+    path.write_bytes(data[:140] + struct.pack("<L", len(meta)) + meta + data[144 + length :])
+    ended, found = identity(tmp_path, capsys)
+    assert (ended, found["all"]["pixels"]) == (3, {"private information in the file's meta group": 1})
 
 
 @pytest.mark.parametrize(("keyword", "code"), [("PrivateInformation", 3), ("PrivateInformationCreatorUID", 3), ("", 0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -11,14 +11,14 @@ from xnat_ingest.core import Instance, SetAside
 from xnat_ingest.deidentify import gathering, pixels
 from xnat_ingest.deidentify.behind import behind_pixels
 from xnat_ingest.deidentify.encoding import NotRewritable
-from xnat_ingest.deidentify.gathering import Facts
+from xnat_ingest.deidentify.gathering import Element, Facts
 from xnat_ingest.deidentify.objects import header_of
 from xnat_ingest.deidentify.profile import Profile, load_profile
 from xnat_ingest.deidentify.pseudonyms import dummy
 from xnat_ingest.deidentify.rewriting import REMOVED, Places
 from xnat_ingest.deidentify.tokens import SOURCES, Tokens, tokens_of
 from xnat_ingest.inputs.dicom_dataset import NotWalkable, PeekableStream
-from xnat_ingest.inputs.dicom_dictionary import decoded, name_of
+from xnat_ingest.inputs.dicom_dictionary import decoded, name_of, vr_of
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.inputs.source import Source, go_on
@@ -26,6 +26,10 @@ from xnat_ingest.inputs.source import Source, go_on
 _PSEUDONYMS = frozenset({gathering.PATIENT_ID, gathering.PATIENT_NAME})
 # Dates of birth and death in another calendar. They are not searched for, but they are there.
 _DATES = frozenset({0x00100033, 0x00100034})
+# PersonIdentificationCodeSequence, HumanPerformerCodeSequence, VerifyingObserverIdentificationCodeSequence: people as
+# codes, and the value and the meaning of a code.
+_PEOPLE = frozenset({0x00401101, 0x00404009, 0x0040A088})
+_CODES = frozenset({0x00080100, 0x00080104, 0x00080119, 0x00080120})
 _TEXTLESS = frozenset({"AT", "DA", "FD", "FL", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "TM", "UL", "US", "UV"})
 
 
@@ -104,6 +108,10 @@ class _Reading:
                 self._private(found, creators, (tag, vr, value), depth)
             elif self._is_identifier(tag, vr, value):
                 found.elements[name_of(tag)].add(decoded(value, self._sets).strip(" \0"))
+        for tag, element in _named_otherwise(self._facts.elements):
+            value = self._data[element.start : element.end]
+            if not _is_dummy(value):
+                found.elements[name_of(tag)].add(decoded(value, self._sets).strip(" \0"))
         self._texts(found)
         found.risk = "" if self._removed else self._report() or pixels.risk(self._facts)
         found.risk = found.risk or pixels.risk(self._facts)
@@ -113,9 +121,10 @@ class _Reading:
     def _private(
         self, found: IdentityReading, creators: dict[int, str], element: tuple[int, str, bytes], depth: int
     ) -> None:
-        """element: tag, VR, value. Somebody may have decided to keep private elements, but not a person's name."""
+        """element: tag, VR, value. Somebody may have decided to keep private elements, but not a person's name, also in
+        place of a creator."""
         tag, vr, value = element
-        if 0x10 <= tag & 0xFFFF <= 0xFF:
+        if 0x10 <= tag & 0xFFFF <= 0xFF and vr != "PN":
             creators[tag >> 16 << 8 | tag & 0xFF] = value.decode("latin-1").strip(" \0")
         elif not _is_dummy(value) if vr == "PN" else not depth and not self._removed:
             creator = creators.get(tag >> 16 << 8 | (tag & 0xFFFF) >> 8, "no creator")
@@ -128,7 +137,8 @@ class _Reading:
         if _is_dummy(value) or self._profile.action(tag, vr) not in ("X", "Z", "D"):
             return False
         if self._removed:
-            return (vr == "PN" or tag in SOURCES or tag in _DATES) and not self._is_pseudonym(tag, value)
+            is_named = vr == "PN" or tag in SOURCES or tag in _DATES
+            return (is_named or vr_of(tag) == "SQ") and not self._is_pseudonym(tag, value)
         return True
 
     def _report(self) -> str:
@@ -142,6 +152,24 @@ class _Reading:
             tag, vr, _, _ = places.of(begin, end) or (0, "PN", b"", True)
             if vr != "PN" and tag not in SOURCES and vr not in _TEXTLESS and vr != "UI":
                 found.texts.add((name_of(tag), token.keyword))
+
+
+def _named_otherwise(elements: Iterable[Element], within: int = 0) -> Iterator[tuple[int, Element]]:
+    """(tag that says what it is, element with the value) of people as codes, and of a name, an id or a birth date that
+    is written as a sequence.
+
+    within: the tag of the sequence around, if it says what it is.
+    """
+    for element in elements:
+        tag = element.tag
+        if element.items is not None:
+            known = vr_of(tag)
+            is_odd = known not in ("SQ", "") and (known == "PN" or tag in SOURCES or tag in _DATES)
+            inner = tag if is_odd or tag in _PEOPLE else within
+            for item in element.items:
+                yield from _named_otherwise(item, inner)
+        elif within and element.end > element.start and (within not in _PEOPLE or tag in _CODES):
+            yield within, element
 
 
 @cache

@@ -58,7 +58,8 @@ _DUMMY = dummy("LO").decode()
 # Floating point pixels -> their BitsAllocated (PS3.3, C.7.6.24).
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _PIXEL_GROUP = 0x7FE0
-# PrivateInformationCreatorUID, PrivateInformation: anything at all in a file's meta group.
+# PrivateInformationCreatorUID, PrivateInformation: anything at all in a file's meta group. So may be a name there, and
+# what no dictionary knows.
 _PRIVATE_META = frozenset({0x00020100, 0x00020102})
 _IN_META = "private information in the file's meta group"
 _IN_PREAMBLE = "text in the file's preamble"
@@ -412,9 +413,10 @@ def _pass_meta(stream: PeekableStream) -> tuple[int, str]:
     while stream.peek(2) == b"\x02\x00":
         head = read_head(stream, is_explicit(stream), "<")
         passed += len(head.raw)
+        is_private = head.tag in _PRIVATE_META or head.vr == b"PN" or not vr_of(head.tag)
         for block in stream.copy(head.length):
             passed += len(block)
-            private |= head.tag in _PRIVATE_META and bool(block.strip(b" \0"))
+            private |= is_private and bool(block.strip(b" \0"))
     return passed, _IN_META if private else _IN_PREAMBLE if preamble_has_text(preamble) else ""
 
 
