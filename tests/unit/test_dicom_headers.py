@@ -316,6 +316,7 @@ SEVERAL = (
     "MR_small_RLE.dcm",
     "MR_small_implicit.dcm",
     "MR_small_bigendian.dcm",
+    "image_dfl.dcm",
     "test-SR.dcm",
 )
 
@@ -325,13 +326,39 @@ SEVERAL = (
 def test_several_files_one_behind_the_other(first: str, second: str) -> None:
     """As `cat` makes them, or `gunzip` of several members. The second one would not be sent, and nobody would know."""
     one, other = ((trees.SAMPLES / name).read_bytes() for name in (first, second))
-    found = judged(one + other)
-    assert isinstance(found, SetAside)
-    assert found.reason in ("unreadable", "truncated")
-    if first != "test-SR.dcm":  # of a header alone, the next file's first bytes may be taken for elements
-        assert found.detail.startswith("several DICOM files, one behind the other")
+    for behind in (other, other[128:], bytes(99) + other, b"\r\n" + other[128:]):
+        found = judged(one + behind)
+        assert isinstance(found, SetAside)
+        assert found.reason in ("unreadable", "truncated")
+        if first != "test-SR.dcm":  # of a header alone, the next file's first bytes may be taken for elements
+            assert found.detail.startswith("several DICOM files, one behind the other")
     for behind in (b"", b"\0" * 300, other[132:]):
         assert "several" not in str(judged(one + behind))
+
+
+@pytest.mark.parametrize("gap", [0, 1, 512, 3 << 20])
+def test_nothing_behind_a_deflated_data_set_is_lost(gap: int) -> None:
+    """Such a file is sent inflated, and without what follows: whatever may be an instance is named."""
+    one, other = ((trees.SAMPLES / name).read_bytes() for name in ("image_dfl.dcm", "MR_small.dcm"))
+    for behind in (other, other[128:], other[132:], gzip.compress(other, mtime=0), one[132:]):
+        found = judged(one + bytes(gap) + behind)
+        assert isinstance(found, SetAside)
+        assert found.reason == "unreadable"
+        assert "behind" in found.detail or found.detail.startswith("more than padding follows")
+
+
+def test_padding_behind_a_deflated_data_set() -> None:
+    """A byte that makes the length even, a checksum, a block filled up with zeros."""
+    one = (trees.SAMPLES / "image_dfl.dcm").read_bytes()
+    for behind in (
+        b"\0",
+        b"\r\n",
+        b"\1\2\3\4\5\6\7\x08",
+        b"\1\2\3\4" + bytes(2000),
+        bytes(4000),
+        bytes(1 << 20),
+    ):
+        assert whole(one + behind).length == whole(one).length
 
 
 @pytest.mark.parametrize("vr", ["OB", "UN"])
@@ -340,8 +367,11 @@ def test_a_file_inside_an_element_behind_the_pixels(sample: str, vr: str) -> Non
     """Private elements and padding may hold anything, a DICOM file too. The image is in order."""
     dataset = pydicom.dcmread(trees.SAMPLES / sample)
     dataset.add_new(0x7FE10011, "LO", "A CREATOR")
-    dataset.add_new(0x7FE11101, vr, (trees.SAMPLES / "CT_small.dcm").read_bytes())
-    stream = io.BytesIO()
-    dataset.save_as(stream)
-    whole(stream.getvalue())
-    assert "several" in str(judged(stream.getvalue() + (trees.SAMPLES / "CT_small.dcm").read_bytes()))
+    inner = (trees.SAMPLES / "CT_small.dcm").read_bytes()
+    for held in (inner, inner[128:]):
+        dataset.add_new(0x7FE11101, vr, held)
+        stream = io.BytesIO()
+        dataset.save_as(stream)
+        whole(stream.getvalue())
+        for behind in (inner, inner[128:]):
+            assert "several" in str(judged(stream.getvalue() + behind))

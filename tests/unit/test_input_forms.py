@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dicom_trees import IDENTITY, PIXELS, part10
+from tests.dicom_trees import IDENTITY, PIXELS, deflated, encode, part10
 from xnat_ingest.core.model import Instance, SetAside
 from xnat_ingest.inputs import Source, archive_members, open_source
 from xnat_ingest.inputs.dicom_headers import scan
@@ -97,6 +97,17 @@ def test_a_compressed_member_of_an_archive(tmp_path: Path, wrap: str) -> None:
         {f"x{wrap}": PACK[wrap]({"007/pre/a.dcm.gz": gzip.compress(image(1, 3_000_000)), "007/pre/b": image(2)})},
     )
     assert seen(open_source(str(tmp_path / f"x{wrap}"))) == {"007/pre/a.dcm.gz": "", "007/pre/b": ""}
+
+
+@pytest.mark.parametrize("wrap", PACK)
+def test_a_second_file_behind_a_deflated_one(tmp_path: Path, wrap: str) -> None:
+    """In a folder, compressed, in an archive: both have to be sent, and only one would be."""
+    one = deflated(encode({**IDENTITY, 0x00080018: ("UI", b"1.2.9\0"), PIXELS: ("OW", bytes(5000))}))
+    both = {"007/pre/a": one + image(1), "007/pre/b.gz": gzip.compress(one + bytes(900_000) + image(2, 900_000))}
+    for root in (put(tmp_path / "folder", both), put(tmp_path, {f"x{wrap}": PACK[wrap](both)}) / f"x{wrap}"):
+        found = seen(open_source(str(root), 2 if root.is_dir() else None))
+        assert list(found) == ["007/pre/a", "007/pre/b.gz"]
+        assert all(why.startswith("problem unreadable: several DICOM files") for why in found.values())
 
 
 def test_a_compressed_file_that_changes_is_noticed(tmp_path: Path) -> None:

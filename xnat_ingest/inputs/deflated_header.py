@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from xnat_ingest.inputs.dicom_dataset import NotInflatable, NotWalkable, PeekableStream, copy_value, inflated, read_head
+from xnat_ingest.inputs.dicom_dataset import Inflated, NotInflatable, NotWalkable, PeekableStream, copy_value, read_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS
 from xnat_ingest.inputs.source import go_on
 
@@ -19,12 +19,14 @@ class DeflatedMeasure:
 
     elements: those that were asked for, encoded.
     length: bytes of the data set.
+    packed: bytes of the deflate stream.
     pixel_bytes: 0 without pixels.
     has: see sop_classes.lacking.
     """
 
     elements: bytes
     length: int
+    packed: int
     pixel_bytes: int
     has: frozenset[int]
 
@@ -39,7 +41,8 @@ def measure_deflated(
 
     Raises NotWalkable.
     """
-    source = PeekableStream(inflated(blocks, check_stop))
+    inflated = Inflated(blocks, check_stop)
+    source = PeekableStream(inflated)
     kept: dict[int, bytes] = {}
     has: set[int] = set()
     pixel_bytes = behind = 0
@@ -61,4 +64,5 @@ def measure_deflated(
         if not pixel_bytes:
             raise
         behind = sum(map(len, source.rest()))  # anything may follow the pixels
-    return DeflatedMeasure(b"".join(kept.values()), source.taken + behind, pixel_bytes, frozenset(has))
+    length = source.taken + behind
+    return DeflatedMeasure(b"".join(kept.values()), length, inflated.packed, pixel_bytes, frozenset(has))

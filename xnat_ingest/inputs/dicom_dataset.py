@@ -207,23 +207,36 @@ def copy_value(source: PeekableStream, head: Head, explicit: bool, order: str) -
             yield from source.copy(inner.length)
 
 
-def inflated(blocks: Iterable[bytes], check_stop: Callable[[], None] = go_on) -> Iterator[bytes]:
-    """check_stop: called before each piece, since a small block can hold very many. Raises what it raises, and
-    NotInflatable for what is no whole deflate stream."""
-    engine = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    try:
-        for block in blocks:
-            if engine.eof:  # whatever follows, perhaps without end, is no part of it
-                break
-            data = block
-            while data and not engine.eof:
-                check_stop()
-                if plain := engine.decompress(data, BLOCK):
-                    yield plain
-                data = engine.unconsumed_tail
-        if plain := engine.flush():
-            yield plain
-    except zlib.error as error:
-        raise NotInflatable("is not deflated, though the file says so") from error
-    if not engine.eof:
-        raise NotInflatable("ends before its deflate stream does")
+class Inflated:
+    """What a deflate stream holds, piece by piece.
+
+    packed: bytes of the stream itself, known at its end. Whatever follows, perhaps without end, is no part of it.
+    check_stop: called before each piece, since a small block can hold very many.
+
+    Raises what check_stop raises, and NotInflatable for what is no whole deflate stream.
+    """
+
+    def __init__(self, blocks: Iterable[bytes], check_stop: Callable[[], None] = go_on) -> None:
+        self.packed = 0
+        self._blocks = blocks
+        self._check_stop = check_stop
+
+    def __iter__(self) -> Iterator[bytes]:
+        engine = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        try:
+            for block in self._blocks:
+                data = block
+                while data and not engine.eof:
+                    self._check_stop()
+                    if plain := engine.decompress(data, BLOCK):
+                        yield plain
+                    data = engine.unconsumed_tail
+                self.packed += len(block) - len(engine.unused_data)
+                if engine.eof:
+                    break
+            if plain := engine.flush():
+                yield plain
+        except zlib.error as error:
+            raise NotInflatable("is not deflated, though the file says so") from error
+        if not engine.eof:
+            raise NotInflatable("ends before its deflate stream does")

@@ -16,9 +16,9 @@ from xnat_ingest.inputs.dicom_dataset import (
     IMPLICIT_VENDOR,
     UNDEFINED,
     Head,
+    Inflated,
     NotWalkable,
     PeekableStream,
-    inflated,
     is_explicit,
     read_head,
     skip_meta,
@@ -78,7 +78,7 @@ class Elements:
             self.is_file = begins_as_file(source.peek(132))
             self.syntax = skip_meta(source)
             if self.syntax in INFLATED:
-                source = PeekableStream(inflated(source.rest()))
+                source = PeekableStream(Inflated(source.rest()))
                 self.syntax = INFLATED[self.syntax]
             self._source = source
             self._explicit = is_explicit(source)

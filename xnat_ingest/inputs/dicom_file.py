@@ -6,23 +6,28 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
-from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK
+from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK, pass_zeros
 
 UNDEFINED = 0xFFFFFFFF
 _BLANK_HEAD = bytes(8)
 _LAST_MARK = b"\xff\xd9"
 # The prefix of a DICOM file, and the first element behind it.
 _PREFIX = b"DICM\x02\0"
+# With all of that element's head. So much is no chance, even without a preamble.
+_LONG_PREFIX = _PREFIX + b"\0\0UL\x04\0"
+_PREAMBLE = 128
 # An element of the first groups with its VR. So many in a file's first kilobyte are no chance.
 _ELEMENT = re.compile(rb"[\x02\x08\x10\x18\x20]\0[\0-\xff]{2}(?:AE|AS|CS|DA|DS|IS|LO|OB|PN|SH|TM|UI|UL|US)", re.DOTALL)
 _ELEMENTS = 4
 # Where the next file may begin, in one that holds several.
 BETWEEN_FILES = 1 << 20
-# No object is smaller: the preamble, the meta information, and the UIDs of class, instance, study and series.
-_LEAST_FILE = 400
+# No object is smaller: the prefix, the meta information, and the UIDs of class, instance, study and series.
+_LEAST_FILE = 272
+# A checksum, a line's end and the like are shorter.
+_FEW = 128
 # Enough to reach the transfer syntax: only the preamble and two UIDs come before it.
 START = 1024
 _ITEM_HEAD = {order: struct.Struct(f"{order}HHL").unpack for order in "<>"}
@@ -161,10 +166,29 @@ def is_followed(stream: Readable, end: int, size: int, *, explicit: bool | None 
         return False
     stream.seek(end)
     behind = stream.read(BETWEEN_FILES)
-    at = behind.find(_PREFIX, 128)
-    while at >= 0 and explicit is not None and _spans(behind, at - 128, explicit=explicit):
+    at = behind.find(_PREFIX)
+    while at >= 0 and not _begins_file(behind, at, explicit):
         at = behind.find(_PREFIX, at + 1)
     return at >= 0
+
+
+def _begins_file(behind: bytes, prefix: int, explicit: bool | None) -> bool:
+    """Whether a file begins here, with its preamble or without, and not inside an element."""
+    begins = [prefix - _PREAMBLE] if prefix >= _PREAMBLE else []
+    begins += [prefix] if behind.startswith(_LONG_PREFIX, prefix) else []
+    return any(explicit is None or not _spans(behind, begin, explicit=explicit) for begin in begins)
+
+
+def is_padded(stream: Readable, end: int, size: int) -> bool:
+    """Whether nothing else follows the end of a data set than zeros and perhaps a few other bytes."""
+    if end + _FEW > size:
+        return True
+    stream.seek(end)
+    zeros, rest = pass_zeros(cast(BinaryIO, stream))
+    if not rest:
+        return True
+    stream.seek(end + zeros + _FEW)
+    return not pass_zeros(cast(BinaryIO, stream))[1]
 
 
 def _spans(data: bytes, place: int, *, explicit: bool) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from xnat_ingest.core import Form, Instance
 from xnat_ingest.core.about import IMPLEMENTATION_UID
-from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream, blocks_of, inflated, skip_meta
+from xnat_ingest.inputs.dicom_dataset import BLOCK, Inflated, PeekableStream, blocks_of, skip_meta
 from xnat_ingest.inputs.source import Source
 
 _LEAST = 4096
@@ -71,7 +71,7 @@ def _inflated(instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
     source = PeekableStream(blocks)
     skip_meta(source)
     yield file_head(instance.sop_class, instance.sop_uid, instance.sent_syntax)
-    yield from inflated(source.rest())
+    yield from Inflated(source.rest())
 
 
 def _headed(instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -50,6 +50,7 @@ from xnat_ingest.inputs.dicom_file import (
     PixelData,
     TruncationDetector,
     is_followed,
+    is_padded,
     measure_pixels,
     moved_prefix,
     sniff,
@@ -80,6 +81,7 @@ from xnat_ingest.inputs.zeros import pass_zeros
 _RLE = "1.2.840.10008.1.2.5"
 _SEVERAL = "several DICOM files, one behind the other; divide it into one file for each"
 _CUT = "the file ends before its data does"
+_NOT_SENT = "more than padding follows its deflated data set, and would not be sent; see what it is, and take it out"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 # Block size in bytes when only the meta information is needed.
@@ -167,11 +169,14 @@ class _Header:
         self.head_size = 0  # bytes before the data set
         self.data_bytes = 0  # of the data set as it is sent
         self.end = 0  # where the last element's value ends, by its own length
+        self.last = 0  # the last element's tag
+        self.descends = file.size  # where the first element is whose tag is lower than the one before
         self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
         self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
         self.has: set[int] = set()  # which decisive elements it has
         self.header_cut = False
         self.is_followed = False  # another DICOM file begins behind the data set
+        self.loses = False  # something follows that is not sent with it
         self.unwanted: tuple[int, str | None, int] | None = None  # start, VR and length of a value that is skipped
         self.tags = frozenset((*BASE_TAGS, *wanted.values()))
         self.is_explicit = True
@@ -250,8 +255,12 @@ class _Header:
         """The wanted elements of a deflated data set. It is read to its end, because its length must be known."""
         packed = PeekableStream(blocks_of(cast(BinaryIO, self.stream)))
         syntax = skip_meta(packed)
+        begin = packed.taken
         wanted = {CHARACTER_SET, *BASE_TAGS, *self.wanted.values()}
         found = measure_deflated(packed.rest(), wanted, self.stream.check_stop)
+        end = begin + found.packed
+        self.is_followed = is_followed(self.stream, end, self.file.size)
+        self.loses = not is_padded(self.stream, end, self.file.size)
         dataset = self._read(io.BytesIO(file_head("", "", EXPLICIT) + found.elements))
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
         self.form, self.data_bytes = "inflated", found.length
@@ -317,6 +326,9 @@ class _Header:
             return True
         if tag == 0:
             return True
+        if tag < self.last:
+            self.descends = min(self.descends, self.stream.tell())
+        self.last = tag
         if length > LONGEST and (length == UNDEFINED or tag in self.tags):
             self.unwanted = (self.stream.tell(), vr, length)
             return True
@@ -331,8 +343,10 @@ class _Header:
         if MEDIA_DIRECTORY in (sop_class, raw_text(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
         pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
-        if self.is_followed:
+        if self.is_followed or self._has_read_on():
             return self._aside("unreadable", _SEVERAL)
+        if self.loses:
+            return self._aside("unreadable", _NOT_SENT)
         invalid = invalid_uids(values)
         if kind == "bare" and has_no_uid(invalid) and not values.first(MODALITY):
             return self._aside("not-dicom")
@@ -380,6 +394,12 @@ class _Header:
         if absent := lacking(sop_class, self.has):
             return 0, "truncated", f"it has no {absent}: it was truncated, or is only a header"
         return pixel_bytes, "", ""
+
+    def _has_read_on(self) -> bool:
+        """Whether the elements of another file, behind this one, were taken for its own."""
+        if self.form == "inflated" or self.descends >= self.file.size:
+            return False
+        return is_followed(self.stream, max(132, self.descends - 256), self.file.size)
 
     def _reads_to_its_end(self) -> bool:
         end = max(self.end, self.stream.tell())
