@@ -437,6 +437,38 @@ def test_text_in_pixels(tmp_path: Path, tags: dict[str, Any], refused: bool) -> 
     assert isinstance(sent(tmp_path, basic(burned_in="allow")), bytes)
 
 
+@pytest.mark.parametrize(
+    ("overlays", "refused"),
+    [
+        ([{"OverlayBitsAllocated": 16, "OverlayBitPosition": 15}], True),
+        ([{"OverlayBitsAllocated": 1, "OverlayBitPosition": 12}], True),
+        ([{"OverlayBitPosition": 12}], True),
+        ([{"OverlayBitsAllocated": 16, "OverlayBitPosition": 0}], True),  # of an image in the upper bits
+        ([{"OverlayBitsAllocated": 16, "OverlayBitPosition": 13, "OverlayData": bytes(512)}], True),
+        ([{"OverlayBitsAllocated": 1, "OverlayBitPosition": 0, "OverlayData": bytes(512)}], False),
+        ([{"OverlayBitsAllocated": 16, "OverlayBitPosition": 0, "OverlayData": bytes(512)}], False),
+        ([{"OverlayBitsAllocated": 1, "OverlayBitPosition": 0}], False),
+        ([{"OverlayBitsAllocated": 1, "OverlayData": bytes(512)}, {"OverlayBitPosition": 14}], True),
+        ([{}], False),
+    ],
+)
+def test_overlays_in_the_bits_of_the_pixels(tmp_path: Path, overlays: list[dict[str, Any]], refused: bool) -> None:
+    """Their headers are removed, and the drawing would stay."""
+    dataset = read("MR_small.dcm")
+    dataset.BurnedInAnnotation = "NO"
+    for number, values in enumerate(overlays):
+        for keyword, value in ({"OverlayRows": 64, "OverlayColumns": 64} | values).items():
+            element = {"OverlayData": (0x3000, "OW"), "OverlayRows": (0x10, "US"), "OverlayColumns": (0x11, "US"),
+                       "OverlayBitsAllocated": (0x100, "US"), "OverlayBitPosition": (0x102, "US")}[keyword]  # fmt: skip
+            dataset.add_new((0x6000 + 2 * number, element[0]), element[1], value)
+    save(dataset, tmp_path / "IM1")
+    found = sent(tmp_path, basic())
+    assert isinstance(found, SetAside) == refused
+    assert not isinstance(found, SetAside) or (found.reason == "burned-in" and "an overlay in bit" in found.detail)
+    assert isinstance(sent(tmp_path, basic(burned_in=BOX)), SetAside) == refused
+    assert isinstance(sent(tmp_path, basic(burned_in="allow")), bytes)
+
+
 BOX = [{"modality": "MR", "rows": 64, "columns": 64, "boxes": [[0, 0, 64, 2], [10, 20, 12, 22]]}]
 
 

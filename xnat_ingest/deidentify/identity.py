@@ -113,7 +113,7 @@ class _Reading:
             if not _is_dummy(value):
                 found.elements[name_of(tag)].add(decoded(value, self._sets).strip(" \0"))
         self._texts(found)
-        found.risk = "" if self._removed else self._report() or pixels.risk(self._facts)
+        found.risk = "" if self._removed else self._report() or pixels.drawn_over(self._data, self._facts)
         found.risk = found.risk or pixels.risk(self._facts)
         found.named = self._tokens.in_text(self._instance.path.encode("utf-8", "replace").decode()) is not None
         return found

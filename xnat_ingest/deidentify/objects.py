@@ -285,6 +285,8 @@ class _Object:
 
     def _judge(self, profile: Profile) -> str:
         facts = self.rewriting.facts
+        if facts.pixels and (drawn := pixels.drawn_over(self.rewriting.data, facts)):
+            return drawn
         listed = () if isinstance(profile.burned_in, str) else profile.burned_in
         entry = pixels.boxes_of(facts, listed) if self._stream.peek(1) else None
         if entry is None:

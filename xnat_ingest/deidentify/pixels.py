@@ -9,6 +9,8 @@ from xnat_ingest.deidentify import gathering as header
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.profile import Boxes
 
+# Groups of overlays, and of one OverlayData, OverlayBitsAllocated and OverlayBitPosition.
+_OVERLAYS, _OVERLAY_DATA, _OVERLAY_BITS, _OVERLAY_AT = 0x60, 0x3000, 0x0100, 0x0102
 # Kinds of objects, by the start of their SOP class UID, that are mostly pictures of screens or paper.
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 RISKS = {
@@ -43,6 +45,28 @@ def risk(facts: Facts) -> str:
     if not kind and "SCREEN" in facts.text(header.IMAGE_TYPE).upper():
         kind = "a screenshot"
     return f"{kind} whose BurnedInAnnotation does not say NO" if kind else ""
+
+
+def drawn_over(data: bytes, facts: Facts) -> str:
+    """Why the bits of the pixels beside the image's own may be a drawing, "" when the header names no such overlay.
+
+    That is how overlays were stored before 2004: in one bit of each pixel, without data of their own.
+    """
+    overlays: dict[int, dict[int, bytes]] = {}
+    for element in facts.elements:
+        if element.tag >> 24 == _OVERLAYS and not element.tag >> 16 & 1:
+            values = overlays.setdefault(element.tag >> 16, {})
+            values[element.tag & 0xFFFF] = data[element.start : element.end]
+    for values in overlays.values():
+        is_apart = bool(values.get(_OVERLAY_DATA))
+        at, bits = (_first_number(values.get(one, b""), facts.order) for one in (_OVERLAY_AT, _OVERLAY_BITS))
+        if (at and bits > 1) if is_apart else (at or bits > 1):
+            return f"an overlay in bit {at} of its pixels"
+    return ""
+
+
+def _first_number(value: bytes, order: str) -> int:
+    return int.from_bytes(value[:2], "little" if order == "<" else "big")
 
 
 @dataclass(frozen=True, slots=True)
