@@ -74,6 +74,14 @@ DECISIONS: dict[str, tuple[ServerState, str, tuple[int, str, bool]]] = {
     "other subject": (ServerState([Archived("X", "S_E", "T", "1.2")]), "resume", (0, "other-subject", False)),
     "other subject, other case": (ServerState([Archived("X", "s_e", "T", "9")]), "resume", (0, "other-subject", False)),
     "other label": (ServerState([Archived("X", "T_E", "S", "1.2")]), "resume", (0, "other-label", False)),
+    "other label, too": (
+        ServerState([Archived("Y", "T_E", "S", "1.2"), KNOWN], held(FEWER)), "resume", (1, "", False)
+    ),
+    "other label, and another study's": (
+        ServerState([Archived("Y", "T_E", "S", "1.2"), Archived("X", "S_E", "S", "")]),
+        "resume",
+        (0, "other-label", False),
+    ),
 }  # fmt: skip
 
 

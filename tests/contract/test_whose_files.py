@@ -175,6 +175,16 @@ def test_trouble_with_the_server_is_no_reason_to_count(
     assert (ended.code in (3, 5), ended.totals["counted"]) == (True, 0), ended.out
 
 
+def test_the_first_trouble_is_enough(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """An archive that hangs would keep a run waiting for each file."""
+    many = make_session(tmp_path / "many", (Series("T1_0001", 40),), "study")
+    other_tool(ingest, site, place(tmp_path / "a", many), BY_NUMBER, ARCHIVE)
+    site.faults.add(Fault("status", match="GET .*/files/", status=503, times=None))
+    ended = ingest("verify", tmp_path / "a", "--retry-budget", "0", "--workers", "2")
+    assert ended.code in (3, 5), ended.out
+    assert len({one.path for one in site.requests if "/files/" in one.path}) < 10
+
+
 def test_who_wants_no_look_gets_the_number(ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]) -> None:
     other_tool(ingest, site, place(tmp_path / "a", whole[:3]), BY_NUMBER, ARCHIVE)
     assert judged(ingest("upload", place(tmp_path / "b", whole[3:]), "--proof", "listing")) == (0, "counted", 0)

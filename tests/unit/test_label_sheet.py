@@ -12,7 +12,7 @@ import pytest
 from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan
-from xnat_ingest.core.text import from_cell, is_rewritten, spreadsheet_cell, without_zeros
+from xnat_ingest.core.text import from_cell, inert_cell, is_rewritten, spreadsheet_cell, without_zeros
 from xnat_ingest.planning import label_sheet
 from xnat_ingest.planning.label_sheet import COLUMNS, SheetRow, read_sheet, sheet_text
 from xnat_ingest.planning.sessions import sheet
@@ -159,6 +159,15 @@ def test_cells_are_harmless_and_read_back(text: str) -> None:
     """No cell begins as a formula or as what a spreadsheet makes a number or a date of."""
     assert spreadsheet_cell(text) == f"'{text}"
     assert from_cell(spreadsheet_cell(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [("T1;=1+1", "T1;'=1+1"), ("a;-1;+2", "a;'-1;'+2"), ("a\t@x", "a\t'@x"), ("a;'=1", "a;''=1"), ("a;b", "a;b")],
+)
+def test_no_part_of_a_cell_is_a_formula(text: str, cell: str) -> None:
+    """Where semicolons or tabs divide cells, what stands behind one is a cell of its own."""
+    assert (spreadsheet_cell(text), inert_cell(text), from_cell(cell)) == (cell, cell, text)
 
 
 @pytest.mark.parametrize("text", ["007_pre", "7", "1.2.840.10008.1", "a=b", "x-1", "", "1/2/pre"])

@@ -42,22 +42,29 @@ _FORMULA = re.compile(r"[=+\-@\t\r\n\xa0']")
 _CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
 
 
+# Where a spreadsheet divides a cell in two if it takes this sign for the separator, so that the rest is a formula. The
+# second one has the apostrophe that inert_cell puts there.
+_DIVIDED, _GUARDED = re.compile(r"([;\t])(?='*[=+\-@])"), re.compile(r"([;\t])'(?='*[=+\-@])")
+
+
 def inert_cell(text: str) -> str:
     """A cell that no spreadsheet runs: an apostrophe is put before a formula, other text stays as it is."""
+    text = _DIVIDED.sub(r"\1'", text)
     return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
 
 
 def spreadsheet_cell(text: str) -> str:
     """A cell that no spreadsheet runs or changes: an apostrophe is put before text that it would."""
+    text = _DIVIDED.sub(r"\1'", text)
     return f"'{text}" if _FORMULA.match(text) or _CHANGED.fullmatch(text) else text
 
 
 def from_cell(cell: str) -> str:
-    """The text of a cell, without blanks around it, the apostrophe of spreadsheet_cell, or ="..." ."""
+    """The text of a cell, without blanks around it, the apostrophes of spreadsheet_cell, or ="..." ."""
     text = cell.strip(_BLANKS)
     if text.startswith('="') and text.endswith('"') and len(text) > 2:
         return text[2:-1].replace('""', '"').strip()
-    return text.removeprefix("'").strip(" ")
+    return _GUARDED.sub(r"\1", text.removeprefix("'")).strip(" ")
 
 
 def without_zeros(text: str) -> str:

@@ -217,8 +217,8 @@ def name_clash(
         "name-collision",
         f"the site names stored files by a template of its own, and {len(clash)} instances would get the names of "
         f"other files that are there, and replace them (the first: {printable(clash[0].path)})",
-        "give this session another label, or ask the site's administrator for a template with "
-        "HashSOPClassUIDWithSOPInstanceUID in it",
+        "ask the site's administrator for a file name template with HashSOPClassUIDWithSOPInstanceUID in it. Until "
+        "then leave these instances out (--exclude)",
     )
 
 
@@ -311,7 +311,10 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
             "it holds PET and MR, and this project keeps those in two sessions",
             "upload each under a label of its own, with -S, -E and --include Modality=...",
         )
-    for known in state.sessions:
+    known_by_label = [k for k in state.sessions if k.label.casefold() == session.label.casefold()]
+    # Where the session is there, it does not matter that its study is archived under another label, too.
+    is_there = any(_is_same(session, k) for k in known_by_label)
+    for known in known_by_label if is_there else state.sessions:
         if problem := _conflict_with(session, state, known, archive, mode):
             return problem
     if mode == "overwrite" or not archive.other_names or state.template:
@@ -324,6 +327,10 @@ def _conflict(session: Session, state: ServerState, archive: Comparison, mode: s
         f"and they cannot be the planned ones ({series})",
         "send all of it again with --existing overwrite, or leave them out with --exclude SeriesInstanceUID=...",
     )
+
+
+def _is_same(session: Session, known: ArchivedSession) -> bool:
+    return known.study_uid == session.study_uid and known.subject.casefold() == session.subject.casefold()
 
 
 def _conflict_with(

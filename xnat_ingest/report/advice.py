@@ -143,7 +143,7 @@ PROBLEMS: dict[str, Advice] = {
     "mixed-series": Advice("A folder of NIfTI images contains several series.", "Give each series its own folder."),
     "name-collision": Advice(
         "XNAT would store two instances under the same file name. One of them may be on the server already.",
-        "Send one of the two in a session of its own.",
+        "Ask the site's administrator for a file name template that tells instances, or leave one of the two out.",
     ),
     "new-subject": Advice("The project is set not to let uploads create subjects. XNAT creates them all the same."),
     "nifti": Advice("There are NIfTI images here, but no DICOM.", "Use xnat-ingest nifti."),

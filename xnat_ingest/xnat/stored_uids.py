@@ -56,7 +56,9 @@ class StoredUids:
         """
         places = {one: (f"{uri}{one.folder}/{one.own}", one.size) for one in files}
         wanted = places.values() if ask else [place for place in places.values() if place[0] in self._replaced]
-        futures = [self._pool.submit(self._read, *place) for place in wanted if place not in self._known]
+        trouble = threading.Event()
+        unknown = [place for place in wanted if place not in self._known]
+        futures = [self._pool.submit(self._read_unless, trouble, *place) for place in unknown]
         wait(futures)
         for future in futures:
             future.result()
@@ -71,6 +73,16 @@ class StoredUids:
                 del self._known[place]
                 self._gone.discard(place)
                 self._replaced.add(place[0])
+
+    def _read_unless(self, trouble: threading.Event, address: str, size: int) -> None:
+        """The first trouble decides, so the other files need not be asked for."""
+        if trouble.is_set():
+            return
+        try:
+            self._read(address, size)
+        except BaseException:
+            trouble.set()
+            raise
 
     def _read(self, address: str, size: int) -> None:
         self._check_stop()
