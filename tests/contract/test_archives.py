@@ -261,7 +261,13 @@ def test_a_cut_archive_as_a_session_folder(tree: Path, tmp_path: Path, ingest: I
 
 
 @pytest.mark.wide
-def test_a_damaged_member_fails_alone(tree: Path, tmp_path: Path, ingest: Ingest) -> None:
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_damaged_member_fails_alone(tree: Path, tmp_path: Path, ingest: Ingest, behind: bool) -> None:
+    """While it is planned, if something is behind its pixels, and it is read to its end; else while it is sent."""
+    if not behind:
+        for path in tree.rglob("T1_1/*"):
+            data = path.read_bytes()
+            path.write_bytes(data[: data.rindex(b"\xfc\xff\xfc\xff")])
     to_zip(tree, tmp_path / "x.zip", zipfile.ZIP_STORED)
     with zipfile.ZipFile(tmp_path / "x.zip") as packed:
         info = next(i for i in packed.infolist() if "T1_1" in i.filename and not i.is_dir())
@@ -271,7 +277,7 @@ def test_a_damaged_member_fails_alone(tree: Path, tmp_path: Path, ingest: Ingest
     ended = ingest("upload", tmp_path / "x.zip")
     assert ended.code == 3
     assert ended.totals["failed"] + ended.totals["verified"] == ended.totals["planned"]
-    assert info.filename in str(ended.report["sessions"])
+    assert info.filename in str(ended.report["set_aside" if behind else "sessions"])
 
 
 def test_an_encrypted_member_is_unreadable(tmp_path: Path) -> None:

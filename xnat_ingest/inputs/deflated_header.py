@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from xnat_ingest.inputs.dicom_dataset import Inflated, NotInflatable, NotWalkable, PeekableStream, copy_value, read_head
+from xnat_ingest.inputs.behind_pixels import MOST, element_behind
+from xnat_ingest.inputs.dicom_dataset import (
+    EndsInside,
+    Inflated,
+    NotInflatable,
+    NotWalkable,
+    PeekableStream,
+    copy_value,
+    read_head,
+)
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS
 from xnat_ingest.inputs.source import go_on
 
@@ -22,6 +31,7 @@ class DeflatedMeasure:
     packed: bytes of the deflate stream.
     pixel_bytes: 0 without pixels.
     has: see sop_classes.lacking.
+    is_cut_behind: it ends inside an element behind its pixel data.
     """
 
     elements: bytes
@@ -29,6 +39,7 @@ class DeflatedMeasure:
     packed: int
     pixel_bytes: int
     has: frozenset[int]
+    is_cut_behind: bool = False
 
 
 def measure_deflated(
@@ -45,9 +56,13 @@ def measure_deflated(
     source = PeekableStream(inflated)
     kept: dict[int, bytes] = {}
     has: set[int] = set()
-    pixel_bytes = behind = 0
+    pixel_bytes = behind = last = 0
+    is_cut = False
+    are_elements = True  # nothing but plausible elements follows the pixels
     try:
         while source.peek(1):
+            if pixel_bytes and are_elements:
+                are_elements = element_behind(source.peek(MOST), last, explicit=True) is not None
             head = read_head(source, True, "<")
             has |= DECISIVE & {head.tag}
             if head.tag in wanted and head.length <= LONGEST:
@@ -56,13 +71,15 @@ def measure_deflated(
             start = source.taken
             for _ in copy_value(source, head, True, "<"):
                 pass
+            last = head.tag
             if head.tag in PIXEL_TAGS:
                 pixel_bytes = source.taken - start
     except NotInflatable:
         raise
-    except NotWalkable:
+    except NotWalkable as error:
         if not pixel_bytes:
             raise
+        is_cut = are_elements and isinstance(error, EndsInside)
         behind = sum(map(len, source.rest()))  # anything may follow the pixels
     length = source.taken + behind
-    return DeflatedMeasure(b"".join(kept.values()), length, inflated.packed, pixel_bytes, frozenset(has))
+    return DeflatedMeasure(b"".join(kept.values()), length, inflated.packed, pixel_bytes, frozenset(has), is_cut)

@@ -34,6 +34,10 @@ class NotInflatable(NotWalkable):
     """Its deflate stream is damaged."""
 
 
+class EndsInside(NotWalkable):
+    """The file ends before its value does."""
+
+
 class PeekableStream:
     """A stream over blocks of bytes that can be peeked into. It never goes back, so any source will do.
 
@@ -82,7 +86,7 @@ class PeekableStream:
             self.peek(1)
             block = self.take(min(size, len(self._held) - self._at))
             if not block:
-                raise NotWalkable("ends inside an element")
+                raise EndsInside("ends inside an element")
             size -= len(block)
             yield block
 
@@ -169,7 +173,7 @@ def read_head(source: PeekableStream, explicit: bool, order: str) -> Head:
     """Takes an element's head. Raises NotWalkable without having taken anything."""
     raw = source.peek(12)
     if len(raw) < 8:
-        raise NotWalkable("ends inside an element")
+        raise EndsInside("ends inside an element")
     group, element, length = struct.unpack(f"{order}HHL", raw[:8])
     if not (group or element or length):
         source.blank += 1
@@ -185,7 +189,7 @@ def read_head(source: PeekableStream, explicit: bool, order: str) -> Head:
         elif len(raw) == 12:
             size, length = 12, struct.unpack(f"{order}L", raw[8:])[0]
         else:
-            raise NotWalkable("ends inside an element")
+            raise EndsInside("ends inside an element")
     return Head(group << 16 | element, vr, length, source.take(size))
 
 

@@ -6,8 +6,9 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
+from xnat_ingest.inputs.behind_pixels import Readable
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK, pass_zeros
 
@@ -115,16 +116,6 @@ class PixelData:
     end: int = 0
 
 
-class Readable(Protocol):
-    """A seekable stream."""
-
-    def tell(self) -> int: ...
-
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
 def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, little_endian: bool) -> PixelData:
     """Measures the pixel data of a file of this size. The stream is at the start of the element."""
     vr, length = pixels
@@ -141,8 +132,11 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
             is_whole = False
             break
         group, element, item = item_head(head)
+        if (group, element) == (0xFFFE, 0xE0DD):
+            at += 8
+            break
         if (group, element) != (0xFFFE, 0xE000) or item == UNDEFINED:
-            break  # the delimiter, or something that does not follow the standard, so its end is unknown
+            break  # something that does not follow the standard
         items.append((at + 8, at + 8 + item))
         at += 8 + item
         if at > size:
@@ -152,7 +146,7 @@ def measure_pixels(stream: Readable, pixels: tuple[str | None, int], size: int, 
     total = sum(end - begin for begin, end in items) - lost
     fragments = items[1:]
     marked = 0 if is_whole else sum(_ends_marked(stream, begin, min(end, size)) for begin, end in fragments)
-    return PixelData(total, is_whole, len(fragments), marked, lost, at + 8)
+    return PixelData(total, is_whole, len(fragments), marked, lost, at)
 
 
 def is_followed(stream: Readable, end: int, size: int, *, explicit: bool | None = None) -> bool:

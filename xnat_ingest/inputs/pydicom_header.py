@@ -33,11 +33,13 @@ from xnat_ingest.core import (
     is_bug,
 )
 from xnat_ingest.inputs.archive_kinds import archive_kind_of, is_plain_text, is_pointer
+from xnat_ingest.inputs.behind_pixels import is_cut_behind
 from xnat_ingest.inputs.deflated_header import LONGEST, measure_deflated
 from xnat_ingest.inputs.dicom_dataset import (
     BIG_ENDIAN,
     EXPLICIT,
     IMPLICIT,
+    EndsInside,
     NotWalkable,
     PeekableStream,
     blocks_of,
@@ -74,7 +76,7 @@ from xnat_ingest.inputs.outgoing import file_head
 from xnat_ingest.inputs.sop_classes import DECISIVE, PIXEL_TAGS, lacking
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.system_names import is_only_called_encrypted, may_be_image
-from xnat_ingest.inputs.undefined_length import EndsInside, TooDeep, pass_over
+from xnat_ingest.inputs.undefined_length import TooDeep, pass_over
 from xnat_ingest.inputs.unpacking import ChecksummedStream
 from xnat_ingest.inputs.zeros import pass_zeros
 
@@ -82,6 +84,7 @@ _RLE = "1.2.840.10008.1.2.5"
 _SEVERAL = "several DICOM files, one behind the other; divide it into one file for each"
 _CUT = "the file ends before its data does"
 _NOT_SENT = "more than padding follows its deflated data set, and would not be sent; see what it is, and take it out"
+_CUT_BEHIND = "the file ends inside an element behind its pixel data"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 # Block size in bytes when only the meta information is needed.
@@ -173,6 +176,7 @@ class _Header:
         self.descends = file.size  # where the first element is whose tag is lower than the one before
         self.pixels: tuple[str | None, int] | None = None  # VR and length of the pixel data element
         self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
+        self.is_cut_behind = False  # the data set in a deflate stream ends inside an element behind its pixels
         self.has: set[int] = set()  # which decisive elements it has
         self.header_cut = False
         self.is_followed = False  # another DICOM file begins behind the data set
@@ -265,6 +269,7 @@ class _Header:
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
         self.form, self.data_bytes = "inflated", found.length
         self.inflated_pixels, self.has = found.pixel_bytes, set(found.has)
+        self.is_cut_behind = found.is_cut_behind
         return dataset
 
     def _read(self, stream: BinaryIO) -> pydicom.FileDataset:
@@ -384,7 +389,13 @@ class _Header:
             pixel_bytes = found.bytes
             explicit = self.is_explicit if little_endian else None
             self.is_followed = is_followed(self.stream, found.end, self.file.size, explicit=explicit)
-        elif self.form != "inflated":
+            order = "<" if little_endian else ">"
+            if is_cut_behind(self.stream, found.end, self.file.size, explicit=self.is_explicit, order=order):
+                return found.bytes, "truncated", _CUT_BEHIND
+        elif self.form == "inflated":
+            if self.is_cut_behind:
+                return pixel_bytes, "truncated", _CUT_BEHIND
+        else:
             reads_to_its_end = self._reads_to_its_end()
             # The first bytes of another file may have been taken for elements.
             begin = max(132, min(self.end, self.stream.tell()) - 256)

@@ -22,6 +22,7 @@ from sys import intern
 from typing import BinaryIO, NamedTuple, cast
 
 from xnat_ingest.core import INFLATED, Instance, SourceFile
+from xnat_ingest.inputs.behind_pixels import is_cut_behind
 from xnat_ingest.inputs.dicom_dataset import EXPLICIT, IMPLICIT, UNDEFINED, NotWalkable
 from xnat_ingest.inputs.dicom_file import BETWEEN_FILES, is_followed, measure_pixels
 from xnat_ingest.inputs.element_runs import LONG_HEAD, SHORT_HEAD, Element, KnownRuns
@@ -281,6 +282,9 @@ class QuickReader:
                 measured = measure_pixels(window, pixels, size, True)
                 window.step = BETWEEN_FILES
                 if not measured.is_whole or is_followed(window, measured.end, size, explicit=explicit):
+                    return None
+                window.step = WINDOW
+                if is_cut_behind(window, measured.end, size, explicit=explicit):
                     return None
                 pixel_bytes = measured.bytes
         except NotWalkable:

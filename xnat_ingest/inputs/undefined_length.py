@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from xnat_ingest.inputs.dicom_dataset import UNDEFINED, NotWalkable
+from xnat_ingest.inputs.dicom_dataset import UNDEFINED, EndsInside, NotWalkable
 from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -22,10 +22,6 @@ _WIDE_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 # No real data set is nested this deeply, and some receivers fail earlier.
 DEEPEST = 250
 _TOO_DEEP = "sequences nested too deeply"
-
-
-class EndsInside(NotWalkable):
-    """The file ends before its value does."""
 
 
 class TooDeep(NotWalkable):
