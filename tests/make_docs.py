@@ -241,12 +241,12 @@ The last line on stdout is `N planned, N verified, N missing, N failed, N set as
 | `--html FILE` | people: what is wrong and what to do first, then session by session, with small pictures of the series |
 | `--report FILE` | programs, and for later: JSON, described below |
 | `--csv FILE` | spreadsheets: one line for each session |
-| `--junit FILE` | CI systems: JUnit XML, a test case for each session |
+| `--junit FILE` | CI systems: JUnit XML, a test case for each session. None fails at exit code 0; one that was not checked (`--no-verify`) is skipped |
 | `--log-format json` | log collectors: stderr as JSON lines, described below |
 
 ![The page of a run with two problems](pictures/trouble.png)
 
-In GitHub Actions the sessions that need attention become annotations, and the step's summary gets a table.
+In GitHub Actions the sessions that need attention become annotations (errors, or notices at exit code 0), and the step's summary gets a table.
 
 What a run writes replaces nothing but an earlier file of its own kind, never an input. A report of a run that ended better is kept beside the new one (`report.1.json`). Names, birth dates and other identifying header values of patients do not appear in output. Labels, paths relative to ROOT, series descriptions and UIDs do.
 

@@ -320,6 +320,21 @@ def test_junit_fails_when_only_the_run_does(tmp_path: Path) -> None:
         assert found == ["the sheet names 009/pre"] * int(failures)
 
 
+@pytest.mark.parametrize(("code", "failures", "level"), [(0, 0, "notice"), (3, 1, "error")])
+def test_what_was_not_to_be_checked_fails_only_with_the_run(
+    tmp_path: Path, code: int, failures: int, level: str
+) -> None:
+    """With --no-verify a run ends with 0. What CI shows says the same; but no session passes unseen."""
+    made = report(session("a", "unverified", 10), session("b"), code=code)
+    write_junit(str(tmp_path / "j.xml"), made)
+    root = ET.parse(tmp_path / "j.xml").getroot()
+    assert root.get("failures") == str(failures)
+    found = [(one.tag, one.get("message")) for one in root.iterfind(".//testcase/*")]
+    assert found == [("failure" if failures else "skipped", "unverified: 10 instances are not proven")]
+    assert [line.split(" ")[0] for line in workflow_commands(made)] == [f"::{level}"]
+    assert ("10 of 20 instances were seen on the server" in page(made, {})) == (code == 0)
+
+
 def test_annotations_are_one_line_each() -> None:
     problem = {"kind": "two-studies", "detail": "two\n::error::studies 100%\r", "sessions": ["a,b:c"]}
     lines = list(workflow_commands(report(session("a,b:c", "conflict", 2, problems=[problem]), session("d"), code=3)))

@@ -14,11 +14,15 @@ SHOWN_SESSIONS = 200
 
 
 def workflow_commands(report: Mapping[str, Any]) -> Iterator[str]:
-    """Workflow commands: one for each session that needs attention, and one for each problem without a session."""
+    """Workflow commands: one for each session that needs attention, and one for each problem without a session.
+
+    Errors are shown only where the exit code is one.
+    """
+    level = "error" if report["exit_code"] else "notice"
     care = [one for one in report["sessions"] if needs_attention(one, report["command"])]
     for session in care[:SHOWN]:
         why = "; ".join(one["detail"] for one in session["problems"]) or f"{len(session['unproven'])} not proven"
-        yield f"::error title={_property(session['label'])} {session['verdict']}::{_data(why)}"
+        yield f"::{level} title={_property(session['label'])} {session['verdict']}::{_data(why)}"
     for problem in [one for one in report["problems"] if not one["sessions"]][:SHOWN]:
         yield f"::warning title={_property(problem['kind'])}::{_data(problem['detail'])}"
 

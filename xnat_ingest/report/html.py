@@ -128,6 +128,8 @@ def _headline(report: Report) -> str:
         )
         return f"{would}; {count_of(len(held), 'session')} held back because of a conflict" if held else would
     seen = totals["verified"] + totals["counted"]
+    if report["exit_code"] == Exit.OK and totals["unverified"]:
+        return f"{seen} of {totals['planned']} instances were seen on the server; the others were not looked for"
     if report["exit_code"] == Exit.OK:
         return f"All {seen} instances are on the server" if totals["planned"] else "Nothing was to be sent"
     where = f"; {care} of {count_of(len(report['sessions']), 'session')} need attention" if care else ""

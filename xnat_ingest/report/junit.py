@@ -1,6 +1,7 @@
 """The report as JUnit XML, which CI systems show: a test case for each session, and one for the files set aside.
 
-Where only the run as a whole has failed, there is one for the run.
+Where only the run as a whole has failed, there is one for the run. Nothing has failed where the exit code is 0. There,
+sessions that were not to be checked (--no-verify) are skipped ones.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ def write_junit(path: str, report: Mapping[str, Any], *, mode: int = 0o600) -> N
 
 
 def _suite(report: Mapping[str, Any]) -> ET.Element:
-    cases = [_session(one, report["command"]) for one in report["sessions"]]
+    fails = report["exit_code"] != Exit.OK
+    cases = [_session(one, report["command"], fails=fails) for one in report["sessions"]]
     aside = [one for one in report["set_aside"] if not is_note(one["reason"])]
     cases.append(_case(report["project"], "files set aside", 0.0))
-    if aside:
+    if aside and fails:
         text = "\n".join(f"{one['path']}: {one['reason']} {one['detail']}".rstrip() for one in aside[:SHOWN])
         _fail(cases[-1], f"{len(aside)} files have a problem", text)
-    if report["exit_code"] and all(case.find("failure") is None for case in cases):
+    if fails and all(case.find("failure") is None for case in cases):
         cases.append(_case(report["project"], "the run", 0.0))
         problems = [one["detail"] for one in report["problems"]]
         _fail(cases[-1], EXIT_MEANING[Exit(report["exit_code"])], "\n".join(problems[:SHOWN]))
@@ -51,16 +53,16 @@ def _suite(report: Mapping[str, Any]) -> ET.Element:
     return suites
 
 
-def _session(session: Mapping[str, Any], command: str) -> ET.Element:
+def _session(session: Mapping[str, Any], command: str, *, fails: bool) -> ET.Element:
     case = _case(f"{session['project']}.{session['subject']}", session["label"], session["seconds"])
-    if needs_attention(session, command):
+    needs = needs_attention(session, command)
+    message = f"{session['verdict']}: {len(session['unproven'])} instances are not proven"
+    if needs and fails:
         problems = [one["detail"] for one in session["problems"]]
         instances = [f"{one['path']}: {one['state']}, {one['why']}" for one in session["unproven"][:SHOWN]]
-        _fail(
-            case,
-            f"{session['verdict']}: {len(session['unproven'])} instances are not proven",
-            "\n".join(problems + instances),
-        )
+        _fail(case, message, "\n".join(problems + instances))
+    elif needs:
+        ET.SubElement(case, "skipped", {"message": _xml(message)})
     elif session["verdict"] == "skipped":
         ET.SubElement(case, "skipped")
     return case
