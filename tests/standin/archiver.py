@@ -243,7 +243,9 @@ def _merge_files(folder: Path, part: Scan | Secondary, kept: Scan | Secondary) -
             kept.digests.pop(twin, None)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _move(path, folder / name)
+        by_uid.pop(kept.uids.get(name, ""), None)
         kept.files[name], kept.uids[name] = folder / name, uid
+        by_uid[uid] = name
         kept.digests.pop(name, None)
 
 

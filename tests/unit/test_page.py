@@ -310,6 +310,13 @@ def test_junit(tmp_path: Path) -> None:
     assert "007/pre/IM1: failed, not on the server" in str(failure.text)
 
 
+@pytest.mark.parametrize("spoils", [False, True])
+def test_what_makes_the_exit_code_is_no_remark(spoils: bool) -> None:
+    problem = {"kind": "label-unused", "detail": "the sheet names 009/pre", "sessions": []}
+    shown = seen(report(session("b"), code=3 if spoils else 0) | {"problems": [problem | {"spoils": spoils}]})
+    assert ("What is wrong" in shown, "Remarks" in shown) == (spoils, not spoils)
+
+
 def test_junit_fails_when_only_the_run_does(tmp_path: Path) -> None:
     problem = {"kind": "label-unused", "detail": "the sheet names 009/pre", "sessions": []}
     for code, failures in ((0, "0"), (3, "1"), (4, "1")):

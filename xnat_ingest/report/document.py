@@ -144,5 +144,6 @@ def _problem(problem: Problem) -> dict[str, Any]:
         "kind": problem.kind,
         "detail": redact(problem.detail),
         "sessions": list(problem.sessions),
+        **({"spoils": True} if problem.spoils else {}),
         **({"fix": redact(problem.fix)} if problem.fix else {}),
     }

@@ -177,7 +177,11 @@ def _link(server: str, path: str, text: str) -> str:
 def _wrong(report: Report) -> str:
     """What needs attention, grouped by its kind, and then remarks on sessions that are fine."""
     care = {one["label"] for one in report["sessions"] if needs_attention(one, report["command"])}
-    serious = [p for p in report["problems"] if care.intersection(p["sessions"]) or p["kind"] in RUN_KINDS]
+    serious = [
+        one
+        for one in report["problems"]
+        if care.intersection(one["sessions"]) or one["kind"] in RUN_KINDS or one.get("spoils")
+    ]
     wrong = "".join((*_problem_cards(serious), *_reason_cards(report["set_aside"])))
     remarks = "".join(_problem_cards([one for one in report["problems"] if one not in serious]))
     return (f"<h2>What is wrong, and what to do</h2>{wrong}" if wrong else "") + (
