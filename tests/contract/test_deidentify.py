@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -342,6 +343,21 @@ def test_where_no_crosswalk_may_be(
     code = main(["upload", str(root), "-P", "DEMO", *UP, "--deid-key-file", str(key), "--crosswalk", str(table)])
     assert code == 2
     assert "crosswalk" in capsys.readouterr().err
+    assert not files_of(site)
+
+
+def test_a_crosswalk_that_cannot_be_written(
+    ingest: Ingest, tmp_path: Path, key: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server was asked before, so this is not exit 2. Nothing is sent without it."""
+    root = plain(tmp_path / "tree")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("xnat_ingest.deidentify.setup.replacing", full)
+    ended = ingest("upload", root, *UP, "--deid-key-file", str(key), "--crosswalk", str(tmp_path / "c.csv"))
+    assert (ended.code, "No space left on device" in ended.out + ended.err) == (3, True)
     assert not files_of(site)
 
 

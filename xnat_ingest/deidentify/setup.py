@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from xnat_ingest.core import Plan, UsageError, inert_cell, printable
+from xnat_ingest.core import IngestError, Plan, UsageError, inert_cell, printable
 from xnat_ingest.core.atomic_file import alone, check_writable, replacing
 from xnat_ingest.core.regular_file import open_regular
 from xnat_ingest.deidentify.objects import Deidentifier
@@ -60,13 +60,16 @@ def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:
 def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
     """Adds the plan's studies to a table that only its owner can read. Several runs may do so at once.
 
-    Raises UsageError.
+    Raises UsageError for another file in its place, and IngestError where it cannot be written, as on a full disk.
     """
     try:
         with alone(path):
             _add_to_crosswalk(path, deidentifier, plan)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"cannot write --crosswalk {printable(path)}: {getattr(error, 'strerror', error)}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot read --crosswalk {printable(path)}: {error}; name another file") from error
+    except OSError as error:
+        text = f"cannot write --crosswalk {printable(path)}: {error.strerror}; no image was sent"
+        raise IngestError(text) from error
 
 
 def _add_to_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
