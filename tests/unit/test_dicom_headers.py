@@ -326,7 +326,7 @@ SEVERAL = (
 def test_several_files_one_behind_the_other(first: str, second: str) -> None:
     """As `cat` makes them, or `gunzip` of several members. The second one would not be sent, and nobody would know."""
     one, other = ((trees.SAMPLES / name).read_bytes() for name in (first, second))
-    for behind in (other, other[128:], bytes(99) + other, b"\r\n" + other[128:]):
+    for behind in (other, other[128:], bytes(99) + other, b"\r\n" + other[128:], b"\xff" * 512 + other):
         found = judged(one + behind)
         assert isinstance(found, SetAside)
         assert found.reason in ("unreadable", "truncated")
@@ -359,6 +359,18 @@ def test_padding_behind_a_deflated_data_set() -> None:
         bytes(1 << 20),
     ):
         assert whole(one + behind).length == whole(one).length
+
+
+def test_a_file_inside_a_sequence_behind_the_pixels() -> None:
+    """Of undefined length, so that its end is found only by its items."""
+    inner = (trees.SAMPLES / "CT_small.dcm").read_bytes()
+    for held in (inner, inner[128:], inner * 30):
+        items = sequence(encode({0x7FE11102: ("OB", held)}), tag=0x7FE11101)
+        data = part10({**IDENTITY, PIXELS: ("OW", bytes(64))}) + items
+        whole(data)
+        if len(held) <= len(inner):
+            for behind in (inner, inner[128:], bytes(300) + inner):
+                assert "several" in str(judged(data + behind))
 
 
 @pytest.mark.parametrize("vr", ["OB", "UN"])

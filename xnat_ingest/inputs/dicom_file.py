@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from xnat_ingest.inputs.behind_pixels import Readable
-from xnat_ingest.inputs.dicom_dataset import NotWalkable
+from xnat_ingest.inputs.dicom_dataset import EndsInside, NotWalkable
+from xnat_ingest.inputs.undefined_length import pass_over
 from xnat_ingest.inputs.zeros import BLANK, MOST_BLANK, pass_zeros
 
 UNDEFINED = 0xFFFFFFFF
 _BLANK_HEAD = bytes(8)
 _LAST_MARK = b"\xff\xd9"
+# An item, or the end of a sequence without items, in little endian.
+_ITEM_STARTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # The prefix of a DICOM file, and the first element behind it.
 _PREFIX = b"DICM\x02\0"
 # With all of that element's head. So much is no chance, even without a preamble.
@@ -161,16 +166,19 @@ def is_followed(stream: Readable, end: int, size: int, *, explicit: bool | None 
     stream.seek(end)
     behind = stream.read(BETWEEN_FILES)
     at = behind.find(_PREFIX)
-    while at >= 0 and not _begins_file(behind, at, explicit):
+    if at < 0:
+        return False
+    starts = [0] if explicit is None else _element_starts(behind, explicit=explicit)
+    while at >= 0 and not _begins_file(behind, at, starts):
         at = behind.find(_PREFIX, at + 1)
     return at >= 0
 
 
-def _begins_file(behind: bytes, prefix: int, explicit: bool | None) -> bool:
-    """Whether a file begins here, with its preamble or without, and not inside an element."""
+def _begins_file(behind: bytes, prefix: int, starts: Sequence[int]) -> bool:
+    """Whether a file begins here, with its preamble or without, and not inside an element. starts: of elements."""
     begins = [prefix - _PREAMBLE] if prefix >= _PREAMBLE else []
     begins += [prefix] if behind.startswith(_LONG_PREFIX, prefix) else []
-    return any(explicit is None or not _spans(behind, begin, explicit=explicit) for begin in begins)
+    return any(begin >= starts[-1] or starts[bisect_left(starts, begin)] == begin for begin in begins)
 
 
 def is_padded(stream: Readable, end: int, size: int) -> bool:
@@ -185,18 +193,34 @@ def is_padded(stream: Readable, end: int, size: int) -> bool:
     return not pass_zeros(cast(BinaryIO, stream))[1]
 
 
-def _spans(data: bytes, place: int, *, explicit: bool) -> bool:
-    """Whether one of the elements that the data begin with goes over a place. Their tags ascend."""
-    at, last = 0, 0x7FE00010
-    while at + 8 <= place:
-        group, element, vr = struct.unpack("<HH2s", data[at : at + 6])
+def _element_starts(data: bytes, *, explicit: bool) -> list[int]:
+    """Where the elements begin with which the data begin, and where the last one ends. Their tags ascend."""
+    starts, last = [0], 0x7FE00010
+    while (at := starts[-1]) + 8 <= len(data):
+        group, element, vr = struct.unpack_from("<HH2s", data, at)
         is_long = explicit and vr.decode("latin-1") in _LONG_VRS
         form, begin = ("<L", 8 if is_long else 4) if is_long or not explicit else ("<H", 6)
+        if group << 16 | element <= last or at + 12 > len(data) or (explicit and not (vr.isalpha() and vr.isupper())):
+            break
         length = struct.unpack_from(form, data, at + begin)[0]
-        if group << 16 | element <= last or length == UNDEFINED:
-            return False
-        at, last = at + (12 if is_long else 8) + length, group << 16 | element
-    return at > place
+        at, last = at + (12 if is_long else 8), group << 16 | element
+        starts.append(at + length if length != UNDEFINED else _end_of_items(data, at, explicit and vr != b"UN"))
+    return starts
+
+
+def _end_of_items(data: bytes, at: int, explicit: bool) -> int:
+    """Where a value of undefined length ends that begins here; here, if it is none."""
+    if not data.startswith(_ITEM_STARTS, at):
+        return at
+    stream = io.BytesIO(data)
+    stream.seek(at)
+    try:
+        pass_over(stream, explicit, "<")
+    except EndsInside:
+        return len(data)
+    except NotWalkable:
+        return at
+    return stream.tell()
 
 
 def _ends_marked(stream: Readable, begin: int, end: int) -> bool:
