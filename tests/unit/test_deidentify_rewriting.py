@@ -310,11 +310,18 @@ def test_short_texts_of_a_scanner(encoding: str, text: str, leaves: bool) -> Non
         ("born 17.4.1953", False),
         ("follow up of 12.03.2024", False),
         ("call 030 1234567", False),
+        ("call 030.555.01.99", False),
+        ("call +49.30.555.0199", False),
+        ("call 030\u2013555\u20130199", False),
+        ("0.75 0.75 0.80", True),
+        ("10.25 20.50 v1.12.3", True),
+        ("diff_50_400_800", True),
         ("ask somebody@example.org", False),
     ],
 )
 def test_descriptions_leave_when_they_say_nothing_of_anybody(text: str, leaves: bool) -> None:
     before = patient(PERSON)
+    before.SpecificCharacterSet = "ISO_IR 192"
     before.SeriesDescription = text
     after = rewritten(before, load_profile("research-mr"))
     assert after.SeriesDescription == (text if leaves else "ANONYMIZED")

@@ -172,10 +172,42 @@ def test_identifiers_that_tell_nothing(value: str, text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["19530407", "1953-04-07", "1953.04.07", "1953/04/07", "07.04.1953", "7.4.1953", "04/07/1953", "4/7/1953",
-     "07041953", "7 Apr 1953", "07-Apr-1953", "07APR1953", "April 7, 1953", "7. april 1953", "04071953"],
+     "07041953", "7 Apr 1953", "07-Apr-1953", "07APR1953", "April 7, 1953", "7. april 1953", "04071953",
+     "07APR53", "7-Apr-53", "7. April 53", "apr 7 '53", "53-Apr-07", "7th of April, 53", "7 avril 53"],
 )  # fmt: skip
 def test_birth_dates_in_their_usual_spellings(text: str) -> None:
     assert found(BIRTH, "19530407", f"born {text}, here")
+
+
+@pytest.mark.parametrize(
+    ("born", "text"),
+    [
+        *(
+            ("19610307", text)
+            for text in ("7. Mrz 1961", "7 mrz 61", "07MAR61", "7. März 61", "7. MÄRZ 1961", "7mrt61")
+        ),
+        ("19610107", "7. Jänner 1961"),
+        ("19610107", "7 jaenner 61"),
+        ("19610207", "7 février 61"),
+        ("19610207", "7 FÉV. 61"),
+        ("19610807", "7 août 61"),
+        ("19611207", "7 déc. 61"),
+        ("19610607", "7 juin 61"),
+        ("19610707", "7 juil 61"),
+    ],
+)
+@pytest.mark.parametrize("code", ["utf-8", "latin-1"])
+def test_birth_dates_with_accents_and_two_digits_of_the_year(born: str, text: str, code: str) -> None:
+    search = tokens(BIRTH, born)
+    assert search.in_text(text)
+    if text.upper() != text or code != "utf-8":
+        assert list(search.in_bytes(b"\0\1born " + text.encode(code) + b" \2"))
+    assert not search.in_text(text.replace("7", "8", 1).replace("07", "08"))
+
+
+@pytest.mark.parametrize("text", ["07 53 apr", "17APR53", "07APR531", "7 apr 54", "apr 53", "7 aprx3 53"])
+def test_what_is_no_birth_date_with_two_digits_of_the_year(text: str) -> None:
+    assert not found(BIRTH, "19530407", text)
 
 
 @pytest.mark.parametrize("text", ["19530408", "119530407", "195304071", "1953", "04-1953"])

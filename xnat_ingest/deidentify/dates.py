@@ -10,8 +10,15 @@ from dataclasses import dataclass
 # Dutch, Danish. In bytes an accented letter is one or two of ISO 8859-1. Roman numerals are given in full.
 _E, _A, _U = "(?:e|é|ã©)", "(?:a|ä|ae|ã¤)", "(?:u|û|ã»)"
 _MONTHS = (
-    "jan|ene|gen", f"f{_E}[bv]", f"m{_A}r|maa|mrt", "apr|avr|abr", "ma[iyjg]|mei", "jun|juin|giu", "jul|juil|lug",
-    f"aug|ago|ao{_U}", "sep|set", "o[ckt]t|out", "nov|nob", f"d{_E}[czs]|dic|dez",
+    f"j{_A}n|ene|gen", f"f{_E}[bv]", f"m{_A}r|maa|mrt|mrz", "apr|avr|abr", "ma[iyjg]|mei", "jun|juin|giu",
+    "jul|juil|lug", f"aug|ago|ao{_U}", "sep|set", "o[ckt]t|out", "nov|nob", f"d{_E}[czs]|dic|dez",
+)  # fmt: skip
+# The first letters of those names.
+_STEMS = (
+    ("jan", "jän", "jae", "ene", "gen"), ("feb", "fev", "fév"), ("mar", "mär", "mae", "maa", "mrt", "mrz"),
+    ("apr", "avr", "abr"), ("mai", "may", "maj", "mag", "mei"), ("jun", "jui", "giu"), ("jul", "jui", "lug"),
+    ("aug", "ago", "aou", "aoû"), ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov", "nob"),
+    ("dec", "déc", "dic", "dez", "des"),
 )  # fmt: skip
 _ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii")
 # Characters on either side of a year that can belong to its date.
@@ -24,32 +31,48 @@ _OF = f"{_MAY}(?:(?:de|of|di|del|den){_MAY})?"
 class DateSearch:
     """One date.
 
-    year: its four digits, by which every spelling is found.
-    pattern: matches all spellings, in lower case.
+    year: its four digits, by which every spelling with them is found.
+    pattern: matches all spellings with those, in lower case.
+    stems: how the names of its month begin, by which spellings with two digits of the year are found.
+    anchors: the same in bytes.
+    short: matches those spellings.
     """
 
     year: str
     pattern: re.Pattern[str]
+    stems: tuple[str, ...]
+    anchors: tuple[bytes, ...]
+    short: re.Pattern[str]
 
     def in_text(self, text: str) -> bool:
         """Whether a folded text contains the date."""
-        return self.year in text and self.pattern.search(text) is not None
+        if self.year in text and self.pattern.search(text):
+            return True
+        return any(stem in text for stem in self.stems) and self.short.search(text) is not None
 
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
-        """(start, end) of the years of such dates in bytes whose ASCII letters are in lower case."""
+        """(start, end) of the years or months of such dates in bytes whose ASCII letters are in lower case."""
         year = self.year.encode()
-        for one in (year, year.decode().encode("utf-16-le")[:-1]):
+        whole = ((year, 1, self.pattern), (self.year.encode("utf-16-le")[:-1], 2, self.pattern))
+        for one, width, pattern in (*whole, *((anchor, 1, self.short) for anchor in self.anchors)):
             at = low.find(one)
             while at >= 0:
-                width = len(one) + 1 >> 2
                 window = low[max(0, at - _AROUND * width) : at + len(one) + _AROUND * width]
-                if self.pattern.search(window.replace(b"\0", b"").decode("latin-1").lower()):
+                if pattern.search(window.replace(b"\0", b"").decode("latin-1").lower()):
                     yield at, at + len(one)
                 at = low.find(one, at + 1)
 
 
-def date_search(text: str) -> DateSearch | None:
-    """The search for a date in a DICOM value. None when the value is not a whole date."""
+def _encoded(stem: str) -> set[bytes]:
+    """An accent may be one or two bytes, and big or small. Wide characters are left to the spellings with a whole year:
+    each form takes time."""
+    return {form.encode(code).lower() for form in (stem, stem.upper()) for code in ("utf-8", "latin-1")}
+
+
+def date_search(text: str, *, short: bool) -> DateSearch | None:
+    """The search for a date in a DICOM value. None when the value is not a whole date.
+
+    short: also with two digits of the year beside the name of the month."""
     digits = re.sub(r"\D", "", text)[:8]
     if len(digits) < 8:
         return None
@@ -66,4 +89,11 @@ def date_search(text: str) -> DateSearch | None:
         f"{d}{ordinal}{_OF}{names}{_OF}{year}", f"{names}{_MAY}{d}{ordinal}{_MAY}{year}",
         f"{year}{_MAY}{names}{_MAY}{d}",
     )  # fmt: skip
-    return DateSearch(year, re.compile(rf"(?<!\d)(?:{'|'.join(spellings)})(?!\d)"))
+    two = year[2:]
+    shorter = (
+        f"{d}{ordinal}{_OF}{names}{_OF}{two}", f"{names}{_MAY}{d}{ordinal}{_MAY}{two}", f"{two}{_MAY}{names}{_MAY}{d}",
+    )  # fmt: skip
+    whole, less = (re.compile(rf"(?<!\d)(?:{'|'.join(some)})(?!\d)") for some in (spellings, shorter))
+    stems = _STEMS[int(month) - 1] if short else ()
+    anchors = tuple(sorted({anchor for stem in stems for anchor in _encoded(stem)}))
+    return DateSearch(year, whole, stems, anchors, less)

@@ -38,7 +38,11 @@ _DATES = ("DA", "DT", "TM")
 _WORD_ON_DATES = {"shift": b"MODIFIED", "keep": b"UNMODIFIED", "remove": b"REMOVED"}
 _CONCEPT_NAME = 0x0040A043
 # In free text that is kept, beside dates: what looks like a telephone or other long number, or an address of mail.
-_TELLTALE = re.compile(r"\d{6,}|\+?\d[\d ()/-]{6,}\d|[^\s@]@[^\s@]+\.[a-z]")
+# Of numbers with dots or other dashes between them, three groups of two digits or more: a fraction has fewer.
+_TELLTALE = re.compile(
+    r"\d{6,}|\+?\d[\d ()/-]{6,}\d|[^\s@]@[^\s@]+\.[a-z]"
+    r"|(?=(?:\d\W?){7})\d{2,}(?:[-.\u00b7\u2010-\u2015\u2212]\d{2,}){2,}"
+)
 # What plans and reports tell of an object, beside what was written anew.
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
 # VRs of numbers that can be an identifier, as struct reads one.

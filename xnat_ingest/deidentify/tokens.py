@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations, pairwise, permutations
 
 from xnat_ingest.deidentify.dates import DateSearch, date_search
@@ -490,8 +490,8 @@ def _phone(text: str) -> _Found:
         yield _Weak("too short to be searched for")
 
 
-def _dates(text: str) -> Iterator[tuple[str, _Search]]:
-    if search := date_search(text):
+def _dates(text: str, *, short: bool) -> Iterator[tuple[str, _Search]]:
+    if search := date_search(text, short=short):
         yield re.sub(r"\D", "", text)[:8], search
 
 
@@ -528,7 +528,13 @@ def _no_searches(_: str) -> Iterator[tuple[str, _Search]]:
 
 _Searches = Callable[[str], Iterator[tuple[str, _Search]]]
 # The searches that are made beside those for tokens.
-_SEARCHES: dict[str, _Searches] = {ID: _identifiers, BIRTH: _dates, STUDY: _dates, ADDRESS: _contacts, PHONE: _phones}
+_SEARCHES: dict[str, _Searches] = {
+    ID: _identifiers,
+    BIRTH: partial(_dates, short=True),
+    STUDY: partial(_dates, short=False),
+    ADDRESS: _contacts,
+    PHONE: _phones,
+}
 _MAKERS: dict[str, Callable[[str], _Found]] = {
     NAME: _names,
     ID: _ids,
