@@ -205,17 +205,33 @@ def test_stuck_for_a_cause_that_passed(
     whole(site, tree)
 
 
+def archived_and_deleted(ingest: Ingest, site: StandIn, root: Path) -> None:
+    assert ingest("upload", root).code == 0
+    site.project("DEMO").access["up"] = "delete"
+    person = Client(site.url, "up", PASSWORD).login()
+    assert person("DELETE", "/data/projects/DEMO/experiments/S_E").status == 200
+    person.close()
+
+
+@pytest.mark.parametrize("destination", ["archive", "direct-archive"])
+def test_overwrite_replaces_what_a_deleted_session_left(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, destination: str
+) -> None:
+    """In the first run already."""
+    root = tmp_path / "t"
+    archived_and_deleted(ingest, site, root)
+    ended = ingest("upload", root, "--existing", "overwrite", "--destination", destination)
+    assert (ended.code, ended.kinds(), ended.totals["verified"]) == (0, ["live-row"], 6), ended.out
+    whole(site, tree)
+
+
 @pytest.mark.parametrize("transport", ["archive", "gradual"])
 def test_what_a_deleted_session_left_is_in_the_way(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, transport: str
 ) -> None:
     """XNAT deletes a session without its files, unless it is told otherwise. Nobody else is sending anything."""
     root = tmp_path / "t"
-    assert ingest("upload", root).code == 0
-    site.project("DEMO").access["up"] = "delete"
-    person = Client(site.url, "up", PASSWORD).login()
-    assert person("DELETE", "/data/projects/DEMO/experiments/S_E").status == 200
-    person.close()
+    archived_and_deleted(ingest, site, root)
     for _ in range(2):
         ended = ingest("upload", root, "--transport", transport)
         assert (ended.code, ended.session("S_E")["verdict"], "files-in-the-way" in ended.kinds()) == (3, "failed", True)

@@ -99,6 +99,21 @@ def test_a_run_that_fails_has_replaced_nothing(root: Path, site: StandIn, ingest
     assert (ended.totals["verified"], ended.totals["failed"]) == (0, 6)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "Duplicate archive attempt. Prearchive session already archiving.",
+        "Scan 3 has 1 non-secondary (or non-parsable secondary) files",
+    ],
+)
+def test_a_refused_commit_has_replaced_nothing(root: Path, site: StandIn, ingest: Ingest, refusal: str) -> None:
+    """The prearchive session still holds the new copies, and the archive the old ones. The same run goes on."""
+    site.faults.add(Fault("archive-fails", status=409, message=refusal))
+    ended = ingest("upload", root, *OVERWRITE)
+    assert (ended.code, ended.kinds(), ended.totals["verified"]) == (0, ["live-row"], 6), ended.out
+    assert (old_copies(site.archive_root), site.rows("DEMO")) == (0, [])
+
+
 @pytest.mark.wide
 def test_straight_into_the_archive_is_sent_once(tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     make_session(tmp_path / "t" / "S" / "E", [Series("T1_1", 3)])

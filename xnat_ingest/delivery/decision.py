@@ -107,7 +107,7 @@ def decide(
         archive = replace(archive, verified=archive.verified - doubtful, absent={**archive.absent, **cut})
     if conflict := _conflict(session, state, archive, mode):
         return Decision(archive, conflict=conflict)
-    done = replaced if mode == "overwrite" else archive.seen
+    done = replaced - doubtful if mode == "overwrite" else archive.seen
     to_send = tuple(i for i in session.instances if i.sop_uid not in done)
     if not to_send:
         return Decision(archive, notes=tuple(_stale(session, entry) for entry in state.entries))

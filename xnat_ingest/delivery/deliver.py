@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from xnat_ingest.core import (
@@ -87,13 +87,19 @@ class _OwnUploads:
     """What this run itself has put on the server, over all rounds.
 
     accepted: SOPInstanceUIDs that went by direct archive, so they were not there before
-    replaced: with --existing overwrite, those of which this run has stored a new copy
+    copies: with --existing overwrite, address of a prearchive session that was committed -> those of which it held a
+        new copy
     undisturbed: nothing disturbed what went by direct archive, so the copies there are whole
     """
 
     accepted: frozenset[str] = frozenset()
-    replaced: frozenset[str] = frozenset()
+    copies: dict[str, frozenset[str]] = field(default_factory=dict)
     undisturbed: bool = False
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """With --existing overwrite, those of which this run has stored a new copy."""
+        return frozenset().union(*self.copies.values())
 
 
 class Delivery:
@@ -183,6 +189,8 @@ class Delivery:
 
     def decide(self, state: ServerState) -> State | Verdict:
         """What is to be sent, and does anything forbid it?"""
+        for entry in state.entries:  # its commit was refused, so nothing of it is in the archive
+            self._own.copies.pop(entry.uri, None)
         again = self._doubtful(state) | self._postponed
         decision = decide(self.session, state, self._existing, again, self._own.replaced)
         decision = self._refuse_several_commits(decision)
@@ -259,7 +267,7 @@ class Delivery:
         if self._overwrites:  # afterwards a new copy cannot be told from the old one
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
             had_before = self.prearchived.had_before
-            self._own.replaced |= (stored & self.sending.taken) - had_before
+            self._own.copies[uri] = (stored & self.sending.taken) - had_before
             self._round.postponed |= had_before  # once it is archived, they are sent again, into one of their own
         is_archived = bool(self._archive_uri)
         overwrite = self.prearchived.overwrite
