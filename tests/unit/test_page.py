@@ -317,6 +317,19 @@ def test_what_makes_the_exit_code_is_no_remark(spoils: bool) -> None:
     assert ("What is wrong" in shown, "Remarks" in shown) == (spoils, not spoils)
 
 
+def test_a_session_that_lacks_instances_is_told_what_to_do() -> None:
+    one = session(verdict="missing", unproven=2)
+    shown = seen(report(one, code=3))
+    assert "What is wrong, and what to do" in shown
+    assert "Run upload again: it sends what is missing." in shown
+    problem = {"kind": "stale-row", "detail": "left over; delete it", "sessions": [one["label"]]}
+    assert "Run upload again: it sends what is missing." not in seen(report(one, code=3) | {"problems": [problem]})
+
+
+def test_nothing_to_send_is_said() -> None:
+    assert "Nothing was to be sent" in seen(report(code=4, planned=0))
+
+
 def test_junit_fails_when_only_the_run_does(tmp_path: Path) -> None:
     problem = {"kind": "label-unused", "detail": "the sheet names 009/pre", "sessions": []}
     for code, failures in ((0, "0"), (3, "1"), (4, "1")):

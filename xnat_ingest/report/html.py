@@ -128,6 +128,8 @@ def _headline(report: Report) -> str:
         )
         return f"{would}; {count_of(len(held), 'session')} held back because of a conflict" if held else would
     seen = totals["verified"] + totals["counted"]
+    if report["exit_code"] == Exit.NOTHING:
+        return "Nothing was to be sent"
     if report["exit_code"] == Exit.OK and totals["unverified"]:
         return f"{seen} of {totals['planned']} instances were seen on the server; the others were not looked for"
     if report["exit_code"] == Exit.OK:
@@ -182,7 +184,9 @@ def _wrong(report: Report) -> str:
         for one in report["problems"]
         if care.intersection(one["sessions"]) or one["kind"] in RUN_KINDS or one.get("spoils")
     ]
-    wrong = "".join((*_problem_cards(serious), *_reason_cards(report["set_aside"])))
+    told = {label for one in serious for label in one["sessions"]}
+    verdicts = _verdict_cards([one for one in report["sessions"] if one["label"] in care - told])
+    wrong = "".join((*_problem_cards(serious), *verdicts, *_reason_cards(report["set_aside"])))
     remarks = "".join(_problem_cards([one for one in report["problems"] if one not in serious]))
     return (f"<h2>What is wrong, and what to do</h2>{wrong}" if wrong else "") + (
         f'<div class="remarks"><h2>Remarks</h2>{remarks}</div>' if remarks else ""
@@ -199,6 +203,15 @@ def _problem_cards(problems: Sequence[Report]) -> Iterator[str]:
         fix = fixes.pop() if len(fixes) == 1 else ""
         details = [one["detail"].removesuffix(f"; {fix}") for one in members[:SHOWN_PROBLEMS]]
         yield _card(kind, len(members), details, fix=f"{fix[0].upper()}{fix[1:]}." if fix else "")
+
+
+def _verdict_cards(sessions: Sequence[Report]) -> Iterator[str]:
+    """A card for each verdict, of sessions that need attention without a problem that says why."""
+    verdicts: dict[str, list[str]] = defaultdict(list)
+    for one in sessions:
+        verdicts[one["verdict"]].append(f"{one['project']}/{one['subject']}/{one['label']}")
+    for verdict, titles in verdicts.items():
+        yield _card(verdict, len(titles), titles[:SHOWN_PROBLEMS], "session")
 
 
 def _reason_cards(asides: Sequence[Report]) -> Iterator[str]:
