@@ -326,13 +326,27 @@ SEVERAL = (
 def test_several_files_one_behind_the_other(first: str, second: str) -> None:
     """As `cat` makes them, or `gunzip` of several members. The second one would not be sent, and nobody would know."""
     one, other = ((trees.SAMPLES / name).read_bytes() for name in (first, second))
-    for behind in (other, other[128:], bytes(99) + other, b"\r\n" + other[128:], b"\xff" * 512 + other):
+    pieces = [other, other[128:], bytes(99) + other, b"\r\n" + other[128:], b"\xff" * 512 + other]
+    if first not in ("test-SR.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm"):
+        pieces.append(other[132:])
+    for behind in pieces:
         found = judged(one + behind)
         assert isinstance(found, SetAside)
         assert found.reason in ("unreadable", "truncated")
         if first != "test-SR.dcm":  # of a header alone, the next file's first bytes may be taken for elements
             assert found.detail.startswith("several DICOM files, one behind the other")
-    for behind in (b"", b"\0" * 300, other[132:]):
+    for behind in (b"", b"\0" * 300, other[200:]):
+        assert "several" not in str(judged(one + behind))
+
+
+@pytest.mark.parametrize("first", ["MR_small.dcm", "CT_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm"])
+@pytest.mark.parametrize("second", ["MR_small.dcm", "MR_small_implicit.dcm", "CT_small.dcm", "test-SR.dcm"])
+def test_a_bare_data_set_behind_an_image(first: str, second: str) -> None:
+    one, other = ((trees.SAMPLES / name).read_bytes() for name in (first, second))
+    bare = other[other.index(b"\x08\0\x05\0" if b"\x08\0\x05\0" in other[:600] else b"\x08\0\x08\0") :]
+    for behind in (bare, bytes(512) + bare):
+        assert "several DICOM files" in str(judged(one + behind))
+    for behind in (bare[8:], b"\x08\0\5\0\3\0\0\0" * 50, b"\x08\0\x18\0UI\x08\0no uid  " + bytes(300)):
         assert "several" not in str(judged(one + behind))
 
 

@@ -23,7 +23,8 @@ _ITEM_STARTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # The prefix of a DICOM file, and the first element behind it.
 _PREFIX = b"DICM\x02\0"
 # With all of that element's head. So much is no chance, even without a preamble.
-_LONG_PREFIX = _PREFIX + b"\0\0UL\x04\0"
+_META = b"\x02\0\0\0UL\x04\0"
+_LONG_PREFIX = b"DICM" + _META
 _PREAMBLE = 128
 # An element of the first groups with its VR. So many in a file's first kilobyte are no chance.
 _ELEMENT = re.compile(rb"[\x02\x08\x10\x18\x20]\0[\0-\xff]{2}(?:AE|AS|CS|DA|DS|IS|LO|OB|PN|SH|TM|UI|UL|US)", re.DOTALL)
@@ -32,6 +33,9 @@ _ELEMENTS = 4
 BETWEEN_FILES = 1 << 20
 # No object is smaller: the prefix, the meta information, and the UIDs of class, instance, study and series.
 _LEAST_FILE = 272
+# A data set without a file header is known by what it begins with: group 8, up to the SOPInstanceUID.
+_SOP_UID, _UID = 0x00080018, re.compile(rb"[0-9]+(?:\.[0-9]+)+\0?")
+_LONGEST_BEGIN = 8192
 # A checksum, a line's end and the like are shorter.
 _FEW = 128
 # Enough to reach the transfer syntax: only the preamble and two UIDs come before it.
@@ -165,10 +169,10 @@ def is_followed(stream: Readable, end: int, size: int, *, explicit: bool | None 
         return False
     stream.seek(end)
     behind = stream.read(BETWEEN_FILES)
-    at = behind.find(_PREFIX)
-    if at < 0:
-        return False
     starts = [0] if explicit is None else _element_starts(behind, explicit=explicit)
+    if explicit is not None and _begins_data_set(behind[starts[-1] :]):
+        return True
+    at = behind.find(_PREFIX)
     while at >= 0 and not _begins_file(behind, at, starts):
         at = behind.find(_PREFIX, at + 1)
     return at >= 0
@@ -179,6 +183,28 @@ def _begins_file(behind: bytes, prefix: int, starts: Sequence[int]) -> bool:
     begins = [prefix - _PREAMBLE] if prefix >= _PREAMBLE else []
     begins += [prefix] if behind.startswith(_LONG_PREFIX, prefix) else []
     return any(begin >= starts[-1] or starts[bisect_left(starts, begin)] == begin for begin in begins)
+
+
+def _begins_data_set(data: bytes) -> bool:
+    """Whether an object without a file's beginning stands here, perhaps behind zeros."""
+    data = data.lstrip(b"\0")[:_LONGEST_BEGIN]
+    return data.startswith(_META) or any(_leads_to_uid(data, explicit=explicit) for explicit in (True, False))
+
+
+def _leads_to_uid(data: bytes, *, explicit: bool) -> bool:
+    """Whether elements of group 8 begin here, in little endian, and the SOPInstanceUID is among them."""
+    at = last = 0
+    while at + 8 <= len(data):
+        group, element, vr = struct.unpack_from("<HH2s", data, at)
+        tag = group << 16 | element
+        if group != 8 or not last < tag <= _SOP_UID or (explicit and not (vr.isalpha() and vr.isupper())):
+            return False
+        begin, form = (6, "<H") if explicit else (4, "<L")  # none of these elements has a long VR
+        end = at + 8 + struct.unpack_from(form, data, at + begin)[0]
+        if tag == _SOP_UID:
+            return _UID.fullmatch(data, at + 8, end) is not None
+        at, last = end, tag
+    return False
 
 
 def is_padded(stream: Readable, end: int, size: int) -> bool:
