@@ -80,7 +80,8 @@ DECISIONS = f"{STORED} {STATES} {EXISTING[0]}::test_decision {EXISTING[0]}::{CAU
 CHOSEN = (
     ("delivery/decision.py", "done = replaced - doubtful if mode", "done = archive.seen if mode", DECISIONS),
     ("delivery/deliver.py", "self._own.copies.pop(entry.uri, None)", "pass", "tests/contract/test_overwrite.py"),
-    ("delivery/decision.py", "verified=archive.verified - doubtful", "verified=archive.verified", DECISIONS),
+    ("delivery/decision.py", "archive.verified - doubtful", "archive.verified", DECISIONS),
+    ("delivery/decision.py", "archive.counted - doubtful", "archive.counted", DECISIONS),
     ("delivery/decision.py", "return any(text in log", "return all(text in log", DECISIONS),
     ("delivery/decision.py", "len(state.entries) > 1", "len(state.entries) > 2", DECISIONS),
     ("delivery/decision.py", "entry.status in STUCK and not", "entry.status in STUCK and", DECISIONS),

@@ -94,6 +94,17 @@ def test_decision(name: str) -> None:
     assert (0 if kind else len(decision.to_send), kind, decision.overwrite and not kind) == expected
 
 
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+def test_a_doubtful_copy_is_not_there_even_if_it_was_counted(mode: str) -> None:
+    """It is sent again. No instance is there and absent at once."""
+    doubtful = frozenset({FILES[0].sop_uid})
+    others = frozenset(one.sop_uid for one in FILES[1:])
+    decision = decide(SESSION, ServerState([KNOWN], held(s1=3, s2=3), template="x"), mode, doubtful, others)
+    assert [one.sop_uid for one in decision.to_send] == [FILES[0].sop_uid]
+    assert decision.archive.counted == others
+    assert set(decision.archive.absent) == doubtful
+
+
 def test_causes_that_pass_are_told_from_others() -> None:
     """Only what has passed, or what overwrite_files settles, is closed once more."""
     for text in ("Session processing may already be in progress: X.", "Duplicate archive attempt. Busy.",

@@ -104,7 +104,8 @@ def decide(
     archive = compare_stored(session.instances, state.files_held)
     if doubtful:
         cut = dict.fromkeys(doubtful, "the archived copy may be cut: an upload was broken off")
-        archive = replace(archive, verified=archive.verified - doubtful, absent={**archive.absent, **cut})
+        verified, counted = archive.verified - doubtful, archive.counted - doubtful
+        archive = replace(archive, verified=verified, counted=counted, absent={**archive.absent, **cut})
     if conflict := _conflict(session, state, archive, mode):
         return Decision(archive, conflict=conflict)
     done = replaced - doubtful if mode == "overwrite" else archive.seen
