@@ -33,7 +33,8 @@ def _settings() -> Iterator[str]:
     yield "Rules (`exclude`, `include`) add up over all of these. `-vv` shows each value and where it came from."
     yield ""
     yield "The server and the credentials also come from `XNAT_HOST`, `XNAT_USER` and `XNAT_PASS` (or `XNAT_URL`,"
-    yield "`XNAT_SERVER`, `XNAT_USERNAME`, `XNAT_PASSWORD`), from `--password-file`, from `~/.netrc`, or from a prompt."
+    yield "`XNAT_SERVER`, `XNAT_USERNAME`, `XNAT_PASSWORD`), from `--password-file`, from `~/.netrc`, or from a prompt,"
+    yield "in this order. If `XNAT_HOST` names another server than the one that is used, `--password-file` comes first."
     yield "No flag takes a password."
     groups: dict[str, list[str]] = {}
     for name, row in TABLE.items():

@@ -252,6 +252,8 @@ SERVERS: dict[str, tuple[Mapping[str, str], Mapping[str, Any], tuple[str, str, s
     "mixed": ({**LOGIN, "XNAT_HOST": "", "XNAT_SERVER": "https://s/xnat/"}, {}, ("https://s/xnat", "up", SECRET)),
     "flags": (LOGIN, {"server": "https://flag", "user": "flag"}, ("https://flag", "flag", SECRET)),
     "password-file": ({**LOGIN, "XNAT_PASS": ""}, FILE, (HOST, "up", "from file")),
+    "password-file for another server": (LOGIN, {**FILE, "server": "https://b"}, ("https://b", "up", "from file")),
+    "password-file for the same server": (LOGIN, {**FILE, "server": HOST}, (HOST, "up", LOGIN["XNAT_PASS"])),
     "environment-before-file": (LOGIN, FILE, (HOST, "up", SECRET)),
     "file-before-netrc": ({"XNAT_HOST": HOST}, {"user": "net", **FILE}, (HOST, "net", "from file")),
     "netrc": ({"XNAT_HOST": HOST}, {}, (HOST, "net", "net-pass")),

@@ -256,7 +256,8 @@ def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is
     _check_text(user, "the user name")
     # Taken as it is: blanks and number signs may be part of a password.
     password, source = next(((environ[n], f"environment {n}") for n in _PASSWORDS if environ.get(n)), ("", ""))
-    if not password and settings.password_file:
+    is_for_another = _first("", environ, _HOSTS).rstrip("/") not in ("", server)
+    if settings.password_file and (is_for_another or not password):
         password, source = _read_password(settings.password_file), f"file {settings.password_file}"
     if password:
         _check_pair(settings, server, source)
