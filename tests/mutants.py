@@ -99,6 +99,7 @@ CHOSEN = (
     ("xnat/archive.py", "in read.items()", "in ()", WHOSE),
     ("xnat/archive.py", "files_held.reads_all or", "", WHOSE),
     ("xnat/archive.py", "and one != instance.name]", "]", WHOSE),
+    ("delivery/deliver.py", "self.prearchived.was_joined or", "", WHOSE),
     ("xnat/stored_uids.py", "error.status == 403", "False", WHOSE),
     ("delivery/prearchive_session.py", " + _numbers_size(i, i.name) - _numbers_size(i, name)", "", WHOSE),
     ("delivery/decision.py", "bool(taken) and taken.isdisjoint(names)", "bool(taken) and not names", WHOSE),

@@ -175,6 +175,39 @@ def test_trouble_with_the_server_is_no_reason_to_count(
     assert (ended.code in (3, 5), ended.totals["counted"]) == (True, 0), ended.out
 
 
+@pytest.mark.parametrize("way", [ARCHIVE, PREARCHIVE, "--transport=gradual"])
+@pytest.mark.parametrize("first", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("template", [BY_NUMBER, BY_UID])
+def test_what_an_earlier_run_has_sent_does_not_count_for_what_the_server_has_lost(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], template: str, first: str, way: str
+) -> None:
+    """Its instances lie in the same series, and are as many."""
+    site.settings.file_name_template = template
+    assert ingest("upload", place(tmp_path / "a", whole[:2]), first).code == 0
+    for number, path in enumerate(whole[2:4], 3):
+        name = f"-{number}.dcm" if template == BY_NUMBER else pydicom.dcmread(path).SOPInstanceUID
+        site.faults.add(Fault("lose", name=name, times=None))
+    ended = ingest("upload", place(tmp_path / "b", whole[2:4]), way)
+    assert ended.code == 3, ended.out
+    assert (ended.totals["verified"], ended.totals["counted"]) == (0, 0)
+
+
+@pytest.mark.parametrize("template", [BY_NUMBER, BY_UID])
+def test_a_series_without_number_grows_out_of_the_prearchive(
+    ingest: Ingest, site: StandIn, tmp_path: Path, template: str
+) -> None:
+    """A build has moved the first half, so the other one follows once that is archived."""
+    site.settings.file_name_template = template
+    numberless = Series("T1_0001", 2, tags={"SeriesNumber": None})
+    made = make_session(tmp_path / "made", (numberless, Series("T2_0002", 1)), "study")
+    assert ingest("upload", place(tmp_path / "a", made[:1]), PREARCHIVE, "--allow-mixed-patients").code == 0
+    root = place(tmp_path / "b", made[1:2])
+    shutil.copytree(made[2].parent, root / "S/E/T2_0002")
+    ended = ingest("upload", root, "--allow-mixed-patients")
+    assert (ended.code, ended.totals["counted"]) == (0, 2), ended.out
+    assert stored_uids(site) == uids_of(made)
+
+
 def test_the_first_trouble_is_enough(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """An archive that hangs would keep a run waiting for each file."""
     many = make_session(tmp_path / "many", (Series("T1_0001", 40),), "study")

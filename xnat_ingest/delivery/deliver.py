@@ -137,6 +137,7 @@ class Delivery:
         self._doubtful_copies: frozenset[str] = frozenset()  # sent over copies of an earlier run, see had_before
         self._notes: list[Problem] = []
         self._commits = 0
+        self._waited = False  # for another run
         self._files_in_the_way = ""  # the server's words on files in the archive without a session
 
     @property
@@ -149,6 +150,11 @@ class Delivery:
     def sent(self) -> frozenset[str]:
         """SOPInstanceUIDs that this run has sent."""
         return self._own.accepted | (self.sending.taken - self._doubtful_copies)
+
+    @property
+    def _met_others(self) -> bool:
+        """Whether files of other runs may have come into the archive with this run's. Then a number proves nothing."""
+        return self.prearchived.was_joined or self._waited
 
     @property
     def _overwrites(self) -> bool:
@@ -185,7 +191,8 @@ class Delivery:
 
     def ask(self) -> State:
         """What does the server hold of this session?"""
-        return partial(self.decide, fetch_server_state(self.context, self.session, reads_uids=not self.sent))
+        reads_uids = not self.sent or self._met_others
+        return partial(self.decide, fetch_server_state(self.context, self.session, reads_uids=reads_uids))
 
     def decide(self, state: ServerState) -> State | Verdict:
         """What is to be sent, and does anything forbid it?"""
@@ -420,6 +427,7 @@ class Delivery:
         if other.existing and self._files_in_the_way:
             self._refuse_files_in_the_way(other)
         self._files_in_the_way = other.existing
+        self._waited = True
         text = f"prearchive session {other.uri}: {other.sign}"
         self.context.control.warn(f"{self.session.title}: {text}; waiting until nothing more comes")
         if last or not prearchive.wait_until_still(self.context.rest, other.uri, self.context.retry_policy.pause):
@@ -469,7 +477,7 @@ class Delivery:
         item = self.context.rest.item(path)
         if item is None:
             return compare_stored(session.instances, NO_FILES)
-        files_held = in_archive(self.context.rest, str(item["ID"]), self.context.uids)
+        files_held = in_archive(self.context.rest, str(item["ID"]), self.context.uids, reads_all=self._met_others)
         self._refuse_other_study(text_of(item, "UID"), files_held)
         self._refuse_stranger(text_of(item, "subject_ID"))
         self._archive_uri = files_held.uri

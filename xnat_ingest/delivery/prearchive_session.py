@@ -89,6 +89,7 @@ class OurPrearchiveSession:
     had_before: SOPInstanceUIDs of copies of an earlier run, where those may be old: a new copy that the server drops
         without a word cannot be told from one that it stores
     whole_before: those of them that are whole
+    was_joined: it was there before this run, so files in it may be of other instances
     """
 
     def __init__(self, context: RunContext, session: Session, sending: Sending) -> None:
@@ -101,6 +102,7 @@ class OurPrearchiveSession:
         self.cannot_receive: frozenset[str] = frozenset()
         self.had_before: frozenset[str] = frozenset()
         self.whole_before: frozenset[str] = frozenset()
+        self.was_joined = False
         self._is_own = False  # this run has made it
         self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
         self._changed_uid = False
@@ -122,6 +124,7 @@ class OurPrearchiveSession:
             self._waited_for.add(entry.uri)
             raise ConcurrentUpload(entry.uri, "it came from a DICOM sender, which may not have ended")
         self._is_own = entry.uri == self.sending.uri or entry.timestamp == self.context.timestamps.of(self.session)
+        self.was_joined |= not self._is_own
         self.sending.uri = entry.uri
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
         files_held = self.built(entry.uri, reads_all=not self._is_own)
