@@ -163,6 +163,8 @@ RUBBISH = {
     "an unknown VR": struct.pack("<HH2sH", 0x7FE1, 0x0010, b"ZZ", 999),
     "reserved bytes": struct.pack("<HH2sHL", 0x7FE1, 0x1001, b"OB", 7, 999),
     "no item in a sequence": struct.pack("<HH2sHL", 0x7FE1, 0x1001, b"SQ", 0, UNDEFINED) + b"rubbish of a disk",
+    "pixels of -4": struct.pack("<h", -4) * 300,
+    "pixels of -6": struct.pack("<h", -6) * 300,
     "a compressed page": gzip.compress(bytes(range(256)) * 8, mtime=0),
 }
 

@@ -179,7 +179,7 @@ def _basic() -> Profile:
 
 def _is_dummy(value: bytes) -> bool:
     plain = value.strip(b" \0")
-    return not plain or plain in _DUMMIES
+    return not plain.strip(b"^= ") or plain in _DUMMIES  # devices write ^^^^ for a name that they do not know
 
 
 _DUMMIES = frozenset(dummy(vr) for vr in ("AS", "DA", "DS", "DT", "LO", "TM", "UR"))

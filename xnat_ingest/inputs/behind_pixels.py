@@ -24,6 +24,8 @@ _OPEN_VRS = frozenset((b"", b"SQ", b"UN", b"OB", b"OW"))
 _LONG_HEAD, _SHORT_HEAD, _ITEM = 12, 8, 8
 # An element's head and that of its first item.
 MOST = _LONG_HEAD + _ITEM
+# No value there is longer.
+_LONGEST = 0x7FFFFFFF
 # The number of a group. One byte tells nothing.
 _LEAST = 2
 
@@ -98,6 +100,8 @@ def element_behind(raw: bytes, last: int, *, explicit: bool, order: str = "<") -
     begin, form = (6, "H") if vr in _SHORT_VRS else (size - 4, "L")
     (length,) = struct.unpack_from(order + form, raw, begin)
     if length == UNDEFINED and not _is_open(vr, raw[size:], order):
+        return None
+    if _LONGEST < length < UNDEFINED:  # pixels of -4 or -6 look like padding or signatures
         return None
     return Behind(tag, vr, size, length)
 
