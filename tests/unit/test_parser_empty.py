@@ -26,6 +26,13 @@ from xnat_ingest.settings.layers import resolve
         ("upload", "t", "--deid-key-file", ""),
         ("upload", "t", "--crosswalk", ""),
         ("upload", "t", "--plan", ""),
+        ("upload", "t", "--server", ""),
+        ("upload", "t", "--user="),
+        ("ping", "-P", "DEMO", "--password-file", ""),
+        ("upload", "t", "--dicom-host", ""),
+        ("upload", "t", "--dicom-tls-ca", ""),
+        ("upload", "t", "--dicom-tls-cert", " "),
+        ("upload", "t", "--dicom-tls-key", ""),
         ("upload", "t", "--include", ","),
         ("upload", "t", "--exclude", "T1", "--exclude", " , "),
         ("prearchive", "delete", "", "--yes"),
@@ -33,7 +40,8 @@ from xnat_ingest.settings.layers import resolve
     ],
 )
 def test_an_empty_word_is_refused(words: tuple[str, ...]) -> None:
-    """It comes from a variable that is not set. Without it, more would be sent or deleted than was named."""
+    """It comes from a variable that is not set. Without it, more would be sent or deleted than was named, or data and
+    the password would go elsewhere, or without encryption."""
     with pytest.raises(UsageError, match="is empty"):
         parse(words)
 

@@ -124,7 +124,7 @@ def _empty_word(given: Mapping[str, Any], words: Sequence[str]) -> str | None:
     """What is empty and must not be; elsewhere an empty value means that it is not given. None: nothing is."""
     if given["command"] in _NARROWED:
         return next((word.strip() for word in words if _EMPTY.fullmatch(word)), None)
-    name = empty_option(given)
+    name = empty_option(given, flags=True)
     return flag(name) if name else None
 
 

@@ -50,6 +50,8 @@ _DECISIVE = (
     *("deidentify", "deid_key_file", "crosswalk", "include", "exclude", "shard", "config", "labels", "plan"),
     *("subject", "experiment"),
 )
+# What decides where data and credentials go, and how they are protected. As a flag it is meant, so it is not empty.
+_MEANT = ("server", "user", "password_file", "dicom_host", "dicom_tls_ca", "dicom_tls_cert", "dicom_tls_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,14 @@ class Credentials:
 _NARROWING = ("project", "subject", "experiment")
 
 
-def empty_option(values: Mapping[str, Any]) -> str:
-    """The first option that is empty and must not be; "" when none is. values: as they were given, by name."""
-    return next((name for name in _DECISIVE if name in values and is_empty(values[name])), "")
+def empty_option(values: Mapping[str, Any], *, flags: bool = False) -> str:
+    """The first option that is empty and must not be; "" when none is.
+
+    values: as they were given, by name.
+    flags: they stand on the command line.
+    """
+    names = (*_DECISIVE, *_MEANT) if flags else _DECISIVE
+    return next((name for name in names if name in values and is_empty(values[name])), "")
 
 
 def is_empty(value: object) -> bool:
