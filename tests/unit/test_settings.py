@@ -242,6 +242,31 @@ def test_config_files_from_windows_and_those_that_cannot_be_read(tmp_path: Path)
             resolve("plan", {"config": str(wrong)}, {})
 
 
+@pytest.mark.parametrize(
+    ("command", "flags", "environ", "skipped"),
+    [
+        ("upload", {"no_verify": True}, {}, True),
+        ("upload", {"no_verify": True}, {"XNAT_INGEST_PROOF": "pixels"}, True),
+        ("upload", {"no_verify": True, "proof": "listing"}, {}, True),
+        ("upload", {"proof": "pixels"}, {"XNAT_INGEST_NO_VERIFY": "1"}, False),
+        ("upload", {"proof": "spot"}, {"XNAT_INGEST_NO_VERIFY": "1"}, False),
+        ("verify", {}, {"XNAT_INGEST_NO_VERIFY": "1"}, False),
+        ("verify", {"proof": "pixels", "no_verify": True}, {}, False),
+    ],
+)
+def test_a_proof_that_was_asked_for_is_not_skipped(
+    command: str, flags: Mapping[str, Any], environ: Mapping[str, str], skipped: bool
+) -> None:
+    assert resolve(command, flags, environ).no_verify == skipped
+
+
+def test_proof_and_no_proof_contradict_each_other() -> None:
+    both = {"XNAT_INGEST_PROOF": "pixels", "XNAT_INGEST_NO_VERIFY": "1"}
+    for flags, environ in (({"proof": "pixels", "no_verify": True}, {}), ({}, both)):
+        with pytest.raises(UsageError, match="contradict each other"):
+            resolve("upload", flags, environ)
+
+
 HOST = LOGIN["XNAT_HOST"]
 SECOND = {"XNAT_URL": "https://u/", "XNAT_SERVER": "https://s", "XNAT_USERNAME": "v", "XNAT_PASSWORD": "w"}
 FILE = {"password_file": True}

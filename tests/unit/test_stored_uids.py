@@ -47,7 +47,7 @@ def test_an_answer_without_end_is_read_to_a_limit(listed: int, begin: bytes, is_
     rest = Answers(begin)
     with ThreadPoolExecutor(1) as pool:
         found = StoredUids(rest, pool, lambda: None).of("/data/experiments/X", [file], ask=True)
-    assert bool(found) == is_known
+    assert bool(found[file]) == is_known
     assert rest.sent < 3_000_000
 
 

@@ -160,7 +160,25 @@ def resolve(
         _check_server(server)  # first: settings are shown later, and an address may contain a password
     if shard := values.get("shard"):
         values["shard"] = str(shard_of_engine(environ) if shard == "auto" else parse_shard(shard))
+    if values.get("no_verify") and not _skips_the_check(command, values, sources):
+        values["no_verify"] = False
     return Settings(**values, sources=sources)
+
+
+def _skips_the_check(command: str, values: Mapping[str, Any], sources: Mapping[str, str]) -> bool:
+    """Whether --no-verify holds. `verify` is the check, and a level of proof that comes before it wins.
+
+    Raises UsageError where both come from one place.
+    """
+    if command == "verify":
+        return False
+    if values.get("proof", "listing") == "listing":
+        return True
+    ranks = {"flag": 2, "environment": 1}
+    proof, skipped = (ranks.get(sources[name], 0) for name in ("proof", "no_verify"))
+    if proof == skipped:
+        raise UsageError(f"--proof {values['proof']} and --no-verify contradict each other; give one of them")
+    return proof < skipped
 
 
 def _refuse_forbidden_keys(config: Mapping[str, Any], path: str) -> None:
