@@ -377,6 +377,7 @@ def test_a_file_that_changed_in_mid_stream_ends_its_session(direct: str, way: st
     with pytest.raises(SessionTrouble, match=way) as caught:
         sending(Changing(changed(dirty=True)), direct).send((ONE, TWO, THREE), lambda: True)
     assert caught.value.kind == "source-changed"
+    assert ("what only it holds" in str(caught.value)) == (not direct)
 
 
 def test_what_was_refused_is_not_called_ignored_as_well() -> None:

@@ -15,7 +15,7 @@ from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery import deliver
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import GONE, ServerState
+from xnat_ingest.delivery.decision import ServerState
 from xnat_ingest.delivery.deliver import Delivery
 from xnat_ingest.delivery.session_pool import thread_pools
 from xnat_ingest.delivery.timestamps import Timestamps
@@ -35,6 +35,7 @@ from xnat_ingest.transports import Transport
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import ArchivedSession, Comparison, StoredFiles
 from xnat_ingest.xnat.client import XnatClient
+from xnat_ingest.xnat.prearchive import GONE
 from xnat_ingest.xnat.projects import Project
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 

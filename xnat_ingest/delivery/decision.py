@@ -16,7 +16,7 @@ from xnat_ingest.delivery.session_type import (
     without,
 )
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
-from xnat_ingest.xnat.prearchive import STUCK, PrearchiveSession, archive_command, command_for
+from xnat_ingest.xnat.prearchive import GONE, STUCK, PrearchiveSession, archive_command, command_for
 from xnat_ingest.xnat.scan_ids import number_of
 from xnat_ingest.xnat.site_names import among, may_repeat
 
@@ -34,7 +34,6 @@ _REFUSED_MERGES = {
     "Invalid modification of session modality": "upload a tree that holds images of the session's own type, too",
 }
 ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
-GONE = "Deleting it also deletes what only it holds"
 # With another key the same study gets another UID.
 _ANOTHER_KEY = ". If it is the same study, sent with another --deid-key-file than now, give that key"
 
@@ -459,7 +458,7 @@ def _not_ours(session: Session, entry: PrearchiveSession) -> Problem:
 def _advise_on_several(state: ServerState) -> str:
     if receiving := next((entry for entry in state.entries if entry.is_receiving), None):
         return _receiving(receiving)
-    return f"delete all but one: {'; '.join(command_for(entry.uri, 'delete') for entry in state.entries)}"
+    return f"delete all but one: {'; '.join(command_for(entry.uri, 'delete') for entry in state.entries)}. {GONE}"
 
 
 def _advise_on(session: Session, entry: PrearchiveSession, *, log: str = "", unmergeable: Problem | None = None) -> str:
@@ -498,7 +497,7 @@ def _receiving(entry: PrearchiveSession) -> str:
 
 def _stale(session: Session, entry: PrearchiveSession) -> Problem:
     text = f"the archive holds everything, and prearchive session {entry.uri} is left over"
-    way = _receiving(entry) if entry.is_receiving else f"delete it: {command_for(entry.uri, 'delete')}"
+    way = _receiving(entry) if entry.is_receiving else f"delete it: {command_for(entry.uri, 'delete')}. {GONE}"
     return _problem(session, "stale-row", text, way)
 
 

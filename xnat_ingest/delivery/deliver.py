@@ -27,7 +27,7 @@ from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.accession_ids import SUBJECT_ID
 from xnat_ingest.delivery.commit import Commit, ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import GONE, Decision, ServerState, decide
+from xnat_ingest.delivery.decision import Decision, ServerState, decide
 from xnat_ingest.delivery.prearchive_session import NO_SESSION, OurPrearchiveSession
 from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.delivery.sending import Sending
@@ -395,7 +395,7 @@ class Delivery:
             f"prearchive session {uri} holds {len(had_before)} of these instances already. With --existing overwrite "
             "nothing would tell its copies from new ones, so nothing was sent. Archive it "
             f"({prearchive.command_for(uri, 'archive')}) or delete it ({prearchive.command_for(uri, 'delete')}), then "
-            f"run again. {GONE}",
+            f"run again. {prearchive.GONE}",
         )
 
     def _refuse_postponed(self, postponed: frozenset[str]) -> None:
@@ -407,7 +407,8 @@ class Delivery:
         raise SessionTrouble(
             "stale-row",
             f"prearchive session {uri} was built. XNAT could not archive it any more if {len(postponed)} of these "
-            f"instances came into it now; archive it ({archive}) or delete it ({delete}), then run again. {GONE}",
+            f"instances came into it now; archive it ({archive}) or delete it ({delete}), then run again. "
+            f"{prearchive.GONE}",
         )
 
     def _doubtful(self, state: ServerState) -> frozenset[str]:
@@ -546,4 +547,4 @@ def _when_to_go_on(other: ConcurrentUpload) -> str:
         return "Run again when that has ended"
     delete = prearchive.command_for(other.uri, "delete")
     wait = "If another run is sending it, run again when that has ended"
-    return f"{wait}. If not, delete it ({delete}) and run again. {GONE}"
+    return f"{wait}. If not, delete it ({delete}) and run again. {prearchive.GONE}"

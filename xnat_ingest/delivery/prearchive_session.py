@@ -15,7 +15,7 @@ from xnat_ingest.core import Instance, ServerSaid, Session, SessionTrouble, Unre
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import GONE, Decision, name_clash
+from xnat_ingest.delivery.decision import Decision, name_clash
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
@@ -151,7 +151,7 @@ class OurPrearchiveSession:
             f"prearchive session {self.sending.uri} holds {len(broken)} of these instances under other numbers and in "
             "another length: an upload of them may have been broken off, and XNAT would keep each beside its new copy. "
             f"Nothing was sent. Look at them in XNAT. If they are whole, archive it ({archive}). If not, delete it "
-            f"({delete}). Then run again. {GONE}",
+            f"({delete}). Then run again. {prearchive.GONE}",
         )
 
     def _refuse_name_clash(self, to_send: Sequence[Instance], files_held: StoredFiles) -> None:

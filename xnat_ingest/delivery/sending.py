@@ -13,7 +13,7 @@ from xnat_ingest.core import Event, Instance, Session, SessionTrouble, SourceCha
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.transports import Transport
 from xnat_ingest.transports.bodies import Part
-from xnat_ingest.xnat.prearchive import command_for
+from xnat_ingest.xnat.prearchive import GONE, command_for
 
 
 class Sending:
@@ -147,7 +147,7 @@ class Sending:
             raise SessionTrouble(
                 "source-changed",
                 f"{printable(error.path)}: {error.why}; the server may hold a broken copy of it, so prearchive "
-                f"session {self.uri or 'of this session'} was not archived. Delete it ({way}), then run again",
+                f"session {self.uri or 'of this session'} was not archived. Delete it ({way}), then run again. {GONE}",
             )
         gone = {error.path, *error.others}
         with self._lock:

@@ -172,6 +172,10 @@ def as_session(entry: Mapping[str, str]) -> PrearchiveSession:
     )
 
 
+# What every advice to delete one must say.
+GONE = "Deleting it also deletes what only it holds"
+
+
 def command_for(uri: str, action: str) -> str:
     """The command for an action on a session, to quote in advice."""
     project, timestamp, folder = uri.split("/")[-3:]

@@ -71,7 +71,7 @@ def stuck(rest: XnatClient, entry: PrearchiveSession, error: IngestError | None 
     if entry.status == "CONFLICT" and entry.project != prearchive.UNASSIGNED:
         keep = prearchive.archive_command(entry, label=f"{entry.label}_2")
         text += f". Archive it under a label that is free ({keep}) or delete it "
-        text += f"({prearchive.command_for(entry.uri, 'delete')})"
+        text += f"({prearchive.command_for(entry.uri, 'delete')}). {prearchive.GONE}"
     return ActionOutcome(title(entry), entry.status.lower(), text, Exit.PARTIAL)
 
 
