@@ -31,6 +31,6 @@ def among(names: Collection[str], template: str, instance: Instance) -> frozense
         filled = filled.replace(f"${{{variable}}}", _VALUES[variable](instance) or f"no-value-for-{variable}")
     filled = filled.lstrip(".")
     if _VALUES.keys() >= set(variables):
-        return frozenset(names) & {filled} if filled in names else frozenset()
+        return frozenset({filled} if filled in names else ())
     pattern = re.compile(".*".join(map(re.escape, _VARIABLE.split(filled)[::2])))
     return frozenset(filter(pattern.fullmatch, names))
