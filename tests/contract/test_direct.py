@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from tests.conftest import Ingest, stored
 from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn
 from tests.standin.fault import Fault
+from xnat_ingest.cli import main
 
 DIRECT = ("--destination", "direct-archive")
 
@@ -61,6 +64,28 @@ def test_archiving_that_fails_leaves_it_in_the_prearchive(root: Path, site: Stan
     assert ended.code in (0, 3), ended.out
     assert ended.session("008_pre")["verdict"] == "verified"
     assert ingest("upload", root, *DIRECT).totals["verified"] >= 7
+
+
+@pytest.mark.parametrize("existing", ["resume", "overwrite"])
+@pytest.mark.parametrize("action", ["archive", "delete"])
+def test_what_the_server_moves_to_the_prearchive_is_named_and_left(
+    root: Path, site: StandIn, ingest: Ingest, existing: str, action: str
+) -> None:
+    """The listing from before does not show it. An upload into it would mix with it, and it commits itself."""
+    site.faults.add(Fault("archive-fails", match="007_pre", status=409, message="Conflict: Operation Unsupported"))
+    ended = ingest("upload", root, *DIRECT, "--existing", existing)
+    assert (ended.code, ended.kinds()) == (3, ["stale-row"])
+    (row,) = site.rows("DEMO")
+    assert row.status == "ERROR"
+    (detail,) = (problem["detail"] for problem in ended.report["problems"])
+    assert "direct-archive failed" in detail
+    assert ended.session("007_pre")["verdict"] == "conflict"
+    (advised,) = re.findall(rf"xnat-ingest (prearchive {action} [^)]*)", detail)
+    assert main([*shlex.split(advised), "--server", site.url, "--user", "up"]) == 0
+    again = ingest("upload", root, *DIRECT)
+    assert again.code == 0
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
+    assert not site.rows("DEMO")
 
 
 @pytest.mark.wide

@@ -425,16 +425,16 @@ def _our_session(
 ) -> tuple[PrearchiveSession | None, Problem | None]:
     for entry in state.entries:
         where = f"prearchive session {entry.uri}"
-        if not entry.is_ours(session, by_dicom=state.by_dicom):
+        is_refused = entry.is_refused(session, state.log)
+        if not is_refused and not entry.is_ours(session, by_dicom=state.by_dicom):
             return None, _not_ours(session, entry)
-        if entry.status in STUCK and not commits_again(state.log):
+        if is_refused or (entry.status in STUCK and not commits_again(state.log)):
             said = f" ({state.log})" if state.log else ""
-            return None, _problem(
-                session,
-                "stale-row",
-                f"{where} is in status {entry.status}{said}",
-                _advise_on(session, entry, log=state.log, unmergeable=unmergeable),
-            )
+            if is_refused and not state.sessions:
+                way = _archive_or_delete(session, entry)
+            else:
+                way = _advise_on(session, entry, log=state.log, unmergeable=unmergeable)
+            return None, _problem(session, "stale-row", f"{where} is in status {entry.status}{said}", way)
     if len(state.entries) > 1:
         several = "several prearchive sessions hold this session"
         return None, _problem(session, "stale-row", several, _advise_on_several(state))
@@ -479,7 +479,12 @@ def _advise_on(session: Session, entry: PrearchiveSession, *, log: str = "", unm
             "prearchive session holds are gone then. To keep it instead, archive it under a label that is free "
             f"({keep}) and leave this folder out (--exclude){_if_refused_again(log)}"
         )
+    return _archive_or_delete(session, entry)
+
+
+def _archive_or_delete(session: Session, entry: PrearchiveSession) -> str:
     archive = archive_command(entry, session.subject, session.label)
+    delete = command_for(entry.uri, "delete")
     return f"archive it ({archive}) or delete it ({delete}), then run again. {GONE}"
 
 

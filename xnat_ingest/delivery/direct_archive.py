@@ -97,6 +97,7 @@ def finish_direct_archive(context: RunContext, session: Session) -> None:
         context.control.warn(f"{session.title}: {error}; waiting for the server")
     _wait(context, session)
     context.known(session.project, fresh=True)
+    context.prearchive_entries(session.project, fresh=True)  # what cannot be archived is moved there
 
 
 def _wait(context: RunContext, session: Session) -> None:

@@ -106,6 +106,14 @@ class PrearchiveSession:
         received = by_dicom and not self.source
         return self.belongs_to(session) and not self.prevent_anon and (uploaded or received)
 
+    def is_refused(self, session: Session, log: str) -> bool:
+        """Whether an upload like ours went straight into the archive, and the server then moved it here.
+
+        log: the server's words on it
+        """
+        is_moved = self.status in STUCK and "direct-archive" in log
+        return self.belongs_to(session) and self.source == "uploader" and is_moved
+
     def belongs_to(self, session: Session) -> bool:
         return (
             self.label == session.label
