@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ingest, stored
+from tests.conftest import PASSWORD, Ingest, stored
 from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn
 from tests.standin.fault import Fault
+from tests.standin.samples import Client
 from xnat_ingest.cli import main
 
 DIRECT = ("--destination", "direct-archive")
@@ -86,6 +87,23 @@ def test_what_the_server_moves_to_the_prearchive_is_named_and_left(
     assert again.code == 0
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
     assert not site.rows("DEMO")
+
+
+def test_what_another_run_sends_directly_is_looked_at_once_it_has_failed(
+    tmp_path: Path, site: StandIn, ingest: Ingest
+) -> None:
+    made = make_session(tmp_path / "t" / "S" / "E", [Series("T1_1", 4)])
+    site.faults.add(Fault("slow-archive", seconds=1.0))
+    site.faults.add(Fault("archive-fails", status=409, message="Conflict: Operation Unsupported"))
+    other = Client(site.url, "up", PASSWORD).login()
+    names = {"PROJECT_ID": "DEMO", "SUBJECT_ID": "S", "EXPT_LABEL": "S_E", "Direct-Archive": "true"}
+    address = other.send({path.name: path.read_bytes() for path in made[:2]}, **names).text.strip()
+    assert other("POST", address).status == 200
+    ended = ingest("upload", tmp_path / "t", *DIRECT)
+    other.close()
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["stale-row"], 0)
+    (row,) = site.rows("DEMO")
+    assert row.status == "ERROR"
 
 
 @pytest.mark.wide

@@ -69,7 +69,6 @@ class DirectArchive:
         """Sends, has the server archive what it took, and waits for that. Raises IngestError."""
         if status_of(self._context.rest, self._session) not in ("", RECEIVING):
             _wait(self._context, self._session)  # another run's, which is being archived just now
-            self._context.known(self._session.project, fresh=True)
             return
         try:
             self._sending.send(instances, self._fall_back)
@@ -96,12 +95,10 @@ def finish_direct_archive(context: RunContext, session: Session) -> None:
             raise
         context.control.warn(f"{session.title}: {error}; waiting for the server")
     _wait(context, session)
-    context.known(session.project, fresh=True)
-    context.prearchive_entries(session.project, fresh=True)  # what cannot be archived is moved there
 
 
 def _wait(context: RunContext, session: Session) -> None:
-    """Waits until the session is in the archive or, if that failed, in the prearchive."""
+    """Waits until the session is in the archive or, if that failed, in the prearchive. Then looks at both afresh."""
     deadline = time.monotonic() + SETTLE_LIMIT
     wait = 0.2
     while (status := status_of(context.rest, session)) and status != "ERROR":
@@ -112,3 +109,5 @@ def _wait(context: RunContext, session: Session) -> None:
             )
         context.retry_policy.pause(wait)
         wait = min(wait * 1.5, 5.0)
+    context.known(session.project, fresh=True)
+    context.prearchive_entries(session.project, fresh=True)
