@@ -435,3 +435,36 @@ def test_insecure_is_told(
         (line,) = [line for line in ended.err.splitlines() if "is not verified" in line]
         assert origin in line
         assert "insecure" in ended.kinds()
+
+
+@pytest.mark.parametrize("kind", ["long", "deep", "loop", "through-a-file"])
+def test_a_path_that_no_file_can_have_is_a_sentence(
+    site: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    """pathlib's own questions raise for a name that is too long, for a circle of links, for a folder that is locked."""
+    tree = tmp_path / "tree"
+    (file, *_) = make_session(tree / "S" / "E", [Series("T1_1", 1)])
+    (tmp_path / "loop").symlink_to("loop")
+    bad = {
+        "long": tmp_path / ("n" * 300),
+        "deep": tmp_path.joinpath(*["p" * 200] * 25),
+        "loop": tmp_path / "loop",
+        "through-a-file": file / "x",
+    }[kind]
+    outputs = ("--report", "--html", "--junit", "--csv")
+    commands: list[tuple[object, ...]] = [(name, bad, "-P", "DEMO") for name in ("upload", "plan", "verify", "nifti")]
+    commands += [("upload", bad, "-P", "DEMO", flag, tmp_path / "out") for flag in outputs]
+    commands += [("upload", tree, "-P", "DEMO", flag, bad) for flag in outputs]
+    commands += [("upload", tree, "-P", "DEMO", flag, bad) for flag in ("--labels", "--config", "--ca-bundle")]
+    key = tmp_path / "key"
+    assert main(["identity", "new-key", str(key)]) == 0
+    hidden = ("upload", tree, "-P", "DEMO", "--deidentify", "basic", "--deid-key-file")
+    commands += [(*hidden, bad), (*hidden, key, "--crosswalk", bad), ("upload", "--plan", bad), ("identity", bad)]
+    commands += [("dicomUpload", site.url, "up", PASSWORD, "DEMO", tree, "--workdir", bad)]
+    commands += [("resource", "put", bad, "-P", "DEMO", "-S", "S", "--label", "QC")]
+    for command in commands:
+        capsys.readouterr()
+        code = main([*map(str, command)])
+        said = capsys.readouterr()
+        assert (code, "Traceback" in said.err) == (2, False), (command, said.err)
+    assert not site.sessions("DEMO")

@@ -14,6 +14,7 @@ from xnat_ingest.cli.output import warn
 from xnat_ingest.cli.outputs import check_outputs, write_outputs
 from xnat_ingest.cli.signals import catch_signals
 from xnat_ingest.core import Event, Exit, UsageError, printable
+from xnat_ingest.core.regular_file import is_folder
 from xnat_ingest.core.secrets import called
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.delivery.run import Run
@@ -50,7 +51,7 @@ def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
     """The original's arguments. They include the password, which is allowed here with a warning."""
     options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
     if given["workdir"]:
-        if not Path(given["workdir"]).is_dir():
+        if not is_folder(given["workdir"]):
             raise UsageError(
                 f"--workdir {printable(given['workdir'])} is no folder; make it first: the report goes there"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xnat_ingest.core.atomic_file import check_writable, spare_handles
 from xnat_ingest.core.errors import PRECEDENCE, UsageError
-from xnat_ingest.core.regular_file import open_regular, regular_handle
+from xnat_ingest.core.regular_file import is_folder, open_regular, regular_handle
 from xnat_ingest.core.text import printable
 
 _TOOL = rb'"tool"\s*:\s*\{\s*"name"\s*:\s*"xnat-ingest-container"[^}]*\}\s*,\s*'
@@ -42,7 +42,7 @@ def check_output_file(
     for name, other in inputs:
         if other and _is_same(path, other):
             raise UsageError(f"{what} {shown} is {name} of this run, which it would replace; name another file")
-    if root and Path(root).is_dir() and len(_below(path, root)) > max(depth, 1):
+    if root and is_folder(root) and len(_below(path, root)) > max(depth, 1):
         raise UsageError(f"{what} {shown} is among the files below ROOT; name a file elsewhere")
     refuse_foreign(path, output)
 

@@ -14,6 +14,11 @@ _MOST_HELD = 4
 _NOW_A_LINK = "it, or a folder that it is in, is not the one that was scanned: it was replaced, perhaps by a link"
 
 
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder, as far as can be seen. Raises nothing, where Path.is_dir does for a name too long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def open_regular(path: str | os.PathLike[str], buffering: int = -1) -> BinaryIO:
     """A file for reading. Raises OSError, also for a pipe, a socket or a device.
 

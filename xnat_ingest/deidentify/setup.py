@@ -53,7 +53,7 @@ def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:
     if "XNAT_WORKFLOW_ID" in environ:
         raise UsageError("--crosswalk is not for the container service: what it writes would stay on the server")
     check_writable(path, "--crosswalk")
-    if root and Path(path).resolve().is_relative_to(Path(root).resolve()):
+    if root and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise UsageError(f"--crosswalk {printable(path)} is below ROOT; name a file elsewhere")
 
 

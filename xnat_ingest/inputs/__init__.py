@@ -37,7 +37,7 @@ def open_source(
         raise UsageError("ROOT is empty: name the folder that holds the DICOM tree")
     path = Path(root)
     try:
-        mode = path.resolve().stat().st_mode
+        mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             folder = FolderSource(
                 path,

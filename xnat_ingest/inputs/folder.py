@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from xnat_ingest.core import OUTSIDE, SetAside, SourceFile, printable
-from xnat_ingest.core.regular_file import Tree
+from xnat_ingest.core.regular_file import Tree, is_folder
 from xnat_ingest.inputs.archive_kinds import (
     Kind,
     archive_kind_of,
@@ -251,7 +251,7 @@ class FolderSource:
         if not beside or names[: self._leaf] == other or any(map(is_system_folder, other)):
             return ""
         # Only a folder can be a session.
-        return "/".join(target) if Path(self._root, *other).is_dir() else ""
+        return "/".join(target) if is_folder(Path(self._root, *other)) else ""
 
     def _outside(self, entry: os.DirEntry[str], path: str) -> SetAside:
         """A link that points outside ROOT. In the place of a subject or a session, whole sessions may be behind it."""

@@ -23,7 +23,7 @@ from xnat_ingest.core import (
     printable,
 )
 from xnat_ingest.core.atomic_file import check_writable, replacing
-from xnat_ingest.core.regular_file import open_regular
+from xnat_ingest.core.regular_file import is_folder, open_regular
 from xnat_ingest.inputs import Source, one_top_folder, open_source
 from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.nifti_file import guidance
@@ -312,7 +312,7 @@ class ScannedTree:
 
     def _packed_with_its_folder(self, plan: Plan) -> str:
         """A note for an archive with a single top folder, which may be a subject's or the folder that was packed."""
-        if "subject" not in self._labelling.levels or Path(self.root).is_dir():
+        if "subject" not in self._labelling.levels or is_folder(self.root):
             return ""
         top = one_top_folder(i.path for session in plan.sessions for i in session.instances)
         return top and (

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from xnat_ingest.core import SetAside, SourceChanged, UsageError, printable
-from xnat_ingest.core.regular_file import open_regular
+from xnat_ingest.core.regular_file import is_folder, open_regular
 from xnat_ingest.inputs import FolderSource
 from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.transports.tar_members import END, header, member_size, padding
@@ -108,7 +108,7 @@ def _below(given: str) -> Iterator[LocalFile | SetAside]:
             return
     except OSError as error:
         raise UsageError(f"cannot read {printable(given)}: {error.strerror}") from error
-    if not path.is_dir():
+    if not is_folder(path):
         raise UsageError(f"no such file or folder: {printable(given)}")
     root = os.path.realpath(path)
     source = FolderSource(path, all_folders=True)

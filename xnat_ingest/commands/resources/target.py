@@ -13,6 +13,7 @@ from typing import Any
 from xnat_ingest.commands.resources.files import Gathered, addressable, dicom_among
 from xnat_ingest.commands.resources.listings import resources_of, stored_files
 from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable, UsageError, printable
+from xnat_ingest.core.regular_file import is_folder
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.retry_policy import RetryPolicy, is_transient
 
@@ -119,7 +120,7 @@ def check_no_dicom(found: Gathered, paths: Sequence[str], place: ResourceOwner, 
     dicom = dicom_among(found.files)
     if not dicom:
         return
-    root = Path(paths[0]) if Path(paths[0]).is_dir() else Path(paths[0]).parent
+    root = Path(paths[0]) if is_folder(paths[0]) else Path(paths[0]).parent
     upload = ["xnat-ingest", "upload", str(root), "-P", place.project or "PROJECT"]
     known = place.subject and place.experiment
     upload += ["-S", place.subject, "-E", place.experiment] if known else ["--layout", "headers"]
