@@ -20,6 +20,7 @@ from xnat_ingest.core.model import Instance, Outcome, Plan, Problem, Receipt, Se
 from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery.decision import ServerState, decide
 from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.delivery.session_type import lost_modality, type_of
 from xnat_ingest.delivery.totals import exit_code
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat.archive import ArchivedSession, StoredFiles, archived_sessions, compare_stored, in_archive
@@ -435,3 +436,49 @@ def test_one_part_goes_alone_until_its_place_is_known(
         one.send((ONE, TWO, THREE), lambda: left.pop(0))
     assert transport.threads == ["MainThread"] * alone + ["pool"] * (3 - alone)
     assert left == []
+
+
+@pytest.mark.parametrize(
+    ("xsi_type", "classes"),
+    [
+        ("mr", [("MR", "")]),
+        ("mr", [("SR", "0"), ("MR", "")]),
+        ("mr", [("MR", CAPTURE)]),
+        ("ct", [("CT", CT_CLASS), ("SR", "0")]),
+        ("mr", [("CT", CT_CLASS), ("MR", "")]),
+        ("otherDicom", [("SR", "0")]),
+        ("otherDicom", [("OT", CAPTURE), ("PR", "0")]),
+        ("otherDicom", []),
+        ("", [("EEG", "0")]),
+    ],
+)
+def test_the_type_of_a_session_is_that_of_its_images(xsi_type: str, classes: list[tuple[str, str]]) -> None:
+    images = [replace(ONE, modality=modality, sop_class=one or ONE.sop_class) for modality, one in classes]
+    assert type_of(images) == (xsi_type and f"xnat:{xsi_type}SessionData")
+
+
+@pytest.mark.parametrize(
+    ("sent", "failed", "petmr", "lost"),
+    [
+        ("report", "mr", False, "MR"),
+        ("ct", "mr", False, "MR"),
+        ("mr", "ct", False, ""),
+        ("mr", "report", False, ""),
+        ("mr", "mr", False, ""),
+        ("pet", "mr", False, ""),
+        ("pet", "mr", True, "MR"),
+        ("mr", "pet", True, "PT"),
+        ("pet mr", "mr", True, ""),
+        ("report", "report", False, ""),
+        ("", "mr", False, ""),
+    ],
+)
+def test_a_modality_that_could_not_be_sent_may_lead(sent: str, failed: str, *, petmr: bool, lost: str) -> None:
+    kinds = {
+        "mr": replace(ONE, modality="MR"),
+        "ct": replace(ONE, modality="CT", sop_class=CT_CLASS),
+        "pet": replace(ONE, modality="PT", sop_class="1.2.840.10008.5.1.4.1.1.128"),
+        "report": replace(ONE, modality="SR", sop_class="0"),
+    }
+    taken = [kinds[word] for word in sent.split()]
+    assert lost_modality(taken, [*taken, kinds[failed]], makes_petmr=petmr) == lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -62,6 +62,7 @@ class RunContext:
     proof: how deeply to check what is stored
     rewrite: what changes objects on their way out
     find_reappeared: finds removed identifiers that the server has again, where headers are rewritten
+    set_aside: title of a session without images -> how many files in its folder are set aside with a problem
     uids: reads SOPInstanceUIDs of stored files whose names do not tell them; None where the listing is to be enough
     keeps_uids: headers are rewritten, but not their UIDs: a copy that is there already may be one as it was before
     changes_uids: the site's script is known to change UIDs on receipt
@@ -85,6 +86,7 @@ class RunContext:
     rewrite: Rewrite | None = None
     find_reappeared: FindReappeared | None = None
     is_gone: Callable[[Session], bool] = lambda _: False
+    set_aside: Mapping[str, int] = field(default_factory=dict)
     uids: StoredUids | None = None
     keeps_uids: bool = False
     changes_uids: bool = False

@@ -32,6 +32,7 @@ from xnat_ingest.delivery.prearchive_session import NO_SESSION, OurPrearchiveSes
 from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state
+from xnat_ingest.delivery.session_type import lost_modality
 from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined, proven, unproven, without_old_copies
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import (
@@ -200,7 +201,7 @@ class Delivery:
             self._own.copies.pop(entry.uri, None)
         again = self._doubtful(state) | self._postponed
         decision = decide(self.session, state, self._existing, again, self._own.replaced)
-        decision = self._refuse_several_commits(decision)
+        decision = self._refuse_several_commits(self._refuse_without_images(decision, state))
         self._round = _Round(state, decision)
         self._archive_uri = state.files_held.uri
         self.holdings = [state.files_held]
@@ -270,6 +271,7 @@ class Delivery:
 
     def commit(self) -> State:
         """Have the server archive it, or build it where it is to stay in the prearchive."""
+        self._refuse_lost_modality()
         uri = self.sending.uri
         if self._overwrites:  # afterwards a new copy cannot be told from the old one
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
@@ -367,6 +369,35 @@ class Delivery:
         text = f"{self.session.title}: series that share their SeriesNumber must be archived one after the other"
         fix = "upload with --destination archive"
         return replace(decision, conflict=Problem.advised("same-number", text, fix, (self.session.label,)))
+
+    def _refuse_without_images(self, decision: Decision, state: ServerState) -> Decision:
+        """Once a session is archived without its images, XNAT refuses to add them: they would change its type."""
+        set_aside = self.context.set_aside.get(self.session.title, 0)
+        is_archived = bool(state.sessions) or self.context.destination == "prearchive"
+        if not set_aside or is_archived or decision.conflict:
+            return decision
+        text = (
+            f"{self.session.title}: {set_aside} files in its folder are set aside with a problem, and the others hold "
+            "no images. XNAT would archive these as a session of another type, and then refuse to add images. Nothing "
+            "was sent"
+        )
+        fix = "mend these files, or leave them out with --exclude, then run again"
+        return replace(decision, conflict=Problem.advised("images-missing", text, fix, (self.session.label,)))
+
+    def _refuse_lost_modality(self) -> None:
+        """The same for images that could not be sent. Raises SessionTrouble."""
+        failed, planned, uri = self.sending.failed, self.session.instances, self.sending.uri
+        makes_petmr = self.context.projects[self.session.project].makes_petmr
+        sent = [i for i in planned if i.sop_uid not in failed]
+        modality = lost_modality(sent, planned, makes_petmr=makes_petmr)
+        if not modality or self._archive_uri or self.context.destination == "prearchive":
+            return
+        raise SessionTrouble(
+            "images-missing",
+            f"{len(failed)} instances could not be sent. Without its {modality} instances XNAT would archive the "
+            f"session with another type, and then refuse to add them. Prearchive session {uri} is left open. Mend what "
+            f"the report names, and run again. Or archive it without them ({prearchive.command_for(uri, 'archive')})",
+        )
 
     def _send(self) -> None:
         self.context.control.check()

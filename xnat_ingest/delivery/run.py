@@ -31,6 +31,7 @@ from xnat_ingest.delivery.precheck import (
 )
 from xnat_ingest.delivery.result import RunFacts, make_result, said
 from xnat_ingest.delivery.session_pool import SessionPool, thread_pools
+from xnat_ingest.delivery.session_type import without_images
 from xnat_ingest.delivery.setup import check_receiver, make_context, unverified_cstore
 from xnat_ingest.delivery.verdicts import conflict, not_reached
 from xnat_ingest.inputs.outgoing import Rewrite
@@ -211,6 +212,7 @@ class Run:
             self.plan = set_aside_existing(context, self.plan)
         if settings.existing == "fail" and (found := find_existing(context, self.plan)):
             return refuse_existing(found)
+        context.set_aside = without_images(self.plan)
         return WORK[self.command]
 
     def _send_unverified(self) -> list[Outcome]:

@@ -6,10 +6,11 @@ session of the same type. So an archived instance of the leading modality goes a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from xnat_ingest.core import Instance
+from xnat_ingest.core import Instance, Plan
 from xnat_ingest.xnat.scan_ids import LEADING, PRIMARY, STORAGE
 
 # The modalities that give a session its type. A merge of a prearchive session without them would change the type.
@@ -42,6 +43,40 @@ _TAILS = {
 _MODALITY = {STORAGE + tail: modality for modality, tails in _TAILS.items() for tail in tails.split()}
 # Types that a session can have because it holds no such image.
 _OF_OTHERS = frozenset(f"xnat:{one}SessionData" for one in ("otherDicom", "sr"))
+
+
+def type_of(instances: Collection[Instance]) -> str:
+    """The type of a session of these, "" where it is not known. PET and MR may also make a PET/MR session."""
+    lead = (
+        _lead(_MODALITY.get(i.sop_class, "") for i in instances)
+        or _lead(i.modality for i in instances if i.sop_class in PRIMARY)
+        or _lead(i.modality for i in instances)
+    )
+    types = {modality: xsi_type for xsi_type, (modality, *others) in DEFINING_MODALITIES.items() if not others}
+    return types.get(lead, "") if lead else "xnat:otherDicomSessionData"
+
+
+def lost_modality(sent: Collection[Instance], planned: Collection[Instance], *, makes_petmr: bool = False) -> str:
+    """A modality that only instances have that were not sent, and that would give the session another type; or "".
+
+    XNAT archives a session of the type of those that were sent. It then refuses to add the others.
+    """
+    lead = leading_modality(type_of(sent), planned, makes_petmr=makes_petmr) if sent else ""
+    return "" if lead in {i.modality or _MODALITY.get(i.sop_class, "") for i in sent} else lead
+
+
+def without_images(plan: Plan) -> dict[str, int]:
+    """Title of each session without images of its own -> how many files in its folder have a problem, if any."""
+    set_aside: Counter[str] = Counter()
+    for aside in plan.set_aside:
+        if aside.is_problem:
+            names = aside.path.split("/")
+            set_aside.update("/".join(names[:depth]) for depth in range(len(names) + 1))
+    return {
+        s.title: set_aside[s.folder]
+        for s in plan.sessions
+        if set_aside[s.folder] and type_of(s.instances) in _OF_OTHERS
+    }
 
 
 def needed_modality(xsi_type: str, to_send: Collection[Instance], passed: Collection[str] = ()) -> str:

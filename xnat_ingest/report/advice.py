@@ -107,6 +107,11 @@ PROBLEMS: dict[str, Advice] = {
         "The server's certificate was not verified, because --insecure was given.",
         "Give the certificate with --ca-bundle instead.",
     ),
+    "images-missing": Advice(
+        "Images of the session could not be read or sent. XNAT would archive the rest as a session of another type, "
+        "and then refuse to add them.",
+        "Mend the files that are named, then run again. Or leave them out with --exclude.",
+    ),
     "label-collision": Advice(
         "Two different folders would become one session or one subject.",
         "Rename a folder, or give the labels in a label sheet: plan --labels-template, then upload --labels.",

@@ -1,0 +1,146 @@
+"""A session whose images could not be read or sent is not archived without them: XNAT would refuse to add them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom.uid import PositronEmissionTomographyImageStorage
+
+from tests.conftest import Ended, Ingest, stored
+from tests.contract.test_moved_by_a_build import CAPTURES
+from tests.dicom_trees import CT, Series, make_session
+from tests.standin import Fault, StandIn
+
+IMAGES, REPORT = Series("T1_1", 3, number=1), Series("SR_2", 2, "test-SR.dcm", number=2)
+CT_SCAN = Series("CT_3", 3, CT, number=3)
+PET = Series("PT_4", 3, CT, number=4, tags={"Modality": "PT", "SOPClassUID": PositronEmissionTomographyImageStorage})
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def tree(tmp_path: Path, *series: Series) -> Path:
+    make_session(tmp_path / "whole/S/E", series)
+    shutil.copytree(tmp_path / "whole", tmp_path / "tree")
+    return tmp_path / "tree"
+
+
+def mend(tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "tree")
+    shutil.copytree(tmp_path / "whole", tmp_path / "tree")
+
+
+def spoil(tmp_path: Path, series: Series, how: Callable[[Path], None], most: int = 99) -> None:
+    for path in sorted((tmp_path / "tree/S/E" / series.name).iterdir())[:most]:
+        how(path)
+
+
+def refused(ended: Ended, site: StandIn) -> None:
+    assert (ended.code, ended.kinds()) == (3, ["images-missing"]), ended.out
+    assert not site.sessions("DEMO")
+
+
+@pytest.mark.parametrize("other", [REPORT, CAPTURES], ids=["report", "capture"])
+@pytest.mark.parametrize("how", [cut, empty, link])
+@pytest.mark.parametrize("way", [("--destination", "archive"), ("--destination", "direct-archive")])
+def test_the_rest_waits_until_the_images_can_be_read(
+    tmp_path: Path, ingest: Ingest, site: StandIn, other: Series, how: Callable[[Path], None], way: tuple[str, ...]
+) -> None:
+    root = tree(tmp_path, IMAGES, other)
+    spoil(tmp_path, IMAGES, how)
+    ended = ingest("upload", root, *way)
+    refused(ended, site)
+    assert (ended.totals["bytes_sent"], site.rows("DEMO")) == (0, [])
+    mend(tmp_path)
+    assert ingest("upload", root, *way).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 3 + other.files
+
+
+def test_the_rest_goes_where_nothing_is_archived(tmp_path: Path, ingest: Ingest, site: StandIn) -> None:
+    root = tree(tmp_path, IMAGES, REPORT)
+    spoil(tmp_path, IMAGES, empty)
+    ended = ingest("upload", root, "--destination", "prearchive")
+    assert (ended.code, ended.totals["verified"], len(site.rows("DEMO"))) == (3, 2, 1)
+    mend(tmp_path)
+    assert ingest("upload", root).code == 0
+
+
+def test_the_rest_goes_alone_where_the_images_are_left_out(tmp_path: Path, ingest: Ingest) -> None:
+    root = tree(tmp_path, IMAGES, REPORT)
+    spoil(tmp_path, IMAGES, empty)
+    ended = ingest("upload", root, "--exclude", "T1")
+    assert (ended.code, ended.totals["verified"]) == (0, 2)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_session_with_images_is_archived_without_those_that_cannot_be_read(
+    tmp_path: Path, ingest: Ingest, site: StandIn, most: int
+) -> None:
+    root = tree(tmp_path, IMAGES, REPORT)
+    spoil(tmp_path, IMAGES, cut, most)
+    ended = ingest("upload", root)
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (3, 5 - most, [])
+    mend(tmp_path)
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 5
+
+
+def test_reports_beside_a_session_that_cannot_be_read_are_archived(
+    tmp_path: Path, ingest: Ingest, site: StandIn
+) -> None:
+    root = tree(tmp_path, IMAGES)
+    make_session(root / "S/E_2", [REPORT], "another")
+    spoil(tmp_path, IMAGES, cut)
+    ended = ingest("upload", root)
+    assert (ended.code, ended.totals["verified"], ended.kinds()) == (3, 2, [])
+
+
+@pytest.mark.parametrize(("lost", "other"), [(IMAGES, REPORT), (PET, CT_SCAN)], ids=["report", "pet-ct"])
+def test_it_stays_open_where_the_images_could_not_be_sent(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lost: Series, other: Series
+) -> None:
+    root = tree(tmp_path, replace(lost, files=1), other)
+    site.faults.add(Fault("poison", name=f"-{lost.number}-1-", times=None))
+    ended = ingest("upload", root)
+    refused(ended, site)
+    (row,) = site.rows("DEMO")
+    assert (row.status, row.prevent_auto_commit) == ("READY", True)
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 1 + other.files
+
+
+@pytest.mark.parametrize(("lost", "other"), [(CT_SCAN, PET), (REPORT, IMAGES)], ids=["pet-ct", "report"])
+def test_it_is_archived_where_what_could_not_be_sent_does_not_lead(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lost: Series, other: Series
+) -> None:
+    root = tree(tmp_path, replace(lost, files=1), other)
+    site.faults.add(Fault("poison", name=f"-{lost.number}-1-", times=None))
+    ended = ingest("upload", root)
+    assert (ended.code, ended.totals["verified"], ended.totals["failed"]) == (3, other.files, 1), ended.out
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+
+
+def test_more_reports_follow_into_a_session_that_is_archived(tmp_path: Path, ingest: Ingest, site: StandIn) -> None:
+    root = tree(tmp_path, IMAGES, REPORT)
+    assert ingest("upload", root, "--exclude", "IM000002").code == 0
+    spoil(tmp_path, IMAGES, cut)
+    assert "images-missing" not in ingest("upload", root).kinds()
+    mend(tmp_path)
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 5
