@@ -401,3 +401,16 @@ def test_a_file_inside_an_element_behind_the_pixels(sample: str, vr: str) -> Non
         whole(stream.getvalue())
         for behind in (inner, inner[128:]):
             assert "several" in str(judged(stream.getvalue() + behind))
+
+
+@pytest.mark.parametrize("left", [b"", b"x", bytes(100)], ids=len)
+def test_a_file_that_shrinks_between_listing_and_reading_is_a_problem(left: bytes) -> None:
+    """Its writer may have begun it anew. On a network drive the listing may be older than the file."""
+
+    class Shrinking(Memory):
+        def stat(self, path: str) -> tuple[int, int]:
+            return 2000, 0
+
+    (item,) = scan(Shrinking({"f": left}), lambda path: None)
+    assert isinstance(item, SetAside)
+    assert (item.reason, "shorter since it was listed" in item.detail) == ("unreadable", True)

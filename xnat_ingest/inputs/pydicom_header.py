@@ -83,6 +83,7 @@ from xnat_ingest.inputs.zeros import pass_zeros
 _RLE = "1.2.840.10008.1.2.5"
 _SEVERAL = "several DICOM files, one behind the other; divide it into one file for each"
 _CUT = "the file ends before its data does"
+_SHRUNK = "it has become shorter since it was listed. Is it still being written? Run again when it is complete"
 _NOT_SENT = "more than padding follows its deflated data set, and would not be sent; see what it is, and take it out"
 _CUT_BEHIND = "the file ends inside an element behind its pixel data"
 
@@ -191,6 +192,8 @@ class _Header:
         start = self.stream.read(START)
         kind = sniff(start)
         if kind in ("other", "moved"):
+            if len(start) < min(START, self.file.size):
+                return self._aside("unreadable", _SHRUNK)
             self.stream.seek(0)
             stream = cast(BinaryIO, self.stream)
             archive = archive_kind_of(stream)
