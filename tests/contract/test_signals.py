@@ -21,7 +21,7 @@ from tests.killing import drive
 from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
 from xnat_ingest.core.errors import IngestError
-from xnat_ingest.core.stop import Stop
+from xnat_ingest.core.stop import GRACE, Stop
 from xnat_ingest.report.document import write as write_report
 
 SERIES = (Series("T1_0001", 8), Series("CT_0002", 5, CT), Series("SR_0003", 2, "test-SR.dcm"))
@@ -86,6 +86,35 @@ def test_waiting_for_a_password_is_ended_by_a_signal(tmp_path: Path, signum: int
         process.kill()
         process.wait()
         os.close(writer)
+
+
+@pytest.mark.parametrize("command", [("ping",), ("prearchive", "list"), ("prearchive", "delete", "--all", "--yes")])
+@pytest.mark.parametrize("often", [1, 2])
+def test_a_name_server_that_is_silent_does_not_hold_up_a_signal(command: tuple[str, ...], often: int) -> None:
+    """The C library asks it for up to 40 s, and Python calls no handler meanwhile. A lock that is never free is alike."""
+    script = """
+import ctypes, socket, sys
+def getaddrinfo(*words, **named):
+    lock, c = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+    c.pthread_mutex_lock(lock)
+    print("asked", flush=True)
+    c.pthread_mutex_lock(lock)
+socket.getaddrinfo = getaddrinfo
+from xnat_ingest.__main__ import start
+start()
+"""
+    words = [sys.executable, "-c", script, *command, "-P", "DEMO"]
+    login = {"XNAT_HOST": "https://xnat.invalid", "XNAT_USER": "up", "XNAT_PASS": "secret"}
+    with subprocess.Popen(words, env={**os.environ, **login}, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "asked\n"
+            for _ in range(often):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.2)
+            assert process.wait(GRACE / often + 3) == 143
+        finally:
+            process.kill()
 
 
 def test_signal_just_before_a_pipe_is_read(tmp_path: Path) -> None:

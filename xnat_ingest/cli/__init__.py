@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from xnat_ingest.cli.parser import COMMANDS, make_parser, parse
 from xnat_ingest.cli.signals import ending_signals, output_gone
 from xnat_ingest.core import Exit, IngestError, Stopped
 from xnat_ingest.core.errors import exhausted
+from xnat_ingest.core.stop import GRACE
 
 __all__ = ["COMMANDS", "main", "make_parser", "script"]
 
@@ -110,7 +112,28 @@ def _run(words: list[str], environ: Mapping[str, str]) -> int:
     if signal.getsignal(signal.SIGTERM) is _end_at_once:
         for signum in ending_signals():
             signal.signal(signum, _leave)
+        _leave_in_time()
     return run()
+
+
+def _leave_in_time() -> None:
+    """Ends the process where `_leave` cannot: Python calls it only between two steps, and a name server may be silent.
+
+    The first signal gives the command a few seconds, and a second one none.
+    """
+    told, telling = os.pipe()
+    os.set_blocking(telling, False)
+    signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while signum := os.read(told, 1)[0]:
+            if signal.getsignal(signum) is not _leave:  # the command has its own handler, or the signal is another one
+                continue
+            select.select([told], [], [], GRACE)
+            if signal.getsignal(signum) is _leave:
+                os._exit(int(Stopped(signum).exit_code))
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
 def _loaded(command: str, given: dict[str, Any], stray: list[str], environ: Mapping[str, str]) -> Callable[[], int]:
