@@ -23,7 +23,7 @@ from tests.conftest import PASSWORD, Ingest
 from tests.dicom_trees import Series, make_session
 from tests.scripted import Asked, Scripted, http
 from tests.standin import Fault, StandIn
-from xnat_ingest.cli import main
+from xnat_ingest.cli import main, output
 from xnat_ingest.core.errors import IngestError
 from xnat_ingest.report.document import write as write_report
 
@@ -468,3 +468,36 @@ def test_a_path_that_no_file_can_have_is_a_sentence(
         said = capsys.readouterr()
         assert (code, "Traceback" in said.err) == (2, False), (command, said.err)
     assert not site.sessions("DEMO")
+
+
+@pytest.mark.parametrize("actions", [False, True])
+def test_no_name_is_a_command_to_the_runner_of_a_ci_job(
+    ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, actions: bool
+) -> None:
+    """GitHub's takes `::name::` at the start of a line, Azure's and others' `##name[` anywhere."""
+    if actions:
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    for study in ("one", "another"):  # in one folder, which is a conflict to be annotated
+        make_session(tmp_path / "t/S/E", [Series(study, 1)], study)
+    for name in ("::add-mask::007", "::error file=x::", "##vso[task.setvariable variable=PATH]x", "##[error]boo"):
+        folder = tmp_path / "t" / name / "pre"
+        folder.mkdir(parents=True)
+        (folder / "IM1.dcm").write_bytes(b"")
+    ended = ingest("upload", tmp_path / "t")
+    assert ended.code == 3
+    lines = (ended.out + ended.err).splitlines()
+    assert sum("u003aadd-mask" in line or ":add-mask" in line for line in lines)
+    ours = [line for line in lines if line.startswith("::")]
+    assert all(line.startswith(("::error title=", "::warning title=")) for line in ours), ours
+    assert bool(ours) == actions
+    assert not [line for line in lines if re.search(r"^\s+::|##\w*\[", line)]
+
+
+def test_what_cannot_be_a_command_is_valid_json() -> None:
+    text = json.dumps({"::a": "##vso[x] ###[ ##a[", "b": ["::"]}, indent=1)
+    inert = output._inert(text)
+    assert "##" not in inert.replace("##\\u0023[", "")
+    assert json.loads(inert) == json.loads(text)
+    assert output._inert("a::b # [x] 1::2") == "a::b # [x] 1::2"
+    assert output._inert("  ::x\n::y") == "  \\u003a:x\n\\u003a:y"

@@ -91,7 +91,7 @@ def test_waiting_for_a_password_is_ended_by_a_signal(tmp_path: Path, signum: int
 @pytest.mark.parametrize("command", [("ping",), ("prearchive", "list"), ("prearchive", "delete", "--all", "--yes")])
 @pytest.mark.parametrize("often", [1, 2])
 def test_a_name_server_that_is_silent_does_not_hold_up_a_signal(command: tuple[str, ...], often: int) -> None:
-    """The C library asks it for up to 40 s, and Python calls no handler meanwhile. A lock that is never free is alike."""
+    """The C library asks it for up to 40 s, and Python calls no handler meanwhile. A lock can do the same."""
     script = """
 import ctypes, socket, sys
 def getaddrinfo(*words, **named):

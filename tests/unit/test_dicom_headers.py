@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import random
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -17,7 +19,7 @@ from pydicom.encaps import parse_fragments
 from tests import dicom_trees as trees
 from tests.dicom_trees import IDENTITY, PIXELS, Memory, deflated, encapsulated, encode, part10, sequence
 from xnat_ingest.core.errors import UsageError
-from xnat_ingest.core.model import Instance, SetAside
+from xnat_ingest.core.model import Instance, SetAside, SourceFile
 from xnat_ingest.inputs import open_source
 from xnat_ingest.inputs.dicom_headers import same_bytes, scan
 from xnat_ingest.inputs.dicom_keywords import check_keywords, uid_of
@@ -414,3 +416,18 @@ def test_a_file_that_shrinks_between_listing_and_reading_is_a_problem(left: byte
     (item,) = scan(Shrinking({"f": left}), lambda path: None)
     assert isinstance(item, SetAside)
     assert (item.reason, "shorter since it was listed" in item.detail) == ("unreadable", True)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_archive_that_goes_away_while_it_is_listed_is_a_problem(after: int) -> None:
+    """As when a disk is pulled. What was listed before is judged all the same."""
+
+    class Pulled(Memory):
+        def files(self) -> Iterator[SourceFile]:
+            yield from list(super().files())[:after]
+            raise OSError(errno.EIO, "Input/output error")
+
+    found = list(scan(Pulled({"a": part10(IDENTITY), "b": part10(IDENTITY)}), lambda path: None))
+    assert [reason(one) for one in found] == [""] * after + ["unreadable"]
+    assert isinstance(found[-1], SetAside)
+    assert found[-1].detail == "the rest of ROOT cannot be listed: Input/output error"

@@ -254,6 +254,19 @@ def test_link_to_a_store_is_followed(tmp_path: Path) -> None:
     assert [len(s.instances) for s in plan.sessions] == [2]
 
 
+@pytest.mark.parametrize(
+    ("link", "to"), [("007/pre/T2", "../post/.store/T2"), ("007/pre/T2/2", "../../post/.store/T2/2")]
+)
+def test_link_to_a_store_in_another_session_is_followed(tmp_path: Path, link: str, to: str) -> None:
+    """It is hidden there, so nothing else leads to it."""
+    write(tmp_path, {"007/pre/T1/1": dicom("1"), "007/post/T1/1": dicom("2"), "007/post/.store/T2/2": dicom("1", 2)})
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(to)
+    plan = links(tmp_path)
+    assert {s.title.rpartition("/")[2]: len(s.instances) for s in plan.sessions} == {"007_pre": 2, "007_post": 1}
+    assert reasons(plan) == {"007/post/.store": "system-folder"}
+
+
 def test_links_out_of_root(tmp_path: Path) -> None:
     """They are followed when asked for: an annexed tree keeps its files beside ROOT."""
     write(tmp_path, {"annex/objects/k1": dicom("1"), "away/T2/1": dicom("1", 2), "root/007/pre/T1/1": dicom("1", 3)})

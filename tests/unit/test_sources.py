@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import socket
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -17,6 +20,7 @@ from tests.unit.test_handles import open_handles
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import SetAside, SourceFile
 from xnat_ingest.inputs import FolderSource, one_top_folder, open_source
+from xnat_ingest.inputs.zip_archive import ZipSource
 
 PACKERS: dict[str, Pack] = {"zip": to_zip, "tar": to_tar, "tar.gz": to_tgz}
 
@@ -350,3 +354,24 @@ def test_folders_that_were_read_do_not_stay_open(tmp_path: Path) -> None:
     for path in paths:
         source.open(path).close()
     assert open_handles() <= before + 4
+
+
+def test_a_zip_on_a_drive_that_gives_a_few_bytes_at_a_time(tmp_path: Path) -> None:
+    """A buffered file reads on. One without a buffer gives what a network drive gives."""
+
+    class InPieces(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(7, size) if size and size > 0 else size)
+
+    data = bytes(range(200))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        made.writestr("f", data)
+
+    def opened(buffering: int) -> BinaryIO:
+        raw = InPieces(tmp_path / "a.zip")
+        return cast(BinaryIO, io.BufferedReader(raw) if buffering else raw)
+
+    source = ZipSource(tmp_path / "a.zip", opened=opened)
+    assert [found.path for found in source.files()] == ["f"]
+    with source.open("f") as stream:
+        assert stream.read() == data

@@ -1,10 +1,15 @@
-"""stdout and stderr of the whole program: no escape sequences reach a terminal, and no failure is silent."""
+"""stdout and stderr of the whole program: no escape sequences reach a terminal, no line is a command to the runner of a
+CI job, and no failure is silent."""
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Any, TextIO, cast
+
+# What a runner of CI jobs takes for a command: GitHub's at the start of a line, others' anywhere (##vso[, ##teamcity[).
+_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#\w*\[)", re.MULTILINE)
 
 
 class OutputGone(OSError):
@@ -23,7 +28,7 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        return self.control(_plain(text))
+        return self.control(_inert(_plain(text)))
 
     def control(self, text: str) -> int:
         """Writes text unchanged: for the lines that the program redraws."""
@@ -71,6 +76,22 @@ def warn(text: str) -> None:
     """Prints a warning on stderr, if there is one."""
     if text:
         print(f"warning {text}", file=sys.stderr)
+
+
+def tell_runner(command: str) -> None:
+    """Prints a command of our own to the runner of a CI job."""
+    line = f"{_plain(command)}\n"
+    if isinstance(sys.stdout, Output):
+        sys.stdout.control(line)
+    else:
+        sys.stdout.write(line)
+
+
+def _inert(text: str) -> str:
+    """Names of files and texts of a server may look like commands. The escapes are valid in JSON, too."""
+    if "::" not in text and "##" not in text:
+        return text
+    return _COMMAND.sub(lambda found: f"{found[1]}\\u003a" if found[1] is not None else "\\u0023", text)
 
 
 def _plain(text: str) -> str:

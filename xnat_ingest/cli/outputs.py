@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xnat_ingest import report
+from xnat_ingest.cli.output import tell_runner
 from xnat_ingest.cli.signals import output_gone
 from xnat_ingest.core import Exit, IngestError, Result, UsageError
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, refuse_foreign, set_exit_code
@@ -173,6 +174,6 @@ def _tell_github(result: Result, environ: Mapping[str, str]) -> None:
 
     document = report.document(result)
     for line in workflow_commands(document):
-        print(line)
+        tell_runner(line)
     if path := environ.get("GITHUB_STEP_SUMMARY"):
         write_summary(path, document)

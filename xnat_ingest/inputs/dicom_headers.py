@@ -34,7 +34,7 @@ def scan(
     wanted = tags_of(keywords)
     patients: dict[str, str] = {}  # PatientID -> its number; only the number leaves this function
     reader = QuickReader(wanted, patients, check_stop)
-    for found in heard(source.files(), check_stop):
+    for found in heard(_listed(source), check_stop):
         if isinstance(found, SetAside):
             yield found
         elif reason := skip(found.path):
@@ -43,6 +43,14 @@ def scan(
             yield _judge(
                 source, found, reader, wanted, patients, accept_truncated=accept_truncated, check_stop=check_stop
             )
+
+
+def _listed(source: Source) -> Iterator[SourceFile | SetAside]:
+    """The files. The disk of an archive may go away while it is listed."""
+    try:
+        yield from source.files()
+    except OSError as error:
+        yield SetAside(".", "unreadable", f"the rest of ROOT cannot be listed: {error.strerror or error}")
 
 
 def _judge(

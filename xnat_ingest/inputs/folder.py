@@ -248,7 +248,7 @@ class FolderSource:
         names, target = path.split("/"), os.path.relpath(real, self._root).split("/")
         beside = len(names) >= self._leaf <= len(target) and names[: self._leaf - 1] == target[: self._leaf - 1]
         other = target[: self._leaf]
-        if not beside or names[: self._leaf] == other or any(map(is_system_folder, other)):
+        if not beside or names[: self._leaf] == other or any(map(is_system_folder, target)):
             return ""
         # Only a folder can be a session.
         return "/".join(target) if is_folder(Path(self._root, *other)) else ""

@@ -57,12 +57,20 @@ class ZipSource(Archive):
         if SmallMember.takes(member):
             with self.opened(0) as zipped:
                 zipped.seek(member.start)
-                return cast(BinaryIO, SmallMember(member, zipped.read(member.packed)))
+                return cast(BinaryIO, SmallMember(member, _read(zipped, member.packed)))
         stream = self.opened(-1)
         return cast(BinaryIO, Unpacking(open_member(stream, member), stream))
 
     def stat(self, path: str) -> tuple[int, int]:
         return self._members[path].size, os.stat(self._name).st_mtime_ns  # noqa: PTH116
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """As many bytes as there are. An unbuffered file on a network drive may give them in pieces."""
+    data = stream.read(size)
+    while len(data) < size and (more := stream.read(size - len(data))):
+        data += more
+    return data
 
 
 class SmallMember(SubStream, ChecksummedStream):
