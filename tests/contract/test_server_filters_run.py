@@ -67,6 +67,26 @@ def test_ignored_filter_shows_as_missing(ingest: Ingest, site: StandIn, tmp_path
     assert "server-filter" not in ended.kinds()
 
 
+@pytest.mark.parametrize("where", ["site", "project"])
+def test_verify_says_what_the_filter_drops(ingest: Ingest, site: StandIn, tmp_path: Path, where: str) -> None:
+    """It looks for all instances. What the filter would drop and is there all the same is verified."""
+    make_session(tmp_path / "t/S/E", SERIES)
+    assert ingest("upload", tmp_path / "t").code == 0
+    make_session(tmp_path / "t/S/F", SERIES, "another")
+    if where == "site":
+        site.settings.site_filter = blacklist("localizer")
+    else:
+        site.project("DEMO").series_filter = blacklist("localizer")
+    assert ingest("upload", tmp_path / "t").code == 0
+    ended = ingest("verify", tmp_path / "t")
+    assert (ended.code, ended.totals["verified"], ended.totals["missing"]) == (3, 15, 3)
+    (note,) = ended.report["problems"]
+    assert (note["kind"], note["sessions"]) == ("server-filter", ["S_F"])
+    assert "drops 3 of the missing instances by localizer" in note["detail"]
+    ended = ingest("verify", tmp_path / "t", "--exclude", "Localizers")
+    assert (ended.code, ended.kinds()) == (0, [])
+
+
 def test_session_of_which_nothing_is_left_is_told(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     site.settings.site_filter = {"enabled": True, "mode": "whitelist", "list": "t1"}
     make_session(tmp_path / "t/S/E", SERIES)

@@ -6,7 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from xnat_ingest.core import Instance, Plan, Problem, Refused, Session, SetAside, Verdict, VerdictWord, printable
+from xnat_ingest.core import (
+    Instance,
+    Outcome,
+    Plan,
+    Problem,
+    Refused,
+    Session,
+    SetAside,
+    Verdict,
+    VerdictWord,
+    printable,
+)
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import decide
 from xnat_ingest.delivery.read_back import look_into
@@ -189,6 +200,18 @@ def set_aside_filtered(plan: Plan, rules: SiteRules, projects: Mapping[str, Proj
     )
 
 
+def note_filtered(
+    plan: Plan, outcomes: Iterable[Outcome], rules: SiteRules, projects: Mapping[str, Project], kept: frozenset[str]
+) -> Plan:
+    """`verify`: notes which of the missing instances the series import filters drop. They would never come."""
+    filtering = _Filtering(rules, projects, kept)
+    for outcome in outcomes:
+        missing = tuple(i for i in outcome.session.instances if i.sop_uid in outcome.verdict.missing)
+        if missing:
+            filtering.passed(replace(outcome.session, instances=missing))
+    return replace(plan, problems=(*plan.problems, *filtering.problems(sends=False)))
+
+
 class _Filtering:
     """What the filters of a site and its projects do to a plan, with the notes on it."""
 
@@ -231,14 +254,15 @@ class _Filtering:
                 self._unsure[whose, verdict.reason][label] += 1
         return False
 
-    def problems(self) -> Iterable[Problem]:
+    def problems(self, *, sends: bool = True) -> Iterable[Problem]:
+        """sends: the instances were to be sent. Otherwise they are missing."""
         for (whose, rule), labels in self._dropped.items():
-            yield Problem.advised(
-                "server-filter",
-                f"{whose} would drop {labels.total()} instances by {printable(rule)}, so they were set aside",
-                "--ignore-server-filter sends them all the same",
-                tuple(labels),
-            )
+            fact = f"{whose} would drop {labels.total()} instances by {printable(rule)}, so they were set aside"
+            way = "--ignore-server-filter sends them all the same"
+            if not sends:
+                fact = f"{whose} drops {labels.total()} of the missing instances by {printable(rule)}"
+                way = "upload sets them aside. Leave them out here, too (--exclude)"
+            yield Problem.advised("server-filter", fact, way, tuple(labels))
         for (whose, reason), labels in self._unsure.items():
             name = whose if "filter" in whose else f"{whose} series import filter"
             yield Problem(

@@ -24,6 +24,7 @@ from xnat_ingest.delivery.precheck import (
     filter_keywords,
     find_existing,
     judge_only,
+    note_filtered,
     refuse_existing,
     set_aside_existing,
     set_aside_filtered,
@@ -41,7 +42,14 @@ from xnat_ingest.settings.layers import Credentials, unverified_server
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.settings.shards import parse_shard
 from xnat_ingest.xnat.client import XnatClient, client_of
-from xnat_ingest.xnat.projects import Project, SiteRules, fetch_project, fetch_site_settings, log_fields
+from xnat_ingest.xnat.projects import (
+    Project,
+    SiteRules,
+    fetch_project,
+    fetch_site_filter,
+    fetch_site_settings,
+    log_fields,
+)
 from xnat_ingest.xnat.retry_policy import RetryPolicy
 
 T = TypeVar("T")
@@ -133,8 +141,7 @@ class Run:
     def _ask_server(self, rest: XnatClient) -> dict[str, Project]:
         """Its rules, and the one project of all sessions if there is one, by id."""
         rest.login()
-        if self.command != "verify":
-            self.rules = fetch_site_settings(rest)
+        self.rules = fetch_site_filter(rest) if self.command == "verify" else fetch_site_settings(rest)
         projects: dict[str, Project] = {}
         if self.planning.project:
             project = self.ask_project(rest, self.planning.project)
@@ -157,8 +164,8 @@ class Run:
 
     @property
     def _filters(self) -> bool:
-        """Whether the server's filters are applied to the plan. `verify` looks for all instances."""
-        return self.command != "verify" and not self.settings.ignore_server_filter
+        """Whether the server's filters matter. `verify` looks for all instances, and then says what they drop."""
+        return not self.settings.ignore_server_filter
 
     @property
     def _rewrite(self) -> Rewrite | None:
@@ -196,13 +203,16 @@ class Run:
                 keeps_uids=deidentifier is not None and deidentifier.profile.keeps_uids,
             )
             work = self._check_plan(context)
-            return self.work_on_sessions(pool, partial(work, context))
+            outcomes = self.work_on_sessions(pool, partial(work, context))
+        if self.command == "verify":
+            self.plan = note_filtered(self.plan, outcomes, self.rules, context.projects, self.planning.kept)
+        return outcomes
 
     def _check_plan(self, context: RunContext) -> Work:
         """Takes from the plan what must not be sent. Returns what is to be done with each session."""
         settings = self.settings
         self.plan = ask_projects(context, self.plan, self.ask_project, mixed_patients=settings.allow_mixed_patients)
-        if self._filters:
+        if self._filters and self.command != "verify":
             self.plan = set_aside_filtered(self.plan, self.rules, context.projects, self.planning.kept)
         write_review_files(self.planning, self.plan)
         if self.command == "verify":

@@ -228,7 +228,7 @@ PROBLEMS: dict[str, Advice] = {
         "The server failed, or the connection broke.", "Run the same command again. It sends only what is missing."
     ),
     "server-filter": Advice(
-        "The server's series import filter would drop these instances, so they were not sent.",
+        "The server's series import filter would drop these instances, so they were not sent, or are not there.",
         "If you need them, ask the project's owner to change the filter, or use --ignore-server-filter.",
     ),
     "shard-absent": Advice(

@@ -116,6 +116,11 @@ def fetch_site_settings(rest: XnatClient) -> SiteRules:
     return SiteRules(filtered.result(), anonymises, changes_uids)
 
 
+def fetch_site_filter(rest: XnatClient) -> SiteRules:
+    """Fetches the site's series import filter alone."""
+    return SiteRules(_filter(rest, "/data/config"))
+
+
 def _site_anonymises(rest: XnatClient) -> bool | None:
     switch = _preference(rest, "enableSitewideAnonymizationScript").lower()
     return switch == "true" if switch else _is_on(rest, "/data/config/anon/script")
