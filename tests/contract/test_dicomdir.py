@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -100,7 +102,9 @@ def test_a_file_that_holds_another_image(media: Path, ingest: Ingest) -> None:
         dataset.SOPInstanceUID = f"1.2.3.{number}"
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.save_as(path)
-    assert "dicomdir-absent" not in kinds(ingest, media)
+    found = kinds(ingest, media)
+    assert "dicomdir-absent" not in found
+    assert found["dicomdir-unreferenced"].startswith("no file holds an image that DICOMDIR lists: its UIDs are")
 
 
 def test_a_file_that_is_elsewhere(media: Path, ingest: Ingest) -> None:
@@ -188,3 +192,73 @@ def test_a_damaged_directory(media: Path, ingest: Ingest) -> None:
     found = ingest("plan", media, "--layout", "headers")
     told = {p["kind"] for p in found.report["problems"]} | {a["reason"] for a in found.report["set_aside"]}
     assert told & {"dicomdir-unreadable", "truncated", "dicomdir-unreferenced"}
+
+
+def test_another_medium_has_the_same_names(media: Path, ingest: Ingest) -> None:
+    """Every medium calls its images alike. Only the UIDs tell whether a file elsewhere is the one that is listed."""
+    (media / "two").mkdir()
+    shutil.copy(media / "DICOMDIR", media / "two" / "DICOMDIR")
+    assert kinds(ingest, media) == {}  # a copy of the directory, whose images are all there
+    for number, path in enumerate(images(media)):
+        if path.name != "DICOMDIR" and "two" not in path.parts:
+            dataset = pydicom.dcmread(path)
+            dataset.SOPInstanceUID = f"1.2.3.{number}"
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            dataset.save_as(path)
+    asked = ingest("plan", media, "--layout", "headers")
+    assert asked.code == 3
+    (told,) = (p["detail"] for p in asked.report["problems"] if p["kind"] == "dicomdir-absent")
+    assert told.startswith("two/DICOMDIR lists 31 files that do not exist: ")
+
+
+@pytest.mark.parametrize("flags", [(), ("--exclude", "Modality=CT")])
+def test_files_that_were_given_another_name(media: Path, ingest: Ingest, flags: tuple[str, ...]) -> None:
+    """Copies are renamed, compressed and packed. Their images are there."""
+    whole = ingest("plan", media, "--layout", "headers", *flags)
+    for number, path in enumerate(images(media)):
+        match number % 4:
+            case 0:
+                path.rename(path.with_name(f"{path.name}.dcm"))
+            case 1:
+                path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+                path.unlink()
+            case 2:
+                path.with_name(f"{path.name}.dicom.xz").write_bytes(lzma.compress(path.read_bytes()))
+                path.unlink()
+    found = ingest("plan", media, "--layout", "headers", *flags)
+    assert [p["detail"] for p in found.report["problems"] if p["kind"].startswith("dicomdir")] == []
+    for count in ("planned", "excluded", "set_aside"):
+        assert found.report["totals"][count] == whole.report["totals"][count]
+
+
+def test_files_that_lie_elsewhere(media: Path, ingest: Ingest) -> None:
+    """An image is there, too, where its folder was packed, or where it has quite another name."""
+    to_zip(media / "77654033" / "CT2", media / "77654033" / "ct.zip")
+    shutil.rmtree(media / "77654033" / "CT2")
+    (media / "98892001").rename(media / "second")
+    assert kinds(ingest, media) == {}
+
+
+def test_a_record_that_is_not_in_use(media: Path, ingest: Ingest) -> None:
+    """A record that was deleted from the directory lists nothing. Where none is in use, the flag means nothing."""
+    directory = pydicom.dcmread(media / "DICOMDIR")
+    records = [r for r in directory.DirectoryRecordSequence if r.get("ReferencedFileID")]
+    media.joinpath(*records[0].ReferencedFileID).unlink()
+    assert "dicomdir-absent" in kinds(ingest, media)
+    records[0].RecordInUseFlag = 0
+    directory.save_as(media / "DICOMDIR")
+    assert kinds(ingest, media) == {}
+    for record in records:
+        record.RecordInUseFlag = 0
+    directory.save_as(media / "DICOMDIR")
+    assert "lists 1 files that do not exist" in kinds(ingest, media)["dicomdir-absent"]
+
+
+def test_two_images_of_one_name(media: Path, ingest: Ingest) -> None:
+    """A directory that lists a name twice, with two images: one of them is lost, whichever comes last."""
+    directory = pydicom.dcmread(media / "DICOMDIR")
+    first, second, *_ = (r for r in directory.DirectoryRecordSequence if r.get("ReferencedFileID"))
+    media.joinpath(*first.ReferencedFileID).unlink()
+    first.ReferencedFileID = second.ReferencedFileID
+    directory.save_as(media / "DICOMDIR")
+    assert "1 files that do not hold their image" in kinds(ingest, media)["dicomdir-absent"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from xnat_ingest.core import Plan, Problem, printable
 from xnat_ingest.inputs.directory_records import Referenced, referenced_files
@@ -12,6 +13,8 @@ from xnat_ingest.inputs.source import Source, go_on
 SHOWN = 5
 # The kind of a record that lists a document in XML, which is no DICOM (PS3.3, F.5.35).
 _DOCUMENT = "HL7 STRUC DOC"
+# What a copy of a file may be called besides its name on the medium, from the outside in.
+_ENDINGS = (".gz", ".bz2", ".xz", ".dcm", ".dicom")
 # Both the reason for setting aside a directory that lists absent files, and the kind of the problem.
 ABSENT = "dicomdir-absent"
 
@@ -52,9 +55,10 @@ class _Medium:
         self._instances = [i.path for i in instances]
         uid_of = uids or {i.path: i.sop_uid for i in instances}
         self._uids = set(uid_of.values())
-        self._held = {_key(path): uid_of.get(path, "") for path in self._instances}  # path -> SOPInstanceUID
+        self._held: dict[str, set[str]] = {}  # comparable path -> SOPInstanceUIDs
+        for path in self._instances:
+            self._held.setdefault(_key(path), set()).add(uid_of.get(path, ""))
         self._asides = {_key(aside.path): aside.reason for aside in plan.set_aside}
-        self._there = {*map(_key, self._instances), *self._asides}
 
     def compare(self, directory: str, source: Source, check_stop: Callable[[], None]) -> Iterator[Problem]:
         """The problems and notes of one directory."""
@@ -64,26 +68,31 @@ class _Medium:
             text = f"{printable(directory)} cannot be read, so nothing was compared with it"
             yield Problem("dicomdir-unreadable", text)
             return
-        wanted = _wanted(folder, named, self._there)
-        absent = sorted(one.path for key, one in wanted.items() if key not in self._there)
-        # Where no file holds what the directory says, it is of another copy of the medium, with other UIDs.
-        is_current = any(one.sop_uid and self._held.get(key) == one.sop_uid for key, one in wanted.items())
-        lost = sorted(one.path for key, one in wanted.items() if self._is_lost(key, one, is_current=is_current))
+        # A writer that sets the flag nowhere does not know it.
+        if any(one.is_in_use for one in named):
+            named = [one for one in named if one.is_in_use]
+        reading = max((_Reading(top, folder, named, self) for top in _tops(folder)), key=lambda one: one.rank)
+        absent, lost = reading.absent(), reading.lost()
         lists = [f"{len(absent)} files that do not exist: {_some(absent)}"] if absent else []
         lists += [f"{len(lost)} files that do not hold their image: {_some(lost)}"] if lost else []
         if lists:
             detail = f"{printable(directory)} lists {', and '.join(lists)}"
             yield Problem(ABSENT, f"{detail}; the medium was only partly copied: copy it again")
-        if unnamed := sorted(path for path in self._beside(directory, folder) if _key(path) not in wanted):
+        if reading.is_of_another_copy:
+            text = f"no file holds an image that {printable(directory)} lists: its UIDs are other ones"
+            yield Problem("dicomdir-unreferenced", f"{text}, so only the names of the files were compared")
+        elif unnamed := sorted(path for path in self._beside(directory, folder) if not reading.lists(path)):
             detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not listed in it: {_some(unnamed)}"
             yield Problem("dicomdir-unreferenced", detail)
 
-    def _is_lost(self, key: str, listed: Referenced, *, is_current: bool) -> bool:
-        """Whether a file is there, but neither it nor another one holds the image that it should."""
-        reason = self._asides.get(key, "")
-        if reason == "duplicate" or (key in self._held and is_current):
-            return bool(listed.sop_uid) and listed.sop_uid not in self._uids
-        return reason in ("not-dicom", "nested-archive", "link") and listed.kind != _DOCUMENT
+    def uids_at(self, key: str) -> Collection[str]:
+        return self._held.get(key, ())
+
+    def reason_at(self, key: str) -> str:
+        return self._asides.get(key, "")
+
+    def has_uid(self, uid: str) -> bool:
+        return uid in self._uids
 
     def _beside(self, directory: str, folder: str) -> Iterator[str]:
         """The instances below a directory's folder, without those below a directory of their own."""
@@ -92,21 +101,81 @@ class _Medium:
         return (path for path in mine if not any(n != folder and path.startswith(f"{n}/") for n in nested if n))
 
 
-def _wanted(folder: str, named: Sequence[Referenced], there: Collection[str]) -> dict[str, Referenced]:
-    """Comparable path -> what a directory says of the file.
+class _Reading:
+    """What a directory lists, its names taken as relative to one folder.
 
     Names are relative to the directory's own folder. On some media a nested directory has names relative to the top of
-    the medium. The interpretation that finds more files is used.
+    the medium. The reading that finds more files is used.
     """
+
+    def __init__(self, top: str, folder: str, named: Sequence[Referenced], medium: _Medium) -> None:
+        self._medium = medium
+        self._own = f"{_key(folder)}/" if folder else ""
+        self._listed = [(_key(f"{top}/{one.path}" if top else one.path), one) for one in named]
+        self._keys = {key for key, _ in self._listed}
+        self._uids = {one.sop_uid for one in named}
+        self._fits = sum(one.sop_uid in medium.uids_at(key) for key, one in self._listed if one.sop_uid)
+        self._found = sum(self._is_there(key, one) for key, one in self._listed)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self._fits, self._found
+
+    @cached_property
+    def is_of_another_copy(self) -> bool:
+        """Whether files are there, but none holds what the directory says: the UIDs were changed after it was written.
+
+        Without any UID in the directory nothing tells.
+        """
+        held = any(self._medium.uids_at(key) for key in self._keys if self._is_near(key))
+        return held and any(self._uids) and not any(map(self._medium.has_uid, self._uids))
+
+    def lists(self, path: str) -> bool:
+        return _key(path) in self._keys or any(uid in self._uids for uid in self._medium.uids_at(_key(path)))
+
+    def absent(self) -> list[str]:
+        return sorted({one.path for key, one in self._listed if not self._is_there(key, one)})
+
+    def lost(self) -> list[str]:
+        return sorted({one.path for key, one in self._listed if self._is_there(key, one) and self._is_lost(key, one)})
+
+    def _is_there(self, key: str, listed: Referenced) -> bool:
+        """Whether a file may be the listed one: it has the name, or its image lies under another name.
+
+        A file elsewhere that only has the name may be another medium's.
+        """
+        if listed.sop_uid and self._medium.has_uid(listed.sop_uid):
+            return True
+        return self._is_near(key) and bool(self._medium.uids_at(key) or self._medium.reason_at(key))
+
+    def _is_near(self, key: str) -> bool:
+        return bool(self._fits) or key.startswith(self._own)
+
+    def _is_lost(self, key: str, listed: Referenced) -> bool:
+        """Whether a file is there, but neither it nor another one holds the image that it should."""
+        if listed.sop_uid and self._medium.has_uid(listed.sop_uid):
+            return False
+        reason = self._medium.reason_at(key)
+        if reason == "duplicate" or (self._medium.uids_at(key) and not self.is_of_another_copy):
+            return bool(listed.sop_uid)
+        return reason in ("not-dicom", "nested-archive", "link") and listed.kind != _DOCUMENT
+
+
+def _tops(folder: str) -> list[str]:
+    """The folders that a directory's names may be relative to: its own, and those above it."""
     parts = folder.split("/") if folder else []
-    tops = ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
-    readings = [{_key(f"{top}/{one.path}" if top else one.path): one for one in named} for top in tops]
-    return max(readings, key=lambda wanted: sum(key in there for key in wanted))
+    return ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 
 def _key(path: str) -> str:
-    """A path for comparing: without case, and without the version that ISO 9660 appends to a name."""
-    return path.casefold().removesuffix(";1").removesuffix(".")
+    """A path for comparing.
+
+    Without case, without the version that ISO 9660 appends to a name, and without the ending that a copy was given.
+    """
+    key = path.casefold().removesuffix(";1").removesuffix(".")
+    for ending in _ENDINGS:
+        key = key.removesuffix(ending)
+    return key
 
 
 def _some(paths: list[str]) -> str:

@@ -19,7 +19,7 @@ from xnat_ingest.inputs.dicom_dataset import (
 )
 from xnat_ingest.inputs.source import Source, go_on
 
-_RECORDS, _KIND, _FILE_ID, _SOP_UID = 0x00041220, 0x00041430, 0x00041500, 0x00041511
+_RECORDS, _IN_USE, _KIND, _FILE_ID, _SOP_UID = 0x00041220, 0x00041410, 0x00041430, 0x00041500, 0x00041511
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Eight names of eight characters (PS3.10, 8.2), and what careless writers add.
 _LONGEST = 4096
@@ -32,11 +32,13 @@ class Referenced:
     path: relative to the DICOMDIR's folder, '/'-separated.
     sop_uid: the SOPInstanceUID that it should hold; "" when the DICOMDIR does not say.
     kind: of the record, such as IMAGE.
+    is_in_use: False for a record that was deleted from the directory (PS3.3, F.3.2.2, Record In-use Flag).
     """
 
     path: str
     sop_uid: str = ""
     kind: str = ""
+    is_in_use: bool = True
 
 
 def referenced_files(source: Source, path: str, check_stop: Callable[[], None] = go_on) -> list[Referenced] | None:
@@ -73,7 +75,7 @@ class _Directory:
             self._check_stop()
             if item.tag != _ITEM:
                 raise NotWalkable("has something other than items in a sequence")
-            found = {_KIND: b"", _FILE_ID: b"", _SOP_UID: b""}
+            found = {_IN_USE: b"", _KIND: b"", _FILE_ID: b"", _SOP_UID: b""}
             for element in self._heads(item.length, _ITEM_END):
                 if element.tag not in found or element.length > _LONGEST:
                     self._pass(element)
@@ -81,7 +83,7 @@ class _Directory:
                     found[element.tag] = b"".join(self._stream.copy(element.length))
             if name := _name(found[_FILE_ID]):
                 uid, kind = (found[tag].decode("latin-1").strip(" \0") for tag in (_SOP_UID, _KIND))
-                yield Referenced(name, uid, kind)
+                yield Referenced(name, uid, kind, found[_IN_USE] != b"\0\0")
 
     def _heads(self, length: int, end: int) -> Iterator[Head]:
         """The heads in a value. The caller takes what follows each of them.

@@ -51,7 +51,10 @@ PROBLEMS: dict[str, Advice] = {
         "Copy the medium again.",
     ),
     "dicomdir-unreadable": Advice("The DICOMDIR cannot be read. All files were still judged by their content."),
-    "dicomdir-unreferenced": Advice("The DICOMDIR does not list some DICOM files. They are sent all the same."),
+    "dicomdir-unreferenced": Advice(
+        "The DICOMDIR does not list some DICOM files, or lists other UIDs than all of them have."
+        " They are sent all the same."
+    ),
     "doubled": Advice("The server lists some instances of this session twice.", "Delete one copy of each in XNAT."),
     "duplicate": Advice("The same instance exists twice with the same bytes. One copy is sent."),
     "empty-folder": Advice(
