@@ -78,6 +78,29 @@ def test_a_reply_is_lost(
     delivered(ended, site, tree, rows=["READY"] if destination == "prearchive" else [])
 
 
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("template", ["${SOPInstanceUID}", "${SeriesNumber}-${SOPInstanceUID}"])
+@pytest.mark.parametrize("flags", [(), ("--proof", "listing"), ("--transport", "gradual")])
+@pytest.mark.parametrize("skips", [(0, 1), (1, 2), (2, 3)])
+def test_transfers_are_cut_where_the_site_has_names_of_its_own(
+    ingest: Ingest,
+    site: StandIn,
+    tree: list[Path],
+    tmp_path: Path,
+    template: str,
+    flags: tuple[str, ...],
+    skips: tuple[int, ...],
+) -> None:
+    """No name shows that a build has moved an object, but it lies in `secondary`. It is not sent again after that."""
+    site.settings.file_name_template = template
+    for skip in skips:
+        site.faults.add(Fault("reset", PART, skip=skip, after=3000))
+    ended = ingest("upload", tmp_path / "t", "--part-size", "20K", *flags)
+    assert ended.code == 0, ended.out + ended.err
+    assert on_disk(site) == bodies(tree)
+    assert site.rows("DEMO") == []
+
+
 def left_open(site: StandIn, paths: Sequence[Path], *, cut: str = "", built: bool = False) -> None:
     """A row of ours that was broken off: with a copy that is cut, or built since."""
     client = Client(site.url, "up", PASSWORD).login()

@@ -247,6 +247,18 @@ def test_what_a_built_prearchive_session_cannot_receive_any_more() -> None:
     assert moved_already(files, {}, ()) == frozenset()
 
 
+def test_what_it_cannot_receive_where_no_name_tells_what_was_moved() -> None:
+    """A site with names of its own: any object of that scan that moves may be the one that lies there."""
+    plain, capture, late = instance(1, 1), instance(1, 2, sop_class=CAPTURE), instance(1, 3, sop_class=CAPTURE)
+    elsewhere = instance(2, 1, series_number="2", sop_class=CAPTURE)
+    files = [plain, capture, late, elsewhere]
+    held = {"IM-1.dcm": "1", "IM-2.dcm": "1"}
+    assert moved_already(files, held, {"IM-2.dcm"}) == {capture.sop_uid, late.sop_uid}
+    assert moved_already(files, held, ()) == frozenset()
+    other = f"{plain.study_uid}-1-9-abc.dcm"  # a default name tells that it is none of these
+    assert moved_already(files, {other: "1"}, {other}) == frozenset()
+
+
 @pytest.mark.parametrize(
     ("number", "there", "closed"),
     [

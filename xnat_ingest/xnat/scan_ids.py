@@ -78,6 +78,7 @@ def moved_already(
     """SOPInstanceUIDs of the instances that a built session cannot receive: they, or their series, were moved.
 
     New files of such a series would lie in its old folder, beside those that were moved. XNAT does not archive that.
+    On a site with file names of its own, a name in `secondary` may be that of any object of its scan that moves.
 
     scans: stored name -> scan id.
     secondary: stored names in the resource `secondary`.
@@ -86,4 +87,13 @@ def moved_already(
     ids = set(scans.values())
     places = {(number_of(i), received_in(i)) for i in instances}
     left |= {folder for number, folder in places if any(was_built(one, number) for one in ids - {folder})}
-    return frozenset(i.sop_uid for i in instances if i.name in secondary or received_in(i) in left)
+    names = {i.name for i in instances}
+    begins = tuple({f"{i.study_uid}-" for i in instances})
+    unknown = {scans[name] for name in secondary if name not in names and not name.startswith(begins)}
+
+    def is_moved(instance: Instance) -> bool:
+        if instance.name in secondary or received_in(instance) in left:
+            return True
+        return instance.sop_class not in PRIMARY and received_in(instance) in unknown
+
+    return frozenset(i.sop_uid for i in instances if is_moved(i))
