@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PASSWORD, Ingest, stored
-from tests.dicom_trees import Series, make_session
+from tests.dicom_trees import CT, Series, make_session
 from tests.standin import StandIn
 from tests.standin.fault import Fault
 from tests.standin.samples import Client
 from xnat_ingest.cli import main
 
+FIRST = {"SeriesInstanceUID": "1.1"}  # its files come before the others
 DIRECT = ("--destination", "direct-archive")
 
 
@@ -139,3 +140,30 @@ def test_a_run_that_was_cut_off_is_taken_up(root: Path, site: StandIn, ingest: I
     assert ended.code == 0, ended.out
     assert len(stored(site, "DEMO", "007", "007_pre").files) == 7
     assert not site.direct.rows()
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+@pytest.mark.parametrize(
+    "series",
+    [
+        (Series("SR_1", 3, "test-SR.dcm", number=1, tags=FIRST), Series("T1_2", 3, number=2)),
+        (Series("CT_1", 3, CT, number=1, tags=FIRST), Series("T1_2", 3, number=2)),
+    ],
+    ids=["a report beside images", "a CT beside MR"],
+)
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_what_the_server_archives_of_a_run_that_was_killed_has_the_type_of_the_whole(
+    tmp_path: Path, site: StandIn, ingest: Ingest, transport: str, series: tuple[Series, ...], killed_after: int
+) -> None:
+    """XNAT would not add MR to a session of a report alone. So an instance of the leading modality goes first."""
+    make_session(tmp_path / "tree/007/pre", series)
+    flags = (*DIRECT, "--transport", transport, "--part-size", "1K")
+    site.faults.add(Fault("status", match="/data/services/import", status=500, skip=killed_after, times=None))
+    assert ingest("upload", tmp_path / "tree", *flags, "--retry-budget", "0").code
+    site.faults.clear()
+    site.settings.rebuilder_interval = 0.0
+    site.direct.archive_idle()
+    assert len(stored(site, "DEMO", "007", "007_pre").files) == killed_after
+    ended = ingest("upload", tmp_path / "tree", *flags)
+    assert ended.code == 0, ended.out
+    assert ended.totals["verified"] == ended.totals["planned"]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from xnat_ingest.core import Event, Instance, Session, SessionTrouble, SourceChanged, printable
 from xnat_ingest.core.stop import RunControl
+from xnat_ingest.delivery.session_type import type_of
 from xnat_ingest.transports import Transport
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat.prearchive import GONE, command_for
@@ -81,6 +82,8 @@ class Sending:
 
     def _send(self, instances: Sequence[Instance], check: Callable[[], bool]) -> None:
         queue = self._transport.parts(instances) if instances else []
+        if not self._in_order:
+            queue = _leading_first(queue)
         checked = bool(self.uri)
         # One part alone until a reply names the prearchive session: it may turn out not to be ours.
         while queue and not checked:
@@ -188,3 +191,18 @@ class Sending:
         members = list(instances)
         size = sum(i.length for i in members) if with_bytes else 0
         self._control.emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))
+
+
+def _leading_first(parts: Sequence[Part]) -> list[Part]:
+    """The same parts, and first of all an instance that gives the session its type.
+
+    A server may archive by itself what a run that was killed has left. It would keep the type of that.
+    """
+    instances = [i for part in parts for i in part.instances]
+    whole = type_of(instances)
+    leading = next((i for i in instances if type_of([i]) == whole), None)
+    if leading is None or leading == instances[0]:
+        return list(parts)
+    first = next(part for part in parts if leading in part.instances)
+    others = [part for part in parts if part is not first]
+    return [replace(first, instances=(leading, *(i for i in first.instances if i is not leading))), *others]
