@@ -494,6 +494,19 @@ def test_no_name_is_a_command_to_the_runner_of_a_ci_job(
     assert not [line for line in lines if re.search(r"^\s+::|##\w*\[", line)]
 
 
+def test_a_summary_that_cannot_be_written_does_not_change_the_verdict(
+    ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, the runner's file is often not there."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "absent/summary"))
+    make_session(tmp_path / "t/S/E", [Series("T1_1", 1)])
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.report["exit_code"]) == (0, 0)
+    assert "no summary of this step" in ended.err
+    assert ended.out.splitlines()[-1].endswith("exit 0")
+
+
 def test_what_cannot_be_a_command_is_valid_json() -> None:
     text = json.dumps({"::a": "##vso[x] ###[ ##a[", "b": ["::"]}, indent=1)
     inert = output._inert(text)

@@ -176,4 +176,7 @@ def _tell_github(result: Result, environ: Mapping[str, str]) -> None:
     for line in workflow_commands(document):
         tell_runner(line)
     if path := environ.get("GITHUB_STEP_SUMMARY"):
-        write_summary(path, document)
+        try:
+            write_summary(path, document)
+        except OSError as error:  # nobody asked for it, and everything else is said
+            print(f"xnat-ingest: no summary of this step ({path}: {error.strerror})", file=sys.stderr)
