@@ -170,6 +170,24 @@ def test_from_a_subject(xnat: Xnat) -> None:
     assert ran.report["exit_code"] == 0
 
 
+@pytest.mark.parametrize("layout", ["auto", "session", "headers"])
+@pytest.mark.parametrize(
+    ("own", "label", "code"),
+    [("S7", "", 0), ("S 7", "", 2), ("{PatientID}", "", 2), ("S7", "OTHER", 2), ("S7", "{PatientID}", 2)],
+)
+def test_nothing_leaves_the_subject_that_it_was_launched_from(
+    xnat: Xnat, layout: str, own: str, label: str, code: int
+) -> None:
+    """Neither by a label that would be repaired or be a template, nor by the form's field."""
+    subjects = xnat.site.project("DEMO").subjects
+    subjects[own] = "XNAT_S00007"
+    subjects["OTHER"] = "XNAT_S00008"
+    make_session(xnat.mount / "pre", [Series("T1_1", tags={"PatientID": "OTHER"})])
+    ran = xnat.launch("subject", "/archive/subjects/XNAT_S00007", layout=layout, subject_label=label)
+    assert ran.code == code, ran.err
+    assert {session.subject for session in xnat.site.sessions("DEMO")} == ({own} if code == 0 else set())
+
+
 @pytest.mark.wide
 def test_from_a_session_by_way_of_the_prearchive(xnat: Xnat) -> None:
     """The launch keeps a workflow open on the session, and XNAT archives into no such session."""

@@ -15,6 +15,7 @@ from xnat_ingest.commands.container.form import CONFIGS, LaunchInputs
 from xnat_ingest.commands.container.target import Target, find_target, parent_of
 from xnat_ingest.commands.container.trust import check_environment, check_profile
 from xnat_ingest.core import IngestError, Refused, ServerSaid, Unreachable, UsageError, printable
+from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.settings.layers import resolve
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.xnat.client import XnatClient
@@ -76,6 +77,11 @@ def _labels(form: LaunchInputs, target: Target) -> dict[str, str]:
                 "empty, or choose a folder layout"
             )
         return {"subject": target.subject, "experiment": target.session}
+    if form.subject_label and target.subject:
+        raise UsageError(
+            f"launched from subject {target.subject}, everything goes into it: leave the field for the subject's label "
+            "empty, or launch from the project"
+        )
     if form.layout == "subject/session" and target.subject:
         raise UsageError(
             f"launched from subject {target.subject}, what the folders are called cannot make other subjects: choose "
@@ -86,9 +92,10 @@ def _labels(form: LaunchInputs, target: Target) -> dict[str, str]:
         given["layout"] = layout
     if layout == "session" and target.subject:
         given["subject"] = target.subject
-        given.setdefault("subject_label", "{subject}")  # a config file must not send them to another one
+        given["subject_label"] = "{subject}"  # a config file must not send them to another one
     if layout == "headers" and target.subject:  # files at a subject belong to the subject, whatever their headers say
-        given.setdefault("subject_label", target.subject)
+        require_legal(target.subject, "subject")  # another text would be repaired, or be a template
+        given["subject_label"] = target.subject
     return given
 
 
