@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.uid import UltrasoundImageStorage
 
 from tests.conftest import Ingest
 from tests.dicom_trees import Series, make_session
@@ -68,6 +69,40 @@ def test_repaired_label_of_an_earlier_run(ingest: Ingest, site: StandIn, tmp_pat
     make_session(tmp_path / "t/Müller/post", ONE, "post")
     assert ingest("upload", tmp_path / "t").code == 0
     assert subjects(site) == ["M_ller/M_ller_post", "M_ller/M_ller_pre"]
+
+
+ULTRASOUND = Series("US_0001", 2, tags={"Modality": "US", "SOPClassUID": UltrasoundImageStorage})
+
+
+@pytest.mark.parametrize("command", ["upload", "plan"])
+@pytest.mark.parametrize(
+    ("folder", "series", "script"),
+    [("Müller", ULTRASOUND, ""), ("Müller", ONE[0], "uids"), ("p007", ULTRASOUND, ""), ("p007", ONE[0], "uids")],
+)
+def test_an_earlier_run_whose_sessions_no_listing_shows(
+    ingest: Ingest, site: StandIn, tmp_path: Path, command: str, folder: str, series: Series, script: str
+) -> None:
+    """Sessions of some types are in no listing, and a script may have changed the study's UID. They are asked for."""
+    site.settings.site_anonymization, site.settings.site_script = bool(script), script
+    make_session(tmp_path / "t" / folder / "pre", [series], "pre")
+    label = ("--subject-label", "P007") if folder == "p007" else ()
+    assert ingest("upload", tmp_path / "t", *label).code == 0
+    make_session(tmp_path / "t" / folder / "post", [series], "post")
+    ended = ingest(command, tmp_path / "t", *ONLINE[command])
+    assert (ended.code, "subject-exists" in ended.kinds()) == (0, False), ended.out
+
+
+@pytest.mark.parametrize("series", [ULTRASOUND, ONE[0]])
+def test_a_session_of_this_label_of_somebody_else(
+    ingest: Ingest, site: StandIn, tmp_path: Path, series: Series
+) -> None:
+    """The same label with another study is no sign that the subject is this tree's."""
+    make_session(tmp_path / "theirs/M_ller/pre", [series], "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    make_session(tmp_path / "ours/Müller/pre", [series], "ours")
+    make_session(tmp_path / "ours/Müller/post", [series], "more")
+    ended = ingest("upload", tmp_path / "ours")
+    assert (ended.code, ended.kinds().count("subject-exists"), ended.totals["bytes_sent"]) == (3, 2, 0)
 
 
 @pytest.mark.wide

@@ -332,3 +332,51 @@ def test_labels_that_are_accession_ids(ingest: Ingest, site: StandIn, tmp_path: 
     assert [(ended.code, ended.kinds()) for ended in (one, two)] == [(3, ["subject-exists"]), (3, ["other-study"])]
     assert len(site.sessions("DEMO")) == before
     assert list(site.project("DEMO").subjects) == ["Zed"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+@pytest.mark.parametrize("theirs", ["pre", "other"])
+def test_a_repaired_label_of_somebody_else(
+    ingest: Ingest, site: StandIn, tmp_path: Path, theirs: str, flags: tuple[str, ...]
+) -> None:
+    """Müller is sent as M_ller, and the project has an M_ller: another person's, as far as anybody can tell."""
+    scan(tmp_path / "theirs/M_ller" / theirs / "T1/t1", mr(1, "T1"))
+    assert ingest("nifti", tmp_path / "theirs").code == 0
+    scan(tmp_path / "ours/Müller/pre/T1/t1", mr(1, "T1", PatientID="another"))
+    scan(tmp_path / "ours/Meier/pre/T1/t1", mr(1, "T1"))
+    shape = tmp_path / "ours/Müller/pre/T1/t1.nii.gz"
+    shape.write_bytes(gzip.compress(gzip.decompress(shape.read_bytes())[:-1] + b"x"))
+    before = [dict(one.scans) for one in site.sessions("DEMO")]
+    ended = ingest("nifti", tmp_path / "ours", *flags)
+    assert (ended.code, ended.kinds().count("subject-exists")) == (3, 1)
+    assert "'Müller' becomes the subject label M_ller. The project has such a subject" in ended.out
+    assert ended.session("Meier_pre")["verdict"] == ("unverified" if flags else "verified")
+    assert [dict(one.scans) for one in site.sessions("DEMO") if one.subject == "M_ller"] == before
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_a_repaired_label_of_a_run_that_was_broken_off(
+    ingest: Ingest, site: StandIn, tmp_path: Path, number: int
+) -> None:
+    """The tree's own subject is no stranger, wherever a run was broken off; nor is it with a session more."""
+    for session in ("pre", "post"):
+        scan(tmp_path / "t/Müller" / session / "T1/t1", mr(1, "T1"))
+    site.faults.add(Fault("status", match="PUT .*(experiments|files)", status=403, skip=number, times=None))
+    ingest("nifti", tmp_path / "t")
+    site.faults.clear()
+    assert ingest("nifti", tmp_path / "t").code == 0
+    scan(tmp_path / "t/Müller/later/T1/t1", mr(1, "T1"))
+    assert ingest("nifti", tmp_path / "t").code == 0
+    assert {one.subject for one in site.sessions("DEMO")} == {"M_ller"}
+    assert len(site.sessions("DEMO")) == 3
+
+
+def test_a_repaired_label_of_the_same_series(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """The images were made of what was uploaded: their sidecars have the UIDs of its series."""
+    make_session(tmp_path / "dicom/Müller/pre", [Series("T1_0002", 3, number=2)])
+    assert ingest("upload", tmp_path / "dicom").code == 0
+    (uid,) = {one.series_uid for one in stored(site, "DEMO", "M_ller", "M_ller_pre").scans.values()}
+    scan(tmp_path / "nifti/Müller/pre/T1/t1", mr(2, "T1", SeriesInstanceUID=uid))
+    assert ingest("nifti", tmp_path / "nifti").code == 0
+    scan(tmp_path / "stranger/Müller/pre/T1/t1", mr(2, "T1", SeriesInstanceUID="1.2.3"))
+    assert ingest("nifti", tmp_path / "stranger").kinds().count("subject-exists") == 1

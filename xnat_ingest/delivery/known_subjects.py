@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from xnat_ingest.core import Plan, Problem, Session, printable
+from xnat_ingest.core import Plan, Problem, Session, SessionTrouble, printable
 from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
 from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.xnat.archive import in_archive
 from xnat_ingest.xnat.tables import JsonRow
 
 # Folded label -> the labels of a project that fold to it.
@@ -20,12 +22,11 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
 
     XNAT finds a subject whatever the case of its label: `p007` would be stored under the P007 that it has. And `Müller`
     becomes `M_ller`, as another person may be called. A label that is the accession id of a subject, of any project, is
-    that subject to XNAT. A subject is this tree's if one of its archived sessions has a
-    study that is in the plan, too.
+    that subject to XNAT. A subject is this tree's if one of its archived sessions has a study that is in the plan, too.
     """
     subjects = {project: _known_subjects(context, project) for project in context.projects}
     ids = AccessionIds(context.rest)
-    own: set[tuple[str, str]] | None = None
+    own = _OwnSubjects(context, plan)
     found: dict[int, Problem] = {}
     for session in plan.sessions:
         alike = subjects.get(session.project, {}).get(session.subject.casefold(), set())
@@ -34,8 +35,7 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
             continue
         if session.conflicts or not alike or (session.subject in alike and not session.repaired):
             continue
-        own = _own(context, plan) if own is None else own
-        if (session.project, session.subject.casefold()) not in own:
+        if not own.have(session.project, session.subject):
             found[id(session)] = _repaired(session) if session.repaired else _other_case(session, min(alike))
     sessions = tuple(replace(s, conflicts=(found[id(s)],)) if id(s) in found else s for s in plan.sessions)
     plan = replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
@@ -77,15 +77,42 @@ def _other_case(session: Session, there: str) -> Problem:
     return Problem.advised("subject-exists", text, fix, (session.label,))
 
 
-def _own(context: RunContext, plan: Plan) -> set[tuple[str, str]]:
-    """The archived subjects that have a study of the plan: project and folded label of each."""
-    studies = {(s.project, s.subject.casefold(), s.study_uid) for s in plan.sessions}
-    return {
-        (project, known.subject.casefold())
-        for project in context.projects
-        for known in context.known(project).listing
-        if (project, known.subject.casefold(), known.study_uid) in studies
-    }
+class _OwnSubjects:
+    """The archived subjects that have a study of the plan."""
+
+    def __init__(self, context: RunContext, plan: Plan) -> None:
+        self._context = context
+        self._sessions: dict[tuple[str, str], list[Session]] = defaultdict(list)
+        for session in plan.sessions:
+            self._sessions[session.project, session.subject.casefold()].append(session)
+        self._found: dict[tuple[str, str], bool] = {}
+
+    def have(self, project: str, subject: str) -> bool:
+        """The listing is looked through first. It has no sessions of some types, and the study may have another UID."""
+        key = project, subject.casefold()
+        if key not in self._found:
+            sessions = self._sessions[key]
+            self._found[key] = self._is_listed(key, sessions) or any(map(self._is_archived, sessions))
+        return self._found[key]
+
+    def _is_listed(self, subject: tuple[str, str], sessions: Sequence[Session]) -> bool:
+        project, label = subject
+        studies = {session.study_uid for session in sessions}
+        listing = self._context.known(project).listing
+        return any(known.study_uid in studies and known.subject.casefold() == label for known in listing)
+
+    def _is_archived(self, session: Session) -> bool:
+        label, subject = session.label.casefold(), session.subject.casefold()
+        try:
+            known = next((one for one in self._context.sessions(session) if one.label.casefold() == label), None)
+        except SessionTrouble:  # a listing that contradicts itself says nothing
+            return False
+        if known is None or known.subject.casefold() != subject:
+            return False
+        # A script of the site may have changed the study's UID. The names of the files still have it.
+        return known.study_uid == session.study_uid or (
+            known.is_imaging and in_archive(self._context.rest, known.accession).has_study(session.study_uid)
+        )
 
 
 def _repaired(session: Session) -> Problem:

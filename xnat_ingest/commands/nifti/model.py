@@ -80,6 +80,11 @@ class NiftiSession:
     named: str = ""
     patients: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def is_repaired(self) -> bool:
+        """Whether the subject's label is not what its folder is called."""
+        return self.named != self.subject
+
     def as_session(self, project: str) -> Session:
         """As runs and reports know a session: every file is one instance."""
         instances = tuple(instance for scan in self.scans for instance in scan.instances)

@@ -20,7 +20,7 @@ from xnat_ingest.commands.nifti.model import TYPES, NiftiFile, NiftiPlan, NiftiS
 from xnat_ingest.commands.nifti.plan import NiftiOptions, make_nifti_plan, template
 from xnat_ingest.commands.nifti.scan_ids import settle_ids
 from xnat_ingest.commands.nifti.send import NiftiDelivery, NiftiSending
-from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, place, scans_of
+from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, holds_of, place, scans_of
 from xnat_ingest.commands.nifti.tree import read_tree
 from xnat_ingest.commands.resources import LocalFile, digest_of
 from xnat_ingest.core import (
@@ -167,6 +167,8 @@ class NiftiRun(Run):
         self.choices = choices
         self.looks: dict[str, ServerSide] = {}
         self._subjects: set[str] = set()
+        self._there: frozenset[str] = frozenset()  # those that were there before this run
+        self._own: dict[str, bool] = {}
         self._known: list[ArchivedSession] = []
         self._creating = threading.Lock()
 
@@ -174,6 +176,7 @@ class NiftiRun(Run):
         project = fetch_project(rest, name, to_send=not self.settings.dry_run)
         self.control.emit(Event("project", log_fields(self.rules, project)))
         self._subjects = set(rest.rows(f"/data/projects/{project.id}/subjects", lambda row: row["label"]))
+        self._there = frozenset(self._subjects)
         self._known = archived_sessions(rest, project.id)
         return project
 
@@ -210,10 +213,39 @@ class NiftiRun(Run):
             self._refuse_accession_ids(rest, session, subjects)
         if known:
             check_home(rest, session.project, known)
+        if mine.is_repaired and mine.subject in self._there:
+            self._refuse_stranger(rest, mine)
         scans = scans_of(rest, known.accession) if known else {}
         look = ServerSide(settle_ids(mine, scans, self._digest), known, mine.subject not in subjects, scans)
         self.looks[session.folder] = look
         return look
+
+    def _refuse_stranger(self, rest: XnatClient, session: NiftiSession) -> None:
+        """`Müller` becomes `M_ller`, as another person on the server may be called. Raises SessionTrouble."""
+        with self._creating:
+            if session.subject not in self._own:
+                self._own[session.subject] = self._has_ours(rest, session.subject)
+        if not self._own[session.subject]:
+            raise SessionTrouble(
+                "subject-exists",
+                f"{printable(session.named)!r} becomes the subject label {session.subject}. The project has such a "
+                "subject, with nothing of this tree, so two people could become one. If it is the same person, rename "
+                f"the folder to {session.subject}. If not, give it another name, or --subject-label",
+            )
+
+    def _has_ours(self, rest: XnatClient, subject: str) -> bool:
+        """Whether a session of this subject holds something of this tree, or is what a broken run has left empty."""
+        for session in self.tree.nifti.sessions:
+            label = session.label.casefold()
+            known = next((k for k in self._known if k.label.casefold() == label and k.subject == subject), None)
+            if known is None or session.subject != subject:
+                continue
+            there = scans_of(rest, known.accession).values()
+            if not any(one.files for one in there):
+                return True
+            if any(holds_of(scan, there, self._digest) for scan in session.scans):
+                return True
+        return False
 
     def _digest(self, file: NiftiFile) -> str:
         try:

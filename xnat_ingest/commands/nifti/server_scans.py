@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from xnat_ingest.commands.nifti.model import NiftiFile, NiftiSession
+from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan, NiftiSession
 from xnat_ingest.core import ServerSaid, SessionTrouble
 from xnat_ingest.xnat.archive import ArchivedSession
 from xnat_ingest.xnat.client import XnatClient
@@ -69,6 +69,19 @@ def _file(row: JsonRow) -> tuple[str, Place, int, str] | None:
 
 def place(file: NiftiFile) -> Place:
     return file.resource, file.name.rpartition("/")[2]
+
+
+def holds_of(scan: NiftiScan, there: Iterable[ServerScan], digest: Callable[[NiftiFile], str]) -> bool:
+    """Whether scans on the server are surely of this tree: one has this series' UID, or one of its files.
+
+    digest: MD5 of one of our files, "" when it cannot be read.
+    """
+
+    def has(one: ServerScan, file: NiftiFile) -> bool:
+        where = place(file)
+        return one.files.get(where) == file.size and one.digests.get(where, "") in ("", digest(file))
+
+    return any((scan.uid and scan.uid == one.uid) or any(has(one, file) for file in scan.files) for one in there)
 
 
 def check_session(
