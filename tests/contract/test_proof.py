@@ -241,8 +241,10 @@ def test_what_is_only_counted_is_not_proven_to_the_pixel(ingest: Ingest, site: S
     ended = ingest("upload", tree)
     assert (ended.code, ended.totals["counted"], ended.session("S_E")["verdict"]) == (0, TOTAL, "counted")
     for command in ("upload", "verify"):
-        ended = ingest(command, tree, "--proof", "pixels")
+        page = tree.parent / "page.html"
+        ended = ingest(command, tree, "--proof", "pixels", "--html", str(page))
         assert (ended.code, ended.totals["counted"], ended.totals["unverified"]) == (3, 0, TOTAL)
+        assert "not started" not in (ended.out + page.read_text()).casefold()
         (session,) = ended.report["sessions"]
         assert (session["verdict"], ended.kinds()) == ("unverified", ["not-read-back"])
         assert {one["why"] for one in session["unproven"]} == {f"not read back: {read_back.NAMELESS}"}

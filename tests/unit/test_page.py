@@ -167,12 +167,13 @@ def test_what_was_held_back_is_not_called_failed_nor_proven() -> None:
 
 
 def test_a_session_that_was_not_started_says_why_and_that_it_has_no_fault() -> None:
-    one = session(verdict="unverified", unproven=10, attempts=0)
+    one = session(verdict="unverified", unproven=10, attempts=0, uri="")
     text = page(report(one, code=3), {})
     assert "NOT STARTED" in text
     assert "Not started: not on the server. This session has no conflict of its own." in text
-    begun = session(verdict="unverified", unproven=10, attempts=1)
-    assert "NOT STARTED" not in page(report(begun, code=3), {})
+    for begun in ({"attempts": 1, "uri": ""}, {"attempts": 0, "uri": "/data/experiments/XNAT_E1"}):
+        looked_at = session(verdict="unverified", unproven=10, **begun)
+        assert "NOT STARTED" not in page(report(looked_at, code=3), {})
 
 
 def test_the_remedy_of_many_problems_stands_once() -> None:

@@ -299,7 +299,8 @@ def _not_started(session: Report) -> str:
     """Why nothing was done with a session that has no fault of its own; "" when something was."""
     reasons = {one["why"] for one in session["unproven"]}
     whole = session["verdict"] == "unverified" and len(session["unproven"]) == session["instances"]
-    return str(reasons.pop()) if whole and not session["attempts"] and len(reasons) == 1 else ""
+    is_untouched = whole and not (session["attempts"] or session["uri"])
+    return str(reasons.pop()) if is_untouched and len(reasons) == 1 else ""
 
 
 def _counts(session: Report) -> dict[str, int]:

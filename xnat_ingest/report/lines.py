@@ -94,9 +94,8 @@ def untouched(outcome: Outcome) -> str:
     """Why nothing was done with a session; "" when something was."""
     verdict = outcome.verdict
     reasons = set(verdict.unverified.values())
-    if verdict.word == "unverified" and not outcome.attempts and len(reasons) == 1 and not verdict.verified:
-        return reasons.pop()
-    return ""
+    is_untouched = verdict.word == "unverified" and not (outcome.attempts or verdict.uri or verdict.verified)
+    return reasons.pop() if is_untouched and len(reasons) == 1 else ""
 
 
 def _count_lines(result: Result) -> Iterator[str]:
@@ -117,7 +116,7 @@ def _count_lines(result: Result) -> Iterator[str]:
 def _read_back_line(looks: Sequence[ReadBack]) -> str:
     read, size = sum(look.instances for look in looks), sum(look.bytes for look in looks)
     skipped = sum(sum(look.skipped.values()) for look in looks)
-    more = f"; {skipped} only in part, or not (a spot check; --proof pixels compares all)" if skipped else ""
+    more = f"; {skipped} only in part, or not: the report says why" if skipped else ""
     return f"{count_of(read, 'instance')} ({amount(size)}) read back and compared with what was sent{more}"
 
 
