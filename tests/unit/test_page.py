@@ -171,8 +171,8 @@ def test_a_session_that_was_not_started_says_why_and_that_it_has_no_fault() -> N
     text = page(report(one, code=3), {})
     assert "NOT STARTED" in text
     assert "Not started: not on the server. This session has no conflict of its own." in text
-    for begun in ({"attempts": 1, "uri": ""}, {"attempts": 0, "uri": "/data/experiments/XNAT_E1"}):
-        looked_at = session(verdict="unverified", unproven=10, **begun)
+    for attempts, uri in ((1, ""), (0, "/data/experiments/XNAT_E1")):
+        looked_at = session(verdict="unverified", unproven=10, attempts=attempts, uri=uri)
         assert "NOT STARTED" not in page(report(looked_at, code=3), {})
 
 
