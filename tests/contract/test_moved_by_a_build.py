@@ -5,6 +5,9 @@ XNAT takes no second copy of them after a build. Whatever happens, the disk hold
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +100,27 @@ def test_transfers_are_cut_where_the_site_has_names_of_its_own(
         site.faults.add(Fault("reset", PART, skip=skip, after=3000))
     ended = ingest("upload", tmp_path / "t", "--part-size", "20K", *flags)
     assert ended.code == 0, ended.out + ended.err
+    assert on_disk(site) == bodies(tree)
+    assert site.rows("DEMO") == []
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+@pytest.mark.parametrize("other", ["prearchive", "archive"])
+def test_two_runs_at_once_into_the_prearchive(site: StandIn, tmp_path: Path, transport: str, other: str) -> None:
+    """The first to end has XNAT build it. Nothing of the second may be under way then: it would be there twice."""
+    tree = make_session(tmp_path / "t/S/E", MIXED, "study")
+    site.faults.add(Fault("slow", PART, rate=150_000, times=None))
+    runs = []
+    for destination in ("prearchive", other):
+        command = ["upload", str(tmp_path / "t"), "-P", "DEMO", "--destination", destination, "--transport", transport]
+        runs.append(subprocess.Popen([sys.executable, "-m", "tests.short_waits", *command], stdout=-1, stderr=-2))
+        time.sleep(0.1)
+    said = [run.communicate(timeout=60)[0].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert on_disk(site) == bodies(tree)
+    site.faults.clear()
+    command = ["upload", str(tmp_path / "t"), "-P", "DEMO"]
+    subprocess.run([sys.executable, "-m", "tests.short_waits", *command], check=True, capture_output=True)
     assert on_disk(site) == bodies(tree)
     assert site.rows("DEMO") == []
 

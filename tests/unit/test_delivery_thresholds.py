@@ -17,10 +17,11 @@ from xnat_ingest.core.model import Instance, Receipt, Session
 from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.delivery import context
+from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.decision import ServerState, decide
 from xnat_ingest.delivery.prearchive_session import plausible_copies
 from xnat_ingest.delivery.same_number import Stuck, split_by_merge
-from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.delivery.sending import Sending, _opener
 from xnat_ingest.delivery.session_type import DEFINING_MODALITIES
 from xnat_ingest.delivery.timestamps import Timestamps
 from xnat_ingest.transports.bodies import Part
@@ -32,6 +33,7 @@ from xnat_ingest.xnat.projects import changes_study_uid
 from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids, moved_already, moved_by_build, received_in
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
+CT = "1.2.840.10008.5.1.4.1.1.2"
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -206,10 +208,35 @@ def test_a_reply_that_names_another_place_is_not_ours(uri: str) -> None:
     assert caught.value.kind == "rerouted"
 
 
-def test_a_reply_that_names_two_prearchive_sessions_is_not_ours() -> None:
-    one = sending(OURS, OURS.replace("000/", "001/"))
+def test_a_reply_that_names_two_prearchive_sessions() -> None:
+    """The other one is another run's, which was archived meanwhile, unless it is of another session."""
+    other = OURS.replace("000/", "001/")
+    one = sending(OURS, other)
+    with pytest.raises(ConcurrentUpload) as caught:
+        one.send(one.session.instances, lambda: True)
+    assert (caught.value.uri, one.uri) == (other, OURS)
+    one = sending(OURS, OURS.replace("S_E", "S_F"))
     with pytest.raises(SessionTrouble, match="instead of"):
         one.send(one.session.instances, lambda: True)
+
+
+def test_what_is_sent_first_where_it_matters() -> None:
+    """What gives the session its type, then what no build moves, then the smallest, or the first in a stream."""
+    image, large = instance(1, 1), instance(1, 2, size=9000)
+    capture = instance(2, 1, sop_class=CAPTURE, modality="OT", size=10)
+    twin, other = instance(7, 1, series_number="3"), instance(8, 1, series_number="3", size=500)
+    scout = instance(4, 1, sop_class=CT, modality="CT", size=10)
+    for members, first, in_stream in (
+        ([large, image], None, None),
+        ([capture], capture, capture),
+        ([capture, large, image], image, large),
+        ([twin, other], other, twin),
+        ([twin, other, large], large, large),
+        ([scout, large, image], image, large),
+        ([scout, capture], scout, scout),
+    ):
+        assert _opener(members, in_order=False) is first
+        assert _opener(members, in_order=True) is in_stream
 
 
 def test_each_session_has_a_timestamp_of_its_own() -> None:

@@ -11,10 +11,12 @@ from dataclasses import replace
 
 from xnat_ingest.core import Event, Instance, Session, SessionTrouble, SourceChanged, printable
 from xnat_ingest.core.stop import RunControl
+from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.session_type import type_of
 from xnat_ingest.transports import Transport
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.xnat.prearchive import GONE, command_for
+from xnat_ingest.xnat.scan_ids import moved_by_build
 
 
 class Sending:
@@ -81,9 +83,9 @@ class Sending:
             refused = self.failed.get(instance.sop_uid, "")
 
     def _send(self, instances: Sequence[Instance], check: Callable[[], bool]) -> None:
-        queue = self._transport.parts(instances) if instances else []
-        if not self._in_order:
-            queue = _leading_first(queue)
+        opener = None if self.uri else _opener(instances, in_order=self._in_order)
+        begin, rest = [i for i in instances if i is opener], [i for i in instances if i is not opener]
+        queue = [part for some in (begin, rest) if some for part in self._transport.parts(some)]
         checked = bool(self.uri)
         # One part alone until a reply names the prearchive session: it may turn out not to be ours.
         while queue and not checked:
@@ -174,6 +176,9 @@ class Sending:
             self.uri = self.uri or ("" if strange else uris[0])
             if not strange and set(uris) == {self.uri}:
                 return
+        others = [uri for uri in uris if uri != self.uri and uri.rpartition("/")[2] == self.session.label]
+        if not strange and others:  # another run has archived its prearchive session while this part was under way
+            raise ConcurrentUpload(others[0])
         expected = self.uri or f"project {self.session.project}"
         found = ", ".join((strange or uris)[:3])[:300]
         raise SessionTrouble(
@@ -193,16 +198,15 @@ class Sending:
         self._control.emit(Event("progress", {"session": self.session.title, "bytes": size, "instances": len(members)}))
 
 
-def _leading_first(parts: Sequence[Part]) -> list[Part]:
-    """The same parts, and first of all an instance that gives the session its type.
+def _opener(instances: Sequence[Instance], *, in_order: bool) -> Instance | None:
+    """The instance that is sent first, alone, where it matters which one that is.
 
-    A server may archive by itself what a run that was killed has left. It would keep the type of that.
+    It gives the session its type: a server may archive by itself what a run that was killed has left, and keeps the
+    type of that. And no build moves it: until its reply tells whose the prearchive session is, another run may have
+    XNAT build it, and would then have a second copy of what is under way.
     """
-    instances = [i for part in parts for i in part.instances]
-    whole = type_of(instances)
-    leading = next((i for i in instances if type_of([i]) == whole), None)
-    if leading is None or leading == instances[0]:
-        return list(parts)
-    first = next(part for part in parts if leading in part.instances)
-    others = [part for part in parts if part is not first]
-    return [replace(first, instances=(leading, *(i for i in first.instances if i is not leading))), *others]
+    moving, whole = moved_by_build(instances), type_of(instances)
+    ranked = [(type_of([i]) != whole, i.sop_uid in moving, 0 if in_order else i.length, i) for i in instances]
+    if not any(other_type or moves for other_type, moves, *_ in ranked):
+        return None
+    return min(ranked, key=lambda one: one[:3])[3]
