@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
 import traceback
 from base64 import b64encode
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+import pydicom
 import pytest
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.conftest import PASSWORD, Ingest
 from tests.dicom_trees import CT, Series, make_session
@@ -255,3 +259,38 @@ def test_exceptions_hold_no_credentials(site: StandIn, tree: Path) -> None:
             with pytest.raises(IngestError) as caught:
                 XnatClient(login, timeout=2).request("POST" if password == PASSWORD else "GET", path)
             search("".join(traceback.format_exception(caught.value)) + repr(caught.value), site)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("keyword", ["StudyDate", "Modality", "SeriesDescription", "StudyDescription", "SOPClassUID"])
+def test_a_damaged_length_before_the_patient(
+    ingest: Ingest, site: StandIn, tmp_path: Path, keyword: str, syntax: UID
+) -> None:
+    """The value takes in the elements behind it, up to the patient's and those, too."""
+    swallowing = {"SeriesDescription": "T1", "StudyDescription": "head"}
+    (path,) = make_session(tmp_path / "tree/S/a", [Series("T1_1", 1, tags={**PERSON, **swallowing})])
+    dataset = pydicom.dcmread(path)
+    little = syntax != ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, dataset, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little)
+    order = "<" if little else ">"
+
+    def head(word: str) -> int:
+        tag = pydicom.tag.Tag(word)
+        return data.index(struct.pack(f"{order}HH", tag.group, tag.element), 300)
+
+    data = bytearray(path.read_bytes())
+    begin, end = head(keyword), head("PatientSex")
+    if syntax == ImplicitVRLittleEndian:
+        struct.pack_into("<L", data, begin + 4, end - begin - 8)
+    else:
+        struct.pack_into(f"{order}H", data, begin + 6, end - begin - 8)
+    path.write_bytes(data)
+    files = [tmp_path / name for name in ("r.html", "r.csv", "r.xml", "plan.json", "labels.csv")]
+    outputs = zip(("--html", "--csv", "--junit"), map(str, files), strict=False)
+    sent = ingest("upload", tmp_path / "tree", "-vv", *chain.from_iterable(outputs))
+    planned = ingest("plan", tmp_path / "tree", "--json", str(files[3]), "--labels-template", str(files[4]))
+    said = [file.read_text() for file in files if file.exists()]
+    search("\n".join([sent.out, sent.err, planned.out, planned.err, json.dumps(planned.report), *said]))
+    search(json.dumps(sent.report))
+    assert len(said) == 5

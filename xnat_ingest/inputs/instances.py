@@ -32,6 +32,8 @@ _UIDS = {
     "StudyInstanceUID": STUDY_UID,
     "SeriesInstanceUID": SERIES_UID,
 }
+# Control characters, but for those of texts (PS3.5, 6.1.3) and the tabs that some writers use.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -90,18 +92,27 @@ def make_instance(
         series_uid=intern(first(SERIES_UID)),
         series_number=intern(first(SERIES_NUMBER)),
         instance_number=intern(first(INSTANCE_NUMBER)),
-        modality=intern(first(MODALITY)),
-        series_description=intern(values.full(SERIES_DESCRIPTION)),
+        modality=intern(_text_of(first(MODALITY))),
+        series_description=intern(_text_of(values.full(SERIES_DESCRIPTION))),
         transfer_syntax=intern(syntax),
         pixel_bytes=shared(pixel_bytes),
         # Shared by all instances without tags, to save a dict per file.
-        tags={word: intern(values.full(tag)) for word, tag in keywords.items()} if keywords else _NO_TAGS,
+        tags={word: intern(_text_of(values.full(tag))) for word, tag in keywords.items()} if keywords else _NO_TAGS,
         form=form,
         sent_size=0 if form == "file" else head_size + data_bytes,
         head_size=shared(head_size),
         flaw=flaw or _flaw_of(first(STUDY_DATE)),
         patient=_patient(first(PATIENT_ID), patients),
     )
+
+
+def _text_of(value: str) -> str:
+    """A value up to the first character that no text has.
+
+    Where the length of an element is damaged, its value takes in the next ones, the patient's among them. Every head of
+    an element has such a character.
+    """
+    return _NO_TEXT.split(value, maxsplit=1)[0].rstrip()
 
 
 @lru_cache(maxsize=4096)
