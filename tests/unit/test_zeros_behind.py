@@ -132,6 +132,19 @@ def test_a_hole_is_named(name: str, start: bytes, reason: str, words: str) -> No
     assert plan.planned == 1
 
 
+@pytest.mark.parametrize(("behind", "planned"), [(b"", 1), (bytes(700), 1), (bytes(700) + b"x", 0)])
+@pytest.mark.parametrize("in_implicit", [False, True])
+def test_zeros_in_the_middle_of_a_data_set_without_pixels(behind: bytes, planned: int, *, in_implicit: bool) -> None:
+    """As a lost block of a disk leaves them. Padding at the end is no damage."""
+    report = {**IDENTITY, 0x00080016: ("UI", b"1.2.840.10008.5.1.4.1.1.88.11")}
+    whole = part10({}, IMPLICIT) + implicit(report) if in_implicit else part10(report)
+    plan = plan_source(Memory({"a/x/SR/1": whole + behind}))
+    assert plan.planned == planned
+    assert [(aside.reason, aside.detail) for aside in plan.set_aside] == [
+        ("truncated", "zeros stand in the middle of its data set")
+    ] * (1 - planned)
+
+
 @pytest.mark.parametrize(
     ("name", "start"),
     [

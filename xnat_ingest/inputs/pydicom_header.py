@@ -85,6 +85,7 @@ _SEVERAL = "several DICOM files, one behind the other; divide it into one file f
 _CUT = "the file ends before its data does"
 _SHRUNK = "it has become shorter since it was listed. Is it still being written? Run again when it is complete"
 _NOT_SENT = "more than padding follows its deflated data set, and would not be sent; see what it is, and take it out"
+_OVERWRITTEN = "zeros stand in the middle of its data set"
 _CUT_BEHIND = "the file ends inside an element behind its pixel data"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
@@ -179,6 +180,7 @@ class _Header:
         self.inflated_pixels = 0  # bytes of the pixel data in a deflate stream
         self.is_cut_behind = False  # the data set in a deflate stream ends inside an element behind its pixels
         self.has: set[int] = set()  # which decisive elements it has
+        self.zeros = 0  # the position behind zeros that stand where the next element should
         self.header_cut = False
         self.is_followed = False  # another DICOM file begins behind the data set
         self.loses = False  # something follows that is not sent with it
@@ -333,6 +335,7 @@ class _Header:
             self.pixels = (vr, length)
             return True
         if tag == 0:
+            self.zeros = self.stream.tell()
             return True
         if tag < self.last:
             self.descends = min(self.descends, self.stream.tell())
@@ -405,9 +408,16 @@ class _Header:
             self.is_followed = is_followed(self.stream, begin, self.file.size)
             if not reads_to_its_end:
                 return 0, "truncated", _CUT
+            if self.zeros and not self.has and self._goes_on_behind(self.zeros):
+                return 0, "truncated", _OVERWRITTEN
         if absent := lacking(sop_class, self.has):
             return 0, "truncated", f"it has no {absent}: it was truncated, or is only a header"
         return pixel_bytes, "", ""
+
+    def _goes_on_behind(self, zeros: int) -> bool:
+        """Whether something other than padding follows zeros that stand in place of an element."""
+        self.stream.seek(zeros)
+        return bool(pass_zeros(cast(BinaryIO, self.stream), self.stream.check_stop)[1])
 
     def _has_read_on(self) -> bool:
         """Whether the elements of another file, behind this one, were taken for its own."""
