@@ -112,6 +112,22 @@ def test_our_prearchive_session_is_completed(
     whole(site, tree)
 
 
+@pytest.mark.parametrize("destination", ["archive", "prearchive"])
+@pytest.mark.parametrize("there", [2, 3, 4])
+def test_an_open_one_that_another_client_has_named_is_completed(
+    ingest: Ingest, site: StandIn, other: Other, tmp_path: Path, destination: str, there: int
+) -> None:
+    """Its copies would stay beside ours, which have other names. Their headers tell that they are there."""
+    tree = make_session(tmp_path / "t/S/E", [T1], "study")
+    row = other.send(tree[:there], rename="false")
+    assert not any(name.startswith("1.2") for name in row.files)
+    ended = ingest("upload", tmp_path / "t", "--destination", destination)
+    assert ended.code == 0, ended.out
+    assert ended.totals["bytes_sent"] == size(tree[there:])
+    on_disk = [path.read_bytes()[132:] for path in site.root.rglob("*") if path.is_file()]
+    assert sorted(on_disk) == sorted(path.read_bytes()[132:] for path in tree)
+
+
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", HOLDS)
 def test_old_copies_in_our_prearchive_session_are_overwritten(

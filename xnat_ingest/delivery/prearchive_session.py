@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from xnat_ingest.core import Instance, ServerSaid, Session, SessionTrouble, Unreachable
@@ -26,6 +26,7 @@ from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
 WATCH = 5.0
 _NO_VALUE = re.compile("no-value-for-(Series|Instance)Number")
 _NUMBERS = re.compile(r"(.*?)-(-?[^-]*)")
+NOTHING_TOLD: Mapping[str, frozenset[str]] = {}
 PARTS_BEFORE_SESSION = 3  # parts that may go to a DICOM receiver before their prearchive session must be there
 RESENDS = 3  # how often what was disturbed is sent again before a build
 NO_SESSION = (
@@ -44,15 +45,29 @@ def _stored_size(instance: Instance) -> int:
     return instance.length - instance.head_size + sum(len(uid) + len(uid) % 2 for uid in uids)
 
 
-def plausible_copies(instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:
+def plausible_copies(
+    instances: Sequence[Instance], files_held: StoredFiles, told: Mapping[str, frozenset[str]] = NOTHING_TOLD
+) -> frozenset[str]:
     """SOPInstanceUIDs of stored copies whose length is plausible.
 
     Either it equals the source's, or it differs from it by as much as in at least two others: when the server changes
     whole files, it changes them alike. Of a copy under other numbers, the length is one with these numbers. It cannot
     be sent again, so a longer one counts where there are no three to be compared.
+
+    told: see Comparison. Copies that another client has named are looked at, too.
     """
-    stored = [(i, name) for i in instances if (name := files_held.name_of(i))]
-    size = {i.sop_uid: files_held.sizes[name] + _numbers_size(i, i.name) - _numbers_size(i, name) for i, name in stored}
+
+    def name_of(instance: Instance) -> str:
+        names = told.get(instance.sop_uid, ())
+        return files_held.name_of(instance) or (min(names) if len(names) == 1 else "")
+
+    def renumbering(instance: Instance, name: str) -> int:
+        if not name.startswith(f"{instance.study_uid}-"):
+            return 0  # no default name, so it tells no numbers
+        return _numbers_size(instance, instance.name) - _numbers_size(instance, name)
+
+    stored = [(i, name) for i in instances if (name := name_of(i))]
+    size = {i.sop_uid: files_held.sizes[name] + renumbering(i, name) for i, name in stored}
     change = {i.sop_uid: size[i.sop_uid] - _stored_size(i) for i, _ in stored}
     usual = Counter(change.values())
     compares = any(number > 2 for number in usual.values())
@@ -266,20 +281,20 @@ class OurPrearchiveSession:
         An upload may have been cut off in the middle, and the session built afterwards. A file with a long header and
         few pixels may look long enough without its end. The server changes whole files alike. So a file counts only if
         its length differs from the source's by as much as that of others. Files without pixels are sent again, unless
-        nothing disturbed the session.
+        nothing disturbed the session. Copies under names of another client count alike: a second copy would lie beside.
 
         What a build has moved counts when it is there and this run sent it undisturbed. It also counts where nothing
         can be done about it: in a session that stays in the prearchive, and where a script changes UIDs and with them
         the length of each file.
         """
         found = compare_stored(instances, files_held)
-        usual = plausible_copies(instances, files_held)
+        usual = plausible_copies(instances, files_held, found.told)
         moved = found.verified & self.cannot_receive - _renumbered(instances, files_held)
         if self.context.destination != "prearchive" and not self._changed_uid:
             moved &= self.sending.intact
         measured = frozenset(i.sop_uid for i in instances if i.pixel_bytes)
         trusted = found.verified if undisturbed else found.verified & (measured | self.cannot_receive)
-        return moved | (trusted & usual) | (found.counted if undisturbed else frozenset())
+        return moved | (trusted & usual) | (found.counted if undisturbed else found.counted & usual)
 
     def check(self) -> bool:
         """After a part: whether the rest may follow. If not, the next part goes alone.

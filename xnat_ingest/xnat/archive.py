@@ -419,8 +419,12 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
                 absent |= {i.sop_uid: text for i in members if size_of.get(i.sop_uid, -1) < least_size(i)}
             counted.update(i.sop_uid for i in members if i.sop_uid not in absent)
             continue
+        among = _told_among(members, files_held)
+        all_told |= {uid: frozenset([file.name]) for uid, file in among.items()}
         for instance, why in _by_name(members, files_held, nowhere):
-            if why:
+            if why and instance.sop_uid in among and among[instance.sop_uid].size >= least_size(instance):
+                counted.add(instance.sop_uid)
+            elif why:
                 absent[instance.sop_uid] = why
             else:
                 verified.add(instance.sop_uid)
@@ -471,6 +475,19 @@ def _told(
         if uid in wanted:
             told.setdefault(uid, []).append(file)
     return told, () if len(told) == len(wanted) else [one.size for one in files if one not in read]
+
+
+def _told_among(members: Sequence[Instance], files_held: StoredFiles) -> dict[str, StoredFile]:
+    """SOPInstanceUID -> its file, of those that another client has named in a series with default names."""
+    lacking = {i.sop_uid for i in members if not files_held.name_of(i)}
+    if not lacking or files_held.uids is None:
+        return {}
+    files = _files_of(files_held.series, members[0].series_uid)
+    others = [file for file in files if not _DEFAULT_NAME.search(file.name)]
+    if not others or len(others) > max(_MOST_IN_SERIES, 2 * len(members)):
+        return {}
+    read = files_held.uids.of(files_held.uri, others, ask=True)
+    return {uid: file for file, uid in read.items() if uid in lacking}
 
 
 def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Instance]]) -> bool:
