@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.standin import StandIn
 from tests.standin.fault import Fault
 from tests.standin.samples import Client
 from xnat_ingest.cli import main
+from xnat_ingest.xnat import prearchive
 
 FIRST = {"SeriesInstanceUID": "1.1"}  # its files come before the others
 DIRECT = ("--destination", "direct-archive")
@@ -167,3 +169,54 @@ def test_what_the_server_archives_of_a_run_that_was_killed_has_the_type_of_the_w
     ended = ingest("upload", tmp_path / "tree", *flags)
     assert ended.code == 0, ended.out
     assert ended.totals["verified"] == ended.totals["planned"]
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+def test_another_command_takes_up_what_a_killed_run_has_left(
+    root: Path, site: StandIn, ingest: Ingest, transport: str
+) -> None:
+    """The server would archive the rest by itself, later, and take a session that is there by then out again."""
+    site.faults.add(Fault("status", match="/data/services/import", status=500, skip=2, times=None))
+    flags = ("--transport", transport, "--part-size", "30K")
+    assert ingest("upload", root, *DIRECT, *flags, "--retry-budget", "0").code
+    site.faults.clear()
+    (row, *_) = site.direct.rows()
+    path = max(row.files.values())
+    path.write_bytes(path.read_bytes()[:-1000])
+    ended = ingest("upload", root, *flags)
+    assert (ended.code, ended.totals["verified"]) == (0, 14), ended.out
+    assert not site.direct.rows()
+    site.settings.rebuilder_interval = 0.0
+    site.direct.archive_idle()
+    for subject in ("007", "008"):
+        kept = sorted(
+            path.read_bytes()[132:] for path in stored(site, "DEMO", subject, f"{subject}_pre").files.values()
+        )
+        files = (path for path in (root / subject).rglob("*") if path.is_file())
+        assert kept == sorted(path.read_bytes()[132:] for path in files)
+
+
+def test_what_is_still_coming_on_the_direct_way_is_waited_for(
+    root: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prearchive, "STILL_LIMIT", 1.5)
+    client = Client(site.url, "up", PASSWORD).login()
+    files = [path for path in sorted((root / "007").rglob("*")) if path.is_file()]
+    query = {"PROJECT_ID": "DEMO", "SUBJECT_ID": "007", "EXPT_LABEL": "007_pre", "Direct-Archive": "true"}
+    assert client.send({path.name: path.read_bytes() for path in files[:1]}, **query).status == 200
+    (row,) = site.direct.rows()
+    ended_sending = threading.Event()
+
+    def send_on() -> None:
+        while not ended_sending.wait(0.1):
+            row.lastmod += 1
+
+    sender = threading.Thread(target=send_on)
+    sender.start()
+    held = ingest("upload", root)
+    ended_sending.set()
+    sender.join()
+    client.close()
+    assert (held.code, held.kinds(), held.session("007_pre")["attempts"]) == (3, ["live-row"], 0)
+    assert held.session("008_pre")["verdict"] == "verified"
+    assert ingest("upload", root).code == 0

@@ -139,6 +139,7 @@ class Delivery:
         self._notes: list[Problem] = []
         self._commits = 0
         self._waited = False  # for another run
+        self._took_over = False  # what another run has left on the direct way
         self._files_in_the_way = ""  # the server's words on files in the archive without a session
 
     @property
@@ -219,7 +220,7 @@ class Delivery:
             return self.all_there
         if self._direct and not decision.entry and not state.sessions:
             return self.send_directly
-        return self.send
+        return self.send if state.sessions else self.finish_what_came_directly
 
     def all_there(self) -> Verdict:
         """Nothing is left to be sent."""
@@ -241,6 +242,14 @@ class Delivery:
         if to_send <= direct.sending.taken and not direct.sending.uri:
             self._existing = "resume"  # all of it is this run's: no old copy is left
             self._own.undisturbed = not direct.sending.disturbed
+        return self.ask
+
+    def finish_what_came_directly(self) -> State:
+        """What another run has left on the direct way must be archived before anything is sent on the ordinary one."""
+        asks = self.context.transport.names_session and not self._own.accepted
+        if not (asks and direct_archive.finish_left_over(self.context, self.session)):
+            return self.send
+        self._waited = self._took_over = True
         return self.ask
 
     def send(self) -> State:
@@ -448,7 +457,8 @@ class Delivery:
         With direct archive, the server itself archives an upload that was cut off, with whatever it holds of the last
         file. Copies whose length is not like that of others are sent again.
         """
-        if self.context.direct is None or self._own.undisturbed:
+        may_be_cut = self._took_over or (self.context.direct is not None and not self._own.undisturbed)
+        if not may_be_cut:
             return frozenset()
         instances, files_held = self.session.instances, state.files_held
         whole = self.prearchived.intact_instances(instances, files_held, undisturbed=True)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from xnat_ingest.core import Event, Instance, ServerSaid, Session, SessionTrouble
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.client import CLOSING_TIMEOUT, XnatClient
 from xnat_ingest.xnat.prearchive import SETTLE_LIMIT
 
@@ -27,13 +28,19 @@ def address_of(session: Session) -> str:
 
 def status_of(rest: XnatClient, session: Session) -> str:
     """The status of the session on its way into the archive, or "" if it is not on it."""
+    return _status(rest, session)[0]
+
+
+def _status(rest: XnatClient, session: Session) -> tuple[str, str]:
+    """The same, and the time of the last file that came."""
     address = address_of(session)
     reply = rest.request("GET", address, accept=(200, 404))
     if reply.status == 404:
-        return ""
+        return "", ""
     try:
-        return str(json.loads(reply.text)["status"]).upper()
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        row = json.loads(reply.text)
+        return str(row["status"]).upper(), str(row.get("lastBuiltDate"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ServerSaid(f"GET {address} (the answer names no session)", reply.status, "") from error
 
 
@@ -82,6 +89,37 @@ class DirectArchive:
         raise _FellBack
 
 
+def finish_left_over(context: RunContext, session: Session) -> bool:
+    """Has the server archive what a run that was killed, or a DICOM sender, has left on the direct way.
+
+    The server does so by itself, later. Should the session be archived by then, it takes all of it out of the archive.
+
+    Returns whether there was anything. Raises IngestError, also where more is still coming.
+    """
+    try:
+        last = _status(context.rest, session)
+    except ServerSaid as error:
+        if error.status in (401, 403):
+            return False  # a user who may not ask
+        raise
+    if last[0] in ("", "ERROR"):
+        return False
+    text = f"{address_of(session)}: another run, or a DICOM sender, is sending this session straight into the archive"
+    context.control.warn(f"{session.title}: {text}; waiting until nothing more comes")
+    deadline, since = time.monotonic() + prearchive.STILL_LIMIT, time.monotonic()
+    while last[0] == RECEIVING and time.monotonic() - since < prearchive.STILL:
+        if time.monotonic() > deadline:
+            raise SessionTrouble("live-row", f"{text}; nothing was sent. Run again when that has ended")
+        context.retry_policy.pause(prearchive.STILL / 20)
+        now = _status(context.rest, session)
+        last, since = (now, since) if now == last else (now, time.monotonic())
+    if last[0] == RECEIVING:
+        finish_direct_archive(context, session)
+    else:
+        _wait(context, session)
+    return True
+
+
 def finish_direct_archive(context: RunContext, session: Session) -> None:
     """Has the server archive what it took, and waits until it has. Raises IngestError.
 
@@ -91,7 +129,7 @@ def finish_direct_archive(context: RunContext, session: Session) -> None:
     try:
         context.rest.request("POST", address_of(session), accept=(200, 404), timeout=CLOSING_TIMEOUT)
     except ServerSaid as error:
-        if error.status < 500:
+        if error.status < 500 and error.status != 403:  # without the right to ask for it, the server's own turn comes
             raise
         context.control.warn(f"{session.title}: {error}; waiting for the server")
     _wait(context, session)
