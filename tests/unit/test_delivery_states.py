@@ -75,7 +75,7 @@ def archived(*names: str) -> ServerState:
 
 def test_nothing_there_is_sent() -> None:
     made = delivery()
-    assert made.decide(ServerState()) == made.send
+    assert made.decide(ServerState()) == made.finish_what_came_directly
 
 
 def test_nothing_there_goes_directly_where_that_is_wanted() -> None:
@@ -87,7 +87,7 @@ def test_nothing_there_goes_directly_where_that_is_wanted() -> None:
 def test_what_is_there_already_goes_through_the_prearchive(state: ServerState) -> None:
     """Direct archive is for sessions of which the server has nothing."""
     made = delivery(direct=NamesRows())
-    assert made.decide(state) == made.send
+    assert made.decide(state) == (made.send if state.sessions else made.finish_what_came_directly)
 
 
 def test_everything_there_is_verified() -> None:

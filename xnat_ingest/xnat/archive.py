@@ -486,8 +486,8 @@ def _told_among(members: Sequence[Instance], files_held: StoredFiles) -> dict[st
     others = [file for file in files if not _DEFAULT_NAME.search(file.name)]
     if not others or len(others) > max(_MOST_IN_SERIES, 2 * len(members)):
         return {}
-    read = files_held.uids.of(files_held.uri, others, ask=True)
-    return {uid: file for file, uid in read.items() if uid in lacking}
+    headers = files_held.uids.of(files_held.uri, others, ask=True)
+    return {uid: file for file, uid in headers.items() if uid in lacking}
 
 
 def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Instance]]) -> bool:
