@@ -124,7 +124,7 @@ CHOSEN = (
     ("xnat/archive.py", "and one != instance.name]", "]", WHOSE),
     ("delivery/deliver.py", "self.prearchived.was_joined or", "", WHOSE),
     ("xnat/stored_uids.py", "error.status == 403", "False", WHOSE),
-    ("delivery/prearchive_session.py", " + _numbers_size(i, i.name) - _numbers_size(i, name)", "", WHOSE),
+    ("delivery/prearchive_session.py", " + renumbering(i, name)", "", WHOSE),
     ("delivery/decision.py", "bool(taken) and taken.isdisjoint(names)", "bool(taken) and not names", WHOSE),
     ("xnat/archive.py", "if one in scans or was_built(one, number)}", "}", WHOSE),
     ("xnat/documents.py", "found[part].casefold() != asked[part].casefold()", "False", DOCUMENTS),
