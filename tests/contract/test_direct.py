@@ -196,6 +196,12 @@ def test_another_command_takes_up_what_a_killed_run_has_left(
         assert kept == sorted(path.read_bytes()[132:] for path in files)
 
 
+@pytest.mark.parametrize("status", [302, 403, 404, 405])
+def test_a_server_that_says_nothing_of_the_direct_way(root: Path, site: StandIn, ingest: Ingest, status: int) -> None:
+    site.faults.add(Fault("status", match="GET /xapi/direct-archive", status=status, times=None))
+    assert ingest("upload", root).code == 0
+
+
 def test_what_is_still_coming_on_the_direct_way_is_waited_for(
     root: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

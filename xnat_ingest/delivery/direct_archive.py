@@ -99,8 +99,8 @@ def finish_left_over(context: RunContext, session: Session) -> bool:
     try:
         last = _status(context.rest, session)
     except ServerSaid as error:
-        if error.status in (401, 403):
-            return False  # a user who may not ask
+        if 300 <= error.status < 500:
+            return False  # this user may not ask, or this server does not know it
         raise
     if last[0] in ("", "ERROR"):
         return False
