@@ -32,8 +32,6 @@ _UIDS = {
     "StudyInstanceUID": STUDY_UID,
     "SeriesInstanceUID": SERIES_UID,
 }
-# Control characters, but for those of texts (PS3.5, 6.1.3) and the tabs that some writers use.
-_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -107,12 +105,12 @@ def make_instance(
 
 
 def _text_of(value: str) -> str:
-    """A value up to the first character that no text has.
+    """A value up to its first null.
 
-    Where the length of an element is damaged, its value takes in the next ones, the patient's among them. Every head of
-    an element has such a character.
+    Where the length of an element is damaged, its value takes in the next ones, the patient's among them. Their tags
+    have a null, since the numbers of their groups are below 256.
     """
-    return _NO_TEXT.split(value, maxsplit=1)[0].rstrip()
+    return value.partition("\0")[0].rstrip()
 
 
 @lru_cache(maxsize=4096)
