@@ -197,6 +197,38 @@ def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, mode: Literal["
     assert isinstance(second, SourceFile)
 
 
+def incremental(header: tarfile.TarInfo) -> bytes:
+    """The header as `tar --listed-incremental` writes it in GNU's format: times where others have a prefix."""
+    buf = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    buf[345:369] = b"15302633554\0" + b"15302633621\0"
+    buf[148:156] = b" " * 8
+    buf[148:156] = b"%06o\0 " % sum(buf)
+    return bytes(buf)
+
+
+def packed(header: tarfile.TarInfo, data: bytes) -> bytes:
+    header.size = len(data)
+    return incremental(header) + data + bytes(-len(data) % 512)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_an_incremental_tar(tree: Path, tmp_path: Path, ingest: Ingest, suffix: str) -> None:
+    """Its times are no folder, and its lists of folders are no files. What only looks like such a list is named."""
+    files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
+    folders = b"".join(packed(member(f"{name}/", b"D"), b"YIM000001\0\0") for name in ("007", "007/pre", "empty"))
+    members = b"".join(packed(member(path.relative_to(tree).as_posix()), path.read_bytes()) for path in files)
+    data = folders + members + bytes(1024)
+    (tmp_path / f"dump{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    found, whole = ingest("plan", tmp_path / f"dump{suffix}"), ingest("plan", tree)
+    assert found.code == whole.code
+    for key in ("sessions", "set_aside"):
+        assert found.report[key] == whole.report[key]
+    data = packed(member("007/pre/IM9", b"D"), bytes(128) + files[0].read_bytes()[128:]) + members + bytes(1024)
+    (tmp_path / f"dump{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    asides = ingest("plan", tmp_path / f"dump{suffix}").report["set_aside"]
+    assert ("007/pre/IM9", "unsafe-name") in [(aside["path"], aside["reason"]) for aside in asides]
+
+
 def test_links_in_a_zip(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("a")
     info.create_system = 3

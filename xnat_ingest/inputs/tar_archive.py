@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from xnat_ingest.core import IngestError, SetAside, SourceFile, is_bug
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, Opener, UniqueNames, unsafe
@@ -62,7 +62,7 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
     names, bombs = UniqueNames(), DecompressionGuard(size)
     try:
         headers = _Headers(stream)
-        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", ignore_zeros=False) as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", ignore_zeros=False, tarinfo=_MemberHeader) as tar:
             behind = 0
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # it would keep every one of them
@@ -70,7 +70,7 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
                 if info.size < 0 or tar.offset <= behind:
                     raise tarfile.ReadError("a member of negative size")  # tarfile would loop forever
                 behind = tar.offset
-                if info.isdir() and not info.size:
+                if (info.isdir() and not info.size) or _is_dumped_folder(info, stream):
                     continue
                 if not bombs.lists(info.name):
                     yield archive, SetAside(archive, "too-large", TOO_LARGE)
@@ -113,6 +113,33 @@ def _behind_last(stream: BinaryIO, offset: int) -> str:
             "unpack it with tar --ignore-zeros, and give the folder instead"
         )
     return ""
+
+
+class _MemberHeader(tarfile.TarInfo):
+    """A header whose name is read as GNU tar reads its own.
+
+    In GNU's format, times stand where others have the beginning of a long name, as `tar --listed-incremental` writes
+    them. The library takes them for a folder.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if buf[257:265] == tarfile.GNU_MAGIC and found.type not in tarfile.GNU_TYPES:
+            times = tarfile.nts(buf[345:500], encoding, errors)  # type: ignore[attr-defined]
+            found.name = found.name.removeprefix(f"{times}/")
+        return found
+
+
+def _is_dumped_folder(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
+    """Whether a member is a folder of an incremental tar: its content is the list of the names that were in it."""
+    if info.type != b"D":
+        return False
+    at = stream.tell()
+    stream.seek(info.offset_data)
+    begin = stream.read(1) if info.size else b""
+    stream.seek(at)
+    return not begin or begin in b"YNDRTX"
 
 
 class _Headers:
