@@ -340,6 +340,34 @@ def test_a_netrc_that_is_a_pipe_is_not_waited_for(home: Path) -> None:
         credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "pipe")})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "machine xnat.example.org login a Geheim-7\n",
+        "machine xnat.example.org login a password correct Geheim-7\n",
+        "machine xnat.example.org login a passwrod Geheim-7\n",
+        "machine xnat.example.org a:Geheim-7\n",
+        "machine other.org login a Geheim-7\nmachine xnat.example.org login a password b\n",
+        "Geheim-7\n",
+        "machine xnat.example.org login a password Geheim-7\n\xff\n",
+    ],
+)
+def test_a_slip_in_the_netrc_shows_no_password(text: str, home: Path) -> None:
+    """Neither in what is said nor in what the error carries along."""
+    (home / "mine").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"cannot use .*mine: (line [0-9] does not fit|not readable)") as caught:
+        credentials(Settings(), {"XNAT_HOST": HOST, "NETRC": str(home / "mine")})
+    assert caught.value.__suppress_context__
+    assert "Geheim" not in str(caught.value)
+
+
+def test_a_netrc_that_others_may_read_says_so(home: Path) -> None:
+    (home / ".netrc").write_text("machine xnat.example.org login a password b\n")
+    (home / ".netrc").chmod(0o644)
+    with pytest.raises(UsageError, match="too permissive"):
+        credentials(Settings(), {"XNAT_HOST": HOST})
+
+
 def test_netrc_default_is_not_for_another_user(home: Path) -> None:
     (home / "mine").write_text("default login d password e\n")
     with pytest.raises(UsageError, match="XNAT_PASS"):

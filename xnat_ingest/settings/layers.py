@@ -390,6 +390,15 @@ def _read_password(path: str) -> str:
 _NETRC_DEFAULT = "the default entry of "
 
 
+def _parse_error(error: netrc.NetrcParseError) -> str:
+    """What is wrong with the file. The library's words quote what it stumbles over, which may be the password."""
+    if any(word in error.msg for word in ("permissive", "owner")):
+        return error.msg
+    return (
+        f"line {error.lineno} does not fit: an entry is machine HOST login NAME password WORD, without blanks in them"
+    )
+
+
 def _from_netrc(parts: SplitResult, user: str, environ: Mapping[str, str]) -> tuple[tuple[str, str] | None, str, bool]:
     """User and password from ~/.netrc or the file that NETRC names, that file, and whether the entry names the host.
 
@@ -405,8 +414,10 @@ def _from_netrc(parts: SplitResult, user: str, environ: Mapping[str, str]) -> tu
         if path:
             raise UsageError(f"NETRC names {shown}, which does not exist") from None
         return None, shown, False
-    except (OSError, netrc.NetrcParseError, RuntimeError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot use {shown}: {getattr(error, 'msg', 'not readable')}") from error
+    except netrc.NetrcParseError as error:
+        raise UsageError(f"cannot use {shown}: {_parse_error(error)}") from None
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        raise UsageError(f"cannot use {shown}: not readable") from None
     names = (parts.netloc, parts.hostname or "", "default")
     name = next((name for name in names if name in known.hosts), "")
     found = known.hosts.get(name)
