@@ -110,6 +110,7 @@ def test_two_runs_at_once_into_the_prearchive(site: StandIn, tmp_path: Path, tra
     """The first to end has XNAT build it. Nothing of the second may be under way then: it would be there twice."""
     tree = make_session(tmp_path / "t/S/E", MIXED, "study")
     site.faults.add(Fault("slow", PART, rate=150_000, times=None))
+    site.settings.lastmod_step = 0.75  # the program's own waits are as much shorter (tests/short_waits.py)
     runs = []
     for destination in ("prearchive", other):
         command = ["upload", str(tmp_path / "t"), "-P", "DEMO", "--destination", destination, "--transport", transport]
