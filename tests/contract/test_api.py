@@ -143,6 +143,32 @@ def test_after_a_stop_the_process_ends_although_a_request_hangs(root: Path, site
 
 
 @pytest.mark.wide
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("stall", "POST /data/services/import", seconds=60, times=None),
+        Fault("stall", "GET /data/projects/DEMO/experiments", seconds=60, times=None),
+        Fault("delay", "POST /data/services/import", seconds=0.3, times=None),
+    ],
+    ids=["sending", "asking", "a slow server"],
+)
+def test_ctrl_c_ends_a_program_that_catches_no_signal(tmp_path: Path, site: StandIn, fault: Fault) -> None:
+    """The interrupt is raised, no more is sent, and the process ends although a request hangs."""
+    for number in range(12):
+        make_session(tmp_path / f"t/{number}/pre", [Series("T1_1", 2)], f"{number}")
+    site.faults.add(fault)
+    code = f"import xnat_ingest as x; x.upload({str(tmp_path / 't')!r}, 'DEMO', workers=1)"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not fault.hits and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=15)
+    assert run.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in said.decode()
+    assert len(site.sessions("DEMO")) < 6
+
+
 def test_put_resource(tmp_path: Path, site: StandIn, root: Path) -> None:
     assert upload(root, "DEMO").exit_code == 0
     (tmp_path / "a.txt").write_text("one")

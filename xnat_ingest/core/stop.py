@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -68,7 +69,10 @@ def interruptible_sleep(check_stop: Callable[[], None]) -> Callable[[float], Non
 
 
 def run_interruptibly(work: Callable[[], T], stop: Stop, grace: float) -> T:
-    """Runs the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped."""
+    """Runs the work in a thread, so that a signal ends it even while a request hangs. Raises Stopped.
+
+    A KeyboardInterrupt, in a program that catches no signals itself, ends the work alike, and is raised again.
+    """
     pool = ThreadPoolExecutor(1, thread_name_prefix="run")
     future = pool.submit(work)
     try:
@@ -76,6 +80,10 @@ def run_interruptibly(work: Callable[[], T], stop: Stop, grace: float) -> T:
         if not future.done():
             raise Stopped(stop.signum)
         return future.result()
+    except (KeyboardInterrupt, SystemExit):
+        stop.signum = stop.signum or signal.SIGINT
+        await_all([future], stop, grace)
+        raise
     finally:
         pool.shutdown(wait=not stop.signum)
 
