@@ -202,6 +202,11 @@ def test_a_server_that_says_nothing_of_the_direct_way(root: Path, site: StandIn,
     assert ingest("upload", root).code == 0
 
 
+def test_a_server_that_answers_with_a_page(root: Path, site: StandIn, ingest: Ingest) -> None:
+    site.faults.add(Fault("login-page", match="GET /xapi/direct-archive", times=None))
+    assert ingest("upload", root).code == 0
+
+
 def test_what_is_still_coming_on_the_direct_way_is_waited_for(
     root: Path, site: StandIn, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,17 @@ def test_a_gzip_damaged_from_its_start_is_a_problem(tmp_path: Path) -> None:
     assert found["007/pre/b.nii.gz"].startswith("note not-dicom")
 
 
+@pytest.mark.parametrize("size", [700, 5000, 70_000])
+def test_a_damaged_gzip_of_something_else_is_called_so(tmp_path: Path, size: int) -> None:
+    """It is no member of an archive."""
+    data = bytearray(gzip.compress(bytes(n % 251 for n in range(size))))
+    data[-8] ^= 1  # of the checksum
+    put(tmp_path, {"007/pre/table": bytes(data), "007/pre/b": image(1)})
+    found = seen(open_source(str(tmp_path), 2))["007/pre/table"]
+    assert found.startswith("problem unreadable: a gzip file that is")
+    assert "its archive" not in found
+
+
 def test_compressed_nifti_stays_what_it_is(tmp_path: Path) -> None:
     nifti = gzip.compress((348).to_bytes(4, "little") + bytes(500))
     put(tmp_path, {"007/pre/a.nii.gz": nifti, "007/pre/b": image(1)})

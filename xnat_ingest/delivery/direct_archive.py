@@ -99,8 +99,8 @@ def finish_left_over(context: RunContext, session: Session) -> bool:
     try:
         last = _status(context.rest, session)
     except ServerSaid as error:
-        if 300 <= error.status < 500:
-            return False  # this user may not ask, or this server does not know it
+        if error.status < 500:
+            return False  # this user may not ask, or this server does not know of it, and answers with a page
         raise
     if last[0] in ("", "ERROR"):
         return False

@@ -16,7 +16,7 @@ from xnat_ingest.inputs.rare_kinds import RARE_START, ZIP_BEHIND, rare_from_star
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.system_names import is_junk, is_named_as_image, is_proof, may_be_image
 from xnat_ingest.inputs.tar_archive import NO_FILE, tar_members
-from xnat_ingest.inputs.unpacking import PACKINGS, Packing, damage_told, unpacked
+from xnat_ingest.inputs.unpacking import CORRUPT, PACKINGS, Packing, damage_told, unpacked
 from xnat_ingest.inputs.zip_archive import open_member
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
@@ -60,7 +60,12 @@ def judge_nested(path: str, stream: BinaryIO, kind: Kind, size: int) -> SetAside
 def _judge_packed(path: str, stream: BinaryIO, kind: Packing) -> SetAside:
     """What is said of a compressed file without DICOM. It may be an image that was lost before it was compressed."""
     stream.seek(0)
-    content = unpacked(stream, kind, closes=False).read(_ZEROS)
+    try:
+        content = unpacked(stream, kind, closes=False).read(_ZEROS)
+    except OSError as error:
+        if error.strerror != CORRUPT:
+            raise
+        return SetAside(path, "unreadable", f"a {kind} file that is truncated or corrupt; fetch it again")
     if not any(content):
         return SetAside(path, "not-dicom", ZEROS if content else EMPTY)
     return SetAside(path, "nested-archive", rare_start(content) or f"a {kind} file")
