@@ -87,6 +87,12 @@ def test_options_of_every_kind(root: Path, site: StandIn) -> None:
     assert [row.status for row in site.rows("DEMO")] == ["READY"]
 
 
+@pytest.mark.parametrize("rule", [5, [5], {"a": 1}, [{}], [None]])
+def test_what_is_no_rule_is_misuse(root: Path, rule: Any) -> None:
+    with pytest.raises(UsageError, match="is not a rule"):
+        plan(root, "DEMO", exclude=rule)
+
+
 def test_trouble_is_in_the_result_and_misuse_is_raised(root: Path, site: StandIn) -> None:
     assert upload(root, "HIDDEN").exit_code == 6
     assert upload(root, "DEMO", password="wrong").exit_code == 6

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from xnat_ingest.core import UsageError
+from xnat_ingest.core import UsageError, printable
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, read_sheet
 from xnat_ingest.planning.labels import HEADER_TEMPLATES, LAYOUTS, Template, require_legal
-from xnat_ingest.planning.rules import Rule, RuleSet, make_rule, parse_rule
+from xnat_ingest.planning.rules import MATCHERS, Rule, RuleSet, make_rule, parse_rule
 from xnat_ingest.planning.sessions import LabelRules
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES, TreeSettings
 
@@ -89,8 +88,11 @@ def _check_keywords(keywords: frozenset[str]) -> None:
         check_keywords(keywords)
 
 
-def _rule(entry: str | Mapping[str, Any], ignore_case: bool) -> Rule:
-    config: Mapping[str, Any] = parse_rule(entry) if isinstance(entry, str) else entry
+def _rule(entry: object, ignore_case: bool) -> Rule:
+    """entry: a text, or what a config file may say, and was checked then. A program may give anything."""
+    config: object = parse_rule(entry) if isinstance(entry, str) else entry
+    if not (isinstance(config, Mapping) and MATCHERS.keys() & config.keys()):
+        raise UsageError(f"{printable(str(entry))} is not a rule: give a text such as Localizers or Modality=SR")
     if str(config.get("tag", "")).endswith("UID") and "in" in config:
         from xnat_ingest.inputs.dicom_keywords import uid_of
 
