@@ -392,6 +392,21 @@ def test_two_copies_under_two_numbers_are_named(
     assert "1 instances are stored twice" in ended.out
 
 
+def test_two_copies_in_the_prearchive_are_named(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
+) -> None:
+    assert ingest("upload", place(tmp_path / "a", whole), PREARCHIVE).code == 0
+    (row,) = site.rows("DEMO")
+    name, path = next(iter(row.files.items()))
+    study, series, number, last = name.rsplit("/")[-1].split("-")
+    path.with_name(f"{study}-{series}-{int(number) + 7}-{last}").write_bytes(path.read_bytes())
+    for command in ("upload", "verify"):
+        ended = ingest(command, tmp_path / "a", PREARCHIVE)
+        print(ended.out)
+        assert (ended.code, ended.kinds()) == (0, ["doubled"])
+        assert "1 instances are stored twice" in ended.out
+
+
 def test_what_this_run_has_replaced_is_read_again(
     ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
 ) -> None:

@@ -567,6 +567,7 @@ class Delivery:
         A build takes both from the session's document, which a script of the site or a person may have changed.
         """
         files_held = in_prearchive(self.context.rest, uri, self.context.uids)
+        self._note(*doubled_instances(self.session, files_held))
         now, session = prearchive.find_session(self.context.rest, uri), self.session
         if now is None or (now.label == session.label and now.subject.casefold() == session.subject.casefold()):
             return files_held

@@ -51,6 +51,7 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
             there = compare_stored(session.instances, held) if held else None
             if held and there and entry.status == "READY":
                 holdings.append(held)
+                notes += doubled_instances(session, held)
                 verified |= there.verified
                 counted |= there.counted
                 uri = uri or entry.uri
