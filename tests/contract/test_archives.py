@@ -187,6 +187,16 @@ def test_hostile_names_are_no_paths(tmp_path: Path, name: str, kind: str) -> Non
     assert found.reason == "unsafe-name"
 
 
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_format_of_a_tar_has_the_same_names(tmp_path: Path, name: str, format: int) -> None:  # noqa: A002
+    with tarfile.open(tmp_path / "x.tar", "w", format=format) as packed:
+        packed.addfile(member(name))
+    (found,) = open_source(str(tmp_path / "x.tar")).files()
+    assert isinstance(found, SetAside)
+    assert found.reason == "unsafe-name"
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, mode: Literal["w", "w:gz"]) -> None:

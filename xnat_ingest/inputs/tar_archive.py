@@ -127,7 +127,7 @@ class _MemberHeader(tarfile.TarInfo):
         found = super().frombuf(buf, encoding, errors)
         if buf[257:265] == tarfile.GNU_MAGIC and found.type not in tarfile.GNU_TYPES:
             times = tarfile.nts(buf[345:500], encoding, errors)  # type: ignore[attr-defined]
-            found.name = found.name.removeprefix(f"{times}/")
+            found.name = found.name.removeprefix(f"{times}/" if times else "")
         return found
 
 
