@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Ingest, stored
 from tests.contract.test_archives import PACKERS
-from tests.dicom_trees import Series, make_session
+from tests.dicom_trees import Series, make_session, uid
 from tests.standin import StandIn
 from xnat_ingest.cli import main
 
@@ -109,6 +109,63 @@ def test_conflicts_are_found_again_after_editing(planned: Path, tmp_path: Path, 
     assert code == 3
     assert {s["verdict"] for s in report["sessions"]} == {"conflict"}
     assert not site.sessions("DEMO")
+
+
+def sheet(path: Path, *rows: str) -> list[str]:
+    path.write_text("\n".join(("folder,study_uid,subject,session", *rows)) + "\n")
+    return ["--labels", str(path)]
+
+
+# What is wrong with the labels -> the sheet's rows, or a template; and how many sessions it holds back.
+WRONG_LABELS: dict[str, tuple[tuple[str, ...], int]] = {
+    "label-changed": (("007/pre,,7,7_pre", "008/pre,,B,B_pre"), 1),
+    "label-default": (("007/pre,,A,A_pre",), 1),
+    "label-study": ((f"007/pre,{uid('008/pre')},A,A_pre", f"008/pre,{uid('007/pre')},B,B_pre"), 2),
+    "ambiguous-label": ((), 2),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_LABELS)
+def test_wrong_labels_stay_a_conflict_until_they_are_edited(
+    root: Path, tmp_path: Path, site: StandIn, ingest: Ingest, kind: str
+) -> None:
+    rows, number = WRONG_LABELS[kind]
+    words = sheet(tmp_path / "s.csv", *rows) if rows else ["--session-label", "{subject}_{SeriesNumber}"]
+    path = tmp_path / "plan.json"
+    assert ingest("plan", root, *words, "--json", str(path)).code == 3
+    document = json.loads(path.read_text())
+    held = [session for session in document["sessions"] if "label_conflicts" in session]
+    assert len(held) == number
+    code, report = upload(ingest, tmp_path, path)
+    assert (code, {p["kind"] for p in report["problems"]}) == (3, {kind}), report["problems"]
+    assert "label_conflicts" in report["problems"][0]["detail"]
+    assert len(site.sessions("DEMO")) == 2 - number
+    (tmp_path / "other.json").write_text(path.read_text())
+
+    def rename(document: Document) -> None:
+        for at, session in enumerate(document["sessions"]):
+            session["label"] = f"E{at}" if "label_conflicts" in session else session["label"]
+
+    def accept(document: Document) -> None:
+        for session in document["sessions"]:
+            session.pop("label_conflicts", None)
+
+    edit(path, rename)
+    assert upload(ingest, tmp_path, path, "--dry-run")[0] == 0
+    edit(tmp_path / "other.json", accept)
+    assert upload(ingest, tmp_path, tmp_path / "other.json")[0] == 0
+
+
+def test_a_line_of_the_sheet_that_fits_nothing_spoils_the_plan(
+    root: Path, tmp_path: Path, site: StandIn, ingest: Ingest
+) -> None:
+    words = sheet(tmp_path / "s.csv", "007/pre,,A,A_pre", "008/pre,,B,B_pre", "009/pre,,C,C_pre")
+    assert ingest("plan", root, *words, "--json", str(tmp_path / "plan.json")).code == 3
+    code, report = upload(ingest, tmp_path, tmp_path / "plan.json")
+    assert (code, [p["kind"] for p in report["problems"]]) == (3, ["label-unused"])
+    assert len(site.sessions("DEMO")) == 2
+    edit(tmp_path / "plan.json", lambda document: document.update(problems=[]))
+    assert upload(ingest, tmp_path, tmp_path / "plan.json")[0] == 0
 
 
 @pytest.mark.wide

@@ -75,13 +75,13 @@ def mark_conflicts(
         *_label_collisions(drafts, by_study=by_study),
         *_subject_spellings(drafts),
     )
-    problems: list[Problem] = []
+    problems: dict[Problem, None] = {}  # one that several sessions bring along is told once
     marked: dict[int, list[Problem]] = defaultdict(list)
 
     def mark(problem: Problem, members: list[LabelledSession]) -> None:
         if problem.kind in _DIVIDING and not instead and not strangers.isdisjoint(map(id, members)):
             problem = Problem.advised(problem.kind, problem.fact, _PATIENTS_FIRST, problem.sessions)
-        problems.append(problem)
+        problems[problem] = None
         for draft in members:
             marked[id(draft)].append(problem)
 

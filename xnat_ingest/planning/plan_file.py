@@ -7,6 +7,7 @@ must still have its size and time.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
@@ -28,6 +29,9 @@ _NUMBERS = ("size", "mtime_ns", "pixel_bytes", "sent_size", "head_size")
 # A plan of a million instances takes about 600 MB.
 _LIMIT = 4096 * MEGABYTE
 _EDIT = "edit the plan file: change labels, or take a session or some of its instances out"
+# Conflicts that only the label sheet or the templates show. They are in the file, all others are found again.
+_BY_LABELS = ("ambiguous-label", "label-changed", "label-default", "label-study")
+_EDIT_LABELS = "edit the plan file: change the labels. If they are right, take label_conflicts out of the session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,12 @@ def _session(session: Session) -> dict[str, Any]:
     studies = {instance.study_uid for instance in session.instances}
     if studies and session.study_uid not in studies:  # after a filter only another study of it is left
         document["study_uid"] = min(studies)
-    # For the reader only. Conflicts are found again when the edited file is read.
     document["repaired"] = session.repaired
+    # For the reader only. These are found again when the edited file is read, except for those that follow.
     document["conflicts"] = [conflict.detail for conflict in session.conflicts]
+    labels = {"subject": session.subject, "label": session.label}
+    by_labels = [{"kind": one.kind, "fact": one.fact} | labels for one in session.conflicts if one.kind in _BY_LABELS]
+    document |= {"label_conflicts": by_labels} if by_labels else {}
     document["instances"] = _Made(lambda i: {n: getattr(i, n) for n in _FIELDS}, session.instances)
     return document
 
@@ -110,6 +117,7 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
     _check_texts(path, document)
     sessions = [_read_session(path, entry) for entry in document["sessions"] if entry["instances"]]
     _once(path, sessions)
+    sessions = _with_label_conflicts(sessions, [entry for entry in document["sessions"] if entry["instances"]])
     drafts = [LabelledSession(session, session.repaired or session.subject) for session in sessions]
     by_study = document.get("layout") == "headers"
     marked, problems = mark_conflicts(drafts, by_study=by_study, mixed_patients=mixed_patients, instead=_EDIT)
@@ -122,7 +130,8 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
         )
     project = marked[0].project if marked else ""
     # Files that were dropped by hand are no longer part of this plan.
-    plan = Plan(project, tuple(marked), aside, tuple(problems), files_seen - dropped)
+    spoiling = [Problem(one["kind"], one["detail"], spoils=True) for one in document.get("problems", ()) if one.get("spoils")]
+    plan = Plan(project, tuple(marked), aside, (*problems, *spoiling), files_seen - dropped)
     gated = document.get("require_deidentified", False)
     return PlanFile(document["root"], document.get("layout", ""), plan, document.get("deidentified", ""), gated)
 
@@ -150,6 +159,22 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
     repaired = was if legal_label(was) == entry["subject"] != was else ""
     subject, study_uid = entry["subject"], entry["study_uid"]
     return Session(entry["project"], subject, label, study_uid, folder, instances, conflicts, repaired)
+
+
+def _with_label_conflicts(sessions: Sequence[Session], entries: Sequence[dict[str, Any]]) -> list[Session]:
+    """The sessions with the conflicts that are in the file. They stand as long as a session has the same labels."""
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, (session, entry) in enumerate(zip(sessions, entries, strict=True)):
+        for one in entry.get("label_conflicts", ()):
+            if (one["subject"], one["label"]) == (session.subject, session.label):
+                members[one["kind"], printable(one["fact"])].append(index)
+    marked = list(sessions)
+    for (kind, fact), indices in members.items():
+        labels = tuple(dict.fromkeys(sessions[index].label for index in indices))
+        problem = Problem.advised(kind, fact, _EDIT_LABELS, labels)
+        for index in indices:
+            marked[index] = replace(marked[index], conflicts=(*marked[index].conflicts, problem))
+    return marked
 
 
 def _check_instances(what: str, study_uid: str, instances: tuple[Instance, ...]) -> None:
