@@ -145,13 +145,61 @@ def test_a_label_that_lost_its_zeros_gets_one_remedy(tmp_path: Path) -> None:
     assert [problem.kind for problem in plan.problems] == ["label-changed"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "subject", "changed"),
+    [
+        ("12345678901234567890", "12345678901234500000", True), ("12345678901234567890", "12345678901234600000", True),
+        ("1234567890123456", "1234567890123450", True), ("1234567890123456", "'1234567890123450", False),
+        ("1234567890123456", "1234567890123457", False), ("123456789012345", "123456789012340", False),
+        ("1234567890123450", "1234567890123450", False), ("1234567890123456", "9234567890123450", False),
+        ("P1", "12345678901234500", True), ("P1", "1234567890123450", False), ("P1", "12345678901234501", False),
+        ("1-2", "1-Feb", True), ("1-2", "01.02.2026", True), ("MAR1", "1-Mar", True), ("SEP-12", "Sep-12", True),
+        ("ses-1", "2026-02-01", False), ("1-2", "P2", False), ("1-2", "'1-Feb", False), ("P1", "1-Feb", False),
+    ],
+)  # fmt: skip
+def test_label_that_became_another_number_or_a_date(tmp_path: Path, folder: str, subject: str, changed: bool) -> None:
+    """A spreadsheet keeps 15 digits, and makes dates of what looks like one."""
+    plan = plan_by(tmp_path, f"{HEAD}{folder}/pre,,{subject},A1\n", {f"{folder}/pre/1": dicom("1")})
+    assert conflicts(plan) == ([(f"{folder}/pre", "label-changed")] if changed else [])
+
+
+@pytest.mark.parametrize("partial", ["true", "false"])
+@pytest.mark.parametrize("study", ["", "1.2.9"])
+def test_a_line_that_fits_two_studies_of_a_folder(tmp_path: Path, partial: str, study: str) -> None:
+    """Neither gets it, so neither must be sent under another label."""
+    files = {"007/pre/1": dicom("1"), "007/pre/2": dicom("2"), "008/pre/1": dicom("3")}
+    rows = f"007/pre,{study},A,A1\n008/pre,,B,B1\n"
+    plan = plan_by(tmp_path, HEAD + rows, files, split_studies="true", labels_partial=partial)
+    assert conflicts(plan) == [("007/pre", "label-default")] * 2
+    assert [
+        (p.kind, "line 2" in p.detail, "study_uid" in p.fix) for p in plan.problems if p.kind != "studies-split"
+    ] == [("label-default", True, True)]
+    rows = "007/pre,1.2.1,A,A1\n007/pre,1.2.2,A,A2\n008/pre,,B,B1\n"
+    assert conflicts(plan_by(tmp_path, HEAD + rows, files, split_studies="true", labels_partial=partial)) == []
+
+
 def test_label_of_the_headers_that_lost_its_zeros(tmp_path: Path) -> None:
     files = {"x/1": dicom("1", PatientID="0042", StudyDate="20240131")}
     plan = plan_by(tmp_path, f"{HEAD},1.2.1,42,\n", files, layout="headers")
     assert [kind for _, kind in conflicts(plan)] == ["label-changed"]
 
 
-CELLS = ["=1+1", "+x", "-x", "@x", "\tx", "'x", "007", "1E5", "3/4", "1-2", "123456789012345", "1.2.03"]
+CELLS = [
+    "=1+1",
+    "+x",
+    "-x",
+    "@x",
+    "\tx",
+    "'x",
+    "007",
+    "1E5",
+    "3/4",
+    "1-2",
+    "123456789012345",
+    "1.2.03",
+    "MAR1",
+    "1-Sep",
+]
 
 
 @pytest.mark.parametrize("text", CELLS)
@@ -170,7 +218,7 @@ def test_no_part_of_a_cell_is_a_formula(text: str, cell: str) -> None:
     assert (spreadsheet_cell(text), inert_cell(text), from_cell(cell)) == (cell, cell, text)
 
 
-@pytest.mark.parametrize("text", ["007_pre", "7", "1.2.840.10008.1", "a=b", "x-1", "", "1/2/pre"])
+@pytest.mark.parametrize("text", ["007_pre", "7", "1.2.840.10008.1", "a=b", "x-1", "ses-01", "mar", "", "1/2/pre"])
 def test_plain_cells_stay(text: str) -> None:
     assert spreadsheet_cell(text) == text == from_cell(text)
 

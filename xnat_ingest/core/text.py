@@ -40,6 +40,15 @@ _BLANKS = " \t\r\n\xa0"
 # 007, 1E5, 3-4, 3/4, 1.2.03.
 _FORMULA = re.compile(r"[=+\-@\t\r\n\xa0']")
 _CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
+# Spreadsheets keep so many digits of a number.
+_DIGITS = 15
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
+# What is taken for a date, and dates as spreadsheets show them.
+_LIKE_A_DATE = re.compile(rf"\d{{1,2}}[-/]\d{{1,2}}|{_MONTH}[-/ ]?\d{{1,4}}|\d{{1,2}}[-/ ]?{_MONTH}", re.IGNORECASE)
+_DATE = re.compile(
+    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{2,4}}|\d{{1,2}}[-. ]+{_MONTH}\.?(?:[-. ]\d{{2,4}})?|{_MONTH}[-. ]+\d{{2,4}}",
+    re.IGNORECASE,
+)
 
 
 # Where a spreadsheet divides a cell in two if it takes this sign for the separator, so that the rest is a formula. The
@@ -56,7 +65,8 @@ def inert_cell(text: str) -> str:
 def spreadsheet_cell(text: str) -> str:
     """A cell that no spreadsheet runs or changes: an apostrophe is put before text that it would."""
     text = _DIVIDED.sub(r"\1'", text)
-    return f"'{text}" if _FORMULA.match(text) or _CHANGED.fullmatch(text) else text
+    changes = _CHANGED.fullmatch(text) or _LIKE_A_DATE.fullmatch(text)
+    return f"'{text}" if _FORMULA.match(text) or changes else text
 
 
 def from_cell(cell: str) -> str:
@@ -73,8 +83,24 @@ def without_zeros(text: str) -> str:
 
 
 def is_rewritten(text: str) -> bool:
-    """Whether a spreadsheet seems to have rewritten a long number or 1E5, as in 1.23E+05."""
-    return re.fullmatch(r"\d([.,]\d+)?E\+\d+", text) is not None
+    """Whether a spreadsheet seems to have rewritten a long number or 1E5: as in 1.23E+05, or with zeros at its end.
+
+    Spreadsheets keep 15 digits of a number. One zero behind them may be right.
+    """
+    return re.fullmatch(r"\d([.,]\d+)?E\+\d+|[1-9]\d{14}0{2,}", text) is not None
+
+
+def is_rounded(text: str, known: str) -> bool:
+    """Whether text is a number of which a spreadsheet has kept 15 digits. known: as it was written."""
+    if not (text != known and len(text) == len(known) > _DIGITS and f"{text}{known}".isdecimal()):
+        return False
+    near = abs(int(text[:_DIGITS]) - int(known[:_DIGITS])) <= 1
+    return near and not text[_DIGITS:].strip("0")
+
+
+def is_made_a_date(text: str, known: str) -> bool:
+    """Whether text is a date that a spreadsheet has made of known, such as 1-Feb of 1-2 or 01.03.2026 of MAR1."""
+    return text != known and bool(_LIKE_A_DATE.fullmatch(known) and _DATE.fullmatch(text))
 
 
 def count_of(number: float, what: str) -> str:

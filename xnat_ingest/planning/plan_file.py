@@ -130,7 +130,9 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
         )
     project = marked[0].project if marked else ""
     # Files that were dropped by hand are no longer part of this plan.
-    spoiling = [Problem(one["kind"], one["detail"], spoils=True) for one in document.get("problems", ()) if one.get("spoils")]
+    spoiling = [
+        Problem(one["kind"], one["detail"], spoils=True) for one in document.get("problems", ()) if one.get("spoils")
+    ]
     plan = Plan(project, tuple(marked), aside, (*problems, *spoiling), files_seen - dropped)
     gated = document.get("require_deidentified", False)
     return PlanFile(document["root"], document.get("layout", ""), plan, document.get("deidentified", ""), gated)

@@ -16,7 +16,9 @@ from xnat_ingest.core import (
     SetAside,
     composed,
     count_of,
+    is_made_a_date,
     is_rewritten,
+    is_rounded,
     printable,
     without_zeros,
 )
@@ -33,7 +35,7 @@ from xnat_ingest.planning.conflicts import (
 from xnat_ingest.planning.label_sheet import NO_SHEET, Sheet, SheetRow
 from xnat_ingest.planning.labels import LAYOUTS, MAX_LABEL, BadLabel, Template, legal
 from xnat_ingest.planning.rules import RuleSet
-from xnat_ingest.planning.sheet_conflicts import sheet_conflicts, sheet_notes
+from xnat_ingest.planning.sheet_conflicts import Unmatched, sheet_conflicts, sheet_notes
 
 SameBytes = Callable[[Instance, Instance], bool]
 # An instance -> the instance as it will be sent, or the reason why it is not. May raise OSError.
@@ -116,7 +118,8 @@ def make_plan(
     drafts = [_draft(group, labelling, name_of, rows.get(index)) for index, group in enumerate(groups)]
     problems = [note for draft in drafts for note in draft.notes]
     problems += split_notes(drafts) if labelling.split_studies else []
-    also = sheet_conflicts(drafts, labelling.sheet, partial=labelling.labels_partial)
+    unmatched = Unmatched.of(drafts, unused, by_study=labelling.by_study)
+    also = sheet_conflicts(drafts, labelling.sheet, unmatched, partial=labelling.labels_partial)
     sessions, conflicts = mark_conflicts(
         drafts, by_study=labelling.by_study, mixed_patients=labelling.mixed_patients, also=also
     )
@@ -126,7 +129,7 @@ def make_plan(
     problems += [_unused(name, near, name in words) for name, near in rules.unused().items()]
     if labelling.sheet:
         left_out = {"/".join(item.path.split("/")[:depth]) for item in aside}
-        problems += sheet_notes(labelling.sheet, drafts, unused, left_out, partial=labelling.labels_partial)
+        problems += sheet_notes(labelling.sheet, drafts, unmatched, left_out, partial=labelling.labels_partial)
     aside = mark_blank(aside, sessions, depth, rules.counting)
     return Plan(labelling.project, tuple(sessions), tuple(aside), tuple(problems), seen)
 
@@ -308,8 +311,12 @@ class _Labels:
         known = {self.folders[what]} if what in self.folders else set[str]()
         with suppress(BadLabel):
             known.add(template.fill(self.folders, self.instances[0]))
-        shortened = any(text != one and without_zeros(text) == without_zeros(one) for one in known)
-        return text not in known and (shortened or is_rewritten(text))
+        if text in known:
+            return False
+        shortened = any(without_zeros(text) == without_zeros(one) for one in known)
+        return (
+            shortened or is_rewritten(text) or any(is_rounded(text, one) or is_made_a_date(text, one) for one in known)
+        )
 
     def _fill(self, template: Template) -> str:
         if len(values := {template.values(i) for i in self.instances}) > 1:

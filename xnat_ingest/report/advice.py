@@ -121,10 +121,10 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "label-changed": Advice(
         "A spreadsheet seems to have changed a label in the sheet, such as 007 to 7.",
-        "Write it with its zeros, as text. If it is correct, put an apostrophe before it.",
+        "Write it as text, as it was. If it is correct, put an apostrophe before it.",
     ),
     "label-default": Advice(
-        "These sessions are not in the label sheet.",
+        "These sessions are not in the label sheet, or it does not tell them apart.",
         "Add them to the sheet (plan --labels-template writes a fresh one), or use --labels-partial.",
     ),
     "label-sheet": Advice("The label sheet was not in UTF-8 and was read as Windows-1252.", "Save it as CSV UTF-8."),
