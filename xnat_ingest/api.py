@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xnat_ingest.core import Emit, Event, Problem, Result, UsageError, nearest
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.delivery.run import Run
+from xnat_ingest.settings.config_file import check_rules
 from xnat_ingest.settings.layers import Credentials, credentials, has_server, launch_of, resolve
 from xnat_ingest.settings.options import TABLE, Settings
 
@@ -187,7 +188,7 @@ def _settled(
         if name not in known:
             near = nearest(name, known)
             raise UsageError(f"{name} is not an option of {command}{f'; did you mean {near}?' if near else ''}")
-    given = {name: _value(value) for name, value in options.items()}
+    given = {name: _value(name, value) for name, value in options.items()}
     given |= {name: text for name, text in (("project", project), ("server", server), ("user", user)) if text}
     environ = {**os.environ, "XNAT_PASS": password} if password else dict(os.environ)
     settings = resolve(command, given, environ)
@@ -198,8 +199,13 @@ def _settled(
     return settings, credentials(settings, environ, http_is_warning=bool(launch_of(environ)))
 
 
-def _value(value: Option) -> Any:
-    """The value in the form that a flag would give: paths as text, sequences as lists, others like in a config file."""
+def _value(name: str, value: Option) -> Any:
+    """The value in the form that a flag would give: paths as text, sequences as lists, others like in a config file.
+
+    Raises UsageError for a rule that a config file could not have.
+    """
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return check_rules(name, value) if any(isinstance(one, Mapping) for one in value) else list(value)

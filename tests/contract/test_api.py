@@ -93,6 +93,36 @@ def test_what_is_no_rule_is_misuse(root: Path, rule: Any) -> None:
         plan(root, "DEMO", exclude=rule)
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (
+            {"series_instances": {"fewer": 3}},
+            "exclude[1].series_instances: unknown key 'fewer'; did you mean fewer_than",
+        ),
+        ({"folder": ""}, "exclude[1].folder: "),
+        ({"folder": "x", "nope": 1}, "exclude[1]: unknown key 'nope'"),
+        ({"folder": "x", "path": "y"}, "exclude[1]: unknown key "),
+        ({"fodler": Path("x")}, "is not a rule; did you mean folder?"),
+        ({"tag": "Modality", "in": "SR"}, "exclude[1].in: "),
+        ({"tag": "Modality", "matches": re.compile("SR")}, "exclude[1].matches: "),
+        ({"tag": "Modality"}, "exclude[1]: a tag rule needs exactly one of matches and in"),
+        ({"image_type": "MPR"}, "exclude[1].image_type: "),
+        ({"series_instances": 5}, "exclude[1].series_instances: "),
+        ({"path": None}, "exclude[1].path: "),
+    ],
+)
+def test_a_rule_is_checked_as_in_a_config_file(root: Path, rule: Any, said: str) -> None:
+    """A slip must not send what was to be left out."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        plan(root, "DEMO", exclude=["Localizers", rule])
+
+
+def test_rules_may_hold_tuples(root: Path) -> None:
+    assert plan(root, "DEMO", exclude=({"tag": "Modality", "in": ("MR", "SR")},)).totals["planned"] == 0
+    assert plan(root, "DEMO", exclude=({"tag": "Modality", "in": ("XX",)}, "T1")).totals["planned"] == 2
+
+
 def test_trouble_is_in_the_result_and_misuse_is_raised(root: Path, site: StandIn) -> None:
     assert upload(root, "HIDDEN").exit_code == 6
     assert upload(root, "DEMO", password="wrong").exit_code == 6

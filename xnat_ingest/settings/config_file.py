@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from xnat_ingest.core import UsageError, nearest
@@ -54,7 +54,7 @@ def read_file(path: str) -> str:
 def parse_config(text: str, path: str) -> dict[str, Any]:
     """A config file's options. The original tool's `Exclude` list becomes folder rules. Raises UsageError."""
     config = read_json(text, f"config file {path}")
-    _check_config(path, config)
+    _check(f"config file {path}: ", config)
     if "Exclude" in config:
         if "exclude" in config:
             raise UsageError(f"config file {path} has both Exclude and exclude; keep only one of them")
@@ -62,7 +62,18 @@ def parse_config(text: str, path: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _check_config(path: str, config: object) -> None:
+def check_rules(option: str, entries: Iterable[object]) -> list[object]:
+    """The entries of a list that a program gives, its rules as a config file would have them. Raises UsageError."""
+    found = [_as_json(one) if isinstance(one, Mapping) else one for one in entries]
+    _check("", {option: [one if isinstance(one, Mapping) else "another" for one in found]})
+    return found
+
+
+def _as_json(rule: Mapping[str, object]) -> dict[str, object]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in rule.items()}
+
+
+def _check(what: str, config: object) -> None:
     error = best_error(config, config_schema())
     if error is None:
         return
@@ -74,12 +85,12 @@ def _check_config(path: str, config: object) -> None:
     if unknown:
         near = nearest(unknown[0], known)
         hint = f"; did you mean {near}?" if near else f"; known keys: {', '.join(known)}"
-        raise UsageError(f"config file {path}: {where + ': ' if where else ''}unknown key {unknown[0]!r}{hint}")
+        raise UsageError(f"{what}{where + ': ' if where else ''}unknown key {unknown[0]!r}{hint}")
     if error.validator == "anyOf" and isinstance(instance, Mapping):
         matchers = [branch["required"][0] for branch in cast("list[dict[str, list[str]]]", error.validator_value)]
         near = next((n for key in instance if (n := nearest(str(key), matchers))), None)
         hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(matchers)}"
-        raise UsageError(f"config file {path}: {where}: {json.dumps(instance)} is not a rule; {hint}")
+        raise UsageError(f"{what}{where}: {json.dumps(instance, default=str)} is not a rule; {hint}")
     if error.validator == "oneOf":
-        raise UsageError(f"config file {path}: {where}: a tag rule needs exactly one of matches and in")
-    raise UsageError(f"config file {path}: {where or 'the whole file'}: {error.message}")
+        raise UsageError(f"{what}{where}: a tag rule needs exactly one of matches and in")
+    raise UsageError(f"{what}{where or 'the whole file'}: {error.message}")
