@@ -168,6 +168,16 @@ def test_a_line_of_the_sheet_that_fits_nothing_spoils_the_plan(
     assert upload(ingest, tmp_path, tmp_path / "plan.json")[0] == 0
 
 
+def test_a_subject_of_the_sheet_may_have_several_patient_ids(tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    root = tmp_path / "two"
+    for name in ("007/pre", "008/pre"):
+        make_session(root / name, [Series("T1_1", tags={"PatientID": name})], name)
+    words = sheet(tmp_path / "s.csv", "007/pre,,A,A1", "008/pre,,A,A2")
+    assert ingest("plan", root, *words, "--json", str(tmp_path / "plan.json")).code == 0
+    assert upload(ingest, tmp_path, tmp_path / "plan.json")[0] == 0
+    assert {session.subject for session in site.sessions("DEMO")} == {"A"}
+
+
 @pytest.mark.wide
 def test_editing_solves_a_conflict(root: Path, tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
     make_session(root / "009" / "pre", [Series("T1_1")], "009/pre")

@@ -191,6 +191,7 @@ class Session:
 
     folder: where it lies below ROOT.
     repaired: what the subject label was before illegal characters in it were replaced, "" for one that was legal.
+    subject_given: the subject label is the user's, from a label sheet. It may join what has several PatientIDs.
     """
 
     project: str
@@ -201,6 +202,7 @@ class Session:
     instances: tuple[Instance, ...]
     conflicts: tuple[Problem, ...] = ()
     repaired: str = ""
+    subject_given: bool = False
 
     @property
     def bytes(self) -> int:

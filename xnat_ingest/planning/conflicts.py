@@ -155,7 +155,7 @@ def _mixed_patients(drafts: list[LabelledSession]) -> Conflicts:
             yield [draft], MIXED, fact, fix
     subjects: dict[tuple[str, str], list[LabelledSession]] = defaultdict(list)
     # A subject that is named in a sheet was decided by the user.
-    for draft in (d for d in drafts if not (d.row and d.row.subject) and d.session.subject != NO_LABEL):
+    for draft in (d for d in drafts if not d.session.subject_given and d.session.subject != NO_LABEL):
         subjects[draft.session.project, draft.session.subject.casefold()].append(draft)
     for group in subjects.values():
         if (number := len(_patients(group))) > 1 and len(group) > 1:

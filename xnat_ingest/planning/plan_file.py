@@ -93,6 +93,7 @@ def _session(session: Session) -> dict[str, Any]:
     if studies and session.study_uid not in studies:  # after a filter only another study of it is left
         document["study_uid"] = min(studies)
     document["repaired"] = session.repaired
+    document |= {"subject_given": True} if session.subject_given else {}
     # For the reader only. These are found again when the edited file is read, except for those that follow.
     document["conflicts"] = [conflict.detail for conflict in session.conflicts]
     labels = {"subject": session.subject, "label": session.label}
@@ -160,7 +161,8 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
     was = entry.get("repaired", "")
     repaired = was if legal_label(was) == entry["subject"] != was else ""
     subject, study_uid = entry["subject"], entry["study_uid"]
-    return Session(entry["project"], subject, label, study_uid, folder, instances, conflicts, repaired)
+    given = entry.get("subject_given", False)
+    return Session(entry["project"], subject, label, study_uid, folder, instances, conflicts, repaired, given)
 
 
 def _with_label_conflicts(sessions: Sequence[Session], entries: Sequence[dict[str, Any]]) -> list[Session]:

@@ -217,7 +217,17 @@ def _draft(group: _Group, labelling: LabelRules, name_of: NameOf, row: SheetRow 
     conflicts = (*(_about(label, c) for c in found.conflicts), *own)
     project = found.folders.get("project", labelling.project)
     repaired = source if source != subject else ""
-    session = Session(project, subject, label, group.study_uid, group.folder, group.instances, conflicts, repaired)
+    session = Session(
+        project,
+        subject,
+        label,
+        group.study_uid,
+        group.folder,
+        group.instances,
+        conflicts,
+        repaired,
+        subject_given=bool(row and row.subject),
+    )
     notes = tuple(_about(label, n) for n in found.notes)
     old = found.old_subject(subject, label) if row else ""
     return LabelledSession(session, source, notes, row, tuple(found.changed), old)
