@@ -121,6 +121,39 @@ def test_a_shard_that_ran_twice_counts_once() -> None:
     assert (merged["totals"]["verified"], merged["exit_code"]) == (20, 0)
 
 
+EARLY, LATE = "2024-01-01T00:00:01+00:00", "2024-01-01T09:00:00+00:00"
+
+
+@pytest.mark.parametrize("older", [one("c", verdict="failed", unproven=10), one("d")])
+@pytest.mark.parametrize("roots", [("/data/A", "/data/B"), ("/data/A", "/data/A"), ("", "")])
+def test_a_report_of_another_tree_is_not_passed_over(older: dict[str, Any], roots: tuple[str, str]) -> None:
+    """Two trees were sent with the same number of shards. The failures of the first must not vanish."""
+    named = [{"root": root} if root else {} for root in roots]
+    early = shard(1, one("a"), older, set_aside=[], code=3, finished=EARLY, **named[0])
+    late = shard(1, one("a"), set_aside=[], finished=LATE, **named[1])
+    other = shard(2, one("b"), set_aside=[], finished=LATE, **named[1])
+    for order in ([early, late, other], [other, late, early]):
+        with pytest.raises(
+            IngestError, match=r"r1\.json and r1\.json are both of shard 1/2, .*leave the earlier one out"
+        ):
+            merge(order)
+    assert merge([late, other])["exit_code"] == 0
+
+
+def test_a_report_of_another_place_without_sessions_is_not_passed_over() -> None:
+    early = shard(1, set_aside=[aside("x/1", "unreadable")], code=3, finished=EARLY, root="/data/A")
+    with pytest.raises(IngestError, match=r"of different ROOTs \(/data/A, /data/B\)"):
+        merge([early, shard(1, one("a"), set_aside=[], finished=LATE, root="/data/B")])
+
+
+def test_a_shard_that_ran_again_may_have_other_labels_or_break_off() -> None:
+    early, other = shard(1, one("a", "1.5"), set_aside=[], finished=EARLY), shard(2, one("b"), set_aside=[])
+    assert merge([early, shard(1, one("x", "1.5"), set_aside=[], finished=LATE), other])["exit_code"] == 0
+    assert merge([early, shard(1, one("a", "1.6"), set_aside=[], finished=LATE), other])["exit_code"] == 0
+    broken = merge([early, shard(1, set_aside=[], code=143, finished=LATE), other])
+    assert (broken["exit_code"], broken["problems"][0]["kind"]) == (3, "run-failed")
+
+
 def test_a_shard_that_is_absent() -> None:
     merged = merge([shard(1, one("a"), set_aside=[aside("b/1", "other-shard")])])
     assert [p["kind"] for p in merged["problems"]] == ["shard-absent"]

@@ -187,12 +187,12 @@ def _proof(shards: Sequence[Report]) -> dict[str, Any]:
 def _latest(reports: Sequence[tuple[str, Report]]) -> list[tuple[str, Report]]:
     """The last report of each shard, which has several when it ran again. All must have the same number of shards."""
     by_shard: dict[str, tuple[str, Report]] = {}
-    for path, report in reports:
+    for path, report in sorted(reports, key=lambda one: str(one[1].get("finished"))):
         check_sums(path, report)
         shard = report.get("shard") or path
-        known = by_shard.get(shard)
-        if known is None or report["finished"] >= known[1]["finished"]:
-            by_shard[shard] = (path, report)
+        if shard in by_shard:
+            _refuse_another_tree(by_shard[shard], (path, report))
+        by_shard[shard] = (path, report)
     counts = {report["shard"].partition("/")[2] for _, report in reports if report.get("shard")}
     if len(counts) > 1:
         raise IngestError(
@@ -221,6 +221,31 @@ def check_sums(path: str, report: Report) -> None:
         ) from error
     if not sums_up:
         raise IngestError(f"{printable(path)} does not add up; was it edited? Run its command again")
+
+
+def _refuse_another_tree(older: tuple[str, Report], newer: tuple[str, Report]) -> None:
+    """Raises IngestError where a report would be passed over, although a later one of its shard is of other data."""
+    roots = {report.get("root", "") for _, report in (older, newer)} - {""}
+    told = {key for one in newer[1]["sessions"] for key in _marks(one)}
+    gone = [one["label"] for one in older[1]["sessions"] if told.isdisjoint(_marks(one))]
+    if newer[1]["exit_code"] in BROKEN_OFF:
+        gone = []  # it may have ended before it knew its sessions
+    if len(roots) < 2 and not gone:
+        return
+    names = " and ".join(printable(path) for path, _ in (older, newer))
+    few = ", ".join(map(printable, gone[:5])) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+    why = f"of different ROOTs ({', '.join(sorted(map(printable, roots)))})"
+    if len(roots) < 2:
+        why = f"and the later one lacks sessions of the earlier one ({few})"
+    raise IngestError(
+        f"{names} are both of shard {printable(newer[1].get('shard', ''))}, {why}; merge only the reports of one run. "
+        "If both are of one tree, leave the earlier one out"
+    )
+
+
+def _marks(session: Report) -> tuple[object, object]:
+    """What a session can be known by in another report: its study, or its label."""
+    return session["study_uid"], (session["project"], session["label"])
 
 
 def _set_aside(shards: Sequence[Report]) -> list[dict[str, Any]]:
