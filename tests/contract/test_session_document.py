@@ -17,7 +17,7 @@ from tests.standin.model import ArchivedSession, Project
 from tests.standin.projectrest import visible_project
 from xnat_ingest.commands.container.target import find_target
 from xnat_ingest.commands.resources.target import ResourceOwner, find_owner
-from xnat_ingest.core.errors import SessionTrouble
+from xnat_ingest.core.errors import IngestError, SessionTrouble
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.archive import archived_session
 from xnat_ingest.xnat.client import XnatClient
@@ -121,6 +121,18 @@ def test_a_deletion_does_not_follow_the_document_of_another_session(
         ):
             with pytest.raises(SessionTrouble, match="answers with session S_E of project MANUAL"):
                 find()
+
+
+def test_a_launch_from_a_shared_session_is_refused(ingest: Ingest, site: StandIn, tree: Path) -> None:
+    """Its images would go into a project from which nobody has launched anything."""
+    assert ingest("upload", tree, project="MANUAL").code == 0
+    session = stored(site, "MANUAL", "S", "S_E")
+    site.share(session, "DEMO", "S_E")
+    with closing(XnatClient(Credentials(site.url, "up", PASSWORD))) as rest:
+        with pytest.raises(IngestError, match="belongs to project MANUAL"):
+            find_target(rest, "/archive/projects/DEMO/experiments/S_E")
+        for address in (f"/archive/experiments/{session.accession}", "/archive/projects/MANUAL/experiments/S_E"):
+            assert find_target(rest, address).project == "MANUAL"
 
 
 def test_rows_of_another_session_are_refused(

@@ -45,6 +45,8 @@ def find_target(rest: XnatClient, address: str) -> Target:
     fields = rest.item(uri)
     if fields is None:
         raise Refused(f"{address} does not exist on {rest.server}, or user {rest.user} may not see it")
+    if match["subject"] or match["session"]:
+        _refuse_shared(match["project"] or "", _field(fields, "project", address), address)
     if match["session"]:
         subject = rest.item(f"/data/archive/subjects/{_field(fields, 'subject_ID', address)}")
         if subject is None:
@@ -54,6 +56,19 @@ def find_target(rest: XnatClient, address: str) -> Target:
     if match["subject"]:
         return Target("subject", uri, _field(fields, "project", address), _field(fields, "label", address))
     return Target("project", uri, _field(fields, "ID", address))
+
+
+def _refuse_shared(named: str, home: str, address: str) -> None:
+    """Raises IngestError for what is shared into the project that the address names: it belongs to another one.
+
+    home: the id of the project to which it belongs.
+    """
+    if named.casefold() in ("", home.casefold()):
+        return
+    raise IngestError(
+        f"{address} is only shared into project {named}: it belongs to project {home}, and all images would go there. "
+        f"Launch the command from it in project {home}"
+    )
 
 
 def parent_of(resource: str) -> str:
