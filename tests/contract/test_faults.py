@@ -92,7 +92,8 @@ CASES = {
     ),
     "an instance accepted and lost": Case([Fault("lose", name="-1-4-")], 3, "missing", TOTAL - 1),
     "a stored file cut short": Case([Fault("cut", name="-1-4-", keep=3000)], 3, "missing", TOTAL - 1),
-    "empty 200": Case([Fault("empty", PARTS, skip=2)], 3, "missing", extra={"verified": "fewer"}),
+    "empty 200 once": Case([Fault("empty", PARTS, skip=2)]),
+    "empty 200": Case([Fault("empty", PARTS, skip=2, times=None)], 3, "missing", extra={"verified": "fewer"}),
     "single instance above the limit": Case(
         [Fault("too-large", PARTS, limit=30_000, times=None)], 3, "failed", 10, says="must raise the limit"
     ),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
@@ -144,3 +145,100 @@ def test_more_reports_follow_into_a_session_that_is_archived(tmp_path: Path, ing
     mend(tmp_path)
     assert ingest("upload", root).code == 0
     assert len(stored(site, "DEMO", "S", "S_E").files) == 5
+
+
+EMPTY = "POST /data/services/import"
+
+
+@pytest.mark.parametrize(("lead", "other"), [(PET, CT_SCAN), (IMAGES, REPORT)], ids=["pet-ct", "report"])
+@pytest.mark.parametrize("stores", [False, True])
+def test_what_is_answered_with_nothing_is_sent_again(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lead: Series, other: Series, stores: bool
+) -> None:
+    """The other part is answered as usual."""
+    root = tree(tmp_path, replace(lead, files=1), other)
+    site.faults.add(Fault("empty", match=EMPTY, work=stores))
+    ended = ingest("upload", root)
+    assert (ended.code, ended.totals["verified"]) == (0, 1 + other.files), ended.out
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 1 + other.files
+
+
+@pytest.mark.parametrize(("lead", "other"), [(PET, CT_SCAN), (IMAGES, REPORT)], ids=["pet-ct", "report"])
+def test_it_stays_open_where_the_images_are_answered_with_nothing(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lead: Series, other: Series
+) -> None:
+    root = tree(tmp_path, replace(lead, files=1), other)
+    site.faults.add(Fault("empty", match=EMPTY))
+    again = site.faults.add(Fault("empty", match=EMPTY, skip=1, times=None))
+    refused(ingest("upload", root), site)
+    assert again.hits == 1
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 1 + other.files
+
+
+def grown(tmp_path: Path, ingest: Ingest, lead: Series, other: Series) -> Path:
+    """A tree of which one instance of each series is archived."""
+    root = tree(tmp_path, lead, other)
+    first = shutil.copytree(root, tmp_path / "first")
+    for series in (lead, other):
+        for path in sorted((first / "S/E" / series.name).iterdir())[1:]:
+            path.unlink()
+    assert ingest("upload", first).code == 0
+    return root
+
+
+@pytest.mark.parametrize(("lead", "other"), [(PET, CT_SCAN), (IMAGES, REPORT)], ids=["pet-ct", "report"])
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+@pytest.mark.parametrize("kind", ["poison", "empty"])
+def test_an_archived_one_goes_along_instead(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lead: Series, other: Series, transport: str, kind: str
+) -> None:
+    """The new images of the session's own type do not arrive, the others do."""
+    root = grown(tmp_path, ingest, replace(lead, files=2), other)
+    if kind == "poison":
+        site.faults.add(Fault("poison", name=f"-{lead.number}-2-", times=None))
+    else:
+        for skip in (0, other.files - 1 if transport == "gradual" else 1):
+            site.faults.add(Fault("empty", match=EMPTY, skip=skip))
+    ended = ingest("upload", root, "--transport", transport, "-w", "1")
+    assert (ended.code, ended.totals["verified"]) == (3, other.files + 1), ended.out
+    assert not site.rows("DEMO")
+    site.faults.clear()
+    mend(tmp_path)
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 2 + other.files
+
+
+@pytest.mark.parametrize(("lead", "other"), [(PET, CT_SCAN), (IMAGES, REPORT)], ids=["pet-ct", "report"])
+@pytest.mark.parametrize("kind", ["poison", "lose"])
+def test_it_stays_open_where_no_image_can_be_replaced(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lead: Series, other: Series, kind: str
+) -> None:
+    root = grown(tmp_path, ingest, replace(lead, files=2), other)
+    for number in (1, 2):
+        site.faults.add(Fault(kind, name=f"-{lead.number}-{number}-", times=None))
+    ended = ingest("upload", root, "--existing", "overwrite")
+    assert (ended.code, ended.kinds()) == (3, ["images-missing"]), ended.out
+    assert [row.status for row in site.rows("DEMO")] == ["READY"]
+    site.faults.clear()
+    assert ingest("upload", root, "--existing", "overwrite").code == 0
+    assert not site.rows("DEMO")
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 2 + other.files
+
+
+def test_it_stays_open_where_the_sibling_of_its_number_does_not_arrive(
+    tmp_path: Path, ingest: Ingest, site: StandIn
+) -> None:
+    """XNAT adds to one of two series with one SeriesNumber only with an instance of the other."""
+    root = grown(tmp_path, ingest, Series("T1_1", 3, number=1), Series("T1_2", 1, number=1))
+    sibling = pydicom.dcmread(root / "S/E/T1_2/IM000001").SOPInstanceUID
+    files = stored(site, "DEMO", "S", "S_E").files
+    (name,) = (path.name for path in files.values() if pydicom.dcmread(path).SOPInstanceUID == sibling)
+    site.faults.add(Fault("poison", name=name, times=None))
+    ended = ingest("upload", root)
+    assert (ended.code, ended.kinds()) == (3, ["images-missing"]), ended.out
+    assert "XNAT refuses to add to one of them without an instance of each of the others" in ended.out
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 4

@@ -14,6 +14,7 @@ from functools import partial
 
 from xnat_ingest.core import (
     IngestError,
+    Instance,
     Problem,
     ServerSaid,
     Session,
@@ -276,11 +277,16 @@ class Delivery:
         self._refuse_postponed(postponed)
         self._round.postponed |= postponed
         self.prearchived.refuse_broken_copies(to_send)
-        return self.commit
+        if not (company := self._company_instead()):
+            return self.commit
+        with self.context.sends:
+            self.sending.send(company, self.prearchived.check)
+        self._round.decision = replace(self._round.decision, to_send=(*to_send, *company))
+        self.prearchived.overwrite = True
+        return self.reconcile
 
     def commit(self) -> State:
         """Have the server archive it, or build it where it is to stay in the prearchive."""
-        self._refuse_lost_modality()
         uri = self.sending.uri
         if self._overwrites:  # afterwards a new copy cannot be told from the old one
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
@@ -393,17 +399,59 @@ class Delivery:
         fix = "mend these files, or leave them out with --exclude, then run again"
         return replace(decision, conflict=Problem.advised("images-missing", text, fix, (self.session.label,)))
 
-    def _refuse_lost_modality(self) -> None:
-        """The same for images that could not be sent. Raises SessionTrouble."""
-        failed, planned, uri = self.sending.failed, self.session.instances, self.sending.uri
+    def _company_instead(self) -> tuple[Instance, ...]:
+        """Archived instances that must go along because others did not arrive. Without them XNAT would refuse the rest.
+
+        Raises SessionTrouble where none can help.
+        """
+        lacking = self._not_arrived() if self.context.destination != "prearchive" else frozenset[str]()
+        if not lacking:
+            return ()
+        if not self._archive_uri:
+            self._refuse_lost_modality(lacking)
+            return ()
+        arrived = tuple(i for i in self.session.instances if i.sop_uid not in lacking)
+        decision, state = self._round.decision, self._round.state
+        again = (self._doubtful(state) | self._postponed) - lacking
+        now = decide(replace(self.session, instances=arrived), state, self._existing, again, self._own.replaced)
+        known = {i.sop_uid for i in decision.to_send}
+        company = tuple(i for i in now.to_send if i.sop_uid not in known)
+        if not now.conflict and self.prearchived.cannot_receive.isdisjoint(i.sop_uid for i in company):
+            return company
+        why = "an archived one in their place can no longer be sent into it"
+        if now.conflict:
+            why = now.conflict.fact.removeprefix(f"{self.session.title}: ")
+        raise SessionTrouble(
+            "images-missing",
+            f"{len(lacking)} instances did not arrive. Without them XNAT would refuse to add the rest to the archived "
+            f"session ({why}). Prearchive session {self.sending.uri} is left open. Mend what the report names, and run "
+            "again",
+        )
+
+    def _not_arrived(self) -> frozenset[str]:
+        """SOPInstanceUIDs of those that XNAT refused, or did not store although it reported success.
+
+        With --existing overwrite a listing is made before the commit, so that of all can be known.
+        """
+        failed, doubtful = frozenset(self.sending.failed), frozenset(self.sending.ignored)
+        if self._overwrites and self._archive_uri:
+            doubtful |= {i.sop_uid for i in self._round.decision.to_send} - self._round.postponed
+        if doubtful:
+            held = self.prearchived.built(self.sending.uri)
+            doubtful -= compare_stored(self.session.instances, held).seen
+        return failed | doubtful
+
+    def _refuse_lost_modality(self, lacking: frozenset[str]) -> None:
+        """Once a session is archived without its images, XNAT refuses to add them. Raises SessionTrouble."""
+        planned, uri = self.session.instances, self.sending.uri
         makes_petmr = self.context.projects[self.session.project].makes_petmr
-        sent = [i for i in planned if i.sop_uid not in failed]
-        modality = lost_modality(sent, planned, makes_petmr=makes_petmr)
-        if not modality or self._archive_uri or self.context.destination == "prearchive":
+        arrived = [i for i in planned if i.sop_uid not in lacking]
+        modality = lost_modality(arrived, planned, makes_petmr=makes_petmr)
+        if not modality:
             return
         raise SessionTrouble(
             "images-missing",
-            f"{len(failed)} instances could not be sent. Without its {modality} instances XNAT would archive the "
+            f"{len(lacking)} instances did not arrive. Without its {modality} instances XNAT would archive the "
             f"session with another type, and then refuse to add them. Prearchive session {uri} is left open. Mend what "
             f"the report names, and run again. Or archive it without them ({prearchive.command_for(uri, 'archive')})",
         )

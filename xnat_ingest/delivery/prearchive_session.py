@@ -125,6 +125,7 @@ class OurPrearchiveSession:
         self._moving = everything if context.changes_uids else moved_by_build(session.instances)
         self._waited_for: set[str] = set()
         self._looks = 0
+        self._sent_again: set[str] = set()  # SOPInstanceUIDs that the server once did not store without a word
 
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
         """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
@@ -218,6 +219,9 @@ class OurPrearchiveSession:
 
         Returns the SOPInstanceUIDs that this prearchive session cannot receive again. They need another one.
         """
+        # What is answered with success and not stored may have been filtered, or lost. Once more tells.
+        self.sending.disturbed |= not self.sending.ignored <= self._sent_again
+        self._sent_again |= self.sending.ignored
         for _ in range(RESENDS):
             if not (self.sending.disturbed and self.sending.uri):
                 return frozenset()
