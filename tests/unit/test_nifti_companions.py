@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.nifti_trees import image, mr, only, planned, put, reasons, scan, scans
+from tests.nifti_trees import PLAIN, image, mr, only, planned, put, reasons, scan, scans
+from xnat_ingest.planning.rules import RuleConfig
 
 PRE = Path("007/pre")
 VOXELS = 4 * 4 * 3 * 2
@@ -93,3 +94,35 @@ def test_a_cut_half_is_not_sent_with_another_image_of_its_folder(tmp_path: Path)
     plan = planned(tmp_path)
     assert reasons(plan) == {"007/pre/T1/i.hdr": "truncated", "007/pre/T1/i.img": "truncated"}
     assert scans(only(plan))["2"][3] == ["NIFTI/whole.nii.gz", "BIDS/whole.json"]
+
+
+LOCALIZER = {"Modality": "MR", "SeriesDescription": "localizer", "PatientName": "Doe^Jane"}
+
+
+@pytest.mark.parametrize(
+    "rule", [{"tag": "SeriesDescription", "matches": "localizer"}, {"path": "**/img0.nii.gz"}, None]
+)
+@pytest.mark.parametrize("other", [None, {"Modality": "MR", "SeriesDescription": "T1"}, mr(2, "T1")])
+def test_the_sidecar_of_an_image_that_is_not_sent_stays(
+    tmp_path: Path, rule: RuleConfig | None, other: dict[str, object] | None
+) -> None:
+    """Another image of its folder is sent. Without a rule, the image is cut."""
+    folder = tmp_path / "a" / "pre" / "mix"
+    scan(folder / "img0", LOCALIZER)
+    scan(folder / "img1", other)
+    image = folder / "img0.nii.gz"
+    if not rule:
+        image.write_bytes(image.read_bytes()[:-20])
+    plan = planned(tmp_path, PLAIN, *([rule] if rule else []))
+    (files,) = (one[3] for one in scans(only(plan)).values())
+    assert files == ["NIFTI/img1.nii.gz", *(["BIDS/img1.json"] if other else [])]
+    asides = reasons(plan)
+    assert asides["a/pre/mix/img0.json"] == asides["a/pre/mix/img0.nii.gz"]
+
+
+def test_a_sidecar_stays_with_the_image_of_its_name_that_is_sent(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "pre" / "mix"
+    scan(folder / "img0", mr(2, "T1"))
+    (folder / "img0.nii").write_bytes(b"")  # a placeholder
+    (files,) = (one[3] for one in scans(only(planned(tmp_path))).values())
+    assert files == ["NIFTI/img0.nii.gz", "BIDS/img0.json"]

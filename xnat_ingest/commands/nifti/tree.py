@@ -182,6 +182,7 @@ class _Session:
         self._split: set[str] = set()  # folders that hold several series
         self._series_of: dict[str, str] = {}  # by stem: the series of an image in one of them
         self._gone: dict[str, SetAside] = {}  # by stem: the sidecars of an image that is not sent are not sent either
+        self._sent: set[str] = set()  # stems of the images that are sent
 
     def add(self, found: Found) -> None:
         name = found.name
@@ -215,6 +216,7 @@ class _Session:
         whole = {key: images for key, all_ in self._images.items() if (images := list(self._whole(all_)))}
         apart = {key: images for one in whole.items() for key, images in self._apart(*one)}
         kept = {key: images for key, images_ in apart.items() if (images := list(self._judged(images_)))}
+        self._sent = {found.stem for images in kept.values() for found in images}
         companions: dict[str, list[Found]] = defaultdict(list)
         for found in self._beside:
             if (key := self._belongs_to(found, kept)) is not None:
@@ -292,7 +294,8 @@ class _Session:
     def _belongs_to(self, found: Found, scans: Mapping[str, list[Found]]) -> str | None:
         """The scan that a file goes with, or None when it was set aside because it has none."""
         path = found.file.path
-        if found.name.kind == "pixels" and (gone := self._gone.get(found.stem)):
+        gone = self._gone.get(found.stem)
+        if gone and (found.name.kind == "pixels" or found.stem not in self._sent):
             self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
             return None
         key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
@@ -304,9 +307,7 @@ class _Session:
             beside = [key for key, images in scans.items() if images[0].inner[:-1] == found.inner[:-1]]
             if len(beside) == 1:
                 return beside[0]
-        if gone := self._gone.get(found.stem):
-            self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
-        elif found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
+        if found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
             self._tree.aside.append(SetAside(path, BESIDE, "describes no single image"))
         else:
             self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or is beside it"))
