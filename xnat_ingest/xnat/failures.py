@@ -8,6 +8,7 @@ from urllib3 import exceptions as http
 
 from xnat_ingest.core import IngestError, Unreachable
 from xnat_ingest.xnat.proxies import Proxy
+from xnat_ingest.xnat.replies import SENTENCE
 
 # OpenSSL's names for a peer whose TLS is too old for us, and for one that does not use TLS.
 _TOO_OLD = ("UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION", "VERSION_TOO_LOW", "NO_PROTOCOLS_AVAILABLE")
@@ -91,7 +92,7 @@ def _proxy_failure(cause: http.ProxyError, server: str, proxy: Proxy) -> IngestE
     if " 407 " in f" {text} ":
         return wants_login(proxy, server)
     if "Tunnel connection failed" in text:
-        status = text.partition("failed:")[2].strip()
+        status = text.partition("failed:")[2].strip()[:SENTENCE]
         return Unreachable(f"the proxy {proxy.shown} refuses the connection to {server}: it answered {status}")
     if isinstance(error, http.NewConnectionError | http.ConnectTimeoutError):
         return Unreachable(
@@ -143,5 +144,5 @@ def _tls_failure(text: str, server: str, by_way: str) -> IngestError:
 
 
 def _short(error: BaseException) -> str:
-    """The innermost reason, without the repr of connection objects before it."""
-    return _CONNECTION.sub("", str(error.__cause__ or error.__context__ or error))
+    """The innermost reason, without the repr of connection objects before it. It may quote the server."""
+    return _CONNECTION.sub("", str(error.__cause__ or error.__context__ or error))[:SENTENCE]
