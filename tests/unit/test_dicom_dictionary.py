@@ -31,3 +31,22 @@ def test_what_devices_write_is_known(name: str) -> None:
 @pytest.mark.parametrize("name", ["punycode", "idna", "undefined", "rot13", "hex", "utf-7", "unicode_escape", "MUSIC"])
 def test_what_is_no_character_set_is_not_known(name: str) -> None:
     assert not knows_character_sets(name.encode())
+
+
+# As in the annexes of PS3.5: what changes the set is no part of a name.
+ESCAPED = {
+    "\\ISO 2022 IR 87": ("\x1b$B", "iso2022_jp", "山田"),
+    "\\ISO 2022 IR 149": ("\x1b$)C", "euc_kr", "洪吉洞"),
+    "\\ISO 2022 IR 58": ("\x1b$)A", "gb2312", "小东"),
+    "ISO 2022 IR 6\\ISO 2022 IR 58": ("\x1b$)A", "gb2312", "欧阳"),
+    "\\ISO 2022 IR 144": ("\x1b-L", "iso8859_5", "Яшин"),
+    "\\ISO 2022 IR 101": ("\x1b-B", "iso8859_2", "Wałęsa"),
+}
+
+
+@pytest.mark.parametrize("sets", ESCAPED)
+@pytest.mark.parametrize("before", ["", "Hong^Gildong=", "a "])
+def test_escape_sequences_are_no_text(sets: str, before: str) -> None:
+    escape, codec, text = ESCAPED[sets]
+    raw = text.encode(codec) if codec == "iso2022_jp" else escape.encode() + text.encode(codec)
+    assert decoded(before.encode() + raw, sets.encode()) == before + text

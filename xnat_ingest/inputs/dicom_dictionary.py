@@ -81,7 +81,8 @@ def decoded(value: bytes, character_sets: bytes) -> str:
     """Decodes text in the file's character sets (the value of SpecificCharacterSet). Invalid bytes are replaced."""
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
-    return pydicom.charset.decode_bytes(value, _encodings(character_sets), set())
+    text = pydicom.charset.decode_bytes(value, _encodings(character_sets), set())
+    return _ESCAPE.sub("", text) if "\x1b" in text else text
 
 
 def knows_character_sets(character_sets: bytes) -> bool:
@@ -93,6 +94,8 @@ def _encodings(character_sets: bytes) -> list[str]:
     return _known_encodings(character_sets) or ["utf-8"]
 
 
+# What changes the character set within a text. pydicom leaves that of GB 2312 in it, and those that it does not know.
+_ESCAPE = re.compile(r"\x1b[ -/]+[0-~]")
 # Those of the standard, and those of Windows, which some devices name. pydicom takes any codec of Python's. Some of
 # those, such as punycode, raise errors for invalid bytes.
 _CODECS = frozenset(
