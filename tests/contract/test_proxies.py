@@ -195,7 +195,7 @@ def test_a_proxy_that_refuses(plain: Scripted, monkeypatch: pytest.MonkeyPatch) 
 def test_the_words_of_a_proxy_are_cut(plain: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Proxy(plain.port, status=f"502 {'A' * 60_000}")) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        with pytest.raises(Unreachable, match="502 A{200}") as caught:
+        with pytest.raises(Unreachable, match=r"502 A{200}") as caught:
             rest_for(f"https://{HOST}").login()
         assert len(str(caught.value)) < 500
 
