@@ -17,6 +17,7 @@ from tests.unit.test_plan import dicom, plan_of, reasons
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan
 from xnat_ingest.planning.rules import make_rule, parse_rule
+from xnat_ingest.settings.layers import resolve
 
 # One session with the folders of a real head protocol.
 FOLDERS = ("Localizers_0001", "AAHead_Scout_0002", "T1-MPRAGE_0010", "T1-MPRAGE_0010/MoCoSeries", "dti, b=1000 (x)")
@@ -168,6 +169,43 @@ def test_rules_of_the_command_line(given: list[str], expected: set[str]) -> None
             plan_of(TREE, exclude=given)
     else:
         assert left_out(plan_of(TREE, exclude=given)) == expected
+
+
+RULES: dict[str, tuple[str, ...]] = {
+    "Localizers, Modality=SR": ("Localizers", "Modality=SR"),
+    "Modality=SR,SeriesDescription=x": ("Modality=SR", "SeriesDescription=x"),
+    "Modality=SR , path=**/x,preset:localizers, ImageType=y": (
+        "Modality=SR",
+        "path=**/x",
+        "preset:localizers",
+        "ImageType=y",
+    ),
+    "preset:localizers, T1": ("preset:localizers", "T1"),
+    "SeriesDescription=^T1,9{1,2}": (),
+    "Localizers,SeriesDescription=9{1,2}": ("Localizers", "SeriesDescription=9{1,2}"),
+    "SeriesDescription=(a,b|[,)]),Modality=SR": ("SeriesDescription=(a,b|[,)])", "Modality=SR"),
+    "SeriesDescription=[],a],Modality=SR": ("SeriesDescription=[],a]", "Modality=SR"),
+    "SeriesDescription=[^],a],Modality=SR": ("SeriesDescription=[^],a]", "Modality=SR"),
+    "SeriesDescription=a\\, b, Modality=SR": ("SeriesDescription=a\\, b", "Modality=SR"),
+    "SeriesDescription=a\\(, Modality=SR": ("SeriesDescription=a\\(", "Modality=SR"),
+    "SeriesDescription=a\\\\, Modality=SR": ("SeriesDescription=a\\\\", "Modality=SR"),
+    "SeriesDescription=(a, Modality=SR": ("SeriesDescription=(a, Modality=SR",),
+    "Modality=SR, Localizers": (),
+    "Modality=SR|PR, preset:localizers, Localizers": ("Modality=SR|PR", "preset:localizers", "Localizers"),
+    "T1 (a, b), x": ("T1 (a", "b)", "x"),
+    "Modality=SR,": ("Modality=SR",),
+    "SeriesDescription=T1 ": ("SeriesDescription=T1 ",),
+}
+
+
+@pytest.mark.parametrize("text", RULES)
+def test_commas_separate_rules_in_any_order(text: str) -> None:
+    """What a word behind a pattern means cannot be known, so it is refused: what it names must not be sent."""
+    if RULES[text]:
+        assert resolve("plan", {"exclude": [text]}, {}).exclude == RULES[text]
+        return
+    with pytest.raises(UsageError, match=r"may be a rule of its own, or the rest of the pattern before it"):
+        resolve("plan", {"exclude": [text]}, {})
 
 
 def test_words_of_a_config_file_are_taken_whole(tmp_path: Path) -> None:
