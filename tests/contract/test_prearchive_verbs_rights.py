@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.conftest import PASSWORD
 from tests.contract.test_prearchive_verbs import Prearchive, desk
 from tests.standin import Fault, User
+from tests.standin.body import Request
+from tests.standin.samples import Client
 
 __all__ = ["desk"]
 
@@ -82,3 +87,41 @@ def test_unassigned_prearchive_sessions_are_moved_first(desk: Prearchive, monkey
     assert desk("move", "-P", "Unassigned", row.timestamp, "A", "--to-project", "DEMO")[0] == 0
     assert row.project == "DEMO"
     assert desk("archive", "A")[0] == 0
+
+
+SITE_WIDE = {
+    "list": (("list",), "READY"),
+    "wait": (("wait", "LABEL"), "ready"),
+    "delete": (("delete", "--all", "--status", "READY", "--yes"), "deleted"),
+    "archive": (("archive", "--all", "--status", "READY"), "archived"),
+}
+
+
+@pytest.mark.parametrize("name", SITE_WIDE)
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_login_that_a_site_with_guests_has_lost_is_noticed(
+    desk: Prearchive, monkeypatch: pytest.MonkeyPatch, name: str, reads: bool
+) -> None:
+    """The listing of all projects is answered to a guest, too, without what is not his."""
+    words, says = SITE_WIDE[name]
+    desk.site.settings.require_login = False
+    if reads:
+        desk.site.project("DEMO").access["guest"] = "read"
+    honest, asked, lost_at = desk.site.gate.enter, 0, 0
+
+    def enter(request: Request) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == lost_at:
+            desk.site.gate.forget_all()
+        return honest(request)
+
+    monkeypatch.setattr(desk.site.gate, "enter", enter)
+    for lost_at in range(2, 7):
+        asked, label = 100, f"S_{lost_at}"
+        desk.client = Client(desk.site.url, "up", PASSWORD).login()
+        desk.row(label)
+        asked = 0
+        code, out, err = desk(*(label if word == "LABEL" else word for word in words))
+        line = next((one for one in out.splitlines() if label in one), "")
+        assert (code, says in line) == (0, True), (lost_at, out, err)

@@ -36,6 +36,8 @@ AT_ONCE = 4
 T = TypeVar("T")
 # What an open site answers when the session is lost, and a logged-in user would get another answer.
 _NOT_FOR_GUESTS = (403, 404)
+# How often a login may be lost while one question is asked.
+_LOGINS_LOST = 3
 # Parts of an address that lead out of it.
 _UPWARD = frozenset({".", ".."})
 _GUEST = "guest"
@@ -127,6 +129,20 @@ class XnatClient:
             return False
         self._renew(cookies)
         return True
+
+    def as_user(self, ask: Callable[[], T]) -> T:
+        """The answer to a question that a guest gets answered, too, but in part. Asks again when the login was lost.
+
+        Raises what ask raises, and Refused when the server keeps taking us for a guest.
+        """
+        for _ in range(_LOGINS_LOST):
+            found = ask()
+            cookies = self._cookies
+            who = self.request("GET", "/data/auth", accept=(200, 404))
+            if not self._is_guest(who):
+                return found
+            self._renew(cookies)
+        raise login.only_guest(self.server)
 
     @contextmanager
     def asking(self) -> Iterator[ThreadPoolExecutor]:

@@ -64,8 +64,11 @@ def done_before(
     target: the project to which it was to be moved.
     """
     where = f"{project} {selection.title}"
-    if target and any(selection.names(one.entry) for one in waiting_sessions(rest, target)):
-        return ActionOutcome(where, "moved", f"it is already in project {target}")
+    there = (one.entry for one in (waiting_sessions(rest, target) if target else ()))
+    if found := next((one for one in there if selection.names(one)), None):
+        # By a label alone, nothing tells a session that was moved from another one.
+        text = f"nothing is left to be moved; project {target} has {found.timestamp} {found.folder}, {found.status}"
+        return ActionOutcome(where, "moved", printable(text))
     if label and project not in ("", UNASSIGNED):
         known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
         if known and subject.casefold() in ("", known.subject.casefold()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from sys import intern
 
 from xnat_ingest.core import Exit, IngestError, printable
@@ -84,7 +85,9 @@ def waiting_sessions(rest: XnatClient, project: str, *, columns: bool = False) -
     """The prearchive sessions of a project, or all that this user can see, by project and label."""
     keep = _all_columns if columns else _no_columns
     every = project in ("", UNASSIGNED)
-    rows = prearchive.every_row(rest, keep) if every else prearchive.rows_of(rest, project, keep)
+    # A site that lets guests in shows them this listing without what is not theirs. That of a project it refuses them.
+    ask_all = partial(rest.as_user, partial(prearchive.every_row, rest, keep))
+    rows = ask_all() if every else prearchive.rows_of(rest, project, keep)
     mine = [Listed(entry, kept) for entry, kept in rows if not project or entry.project == project]
     return sorted(mine, key=lambda one: (one.entry.project, one.entry.label, one.entry.timestamp, one.entry.folder))
 
