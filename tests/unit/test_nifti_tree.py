@@ -144,6 +144,16 @@ def test_images(tmp_path: Path, version: int, order: str, zipped: bool) -> None:
     assert planned(tmp_path).as_plan("P").planned == 1
 
 
+PACKED = gzip.compress(image((40, 40, 9)), mtime=0)
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    """The bytes with one bit changed."""
+    changed = bytearray(data)
+    changed[at] ^= 16
+    return bytes(changed)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -159,6 +169,9 @@ def test_images(tmp_path: Path, version: int, order: str, zipped: bool) -> None:
         ("i.nii.gz", gzip.compress(image(), mtime=0)[:40], "truncated"),
         ("i.nii.gz", gzip.compress(image()[:-1], mtime=0), "truncated"),
         ("i.nii.gz", gzip.compress(image(), mtime=0)[:120] + b"\0" * 99, "truncated"),
+        ("i.nii.gz", flipped(PACKED, 20_000), "truncated"),
+        ("i.nii.gz", flipped(gzip.compress(image(), mtime=0), -6), "truncated"),
+        ("i.nii.gz", PACKED[:9000] + PACKED[-9000:], "truncated"),
         ("i.hdr", image(mark="ni"), "truncated"),
     ],
 )

@@ -7,12 +7,13 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
 from xnat_ingest.core import Plan, SetAside, printable
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.unpacking import gunzipped
 
 Kind = Literal["image", "pixels", "sidecar", "table", "other"]
@@ -32,6 +33,8 @@ _GRADIENTS = frozenset({"bvals", "bvecs"})
 # Sidecars are small. A larger JSON file is not one, and is sent without being read.
 _LONGEST_SIDECAR = 4 * 1024**2
 _BLOCK = 1024**2
+# How many bytes may follow the voxels of an image that is unpacked to its end.
+_MOST_BEHIND = 64 * 1024**2
 # A deflate stream unpacks to so many times its length at most (zlib's technical details).
 MOST_PACKED = 1032
 _LONGEST_HEADER = 540
@@ -67,8 +70,13 @@ class Name:
         return not self.suffix and self.stem.lower().removesuffix(".gz") in _GRADIENTS
 
 
-def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside | None:
-    """Why a file named like an image is not sent; None for a complete image. Raises OSError."""
+def judge_image(
+    stream: BinaryIO, path: str, size: int, name: Name, check_stop: Callable[[], None] = go_on
+) -> SetAside | None:
+    """Why a file named like an image is not sent; None for a complete image. Raises OSError.
+
+    check_stop: raises to end it. A gzipped image is read to its end.
+    """
     zipped = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
     if zipped != name.zipped:
@@ -82,13 +90,13 @@ def judge_image(stream: BinaryIO, path: str, size: int, name: Name) -> SetAside 
                 path, "bad-nifti", "no NIfTI header: not 348 or 540 bytes long, or without the magic number"
             )
         wanted = sizes[0] if name.suffix == ".hdr" else sizes[1]
-        whole = _holds(unpacked, stream, size, wanted) if zipped else size >= wanted
+        whole = _holds(unpacked, size, wanted, check_stop) if zipped else size >= wanted
     except (gzip.BadGzipFile, EOFError, zlib.error):
         whole = False
     return None if whole else SetAside(path, "truncated", "the file ends before its voxels do, or is corrupt")
 
 
-def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
+def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int, check_stop: Callable[[], None] = go_on) -> str:
     """What is wrong with the second file of a pair, according to the first; "" for nothing.
 
     header: the complete header.
@@ -104,7 +112,7 @@ def judge_voxels(header: BinaryIO, voxels: BinaryIO, size: int) -> str:
     voxels.seek(0)
     try:
         unpacked = cast(BinaryIO, gunzipped(voxels)) if zipped else voxels
-        whole = _holds(unpacked, voxels, size, wanted) if zipped else size >= wanted
+        whole = _holds(unpacked, size, wanted, check_stop) if zipped else size >= wanted
     except (gzip.BadGzipFile, EOFError, zlib.error):
         whole = False
     return "" if whole else "ends before the voxels that its header describes, or is corrupt"
@@ -135,20 +143,18 @@ _MARKS_1 = (b"n+1\0", b"ni1\0")
 _MARKS_2 = (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
 
 
-def _holds(unpacked: BinaryIO, stream: BinaryIO, size: int, wanted: int) -> bool:
-    """Whether a gzipped image unpacks to this many bytes.
+def _holds(unpacked: BinaryIO, size: int, wanted: int, check_stop: Callable[[], None]) -> bool:
+    """Whether a gzipped image unpacks to this many bytes, and to the end, where its checksum stands.
 
-    The last four bytes give the size of the last gzip member, nearly always the only one. Only when they differ is the
-    whole file unpacked.
+    What follows the voxels is not read without end.
+
+    size: bytes of the gzipped file.
     """
-    at = stream.tell()
-    stream.seek(max(0, size - 4))
-    told = stream.read(4)
-    stream.seek(at)
-    if len(told) == 4 and int.from_bytes(told, "little") == wanted % 2**32 and wanted <= size * MOST_PACKED:
-        return True
+    if wanted > size * MOST_PACKED:
+        return False
     number = unpacked.tell()
-    while block := unpacked.read(_BLOCK):
+    while number < wanted + _MOST_BEHIND and (block := unpacked.read(_BLOCK)):
+        check_stop()
         number += len(block)
     return number >= wanted
 
@@ -189,8 +195,10 @@ def guidance(plan: Plan, source: Source) -> str:
 
 
 def _is_image(source: Source, path: str) -> bool:
+    """Whether a file begins like an image."""
     try:
         with source.open(path) as stream:
-            return judge_image(stream, path, source.stat(path)[0], Name.of(path.rpartition("/")[2])) is None
-    except OSError:
+            unpacked = gunzipped(stream) if Name.of(path.rpartition("/")[2]).zipped else stream
+            return _sizes(unpacked.read(_LONGEST_HEADER)) is not None
+    except (OSError, EOFError, zlib.error):
         return False

@@ -108,7 +108,7 @@ def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *,
         elif isinstance(found := _place(item, fixed=fixed, bids=tree.bids), SetAside):
             tree.aside.append(found)
         else:
-            session = sessions.setdefault(found.above, _Session(source, rules, tree))
+            session = sessions.setdefault(found.above, _Session(source, rules, tree, check_stop))
             session.add(found)
     for above, session in sessions.items():
         check_stop()
@@ -172,10 +172,11 @@ def _is_hidden(name: str) -> bool:
 class _Session:
     """Sorts the files of one session into scans."""
 
-    def __init__(self, source: Source, rules: RuleSet, tree: NiftiTreeContents) -> None:
+    def __init__(self, source: Source, rules: RuleSet, tree: NiftiTreeContents, check_stop: Callable[[], None]) -> None:
         self._source = source
         self._rules = rules
         self._tree = tree
+        self._check_stop = check_stop
         self._images: dict[str, list[Found]] = defaultdict(list)
         self._beside: list[Found] = []
         self._said: dict[str, Mapping[str, str]] = {}
@@ -260,7 +261,7 @@ class _Session:
             path, name = found.file.path, found.name
             try:
                 with self._source.open(path) as stream:
-                    aside = judge_image(stream, path, found.file.size, name)
+                    aside = judge_image(stream, path, found.file.size, name, self._check_stop)
             except OSError as error:
                 aside = SetAside(path, "unreadable", error.strerror or "cannot be read")
             if not aside and name.suffix == ".hdr":
@@ -277,7 +278,7 @@ class _Session:
             return SetAside(path, "truncated", "a header without its voxels: there is no .img beside it")
         try:
             with self._source.open(path) as one, self._source.open(voxels.file.path) as other:
-                wrong = judge_voxels(one, other, voxels.file.size)
+                wrong = judge_voxels(one, other, voxels.file.size, self._check_stop)
         except OSError as error:
             return SetAside(path, "unreadable", f"{printable(voxels.inner[-1])}: {error.strerror or 'cannot be read'}")
         return SetAside(path, "truncated", f"{printable(voxels.inner[-1])} {wrong}") if wrong else None
