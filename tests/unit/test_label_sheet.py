@@ -128,7 +128,8 @@ def test_lines_that_were_sorted_apart(tmp_path: Path) -> None:
     ("subject", "session", "changed"),
     [
         ("7", "A1", True), ("007", "A1", False), ("A", "7_pre", True), ("0007", "A1", True), ("'7", "A1", False),
-        ('"=""7"""', "A1", False), ("17", "A1", False), ("1.23E+11", "A1", True), ("sub-7", "A1", False),
+        ('"=""7"""', "A1", False), ("17", "A1", False), ("1.23E+11", "A1", True), ("1.23e+19", "A1", True),
+        ("7.0", "A1", True), ('"7,00"', "A1", True), ("007.0", "A1", True), ("sub-7", "A1", False),
         ("A", "2.E5", False),
     ],
 )  # fmt: skip
@@ -153,7 +154,7 @@ def test_a_label_that_lost_its_zeros_gets_one_remedy(tmp_path: Path) -> None:
         ("1234567890123456", "1234567890123457", False), ("123456789012345", "123456789012340", False),
         ("1234567890123450", "1234567890123450", False), ("1234567890123456", "9234567890123450", False),
         ("P1", "12345678901234500", True), ("P1", "1234567890123450", False), ("P1", "12345678901234501", False),
-        ("1-2", "1-Feb", True), ("1-2", "01.02.2026", True), ("MAR1", "1-Mar", True), ("SEP-12", "Sep-12", True),
+        ("1-2", "1-Feb", True), ("3-4", "04-Mar", True), ("1-2", "01.02.2026", True), ("MAR1", "1-Mar", True), ("SEP-12", "Sep-12", True),
         ("ses-1", "2026-02-01", False), ("1-2", "P2", False), ("1-2", "'1-Feb", False), ("P1", "1-Feb", False),
     ],
 )  # fmt: skip

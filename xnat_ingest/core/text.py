@@ -78,7 +78,8 @@ def from_cell(cell: str) -> str:
 
 
 def without_zeros(text: str) -> str:
-    """The text without leading zeros in its numbers, as a spreadsheet writes it."""
+    """The text without leading zeros in its numbers, and without decimals of zero, as a spreadsheet writes it."""
+    text = re.sub(r"(?<=\d)[.,]0+\Z", "", text)
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
@@ -87,7 +88,7 @@ def is_rewritten(text: str) -> bool:
 
     Spreadsheets keep 15 digits of a number. One zero behind them may be right.
     """
-    return re.fullmatch(r"\d([.,]\d+)?E\+\d+|[1-9]\d{14}0{2,}", text) is not None
+    return re.fullmatch(r"\d([.,]\d+)?[Ee]\+\d+|[1-9]\d{14}0{2,}", text) is not None
 
 
 def is_rounded(text: str, known: str) -> bool:
