@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -177,6 +178,43 @@ def test_identifiers_that_tell_nothing(value: str, text: str) -> None:
 )  # fmt: skip
 def test_birth_dates_in_their_usual_spellings(text: str) -> None:
     assert found(BIRTH, "19530407", f"born {text}, here")
+
+
+# A name in the header's own character set -> the encodings in which people and devices also write it.
+UNNAMED: dict[tuple[str, str, bytes], str] = {
+    ("ИВАНЧЕНКО^Николай", "utf-8", b"ISO_IR 192"): "cp1251 koi8-r koi8-u cp866 cp855 mac-cyrillic iso8859-5",
+    ("Иванченко^Николай", "iso8859-5", b"ISO_IR 144"): "cp1251 koi8-r utf-8",
+    ("Łukasiewicz^Zdzisław", "utf-8", b"ISO_IR 192"): "cp1250 cp852 iso8859-2 mac-latin2 iso8859-16",
+    ("Παπαδόπουλος^Γιώργος", "utf-8", b"ISO_IR 192"): "cp1253 cp737 iso8859-7 mac-greek",
+    ("山田川^太郎次", "utf-8", b"ISO_IR 192"): "shift_jis cp932 euc_jp",
+    ("王小明华^李", "utf-8", b"ISO_IR 192"): "gb18030 gbk",
+    ("王小明華^李", "utf-8", b"ISO_IR 192"): "big5 cp950",
+    ("김철수민^영희", "utf-8", b"ISO_IR 192"): "euc_kr cp949",
+    ("Müllerström^Jörgen", "latin-1", b"ISO_IR 100"): "cp850 cp437 mac-roman utf-8 cp1252 iso8859-15",
+    ("Gülmezoğlu^Şükrü", "utf-8", b"ISO_IR 192"): "cp1254 iso8859-9 cp857 mac-turkish",
+    ("כהןלוינס^אברהם", "utf-8", b"ISO_IR 192"): "cp1255 iso8859-8 cp862",
+    ("عبدالرحمن^محمد", "utf-8", b"ISO_IR 192"): "cp1256 iso8859-6",
+    ("Nguyễn^Phượng", "utf-8", b"ISO_IR 192"): "utf-8",
+    ("สมชายวงศ์^ทอง", "utf-8", b"ISO_IR 192"): "cp874",
+    ("Kęstutisšvedas^Ąžuolas", "utf-8", b"ISO_IR 192"): "cp1257 iso8859-13 iso8859-4",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sets", "other"),
+    [(*known, other) for known, others in UNNAMED.items() for other in others.split()],
+)
+@pytest.mark.parametrize("case", [str, str.upper, str.lower, str.title])
+def test_names_in_encodings_that_the_header_does_not_name(
+    name: str, code: str, sets: bytes, other: str, case: Callable[[str], str]
+) -> None:
+    try:
+        word = case(name.partition("^")[0]).encode(other)
+    except UnicodeEncodeError:
+        pytest.skip("this encoding has not all of these letters")
+    search = tokens(NAME, name, encoding=code, sets=sets)
+    assert list(search.in_bytes(b"\0\1T1 " + word + b" ax"))
+    assert not list(search.in_bytes(b"\0\1T1 " + word[:2] + b" ax"))
 
 
 @pytest.mark.parametrize(

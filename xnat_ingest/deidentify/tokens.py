@@ -76,6 +76,14 @@ _INVISIBLE = re.compile(
 # What is written between the parts of an identifier: also a dash of any length, and a blank that does not break.
 _BETWEEN_PARTS = "-_ ./\u2010\u2011\u2012\u2013\u2014\u2212\u00a0"
 _RIGHT_TO_LEFT = "\u202e"
+# Encodings of Windows, DOS, Macintosh and Unix, and those of the standard, in which texts stand without saying so.
+_OFTEN_UNNAMED = (
+    "latin-1",
+    *(f"cp{page}" for page in (437, 737, 850, 852, 855, 857, 862, 864, 866, 874, 932, 949, 950, *range(1250, 1259))),
+    *(f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16)),
+    *("koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "mac-greek", "mac-latin2", "mac-turkish"),
+    *("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"),
+)
 _APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u02b9\u02bb\u02bc\u02bd\u2032\uff07]")
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
 # Elements whose removed values are searched for, by what they are. Names are found by their VR.
@@ -312,13 +320,17 @@ _Found = Iterator[_Strong | _Weak]
 
 
 def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
-    """A token in bytes: with and without accents, in the encodings that occur; ASCII letters in lower case."""
+    """A token in bytes: with and without accents, in the encodings that occur; ASCII letters in lower case.
+
+    Devices and people also write in encodings that the header does not name.
+    """
     forms = {text, text.lower(), text.casefold(), text.upper(), *_spellings(text)}
     if not text.isascii():
+        forms |= {text.title(), *(spelling.title() for spelling in _spellings(text))}
         forms |= {unicodedata.normalize("NFD", form) for form in tuple(forms)}
     needles = set()
     for form in forms:
-        for encoding in ("utf-8", "latin-1", "cp1252", *codecs):
+        for encoding in ("utf-8",) if form.isascii() else ("utf-8", *_OFTEN_UNNAMED, *codecs):
             try:
                 needles.add(form.encode(encoding).lower())
             except (UnicodeEncodeError, LookupError):
