@@ -322,6 +322,22 @@ def test_the_crosswalk(ingest: Ingest, tmp_path: Path, key: Path) -> None:
     assert len(table.read_text().splitlines()) == 4
 
 
+def test_the_crosswalk_has_every_patient_id_of_a_study(ingest: Ingest, tmp_path: Path, key: Path) -> None:
+    """Dates are shifted by the PatientID, so each of them has days of its own."""
+    root, table = tmp_path / "tree", tmp_path / "crosswalk.csv"
+    for path in make_session(root / "007/pre", [Series("T1_1", 3, tags={"PatientID": "11111"})], "study")[1:]:
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = "99887"
+        dataset.save_as(path)
+    flags = ("--deidentify", "research-mr", "--deid-key-file", str(key), "--crosswalk", str(table))
+    assert ingest("upload", root, *flags, "--allow-mixed-patients").code == 0
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    own = Key(SECRET.encode())
+    days = {one: str(own.days(b"id\0" + one.encode())) for one in ("11111", "99887")}
+    assert {row["patient_id"]: row["days"] for row in rows} == days
+    assert len({row["new_study_uid"] for row in rows}) == 1
+
+
 @pytest.mark.parametrize("where", ["inside", "container", "other file", "no folder"])
 def test_where_no_crosswalk_may_be(
     tmp_path: Path,

@@ -20,7 +20,9 @@ def run(number: int) -> tuple[Any, Any]:
     session = SimpleNamespace(
         project="DEMO", subject=f"S{number}", label=f"S{number}_a", instances=[SimpleNamespace(study_uid=study)]
     )
-    return SimpleNamespace(originals={study: original}), SimpleNamespace(sessions=[session])
+    return SimpleNamespace(originals={study: {(original.patient_id, original.days): original}}), SimpleNamespace(
+        sessions=[session]
+    )
 
 
 def test_no_row_is_lost_when_several_runs_end_at_the_same_moment(tmp_path: Path) -> None:

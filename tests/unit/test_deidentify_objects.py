@@ -527,7 +527,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert (tally.objects, tally.blackened) == (1, 0)
     assert tally.actions["Z", 0x00200010] == 1
     assert tally.weak == {("StudyID", "too short to be searched for"): 1}
-    (one,) = deidentifier.originals.values()
+    ((one,),) = (found.values() for found in deidentifier.originals.values())
     assert (one.patient_id, one.study_uid) == (PERSON.patient_id, dataset.StudyInstanceUID)
 
 

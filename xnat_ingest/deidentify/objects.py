@@ -100,7 +100,7 @@ class Tally:
 class Deidentifier:
     """Rewrites each object of a run. Safe to use from several threads.
 
-    originals: new StudyInstanceUID -> the original one.
+    originals: new StudyInstanceUID -> what it was, once for each PatientID and shift of dates in it.
     """
 
     def __init__(self, profile: Profile, key: Key | None, check_stop: Callable[[], None] = go_on) -> None:
@@ -109,7 +109,7 @@ class Deidentifier:
         self.profile = profile
         self.key = key
         self.tally = Tally()
-        self.originals: dict[str, Original] = {}
+        self.originals: dict[str, dict[tuple[str, int], Original]] = {}
         self._labels: dict[str, tuple[str, str]] = {}
         self._lock = threading.Lock()
 
@@ -148,7 +148,8 @@ class Deidentifier:
             self.tally.weak.update(work.rewriting.tokens.weak)
             self.tally.objects += 1
             self.tally.blackened += work.blackening is not None
-            self.originals.setdefault(study, Original(patient_id, study_uid, study_date, header.days))
+            original = Original(patient_id, study_uid, study_date, header.days)
+            self.originals.setdefault(study, {}).setdefault((patient_id, header.days), original)
 
     def _leaving(
         self, instance: Instance, work: _Object, header: Header, length: int, keywords: Iterable[str]

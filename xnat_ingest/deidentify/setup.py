@@ -81,11 +81,11 @@ def _add_to_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None
         raise UsageError(f"--crosswalk {printable(path)} already exists and is not a crosswalk; name another file")
     for session in plan.sessions:
         for study in sorted({i.study_uid for i in session.instances}):
-            one = deidentifier.originals[study]
             labels = session.project, session.subject, session.label
-            cells = (one.patient_id, one.study_uid, one.study_date, *labels, study)
-            # Days are a number, with its sign; a PatientID can be anything.
-            rows.append((*map(inert_cell, cells), str(one.days)))
+            for one in deidentifier.originals[study].values():
+                cells = (one.patient_id, one.study_uid, one.study_date, *labels, study)
+                # Days are a number, with its sign; a PatientID can be anything.
+                rows.append((*map(inert_cell, cells), str(one.days)))
     with replacing(path, 0o600) as stream:
         csv.writer(stream).writerows(dict.fromkeys(rows))
 
