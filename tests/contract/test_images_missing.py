@@ -242,3 +242,19 @@ def test_it_stays_open_where_the_sibling_of_its_number_does_not_arrive(
     site.faults.clear()
     assert ingest("upload", root).code == 0
     assert len(stored(site, "DEMO", "S", "S_E").files) == 4
+
+
+def test_not_every_archived_image_is_tried(tmp_path: Path, ingest: Ingest, site: StandIn) -> None:
+    root = tree(tmp_path, replace(PET, files=12), CT_SCAN)
+    first = shutil.copytree(root, tmp_path / "first")
+    (first / "S/E/PT_4/IM000012").unlink()
+    (first / "S/E/CT_3/IM000003").unlink()
+    assert ingest("upload", first).code == 0
+    refusal = site.faults.add(Fault("poison", name="-4-", times=None))
+    ended = ingest("upload", root)
+    assert (ended.code, ended.kinds()) == (3, ["images-missing"]), ended.out
+    assert "an archived one in their place cannot be sent into it" in ended.out
+    assert refusal.hits < 40
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 15

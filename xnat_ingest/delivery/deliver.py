@@ -51,6 +51,8 @@ from xnat_ingest.xnat.documents import text_of
 ARCHIVE_LIMIT = 600.0
 # Commits that one session may take. Each series of a number may need one.
 MOST_COMMITS = 20
+# How often archived instances are tried in place of those that did not arrive.
+MOST_COMPANIES = 5
 
 # A state of a delivery: a function that does its work and returns the state that follows, or the verdict.
 State = Callable[[], "State | Verdict"]
@@ -139,6 +141,7 @@ class Delivery:
         self._doubtful_copies: frozenset[str] = frozenset()  # sent over copies of an earlier run, see had_before
         self._notes: list[Problem] = []
         self._commits = 0
+        self._companies = 0
         self._waited = False  # for another run
         self._took_over = False  # what another run has left on the direct way
         self._files_in_the_way = ""  # the server's words on files in the archive without a session
@@ -279,6 +282,7 @@ class Delivery:
         self.prearchived.refuse_broken_copies(to_send)
         if not (company := self._company_instead()):
             return self.commit
+        self._companies += 1
         with self.context.sends:
             self.sending.send(company, self.prearchived.check)
         self._round.decision = replace(self._round.decision, to_send=(*to_send, *company))
@@ -416,9 +420,10 @@ class Delivery:
         now = decide(replace(self.session, instances=arrived), state, self._existing, again, self._own.replaced)
         known = {i.sop_uid for i in decision.to_send}
         company = tuple(i for i in now.to_send if i.sop_uid not in known)
-        if not now.conflict and self.prearchived.cannot_receive.isdisjoint(i.sop_uid for i in company):
+        fits = self.prearchived.cannot_receive.isdisjoint(i.sop_uid for i in company)
+        if not now.conflict and fits and (self._companies < MOST_COMPANIES or not company):
             return company
-        why = "an archived one in their place can no longer be sent into it"
+        why = "an archived one in their place cannot be sent into it"
         if now.conflict:
             why = now.conflict.fact.removeprefix(f"{self.session.title}: ")
         raise SessionTrouble(
