@@ -427,6 +427,19 @@ def test_a_password_file_without_password_is_refused(content: bytes | None, home
         credentials(Settings(password_file=str(home / "pass")), {**LOGIN, "XNAT_PASS": ""})
 
 
+def test_a_password_that_is_far_too_long_is_refused(home: Path) -> None:
+    """It would take minutes to look for it in every output. Most likely it is the wrong file."""
+    for length in (4096, 4097):
+        (home / "pass").write_bytes(b"x" * length)
+        given = Settings(password_file=str(home / "pass")), {**LOGIN, "XNAT_PASS": ""}
+        if length == 4096:
+            assert len(credentials(*given).password) == length
+            continue
+        with pytest.raises(UsageError, match="more than 4,096 characters") as caught:
+            credentials(*given)
+        assert "xxx" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("content", "password"),
     [(b"a b \r\n", "a b "), (b"x\x0cy\xe2\x80\xa8z", "x\fy\u2028z"), (codecs.BOM_UTF8 + b"p\n", "p")],

@@ -294,6 +294,10 @@ def _is_open(pattern: str) -> bool:
     return "[" in classes or any(classes.count(one) > classes.count(other) for one, other in ("()", "{}"))
 
 
+# Each form of a password is taken out of every output. No site has longer ones.
+LONGEST_PASSWORD = 4096
+
+
 def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is_warning: bool = False) -> Credentials:
     """Server, user and password, each from the first place that has it. Raises UsageError.
 
@@ -315,6 +319,10 @@ def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is
     is_for_another = _first("", environ, _HOSTS).rstrip("/") not in ("", server)
     if settings.password_file and (is_for_another or not password):
         password, source = _read_password(settings.password_file), f"file {settings.password_file}"
+    if len(password) > LONGEST_PASSWORD:
+        raise UsageError(
+            f"the password of {source} has more than {LONGEST_PASSWORD:,} characters: is it the right one?"
+        )
     if password:
         _check_pair(settings, server, source)
     if not (user and password):
