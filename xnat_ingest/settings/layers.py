@@ -34,6 +34,7 @@ from xnat_ingest.settings.options import (
     given_text,
     is_list,
 )
+from xnat_ingest.settings.rule_words import split_rules
 from xnat_ingest.settings.shards import SHARDS, parse_shard, shard_of_engine
 
 # The key for --deidentify. It is a secret, so it is not an option.
@@ -228,7 +229,7 @@ def _parse(name: str, raw: Any, where: str) -> Any:
     row = TABLE[name]
     if is_list(name):
         items = raw if isinstance(raw, list) else [raw]
-        words = (word for item in items for word in (_words(item, where) if isinstance(item, str) else [item]))
+        words = (word for item in items for word in (split_rules(item, where) if isinstance(item, str) else [item]))
         return tuple(words)
     text = raw if isinstance(raw, str) else json.dumps(raw)
     _check_text(text, where, is_path=row.metavar == "FILE")
@@ -253,45 +254,6 @@ def refuse_bytes(secret: str, what: str) -> None:
         secret.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{what} must be text in UTF-8") from None  # the cause would show the text
-
-
-def _words(text: str, where: str) -> list[str]:
-    """The rules in a text: commas separate them.
-
-    A comma within brackets, or behind a backslash, belongs to the pattern of a rule. Raises UsageError where a plain
-    word follows a pattern: it could be the rest of it.
-    """
-    if "," not in text and _has_pattern(text):
-        return [text]  # a pattern may end with a blank
-    rules: list[str] = []
-    for part in text.split(","):
-        if rules and _has_pattern(rules[-1]) and _is_open(rules[-1]):
-            rules[-1] += f",{part}"
-        elif not (word := part.strip()):
-            continue
-        elif rules and _has_pattern(rules[-1]) and not (_has_pattern(word) or word.startswith("preset:")):
-            raise UsageError(
-                f"{where}: in {printable(text)!r}, {printable(word)} may be a rule of its own, or the rest of the "
-                "pattern before it. Write rules that are plain words first. Or write the comma of a pattern as \\, and "
-                "that of a path as ?"
-            )
-        else:
-            rules.append(word)
-    return rules
-
-
-def _has_pattern(rule: str) -> bool:
-    keyword, equals, _ = rule.partition("=")
-    return bool(equals) and keyword.isidentifier()
-
-
-def _is_open(pattern: str) -> bool:
-    """Whether a regular expression ends within brackets, or with a backslash, so that a comma belongs to it."""
-    if re.search(r"(?<!\\)(?:\\\\)*\\\Z", pattern):
-        return True
-    plain = re.sub(r"\\.", "", pattern)
-    classes = re.sub(r"\[(?:\^.|[^^])[^\]]*\]", "", plain)
-    return "[" in classes or any(classes.count(one) > classes.count(other) for one, other in ("()", "{}"))
 
 
 # Each form of a password is taken out of every output. No site has longer ones.
