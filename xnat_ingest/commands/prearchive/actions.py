@@ -7,13 +7,13 @@ archiving goes on after a timeout of the reply.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, failed, is_locked, over, still_there, stuck
-from xnat_ingest.commands.prearchive.selection import RECEIVING, Selection, title, waiting_sessions
-from xnat_ingest.core import Exit, IngestError, Refused, ServerSaid, Unreachable, legal_label, printable
+from xnat_ingest.commands.prearchive.selection import FEW, RECEIVING, Selection, title, waiting_sessions
+from xnat_ingest.core import Exit, IngestError, Refused, ServerSaid, Unreachable, count_of, legal_label, printable
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import (
     NO_FILES,
@@ -63,12 +63,10 @@ def done_before(
         if one is given.
     target: the project to which it was to be moved.
     """
-    where = f"{project} {selection.title}"
-    there = (one.entry for one in (waiting_sessions(rest, target) if target else ()))
-    if found := next((one for one in there if selection.names(one)), None):
-        # By a label alone, nothing tells a session that was moved from another one.
-        text = f"nothing is left to be moved; project {target} has {found.timestamp} {found.folder}, {found.status}"
-        return ActionOutcome(where, "moved", printable(text))
+    where = f"{project} {selection.title}".strip()
+    there = [one.entry for one in waiting_sessions(rest, target) if selection.names(one.entry)] if target else []
+    if there:
+        return _moved_before(where, selection, target, there)
     if label and project not in ("", UNASSIGNED):
         known = next((one for one in archived_sessions(rest, project) if one.label == label), None)
         if known and subject.casefold() in ("", known.subject.casefold()):
@@ -76,6 +74,16 @@ def done_before(
             text = f"nothing left in the prearchive; session {label} is already archived (subject {known.subject})"
             return ActionOutcome(where, "archived", printable(text))
     return None
+
+
+def _moved_before(where: str, selection: Selection, target: str, there: Sequence[PrearchiveSession]) -> ActionOutcome:
+    """XNAT keeps timestamp and folder of what is moved. By a label alone, it cannot be told from another session."""
+    if selection.timestamp:
+        return ActionOutcome(where, "moved", printable(f"it is already in project {target}, {there[0].status}"))
+    known = ", ".join(f"{one.timestamp} {one.folder} ({one.status})" for one in there[:FEW])
+    text = f"there is no such session to be moved. Project {target} has {count_of(len(there), 'session')} of this label"
+    text += f", moved before or another one: {known}{', ...' if len(there) > FEW else ''}"
+    return ActionOutcome(where, "gone", printable(text), Exit.FAILED)
 
 
 def act(

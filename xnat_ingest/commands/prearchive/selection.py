@@ -27,7 +27,7 @@ _OF_ITS_OWN = frozenset(
 )
 _NONE: Mapping[str, str] = {}
 # How many sessions a message names.
-_FEW = 5
+FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,5 +138,5 @@ def select(
 def _what_is_there(found: Sequence[Listed]) -> str:
     if not found:
         return "it is empty"
-    few = ", ".join(f"{printable(one.entry.label)} ({title(one.entry)}, {one.entry.status})" for one in found[:_FEW])
-    return f"it has: {few}{f' and {len(found) - _FEW} more' if len(found) > _FEW else ''}"
+    few = ", ".join(f"{printable(one.entry.label)} ({title(one.entry)}, {one.entry.status})" for one in found[:FEW])
+    return f"it has: {few}{f' and {len(found) - FEW} more' if len(found) > FEW else ''}"
