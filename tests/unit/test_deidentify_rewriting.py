@@ -455,3 +455,46 @@ def test_every_real_header_comes_out_readable_or_is_refused(name: str) -> None:
         done += 1
     assert done > 60
     assert CT
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode")
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    ("sets", "name", "text", "code", "leaves"),
+    [
+        # The name, in an encoding that the header does not name.
+        ("ISO_IR 192", "Иванченко^Николай", "T1 ИВАНЧЕНКО ax", "cp1251", False),
+        ("ISO_IR 144", "Иванченко^Николай", "T1 Иванченко ax", "cp1251", False),
+        ("ISO_IR 100", "Müllerström^Jörgen", "T1 Müllerström ax", "cp850", False),
+        ("GB18030", "王小明华^李", "王小明华", "utf-8", False),
+        # No text at all: nobody knows whose name it may be.
+        ("ISO_IR 192", "Smithson^Johnny", "Голова", "cp1251", False),
+        ("ISO_IR 192", "Smithson^Johnny", "T1 Schädel", "latin-1", False),
+        ("ISO_IR 13", "Smithson^Johnny", "Голова", "cp1251", False),
+        ("ISO_IR 100", "Smithson^Johnny", "頭部", "iso2022_jp", False),
+        # Texts, also those that say nothing of the patient and do not name their encoding.
+        ("ISO_IR 192", "Иванченко^Николай", "Голова", "utf-8", True),
+        ("ISO_IR 192", "Müllerström^Jörgen", "T1 Schädel", "utf-8", True),
+        ("ISO_IR 144", "Иванченко^Николай", "Голова", "iso8859-5", True),
+        ("ISO_IR 144", "Иванченко^Николай", "Голова", "cp1251", True),
+        ("ISO_IR 100", "Müllerström^Jörgen", "T1 Schädel", "latin-1", True),
+        ("ISO_IR 100", "Smithson^Johnny", "T1 Schädel", "cp850", True),
+        ("", "Smithson^Johnny", "T1 Schädel", "latin-1", True),
+        ("ISO_IR 100", "Smithson^Johnny", "T1 Schädel", "utf-8", True),
+        ("\\ISO 2022 IR 87", "Smithson^Johnny", "頭部", "iso2022_jp", True),
+    ],
+)
+def test_texts_in_encodings_that_the_header_does_not_name(
+    sets: str, name: str, text: str, code: str, *, leaves: bool, encoding: str
+) -> None:
+    """They are replaced, and the object is sent, where they hold the name, or are no text in the object's own."""
+    raw = text.encode(code)
+    before = patient(PERSON)
+    value = raw + b" " * (len(raw) % 2)
+    before.SpecificCharacterSet, before.PatientName = sets.split("\\"), name
+    before.SeriesDescription = "x" * len(value)
+    data = encoded(before, ENCODINGS[encoding]).replace(b"x" * len(value), value)
+    work = Rewriting(data, ENCODINGS[encoding], load_profile("research-mr"), KEY)
+    sent = work.rewrite("S01", "S01_a").data
+    assert work.residue(sent) is None
+    assert (raw in sent) == leaves

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -13,7 +14,18 @@ from tests.unit.test_deidentify_rewriting import KEY, encoded
 from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT, LITTLE_IMPLICIT
 from xnat_ingest.deidentify.profile import load_profile, parse_profile
 from xnat_ingest.deidentify.rewriting import Rewriting
-from xnat_ingest.deidentify.tokens import ADDRESS, BIRTH, ID, NAME, PHONE, SOURCES, Tokens
+from xnat_ingest.deidentify.tokens import (
+    ADDRESS,
+    BIRTH,
+    ID,
+    NAME,
+    PHONE,
+    SOURCES,
+    Tokens,
+    _spellings,
+    fold,
+    readings,
+)
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
 
@@ -215,6 +227,56 @@ def test_names_in_encodings_that_the_header_does_not_name(
     search = tokens(NAME, name, encoding=code, sets=sets)
     assert list(search.in_bytes(b"\0\1T1 " + word + b" ax"))
     assert not list(search.in_bytes(b"\0\1T1 " + word[:2] + b" ax"))
+
+
+def plain_greek(word: str) -> str:
+    """In capitals, which have no accents."""
+    return word.upper().replace("Ό", "Ο")  # noqa: RUF001
+
+
+# How the name stands in the header, in which encoding, under which character set; and in another element.
+AS_OTHERS_WRITE: list[tuple[str, str, bytes, str, str]] = [
+    ("Παπαδόπουλος^Γ", "utf-8", b"ISO_IR 192", plain_greek("Παπαδόπουλος"), "cp1253"),
+    ("ΠΑΠΑΔΟΠΟΥΛΟΣ^Γ", "utf-8", b"ISO_IR 192", "Παπαδοπουλος", "cp737"),
+    ("Воробьёвский^П", "utf-8", b"ISO_IR 192", "Воробьевский", "cp1251"),
+    ("Воробьёвский^П", "utf-8", b"ISO_IR 192", "ВОРОБЬЕВСКИЙ", "koi8-r"),
+    # In the header, too, in an encoding that it does not name.
+    ("Иванченко^Пётр", "cp1251", b"ISO_IR 100", "ИВАНЧЕНКО", "cp1251"),
+    ("ИВАНЧЕНКО^Пётр", "cp1251", b"", "Иванченко", "cp1251"),
+    ("Иванченко^Пётр", "koi8-r", b"ISO_IR 144", "иванченко", "koi8-r"),
+    ("Łukasiewicz^Z", "cp1250", b"ISO_IR 100", "ŁUKASIEWICZ", "cp1250"),
+    ("D'Amboisé^Zoé", "cp850", b"ISO_IR 100", "D'AMBOISÉ", "cp850"),
+    ("山田川^太郎次", "utf-8", b"ISO_IR 192", "山田川", "iso2022_jp"),
+    ("山田川^太郎次", "utf-8", b"ISO_IR 192", "山田川", "utf-16-be"),
+    ("Иванченко^Пётр", "cp1251", b"ISO_IR 192", "ИВАНЧЕНКО", "cp1251"),
+    ("Иванченко^Пётр", "cp1251", b"ISO_IR 192", "ИВАНЧЕНКО", "utf-8"),
+    ("Παπαδόπουλος^Γ", "cp1253", b"ISO_IR 192", "ΠΑΠΑΔΌΠΟΥΛΟΣ", "utf-8"),
+    ("山田川^太郎次", "shift_jis", b"ISO_IR 192", "山田川", "utf-8"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode")
+@pytest.mark.parametrize(("name", "code", "sets", "word", "other"), AS_OTHERS_WRITE)
+def test_names_in_other_letters_than_in_the_header(name: str, code: str, sets: bytes, word: str, other: str) -> None:
+    search = tokens(NAME, name, encoding=code, sets=sets)
+    assert list(search.in_bytes(b"\0\1T1 " + word.encode(other) + b" ax"))
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode")
+@pytest.mark.parametrize("raw", ["Müllerström^Jörgen", "Иванченко^Николай", "山田川^太郎次", "Smithson^Johnny"])
+@pytest.mark.parametrize("sets", [b"ISO_IR 192", b"ISO_IR 100", b""])
+def test_no_word_of_ascii_is_made_of_what_is_none(raw: str, sets: bytes) -> None:
+    """A name in an encoding that the header does not name is only guessed in other letters than Latin ones."""
+    for code in ("utf-8", "cp1251", "latin-1", "shift_jis", "cp850"):
+        with suppress(UnicodeEncodeError):
+            search = tokens(NAME, raw, encoding=code, sets=sets)
+            made = {t.text for t in search._tokens if t.text.isascii()}
+            assert made <= {fold(one) for text in readings(raw.encode(code), (sets,)) for one in _words(text)}
+
+
+def _words(text: str) -> set[str]:
+    found = set(text.split("^"))
+    return found | {spelling for word in found for spelling in _spellings(word)}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from xnat_ingest.deidentify.gathering import (
 )
 from xnat_ingest.deidentify.profile import CODE, NUMBER, Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy, moved
-from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, fold, readings, tokens_of
+from xnat_ingest.deidentify.tokens import BIRTH, STUDY, Source, Token, Tokens, fold, is_readable, readings, tokens_of
 from xnat_ingest.inputs.dicom_dictionary import TEXTS, decoded, is_standard_uid, knows_character_sets, name_of, vr_of
 from xnat_ingest.inputs.source import go_on
 
@@ -372,6 +372,8 @@ class Rewriting:
             return ("K", there) if there is not None else ("Z", value)
         if vr not in TEXTS and not (vr in ("", "UN") and value.isascii() and _is_text(value)):
             return "X", value
+        if not is_readable(value, self._all_sets) or (not value.isascii() and self.tokens.is_spelled_in(value)):
+            return "D", value
         texts = readings(value, self._all_sets)
         if any(self.tokens.in_text(text) or _is_telltale(text) for text in texts):
             return "D", value

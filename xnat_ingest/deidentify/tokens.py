@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import combinations, pairwise, permutations
@@ -82,8 +83,16 @@ _OFTEN_UNNAMED = (
     *(f"cp{page}" for page in (437, 737, 850, 852, 855, 857, 862, 864, 866, 874, 932, 949, 950, *range(1250, 1259))),
     *(f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16)),
     *("koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "mac-greek", "mac-latin2", "mac-turkish"),
-    *("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"),
+    *("shift_jis", "euc_jp", "iso2022_jp", "euc_kr", "gb18030", "big5"),
 )
+# Bytes of a name that is read in all of them, where it is no text in its own: three groups of 64 characters and some.
+_MOST_GUESSED = 512
+# Signs within one part of a name.
+_IN_NAMES = re.compile(r"[.,'-]")
+# What stands for bytes that are no text.
+_REPLACED = "\ufffd"
+# Marks that are left out where others are written.
+_LEFT_OUT = str.maketrans("ёЁ", "еЕ")  # noqa: RUF001
 _APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u02b9\u02bb\u02bc\u02bd\u2032\uff07]")
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
 # Elements whose removed values are searched for, by what they are. Names are found by their VR.
@@ -216,7 +225,9 @@ class Tokens:
         codecs = tuple(codec for one in character_sets for codec in _codec(one))
         # Digits that are also in place of a name count as what else they are: numbers have more spellings.
         for tag, kind, raw in sorted(sources, key=lambda source: source[1] == NAME):
-            for number, text in enumerate(readings(raw, character_sets)):
+            is_guessed = kind == NAME and len(raw) <= _MOST_GUESSED and not is_readable(raw, character_sets)
+            guesses = _guesses(raw) if is_guessed else ()
+            for number, text in enumerate((*readings(raw, character_sets), *guesses)):
                 if tag in _OF_PROCEDURES and _names_procedure(text):
                     weak[name_of(tag), "names a procedure, so it is not searched for"] = None
                     continue
@@ -266,6 +277,15 @@ class Tokens:
 
     def _as_it_stands(self, data: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
         low = data.lower()
+        yield from self._spelled_in(low, check_stop)
+        for search, token in self._searches.values():
+            yield from ((token, begin, end) for begin, end in search.in_bytes(low))
+
+    def is_spelled_in(self, value: bytes) -> bool:
+        """Whether a token stands in a text in any of the encodings that occur, whatever the header says."""
+        return any(True for _ in self._spelled_in(value.lower(), go_on))
+
+    def _spelled_in(self, low: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
         for needle, token in self._needles.items():
             check_stop()
             for at in _places(low, needle):
@@ -275,8 +295,6 @@ class Tokens:
                 near = "ascii" if token.kind in (ADDRESS, PHONE, BIRTH) else "latin-1"
                 if token.stands_alone(before.decode(near, "replace"), after.decode(near, "replace")):
                     yield token, at, end
-        for search, token in self._searches.values():
-            yield from ((token, begin, end) for begin, end in search.in_bytes(low))
 
 
 @lru_cache(maxsize=1024)
@@ -288,7 +306,7 @@ def tokens_of(sources: tuple[Source, ...], character_sets: tuple[bytes, ...]) ->
 def readings(raw: bytes, character_sets: Sequence[bytes]) -> list[str]:
     """Every text that some bytes may be: in the character sets that the object names, and in those that are often used
     without being named."""
-    if raw.isascii() and b"\x1b" not in raw:
+    if _is_plain(raw):
         return [raw.decode("ascii")]
     found = [decoded(raw, one) for one in character_sets or (b"",)]
     try:
@@ -296,6 +314,43 @@ def readings(raw: bytes, character_sets: Sequence[bytes]) -> list[str]:
     except UnicodeDecodeError:
         found.append(raw.decode("latin-1"))
     return list(dict.fromkeys(found))
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether the bytes are ASCII, and no escape begins another character set."""
+    return raw.isascii() and b"\x1b" not in raw
+
+
+def is_readable(raw: bytes, character_sets: Sequence[bytes]) -> bool:
+    """Whether some bytes are a text in a character set that the object names, or in UTF-8. Nobody knows what others
+    say."""
+    if _is_plain(raw):
+        return True
+    if b"\x1b" in raw and not any(b"ISO 2022" in one for one in character_sets):
+        return False
+    if any(_REPLACED not in decoded(raw, one) for one in character_sets or (b"",)):
+        return True
+    return _REPLACED not in raw.decode("utf-8", "replace")
+
+
+def _guesses(raw: bytes) -> Iterator[str]:
+    """What a name may be that is no text in any character set of the object: names in other letters than Latin ones.
+
+    Latin ones would also be made by chance, and then be searched for as words of ASCII."""
+    for encoding in _OFTEN_UNNAMED:
+        try:
+            text = raw.decode(encoding).strip(" \0")
+        except UnicodeDecodeError:
+            continue
+        words = [word for word in re.split(r"[\^=\\\s.,'-]+", text) if word]
+        if all(word.isalpha() and word in _cases(word) and not fold(word).isascii() for word in words):
+            yield text
+
+
+def _cases(word: str) -> set[str]:
+    """The word in small letters, in capitals, and with a capital at its beginning. The last of a Greek word differs."""
+    capitals = word.upper()
+    return {word.lower(), capitals, capitals.lower(), word.title(), capitals.title()}
 
 
 def _places(text: str | bytes, word: str | bytes) -> Iterator[int]:
@@ -326,11 +381,12 @@ def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
     """
     forms = {text, text.lower(), text.casefold(), text.upper(), *_spellings(text)}
     if not text.isascii():
-        forms |= {text.title(), *(spelling.title() for spelling in _spellings(text))}
+        plainer = text.translate(_LEFT_OUT)
+        forms |= {case for form in (text, plainer, *_spellings(text)) for case in _cases(form)}
         forms |= {unicodedata.normalize("NFD", form) for form in tuple(forms)}
     needles = set()
     for form in forms:
-        for encoding in ("utf-8",) if form.isascii() else ("utf-8", *_OFTEN_UNNAMED, *codecs):
+        for encoding in ("utf-8",) if form.isascii() else ("utf-8", "utf-16-be", *_OFTEN_UNNAMED, *codecs):
             try:
                 needles.add(form.encode(encoding).lower())
             except (UnicodeEncodeError, LookupError):
@@ -342,12 +398,25 @@ def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
 
 
 def _as_written(kind: str, raw: bytes) -> Iterator[bytes]:
-    """The parts of a name as they stand, where they are no ASCII: they are found whatever the character set."""
-    if kind != NAME or (raw.isascii() and b"\x1b" not in raw):
+    """The parts of a name as they stand, where they are no ASCII: they are found whatever the character set. Also in
+    capitals and in small letters, in each encoding in which they are letters."""
+    if kind != NAME or _is_plain(raw):
         return
-    for part in re.split(rb"[\^=\\ ]", raw.lower()):
-        if len(part) >= (_LONG_NAME if part.isascii() else SHORTEST_NAME) and (b"\x1b" in part or not part.isascii()):
-            yield part
+    for part in re.split(rb"[\^=\\ ]", raw):
+        if len(part) >= (_LONG_NAME if part.isascii() else SHORTEST_NAME) and not _is_plain(part):
+            yield part.lower()
+            yield from {form.lower() for encoding in _OFTEN_UNNAMED for form in _recased(part, encoding)}
+
+
+def _recased(part: bytes, encoding: str) -> Iterator[bytes]:
+    try:
+        word = part.decode(encoding)
+    except UnicodeDecodeError:
+        return
+    if _IN_NAMES.sub("", word).isalpha():
+        for form in _cases(word):
+            with suppress(UnicodeEncodeError):
+                yield form.encode(encoding)
 
 
 def _codec(character_sets: bytes) -> Sequence[str]:
