@@ -164,3 +164,24 @@ def test_a_longer_header_of_a_run_without_deidentify_is_read_to_its_end(
     ended = ingest("upload", tree, *kept)
     assert (ended.code, "reidentified" in ended.kinds()) == (3, True)
     assert ended.report["deidentification"]["restored"]["PatientID"] == 1
+
+
+@pytest.mark.parametrize("earlier", ["names", "dates-kept"])
+@pytest.mark.parametrize("first", [1, 2])
+def test_what_another_profile_has_left(ingest: Ingest, site: StandIn, tmp_path: Path, earlier: str, first: int) -> None:
+    """With one key, its copies have the names of those that follow, and are not sent again."""
+    profile = tmp_path / "p.json"
+    profile.write_text(json.dumps({"base": "basic", "rules": [{"keyword": "PatientName", "action": "K"}]}))
+    tree = plain(tmp_path / "tree")
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    for path in files[first:]:
+        path.rename(tmp_path / path.name)
+    kept = str(profile) if earlier == "names" else earlier
+    assert ingest("upload", tree, *UP[:-1], kept).code == 0
+    for path in files[first:]:
+        (tmp_path / path.name).rename(path)
+    ended = ingest("upload", tree, *UP)
+    assert (ended.code, "reidentified" in ended.kinds()) == (3, True), ended.out
+    assert set(ended.report["deidentification"]["restored"].values()) == {first}
+    assert ingest("upload", tree, *UP, "--existing", "overwrite").code == 0
+    assert not [path for path in files_of(site) if PERSON.birth.encode() in path.read_bytes()]

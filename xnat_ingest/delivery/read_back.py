@@ -68,7 +68,8 @@ def look_into(
     """The verdict after as deep a look as --proof asks for.
 
     holdings: where the verified instances were seen.
-    sent: SOPInstanceUIDs that this run has sent. Where UIDs are kept, the headers of all others are read.
+    sent: SOPInstanceUIDs that this run has sent. With --deidentify, the others are looked at apart. The headers of all
+        of them are read where UIDs are kept, or where one holds what was removed.
 
     What differs from what was sent has failed, and is a problem `corrupt`. What could not be read stays proven by the
     listing, but with `--proof pixels`, where it is unverified. So is what was only counted. Raises nothing of ours.
@@ -76,8 +77,11 @@ def look_into(
     if not context.verify or context.proof == "listing":
         return verdict
     reading = _Reading(context, session, tuple(holdings))
-    reading.run([i for i in session.instances if i.sop_uid in verdict.verified])
-    if context.keeps_uids:
+    verified = [i for i in session.instances if i.sop_uid in verdict.verified]
+    # An earlier run may have had another profile: what it has stored is a kind of its own.
+    parts = ([i for i in verified if i.sop_uid in sent], [i for i in verified if i.sop_uid not in sent])
+    reading.run(*([part for part in parts if part] if context.rewrite else [verified]))
+    if context.keeps_uids or reading.has_found_identity:
         reading.read_headers([i for i in session.instances if i.sop_uid in verdict.verified - sent])
     reading.leave_out(verdict.counted)
     return reading.judged(verdict)
@@ -188,7 +192,16 @@ class _Reading:
         self._looked_at: set[str] = set()
         self._scripted: bool | None = None
 
-    def run(self, instances: Sequence[Instance]) -> None:
+    @property
+    def has_found_identity(self) -> bool:
+        return bool(self._restored or self._returned)
+
+    def run(self, *parts: Sequence[Instance]) -> None:
+        """Looks at some instances of each part, or at all of them. parts: those that were stored in the same way."""
+        for instances in parts:
+            self._run(instances)
+
+    def _run(self, instances: Sequence[Instance]) -> None:
         if self.context.proof == "pixels":
             self._all(instances)
             return
