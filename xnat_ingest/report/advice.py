@@ -91,7 +91,8 @@ PROBLEMS: dict[str, Advice] = {
     "reidentified": Advice(
         "The server holds a name, an identifier or a date again that --deidentify had removed.",
         "Have the anonymisation script of the site or the project changed, then delete these objects in XNAT. If a run "
-        "without --deidentify sent them, delete them and run again.",
+        "without --deidentify sent them, delete them and run again. If it had another profile, send them again with "
+        "--existing overwrite.",
     ),
     "identifying": Advice(
         "The headers of this session identify the patient, and --require-deidentified forbids that.",
