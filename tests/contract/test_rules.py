@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -220,6 +221,25 @@ def test_commas_separate_rules_in_any_order(text: str) -> None:
         return
     with pytest.raises(UsageError, match=r"may be a rule of its own, or the rest of the pattern before it"):
         resolve("plan", {"exclude": [text]}, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("Modality = SR", "leave the blanks around = out: Modality=SR"),
+        ("Localizers,Modality =SR|PR", "leave the blanks around = out: Modality=SR|PR"),
+        ("(0008,0060)=SR", "name the element by its keyword"),
+        ("(0008,103e) = T1", "name the element by its keyword"),
+    ],
+)
+def test_slips_in_rules_are_no_words(given: str, says: str) -> None:
+    """They would match nothing, and what they were to leave out would be sent."""
+    with pytest.raises(UsageError, match=re.escape(says)):
+        plan_of(TREE, exclude=[given])
+
+
+def test_a_folder_may_have_an_equals_sign() -> None:
+    assert left_out(plan_of(TREE, exclude=["b =1000"])) == set()
 
 
 def test_words_of_a_config_file_are_taken_whole(tmp_path: Path) -> None:

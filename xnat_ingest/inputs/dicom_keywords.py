@@ -19,6 +19,12 @@ def tags_of(keywords: Iterable[str]) -> dict[str, int]:
     return {word: tag for word, tag in found.items() if tag is not None}
 
 
+def is_keyword(word: str) -> bool:
+    from pydicom.datadict import tag_for_keyword
+
+    return tag_for_keyword(word) is not None
+
+
 def check_keywords(keywords: Iterable[str]) -> None:
     """Raises UsageError for a word that is no DICOM keyword, naming the nearest one."""
     from pydicom.datadict import keyword_dict, tag_for_keyword

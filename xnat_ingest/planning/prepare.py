@@ -88,9 +88,27 @@ def _check_keywords(keywords: frozenset[str]) -> None:
         check_keywords(keywords)
 
 
+def _refuse_blanks(text: str) -> None:
+    """A keyword with a blank behind it would be taken for a part of a folder's name, and match nothing.
+
+    Raises UsageError.
+    """
+    keyword, equals, pattern = text.partition("=")
+    word = keyword.rstrip()
+    if equals and word != keyword and word.isidentifier():
+        from xnat_ingest.inputs.dicom_keywords import is_keyword
+
+        if is_keyword(word):
+            raise UsageError(
+                f"{printable(text)!r}: leave the blanks around = out: {printable(f'{word}={pattern.strip()}')}"
+            )
+
+
 def _rule(entry: object, ignore_case: bool) -> Rule:
     """entry: a text, or what a config file may say, and was checked then. A program may give anything."""
     config: object = parse_rule(entry) if isinstance(entry, str) else entry
+    if isinstance(entry, str):
+        _refuse_blanks(entry)
     if not (isinstance(config, Mapping) and MATCHERS.keys() & config.keys()):
         raise UsageError(f"{printable(str(entry))} is not a rule: give a text such as Localizers or Modality=SR")
     if str(config.get("tag", "")).endswith("UID") and "in" in config:

@@ -13,6 +13,8 @@ _HEAD = re.compile(r"\s*([^\W\d]\w*)=")
 _EXPRESSION = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|\Z)|\{\d*,\d*\}|.", re.DOTALL)
 # A glob in pieces. It has no brackets of its own, but the name of a folder may have some.
 _GLOB = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|.", re.DOTALL)
+# An element by its number, as other tools name it.
+_NUMBERED = re.compile(r"\s*\([0-9a-f]{4},\s*[0-9a-f]{4}\)\s*=", re.IGNORECASE)
 # A comma within a pattern, and behind it what looks like another rule.
 _SWALLOWED = re.compile(r"(?<!\\),\s*((?:[^\W\d]\w*=|preset:).*)", re.DOTALL)
 
@@ -23,6 +25,8 @@ def split_rules(text: str, where: str) -> list[str]:
     A comma within brackets, or behind a backslash, belongs to the pattern of a rule. Raises UsageError where a word
     could be a rule or a part of the pattern before it: what it names must not be sent by mistake.
     """
+    if _NUMBERED.match(text):
+        raise UsageError(f"{where}: {printable(text)!r}: name the element by its keyword, as in Modality=SR")
     if "," not in text and _HEAD.match(text):
         return [text.lstrip()]  # a pattern may end with a blank
     rules: list[str] = []
