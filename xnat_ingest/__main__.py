@@ -30,7 +30,11 @@ def start() -> None:
             raise
         os.write(2, b"xnat-ingest: cannot start: there is not enough memory (ulimit -v), or its files are damaged\n")
         os._exit(1)
-    script()
+    try:
+        script()
+    except MemoryError:  # not even enough to tell it in the usual way
+        os.write(2, b"xnat-ingest: there is not enough memory; allow more (ulimit -v)\n")
+        os._exit(1)
 
 
 if __name__ == "__main__":
