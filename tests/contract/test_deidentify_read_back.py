@@ -73,6 +73,8 @@ def test_removed_elements_that_hold_something_else(ingest: Ingest, site: StandIn
     assert (ended.code, ended.kinds()) == (0, ["elements-returned"])
     assert "InstitutionName (1)" in ended.report["problems"][0]["detail"]
     assert ended.report["deidentification"]["returned"] == {"InstitutionName": 1}
+    again = ingest("verify", tmp_path / "tree", *UP)
+    assert (again.code, again.report["proof"]["read_back"]) == (0, 1), "a note is no reason to read all headers"
     assert "Ward_7" not in json.dumps(ended.report)
 
 

@@ -258,3 +258,16 @@ def test_not_every_archived_image_is_tried(tmp_path: Path, ingest: Ingest, site:
     site.faults.clear()
     assert ingest("upload", root).code == 0
     assert len(stored(site, "DEMO", "S", "S_E").files) == 15
+
+
+def test_a_companion_alone_is_not_archived(tmp_path: Path, ingest: Ingest, site: StandIn) -> None:
+    """The one new instance of a series is refused, and only the archived sibling of its number has arrived."""
+    root = grown(tmp_path, ingest, Series("T1_1", 2, number=1), Series("T1_2", 1, number=1))
+    site.faults.add(Fault("poison", name="-1-2-", times=None))
+    ended = ingest("upload", root)
+    assert (ended.code, ended.kinds()) == (3, ["images-missing"]), ended.out
+    assert [row.status for row in site.rows("DEMO")] == ["READY"]
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 3
+    assert not site.rows("DEMO")

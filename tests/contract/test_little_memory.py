@@ -37,3 +37,13 @@ def test_the_program_says_that_it_has_no_memory(tmp_path: Path) -> None:
             assert "xnat_ingest/" not in ended.stderr
         assert "a bug" not in ended.stderr
     assert said
+
+
+def test_even_the_sentence_may_find_no_memory() -> None:
+    """Then the handlers of the program fail, too."""
+    lines = "import xnat_ingest.cli as cli", "def script(): raise MemoryError", "cli.script = script"
+    run = "from xnat_ingest.__main__ import start", "start()"
+    ended = subprocess.run(
+        [sys.executable, "-c", "\n".join((*lines, *run))], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (1, "xnat-ingest: there is not enough memory; allow more (ulimit -v)\n")

@@ -230,6 +230,7 @@ def test_commas_separate_rules_in_any_order(text: str) -> None:
         ("Localizers,Modality =SR|PR", "leave the blanks around = out: Modality=SR|PR"),
         ("(0008,0060)=SR", "name the element by its keyword"),
         ("(0008,103e) = T1", "name the element by its keyword"),
+        ("Localizers, (0008,0060)=SR", "name the element by its keyword"),
     ],
 )
 def test_slips_in_rules_are_no_words(given: str, says: str) -> None:

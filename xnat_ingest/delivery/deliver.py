@@ -421,9 +421,9 @@ class Delivery:
         known = {i.sop_uid for i in decision.to_send}
         company = tuple(i for i in now.to_send if i.sop_uid not in known)
         fits = self.prearchived.cannot_receive.isdisjoint(i.sop_uid for i in company)
-        if not now.conflict and fits and (self._companies < MOST_COMPANIES or not company):
+        if not now.conflict and now.to_send and fits and (self._companies < MOST_COMPANIES or not company):
             return company
-        why = "an archived one in their place cannot be sent into it"
+        why = "an archived one in their place cannot be sent into it" if now.to_send else "nothing else in it is new"
         if now.conflict:
             why = now.conflict.fact.removeprefix(f"{self.session.title}: ")
         raise SessionTrouble(

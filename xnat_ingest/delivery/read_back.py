@@ -194,7 +194,7 @@ class _Reading:
 
     @property
     def has_found_identity(self) -> bool:
-        return bool(self._restored or self._returned)
+        return bool(self._restored)
 
     def run(self, *parts: Sequence[Instance]) -> None:
         """Looks at some instances of each part, or at all of them. parts: those that were stored in the same way."""

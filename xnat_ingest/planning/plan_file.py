@@ -116,9 +116,10 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
             f"plan file {path}: {json_path(error.absolute_path) or 'the whole file'}: {error.message[:300]}"
         )
     _check_texts(path, document)
-    sessions = [_read_session(path, entry) for entry in document["sessions"] if entry["instances"]]
+    entries = [entry for entry in document["sessions"] if entry["instances"]]
+    sessions = [_read_session(path, entry) for entry in entries]
     _once(path, sessions)
-    sessions = _with_label_conflicts(sessions, [entry for entry in document["sessions"] if entry["instances"]])
+    sessions = _with_label_conflicts(sessions, entries)
     drafts = [LabelledSession(session, session.repaired or session.subject) for session in sessions]
     by_study = document.get("layout") == "headers"
     marked, problems = mark_conflicts(drafts, by_study=by_study, mixed_patients=mixed_patients, instead=_EDIT)

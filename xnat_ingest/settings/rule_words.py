@@ -14,7 +14,7 @@ _EXPRESSION = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|\Z)|\{\d*,\d*\}|."
 # A glob in pieces. It has no brackets of its own, but the name of a folder may have some.
 _GLOB = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|.", re.DOTALL)
 # An element by its number, as other tools name it.
-_NUMBERED = re.compile(r"\s*\([0-9a-f]{4},\s*[0-9a-f]{4}\)\s*=", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:\A|,)\s*\([0-9a-f]{4},\s*[0-9a-f]{4}\)\s*=", re.IGNORECASE)
 # A comma within a pattern, and behind it what looks like another rule.
 _SWALLOWED = re.compile(r"(?<!\\),\s*((?:[^\W\d]\w*=|preset:).*)", re.DOTALL)
 
@@ -25,7 +25,7 @@ def split_rules(text: str, where: str) -> list[str]:
     A comma within brackets, or behind a backslash, belongs to the pattern of a rule. Raises UsageError where a word
     could be a rule or a part of the pattern before it: what it names must not be sent by mistake.
     """
-    if _NUMBERED.match(text):
+    if _NUMBERED.search(text):
         raise UsageError(f"{where}: {printable(text)!r}: name the element by its keyword, as in Modality=SR")
     if "," not in text and _HEAD.match(text):
         return [text.lstrip()]  # a pattern may end with a blank
