@@ -126,8 +126,8 @@ CHOSEN = (
     ),
     (
         "planning/plan_file.py",
-        "    sessions = _with_label_conflicts(sessions, ",
-        "    sessions = (lambda one, _: one)(sessions, ",
+        "        sessions = _with_kept_conflicts(sessions, ",
+        "        sessions = (lambda one, *_: one)(sessions, ",
         "tests/contract/test_planfile.py",
     ),
     ("delivery/session_type.py", "and type_of(s.instances) in _OF_OTHERS", "", MISSING),

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import UID
 
 from tests.conftest import Ingest, stored
 from tests.contract.test_archives import PACKERS
 from tests.dicom_trees import Series, make_session, uid
 from tests.standin import StandIn
 from xnat_ingest.cli import main
+from xnat_ingest.settings.shards import Shard
 
 Document = dict[str, Any]
 
@@ -154,6 +157,74 @@ def test_wrong_labels_stay_a_conflict_until_they_are_edited(
     assert upload(ingest, tmp_path, path, "--dry-run")[0] == 0
     edit(tmp_path / "other.json", accept)
     assert upload(ingest, tmp_path, tmp_path / "other.json")[0] == 0
+
+
+# What two subjects of different shards have in common -> the label of the second one's session.
+SHARED = {"split-study": "D_pre", "label-collision": "a_PRE"}
+
+
+def two_shards(tmp_path: Path, kind: str) -> tuple[Path, list[str], list[str]]:
+    """A tree of two subjects that are in conflict, its label sheet, and the shard of each."""
+    studies = ["one", "one" if kind == "split-study" else "other"]
+    for name, study in zip(("A", "D"), studies, strict=True):
+        make_session(tmp_path / "two" / name / "pre", [Series("T1_1", tags={"PatientID": name})], study)
+    for path in (tmp_path / "two" / "D" / "pre" / "T1_1").iterdir():
+        with_other_uids(path)
+    shards = [next(f"{k}/2" for k in (1, 2) if Shard(k, 2).takes(name)) for name in ("A", "D")]
+    assert len(set(shards)) == 2
+    return tmp_path / "two", sheet(tmp_path / "s.csv", "A/pre,,A,A_pre", f"D/pre,,D,{SHARED[kind]}"), shards
+
+
+def with_other_uids(path: Path) -> None:
+    """Gives an object a SOPInstanceUID and a SeriesInstanceUID of its own."""
+    dataset = dcmread(path)
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid(path.name, "again"))
+    dataset.SeriesInstanceUID = uid("again")
+    dataset.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_a_conflict_with_another_shard_stays_in_the_plan_file(
+    tmp_path: Path, site: StandIn, ingest: Ingest, kind: str
+) -> None:
+    root, words, shards = two_shards(tmp_path, kind)
+    for number, shard in enumerate(shards):
+        path = tmp_path / f"plan-{number}.json"
+        assert ingest("plan", root, *words, "--shard", shard, "--json", str(path)).code == 3
+        code, report = upload(ingest, tmp_path, path)
+        assert (code, [p["kind"] for p in report["problems"]]) == (3, [kind])
+        assert "outside_conflicts" in report["problems"][0]["detail"]
+    assert not site.sessions("DEMO")
+    path = tmp_path / "plan-1.json"
+    edit(path, lambda document: document["sessions"][0].update(label="D_other"))
+    # Another label solves a collision of labels, not that two sessions have one study.
+    code, _ = upload(ingest, tmp_path, path)
+    assert code == (3 if kind == "split-study" else 0)
+    edit(path, lambda document: document["sessions"][0].pop("outside_conflicts"))
+    assert upload(ingest, tmp_path, path)[0] == 0
+    assert [s.label for s in site.sessions("DEMO")] == ["D_other"]
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_a_conflict_within_the_file_is_not_kept_in_it(tmp_path: Path, site: StandIn, ingest: Ingest, kind: str) -> None:
+    root, words, _ = two_shards(tmp_path, kind)
+    path = tmp_path / "plan.json"
+    assert ingest("plan", root, *words, "--json", str(path)).code == 3
+    assert upload(ingest, tmp_path, path)[0] == 3
+    edit(path, lambda document: document["sessions"].pop())
+    assert upload(ingest, tmp_path, path)[0] == 0
+
+
+@pytest.mark.wide
+def test_a_third_session_in_another_shard_is_not_forgotten(tmp_path: Path, site: StandIn, ingest: Ingest) -> None:
+    root, _, shards = two_shards(tmp_path, "split-study")
+    make_session(root / "A" / "post", [Series("T2_2", tags={"PatientID": "A"})], "one")
+    words = sheet(tmp_path / "s.csv", "A/pre,,A,A_pre", "A/post,,A,A_post", "D/pre,,D,D_pre")
+    path = tmp_path / "plan.json"
+    assert ingest("plan", root, *words, "--shard", shards[0], "--json", str(path)).code == 3
+    edit(path, lambda document: document["sessions"].pop())  # solves the conflict of the two that are in the file
+    assert upload(ingest, tmp_path, path)[0] == 3
+    assert not site.sessions("DEMO")
 
 
 def test_a_line_of_the_sheet_that_fits_nothing_spoils_the_plan(

@@ -32,6 +32,14 @@ _EDIT = "edit the plan file: change labels, or take a session or some of its ins
 # Conflicts that only the label sheet or the templates show. They are in the file, all others are found again.
 _BY_LABELS = ("ambiguous-label", "label-changed", "label-default", "label-study")
 _EDIT_LABELS = "edit the plan file: change the labels. If they are right, take label_conflicts out of the session"
+# Conflicts of several sessions. Where one of them is not in the file, the others cannot be found again.
+_AMONG_SESSIONS = ("label-collision", "split-study")
+_OUTSIDE = (
+    "not all of them are in the plan file. Plan the whole tree without --shard, and give --shard to upload. If the "
+    "others are not sent, take outside_conflicts out of the session"
+)
+# key of a session in the file -> what to do about the conflicts in it.
+_KEPT = {"label_conflicts": _EDIT_LABELS, "outside_conflicts": _OUTSIDE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def plan_pieces(plan: Plan, root: str, layout: str, deidentified: str = "", *, g
         "root": str(Path(root).absolute()),
         "layout": layout,
         "files_seen": plan.files_seen,
-        "sessions": _Made(_session, plan.sessions),
+        "sessions": _Made(lambda one: _session(*one), list(zip(plan.sessions, _outside(plan, layout), strict=True))),
         "set_aside": _Made(asdict, plan.set_aside),
         "problems": [asdict(problem) for problem in plan.problems],
         **({"deidentified": deidentified} if deidentified else {}),
@@ -87,7 +95,24 @@ def plan_pieces(plan: Plan, root: str, layout: str, deidentified: str = "", *, g
     yield "\n"
 
 
-def _session(session: Session) -> dict[str, Any]:
+def _outside(plan: Plan, layout: str) -> list[list[Problem]]:
+    """For each session its conflicts with sessions that are not in the plan, such as those of another shard."""
+    among = [[one for one in session.conflicts if one.kind in _AMONG_SESSIONS] for session in plan.sessions]
+    if not any(among):
+        return among
+    again = _marked([replace(session, conflicts=()) for session in plan.sessions], layout, mixed_patients=True)[0]
+    facts = [{(one.kind, one.fact) for one in session.conflicts} for session in again]
+    return [[one for one in ours if (one.kind, one.fact) not in f] for ours, f in zip(among, facts, strict=True)]
+
+
+def _marked(sessions: Iterable[Session], layout: str, *, mixed_patients: bool) -> tuple[list[Session], list[Problem]]:
+    """See mark_conflicts."""
+    drafts = [LabelledSession(session, session.repaired or session.subject) for session in sessions]
+    return mark_conflicts(drafts, by_study=layout == "headers", mixed_patients=mixed_patients, instead=_EDIT)
+
+
+def _session(session: Session, outside: Iterable[Problem]) -> dict[str, Any]:
+    """outside: its conflicts with sessions that are not in the file."""
     document = {name: getattr(session, name) for name in ("project", "subject", "label", "folder", "study_uid")}
     studies = {instance.study_uid for instance in session.instances}
     if studies and session.study_uid not in studies:  # after a filter only another study of it is left
@@ -97,8 +122,10 @@ def _session(session: Session) -> dict[str, Any]:
     # For the reader only. These are found again when the edited file is read, except for those that follow.
     document["conflicts"] = [conflict.detail for conflict in session.conflicts]
     labels = {"subject": session.subject, "label": session.label}
-    by_labels = [{"kind": one.kind, "fact": one.fact} | labels for one in session.conflicts if one.kind in _BY_LABELS]
-    document |= {"label_conflicts": by_labels} if by_labels else {}
+    by_labels = [one for one in session.conflicts if one.kind in _BY_LABELS]
+    for key, found in zip(_KEPT, (by_labels, outside), strict=True):
+        kept = [{"kind": one.kind, "fact": one.fact} | labels for one in found]
+        document |= {key: kept} if kept else {}
     document["instances"] = _Made(lambda i: {n: getattr(i, n) for n in _FIELDS}, session.instances)
     return document
 
@@ -119,10 +146,9 @@ def read_plan(path: str, *, mixed_patients: bool = False) -> PlanFile:
     entries = [entry for entry in document["sessions"] if entry["instances"]]
     sessions = [_read_session(path, entry) for entry in entries]
     _once(path, sessions)
-    sessions = _with_label_conflicts(sessions, entries)
-    drafts = [LabelledSession(session, session.repaired or session.subject) for session in sessions]
-    by_study = document.get("layout") == "headers"
-    marked, problems = mark_conflicts(drafts, by_study=by_study, mixed_patients=mixed_patients, instead=_EDIT)
+    for key, fix in _KEPT.items():
+        sessions = _with_kept_conflicts(sessions, entries, key, fix)
+    marked, problems = _marked(sessions, document.get("layout", ""), mixed_patients=mixed_patients)
     aside = tuple(SetAside(**entry) for entry in document["set_aside"])
     files_seen = int(document["files_seen"])
     dropped = files_seen - len(aside) - sum(len(s.instances) for s in marked)
@@ -166,17 +192,22 @@ def _read_session(path: str, entry: dict[str, Any]) -> Session:
     return Session(entry["project"], subject, label, study_uid, folder, instances, conflicts, repaired, given)
 
 
-def _with_label_conflicts(sessions: Sequence[Session], entries: Sequence[dict[str, Any]]) -> list[Session]:
-    """The sessions with the conflicts that are in the file. They stand as long as a session has the same labels."""
+def _with_kept_conflicts(
+    sessions: Sequence[Session], entries: Sequence[dict[str, Any]], key: str, fix: str
+) -> list[Session]:
+    """The sessions with the conflicts that are in the file under this key.
+
+    They stand as long as a session has the same labels. One study in two sessions stands under all labels.
+    """
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, (session, entry) in enumerate(zip(sessions, entries, strict=True)):
-        for one in entry.get("label_conflicts", ()):
-            if (one["subject"], one["label"]) == (session.subject, session.label):
+        for one in entry.get(key, ()):
+            if one["kind"] == "split-study" or (one["subject"], one["label"]) == (session.subject, session.label):
                 members[one["kind"], printable(one["fact"])].append(index)
     marked = list(sessions)
     for (kind, fact), indices in members.items():
         labels = tuple(dict.fromkeys(sessions[index].label for index in indices))
-        problem = Problem.advised(kind, fact, _EDIT_LABELS, labels)
+        problem = Problem.advised(kind, fact, fix, labels)
         for index in indices:
             marked[index] = replace(marked[index], conflicts=(*marked[index].conflicts, problem))
     return marked
