@@ -8,7 +8,8 @@ import pytest
 
 from tests.planted import PERSON, patient
 from tests.unit.test_deidentify_rewriting import rewritten
-from xnat_ingest.deidentify.any_date import DOUBTFUL, MONTHS, OTHER_WORDS, holds_date
+from xnat_ingest.core.months import MONTHS
+from xnat_ingest.deidentify.any_date import DOUBTFUL, OTHER_WORDS, holds_date
 from xnat_ingest.deidentify.profile import load_profile
 
 # One line for each month. The words are as people write them, not folded.

@@ -157,6 +157,24 @@ def test_a_label_that_lost_its_zeros_gets_one_remedy(tmp_path: Path) -> None:
         ("1-2", "1-Feb", True), ("3-4", "04-Mar", True),
         ("1-2", "01.02.2026", True), ("MAR1", "1-Mar", True), ("SEP-12", "Sep-12", True),
         ("ses-1", "2026-02-01", False), ("1-2", "P2", False), ("1-2", "'1-Feb", False), ("P1", "1-Feb", False),
+        # A month and a year.
+        ("3-2024", "Mar-24", True), ("3-2024", "Mrz 24", True), ("12-2024", "Dez 24", True), ("3-2024", "мар.24", True),
+        ("3-2024", "2024年3月", True), ("3-2024", "01.03.2024", True), ("2024-01", "Jan-24", True),
+        ("3-2024", "03/2024", True), ("1-13", "Jan-13", True), ("2-30", "Feb-30", True), ("MAR2024", "Mar-24", True),
+        ("3-2024", "Apr-24", False),
+        ("3-2024", "S-2024", False), ("3-2024", "2024-03", False), ("3-2024", "'Mar-24", False),
+        # Other languages.
+        ("1-3", "01. Mrz", True), ("1-3", "1. Mär", True), ("1-5", "01. Mai", True), ("1-10", "01. Okt", True),
+        ("1-12", "01. Dez", True), ("1-2", "1-févr", True), ("1-2", "1-fe\u0301vr.", True), ("1-4", "01-avr", True),
+        ("1-8", "1-août", True), ("1-3", "1-mrt", True), ("1-5", "01.maj", True), ("1-2", "1月2日", True),
+        ("1-2", "01.ŞUB", True), ("1-7", "1.čvc", True), ("1-6", "01.lip", True), ("1-7", "01.lip", True),
+        ("Okt4", "04. Okt", True), ("1-2", "sub-01", False), ("1-2", "sub-1", False), ("1-2", "ses-2", False),
+        ("1-2", "2-1", False), ("1-2", "1_2", False),
+        # Whole dates.
+        ("2024-01-02", "1/2/2024", True), ("2024-01-02", "02.01.2024", True), ("01-02-03", "1/2/2003", True),
+        ("1-2-3", "01.02.2003", True), ("2-Jan-2024", "2-Jan-24", True), ("1.2", "01. Feb", True), ("1.2", "1/2", True),
+        ("2024-01-02", "2024-01-05", False), ("2024-01-02", "P2", False), ("2024-01-02", "2024", False),
+        ("1-2", "5-Jun", False), ("1-2", "12", False), ("1-2-3-4", "1-Feb", False), ("1234-5678", "Dec-34", False),
     ],
 )  # fmt: skip
 def test_label_that_became_another_number_or_a_date(tmp_path: Path, folder: str, subject: str, changed: bool) -> None:
@@ -201,6 +219,12 @@ CELLS = [
     "1.2.03",
     "MAR1",
     "1-Sep",
+    "3-2024",
+    "3/2024",
+    "Mar 2024",
+    "Okt4",
+    "2. Mrz",
+    "2-Jan-2024",
 ]
 
 
@@ -220,7 +244,27 @@ def test_no_part_of_a_cell_is_a_formula(text: str, cell: str) -> None:
     assert (spreadsheet_cell(text), inert_cell(text), from_cell(cell)) == (cell, cell, text)
 
 
-@pytest.mark.parametrize("text", ["007_pre", "7", "1.2.840.10008.1", "a=b", "x-1", "ses-01", "mar", "", "1/2/pre"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "007_pre",
+        "7",
+        "1.2.840.10008.1",
+        "a=b",
+        "x-1",
+        "ses-01",
+        "mar",
+        "",
+        "1/2/pre",
+        "sub-1",
+        "T1 mar 2",
+        "1 2",
+        "1,2",
+        "1234-5678",
+        "marker1",
+        "3-24000",
+    ],
+)
 def test_plain_cells_stay(text: str) -> None:
     assert spreadsheet_cell(text) == text == from_cell(text)
 

@@ -6,7 +6,10 @@ import difflib
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
+
+from xnat_ingest.core.months import months_of
 
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -37,18 +40,14 @@ def read_as_utf8(name: str, encoding: str = sys.getfilesystemencoding()) -> str:
 # Blanks around the text of a cell mean nothing.
 _BLANKS = " \t\r\n\xa0"
 # What spreadsheets run as a formula, or a blank that is part of the text; then what they turn into a number or a date:
-# 007, 1E5, 3-4, 3/4, 1.2.03.
+# 007, 1E5, 3-4, 3/4, 1.2.03. Other dates: _dates.
 _FORMULA = re.compile(r"[=+\-@\t\r\n\xa0']")
 _CHANGED = re.compile(r"0\d+|\d{12,}|\d+[eE]\d+|\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?")
 # Spreadsheets keep so many digits of a number.
 _DIGITS = 15
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
-# What is taken for a date, and dates as spreadsheets show them.
-_LIKE_A_DATE = re.compile(rf"\d{{1,2}}[-/]\d{{1,2}}|{_MONTH}[-/ ]?\d{{1,4}}|\d{{1,2}}[-/ ]?{_MONTH}", re.IGNORECASE)
-_DATE = re.compile(
-    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{2,4}}|\d{{1,2}}[-. ]+{_MONTH}\.?(?:[-. ]\d{{2,4}})?|{_MONTH}[-. ]+\d{{2,4}}",
-    re.IGNORECASE,
-)
+# What stands between the parts of a date, or behind them: 1-2, 01. Mrz, Mar '24, 3月.
+_BETWEEN = "/.,' \xa0年月日-"
+_DATE_PART = re.compile(rf"\d+|[^\W\d_{_BETWEEN}]+")
 
 
 # Where a spreadsheet divides a cell in two if it takes this sign for the separator, so that the rest is a formula. The
@@ -65,7 +64,7 @@ def inert_cell(text: str) -> str:
 def spreadsheet_cell(text: str) -> str:
     """A cell that no spreadsheet runs or changes: an apostrophe is put before text that it would."""
     text = _DIVIDED.sub(r"\1'", text)
-    changes = _CHANGED.fullmatch(text) or _LIKE_A_DATE.fullmatch(text)
+    changes = _CHANGED.fullmatch(text) or _dates(text)
     return f"'{text}" if _FORMULA.match(text) or changes else text
 
 
@@ -100,8 +99,33 @@ def is_rounded(text: str, known: str) -> bool:
 
 
 def is_made_a_date(text: str, known: str) -> bool:
-    """Whether text is a date that a spreadsheet has made of known, such as 1-Feb of 1-2 or 01.03.2026 of MAR1."""
-    return text != known and bool(_LIKE_A_DATE.fullmatch(known) and _DATE.fullmatch(text))
+    """Whether text is a date that a spreadsheet has made of known, such as 1-Feb of 1-2 or 01.03.2026 of MAR1.
+
+    It has the numbers of known, in any order, and maybe one more: a year, or the first of the month.
+    """
+    if text == known or re.fullmatch(r"\d+-\d+", text):  # no spreadsheet shows a date as 3-4
+        return False
+    return any(not was - now and (now - was).total() <= 1 for was in _dates(known) for now in _dates(text))
+
+
+def _dates(text: str) -> list[Counter[int]]:
+    """The numbers of the dates that text can be taken for. A month's name is its number; years have two digits.
+
+    A spreadsheet decides by its language which number is the month.
+    """
+    text = composed(text)
+    parts = _DATE_PART.findall(text)
+    if not 2 <= len(parts) <= 3 or _DATE_PART.sub("", text).strip(_BETWEEN):
+        return []
+    numbers = [part for part in parts if part.isdecimal()]
+    names = [part for part in parts if not part.isdecimal()]
+    years = [number for number in numbers if len(number) > 2]
+    if len(names) > 1 or len(years) > 1 or any(len(year) != 4 for year in years):
+        return []
+    found = Counter(int(number) % 100 for number in numbers)
+    if names:
+        return [found + Counter([month]) for month in months_of(names[0])]
+    return [] if re.search(r"\d[ ,'\xa0]+\d", text) else [found]
 
 
 def count_of(number: float, what: str) -> str:

@@ -7,25 +7,8 @@ from __future__ import annotations
 
 import re
 
-# The names of the months and their abbreviations, folded: English, German, French, Spanish, Italian, Portuguese, Dutch,
-# Danish.
-MONTHS = tuple(
-    frozenset(line.split())
-    for line in (
-        "jan january januar januari janner jaenner janvier janv enero ene gennaio gen janeiro",
-        "feb february februar februari feber fevrier fevr fev febrero febbraio febb fevereiro",
-        "mar march marz maerz mrz mars marzo marco maart mrt marts",
-        "apr april avril avr abril abr aprile",
-        "may mai mayo maggio mag maio mei maj",
-        "jun june juni juin junio giugno giu junho",
-        "jul july juli juillet juil julio luglio lug julho",
-        "aug august aout agosto ago augustus",
-        "sep sept september septembre septiembre setiembre settembre sett setembro set",
-        "oct october okt oktober octobre octubre ottobre ott outubro out",
-        "nov november novembre noviembre novembro",
-        "dec december dez dezember decembre diciembre dic dicembre dezembro",
-    )
-)
+from xnat_ingest.core.months import MONTHS
+
 # Names that mean something else, too: T1 mar, dec 2. They count beside a year, or a day of two digits.
 DOUBTFUL = frozenset("mar mars marco may mayo sep oct dec".split())  # noqa: SIM905
 # Names that are other words of sequences: out 10, mag 12, FEV1. They count beside a year alone.
