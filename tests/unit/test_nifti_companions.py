@@ -35,6 +35,69 @@ def test_a_gradient_table_goes_with_the_only_image_of_a_flat_session(tmp_path: P
     assert reasons(planned(tmp_path)) == {"007/pre/bvals": "no-image"}
 
 
+# Images below a session -> what each one's sidecar says; the table; a rule, or None to cut the image `dwi`; and where
+# the table goes: a scan, or the reason why it is not sent.
+DWI = {"path": "**/dwi*"}
+T1W = {"path": "**/t1*"}
+TABLES: dict[str, tuple[dict[str, int], str, RuleConfig | None, str]] = {
+    "left out": ({"sc/t1": 2, "sc/dwi": 3}, "sc/bvals", DWI, "no-image"),
+    "left out by its sidecar": (
+        {"sc/t1": 2, "sc/dwi": 3},
+        "sc/bvals",
+        {"tag": "SeriesDescription", "matches": "dwi"},
+        "no-image",
+    ),
+    "cut": ({"sc/t1": 2, "sc/dwi": 3}, "sc/bvals", None, "no-image"),
+    "cut, without sidecars": ({"sc/t1": 0, "sc/dwi": 0}, "sc/bvals", None, "no-image"),
+    "flat session": ({"t1": 2, "dwi": 3}, "bvals", DWI, "no-image"),
+    "the other one left out": ({"sc/t1": 2, "sc/dwi": 3}, "sc/bvals", T1W, "no-image"),
+    "alone, left out": ({"a/t1": 2, "b/dwi": 3}, "b/bvals", DWI, "excluded:path=**/dwi*"),
+    "alone, cut": ({"a/t1": 2, "b/dwi": 3}, "b/bvals", None, "truncated"),
+    "other folder left out": ({"a/t1": 2, "b/dwi": 3}, "b/bvals", T1W, "3"),
+    "folders of one scan": ({"sc/a/t1": 2, "sc/b/dwi": 3}, "sc/b/bvals", T1W, "3"),
+    "folders of one scan, left out": ({"sc/a/t1": 2, "sc/b/dwi": 3}, "sc/b/bvals", DWI, "excluded:path=**/dwi*"),
+    "in a folder of its own": ({"sc/dwi": 3}, "sc/grad/bvals", T1W, "3"),
+    "in a folder of its own, left out": ({"sc/t1": 2, "sc/dwi": 3}, "sc/grad/bvals", DWI, "no-image"),
+    "a folder named like an image": ({"sc": 2, "sc/dwi": 3}, "sc/bvals", T1W, "3"),
+    "the same name twice": ({"sc/dwi": 3, "sc/dwi.copy": 3}, "sc/bvals", {"path": "**/*.copy.*"}, "no-image"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_may_belong_to_an_image_that_is_not_sent(tmp_path: Path, name: str) -> None:
+    images, table, rule, goes = TABLES[name]
+    for stem, number in images.items():
+        scan(tmp_path / PRE / stem, mr(number, stem.rpartition("/")[2]) if number else {})
+    path = tmp_path / PRE / next(stem for stem in images if stem.endswith("dwi"))
+    if not rule:
+        image_ = Path(f"{path}.nii.gz")
+        image_.write_bytes(image_.read_bytes()[:-20])
+    put(tmp_path / PRE / table, "0 1000\n")
+    plan = planned(tmp_path, PLAIN, *([rule] if rule else []))
+    stored = [
+        id_ for session in plan.sessions for id_, one in scans(session).items() if any("bvals" in f for f in one[3])
+    ]
+    assert [*stored, *(why for file, why in reasons(plan).items() if "bvals" in file)] == [goes]
+
+
+def test_a_placeholder_beside_the_image_is_no_other_image(tmp_path: Path) -> None:
+    scan(tmp_path / PRE / "sc" / "dwi", mr(3, "dwi"))
+    put(tmp_path / PRE / "sc" / "dwi.nii", "")
+    put(tmp_path / PRE / "sc" / "bvals", "0 1000\n")
+    assert "BIDS/bvals" in scans(only(planned(tmp_path)))["3"][3]
+
+
+@pytest.mark.parametrize(("runs", "rule", "goes"), [(1, None, "1"), (2, None, "no-image"), (2, DWI, "no-image")])
+def test_a_table_in_a_bids_tree(tmp_path: Path, runs: int, rule: RuleConfig | None, goes: str) -> None:
+    folder = tmp_path / "sub-01" / "dwi"
+    for number in range(1, runs + 1):
+        scan(folder / f"sub-01_run-{number}_dwi", {})
+    put(folder / "bvals", "0 1000\n")
+    plan = planned(tmp_path, PLAIN, *([{"path": "**/*run-2*"}] if rule else []))
+    stored = [id_ for id_, one in scans(only(plan)).items() if any("bvals" in f for f in one[3])]
+    assert [*stored, *(why for file, why in reasons(plan).items() if "bvals" in file)] == [goes]
+
+
 def test_what_lies_beside_an_image_and_is_not_sent_is_named(tmp_path: Path) -> None:
     """Junk and what lies in other folders is not."""
     scan(tmp_path / PRE / "DTI" / "dti", mr(5, "DTI"))

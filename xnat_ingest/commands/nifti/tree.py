@@ -299,19 +299,49 @@ class _Session:
         if gone and (found.name.kind == "pixels" or found.stem not in self._sent):
             self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
             return None
+        if found.name.is_bare_table and (near := self._near(found, scans)):
+            return self._owner_of_table(found, *near)
         key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
         if key in scans:
             return key
         if found.bids and found.name.kind != "pixels" and (best := _best(found, scans)) is not None:
             return best
-        if found.name.is_bare_table:
-            beside = [key for key, images in scans.items() if images[0].inner[:-1] == found.inner[:-1]]
-            if len(beside) == 1:
-                return beside[0]
         if found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
             self._tree.aside.append(SetAside(path, BESIDE, "describes no single image"))
         else:
             self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or is beside it"))
+        return None
+
+    def _near(self, table: Found, scans: Mapping[str, list[Found]]) -> tuple[list[str], list[SetAside]] | None:
+        """The scans with images beside a table, and the images there that are not sent; None when there are none.
+
+        If its own folder has no images, those of the whole scan's folder count.
+        """
+        *above, _ = table.inner
+        places: list[Callable[[str], bool]] = [lambda stem: stem.rpartition("/")[0] == "/".join(above)]
+        if above and not table.bids:
+            places.append(lambda stem: stem.startswith(f"{above[0]}/"))
+        for is_near in places:
+            sent = [key for key, images in scans.items() if any(is_near(image.stem) for image in images)]
+            gone = [aside for stem, aside in self._gone.items() if is_near(stem) and stem not in self._sent]
+            if sent or gone:
+                return sent, gone
+        return None
+
+    def _owner_of_table(self, table: Found, sent: list[str], gone: list[SetAside]) -> str | None:
+        """The scan of a table without an image's name, or None when it was set aside.
+
+        It may belong to an image that is not sent.
+        """
+        if len(sent) == 1 and not gone:
+            return sent[0]
+        path = table.file.path
+        if sent:
+            why = "lies beside images of several series, or beside one that is not sent; name it like its image"
+            self._tree.aside.append(SetAside(path, "no-image", why))
+        else:
+            aside = max(gone, key=lambda one: one.is_problem)
+            self._tree.aside.append(SetAside(path, aside.reason, f"goes with {printable(aside.path)}"))
         return None
 
 
