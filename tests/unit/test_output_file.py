@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,7 @@ import pytest
 from tests.dicom_trees import Series, make_session
 from xnat_ingest.cli import main
 from xnat_ingest.cli.outputs import check_outputs
-from xnat_ingest.core.atomic_file import replacing
+from xnat_ingest.core.atomic_file import alone, replacing
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, is_ours, keep_better
 from xnat_ingest.settings.options import TABLE, Settings
@@ -163,6 +169,50 @@ def test_kept_reports_are_numbered(tmp_path: Path) -> None:
         written(path, 0)
         assert keep_better(str(path), 3) == str(tmp_path / f"report.{number}.json")
     assert keep_better(str(path), 3) == ""
+
+
+def keep_often(path: Path, barrier: Barrier, found: Queue[str]) -> None:
+    """Puts a good report there and moves it aside, again and again."""
+    mine = path.with_suffix(f".{os.getpid()}")
+    barrier.wait()
+    for _ in range(200):
+        written(mine, 0)
+        mine.replace(path)
+        found.put(keep_better(str(path), 3))
+    found.close()
+
+
+def test_no_two_runs_keep_reports_under_one_name(tmp_path: Path) -> None:
+    """Not even where the disk knows no locks."""
+    context = multiprocessing.get_context("fork")
+    barrier, found = context.Barrier(3), context.Queue()
+    runs = [context.Process(target=keep_often, args=(tmp_path / "report.json", barrier, found)) for _ in range(3)]
+    for run in runs:
+        run.start()
+    kept = [path for _ in range(600) if (path := found.get(timeout=60))]
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+    assert len(kept) == len(set(kept)) == len(list(tmp_path.iterdir()))
+
+
+@pytest.mark.wide
+def test_a_report_is_written_while_no_other_run_writes_one(tree: Path, tmp_path: Path) -> None:
+    """Between its look at the report that is there and its own, a better one might come and be lost."""
+    path = tmp_path / "report.json"
+    (tree / "007/pre/T1_1/blank").write_bytes(b"")
+    words = [sys.executable, "-m", "xnat_ingest", "plan", str(tree), "-P", "DEMO", "--report", str(path)]
+    with alone(str(path)):
+        run = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(4)
+        assert not path.exists()
+        written(path, 0)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 3
+    assert f"kept as {tmp_path / 'report.1.json'}" in said
+    codes = [json.loads(file.read_text())["exit_code"] for file in (path, tmp_path / "report.1.json")]
+    assert codes == [3, 0]
 
 
 def test_failing_run_beside_a_good_one(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

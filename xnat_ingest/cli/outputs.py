@@ -11,6 +11,7 @@ from xnat_ingest import report
 from xnat_ingest.cli.output import tell_runner
 from xnat_ingest.cli.signals import output_gone
 from xnat_ingest.core import Exit, IngestError, Result, UsageError
+from xnat_ingest.core.atomic_file import alone
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, refuse_foreign, set_exit_code
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.inputs import Source
@@ -152,13 +153,22 @@ def _files(
 
 def _write_report(path: str, result: Result, mode: int) -> None:
     """A run that did worse than the one whose report is there leaves that one beside its own. Raises IngestError."""
+    kept = ""
     try:
-        kept = keep_better(path, result.exit_code)
+        with alone(path):  # another run's report must not come between the two
+            kept = _keep(path, result.exit_code)
+            report.write(path, result, mode=mode)
+    finally:
+        if kept:
+            print(f"xnat-ingest: the report of an earlier run that ended better is kept as {kept}", file=sys.stderr)
+
+
+def _keep(path: str, exit_code: int) -> str:
+    """See keep_better. Raises IngestError."""
+    try:
+        return keep_better(path, exit_code)
     except OSError as error:
         raise IngestError(f"the earlier report could not be kept beside {path}: {error.strerror}") from error
-    if kept:
-        print(f"xnat-ingest: the report of an earlier run that ended better is kept as {kept}", file=sys.stderr)
-    report.write(path, result, mode=mode)
 
 
 def _pictures(result: Result, source: Source) -> Mapping[str, str]:

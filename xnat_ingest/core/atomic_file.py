@@ -60,15 +60,24 @@ def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
 def alone(path: str) -> Iterator[None]:
     """No other run of this program is in such a block for a file in the same folder. Waits for those that are.
 
-    Where the folder's disk knows no locks, as on some networks, nothing is locked.
+    Where the folder cannot be read, or its disk knows no locks, as on some networks, nothing is locked.
     """
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    folder = _locked(Path(path).parent)
     try:
-        with suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(folder)
+        if folder is not None:
+            os.close(folder)
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle that locks a folder until it is closed; None when it cannot be opened."""
+    with suppress(OSError), spare_handles():
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        return handle
+    return None
 
 
 @contextmanager

@@ -71,10 +71,11 @@ def is_ours(path: str, output: str) -> bool:
 def keep_better(path: str, exit_code: int) -> str:
     """Moves the report of a better run aside, to `report.1.json`, and returns its new path.
 
-    Returns "" when nothing needed to be kept. Raises OSError.
+    Returns "" when nothing needed to be kept, or another run has moved it. Raises OSError.
     """
-    with suppress(FileNotFoundError), spare_handles(), open_regular(path) as stream:
-        known = _EXIT_CODE.search(stream.read(_HEAD))
+    with suppress(FileNotFoundError), spare_handles():
+        with open_regular(path) as stream:
+            known = _EXIT_CODE.search(stream.read(_HEAD))
         if known and _rank(int(known[1])) > _rank(exit_code):
             return _moved_aside(Path(path))
     return ""
@@ -98,11 +99,19 @@ def _rank(exit_code: int) -> int:
 
 
 def _moved_aside(target: Path) -> str:
+    """Renames it to the first name that is free. An empty file holds the name, so that no other run takes it, too."""
     for number in count(1):
         free = target.with_name(f"{target.stem}.{number}{target.suffix}")
-        if not os.path.lexists(free):
+        try:
+            os.close(os.open(free, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            continue
+        try:
             target.rename(free)
-            return str(free)
+        except BaseException:
+            free.unlink()
+            raise
+        return str(free)
     raise AssertionError("unreachable")
 
 
