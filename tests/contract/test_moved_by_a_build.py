@@ -126,6 +126,35 @@ def test_two_runs_at_once_into_the_prearchive(site: StandIn, tmp_path: Path, tra
     assert site.rows("DEMO") == []
 
 
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+def test_a_second_copy_in_the_prearchive_is_named(
+    ingest: Ingest, site: StandIn, tmp_path: Path, transport: str
+) -> None:
+    """Another run has built it while this one sent. No listing shows the copy that came later. Each run says so."""
+    tree = make_session(tmp_path / "t/S/E", ONLY_CAPTURES, "study")
+    flags = ("--destination", "prearchive", "--transport", transport)
+    delivered(ingest("upload", tmp_path / "t", *flags), site, tree, rows=["READY"])
+    left_open(site, tree[:1])
+    assert len(on_disk(site)) == len(tree) + 1
+    for _ in range(3):
+        ended = ingest("upload", tmp_path / "t", *flags)
+        assert (ended.code, ended.kinds()) == (3, ["stale-row"])
+        assert "while it was built or later" in ended.report["problems"][0]["detail"]
+    assert [row.status for row in site.rows("DEMO")] == ["RECEIVING"]
+
+
+def test_a_built_prearchive_session_goes_on_growing(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """What a killed run has sent after the build explains why it is open again."""
+    tree = make_session(tmp_path / "t/S/E", (MR, CAPTURES), "study")
+    late = tmp_path / "late.dcm"
+    tree[2].rename(late)
+    flags = ("--destination", "prearchive")
+    assert ingest("upload", tmp_path / "t", *flags).code == 0
+    late.rename(tree[2])
+    left_open(site, [tree[2]])
+    delivered(ingest("upload", tmp_path / "t", *flags), site, tree, rows=["READY"])
+
+
 def left_open(site: StandIn, paths: Sequence[Path], *, cut: str = "", built: bool = False) -> None:
     """A row of ours that was broken off: with a copy that is cut, or built since."""
     client = Client(site.url, "up", PASSWORD).login()
@@ -322,6 +351,27 @@ def test_an_interrupted_upload_of_two_series_of_one_number(
     tree = make_session(tmp_path / "t/S/E", (A, B), "study")
     left_open(site, tree[:some], built=built)
     delivered(ingest("upload", tmp_path / "t", "--existing", mode), site, tree)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("status", "action=commit", skip=1, status=403), Fault("status", PART, skip=4, status=403)],
+    ids=["commit", "import"],
+)
+def test_overwrite_is_broken_off_between_two_series_of_one_number(
+    ingest: Ingest, site: StandIn, tmp_path: Path, fault: Fault
+) -> None:
+    """They came one after the other, and are overwritten likewise. What is left open is archived first."""
+    tree = make_session(tmp_path / "t/S/E", (A,), "study")
+    assert ingest("upload", tmp_path / "t").code == 0
+    tree += make_session(tmp_path / "t/S/E", (B,), "study")
+    assert ingest("upload", tmp_path / "t").code == 0
+    site.faults.add(fault)
+    flags = ("--existing", "overwrite", "--transport", "gradual")
+    assert ingest("upload", tmp_path / "t", *flags).code != 0
+    assert site.rows("DEMO") != []
+    site.faults.clear()
+    delivered(ingest("upload", tmp_path / "t", *flags), site, tree)
 
 
 @pytest.mark.wide

@@ -16,6 +16,7 @@ from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import Decision, name_clash
+from xnat_ingest.delivery.same_number import kept_apart
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
@@ -99,8 +100,9 @@ class OurPrearchiveSession:
     overwrite: the commit is to replace what the archive has under the same names
     goes_direct: a DICOM receiver archives by itself, past the prearchive
     may_edit: whether the user may build, list and commit
-    cannot_receive: SOPInstanceUIDs that it cannot receive again: a build has moved them or their series, or it holds
-        them under other numbers, so that a second copy would lie beside the first
+    cannot_receive: SOPInstanceUIDs that it cannot receive (again): a build has moved them or their series, or it holds
+        them under other numbers, so that a second copy would lie beside the first, or it holds a series of the same
+        number that must be archived alone
     had_before: SOPInstanceUIDs of copies of an earlier run, where those may be old: a new copy that the server drops
         without a word cannot be told from one that it stores
     whole_before: those of them that are whole
@@ -119,10 +121,10 @@ class OurPrearchiveSession:
         self.whole_before: frozenset[str] = frozenset()
         self.was_joined = False
         self._is_own = False  # this run has made it
+        self._apart: frozenset[str] = frozenset()  # what must not come beside a sibling series that it holds
         self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
         self._changed_uid = False
-        everything = frozenset(i.sop_uid for i in session.instances)
-        self._moving = everything if context.changes_uids else moved_by_build(session.instances)
+        self._came_late = False  # what was sent last came into another run's session while that was built, or later
         self._waited_for: set[str] = set()
         self._looks = 0
         self._sent_again: set[str] = set()  # SOPInstanceUIDs that the server once did not store without a word
@@ -130,7 +132,7 @@ class OurPrearchiveSession:
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
         """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
         entry = decision.entry if self.may_edit else None
-        self.cannot_receive = self.had_before = self.whole_before = frozenset()
+        self.cannot_receive = self.had_before = self.whole_before = self._apart = frozenset()
         if entry is None:
             self.sending.uri = ""
             self.context.timestamps.renew(self.session)
@@ -142,8 +144,12 @@ class OurPrearchiveSession:
         self._is_own = entry.uri == self.sending.uri or entry.timestamp == self.context.timestamps.of(self.session)
         self.was_joined |= not self._is_own
         self.sending.uri = entry.uri
+        if self.context.destination == "prearchive":
+            self._refuse_second_copies(entry, decision.to_send)
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
         files_held = self.built(entry.uri, reads_all=not self._is_own)
+        self._apart = self._kept_apart(decision.to_send, files_held, archive)
+        self.cannot_receive |= self._apart
         self.overwrite |= not archive.sizes.keys().isdisjoint(files_held.sizes)
         if entry.is_receiving:
             self._watch(entry, files_held)
@@ -155,6 +161,12 @@ class OurPrearchiveSession:
             return again  # all others in it may be old copies, or not de-identified
         self._refuse_broken_off(decision.to_send, files_held, whole)
         return whole
+
+    def _kept_apart(self, to_send: Sequence[Instance], files_held: StoredFiles, archive: StoredFiles) -> frozenset[str]:
+        """What must wait until a series of the same number is archived, which a run that was ended has left in it."""
+        instances = self.session.instances
+        seen = compare_stored(instances, files_held).seen
+        return kept_apart(to_send, seen, instances, archive, hashed=self.context.changes_uids)
 
     def _refuse_broken_off(self, to_send: Sequence[Instance], files_held: StoredFiles, whole: frozenset[str]) -> None:
         """Copies under other numbers that are not whole would stay beside those that follow. Raises SessionTrouble."""
@@ -199,8 +211,44 @@ class OurPrearchiveSession:
         self.send_undisturbed(moving)
         return frozenset(i.sop_uid for i in moving) & self.sending.taken
 
-    def _still_moving(self, instances: Sequence[Instance]) -> list[Instance]:
-        return [i for i in instances if i.sop_uid in self._moving and i.sop_uid not in self.cannot_receive]
+    def _refuse_second_copies(self, entry: prearchive.PrearchiveSession, to_send: Sequence[Instance]) -> None:
+        """What came after a build may be second copies of what it moved, from another run. Raises SessionTrouble.
+
+        No listing shows those: XNAT drops them from its catalogue (DX CatalogBuilder.moveFile, and the clean-up before
+        a listing). So the session is not built here. Then its state tells the next run, too.
+        """
+        rest, uri = self.context.rest, entry.uri
+        if entry.changed_uid or self._is_mine(entry):
+            return
+        if not (entry.is_receiving or self._came_late) or not prearchive.was_built(rest, uri):
+            return
+        files_held = in_prearchive(rest, uri, self.context.uids)
+        self._close_to(entry, files_held)
+        moved = self.cannot_receive & {i.sop_uid for i in to_send}
+        whole = self.intact_instances(to_send, files_held, undisturbed=True)
+        is_explained = any(i.sop_uid not in whole for i in to_send) and moved.isdisjoint(self.sending.taken)
+        if not moved or is_explained:
+            return
+        archive, delete = (prearchive.command_for(uri, action) for action in ("archive", "delete"))
+        raise SessionTrouble(
+            "stale-row",
+            f"files came into prearchive session {uri} while it was built or later, perhaps from another run. "
+            f"{len(moved)} of these instances may lie there twice. No listing shows that, and XNAT would refuse to "
+            f"archive it. Nothing more was sent. Archive it ({archive}). If XNAT refuses, delete it ({delete}). Then "
+            f"run again. {prearchive.GONE}",
+        )
+
+    def _is_mine(self, entry: prearchive.PrearchiveSession) -> bool:
+        """Whether this run has made it, as far as that can be told."""
+        if not self.context.transport.names_session:
+            return self._is_own
+        return entry.timestamp == self.context.timestamps.of(self.session)
+
+    def _still_moving(self, to_send: Sequence[Instance]) -> list[Instance]:
+        """Those that a build of this round would move. Where series of one number go one after the other, none is."""
+        everything = {i.sop_uid for i in to_send}
+        moving = everything if self.context.changes_uids else moved_by_build(to_send)
+        return [i for i in to_send if i.sop_uid in moving and i.sop_uid not in self.cannot_receive]
 
     def send_undisturbed(self, instances: Sequence[Instance]) -> None:
         """Sends until each of them was taken in a transfer that nothing disturbed."""
@@ -227,7 +275,8 @@ class OurPrearchiveSession:
                 return frozenset()
             failed = self.sending.failed
             wanted = [i for i in to_send if i.sop_uid not in failed]
-            self.send_undisturbed([i for i in self._still_moving(wanted) if i.sop_uid not in self.sending.intact])
+            done = self.sending.intact | failed.keys()
+            self.send_undisturbed([i for i in self._still_moving(to_send) if i.sop_uid not in done])
             self.sending.disturbed = False
             whole = self.intact_instances(wanted, self.built(self.sending.uri), undisturbed=False)
             doubtful = [i for i in wanted if i.sop_uid not in whole]
@@ -272,7 +321,7 @@ class OurPrearchiveSession:
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:
         instances = self.session.instances
         moved = moved_already(instances, files_held.scans, files_held.secondary)
-        self.cannot_receive = moved | _renumbered(instances, files_held)
+        self.cannot_receive = moved | _renumbered(instances, files_held) | self._apart
         self._changed_uid = entry is not None and entry.study_uid != self.session.study_uid
         if self._changed_uid:  # what is sent now would make another prearchive session
             self.cannot_receive = frozenset(i.sop_uid for i in instances)
@@ -309,7 +358,10 @@ class OurPrearchiveSession:
             return not self.may_edit or self._find_session()
         uri = self.sending.uri
         entry = prearchive.find_session(self.context.rest, uri)
-        if entry is None or entry.timestamp != self.context.timestamps.of(self.session):
+        if entry is None or not self._is_mine(entry):
+            self._came_late = entry is not None and (
+                entry.status != "RECEIVING" or prearchive.was_built(self.context.rest, uri)
+            )
             raise ConcurrentUpload(uri)
         if not entry.is_ours(self.session):
             raise SessionTrouble(

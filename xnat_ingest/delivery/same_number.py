@@ -87,6 +87,32 @@ def split_by_merge(
     return SameNumber(now, tuple(companions), bool(waiting), tuple(stuck))
 
 
+def kept_apart(
+    to_send: Collection[Instance],
+    held: Collection[str],
+    planned: Collection[Instance],
+    files_held: StoredFiles,
+    *,
+    hashed: bool = False,
+) -> frozenset[str]:
+    """SOPInstanceUIDs of those that must not join what an open prearchive session holds of a sibling series.
+
+    XNAT would take what it holds, but not the two together.
+
+    held: SOPInstanceUIDs that the open session holds
+    planned, files_held, hashed: as for split_by_merge
+    """
+    archived = _archived_ids(planned, files_held)
+    apart: set[str] = set()
+    for siblings in _siblings(planned).values():
+        there = frozenset(uid for uid, members in siblings.items() if any(i.sop_uid in held for i in members))
+        sent = siblings.keys() & {i.series_uid for i in to_send}
+        merge = _Merge(siblings, archived, files_held, (), hashed=hashed)
+        if sent and there - sent and merge.accepts(there) and not merge.accepts(there | sent):
+            apart |= sent
+    return frozenset(i.sop_uid for i in to_send if i.series_uid in apart)
+
+
 def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Instance]]]:
     """Number -> series UID -> instances."""
     found: dict[str, dict[str, list[Instance]]] = defaultdict(lambda: defaultdict(list))
@@ -132,7 +158,7 @@ class _Merge:
         """The series of this round, and the archived ones that go along. All wanted series, if they can go together."""
         for group in (wanted, *(frozenset({uid}) for uid in sorted(wanted))):
             for representatives in self._subsets(self.representatives.keys() - group):
-                if self._would_merge(group | representatives):
+                if self.accepts(group | representatives):
                     return group, representatives
         return None
 
@@ -143,7 +169,7 @@ class _Merge:
         for size in range(len(uids) + 1):
             yield from map(frozenset, combinations(sorted(uids), size))
 
-    def _would_merge(self, group: frozenset[str]) -> bool:
+    def accepts(self, group: frozenset[str]) -> bool:
         """Whether the archive takes these series together.
 
         It also does where the id of a series is in use already: then it compares series UIDs.
