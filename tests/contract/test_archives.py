@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import stat
 import tarfile
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import pydicom
 import pytest
 
 from tests.conftest import Ingest, stored
 from tests.dicom_trees import Series, make_session
 from tests.standin import StandIn
 from tests.standin.fault import Fault
+from tests.transport_flags import transport_flags
 from xnat_ingest.core.model import Instance, SetAside, SourceFile
 from xnat_ingest.inputs import archive_members, open_source
 from xnat_ingest.inputs.dicom_headers import scan
@@ -480,3 +485,48 @@ def test_names_that_lead_nowhere_themselves(tmp_path: Path, name: str) -> None:
     assert isinstance(first, SetAside)
     assert first.is_problem
     assert isinstance(second, SourceFile)
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("way", ["tar", "gradual", "cstore"])
+@pytest.mark.parametrize("form", ["tar", "tar.gz"])
+def test_a_tar_that_is_packed_anew_in_mid_run(
+    tmp_path: Path, site: StandIn, ingest: Ingest, form: str, way: str
+) -> None:
+    """Its time is put back. Where an image of one person was, there is one of another, and then the first."""
+    longer = Series("T1_1", 3, tags={"PatientID": "p0", "ImageComments": "c" * 8000})
+    files = make_session(tmp_path / "t/p0/v", [longer], "p0")
+    files += make_session(tmp_path / "t/p1/v", [Series("T2_1", 2, tags={"PatientID": "p1"})], "p1")
+    root, order = tmp_path / f"root.{form}", [0, 1, 2, 3, 4]
+
+    def pack() -> None:
+        with tarfile.open(tmp_path / "new", "w:gz" if form == "tar.gz" else "w") as packed:
+            for number in order:
+                packed.add(files[number], files[number].relative_to(tmp_path / "t"))
+        os.utime(tmp_path / "new", (1_700_000_000, 1_700_000_000))
+        (tmp_path / "new").rename(root)
+
+    def pack_anew() -> None:
+        while not any(one.path == "/data/projects/DEMO/subjects" for one in site.requests):
+            time.sleep(0.005)
+        order[:] = [0, 3, 1, 2, 4]
+        pack()
+
+    pack()
+    for label in ("p0_v", "p1_v"):
+        site.faults.add(Fault("delay", match=f"GET /data/projects/DEMO/experiments/{label}", seconds=1))
+    with site.receive() as receiver:
+        flags = transport_flags(way, receiver.port)
+        thread = threading.Thread(target=pack_anew)
+        thread.start()
+        ended = ingest("upload", root, *flags)
+        thread.join()
+        assert ended.code == 3
+        assert ended.totals["failed"] == 3, ended.out  # the last one is where it was
+        assert "changed since it was scanned" in ended.out
+        assert {p["kind"] for p in ended.report["problems"]} <= {"new-subject"}
+        again = ingest("upload", root, *flags)
+    assert (again.code, again.totals["verified"]) == (0, 5), again.out
+    for subject, number in (("p0", 3), ("p1", 2)):
+        images = [pydicom.dcmread(one) for one in stored(site, "DEMO", subject, f"{subject}_v").files.values()]
+        assert [image.PatientID for image in images] == [subject] * number

@@ -79,9 +79,17 @@ def _judge(
         return SetAside(file.path, "unreadable", error.strerror or "cannot be read")
 
 
-def read_again(source: Source, file: SourceFile) -> Instance | SetAside:
-    """A file as it is now, however damaged."""
-    return _judge(source, file, QuickReader({}, {}), {}, {}, accept_truncated=True, check_stop=go_on)
+def read_again(source: Source, file: SourceFile, keywords: Iterable[str]) -> Instance | SetAside:
+    """A file as it is now, however damaged. keywords: see scan."""
+    wanted = tags_of(keywords)
+    return _judge(source, file, QuickReader(wanted, {}), wanted, {}, accept_truncated=True, check_stop=go_on)
+
+
+def read_beginning(file: SourceFile, start: bytes, keywords: Iterable[str]) -> Instance | SetAside:
+    """The same, of the first bytes of a file."""
+    from xnat_ingest.inputs.pydicom_header import library_instance
+
+    return library_instance(file, io.BytesIO(start), tags_of(keywords), {}, accept_truncated=True)
 
 
 def same_bytes(source: Source, first: Instance, second: Instance) -> bool:

@@ -90,12 +90,12 @@ def make_instance(
         series_uid=intern(first(SERIES_UID)),
         series_number=intern(first(SERIES_NUMBER)),
         instance_number=intern(first(INSTANCE_NUMBER)),
-        modality=intern(_text_of(first(MODALITY))),
-        series_description=intern(_text_of(values.full(SERIES_DESCRIPTION))),
+        modality=intern(text_of(first(MODALITY))),
+        series_description=intern(text_of(values.full(SERIES_DESCRIPTION))),
         transfer_syntax=intern(syntax),
         pixel_bytes=shared(pixel_bytes),
         # Shared by all instances without tags, to save a dict per file.
-        tags={word: intern(_text_of(values.full(tag))) for word, tag in keywords.items()} if keywords else _NO_TAGS,
+        tags={word: intern(text_of(values.full(tag))) for word, tag in keywords.items()} if keywords else _NO_TAGS,
         form=form,
         sent_size=0 if form == "file" else head_size + data_bytes,
         head_size=shared(head_size),
@@ -104,7 +104,7 @@ def make_instance(
     )
 
 
-def _text_of(value: str) -> str:
+def text_of(value: str) -> str:
     """A value up to its first null.
 
     Where the length of an element is damaged, its value takes in the next ones, the patient's among them. Their tags

@@ -199,7 +199,7 @@ def _tar_starts(stream: BinaryIO, size: int, most: int) -> Iterator[tuple[str, b
                 yield name, None
         else:
             has_files = True
-            stream.seek(member[0])
-            yield name, stream.read(min(most, member[1]))
+            stream.seek(member.offset)
+            yield name, stream.read(min(most, member.size))
     if has_links and not has_files:
         yield "", None

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from io import BytesIO
 from struct import Struct
 from struct import error as StructError  # noqa: N812
 from sys import intern
@@ -262,6 +263,35 @@ class QuickReader:
         size: of the file.
         """
         window = Window(stream, self._check_stop)
+        try:
+            if (read := self._read(window, size)) is None:
+                return None
+            found, pixels, explicit = read
+            if pixels is None:
+                return found
+            window.step = _FRAGMENT
+            measured = measure_pixels(window, pixels, size, True)
+            window.step = BETWEEN_FILES
+            if not measured.is_whole or is_followed(window, measured.end, size, explicit=explicit):
+                return None
+            window.step = WINDOW
+            if is_cut_behind(window, measured.end, size, explicit=explicit):
+                return None
+        except NotWalkable:
+            return None
+        return found._replace(pixel_bytes=measured.bytes)
+
+    def beginning(self, start: bytes) -> QuickHeader | None:
+        """The wanted values of an object of which only the first bytes are at hand. None where they do not hold the
+        whole header, and for an unusual one."""
+        try:
+            read = self._read(Window(BytesIO(start), self._check_stop), len(start))
+        except NotWalkable:
+            return None
+        return read and read[0]
+
+    def _read(self, window: Window, size: int) -> tuple[QuickHeader, tuple[str | None, int] | None, bool] | None:
+        """(header without the size of its pixel data, VR and length of that, whether VRs are explicit)."""
         meta = _meta(window.data)
         if meta is None:
             return None
@@ -270,26 +300,12 @@ class QuickReader:
         vr = window.data[head_size + 4 : head_size + 6]
         if explicit is None or (not explicit and vr.isalpha() and vr.isupper()):  # it may be explicit all the same
             return None
-        try:
-            runs = self._explicit if explicit else self._implicit
-            found = _walk(window, head_size, size, self._wanted, runs, explicit)
-            if found is None:
-                return None
-            values, has, pixels = found
-            pixel_bytes = 0
-            if pixels is not None:
-                window.step = _FRAGMENT
-                measured = measure_pixels(window, pixels, size, True)
-                window.step = BETWEEN_FILES
-                if not measured.is_whole or is_followed(window, measured.end, size, explicit=explicit):
-                    return None
-                window.step = WINDOW
-                if is_cut_behind(window, measured.end, size, explicit=explicit):
-                    return None
-                pixel_bytes = measured.bytes
-        except NotWalkable:
+        runs = self._explicit if explicit else self._implicit
+        found = _walk(window, head_size, size, self._wanted, runs, explicit)
+        if found is None:
             return None
-        return QuickHeader(syntax, media_sop_class, head_size, pixel_bytes, has, values)
+        values, has, pixels = found
+        return QuickHeader(syntax, media_sop_class, head_size, 0, has, values), pixels, explicit
 
 
 def _meta(data: bytes) -> tuple[str, bytes, int] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, NamedTuple, Self, cast
+from zlib import crc32
 
 from xnat_ingest.core import IngestError, SetAside, SourceFile, is_bug
 from xnat_ingest.inputs.archive_members import TOO_LARGE, Archive, DecompressionGuard, Opener, UniqueNames, unsafe
@@ -23,13 +25,27 @@ NO_FILE = "a link or a device, not a file"
 _FETCH_AGAIN = "fetch the archive again"
 
 
+class TarMember(NamedTuple):
+    """Where a member's bytes begin, and how many they are. mark: a checksum of the header in front of them."""
+
+    offset: int
+    size: int
+    mark: int
+
+    def check(self, stream: BinaryIO) -> None:
+        """Raises OSError where the member is not there any more: the tar was replaced by another one."""
+        stream.seek(self.offset - tarfile.BLOCKSIZE)
+        if crc32(stream.read(tarfile.BLOCKSIZE)) != self.mark:
+            raise OSError(errno.ESTALE, "its archive changed since it was scanned")
+
+
 class TarSource(Archive):
     """A plain tar: each member is a slice of the file."""
 
     def __init__(self, path: Path, check_stop: Callable[[], None] = go_on, opened: Opener | None = None) -> None:
         super().__init__(path, opened)
         self._check_stop = check_stop
-        self._members: dict[str, tuple[int, int]] = {}
+        self._members: dict[str, TarMember] = {}
 
     def files(self) -> Iterator[SourceFile | SetAside]:
         mtime = self.path.stat().st_mtime_ns
@@ -41,18 +57,24 @@ class TarSource(Archive):
                 yield member
             else:
                 self._members[path] = member
-                yield SourceFile(path, member[1], mtime)
+                yield SourceFile(path, member.size, mtime)
 
     def open(self, path: str) -> BinaryIO:
-        offset, size = self._members[path]
-        return cast(BinaryIO, FileSlice(self.opened(-1), offset, size))
+        member = self._members[path]
+        whole = self.opened(-1)
+        try:
+            member.check(whole)
+        except OSError:
+            whole.close()
+            raise
+        return cast(BinaryIO, FileSlice(whole, member.offset, member.size))
 
     def stat(self, path: str) -> tuple[int, int]:
-        return self._members[path][1], self.path.stat().st_mtime_ns
+        return self._members[path].size, self.path.stat().st_mtime_ns
 
 
-def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str, tuple[int, int] | SetAside]]:
-    """Each member's path with (offset, size) of its bytes, or with the reason why it is set aside.
+def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str, TarMember | SetAside]]:
+    """Each member's path with its place, or with the reason why it is set aside.
 
     When the archive is damaged, the last item is a SetAside of the archive itself: the rest of it is lost.
 
@@ -78,7 +100,7 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
                 long = len(info.name) > _LONGEST_NAME
                 path = names.of(f"{info.name[:_SHOWN]}..." if long else info.name)
                 aside = SetAside(path, "unsafe-name", f"a name of {len(info.name):,} characters") if long else None
-                yield path, aside or _judge_tar(path, info, bombs, stream) or (info.offset_data, info.size)
+                yield path, aside or _judge_tar(path, info, bombs, stream) or _place(info)
             if lost := _behind_last(stream, tar.offset):
                 yield archive, SetAside(archive, "truncated", lost)
     except IngestError:  # the run was stopped
@@ -122,13 +144,21 @@ class _MemberHeader(tarfile.TarInfo):
     them. The library takes them for a folder.
     """
 
+    mark = 0  # see TarMember
+
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         found = super().frombuf(buf, encoding, errors)
+        found.mark = crc32(buf)
         if buf[257:265] == tarfile.GNU_MAGIC and found.type not in tarfile.GNU_TYPES:
             times = tarfile.nts(buf[345:500], encoding, errors)  # type: ignore[attr-defined]
             found.name = found.name.removeprefix(f"{times}/" if times else "")
         return found
+
+
+def _place(info: tarfile.TarInfo) -> TarMember:
+    assert isinstance(info, _MemberHeader)  # noqa: S101 - the tar was opened so
+    return TarMember(info.offset_data, info.size, info.mark)
 
 
 def _is_dumped_folder(info: tarfile.TarInfo, stream: BinaryIO) -> bool:

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from xnat_ingest.core import SetAside, SourceFile
 from xnat_ingest.inputs.archive_members import Archive, Opener
 from xnat_ingest.inputs.source import go_on
-from xnat_ingest.inputs.tar_archive import tar_members
+from xnat_ingest.inputs.tar_archive import TarMember, tar_members
 from xnat_ingest.inputs.unpacking import gunzipped
 from xnat_ingest.inputs.views import SubStream
 
@@ -136,7 +136,7 @@ class StreamSource(Archive):
         super().__init__(path, opened)
         self._check_stop = check_stop
         self.passes = 0
-        self._members: dict[str, tuple[int, int]] = {}
+        self._members: dict[str, TarMember] = {}
         self._end = sys.maxsize  # of the last member, once the members are known
 
     def files(self) -> Iterator[SourceFile | SetAside]:
@@ -150,19 +150,18 @@ class StreamSource(Archive):
                     continue
                 self._members[path] = member
                 _IDLE.put(reading)
-                yield SourceFile(path, member[1], mtime)
+                yield SourceFile(path, member.size, mtime)
                 _IDLE.take(reading)
         finally:
             _IDLE.take(reading)
             reading.close()
-        self._end = max((offset + size for offset, size in self._members.values()), default=0)
+        self._end = max((one.offset + one.size for one in self._members.values()), default=0)
 
     def open(self, path: str) -> BinaryIO:
-        offset, size = self._members[path]
-        return cast(BinaryIO, _Member(self, offset, size))
+        return cast(BinaryIO, _Member(self, self._members[path]))
 
     def stat(self, path: str) -> tuple[int, int]:
-        return self._members[path][1], self.path.stat().st_mtime_ns
+        return self._members[path].size, self.path.stat().st_mtime_ns
 
     def nearest(self, offset: int) -> _Pass:
         """A reading that has not passed the offset, for one user at a time."""
@@ -177,13 +176,18 @@ class StreamSource(Archive):
 
 
 class _Member(SubStream):
-    """One member. It keeps a reading of the stream until it is closed."""
+    """One member. It keeps a reading of the stream until it is closed. Making it raises OSError."""
 
-    def __init__(self, source: StreamSource, offset: int, size: int) -> None:
-        super().__init__(size)
+    def __init__(self, source: StreamSource, member: TarMember) -> None:
+        super().__init__(member.size)
         self._source = source
-        self._offset = offset
-        self._reading = source.nearest(offset)
+        self._offset = member.offset
+        self._reading = source.nearest(member.offset)
+        try:
+            member.check(cast(BinaryIO, self._reading))
+        except OSError:
+            self.close()
+            raise
 
     def read(self, size: int | None = -1) -> bytes:
         self._reading.seek(self._offset + self._at)

@@ -13,7 +13,7 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.dicom_dataset import BLOCK, NotWalkable, blocks_of
 from xnat_ingest.inputs.outgoing import Outgoing, Rewrite
 from xnat_ingest.inputs.rewritten_meanwhile import RewrittenMeanwhile
-from xnat_ingest.inputs.same_object import holds_planned, is_planned
+from xnat_ingest.inputs.same_object import is_planned
 from xnat_ingest.transports.tar_members import END, header, member_size, padding
 
 # Below this, one more request costs more than it gains.
@@ -138,11 +138,8 @@ def beginning(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def is_another(source: Source, instance: Instance, start: bytes, rewrite: Rewrite | None) -> bool:
-    """Whether what is about to be sent is not the object that was planned. start: its first bytes. Raises OSError.
-
-    What was rewritten begins with its whole header.
-    """
-    return not holds_planned(start, instance) and (rewrite is not None or not is_planned(source, instance))
+    """Whether what is about to be sent is not the object that was planned. start: its first bytes. Raises OSError."""
+    return not is_planned(source, instance, start, is_rewritten=rewrite is not None)
 
 
 def checked(blocks: Iterator[bytes], instance: Instance) -> Iterator[bytes]:
@@ -225,9 +222,8 @@ class _PartBody:
 
     def _planned(self, instance: Instance, opened: ExitStack, number: int) -> Iterator[bytes]:
         """The blocks of an instance. Raises SourceChanged when they are those of another object."""
-        blocks = self._opened(instance, opened)
         try:
-            start, blocks = beginning(blocks)
+            start, blocks = beginning(opened.enter_context(Outgoing(self._source, instance, self._rewrite).open()))
             another = is_another(self._source, instance, start, self._rewrite)
         except OSError as error:
             raise self._changed(instance, f"cannot be read: {error.strerror}", number) from error
@@ -262,12 +258,6 @@ class _PartBody:
         if is_another(self._source, instance, data, None):
             raise self._changed(instance, ANOTHER_OBJECT, number)
         return data
-
-    def _opened(self, instance: Instance, opened: ExitStack) -> Iterator[bytes]:
-        try:
-            return opened.enter_context(Outgoing(self._source, instance, self._rewrite).open())
-        except OSError as error:
-            raise SourceChanged(instance.path, f"cannot be read: {error.strerror}", dirty=False) from error
 
     def _check(self, instance: Instance, following: int | None = None) -> None:
         """Raises SourceChanged; before a member is sent, with all of the following that have changed, too, so that
