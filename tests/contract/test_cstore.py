@@ -277,7 +277,7 @@ def test_a_file_that_is_rewritten_in_place_while_it_is_sent(tmp_path: Path) -> N
 @pytest.mark.wide
 def test_memory_does_not_grow_with_an_object() -> None:
     source = _Large()
-    large = Instance("large", source.size, 0, MR, "1.2.3.1", "1.2.3.4", "1", "", "", "", "", LITTLE, 0, {})
+    large = Instance("large", source.size, 0, MR, "1.2.3.1", "1.2.3.4", "1.2.3.4.5", "", "", "", "", LITTLE, 0, {})
     with Sink(16384) as sink:
         tracemalloc.start()
         try:

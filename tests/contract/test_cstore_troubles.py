@@ -19,7 +19,7 @@ from tests.dicom_trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, pa
 from tests.dicomscp import ABORT, Scp, accepted, answering, parsed
 from tests.dicomscu import MR, TEXT, instances, made, receiver, send, session, some, transport
 from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
-from xnat_ingest.transports import ask_receiver
+from xnat_ingest.transports import ask_receiver, cstore
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.dicom_association import ECHO, Association
 from xnat_ingest.transports.dicom_messages import COMMAND, fragments
@@ -336,9 +336,9 @@ def test_a_file_that_changed_before_is_refused_alone() -> None:
 
 def test_a_file_that_holds_another_object_now_is_refused_alone() -> None:
     """Its size and its time are those of the planned one."""
-    source = some(3)
+    source = some(3, size=2_000)
     members = instances(source)
-    source.contents["0002"] = source.contents["0001"]
+    source.contents["0002"] = (made(1) + bytes(700) + source.contents["0002"])[: members[1].size]
     with Scp() as scp:
         receipt = transport(source, scp.port).send(session(members), Part(members), lambda _: None)
         assert [one.sop_uid for one in scp.got] == ["1.2.3.1", "1.2.3.3"]
@@ -378,8 +378,9 @@ def test_a_stop_aborts_the_association() -> None:
     assert "aborted" in scp.endings
 
 
-def test_what_cannot_be_stamped_is_refused_alone() -> None:
+def test_what_cannot_be_stamped_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set that no reader would get through either, found on the way."""
+    monkeypatch.setattr(cstore, "is_another", lambda *_: False)
     study = encode({0x0020000D: IDENTITY[0x0020000D]})
     broken = made(2).replace(study, b"\x08\0\x20\0\x01\x02\x03\x04" + study)
     source = some(3)
