@@ -18,6 +18,7 @@ from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import Profile, parse_profile
 from xnat_ingest.deidentify.pseudonyms import Key
 from xnat_ingest.inputs.outgoing import Outgoing
+from xnat_ingest.inputs.same_object import is_planned
 
 _KEY = Key(b"a key of tests, of no other use at all")
 
@@ -32,7 +33,7 @@ def rewriting(data: bytes) -> None:
     if isinstance(found, SetAside):
         return
     deidentifier = Deidentifier(_profile(), _KEY)
-    left = deidentifier.examine(source, found)
+    left = deidentifier.examine(source, found, found.tags)
     if isinstance(left, SetAside):
         assert left.detail
         return
@@ -41,6 +42,7 @@ def rewriting(data: bytes) -> None:
     made = [_sent(Outgoing(source, instance, deidentifier.rewrite)) for _ in range(2)]
     assert made[0] == made[1]
     assert len(made[0]) == instance.length
+    assert is_planned(source, instance, made[0], is_rewritten=True)
     _names_nobody(data, made[0])
 
 

@@ -21,6 +21,7 @@ from xnat_ingest.inputs.dicomdir import check_dicomdirs
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.inputs.pydicom_header import library_instance
 from xnat_ingest.inputs.quick_header import QuickReader
+from xnat_ingest.inputs.same_object import is_planned
 
 _KEYWORDS = ("ImageType", "PatientName", "StudyDescription")
 # Elements of many VRs, some of which hold several values.
@@ -99,12 +100,14 @@ def outgoing(data: bytes) -> None:
         sop_uid_of([sent[0]])
     if found.form == "file":
         assert sent[0] == data
+        assert is_planned(source, found, data)
         return
     _, again = scanned(sent[0])
     assert isinstance(again, Instance), again
     assert (again.sop_class, again.sop_uid) == (found.sop_class, found.sop_uid)
     assert (again.study_uid, again.series_uid) == (found.study_uid, found.series_uid)
     assert (again.transfer_syntax, again.pixel_bytes) == (found.sent_syntax, found.pixel_bytes)
+    assert is_planned(source, found, sent[0])
 
 
 def _sent(source: Memory, instance: Instance) -> bytes:
