@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -262,3 +264,35 @@ def test_two_images_of_one_name(media: Path, ingest: Ingest) -> None:
     first.ReferencedFileID = second.ReferencedFileID
     directory.save_as(media / "DICOMDIR")
     assert "1 files that do not hold their image" in kinds(ingest, media)["dicomdir-absent"]
+
+
+def lower(media: Path, lost: Path) -> None:
+    """As a copy of a disc is spelled on some systems. lost: what was not copied."""
+    lost.unlink()
+    for path in sorted(media.rglob("*"), key=lambda one: -len(one.parts)):
+        if path.name != "DICOMDIR":
+            path.rename(path.with_name(path.name.lower()))
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "a file": lambda media: images(media)[0].unlink(),
+    "a folder": lambda media: shutil.rmtree(media / "77654033/CR1"),
+    "a person's": lambda media: shutil.rmtree(media / "98892003"),
+    "the content of a file": lambda media: images(media)[0].write_bytes(b"garbage" * 100),
+    "a file, the others in lower case": lambda media: lower(media, images(media)[0]),
+}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_names_that_only_the_directory_has_are_redacted(media: Path, ingest: Ingest, loss: str) -> None:
+    folders = [path.name for path in media.rglob("*") if path.is_dir()]
+    LOSSES[loss](media)
+    pages = media.parent / "out.html", media.parent / "out.junit"
+    flags = ("--layout", "headers", "--redact-paths", "--html", str(pages[0]), "--junit", str(pages[1]))
+    ended = ingest("plan", media, *flags)
+    (absent,) = (one["detail"] for one in ended.report["problems"] if one["kind"] == "dicomdir-absent")
+    assert re.match(r"n-\w+ lists \d+ files that do not (exist|hold their image): n-\w+/n-\w+/n-\w+", absent)
+    details = [one["detail"] for one in ended.report["problems"] + ended.report["set_aside"]]
+    for text in (ended.out, ended.err, *details, *map(Path.read_text, pages)):
+        assert not [name for name in folders if f"{name}/".casefold() in text.casefold()]

@@ -20,7 +20,11 @@ ABSENT = "dicomdir-absent"
 
 
 def check_dicomdirs(
-    plan: Plan, source: Source, check_stop: Callable[[], None] = go_on, uids: Mapping[str, str] | None = None
+    plan: Plan,
+    source: Source,
+    check_stop: Callable[[], None] = go_on,
+    uids: Mapping[str, str] | None = None,
+    shown: Callable[[str], str] = printable,
 ) -> Plan:
     """Adds a problem to the plan for each directory that lists absent files: the medium was copied only in part.
 
@@ -28,11 +32,12 @@ def check_dicomdirs(
     a directory does not list.
 
     uids: path -> SOPInstanceUID of the file, where those of the plan are new ones.
+    shown: how a path is written in a sentence. Those that a directory lists may be no paths of the plan.
     """
     directories = [aside.path for aside in plan.set_aside if aside.reason == "dicomdir"]
     if not directories:
         return plan
-    medium = _Medium(plan, directories, uids)
+    medium = _Medium(plan, directories, uids, shown)
     problems: list[Problem] = []
     incomplete: dict[str, str] = {}
     for path in directories:
@@ -49,7 +54,14 @@ def check_dicomdirs(
 class _Medium:
     """The files of a plan, for comparing with directories."""
 
-    def __init__(self, plan: Plan, directories: Sequence[str], uids: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        directories: Sequence[str],
+        uids: Mapping[str, str] | None,
+        shown: Callable[[str], str],
+    ) -> None:
+        self._shown = shown
         instances = [i for session in plan.sessions for i in session.instances]
         self._directories = directories
         self._instances = [i.path for i in instances]
@@ -63,9 +75,10 @@ class _Medium:
     def compare(self, directory: str, source: Source, check_stop: Callable[[], None]) -> Iterator[Problem]:
         """The problems and notes of one directory."""
         folder = directory.rpartition("/")[0]
+        called = self._shown(directory)
         named = referenced_files(source, directory, check_stop)
         if named is None:
-            text = f"{printable(directory)} cannot be read, so nothing was compared with it"
+            text = f"{called} cannot be read, so nothing was compared with it"
             yield Problem("dicomdir-unreadable", text)
             return
         # A writer that sets the flag nowhere does not know it.
@@ -73,17 +86,20 @@ class _Medium:
             named = [one for one in named if one.is_in_use]
         reading = max((_Reading(top, folder, named, self) for top in _tops(folder)), key=lambda one: one.rank)
         absent, lost = reading.absent(), reading.lost()
-        lists = [f"{len(absent)} files that do not exist: {_some(absent)}"] if absent else []
-        lists += [f"{len(lost)} files that do not hold their image: {_some(lost)}"] if lost else []
+        lists = [f"{len(absent)} files that do not exist: {self._some(absent)}"] if absent else []
+        lists += [f"{len(lost)} files that do not hold their image: {self._some(lost)}"] if lost else []
         if lists:
-            detail = f"{printable(directory)} lists {', and '.join(lists)}"
+            detail = f"{called} lists {', and '.join(lists)}"
             yield Problem(ABSENT, f"{detail}; the medium was only partly copied: copy it again")
         if reading.is_of_another_copy:
-            text = f"no file holds an image that {printable(directory)} lists: its UIDs are other ones"
+            text = f"no file holds an image that {called} lists: its UIDs are other ones"
             yield Problem("dicomdir-unreferenced", f"{text}, so only the names of the files were compared")
         elif unnamed := sorted(path for path in self._beside(directory, folder) if not reading.lists(path)):
-            detail = f"{len(unnamed)} DICOM files beside {printable(directory)} are not listed in it: {_some(unnamed)}"
+            detail = f"{len(unnamed)} DICOM files beside {called} are not listed in it: {self._some(unnamed)}"
             yield Problem("dicomdir-unreferenced", detail)
+
+    def _some(self, paths: list[str]) -> str:
+        return ", ".join(map(self._shown, paths[:SHOWN])) + (", ..." if len(paths) > SHOWN else "")
 
     def uids_at(self, key: str) -> Collection[str]:
         return self._held.get(key, ())
@@ -176,7 +192,3 @@ def _key(path: str) -> str:
     for ending in _ENDINGS:
         key = key.removesuffix(ending)
     return key
-
-
-def _some(paths: list[str]) -> str:
-    return ", ".join(map(printable, paths[:SHOWN])) + (", ..." if len(paths) > SHOWN else "")

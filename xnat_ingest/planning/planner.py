@@ -277,7 +277,7 @@ class ScannedTree:
             notes.append(Problem("one-top-folder", text))
         notes += form_notes(plan.sessions)
         plan = replace(plan, problems=(*plan.problems, *notes))
-        plan = check_dicomdirs(plan, self.source, self._check_stop, self._uids)
+        plan = check_dicomdirs(plan, self.source, self._check_stop, self._uids, self._shown)
         listed = (row.folder for row in self._labelling.sheet.rows)
         return _ready(plan, self.source, self.deidentifier, self._settings, self._check_stop, listed)
 
