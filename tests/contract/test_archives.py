@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -530,3 +532,15 @@ def test_a_tar_that_is_packed_anew_in_mid_run(
     for subject, number in (("p0", 3), ("p1", 2)):
         images = [pydicom.dcmread(one) for one in stored(site, "DEMO", subject, f"{subject}_v").files.values()]
         assert [image.PatientID for image in images] == [subject] * number
+
+
+def test_a_member_that_no_directory_lists_is_redacted(tmp_path: Path, ingest: Ingest) -> None:
+    files = make_session(tmp_path / "t/007/pre", [Series("T1_1", 3)])
+    with zipfile.ZipFile(tmp_path / "root.zip", "w") as packed:
+        for file, name in zip(files, ("007/pre/1", "Xaver; O/pre/2", "007/pre/3"), strict=True):
+            packed.write(file, name)
+        del packed.filelist[1]
+    assert "a member named Xaver; O/pre/2; fetch" in ingest("plan", tmp_path / "root.zip").out
+    ended = ingest("plan", tmp_path / "root.zip", "--redact-paths")
+    assert re.search(r"a member named n-\w+/n-\w+/n-\w+; fetch", ended.out)
+    assert "Xaver" not in ended.out + ended.err + json.dumps(ended.report)

@@ -34,6 +34,7 @@ _ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x0008, 0x0800
 _PATCHED = 0x0020
 _KNOWN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _FETCH_AGAIN = "fetch the zip again"
+_UNLISTED = "among them a member named "
 _TOO_LARGE = "its directory claims {:,} bytes, more than is read; if that is right, unpack it yourself"
 
 
@@ -202,7 +203,7 @@ class _Walk:
             )
             return
         lost = _Local.read(self._stream, self._at)
-        what = f"among them a member named {printable(lost.text)}" if lost else "their content is unknown"
+        what = f"{_UNLISTED}{printable(lost.text)}" if lost else "their content is unknown"
         self.faults.append(
             f"{until - self._at} bytes at byte {self._at} belong to no member in the zip's directory, {what}; "
             f"{_FETCH_AGAIN}"
@@ -366,3 +367,8 @@ def _end_64(stream: BinaryIO, end: int) -> tuple[int, int, int, int, int, int] |
 
 def _raw_name(entry: zipfile.ZipInfo) -> bytes:
     return entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
+
+
+def unlisted_name(fault: str) -> str:
+    """The name in a fault that names a member which the directory does not list; "" in any other."""
+    return fault.partition(_UNLISTED)[2].rpartition(f"; {_FETCH_AGAIN}")[0]

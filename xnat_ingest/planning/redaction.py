@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from xnat_ingest.core import LABEL, Plan, Problem, SetAside, SourceFile, composed, printable
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.zip_directory import unlisted_name
 
 # Shorter names are replaced in paths, but not in sentences, where they may be ordinary words.
 _SHORTEST = 3
@@ -96,6 +97,8 @@ def _sentences(paths: Iterable[str], labels: set[str], source: RedactedSource) -
     ordered = sorted(shown, key=len, reverse=True)
 
     def say(text: str) -> str:
+        if name := unlisted_name(text):
+            text = text.replace(name, source.redact(name))
         for word in ordered:
             if word in text:
                 text = re.sub(_alone(word), shown[word], text)
