@@ -5,6 +5,7 @@ Order of the checks and their texts as in PrearcSessionArchiver and MergeSession
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections import Counter
@@ -125,10 +126,11 @@ class Archiver:
             scans = _copies(row)
             if not self._site.may(user, project, "edit"):
                 raise ArchiveFailedError(403, "Invalid permissions")
-            if existing:
-                self._compare(row, existing, home, subject, scans, override)
+            renumbers = existing is not None and self._compare(row, existing, home, subject, scans, override)
             if not override:
                 _validate(row, scans)
+            if existing and renumbers:
+                correct_scan_ids(existing, scans)
             if not (override or overwrite):
                 folder = existing.directory if existing else self._site.archive_root / project.id / "arc001" / label
                 _collisions(folder, existing, scans)
@@ -159,7 +161,8 @@ class Archiver:
 
     def _compare(
         self, row: Row, existing: ArchivedSession, home: Project, subject: str, scans: list[Scan], override: bool
-    ) -> None:
+    ) -> bool:
+        """Refuses what cannot be merged. Returns whether scan ids are to be corrected (needsScanIdCorrection)."""
         if self._site.settings.prevent_cross_modality_merge and existing.xsi_type != row.xsi_type:
             raise ArchiveFailedError(409, MODALITY)
         if (existing.subject_project or existing.project, existing.subject) != (home.id, subject):
@@ -176,8 +179,7 @@ class Archiver:
                 raise ArchiveFailedError(
                     409, f"Session already contains a scan with the same UID, but a different number ({by_uid.id})."
                 )
-        if renumber:
-            _renumber(existing, scans)
+        return renumber
 
     def _anonymize(self, row: Row, script: str) -> list[Scan]:
         """Project anonymisation happens now; it may change bytes, change UIDs, or throw objects away."""
@@ -315,16 +317,58 @@ def _collisions(folder: Path, existing: ArchivedSession | None, scans: list[Scan
         raise ArchiveFailedError(409, SAME_RESOURCES)
 
 
-def _renumber(existing: ArchivedSession, scans: list[Scan]) -> None:
-    """Give a scan whose number is taken by another series a new id (``1-MR1``), or the id its series has already."""
+def correct_scan_ids(existing: ArchivedSession, scans: list[Scan]) -> None:
+    """Gives a scan whose id another series has a free one (``1-MR1``), and then each known series its archived id.
+
+    As correctScanID does, one scan after the other. Each catalogue is moved to the folder of its new id, over one that
+    lies there. So where that is the place of another new scan that has not been moved yet, the catalogue of that scan
+    is lost: it then takes the files of the first along, and its own lie in no catalogue.
+    """
+    folders = _Catalogues(scans)
     used = set(existing.scans)
+    known: list[tuple[Scan, Scan]] = []
     for scan in scans:
+        code = scan.xsi_type.removeprefix("xnat:")[:2].upper()
+        code = "PT" if code == "PE" else code
         by_uid = next((one for one in existing.scans.values() if one.series_uid == scan.series_uid), None)
         if by_uid:
-            scan.id = by_uid.id
+            if by_uid.id != scan.id or f"-{code}" in by_uid.id:
+                known.append((scan, by_uid))
             continue
-        code = scan.xsi_type.removeprefix("xnat:")[:2].upper()
-        stem, number = scan.id, 1
-        while scan.id in used:
-            scan.id, number = f"{stem}-{'PT' if code == 'PE' else code}{number}", number + 1
-        used.add(scan.id)
+        stem = scan.id.rpartition("-")[0] if re.fullmatch(f".-{code}[0-9]+", scan.id) else scan.id
+        new_id, number = scan.id, 1
+        while new_id in used:
+            new_id, number = f"{stem}-{code}{number}", number + 1
+        used.add(new_id)
+        if new_id != scan.id:
+            folders.move(scan, new_id)
+    for scan, match in known:
+        folders.move(scan, match.id)
+    folders.read_into(scans)
+
+
+class _Catalogues:
+    """Where the catalogue of each new scan lies, and what is in it."""
+
+    def __init__(self, scans: list[Scan]) -> None:
+        self._files = {(s.id, label): (part.files, part.uids) for s in scans for label, part in s.catalogues.items()}
+        self._places = {id(scan): {label: (scan.id, label) for label in scan.catalogues} for scan in scans}
+
+    def move(self, scan: Scan, new_id: str) -> None:
+        """Every catalogue of a scan goes to the place of the first one: the path is worked out once."""
+        places = self._places[id(scan)]
+        target = (new_id, next(iter(places), DICOM))
+        for label, place in places.items():
+            if place not in self._files:
+                raise ArchiveFailedError(500, "Non-standard prearchive structure (no catalog)- failed scan rename.")
+            self._files[target] = self._files.pop(place)
+            places[label] = target
+        scan.id = new_id
+
+    def read_into(self, scans: list[Scan]) -> None:
+        """What each scan has in the end: what its catalogues hold now. A lost one is begun anew, empty."""
+        for scan in scans:
+            for label, place in self._places[id(scan)].items():
+                part = scan.labelled(label)
+                assert part is not None
+                part.files, part.uids = self._files.get(place, ({}, {}))

@@ -170,7 +170,7 @@ class _Merge:
             yield from map(frozenset, combinations(sorted(uids), size))
 
     def accepts(self, group: frozenset[str]) -> bool:
-        """Whether the archive takes these series together.
+        """Whether the archive takes these series together, each with its own files.
 
         It also does where the id of a series is in use already: then it compares series UIDs.
         """
@@ -178,4 +178,19 @@ class _Merge:
         known = {uid: self._ids[uid] for uid in group if uid in self._ids}
         if self._hashed and len(group) > 1 and known:
             return known.keys() == group and set(known.values()) == set(built.values())
-        return all(built[uid] in self._taken for uid in known)
+        return all(built[uid] in self._taken for uid in known) and not self._mixes(built, known)
+
+    def _mixes(self, built: Mapping[str, str], known: Mapping[str, str]) -> bool:
+        """Whether XNAT might mix up two of these series when it corrects their scan ids.
+
+        It moves one after the other, and each catalogue over what lies at its new place (PrearcSessionArchiver,
+        correctScanID and moveScan). New series go first: one whose id is in use takes the next free id, which another
+        new one may have. Then each known series goes to its id in the archive, where another may lie.
+
+        built: series UID -> scan id that the build gives
+        known: series UID -> scan id in the archive
+        """
+        new = {built[uid] for uid in built.keys() - known.keys()}
+        if new & self._taken and new - self._taken:
+            return True
+        return any(built[other] == scan for uid, scan in known.items() for other in known.keys() - {uid})

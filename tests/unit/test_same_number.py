@@ -1,0 +1,103 @@
+"""Series of one number, against the stand-in's archiver: each series ends in its own scan, with its own files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.standin.archiver import correct_scan_ids
+from tests.standin.model import ArchivedSession, Scan
+from xnat_ingest.core import Instance
+from xnat_ingest.delivery.same_number import SameNumber, split_by_merge
+from xnat_ingest.xnat.archive import StoredFiles
+from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids
+
+IDS = ("7", "7-MR1", "7-MR2", "7-MR3", "7-MR4")
+SERIES = ("1.1", "1.2", "1.3", "1.4")
+
+
+def instance(series: str, number: int) -> Instance:
+    uid = f"{series}.{number}"
+    text = ("7", str(number), "MR", "", "1.2.840.10008.1.2.1")
+    return Instance(uid, 1000, 0, min(PRIMARY), uid, "1", series, *text, 600, {})
+
+
+def held_and_there(ids: Sequence[str]) -> tuple[StoredFiles, list[Instance]]:
+    """What the archive lists, and those instances: one of each series that has an id there."""
+    there = {instance(uid, 1).name: scan for uid, scan in zip(SERIES, ids, strict=True) if scan}
+    archived = [instance(uid, 1) for uid, scan in zip(SERIES, ids, strict=True) if scan]
+    return StoredFiles("X", dict.fromkeys(there, 1000), scans=there), archived
+
+
+def archive_of(ids: Sequence[str]) -> ArchivedSession:
+    session = ArchivedSession("X", "P", "S", "E", "1", "xnat:mrSessionData", "MR", Path("E"))
+    session.scans = {
+        scan: Scan(scan, uid, "", "MR", "xnat:mrScanData") for uid, scan in zip(SERIES, ids, strict=True) if scan
+    }
+    return session
+
+
+def archived_in(
+    session: ArchivedSession, sent: Sequence[Instance], *, backwards: bool
+) -> dict[str, tuple[str, set[str]]]:
+    """Series UID -> scan id and names, after the commit of these instances. Fails where XNAT would refuse them."""
+    ids = built_ids(sent)
+    scans = [Scan(ids[uid], uid, "", "MR", "xnat:mrScanData") for uid in sorted(ids, reverse=backwards)]
+    for scan in scans:
+        scan.files = {i.name: Path(i.name) for i in sent if i.series_uid == scan.series_uid}
+    in_place = {scan.id: scan.series_uid for scan in session.scans.values()}
+    refused = [one.id for one in scans if one.series_uid in in_place.values() and one.id not in in_place]
+    assert not refused, "a scan with the same UID, but a different number"
+    if any(in_place.get(one.id, one.series_uid) != one.series_uid for one in scans):
+        correct_scan_ids(session, scans)
+    return {one.series_uid: (one.id, set(one.files)) for one in scans}
+
+
+def test_no_two_series_are_mixed_up() -> None:
+    """All ways in which four series can be archived, or not yet, and all of which something is to be sent."""
+    tried = 0
+    for ids in product(("", *IDS), repeat=len(SERIES)):
+        taken = [scan for scan in ids if scan]
+        if len(set(taken)) < len(taken):
+            continue
+        session = archive_of(ids)
+        held, there = held_and_there(ids)
+        for grows in product((False, True), repeat=len(SERIES)):
+            to_send = [instance(uid, 2) for uid, more in zip(SERIES, grows, strict=True) if more]
+            planned = [*there, *to_send]
+            found = split_by_merge(to_send, planned, held, {i.sop_uid for i in there})
+            assert found.now or found.stuck or not to_send
+            check(session, found, ids)
+            tried += 1
+    assert tried == 8016
+
+
+def check(session: ArchivedSession, found: SameNumber, ids: Sequence[str]) -> None:
+    sent = (*found.now, *found.companions)
+    if found.stuck or not sent:
+        return
+    for backwards in (False, True):  # the order of scans in a session document is not ours to know
+        for uid, (scan, names) in archived_in(session, sent, backwards=backwards).items():
+            assert names == {i.name for i in sent if i.series_uid == uid}, (ids, uid, sent)
+            known = ids[SERIES.index(uid)]
+            assert scan == known if known else scan not in ids, (ids, uid)
+
+
+@pytest.mark.parametrize(
+    ("ids", "grows", "now", "companions"),
+    [
+        (("7-MR1", "7-MR2", "7-MR3", ""), ("1.2", "1.3"), {"1.2", "1.3"}, {"1.1"}),  # alone: 7-MR1 and 7-MR2, a chain
+        (("7", "7-MR1", "", ""), ("1.3", "1.4"), {"1.3", "1.4"}, {"1.1"}),  # alone: 7-MR1 is in use, 7-MR2 not
+        (("7", "", "", ""), ("1.2", "1.3"), {"1.2", "1.3"}, set()),
+        (("7-MR1", "7-MR2", "", ""), ("1.3", "1.4"), {"1.3", "1.4"}, set()),
+    ],
+)
+def test_which_go_together(ids: tuple[str, ...], grows: tuple[str, ...], now: set[str], companions: set[str]) -> None:
+    held, there = held_and_there(ids)
+    to_send = [instance(uid, 2) for uid in grows]
+    found = split_by_merge(to_send, [*there, *to_send], held, {i.sop_uid for i in there})
+    assert {i.series_uid for i in found.now} == now
+    assert {i.series_uid for i in found.companions} == companions
