@@ -58,7 +58,9 @@ class DateSearch:
             at = low.find(one)
             while at >= 0:
                 window = low[max(0, at - _AROUND * width) : at + len(one) + _AROUND * width]
-                if pattern.search(window.replace(b"\0", b"").decode("latin-1").lower()):
+                if width > 1:  # between ASCII characters a zero divides a text from a number before it
+                    window = window.replace(b"\0", b"")
+                if pattern.search(window.decode("latin-1").lower()):
                     yield at, at + len(one)
                 at = low.find(one, at + 1)
 

@@ -147,9 +147,7 @@ class _Reading:
 
     def _texts(self, found: IdentityReading) -> None:
         """Words of the identifiers that occur in other elements."""
-        places = Places(self._data, self._facts)
-        for token, begin, end in self._tokens.in_bytes(self._data, self._check_stop):
-            tag, vr, _, _ = places.of(begin, end) or (0, "PN", b"", True)
+        for token, (tag, vr, _, _) in Places(self._data, self._facts).search(self._tokens, self._check_stop):
             if vr != "PN" and tag not in SOURCES and vr not in _TEXTLESS and vr != "UI":
                 found.texts.add((name_of(tag), token.keyword))
 

@@ -67,12 +67,7 @@ def restored(
 
 def _told_again(work: Rewriting, data: bytes, facts: Facts, after: Mapping[int, bytes]) -> Iterable[str]:
     """Elements, at any depth, in which the search finds the patient."""
-    places = Places(data, facts)
-    for token, begin, end in work.tokens.in_bytes(data):
-        place = places.of(begin, end)
-        if place is None:
-            continue
-        tag, vr, value, is_outermost = place
+    for token, (tag, vr, value, is_outermost) in Places(data, facts).search(work.tokens):
         if is_outermost and value.strip(b" \0") == after.get(tag):
             continue
         if work.tells(token, tag, vr, value):

@@ -61,6 +61,9 @@ _SHORTEST_UID = 12
 _SHORT_DATE = len("17.04.53")
 # A private element: no dictionary says what it holds.
 _PRIVATE = 0x00091001
+# What stands for the bytes between two values in the search: part of no word, number, date or packed text. At least
+# eight of them are between two values, more than any search passes over.
+_APART = b"\x01"
 # VRs of private elements that hold formats of a vendor's, UIDs among them.
 _VENDORS = TEXTS | {"OB", "OW", "UN", ""}
 
@@ -403,15 +406,12 @@ class Rewriting:
             return Residue(name_of(tag), keyword)
         if found_uid := self._original_uid(data):
             return found_uid
-        places = None
         own = self._profile.written.keys() | {METHOD, METHOD_CODES, REMOVED, DATES_MODIFIED}
-        for token, begin, end in self.tokens.in_bytes(data, self._check_stop):
-            places = places or self._places(data)
-            found = places.of(begin, end)
-            if found is None or (found[3] and found[0] in own):
+        for token, (tag, vr, value, is_outermost) in self._places(data).search(self.tokens, self._check_stop):
+            if is_outermost and tag in own:
                 continue  # the program's own words, and the user's
-            if self.tells(token, *found[:3]):
-                return Residue(name_of(found[0]), token.keyword)
+            if self.tells(token, tag, vr, value):
+                return Residue(name_of(tag), token.keyword)
         return None
 
     def _places(self, data: bytes) -> Places:
@@ -483,6 +483,10 @@ def _is_text(value: bytes) -> bool:
     return check is not None and check(value)
 
 
+# (tag, VR, value, whether it is of the outermost level) of an element.
+_Place = tuple[int, str, bytes, bool]
+
+
 class Places:
     """Which element of a data set a byte lies in."""
 
@@ -496,8 +500,22 @@ class Places:
             self._elements.append(element)
             self._inner.append(depth > 0)
 
-    def of(self, begin: int, end: int) -> tuple[int, str, bytes, bool] | None:
-        """(tag, VR, value, whether it is of the outermost level) of the element whose value holds this stretch."""
+    def search(self, tokens: Tokens, check_stop: Callable[[], None] = go_on) -> Iterator[tuple[Token, _Place]]:
+        """Every token in a value, and the element that holds it. The edges of a value are the edges of a word."""
+        for token, begin, end in tokens.in_bytes(self._values_apart(), check_stop):
+            if place := self.of(begin, end):
+                yield token, place
+
+    def _values_apart(self) -> bytes:
+        """The values, each where it is in the data. Tags and lengths beside them can look like letters and digits."""
+        at, pieces = 0, list[bytes]()
+        for element in self._elements:
+            pieces += _APART * (element.start - at), self._data[element.start : element.end]
+            at = element.end
+        return b"".join((*pieces, _APART * (len(self._data) - at)))
+
+    def of(self, begin: int, end: int) -> _Place | None:
+        """The element whose value holds this stretch."""
         number = bisect_right(self._starts, begin) - 1
         if number < 0:
             return None
