@@ -395,6 +395,28 @@ def test_what_no_plan_let_through_is_never_sent(tmp_path: Path) -> None:
         _blocks(Outgoing(source, found, basic().rewrite))
 
 
+@pytest.mark.parametrize(("software", "leaves"), [("V1 Quastenflosser", False), ("V2 of another make", True)])
+def test_a_file_that_is_replaced_after_the_plan_is_searched_again(tmp_path: Path, software: str, leaves: bool) -> None:
+    """By another version of the same object."""
+    dataset = read("MR_small.dcm")
+    dataset.PatientName = PERSON.name
+    dataset.SoftwareVersions = "V1"
+    save(dataset, tmp_path / "IM1")
+    source, how = FolderSource(tmp_path), Deidentifier(load_profile("research-mr"), KEY)
+    (found,) = scan(source, lambda _: None)
+    assert isinstance(found, Instance)
+    left = how.examine(source, found)
+    assert isinstance(left, Instance)
+    how.settle(Plan("P", (Session("P", "S01", "S01_a", left.study_uid, "x", (left,)),), (), (), 1))
+    dataset.SoftwareVersions = software
+    save(dataset, tmp_path / "IM1")
+    if leaves:
+        assert software.encode() in b"".join(_blocks(Outgoing(source, left, how.rewrite)))
+        return
+    with pytest.raises(NotWalkable, match="SoftwareVersions would still hold what PatientName held"):
+        _blocks(Outgoing(source, left, how.rewrite))
+
+
 @pytest.mark.parametrize(
     ("tags", "refused"),
     [

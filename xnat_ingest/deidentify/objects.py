@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import threading
 from collections import Counter
@@ -111,6 +112,7 @@ class Deidentifier:
         self.tally = Tally()
         self.originals: dict[str, dict[tuple[str, int], Original]] = {}
         self._labels: dict[str, tuple[str, str]] = {}
+        self._searched: dict[str, bytes] = {}  # path -> digest of a header in which nothing was found
         self._lock = threading.Lock()
 
     def examine(self, source: Source, instance: Instance, keywords: Iterable[str] = ()) -> Instance | SetAside:
@@ -135,7 +137,7 @@ class Deidentifier:
             return "burned-in", work.refused
         residue = work.rewriting.residue(header.data)
         if residue:
-            return "residual-identifier", f"{residue.place} would still hold what {residue.removed} held"
+            return "residual-identifier", str(residue)
         return None
 
     def _note(self, work: _Object, header: Header) -> None:
@@ -144,6 +146,7 @@ class Deidentifier:
         tags = gathering.PATIENT_ID, gathering.STUDY_UID, gathering.STUDY_DATE
         patient_id, study_uid, study_date = (work.rewriting.text(facts.values.get(tag, b"")) for tag in tags)
         with self._lock:
+            self._searched[work.path] = work.digest
             self.tally.actions.update(header.actions)
             self.tally.weak.update(work.rewriting.tokens.weak)
             self.tally.objects += 1
@@ -224,10 +227,18 @@ class Deidentifier:
             if work.refused:
                 raise NotRewritable(f"may not leave: {work.refused}")
             header = work.rewriting.rewrite(*self._labels[instance.path])
+            if self._searched.get(instance.path) != work.digest:
+                self._hold_back_residue(work, header)
             yield work.head(header)
             yield from work.pixel_blocks()
         except NotRewritable as error:
             raise NotWalkable(str(error)) from error
+
+    @staticmethod
+    def _hold_back_residue(work: _Object, header: Header) -> None:
+        """Searches a header that was not searched when the plan was made: the file was replaced since."""
+        if residue := work.rewriting.residue(header.data):
+            raise NotRewritable(f"may not leave: {residue}")
 
     def find_reappeared(self, source: Source, instance: Instance, labels: Sequence[str], stored: bytes) -> Restored:
         """Finds removed values that the server has again.
@@ -272,6 +283,15 @@ class _Object:
         self._has_floats = self._hold_floats_to_form()
         self.blackening: pixels.Blackening | None = None
         self.refused = "" if profile.burned_in == "allow" else self._judge(profile)
+
+    @property
+    def path(self) -> str:
+        return self._instance.path
+
+    @property
+    def digest(self) -> bytes:
+        """Of the header as the file has it, which decides on what would leave."""
+        return hashlib.blake2b(self.rewriting.data, digest_size=16).digest()
 
     def _hold_floats_to_form(self) -> bool:
         """Whether it has floating point pixels. Raises NotRewritable for what only says so, and may hold anything."""

@@ -78,6 +78,9 @@ class Residue:
     place: str
     removed: str
 
+    def __str__(self) -> str:
+        return f"{self.place} would still hold what {self.removed} held"
+
 
 @dataclass(slots=True)
 class Header:
