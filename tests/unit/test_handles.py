@@ -5,6 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +23,9 @@ from xnat_ingest import cli
 from xnat_ingest.cli import outputs
 from xnat_ingest.core.atomic_file import check_writable, replacing
 from xnat_ingest.core.model import Instance
-from xnat_ingest.core.stop import Stop
+from xnat_ingest.core.stop import RunControl, Stop
 from xnat_ingest.delivery.run import Run
+from xnat_ingest.delivery.session_pool import thread_pools
 from xnat_ingest.inputs import open_source, targz_archive
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.targz_archive import StreamSource
@@ -88,6 +94,7 @@ def test_a_whole_run_replaces_its_older_report_when_no_handle_is_left(
         (OSError(errno.ENFILE, "x"), "too many files are open"),
         (OSError(errno.ENOMEM, "x"), "not enough memory"),
         (MemoryError(), "not enough memory"),
+        (RuntimeError("can't start new thread"), "no other thread can be started"),
         (ImportError("x.so: failed to map segment from shared object"), "not enough memory"),
         (SystemError("error return without exception set"), "not enough memory"),
     ],
@@ -106,6 +113,25 @@ def test_a_machine_that_gives_no_more_is_not_a_bug(
     result = run.execute(None)
     assert result.exit_code == 1
     assert says in result.problems[0].detail
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 9, 16, 40])
+def test_fewer_threads_than_wanted(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """All threads of the pools begin at once, so that none fails in mid-session. Fewer do, and one of each must."""
+    start, alive = threading.Thread.start, {t for t in threading.enumerate() if t.is_alive()}
+
+    def start_if_allowed(thread: threading.Thread) -> None:
+        if len({t for t in threading.enumerate() if t.is_alive()} - alive) >= most:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
+    if most == 1:
+        with pytest.raises(RuntimeError), thread_pools(RunControl(Stop(), lambda _: None), sessions=12, parts=4):
+            pass
+        return
+    with thread_pools(RunControl(Stop(), lambda _: None), sessions=12, parts=4) as (_, parts):
+        assert sorted(parts.map(abs, range(-50, 0))) == list(range(1, 51))
 
 
 def test_a_command_without_memory_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,3 +188,23 @@ def test_the_bound_on_streams_left_in_the_middle() -> None:
     """Half of 64 handles, and 32 MB."""
     assert targz_archive.MOST_IDLE * targz_archive.BACKLOG == 32 << 20
     assert targz_archive.MOST_IDLE == 32
+
+
+@pytest.mark.parametrize("name", ["report.json", "my report.json"])
+def test_a_report_that_is_mounted_as_a_file_is_refused_before_anything_is_sent(tmp_path: Path, name: str) -> None:
+    """As with `docker run -v ./report.json:/output/report.json`. It cannot be replaced, so it would be lost."""
+    put(tmp_path / "t", {"007/pre/IM1": image(1)})
+    report = tmp_path / name
+    report.touch()
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    quoted = shlex.quote(str(report))
+    mount = f"mount --bind {quoted} {quoted}"
+    if not shutil.which("unshare") or subprocess.run([*alone, mount], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a file")
+    check = (
+        f"import sys; from xnat_ingest.core.atomic_file import check_writable; check_writable({str(report)!r}, 'it')"
+    )
+    code = f"{mount} && {sys.executable} -c {shlex.quote(check)}"
+    ended = subprocess.run([*alone, code], capture_output=True, text=True, check=False)
+    assert "is mounted as a file of its own" in ended.stderr
+    check_writable(str(report), "it")

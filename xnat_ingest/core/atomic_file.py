@@ -29,10 +29,28 @@ def check_writable(path: str, what: str) -> None:
             raise UsageError(f"{what} {printable(path)} exists and is not a regular file; name a file")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
+        if _is_mount(target):
+            raise UsageError(
+                f"{what} {printable(path)} is mounted as a file of its own, so no complete file can take its place. "
+                "Mount its folder instead"
+            )
         if target.exists() and not os.access(target, os.W_OK):
             raise UsageError(f"no permission to overwrite {what} {printable(path)}; name another file")
     except (OSError, ValueError) as error:  # ValueError: a path with a null in it
         raise UsageError(f"cannot write {what} {printable(path)}: {getattr(error, 'strerror', error)}") from error
+
+
+def _is_mount(target: Path) -> bool:
+    """Whether a file is a mount point, as with `docker run -v ./report.json:/output/report.json`.
+
+    One from the same disk shows only in the list of mounts. It writes blanks and the like as `\\040`.
+    """
+    with suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        escaped = bytes(target.resolve()).replace(b"\\", b"\\134").replace(b" ", b"\\040")
+        escaped = escaped.replace(b"\t", b"\\011").replace(b"\n", b"\\012")
+        return any(fields[4:5] == [escaped] for fields in map(bytes.split, mounts))
+    return target.is_mount()
 
 
 @contextmanager

@@ -190,10 +190,14 @@ def exhausted(error: BaseException) -> IngestError | None:
     number = error.errno if isinstance(error, OSError) else 0
     if number in (errno.EMFILE, errno.ENFILE):
         return IngestError("too many files are open; allow more (ulimit -n 1024), or give fewer --workers")
-    no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return IngestError(
+            "no other thread can be started; allow more processes (ulimit -u, or the container's own limit) or more "
+            "memory (ulimit -v), or give fewer --workers"
+        )
     no_module = isinstance(error, ImportError) and "failed to map segment" in str(error)
     no_error = isinstance(error, SystemError) and "without" in str(error)  # not even memory for an exception
-    if number == errno.ENOMEM or no_thread or no_module or no_error or isinstance(error, MemoryError):
+    if number == errno.ENOMEM or no_module or no_error or isinstance(error, MemoryError):
         return IngestError("there is not enough memory; allow more (ulimit -v), or give fewer --workers")
     return None
 

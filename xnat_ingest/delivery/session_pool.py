@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core import Event, IngestError, Outcome, Problem, Session, Stopped, Verdict, error_kind, trace
+from xnat_ingest.core.errors import exhausted
 from xnat_ingest.core.stop import GRACE, RunControl, await_all
 from xnat_ingest.delivery.verdicts import conflict, not_reached
 
@@ -19,15 +21,36 @@ SessionWork = Callable[[Session], tuple[Verdict, int]]
 @contextmanager
 def thread_pools(control: RunControl, *, sessions: int, parts: int) -> Iterator[tuple[SessionPool, ThreadPoolExecutor]]:
     """Threads for sessions and for their parts. After a signal nothing is waited for."""
-    executors = (
-        ThreadPoolExecutor(sessions, thread_name_prefix="session"),
-        ThreadPoolExecutor(parts, thread_name_prefix="part"),
-    )
+    executors: list[ThreadPoolExecutor] = []
     try:
-        yield SessionPool(control, executors[0]), executors[1]
+        for threads, name in ((parts, "part"), (sessions, "session")):
+            executors.append(_started(threads, name))
+        yield SessionPool(control, executors[1]), executors[0]
     finally:
         for executor in executors:
             executor.shutdown(wait=not control.stop.signum, cancel_futures=True)
+
+
+def _started(threads: int, name: str) -> ThreadPoolExecutor:
+    """A pool whose threads have begun, so that no session ends because one cannot be had any more.
+
+    Where the machine allows fewer, half of what it allows: others need threads, too. Raises RuntimeError when not even
+    one can be had.
+    """
+    executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    all_begun = threading.Event()
+    begun = 0
+    try:
+        for begun in range(threads):  # noqa: B007 - it is asked for after a failure
+            executor.submit(all_begun.wait)
+        return executor
+    except RuntimeError:
+        if not begun:
+            raise
+    finally:
+        all_begun.set()
+    executor.shutdown()
+    return _started(begun // 2 or 1, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,8 @@ class SessionPool:
         except IngestError as error:
             return _failed(session, str(error), error_kind(error), str(error), error), 0
         except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the verdicts of other sessions
+            if known := exhausted(error):
+                return _failed(session, str(known), error_kind(known), str(known), known), 0
             self.control.emit(Event("error", {"text": trace(error)}))
             return _failed(session, "a bug in this program", "bug", type(error).__name__, error), 0
 
