@@ -105,6 +105,22 @@ def test_verify_names_an_unfinished_upload(
     assert row.status == "RECEIVING"
 
 
+def test_verify_by_a_reader_tells_what_is_archived(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
+) -> None:
+    """XNAT shows a prearchive session to editors only. What the archive has is said all the same."""
+    late = [path.rename(tmp_path / path.name) for path in tree[:2]]
+    assert ingest("upload", tmp_path / "t").code == 0
+    for path, old in zip(late, tree[:2], strict=True):
+        path.rename(old)
+    assert ingest("upload", tmp_path / "t", "--destination", "prearchive").code == 0
+    site.projects["DEMO"].access["up"] = "read"
+    ended = ingest("verify", tmp_path / "t")
+    assert (ended.code, ended.totals["verified"], ended.totals["missing"]) == (3, len(tree) - 2, 2)
+    assert ended.kinds() == ["unfinished"]
+    assert "only to users who may edit the project" in ended.out
+
+
 @pytest.mark.wide
 def test_a_tree_that_goes_away_leaves_its_session_open(
     ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path

@@ -56,7 +56,8 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
                 counted |= there.counted
                 uri = uri or entry.uri
             else:
-                notes.append(_unfinished(session, entry, there))
+                may_edit = context.projects[session.project].may_edit
+                notes.append(_unfinished(session, entry, there, may_edit=may_edit))
     counted -= verified
     missing = {uid: why for uid, why in archive.absent.items() if uid not in verified and uid not in counted}
     if missing and not files_held.sizes:
@@ -80,12 +81,18 @@ def _elsewhere(context: RunContext, session: Session) -> list[Problem]:
 
 
 def _is_listed(context: RunContext, entry: prearchive.PrearchiveSession) -> bool:
-    return not entry.is_busy and prearchive.was_built(context.rest, entry.uri)
+    """Whether its files can be listed now, by this user. Who may only read a project gets a 403 for them."""
+    may_edit = context.projects[entry.project].may_edit
+    return may_edit and not entry.is_busy and prearchive.was_built(context.rest, entry.uri)
 
 
-def _unfinished(session: Session, entry: prearchive.PrearchiveSession, there: Comparison | None) -> Problem:
+def _unfinished(
+    session: Session, entry: prearchive.PrearchiveSession, there: Comparison | None, *, may_edit: bool
+) -> Problem:
     """An upload that has not ended. XNAT lists a prearchive session only after a build, and verify builds nothing."""
-    if there is None:
+    if not may_edit:
+        holds = "What it holds is shown only to users who may edit the project"
+    elif there is None:
         holds = "XNAT does not say yet how many instances it holds"
     else:
         holds = f"when XNAT last read it, it held {len(there.seen)} of the {len(session.instances)} planned instances"

@@ -43,7 +43,7 @@ def full_text(dataset: Dataset, tag: int) -> str:
         return ""
     if isinstance(value, bytes):
         return value.decode("latin-1").strip(" \0")
-    if isinstance(value, MultiValue):
+    if isinstance(value, (MultiValue, list)):  # binary numbers come as a plain list
         return "\\".join(str(v).strip() for v in value).rstrip(_PADDING)
     return str(value).rstrip(_PADDING).strip()
 
