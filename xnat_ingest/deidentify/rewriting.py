@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import PurePath
 
 from xnat_ingest.deidentify.any_date import holds_date
@@ -47,7 +48,10 @@ _TELLTALE = re.compile(
 _TOLD = frozenset({0x00080018, 0x0008103E, 0x0020000D, 0x0020000E})
 # VRs of numbers that can be an identifier, as struct reads one.
 _NUMBERS = {"UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FD": "d", "FL": "f", "DS": "", "IS": ""}
-_DECIMAL = re.compile(rb"[+-]?\d{1,20}(?:\.\d{0,20})?")
+# So many digits of a number are the same where it was kept in 64 bits.
+_SURE_DIGITS = 12
+_IN_CHARACTERS = frozenset({"DS", "IS"})
+_DECIMAL = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?")
 # Values that are a date, and not only made of its characters.
 _TRUE_DATE = re.compile(
     rb"(?:(?:1[89]|2[01])\d\d[.-]?(?:0\d|1[0-2])[.-]?[0-3]\d(?:[0-2]\d(?:[0-5]\d){0,2}(?:\.\d+)?)?(?:[+-]\d{4})?)?"
@@ -320,14 +324,22 @@ class Rewriting:
 
     def _number(self, vr: str, value: bytes, order: str) -> str:
         """The keyword of the identifier that one of these numbers is, "" when none is."""
-        if vr in ("DS", "IS"):
-            texts = [text.strip(b" \0") for text in value.split(b"\\")]
-            found = {float(text) for text in texts if _DECIMAL.fullmatch(text)}
-        else:
-            size = UNITS[vr]
-            found = set(struct.unpack(f"{order}{len(value) // size}{_NUMBERS[vr]}", value)) if size else set()
-        numbers = self.tokens.numbers.items()
-        return next((k for n, k in numbers if (_as_short_float(n) if vr == "FL" else n) in found), "")
+        if vr in _IN_CHARACTERS:
+            return self._number_in_characters(value)
+        size = UNITS[vr]
+        found = set(struct.unpack(f"{order}{len(value) // size}{_NUMBERS[vr]}", value)) if size else set()
+        numbers = ((_as_stored(vr, number), keyword) for number, keyword in self.tokens.numbers.items())
+        return next((keyword for number, keyword in numbers if number in found or -number in found), "")
+
+    def _number_in_characters(self, value: bytes) -> str:
+        """As _number, of a DS or IS element."""
+        digits = value.replace(b".", b"")
+        for number, keyword in self.tokens.numbers.items():
+            if str(number)[:_SURE_DIGITS].rstrip("0").encode() in digits:  # most values need not be read
+                found = {one for text in value.split(b"\\") if (one := _decimal(text)) is not None}
+                if number in found or float(number) in map(float, found):
+                    return keyword
+        return ""
 
     def _sequence(self, level: _Level, element: Element, action: str) -> None:
         """As _element."""
@@ -438,17 +450,32 @@ class Rewriting:
         if vr == "UI":
             return kind != STUDY and self._tells_in_uid(text, value)
         if vr in _NUMBERS and text.isdecimal():
-            return False  # by their values, not by their digits
+            return vr in _IN_CHARACTERS and self._tells_beside_numbers(value)  # numbers by their values
         if vr in (*_DATES, "AS") and not tag >> 16 & 1:
             # Digits that make a date or a time are one. See _births for those that are kept.
             return not text.isdecimal() or (kind != STUDY and not _is_true(vr, value))
         return True
+
+    def _tells_beside_numbers(self, value: bytes) -> bool:
+        """Whether a value of a DS or IS element that is no number, such as a date, repeats something."""
+        others = (one.decode("latin-1") for one in value.split(b"\\") if _decimal(one) is None)
+        return any(self.tokens.in_text(one) for one in others)
 
     def _tells_in_uid(self, text: str, value: bytes) -> bool:
         """Dots join the numbers of a UID: with a year of two digits a date is none there."""
         uids = (uid.strip(b" \0") for uid in value.split(b"\\"))
         own = [uid for uid in uids if uid not in self._mapped_to and not is_standard_uid(uid)]
         return (text.isdecimal() or len(text) > _SHORT_DATE) and any(text.encode() in uid for uid in own)
+
+
+def _decimal(value: bytes) -> Decimal | None:
+    """The number that one value of a DS or IS element is, without its sign. None when it is none."""
+    text = value.strip(b" \0")
+    return Decimal(text.decode("ascii")).copy_abs() if _DECIMAL.fullmatch(text) else None
+
+
+def _as_stored(vr: str, number: int) -> float:
+    return _as_short_float(number) if vr == "FL" else float(number) if vr == "FD" else number
 
 
 def _as_short_float(number: int) -> float:

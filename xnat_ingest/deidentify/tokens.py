@@ -43,6 +43,7 @@ _TOO_MANY = (
 )
 # A number of at least so many digits does not occur in a header by chance.
 SHORTEST_PLAIN_NUMBER = 6
+LONGEST_NUMBER = 64
 # Names of at most so many parts are searched for in pairs of any two parts, others in pairs of neighbours.
 _MOST_PAIRED = 10
 # Names of short parts, and of at most so many, are also searched for as one word, the parts in each order.
@@ -181,6 +182,11 @@ def _digit(character: str) -> str:
     return str(unicodedata.decimal(character, character))
 
 
+def _is_number(digits: str) -> bool:
+    """Whether numbers are compared with it: it does not occur by chance, and a float can hold it."""
+    return SHORTEST_PLAIN_NUMBER <= len(digits.lstrip("0")) <= LONGEST_NUMBER
+
+
 def _plain(text: str) -> set[str]:
     """A text without accents, in both ways in which umlauts and the like are written then."""
     if text.isascii():
@@ -247,7 +253,7 @@ class Tokens:
         self._tokens = tuple(found.values())
         self.weak = tuple(weak)
         digits = (t for t in self._tokens if t.kind in _NUMBERED and t.text.isascii() and t.text.isdecimal())
-        self.numbers = {int(t.text): t.keyword for t in digits if len(t.text.lstrip("0")) >= SHORTEST_PLAIN_NUMBER}
+        self.numbers = {int(t.text): t.keyword for t in digits if _is_number(t.text)}
 
     def in_text(self, text: str) -> Token | None:
         """The first token in a text, None when there is none."""
