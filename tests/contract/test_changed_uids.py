@@ -122,7 +122,7 @@ def test_a_script_of_the_project_is_told_from_the_sites(
     make_series(tmp_path / "t/S/E", Series("T1_0001", 6), "study", 1)
     ended = ingest("upload", tmp_path / "t")
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-study"], 0)
-    assert "A script of the project changed the UID" in ended.out
+    assert "A script of the project, or of the site at that time, changed the UID" in ended.out
 
 
 def test_where_names_have_no_uids_nobody_can_tell_what_is_there(

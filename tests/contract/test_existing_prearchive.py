@@ -277,6 +277,27 @@ def test_stuck_for_another_cause(
     untouched(site, row, status, ended.totals["bytes_sent"])
 
 
+@pytest.mark.parametrize(
+    ("log", "way"),
+    [
+        ("Invalid modification of session UID via archive process.", "delete the archived session in XNAT"),
+        ("Invalid modification of session modality via archive process.", "images of the session's own type"),
+        ("Session already contains a scan with the same UID, but a different number (3).", "series of that Series"),
+    ],
+)
+def test_what_helps_where_xnat_would_refuse_it_again(
+    ingest: Ingest, other: Other, tree: list[Path], tmp_path: Path, log: str, way: str
+) -> None:
+    """Deleting it and running again would end in the same place."""
+    row = other.send(tree, build=True)
+    row.status = "CONFLICT"
+    row.log(log)
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.kinds()) == (3, ["stale-row"])
+    assert "If XNAT refuses it again" in ended.out
+    assert way in ended.out
+
+
 def untouched(site: StandIn, row: Row, status: str, sent: int) -> None:
     assert sent == 0
     assert [(one.url, one.status, len(one.files)) for one in site.rows("DEMO")] == [(row.url, status, len(row.files))]

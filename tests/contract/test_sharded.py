@@ -129,3 +129,18 @@ def test_one_plan_and_many_shards(ingest: Ingest, tree: Path, tmp_path: Path, si
         assert ended.code == 0
         assert {a["reason"] for a in ended.report["set_aside"]} <= {"other-shard", "not-dicom"}
     assert len(site.sessions("DEMO")) == len(SUBJECTS)
+
+
+@pytest.mark.parametrize(("flags", "code"), [((), 4), (("--allow-empty",), 0)])
+def test_a_tree_without_dicom_in_all_shards(ingest: Ingest, tmp_path: Path, flags: tuple[str, ...], code: int) -> None:
+    """As of an unmounted disk. One shard may be empty, so it says 0; all of them together end as one run would."""
+    (tmp_path / "t/007/pre").mkdir(parents=True)
+    (tmp_path / "t/007/pre/notes.txt").write_text("x")
+    reports = []
+    for number in (1, 2):
+        ended = ingest("upload", tmp_path / "t", "--shard", f"{number}/2", *flags)
+        assert (ended.code, "shard-empty" in ended.kinds()) == (0, code == 4)
+        reports.append(tmp_path / f"{number}.json")
+        reports[-1].write_text(json.dumps(ended.report))
+    assert main(["report", "merge", *map(str, reports), "--report", str(tmp_path / "all.json")]) == code
+    assert ingest("upload", tmp_path / "t", *flags).code == code

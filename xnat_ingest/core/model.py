@@ -31,6 +31,8 @@ INFLATED = {
 PROOF_LEVELS = ("listing", "spot", "pixels")
 # The reason for setting a file aside that another shard of the run takes.
 OTHER_SHARD = "other-shard"
+# The kind of the note that no file is a shard's.
+EMPTY_SHARD = "shard-empty"
 # Reasons for setting a file aside that do not spoil a run (exit 0); all others are problems (exit 3).
 NOTES = frozenset(
     {

@@ -31,6 +31,9 @@ TEMPORARY_REFUSALS = (
 # What the archiver says when it refused a merge, and what will end that.
 _REFUSED_MERGES = {
     "a scan with the same UID, but a different number": "upload a tree that holds all series of that SeriesNumber",
+    "Invalid modification of session UID": (
+        "delete the archived session in XNAT: the site's script gives its study another UID now than it had then"
+    ),
     "Invalid modification of session modality": "upload a tree that holds images of the session's own type, too",
 }
 ANOTHER_LABEL = "give this session another label (--labels, --session-label, or upload its folder alone with -S and -E)"
@@ -404,8 +407,8 @@ def _changed(session: Session, known: ArchivedSession) -> Problem:
     return _problem(
         session,
         "other-study",
-        f"the archived session {known.label} is this study under another study UID. A script of the project changed "
-        "the UID, and XNAT then refuses to add to the session",
+        f"the archived session {known.label} is this study under another study UID. A script of the project, or of "
+        "the site at that time, changed the UID. XNAT then refuses to add to the session",
         f"{ANOTHER_LABEL}, or delete the archived one in XNAT first",
     )
 

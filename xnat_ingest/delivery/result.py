@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core import PRECEDENCE, Exit, IngestError, LawBroken, Outcome, Plan, Problem, Result, Stopped
+from xnat_ingest.core import (
+    EMPTY_SHARD,
+    PRECEDENCE,
+    Exit,
+    IngestError,
+    LawBroken,
+    Outcome,
+    Plan,
+    Problem,
+    Result,
+    Stopped,
+)
 from xnat_ingest.delivery import totals
 from xnat_ingest.delivery.strict import without_a_rule
 from xnat_ingest.settings.options import Settings
@@ -50,6 +61,8 @@ def make_result(
     found = [problem for outcome in outcomes for problem in outcome.verdict.problems]
     if error:
         found.append(Problem("run-failed", said(error)))
+    if _is_empty_shard(settings, plan):
+        found.append(Problem(EMPTY_SHARD, "nothing of the tree is this shard's"))
     if facts.insecure:
         found.append(Problem("insecure", facts.insecure))
     looked = facts.command != "plan" and facts.server and not settings.no_verify
@@ -70,6 +83,12 @@ def make_result(
         shard=settings.shard,
         root=facts.root,
     )
+
+
+def _is_empty_shard(settings: Settings, plan: Plan) -> bool:
+    """Whether the run would end with 4 if it were not a shard: others may have something."""
+    exists = any(aside.reason == "session-exists" for aside in plan.set_aside)
+    return bool(settings.shard) and not (plan.planned or exists or settings.allow_empty)
 
 
 def _exit_code(

@@ -239,6 +239,10 @@ PROBLEMS: dict[str, Advice] = {
         "The report of a shard is missing, so its share is not proven.",
         "Run that shard again, then merge all reports.",
     ),
+    "shard-empty": Advice(
+        "No file of the tree is this shard's. Other shards may have some, so the exit code is 0.",
+        "Merge all reports. If every shard is empty, that ends with 4: is ROOT the right folder, and mounted?",
+    ),
     "shared-session": Advice(
         "The session is shared into the project from another one, and instances are to be added or replaced.",
         "Upload to the project that it is in.",

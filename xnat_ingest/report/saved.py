@@ -8,7 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from xnat_ingest.core import OTHER_SHARD, PRECEDENCE, PROOF_LEVELS, Exit, IngestError, UsageError, printable
+from xnat_ingest.core import (
+    EMPTY_SHARD,
+    OTHER_SHARD,
+    PRECEDENCE,
+    PROOF_LEVELS,
+    Exit,
+    IngestError,
+    UsageError,
+    printable,
+)
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.secrets import harmless
@@ -30,7 +39,7 @@ BROKEN_OFF = {
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
 # Notes that are only true when every shard has them.
-ONLY_TOGETHER = ("rule-unused", "label-unused")
+ONLY_TOGETHER = (EMPTY_SHARD, "rule-unused", "label-unused")
 
 
 def read_report(path: str) -> dict[str, Any]:
@@ -334,6 +343,8 @@ def _exit_code(shards: Sequence[Report], problems: Iterable[Report]) -> int:
     )
     if delivered and codes & {Exit.TEMPORARY, Exit.REFUSED}:
         codes = codes - {Exit.TEMPORARY, Exit.REFUSED} | {Exit.PARTIAL}
+    if any(problem["kind"] == EMPTY_SHARD for problem in problems):  # of all shards
+        codes.add(Exit.NOTHING)
     if Exit.NOTHING in codes and delivered:
         codes.discard(Exit.NOTHING)
     return int(next((code for code in PRECEDENCE if code in codes), Exit.FAILED))
