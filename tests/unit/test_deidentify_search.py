@@ -6,6 +6,8 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import product
+from weakref import ref
 
 import pytest
 
@@ -25,6 +27,7 @@ from xnat_ingest.deidentify.tokens import (
     _spellings,
     fold,
     readings,
+    tokens_of,
 )
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
@@ -627,6 +630,20 @@ def test_a_long_run_without_a_break_takes_no_time(before: bytes, run: bytes) -> 
     assert list(search.in_bytes(data)) == []
     assert search.in_text(data.decode("latin-1")) is None
     assert time.process_time() - begun < 5
+
+
+def test_tokens_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a few patients at any time, and those of the latest always: the next file has the same."""
+    monkeypatch.setattr("xnat_ingest.deidentify.tokens._MOST_KEPT", 300_000, raising=False)
+    letters = "абвгдежзиклмнопрст"
+    alive = []
+    for one, other in product(letters[:6], letters):
+        sources = ((PATIENT_NAME, NAME, f"{one}ошкин{other}^П{other}тр{one}".encode()),)
+        search = tokens_of(sources, (b"ISO_IR 192",))
+        assert tokens_of(sources, (b"ISO_IR 192",)) is search
+        alive.append(ref(search))
+    assert sum(one() is not None for one in alive) < 50
+    assert tokens_of(sources, (b"ISO_IR 192",)) is search
 
 
 @pytest.mark.filterwarnings("ignore:The value length")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import combinations, pairwise, permutations
+from threading import Lock
 
 from xnat_ingest.deidentify.dates import DateSearch, date_search
 from xnat_ingest.deidentify.packed import unpacked
@@ -90,6 +92,8 @@ _OFTEN_UNNAMED = (
 _MOST_GUESSED = 512
 # Signs within one part of a name.
 _IN_NAMES = re.compile(r"[.,'-]")
+# Bytes of tokens that are kept for the next files, and what each needle and each search takes besides its characters.
+_MOST_KEPT, _EACH, _EACH_SEARCH = 32 * 1024**2, 160, 5_000
 # What stands for bytes that are no text.
 _REPLACED = "\ufffd"
 # Marks that are left out where others are written.
@@ -255,6 +259,12 @@ class Tokens:
         digits = (t for t in self._tokens if t.kind in _NUMBERED and t.text.isascii() and t.text.isdecimal())
         self.numbers = {int(t.text): t.keyword for t in digits if _is_number(t.text)}
 
+    @property
+    def size(self) -> int:
+        """About how many bytes they take."""
+        spelled = sum(map(len, self._needles)) + sum(len(token.text) for token in self._tokens)
+        return spelled + _EACH * (len(self._needles) + len(self._tokens)) + _EACH_SEARCH * len(self._searches)
+
     def in_text(self, text: str) -> Token | None:
         """The first token in a text, None when there is none."""
         forms = _plain(text)
@@ -303,10 +313,38 @@ class Tokens:
                     yield token, at, end
 
 
-@lru_cache(maxsize=1024)
+_Key = tuple[tuple[Source, ...], tuple[bytes, ...]]
+
+
+class _Kept:
+    """The tokens of the latest patients, as many as _MOST_KEPT bytes hold: one header may make 11 MB of them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._tokens: OrderedDict[_Key, Tokens] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: _Key) -> Tokens:
+        with self._lock:
+            if found := self._tokens.get(key):
+                self._tokens.move_to_end(key)
+                return found
+        made = Tokens(*key)
+        with self._lock:
+            if key not in self._tokens:
+                self._tokens[key] = made
+                self._size += made.size
+            while self._size > _MOST_KEPT and len(self._tokens) > 1:
+                self._size -= self._tokens.popitem(last=False)[1].size
+        return made
+
+
+_kept = _Kept()
+
+
 def tokens_of(sources: tuple[Source, ...], character_sets: tuple[bytes, ...]) -> Tokens:
     """Kept, since all files of a session say much the same about their patient."""
-    return Tokens(sources, character_sets)
+    return _kept.get((sources, character_sets))
 
 
 def readings(raw: bytes, character_sets: Sequence[bytes]) -> list[str]:
