@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import json
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tests.nifti_trees import PLAIN, image, mr, only, planned, put, reasons, scan, scans
-from xnat_ingest.planning.rules import RuleConfig
+from xnat_ingest.commands.nifti.plan import make_nifti_plan
+from xnat_ingest.commands.nifti.tree import read_tree
+from xnat_ingest.inputs import FolderSource
+from xnat_ingest.planning.rules import RuleConfig, RuleSet
 
 PRE = Path("007/pre")
 VOXELS = 4 * 4 * 3 * 2
@@ -189,3 +195,33 @@ def test_a_sidecar_stays_with_the_image_of_its_name_that_is_sent(tmp_path: Path)
     (folder / "img0.nii").write_bytes(b"")  # a placeholder
     (files,) = (one[3] for one in scans(only(planned(tmp_path))).values())
     assert files == ["NIFTI/img0.nii.gz", "BIDS/img0.json"]
+
+
+def test_a_sidecar_that_cannot_be_read_holds_its_image_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the image would go to another series' scan, and lie in its own, too, when it can be read again."""
+    scan(tmp_path / PRE / "sc/t1", mr(2, "T1"))
+    scan(tmp_path / PRE / "sc/dwi", mr(3, "DWI"))
+    source = FolderSource(tmp_path)
+    opened = source.open
+
+    def fail(path: str) -> BinaryIO:
+        if path.endswith("dwi.json"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path)
+
+    monkeypatch.setattr(source, "open", fail)
+    plan = make_nifti_plan(read_tree(source, RuleSet([], []), lambda: None, fixed=False), PLAIN)
+    assert reasons(plan) == dict.fromkeys(("007/pre/sc/dwi.json", "007/pre/sc/dwi.nii.gz"), "unreadable")
+    assert list(scans(only(plan))) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "with_image"), [(3, False), (2, True), (0, True)], ids=["another series", "this one", "no series"]
+)
+def test_a_sidecar_without_its_image(tmp_path: Path, number: int, with_image: bool) -> None:
+    """One that names another series waits for its image."""
+    scan(tmp_path / PRE / "sc/t1", mr(2, "T1"))
+    put(tmp_path / PRE / "sc/x.json", json.dumps(mr(number, "X") if number else {"Modality": "MR"}))
+    plan = planned(tmp_path)
+    assert reasons(plan) == ({} if with_image else {"007/pre/sc/x.json": "no-image"})
+    assert ("BIDS/x.json" in scans(only(plan))["2"][3]) == with_image

@@ -180,6 +180,7 @@ class _Session:
         self._images: dict[str, list[Found]] = defaultdict(list)
         self._beside: list[Found] = []
         self._said: dict[str, Mapping[str, str]] = {}
+        self._unread: dict[str, str] = {}  # stem -> path of a sidecar that cannot be read
         self._split: set[str] = set()  # folders that hold several series
         self._series_of: dict[str, str] = {}  # by stem: the series of an image in one of them
         self._gone: dict[str, SetAside] = {}  # by stem: the sidecars of an image that is not sent are not sent either
@@ -211,9 +212,7 @@ class _Session:
             self._gone[found.stem] = aside
 
     def scans(self) -> list[Series]:
-        for found in self._beside:
-            if found.name.suffix == ".json":
-                self._read_sidecar(found)
+        self._beside = [found for found in self._beside if found.name.suffix != ".json" or self._reads(found)]
         whole = {key: images for key, all_ in self._images.items() if (images := list(self._whole(all_)))}
         apart = {key: images for one in whole.items() for key, images in self._apart(*one)}
         kept = {key: images for key, images_ in apart.items() if (images := list(self._judged(images_)))}
@@ -244,21 +243,29 @@ class _Session:
             yield group[0].stem, group
             self._series_of |= {found.stem: group[0].stem for found in group}
 
-    def _read_sidecar(self, found: Found) -> None:
+    def _reads(self, found: Found) -> bool:
+        """Reads a sidecar. Without one that is there, nobody knows to which series its image belongs."""
         try:
             with self._source.open(found.file.path) as stream:
                 said = read_sidecar(stream, found.file.size, found.name)
-        except OSError:
-            said = None
+        except OSError as error:
+            self._unread[found.stem] = found.file.path
+            self._tree.aside.append(SetAside(found.file.path, "unreadable", error.strerror or "cannot be read"))
+            return False
         if said is None:
             self._tree.bad_sidecars.append(found.file.path)
         else:
             self._said[found.stem] = said
+        return True
 
     def _whole(self, images: list[Found]) -> Iterator[Found]:
         voxels = {found.stem: found for found in self._beside if found.name.kind == "pixels"}
         for found in images:
             path, name = found.file.path, found.name
+            if sidecar := self._unread.get(found.stem):
+                why = f"its sidecar {printable(sidecar.rpartition('/')[2])} cannot be read"
+                self._leave(found, SetAside(path, "unreadable", why))
+                continue
             try:
                 with self._source.open(path) as stream:
                     aside = judge_image(stream, path, found.file.size, name, self._check_stop)
@@ -302,7 +309,7 @@ class _Session:
         if found.name.is_bare_table and (near := self._near(found, scans)):
             return self._owner_of_table(found, *near)
         key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
-        if key in scans:
+        if key in scans and not self._is_of_another(found, scans[key]):
             return key
         if found.bids and found.name.kind != "pixels" and (best := _best(found, scans)) is not None:
             return best
@@ -311,6 +318,12 @@ class _Session:
         else:
             self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or is beside it"))
         return None
+
+    def _is_of_another(self, found: Found, images: Sequence[Found]) -> bool:
+        """Whether a sidecar without its image names another series than the images beside it."""
+        if found.stem in self._sent or found.stem not in self._said:
+            return False
+        return bool(several([self._said[found.stem], *(self._said.get(image.stem, {}) for image in images)]))
 
     def _near(self, table: Found, scans: Mapping[str, list[Found]]) -> tuple[list[str], list[SetAside]] | None:
         """The scans with images beside a table, and the images there that are not sent; None when there are none.
