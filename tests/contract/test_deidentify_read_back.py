@@ -13,7 +13,7 @@ from tests.contract.table import files_of
 from tests.contract.test_contract import by
 from tests.contract.test_deidentify import SECRET, UP, plain
 from tests.planted import PERSON, leaks
-from tests.standin import StandIn
+from tests.standin import Fault, StandIn
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +187,67 @@ def test_what_another_profile_has_left(ingest: Ingest, site: StandIn, tmp_path: 
     assert set(ended.report["deidentification"]["restored"].values()) == {first}
     assert ingest("upload", tree, *UP, "--existing", "overwrite").code == 0
     assert not [path for path in files_of(site) if PERSON.birth.encode() in path.read_bytes()]
+
+
+# Templates of a site's own, whose names do not tell instances.
+TEMPLATES = ("${SOPInstanceUID}", "IM${InstanceNumber}", "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}")
+
+
+@pytest.mark.parametrize("destination", ["archive", "prearchive"])
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("earlier", ["no profile", "names", "the same"])
+def test_what_was_left_under_other_names(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...], earlier: str, template: str, destination: str
+) -> None:
+    """Its headers tell which instance each file is, so they are looked into, too."""
+    site.settings.file_name_template = template
+    profile = tmp_path / "p.json"
+    profile.write_text(json.dumps({"base": "basic", "rules": [{"keyword": "PatientName", "action": "K"}]}))
+    flags = {"no profile": (), "names": ("--deidentify", str(profile)), "the same": UP}[earlier]
+    then = kept if earlier == "no profile" else UP
+    tree = plain(tmp_path / "tree")
+    for number, path in enumerate(sorted(path for path in tree.rglob("*") if path.is_file()), 1):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber = number
+        dataset.save_as(path)
+    assert ingest("upload", tree, *flags, "--destination", destination).code == 0
+    ended = ingest("upload", tree, *then, "--destination", destination)
+    identified = [path for path in files_of(site) if leaks(path.read_bytes(), PERSON)]
+    assert (ended.code, "reidentified" in ended.kinds()) == ((3, True) if identified else (0, False)), ended.out
+    assert bool(identified) == (earlier != "the same" and (earlier, destination) != ("no profile", "prearchive"))
+    assert ended.totals["counted"] == 3
+    checked = ingest("verify", tree, *then, "--destination", destination)
+    assert checked.code == (3 if identified else 0)
+    says_nobody(ended)
+    if identified:
+        assert set(ended.report["deidentification"]["restored"].values()) == {3}
+    if identified and destination == "archive":
+        assert ingest("upload", tree, *then, "--existing", "overwrite").code == 0
+        assert not [path for path in files_of(site) if leaks(path.read_bytes(), PERSON)]
+
+
+def test_what_was_left_under_other_names_and_cannot_be_read(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    site.settings.file_name_template = TEMPLATES[0]
+    tree = plain(tmp_path / "tree")
+    assert ingest("upload", tree).code == 0
+    site.faults.add(Fault("status", "/scans/1/resources/", status=403, times=None))
+    for command in ("upload", "verify"):
+        ended = ingest(command, tree, *kept)
+        assert (ended.code, ended.kinds(), ended.totals["counted"]) == (3, ["not-read-back"], 3)
+        assert "3 instances under names that do not tell them" in ended.report["problems"][0]["detail"]
+    assert ingest("verify", tree, *kept, "--proof", "listing").code == 0
+    assert ingest("verify", tree).code == 0, "without --deidentify nothing is removed"
+
+
+def test_a_file_that_its_header_tells_is_proven_to_the_pixel(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    site.settings.file_name_template = TEMPLATES[0]
+    tree = plain(tmp_path / "tree")
+    assert ingest("upload", tree, *UP).totals["counted"] == 3
+    deep = ingest("verify", tree, *UP, "--proof", "pixels")
+    assert (deep.code, deep.totals["verified"], deep.session("007_pre")["verdict"]) == (0, 3, "verified")
+    (image,) = [p for p in files_of(site) if p.name.startswith("2.25.")][:1]
+    image.write_bytes(image.read_bytes()[:-2] + b"\1\2")
+    deep = ingest("verify", tree, *UP, "--proof", "pixels")
+    assert (deep.code, deep.kinds(), deep.totals["verified"], deep.totals["failed"]) == (3, ["corrupt"], 2, 1)

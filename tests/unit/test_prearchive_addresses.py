@@ -26,7 +26,7 @@ class Listings:
 
 
 def asked(uri: str | None, name: str = "a.dcm") -> str:
-    return in_prearchive(cast(XnatClient, Listings(uri, name)), SESSION).address_of("a.dcm")
+    return in_prearchive(cast(XnatClient, Listings(uri, name)), SESSION).place_of("a.dcm").address
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.transports.bodies import change_since_scan
-from xnat_ingest.xnat.archive import StoredFiles
+from xnat_ingest.xnat.archive import StoredFiles, StoredPlace
 from xnat_ingest.xnat.projects import replaces_values
 
 # What a spot check may read of a session: this share of its bytes. Of each SOP class in each transfer syntax one
@@ -56,6 +56,7 @@ ADVICE = (
     "send them again with --existing overwrite; where a script of the site or the project changes them on purpose, "
     "give --proof listing"
 )
+_SEND_AGAIN = "send them again with --existing overwrite, or give --proof listing if their number is enough for you"
 
 
 def look_into(
@@ -72,18 +73,22 @@ def look_into(
         of them are read where UIDs are kept, or where one holds what was removed.
 
     What differs from what was sent has failed, and is a problem `corrupt`. What could not be read stays proven by the
-    listing, but with `--proof pixels`, where it is unverified. So is what was only counted. Raises nothing of ours.
+    listing, but with `--proof pixels`, where it is unverified. So is what was only counted. With --deidentify, what was
+    counted and not sent is read back all the same: its headers tell which instance it is. Raises nothing of ours.
     """
     if not context.verify or context.proof == "listing":
         return verdict
     reading = _Reading(context, session, tuple(holdings))
-    verified = [i for i in session.instances if i.sop_uid in verdict.verified]
+    left = verdict.counted - sent if context.find_reappeared else frozenset[str]()
+    reading.find_by_headers([i for i in session.instances if i.sop_uid in left])
+    known = verdict.verified | reading.found_by_headers
+    verified = [i for i in session.instances if i.sop_uid in known]
     # An earlier run may have had another profile: what it has stored is a kind of its own.
     parts = ([i for i in verified if i.sop_uid in sent], [i for i in verified if i.sop_uid not in sent])
     reading.run(*([part for part in parts if part] if context.rewrite else [verified]))
     if context.keeps_uids or reading.has_found_identity:
-        reading.read_headers([i for i in session.instances if i.sop_uid in verdict.verified - sent])
-    reading.leave_out(verdict.counted)
+        reading.read_headers([i for i in verified if i.sop_uid not in sent])
+    reading.leave_out(verdict.counted, left)
     return reading.judged(verdict)
 
 
@@ -188,6 +193,8 @@ class _Reading:
         self._returned: Counter[str] = Counter()
         self._unreadable: list[str] = []
         self._nameless = 0
+        self._unsearched = 0
+        self._told: dict[str, list[StoredPlace]] = {}  # SOPInstanceUID -> files whose headers have it
         self._over = ""  # why nothing more is read
         self._looked_at: set[str] = set()
         self._scripted: bool | None = None
@@ -195,6 +202,21 @@ class _Reading:
     @property
     def has_found_identity(self) -> bool:
         return bool(self._restored)
+
+    @property
+    def found_by_headers(self) -> frozenset[str]:
+        return frozenset(self._told)
+
+    def find_by_headers(self, instances: Sequence[Instance]) -> None:
+        """Looks for the files of instances whose names do not tell them, in the headers of their series' files."""
+        try:
+            for held in self._holdings if instances else ():
+                for uid, files in held.told_by_headers(instances).items():
+                    self._told.setdefault(uid, []).extend(map(held.place_of_file, files))
+        except (Stopped, Unreachable, Refused) as error:
+            self._over = str(error)
+        except ServerSaid:
+            return  # see _unsearched
 
     def run(self, *parts: Sequence[Instance]) -> None:
         """Looks at some instances of each part, or at all of them. parts: those that were stored in the same way."""
@@ -214,12 +236,14 @@ class _Reading:
         suspect = {transfer_kind_of(i) for i in instances if i.sop_uid in self.corrupt}
         self._all([i for i in instances if transfer_kind_of(i) in suspect and i.sop_uid not in looked_at])
 
-    def leave_out(self, counted: frozenset[str]) -> None:
-        """Instances of which no file is known. counted: SOPInstanceUIDs."""
-        if counted:
-            self.skipped[NAMELESS] += len(counted)
-            self.unread |= dict.fromkeys(sorted(counted), f"not read back: {NAMELESS}")
-            self._nameless = len(counted) if self.context.proof == "pixels" else 0
+    def leave_out(self, counted: frozenset[str], left: frozenset[str]) -> None:
+        """Instances of which no file is known. counted, left: SOPInstanceUIDs; left: those of an earlier run that are
+        to be searched."""
+        if untold := counted - self._told.keys():
+            self.skipped[NAMELESS] += len(untold)
+            self.unread |= dict.fromkeys(sorted(untold), f"not read back: {NAMELESS}")
+            self._nameless = len(untold) if self.context.proof == "pixels" else 0
+        self._unsearched = len(left - self._told.keys())
 
     def read_headers(self, instances: Sequence[Instance]) -> None:
         """The headers of instances that were not read yet: a run without --deidentify may have sent them."""
@@ -259,19 +283,24 @@ class _Reading:
 
     def _look(self, instance: Instance, depth: _Depth) -> None:
         """Raises Stopped, and what means that nothing more can be read."""
-        files_held = next((h for h in self._holdings if h.folders.get(h.name_of(instance))), None)
-        if files_held is None:
-            self._skip(instance, "the listing does not say where it is")
-        elif why := change_since_scan(self.context.source, instance):
+        places = self._places_of(instance)
+        why = change_since_scan(self.context.source, instance) if places else "the listing does not say where it is"
+        if why:
             self._skip(instance, why)
-        else:
-            self._read_and_compare(instance, files_held, depth)
+            return
+        for place in places:
+            self._read_and_compare(instance, place, depth)
 
-    def _read_and_compare(self, instance: Instance, files_held: StoredFiles, depth: _Depth) -> None:
-        address = files_held.address_of(files_held.name_of(instance))
+    def _places_of(self, instance: Instance) -> Sequence[StoredPlace]:
+        if instance.sop_uid in self._told:
+            return self._told[instance.sop_uid]
+        held = next((h for h in self._holdings if h.folders.get(h.name_of(instance))), None)
+        return [held.place_of(held.name_of(instance))] if held else []
+
+    def _read_and_compare(self, instance: Instance, place: StoredPlace, depth: _Depth) -> None:
         for attempt in range(1, TRIES + 1):
             try:
-                if self._compare(instance, files_held, depth, last=attempt == TRIES):
+                if self._compare(instance, place, depth, last=attempt == TRIES):
                     return
             except NotComparable as error:
                 self._skip(instance, f"the file {error}")
@@ -285,16 +314,15 @@ class _Reading:
                 if attempt == TRIES:
                     with self._lock:
                         self._unreadable.append(f"{printable(instance.path)}: {error}")
-                    self._skip(instance, str(error).replace(address, "its file"))
+                    self._skip(instance, str(error).replace(place.address, "its file"))
                     return
             self.context.retry_policy.pause(PAUSE * attempt)
 
-    def _compare(self, instance: Instance, files_held: StoredFiles, depth: _Depth, *, last: bool) -> bool:
+    def _compare(self, instance: Instance, place: StoredPlace, depth: _Depth, *, last: bool) -> bool:
         """Whether that was it. False: fewer bytes came than are listed, and it is not the last try; an answer that a
         proxy cut is no corrupt file."""
         found = Differences()
-        name = files_held.name_of(instance)
-        listed = files_held.sizes[name]
+        address, listed, is_measured = place
         taken, most = 0, depth.most(instance, listed)
         begun = bytearray()  # of what is stored
 
@@ -320,14 +348,13 @@ class _Reading:
                 compare_datasets(_unchanged(sent), stored(), instance.length, found)
             return ""
 
-        address = files_held.address_of(name)
         try:
             self.context.rest.request("GET", address, read=read)
         except _EnoughError:
             with self._lock:
                 self.skipped[depth.why] += 1
         else:
-            if listed and not taken and files_held.sizes_are_measured:  # the file has bytes, so this answer is not it
+            if listed and not taken and is_measured:  # the file has bytes, so this answer is not it
                 raise ServerSaid(f"GET {address}", 200, "an empty body")
             if found.wrong and taken < listed and not last:
                 return False
@@ -384,11 +411,16 @@ class _Reading:
     def judged(self, verdict: Verdict) -> Verdict:
         corrupt = {uid: f"stored differently from what was sent: {words}" for uid, words in self.corrupt.items()}
         unread = self.unread if self.context.proof == "pixels" else {}
-        verified, counted = verdict.verified - corrupt.keys() - unread.keys(), verdict.counted - unread.keys()
+        # With --proof pixels, what was found by its header was compared as a whole.
+        shown = verdict.counted & self._told.keys() if self.context.proof == "pixels" else frozenset[str]()
+        verified = (verdict.verified | shown) - corrupt.keys() - unread.keys()
+        counted = verdict.counted - shown - corrupt.keys() - unread.keys()
         failed, unverified = {**verdict.failed, **corrupt}, {**verdict.unverified, **unread}
         word = verdict.word
         if word in ("verified", "counted", "missing") and (corrupt or unread):
             word = _word(failed=bool(failed), missing=bool(verdict.missing))
+        elif word == "counted" and not counted:
+            word = "verified"
         return replace(
             verdict,
             word=word,
@@ -436,6 +468,12 @@ class _Reading:
                 "--deidentify has sent them"
             )
             yield Problem("reidentified", text, labels, spoils=True)
+        if self._unsearched and not self._nameless:
+            text = (
+                f"{title}: an earlier run has stored {self._unsearched} instances under names that do not tell them, "
+                "and their headers cannot be read, or have other UIDs. So nobody has looked there for what is removed"
+            )
+            yield Problem("not-read-back", f"{text}; {_SEND_AGAIN}", labels, spoils=True, fix=_SEND_AGAIN)
         if self._returned:
             names = ", ".join(f"{name} ({number})" for name, number in sorted(self._returned.items()))
             yield Problem("elements-returned", f"{title}: the server has filled removed elements anew: {names}", labels)

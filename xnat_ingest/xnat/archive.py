@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from xnat_ingest.core import Instance, SessionTrouble, printable
@@ -42,6 +42,17 @@ class ArchivedSession:
     def is_imaging(self) -> bool:
         """Whether it is an imaging session. A label may also belong to another kind of experiment."""
         return not self.xsi_type or self.xsi_type.endswith("SessionData")
+
+
+class StoredPlace(NamedTuple):
+    """Where a file can be downloaded, and its size in the listing.
+
+    is_measured: the size is that on the disk, see StoredFiles.sizes_are_measured.
+    """
+
+    address: str
+    size: int
+    is_measured: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +91,12 @@ class StoredFiles:
         """Whether the sizes are those on the disk, as in the prearchive. The archive's are what was once catalogued."""
         return self.uri.startswith("/data/prearchive/")
 
-    def address_of(self, name: str) -> str:
-        """The address from which a file can be downloaded."""
-        return f"{self.uri}{self.folders[name]}/{name}"
+    def place_of(self, name: str) -> StoredPlace:
+        """Of the file with this name."""
+        return StoredPlace(f"{self.uri}{self.folders[name]}/{name}", self.sizes[name], self.sizes_are_measured)
+
+    def place_of_file(self, file: StoredFile) -> StoredPlace:
+        return StoredPlace(f"{self.uri}{file.folder}/{file.own}", file.size, self.sizes_are_measured)
 
     def name_of(self, instance: Instance) -> str:
         """The name under which an instance is stored, "" when none is known.
@@ -125,6 +139,29 @@ class StoredFiles:
             return ()
         named = self.series.named(instance.series_uid) if isinstance(self.series, _SeriesSizes) else {}
         return [named[name] for name in found if name in named][:_MOST_ALIKE]
+
+    def told_by_headers(self, instances: Iterable[Instance]) -> Mapping[str, Sequence[StoredFile]]:
+        """SOPInstanceUID -> the files whose headers have it, of instances that no name tells. The server is asked.
+
+        Raises as StoredUids.of.
+        """
+        wanted: dict[str, list[Instance]] = defaultdict(list)
+        for instance in instances:
+            wanted[instance.series_uid].append(instance)
+        files = (file for some in wanted.values() for file in self._without_default_names(some[0]))
+        sought = {i.sop_uid for some in wanted.values() for i in some}
+        told: dict[str, list[StoredFile]] = defaultdict(list)
+        for file, uid in self._read(list(files)).items():
+            if uid in sought:
+                told[uid].append(file)
+        return told
+
+    def _without_default_names(self, instance: Instance) -> Sequence[StoredFile]:
+        """The files of an instance's series whose names do not tell instances."""
+        files = _files_of(self.series, instance.series_uid)
+        if not self.has_default_names(instance):
+            return files
+        return [file for file in files if not _DEFAULT_NAME.search(file.name)]
 
     @property
     def _default_names(self) -> Mapping[str, Sequence[str]]:
