@@ -632,6 +632,21 @@ def test_a_long_run_without_a_break_takes_no_time(before: bytes, run: bytes) -> 
     assert time.process_time() - begun < 5
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("Søndergårdsen^Ea", text) for text in ("Søndergardsen", "SØNDERGARDSEN", "Sondergårdsen", "Søndergaardsen")),
+        *(("Søndergårdsen^Ea", text) for text in ("Soendergårdsen", "SOENDERGÅRDSEN", "Søndergårdsen")),
+        *(("Łęczyńskowa^Ewa", text) for text in ("Łeczynskowa", "ŁECZYNSKOWA", "Łęczyńskowa", "Leczynskowa")),
+        *(("Þorbjörgsson^Ea", text) for text in ("Þorbjorgsson", "Thorbjörgsson", "Þorbjoergsson")),
+    ],
+)
+@pytest.mark.parametrize("code", ["utf-8", "utf-16-le", "latin-1", "iso8859-2", "cp850"])
+def test_names_of_which_only_some_letters_have_lost_their_marks(name: str, text: str, code: str) -> None:
+    with suppress(UnicodeEncodeError):
+        assert list(tokens(NAME, name).in_bytes(b"\0\1" + text.encode(code) + b"\0\1"))
+
+
 def test_tokens_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a few patients at any time, and those of the latest always: the next file has the same."""
     monkeypatch.setattr("xnat_ingest.deidentify.tokens._MOST_KEPT", 300_000, raising=False)

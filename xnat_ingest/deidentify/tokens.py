@@ -71,6 +71,9 @@ _SPELLED_OUT = {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "đ"
 _ALL_SPELLED_OUT = str.maketrans(_SPELLED_OUT)
 # A name with more kinds of such letters is searched for with none and with all of them spelled out.
 _MOST_MIXED = 3
+# A name with more of them is searched for in bytes with all marks, with none, and with those that are a part of the
+# letter (as of ø): others take too many spellings, each in all encodings.
+_MOST_HALVED = 2
 # Characters that no screen shows: Unicode's Default_Ignorable_Code_Point, and the marks of annotations. A name is still
 # read with one inside.
 _INVISIBLE = re.compile(
@@ -426,7 +429,7 @@ def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
     forms = {text, text.lower(), text.casefold(), text.upper(), *_spellings(text)}
     if not text.isascii():
         plainer = text.translate(_LEFT_OUT)
-        forms |= {case for form in (text, plainer, *_spellings(text)) for case in _cases(form)}
+        forms |= {case for form in (text, plainer, *_spellings(text), *_half_plain(text)) for case in _cases(form)}
         forms |= {unicodedata.normalize("NFD", form) for form in tuple(forms)}
     needles = set()
     for form in forms:
@@ -439,6 +442,17 @@ def _spelled(text: str, codecs: Sequence[str]) -> set[bytes]:
         needles.add(form.encode("utf-16-le", "surrogatepass")[:-1].lower())
         needles.add(form.encode("utf-32-le", "surrogatepass")[:-3].lower())
     return {needle for needle in needles if len(needle) >= SHORTEST_ID}
+
+
+def _half_plain(text: str) -> Iterator[str]:
+    """With some marks and without others, as programs leave it that know only some of the letters."""
+    composed = _composed(text)
+    letters = [letter for letter in sorted(set(composed)) if not letter.isascii() and fold(letter).isascii()]
+    yield "".join(c for c in unicodedata.normalize("NFD", composed) if not unicodedata.combining(c))
+    if len(letters) == _MOST_HALVED:
+        for lost in letters:
+            yield composed.replace(lost, fold(lost))
+            yield composed.replace(lost, _SPELLED_OUT.get(lost, fold(lost)))
 
 
 def _as_written(kind: str, raw: bytes) -> Iterator[bytes]:
