@@ -22,6 +22,7 @@ from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
 from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
+from xnat_ingest.xnat.site_names import among
 
 # Seconds to watch a prearchive session that was still receiving, after it was built: it may be another run's.
 WATCH = 5.0
@@ -87,11 +88,6 @@ def _numbers_size(instance: Instance, name: str) -> int:
     numbers = _NO_VALUE.sub("", name.removeprefix(f"{instance.study_uid}-").rpartition("-")[0])
     found = _NUMBERS.fullmatch(numbers)
     return sum(len(number) + len(number) % 2 for number in found.groups()) if found else 0
-
-
-def _renumbered(instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:
-    """SOPInstanceUIDs of those that are stored under other numbers."""
-    return frozenset(i.sop_uid for i in instances if files_held.name_of(i) not in ("", i.name))
 
 
 class OurPrearchiveSession:
@@ -168,9 +164,23 @@ class OurPrearchiveSession:
         seen = compare_stored(instances, files_held).seen
         return kept_apart(to_send, seen, instances, archive, hashed=self.context.changes_uids)
 
+    def _renumbered(self, instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:
+        """SOPInstanceUIDs of those that are stored under other numbers, so that a new copy gets another name.
+
+        Names of a site's template do not tell instances. There it counts which names the headers on the server tell.
+        """
+        renumbered = frozenset(i.sop_uid for i in instances if files_held.name_of(i) not in ("", i.name))
+        template = self.context.projects[self.session.project].template
+        if not template:
+            return renumbered
+        told = compare_stored(instances, files_held).told
+        return renumbered | {
+            i.sop_uid for i in instances if i.sop_uid in told and not among(told[i.sop_uid], template, i)
+        }
+
     def _refuse_broken_off(self, to_send: Sequence[Instance], files_held: StoredFiles, whole: frozenset[str]) -> None:
         """Copies under other numbers that are not whole would stay beside those that follow. Raises SessionTrouble."""
-        broken = _renumbered(to_send, files_held) - whole
+        broken = self._renumbered(to_send, files_held) - whole
         if not broken:
             return
         archive, delete = (prearchive.command_for(self.sending.uri, action) for action in ("archive", "delete"))
@@ -321,7 +331,7 @@ class OurPrearchiveSession:
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:
         instances = self.session.instances
         moved = moved_already(instances, files_held.scans, files_held.secondary)
-        self.cannot_receive = moved | _renumbered(instances, files_held) | self._apart
+        self.cannot_receive = moved | self._renumbered(instances, files_held) | self._apart
         self._changed_uid = entry is not None and entry.study_uid != self.session.study_uid
         if self._changed_uid:  # what is sent now would make another prearchive session
             self.cannot_receive = frozenset(i.sop_uid for i in instances)
@@ -342,7 +352,7 @@ class OurPrearchiveSession:
         """
         found = compare_stored(instances, files_held)
         usual = plausible_copies(instances, files_held, found.told)
-        moved = found.verified & self.cannot_receive - _renumbered(instances, files_held)
+        moved = found.verified & self.cannot_receive - self._renumbered(instances, files_held)
         if self.context.destination != "prearchive" and not self._changed_uid:
             moved &= self.sending.intact
         measured = frozenset(i.sop_uid for i in instances if i.pixel_bytes)
