@@ -620,7 +620,9 @@ PATIENT = (
 
 
 @pytest.mark.parametrize("before", [b"", b"%/", b"%41"])
-@pytest.mark.parametrize("run", [b"y", b"1", b"%", b"a@", b".", b" ", b"1 ", b"4-", b"ab", b"a\0", b"\x80", b"17."])
+@pytest.mark.parametrize(
+    "run", [b"y", b"1", b"%", b"a@", b".", b" ", b"1 ", b"4-", b"ab", b"a\0", b"\x80", b"17.", b"&", b"\\u", b"&#1;"]
+)
 def test_a_long_run_without_a_break_takes_no_time(before: bytes, run: bytes) -> None:
     """A few steps for each character, also where one percent sign is near. One for each pair would take minutes, and
     no signal is heard meanwhile."""
@@ -645,6 +647,38 @@ def test_a_long_run_without_a_break_takes_no_time(before: bytes, run: bytes) -> 
 def test_names_of_which_only_some_letters_have_lost_their_marks(name: str, text: str, code: str) -> None:
     with suppress(UnicodeEncodeError):
         assert list(tokens(NAME, name).in_bytes(b"\0\1" + text.encode(code) + b"\0\1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("J&uuml;rgensson", "J&#252;rgensson", "J&#xFC;rgensson", "&#74;&uuml;rgen&#115;son", "J\\u00fcrgensson"),
+        *("J\\'fcrgensson", "J\\u252?rgensson", "J\\xfcrgensson", "Dr J\\u00FCrgen\\u0073son, 2 \\u0026 3"),
+        *("&amp; J&uuml;rgensson", "J&Uuml;RGENSSON", "J\\u0075\\u0308rgensson", "<b>J&#252;rgensson</b>"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "é ", "\1", "\u0418"])
+@pytest.mark.parametrize("code", ["latin-1", "utf-8"])
+def test_names_with_escapes_of_their_letters(text: str, before: str, code: str) -> None:
+    with suppress(UnicodeEncodeError):
+        data = (before + text).encode(code)
+        assert list(tokens(NAME, "Jürgensson^Anna").in_bytes(b"\0\1" + data + b"\0\1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "J&auml;rgensson",
+        "J\\u00fdrgensson",
+        "R&D; 5 & 6",
+        "A\\u12\\x4\\'9",
+        "a&uuml;b\\u99999?",
+        "\\ud83d\\ude00 \\ud83d",
+        "&#9999999;",
+    ],
+)
+def test_escapes_that_tell_nothing(text: str) -> None:
+    assert not list(tokens(NAME, "Jürgensson^Anna").in_bytes(b"\0\1" + text.encode() + b"\0\1"))
 
 
 def test_tokens_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,7 +284,7 @@ class Tokens:
 
     def in_bytes(self, data: bytes, check_stop: Callable[[], None] = go_on) -> Iterator[tuple[Token, int, int]]:
         """(token, start, end) of every place in encoded elements, whatever they are. Also of runs of characters that
-        hold a token when they are unpacked from base64, hexadecimal digits or percent signs.
+        hold a token when they are unpacked from base64, hexadecimal digits, percent signs or escapes of letters.
 
         check_stop: called for each token, since there can be many; may raise.
         """
