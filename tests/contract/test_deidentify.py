@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 import pydicom
@@ -336,6 +337,55 @@ def test_the_crosswalk_has_every_patient_id_of_a_study(ingest: Ingest, tmp_path:
     days = {one: str(own.days(b"id\0" + one.encode())) for one in ("11111", "99887")}
     assert {row["patient_id"]: row["days"] for row in rows} == days
     assert len({row["new_study_uid"] for row in rows}) == 1
+
+
+# What the images of one study name, and with whose dates those of each move.
+_BY_ID, _BY_NAME = b"id\0PX1", b"name\0Quasten^H\x0019530417"
+PATIENTS_OF_A_STUDY = {
+    "an id is missing": (({"PatientID": ""}, {}), (_BY_ID, _BY_ID)),
+    "id and name are missing": (({}, {"PatientID": "", "PatientName": ""}), (_BY_ID, _BY_ID)),
+    "no id, and a birth date is missing": (
+        ({"PatientID": ""}, {"PatientID": "", "PatientBirthDate": ""}),
+        (_BY_NAME, _BY_NAME),
+    ),
+    "no id, and another name": (
+        ({"PatientID": ""}, {"PatientID": "", "PatientName": "Seehund^H"}),
+        (_BY_NAME, b"name\0Seehund^H\x0019530417"),
+    ),
+    "two ids": (({}, {"PatientID": ""}, {"PatientID": "PX2"}), (_BY_ID, _BY_NAME, b"id\0PX2")),
+}
+
+
+@pytest.mark.parametrize("by_plan", [False, True])
+@pytest.mark.parametrize("what", PATIENTS_OF_A_STUDY)
+def test_all_dates_of_a_study_move_together(
+    ingest: Ingest, site: StandIn, tmp_path: Path, key: Path, what: str, by_plan: bool
+) -> None:
+    """Some image without the patient's id does not move by itself, unless nobody knows whose it is."""
+    root, table, own = tmp_path / "tree", tmp_path / "crosswalk.csv", Key(SECRET.encode())
+    images, patients = PATIENTS_OF_A_STUDY[what]
+    same = {"PatientID": "PX1", "PatientName": "Quasten^H", "PatientBirthDate": "19530417", "StudyDate": "20200110"}
+    paths = make_session(root / "007/pre", [Series("T1_1", len(images))], "study")
+    for path, image in zip(paths, images, strict=True):
+        dataset = pydicom.dcmread(path)
+        for keyword, value in (same | image).items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    flags = ("--deidentify", "research-mr", "--deid-key-file", str(key), "--allow-mixed-patients")
+    if by_plan:
+        plan = str(tmp_path / "plan.json")
+        assert ingest("plan", root, *flags, "--json", plan).code == 0
+        assert ingest("upload", f"--plan={plan}", *flags, "--crosswalk", str(table)).code == 0
+    else:
+        assert ingest("upload", root, *flags, "--crosswalk", str(table)).code == 0
+    days = [own.days(patient) for patient in patients]
+    moved = [(date(2020, 1, 10) + timedelta(one)).strftime("%Y%m%d") for one in days]
+    objects = [pydicom.dcmread(path) for path in files_of(site) if path.suffix == ".dcm"]
+    there = {str(one.InstanceNumber): one.StudyDate for one in objects}
+    assert [there[number] for number in sorted(there)] == moved
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {int(row["days"]) for row in rows} == set(days)
+    assert ingest("verify", root, *flags, "--proof", "pixels").code == 0
 
 
 @pytest.mark.parametrize("where", ["inside", "container", "other file", "no folder"])

@@ -25,7 +25,7 @@ from xnat_ingest.deidentify.encoding import (
     NotRewritable,
     Reader,
 )
-from xnat_ingest.deidentify.gathering import Facts
+from xnat_ingest.deidentify.gathering import Facts, certainty_of
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy
 from xnat_ingest.deidentify.restored import Restored, restored
@@ -98,10 +98,33 @@ class Tally:
     returned: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(slots=True)
+class _StudyPatient:
+    """The patient of a study, with whose dates those of all its objects move: some may lack the id or the birth date.
+
+    certainty: of the surest patient that an object of it names.
+    patient: that one, as in Facts; b"" where there are several.
+    """
+
+    certainty: int = -1
+    patient: bytes = b""
+
+    def note(self, patient: bytes) -> None:
+        certainty = certainty_of(patient)
+        if certainty > self.certainty:
+            self.certainty, self.patient = certainty, patient
+        elif certainty == self.certainty and patient != self.patient:
+            self.patient = b""
+
+    def instead_of(self, own: bytes) -> bytes:
+        """The patient with whose dates those of an object move that names this one."""
+        return self.patient if self.patient and certainty_of(own) < self.certainty else own
+
+
 class Deidentifier:
     """Rewrites each object of a run. Safe to use from several threads.
 
-    originals: new StudyInstanceUID -> what it was, once for each PatientID and shift of dates in it.
+    originals: new StudyInstanceUID -> what it was, once for each PatientID and patient (Facts.patient) in it.
     """
 
     def __init__(self, profile: Profile, key: Key | None, check_stop: Callable[[], None] = go_on) -> None:
@@ -110,7 +133,8 @@ class Deidentifier:
         self.profile = profile
         self.key = key
         self.tally = Tally()
-        self.originals: dict[str, dict[tuple[str, int], Original]] = {}
+        self.originals: dict[str, dict[tuple[str, bytes], Original]] = {}
+        self._patients: dict[str, _StudyPatient] = {}  # by new StudyInstanceUID
         self._labels: dict[str, tuple[str, str]] = {}
         self._searched: dict[str, bytes] = {}  # path -> digest of a header in which nothing was found
         self._lock = threading.Lock()
@@ -152,7 +176,9 @@ class Deidentifier:
             self.tally.objects += 1
             self.tally.blackened += work.blackening is not None
             original = Original(patient_id, study_uid, study_date, header.days)
-            self.originals.setdefault(study, {}).setdefault((patient_id, header.days), original)
+            self.originals.setdefault(study, {}).setdefault((patient_id, facts.patient), original)
+            if study:
+                self._patients.setdefault(study, _StudyPatient()).note(facts.patient)
 
     def _leaving(
         self, instance: Instance, work: _Object, header: Header, length: int, keywords: Iterable[str]
@@ -179,7 +205,9 @@ class Deidentifier:
         return tag in self.profile.written or self.profile.action(tag, vr_of(tag)) in ("X", "Z", "D")
 
     def settle(self, plan: Plan) -> Plan:
-        """The plan with final sizes. Labels are written into the objects, so sizes depend on them."""
+        """The plan with final sizes. Labels are written into the objects, so sizes depend on them. All objects are
+        known now, so it is settled by how many days each study's dates move, too."""
+        self._settle_days()
         sessions = []
         for session in plan.sessions:
             labels = session.subject, session.label
@@ -189,6 +217,16 @@ class Deidentifier:
             members = tuple(replace(i, sent_size=i.sent_size + more) for i in session.instances)
             sessions.append(replace(session, instances=members))
         return replace(plan, sessions=tuple(sessions))
+
+    def _settle_days(self) -> None:
+        for study, patients in self._patients.items():
+            found = self.originals[study]
+            for (patient_id, own), original in found.items():
+                days = self._days(patients.instead_of(own))
+                found[patient_id, own] = replace(original, days=days)
+
+    def _days(self, patient: bytes) -> int:
+        return self.key.days(patient) if self.key and self.profile.dates == "shift" else 0
 
     @property
     def _templates(self) -> Iterable[str]:
@@ -223,7 +261,7 @@ class Deidentifier:
     def rewrite(self, instance: Instance, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The object in blocks, as inputs.outgoing.Rewrite. Raises NotWalkable for one that no plan let through."""
         try:
-            work = _Object(blocks, instance, self.profile, self.key)
+            work = _Object(blocks, instance, self.profile, self.key, patients=self._patients.get(instance.study_uid))
             if work.refused:
                 raise NotRewritable(f"may not leave: {work.refused}")
             header = work.rewriting.rewrite(*self._labels[instance.path])
@@ -250,7 +288,8 @@ class Deidentifier:
         """
         with Outgoing(source, instance).open() as blocks:
             try:
-                work = _Object(blocks, instance, self.profile, self.key).rewriting
+                patients = self._patients.get(instance.study_uid)
+                work = _Object(blocks, instance, self.profile, self.key, patients=patients).rewriting
                 sent = work.rewrite(*labels[1:]).data
                 found = restored(work, self.profile, sent, work.encoding, stored, labels)
             except NotRewritable as error:
@@ -271,12 +310,15 @@ class _Object:
         profile: Profile,
         key: Key | None,
         check_stop: Callable[[], None] = go_on,
+        patients: _StudyPatient | None = None,
     ) -> None:
+        """patients: of its study, where all objects of that are known."""
         self._instance = instance
         self._check_stop = check_stop
         self._stream = PeekableStream(blocks)
         before, encoding, data, facts = header_of(self._stream, instance, check_stop)
-        self.rewriting = Rewriting(data, encoding, profile, key, facts, check_stop)
+        patient = patients.instead_of(facts.patient) if patients else b""
+        self.rewriting = Rewriting(data, encoding, profile, key, facts, check_stop, patient)
         self._order = encoding.order
         self._explicit = encoding.explicit
         self._pixels_at = before + len(data)  # in the object as it came

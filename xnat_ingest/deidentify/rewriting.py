@@ -127,8 +127,10 @@ class Rewriting:
         key: Key | None,
         facts: Facts | None = None,
         check_stop: Callable[[], None] = go_on,
+        patient: bytes = b"",
     ) -> None:
-        """facts: of these data, if they are known. check_stop: called for each item; may raise."""
+        """facts: of these data, if they are known. check_stop: called for each item; may raise. patient: with whose
+        dates these move, if not with those of the patient that the header names."""
         self._check_stop = check_stop
         self._reader = Reader(data, encoding, check_stop)
         self.data = data
@@ -140,7 +142,7 @@ class Rewriting:
         self._all_sets = self.facts.character_sets
         self._hold_sources_to_form()
         self.tokens: Tokens = tokens_of(tuple(self._sources()), self._all_sets)
-        self._days = key.days(self.facts.patient) if key and profile.dates == "shift" else 0
+        self._days = key.days(patient or self.facts.patient) if key and profile.dates == "shift" else 0
         self._births = self._birth_dates()
         self._actions: list[tuple[str, int]] = []
         self._accented: list[tuple[int, str]] = []
