@@ -52,6 +52,7 @@ _MOST_PAIRED = 10
 _MOST_JOINED = 4
 # From here on a token is found inside a longer word, too.
 _LONG_NAME, _LONG_ID, _LONG_ADDRESS = 6, 8, 8
+_ONLY_ALONE = f"of fewer than {_LONG_ID} characters, so it is not found right beside another letter or digit"
 # Words that occur in headers whatever the patient is called, besides those of DICOM's own dictionary.
 _COMMON = frozenset(
     """
@@ -563,6 +564,8 @@ def _ids(text: str) -> _Found:
             parts = re.findall(r"[0-9A-Za-z]+", value)
             forms |= {by.join(parts) for by in _BETWEEN_PARTS} if len(parts) > 1 else set()
             yield from (_Strong(form, bounded=len(form) < _LONG_ID) for form in sorted(forms))
+            if len(squeezed) < _LONG_ID:
+                yield _Weak(_ONLY_ALONE)
 
 
 def _birth(text: str) -> _Found:
