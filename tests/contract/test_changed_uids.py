@@ -139,3 +139,19 @@ def test_where_names_have_no_uids_nobody_can_tell_what_is_there(
     assert (again.code, again.kinds(), again.totals["bytes_sent"]) == (3, ["other-study"], 0)
     assert "it may be this study or another" in again.out
     assert "If it is this study, leave the folder out" in again.out
+
+
+@pytest.mark.parametrize("flags", [("--session-label", "{subject}x{session}"), ()], ids=["other label", "renamed"])
+def test_a_study_that_is_archived_under_another_label_is_found(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """The listing of sessions has the script's study UID. The names of files still have the one that was sent."""
+    assert ingest("upload", tmp_path / "t").code == 0
+    if not flags:
+        (archived,) = site.sessions("DEMO")
+        site.project("DEMO").sessions["NEW"] = site.project("DEMO").sessions.pop(archived.label)
+        archived.label = "NEW"
+    ended = ingest("upload", tmp_path / "t", *flags)
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-label"], 0)
+    make_session(tmp_path / "u/S/F", (T1,), "another study")
+    assert ingest("upload", tmp_path / "u").code == 0

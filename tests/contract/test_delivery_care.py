@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from tests.conftest import PASSWORD, Ingest, stored
 from tests.contract.test_existing_prearchive import Other
 from tests.contract.test_moved_by_a_build import left_open
 from tests.dicom_trees import Series, make_session
 from tests.standin import Fault, StandIn
+from tests.standin.archiver import create_session, create_subject
 from tests.standin.samples import Client
 from xnat_ingest.delivery import commit
 
@@ -190,3 +192,31 @@ def test_a_commit_that_a_proxy_gives_up_on_is_watched_before_it_is_repeated(
     assert ended.code == 0, ended.out
     ours = [one for one in site.requests if one.query.get("action") == "commit" and "by" not in one.query]
     assert len(ours) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_labels_in_other_case_the_own_one_counts(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path, first: bool
+) -> None:
+    assert ingest("upload", tmp_path / "t").code == 0
+    project = site.project("DEMO")
+    own = project.sessions["S_E"]
+    create_subject(site, project, "other")
+    other = create_session(site, project, "other", "s_e", own.xsi_type)
+    project.sessions = {"s_e": other, "S_E": own} if first else {"S_E": own, "s_e": other}
+    ended = ingest("verify", tmp_path / "t")
+    assert (ended.code, ended.totals["verified"]) == (0, len(tree))
+
+
+@pytest.mark.parametrize("template", ["", "${SOPInstanceUID}", "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}"])
+def test_instances_that_the_site_holds_twice_are_named(
+    ingest: Ingest, site: StandIn, tmp_path: Path, template: str
+) -> None:
+    """Captures were moved to `secondary` until the site's setting was changed. Now they stay where they come."""
+    site.settings.file_name_template = template or site.settings.file_name_template
+    captures = Series("capture_0002", 2, tags={"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"})
+    make_session(tmp_path / "u/S/E", (Series("T1_0001", 2), captures), "study")
+    assert ingest("upload", tmp_path / "u").kinds() == []
+    site.settings.separate_secondary = False
+    assert ingest("upload", tmp_path / "u", "--existing", "overwrite").kinds() == ["doubled"]
+    assert ingest("verify", tmp_path / "u").kinds() == ["doubled"]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from xnat_ingest.core import Instance, Session
@@ -17,7 +17,7 @@ from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.outgoing import Rewrite
 from xnat_ingest.transports import Transport
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import ArchivedSession, archived_session, archived_sessions, check_home
+from xnat_ingest.xnat.archive import ArchivedSession, archived_session, archived_sessions, check_home, in_archive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 from xnat_ingest.xnat.projects import Project
@@ -121,7 +121,18 @@ class RunContext:
             if unlisted:
                 # A shared session is listed by its label at home.
                 found = [*(k for k in found if k.accession != unlisted.accession), unlisted]
-        return found
+        return found or self._under_changed_uids(session)
+
+    def _under_changed_uids(self, session: Session) -> list[ArchivedSession]:
+        """Sessions of the subject that hold this study under another label, where the site's script changes UIDs.
+
+        The names of files still hold the UID under which they were sent. A listing of sessions does not.
+        """
+        others = self.known(session.project).of_subject.get(session.subject.casefold(), []) if self.changes_uids else []
+        held = ((known, in_archive(self.rest, known.accession)) for known in others if known.is_imaging)
+        return [
+            replace(known, study_uid=session.study_uid) for known, files in held if files.has_study(session.study_uid)
+        ]
 
     def prearchive_entries(self, project: str, *, fresh: bool = False) -> list[PrearchiveSession]:
         """The project's prearchive sessions. Sessions that begin together share one listing."""

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
 
+from xnat_ingest.core import Session
 from xnat_ingest.xnat.archive import ArchivedSession
+
+
+def with_label_of(session: Session, archived: Iterable[ArchivedSession]) -> ArchivedSession | None:
+    """The archived session with a session's label. Of several that differ in case, the one that is most like it."""
+    label = session.label.casefold()
+    found = [known for known in archived if known.label.casefold() == label]
+    subject = session.subject.casefold()
+    return min(found, key=lambda k: (k.label != session.label, k.subject.casefold() != subject), default=None)
 
 
 class KnownSessions:
@@ -24,6 +35,14 @@ class KnownSessions:
             for word in {known.label.casefold(), known.study_uid} - {""}:
                 if self._first.setdefault(word, place) != place:
                     self._others[word].append(place)
+
+    @cached_property
+    def of_subject(self) -> dict[str, list[ArchivedSession]]:
+        """Folded subject label -> its sessions."""
+        found: dict[str, list[ArchivedSession]] = defaultdict(list)
+        for known in self.listing:
+            found[known.subject.casefold()].append(known)
+        return dict(found)
 
     def matching(self, label: str, study_uid: str) -> list[ArchivedSession]:
         """Those with this label, folded, or this study, in the listing's order."""

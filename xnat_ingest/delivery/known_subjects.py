@@ -9,6 +9,7 @@ from dataclasses import replace
 from xnat_ingest.core import Plan, Problem, Session, SessionTrouble, printable
 from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
 from xnat_ingest.delivery.context import RunContext
+from xnat_ingest.delivery.known_sessions import with_label_of
 from xnat_ingest.xnat.archive import in_archive
 from xnat_ingest.xnat.tables import JsonRow
 
@@ -102,9 +103,9 @@ class _OwnSubjects:
         return any(known.study_uid in studies and known.subject.casefold() == label for known in listing)
 
     def _is_archived(self, session: Session) -> bool:
-        label, subject = session.label.casefold(), session.subject.casefold()
+        subject = session.subject.casefold()
         try:
-            known = next((one for one in self._context.sessions(session) if one.label.casefold() == label), None)
+            known = with_label_of(session, self._context.sessions(session))
         except SessionTrouble:  # a listing that contradicts itself says nothing
             return False
         if known is None or known.subject.casefold() != subject:

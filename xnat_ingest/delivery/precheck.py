@@ -20,6 +20,7 @@ from xnat_ingest.core import (
 )
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import decide
+from xnat_ingest.delivery.known_sessions import with_label_of
 from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state, own_prearchive_sessions
 from xnat_ingest.delivery.verdicts import conflict
@@ -33,8 +34,7 @@ from xnat_ingest.xnat.series_filter import Filter, NotEvaluated
 
 def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     """Compares the session with the archive, and with prearchive sessions of it that can be listed."""
-    label = session.label.casefold()
-    known = next((k for k in context.sessions(session) if k.label.casefold() == label), None)
+    known = with_label_of(session, context.sessions(session))
     mine = known is not None and known.is_imaging and known.subject.casefold() == session.subject.casefold()
     files_held = in_archive(context.rest, known.accession, context.uids, reads_all=True) if known and mine else NO_FILES
     holdings = [files_held]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xnat_ingest.core import Problem, Session, SessionTrouble
+from xnat_ingest.core import Instance, Problem, Session, SessionTrouble
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import ServerState
+from xnat_ingest.delivery.known_sessions import with_label_of
 from xnat_ingest.xnat import prearchive
-from xnat_ingest.xnat.archive import NO_FILES, StoredFiles, in_archive, in_prearchive
+from xnat_ingest.xnat.archive import NO_FILES, StoredFiles, compare_stored, in_archive, in_prearchive
 from xnat_ingest.xnat.prearchive import PrearchiveSession
 
 # How often to wait for a prearchive session that the server is working on.
@@ -25,8 +26,7 @@ def fetch_server_state(context: RunContext, session: Session, *, reads_uids: boo
     waiting, waited = _prearchive_sessions(context, session)
     # A prearchive session that has gone may just have been archived: then the listing must be fresh.
     archived = context.sessions(session, fresh=waited)
-    label = session.label.casefold()
-    same_label = next((one for one in archived if one.label.casefold() == label and one.is_imaging), None)
+    same_label = with_label_of(session, (one for one in archived if one.is_imaging))
     files_held = (
         in_archive(context.rest, same_label.accession, context.uids, reads_all=reads_uids) if same_label else NO_FILES
     )
@@ -73,11 +73,20 @@ def own_prearchive_sessions(context: RunContext, session: Session) -> list[Prear
 
 def doubled_instances(session: Session, files_held: StoredFiles) -> list[Problem]:
     """A note on instances that the server lists twice. The smaller copy is the one that was judged."""
-    twice = [i for i in session.instances if files_held.is_doubled(i)]
+    twice = [i for i in session.instances if files_held.is_doubled(i)] or _doubled_by_header(session, files_held)
     if not twice:
         return []
     text = f"{session.title}: {len(twice)} instances are stored twice: {', '.join(i.sop_uid for i in twice[:10])}"
     return [Problem.advised("doubled", text, "delete one copy of each in XNAT", (session.label,))]
+
+
+def _doubled_by_header(session: Session, files_held: StoredFiles) -> list[Instance]:
+    """Those of which several files are known by their headers, where names do not tell instances."""
+    if files_held.uids is None or files_held.number <= len(session.instances):
+        return []
+    told = compare_stored(session.instances, files_held).told
+    names = ((i, told.get(i.sop_uid, frozenset())) for i in session.instances)
+    return [i for i, known_as in names if len(known_as) > 1 or known_as & files_held.doubled]
 
 
 def _recognised(context: RunContext, session: Session, found: PrearchiveSession) -> PrearchiveSession:
