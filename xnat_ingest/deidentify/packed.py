@@ -19,6 +19,7 @@ _ESCAPED = (
     r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});|\\u(?P<number>\d{1,5}) ?\?"
     r"|\\['x](?P<byte>[0-9A-Fa-f]{2})|(?P<units>(?:\\u[0-9A-Fa-f]{4})+)"
 )
+_MARKS = (b"&", rb"\u", rb"\x", rb"\'")
 _ESCAPED_LETTER, _ESCAPED_BYTES = re.compile(_ESCAPED), re.compile(_ESCAPED.encode())
 _LINES = re.compile(rb"[^\x00-\x08\x0b\x0c\x0e-\x1f]{%d,}" % len("&#1;"))
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -41,7 +42,7 @@ def unpacked(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         for found in _PRINTED.finditer(data):
             if _PERCENT.search(found[0]):
                 yield found.start(), found.end(), unquote_to_bytes(found[0])
-    if _ESCAPED_BYTES.search(data):
+    if any(mark in data for mark in _MARKS):
         for found in _LINES.finditer(data):
             if _ESCAPED_BYTES.search(found[0]):
                 yield found.start(), found.end(), _unescaped(found[0])

@@ -12,6 +12,7 @@ _BETWEEN_WORDS = r"(?:[^\w\\]|_){0,6}"
 # No digit before a number, but for a zero; no letter or digit before an identifier.
 _NONE_BEFORE = {"0-9": r"(?<![1-9])(?<![0-9]0)", "0-9a-z": "(?<![0-9a-z])"}
 _NONE_BEFORE_WIDE = {"0-9": r"(?<![1-9]\x00)(?<![0-9]\x000\x00)", "0-9a-z": r"(?<![0-9a-z]\x00)"}
+_DIGITS, _LETTERS = b"0123456789", b"abcdefghijklmnopqrstuvwxyz"
 _AROUND = 192  # bytes on either side of an anchor that can belong to its address
 
 
@@ -66,10 +67,14 @@ class SpacedSearch:
 
     text: matches it in folded text.
     data: matches it in bytes, also where each character takes two.
+    joined: its letters and digits.
+    others: every byte that is none of its kind. Without them, bytes that hold it hold what is joined.
     """
 
     text: re.Pattern[str]
     data: re.Pattern[bytes]
+    joined: bytes
+    others: bytes
 
     def in_text(self, text: str) -> bool:
         """Whether a folded text contains it."""
@@ -77,7 +82,8 @@ class SpacedSearch:
 
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
         """(start, end) of its places in bytes whose ASCII letters are in lower case."""
-        yield from (match.span() for match in self.data.finditer(low))
+        if self.joined in low.translate(None, self.others):  # much faster than the pattern
+            yield from (match.span() for match in self.data.finditer(low))
 
 
 def address_search(
@@ -139,4 +145,6 @@ def _spaced(groups: Sequence[str], never: str, *, bounded: bool) -> SpacedSearch
         own = "0-9" if all(group.isdecimal() for group in groups) else "0-9a-z"
         text, narrow = (f"{_NONE_BEFORE[own]}{one}(?![{own}])" for one in (text, narrow))
         first, last = (f"{_NONE_BEFORE_WIDE[own]}{one}(?!\\x00[{own}])" for one in (first, last))
-    return SpacedSearch(re.compile(text), re.compile(f"{narrow}|{first}|{last}".encode("latin-1")))
+    joined = "".join(groups).encode()
+    others = bytes(set(range(256)) - set(_DIGITS if joined.isdigit() else _DIGITS + _LETTERS))
+    return SpacedSearch(re.compile(text), re.compile(f"{narrow}|{first}|{last}".encode("latin-1")), joined, others)
