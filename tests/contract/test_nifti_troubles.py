@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -31,6 +32,7 @@ from xnat_ingest.commands.nifti import run as nifti
 from xnat_ingest.commands.nifti import scan_ids
 from xnat_ingest.commands.nifti import send as niftisend
 from xnat_ingest.commands.nifti.model import NiftiSession
+from xnat_ingest.commands.resources import LocalFile
 from xnat_ingest.commands.resources import put as resources
 
 # -- what is on the server already
@@ -380,3 +382,34 @@ def test_a_repaired_label_of_the_same_series(ingest: Ingest, site: StandIn, tmp_
     assert ingest("nifti", tmp_path / "nifti").code == 0
     scan(tmp_path / "stranger/Müller/pre/T1/t1", mr(2, "T1", SeriesInstanceUID="1.2.3"))
     assert ingest("nifti", tmp_path / "stranger").kinds().count("subject-exists") == 1
+
+
+def test_an_image_that_cannot_be_read_for_a_moment_goes_into_its_own_scan(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number was counted, and only its sidecar is there. The same command again begins no other scan for it."""
+    root = tmp_path / "study"
+    scan(root / "007/pre/B/b", {"Modality": "MR"})
+    assert ingest("nifti", root).code == 0
+    scan(root / "007/pre/A/a", {"Modality": "MR"})
+    opened = LocalFile.open
+    failed: list[str] = []
+
+    def fail_once(file: LocalFile) -> BinaryIO:
+        if file.name == "a.nii.gz" and not failed:
+            failed.append(file.name)
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(file)
+
+    monkeypatch.setattr(LocalFile, "open", fail_once)
+    assert ingest("nifti", root).code == 3
+    assert failed
+    assert ingest("nifti", root).code == 0
+    scans = stored(site, "DEMO", "007", "007_pre").scans
+    assert sorted(name for one in scans.values() for r in one.resources.values() for name in r.files) == [
+        "a.json",
+        "a.nii.gz",
+        "b.json",
+        "b.nii.gz",
+    ]
+    assert len(scans) == 2

@@ -171,14 +171,18 @@ def _same(scan: NiftiScan, other: ServerScan) -> bool:
 
     Both UIDs decide if they are known. Else the descriptions must be alike, and the number must come from the sidecar:
     then the scan is the DICOM series from which the images were made, or what another run has left. If the number was
-    only counted, the scan must have images under our names.
+    only counted, the scan must have images under our names, or no images and only sidecars under our names: then a run
+    that was broken off has begun it.
     """
     if scan.uid and other.uid:
         return scan.uid == other.uid
     if _words(scan.description) != _words(other.description):
         return False
-    images = {place(file) for file in scan.files if file.resource == NIFTI}
-    return scan.numbered or not other.files or not images.isdisjoint(other.files)
+    ours = {place(file) for file in scan.files}
+    images = {where for where in ours if where[0] == NIFTI}
+    has_images = any(resource == NIFTI for resource, _ in other.files)
+    is_begun = not has_images and other.files.keys() <= ours
+    return scan.numbered or is_begun or not images.isdisjoint(other.files)
 
 
 def _words(text: str) -> str:
