@@ -155,3 +155,14 @@ def test_a_study_that_is_archived_under_another_label_is_found(
     assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["other-label"], 0)
     make_session(tmp_path / "u/S/F", (T1,), "another study")
     assert ingest("upload", tmp_path / "u").code == 0
+
+
+def test_names_that_hold_the_study_alone_do_not_tell_instances(
+    ingest: Ingest, site: StandIn, tree: list[Path], tmp_path: Path
+) -> None:
+    site.settings.file_name_template = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}"
+    for command in ("upload", "verify"):
+        ended = ingest(command, tmp_path / "t")
+        assert (ended.code, ended.totals["verified"]) == (3, 0)
+        assert "not recognised: the 6 files on the server have other names and other series" in ended.out
+        assert "not on the server" not in ended.out

@@ -530,10 +530,11 @@ def _told_among(members: Sequence[Instance], files_held: StoredFiles) -> dict[st
 def _tells_nothing(files_held: StoredFiles, by_series: Mapping[str, Sequence[Instance]]) -> bool:
     """Whether there are files, of which neither a name nor a series shows that they are of the planned studies.
 
-    A site's script may have changed all UIDs, and a site may name files without them.
+    A site's script may have changed all UIDs, and a site may name files without them, or by the study's alone.
     """
-    studies = {instance.study_uid for members in by_series.values() for instance in members}
-    if not files_held.number or any(map(files_held.has_study, studies)):
+    begin = tuple({f"{instance.study_uid}-" for members in by_series.values() for instance in members})
+    tells = (name.startswith(begin) and _DEFAULT_NAME.search(name) for name in files_held.sizes)
+    if not files_held.number or any(tells):
         return False
     return not any(files_held.series.get(uid) for uid in by_series)
 
