@@ -73,6 +73,10 @@ class BuildError(Exception):
     """No session document can be made."""
 
 
+class NothingReadableError(BuildError):
+    """No file is readable DICOM."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the session builder takes from one stored file."""
@@ -125,7 +129,7 @@ def build(site: StandIn, row: Row) -> tuple[dict[str, Scan], str, str | None]:
         if facts is not None and facts.sop_uid:
             found.setdefault((_number(site, facts), facts.series_uid), {})[path] = facts
     if not found:
-        raise BuildError("no DICOM files found in " + row.folder)
+        raise NothingReadableError("no DICOM files found in " + row.folder)
     ids = _ids({series: {facts.modality for facts in files.values()} for series, files in found.items()})
     scans: dict[str, Scan] = {}
     study = row.study_uid

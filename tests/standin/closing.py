@@ -65,6 +65,9 @@ def commit_action(site: StandIn, row: Row | None, user: User, params: Mapping[st
     if row.autoarchive is None and row.project is not None:
         row.autoarchive = AUTO_ARCHIVE_NAMES.get(site.projects[row.project].code)
     _build(site, row)
+    if row.is_empty:
+        row.log("Premature end of file.")
+        raise RestError(500, "Premature end of file.")
     if not auto_archive(site, row, params):
         return text("/data" + row.url, content_type="text/uri-list")
     if "http-session-listener" in params:
@@ -120,6 +123,8 @@ def inline(site: StandIn, user: User, params: Mapping[str, str], uris: list[str]
             if row is None:
                 raise BuildError("the session is gone")
             site.prearchive.build(row)
+            if row.is_empty:
+                raise BuildError("its document is empty")
             parts = separate(site, row)
             if archive:
                 archived += [_inline_archive(site, part, user, params) for part in parts]
@@ -159,6 +164,8 @@ def rebuild(site: StandIn, row: Row, *, block_archive: bool = False) -> None:
     """Build as the queue does, with auto-archiving unless the batch service blocks it."""
     try:
         site.prearchive.build(row)
+        if row.is_empty:
+            return
         for part in separate(site, row):
             if not block_archive and auto_archive(site, part, {}):
                 queued_archive(site, part, site.receiver, {}, override=False)

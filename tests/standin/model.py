@@ -217,6 +217,8 @@ class Row:
     lastmod: float = field(default_factory=time.time)
     touched: float = field(default_factory=time.monotonic)
     built: dict[str, Scan] | None = None
+    is_empty: bool = False
+    """The last build could read nothing, and left an empty session document."""
     xsi_type: str = ""
     logs: list[tuple[str, float, str]] = field(default_factory=list)
     open_files: set[str] = field(default_factory=set)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.standin.builder import BuildError, build
+from tests.standin.builder import BuildError, NothingReadableError, build
 from tests.standin.model import UNASSIGNED, Row
 from tests.standin.tables import words
 
@@ -146,7 +146,11 @@ class Prearchive:
             return True
 
     def build(self, row: Row) -> None:
-        """Write the session document (here: ``row.built``); READY afterwards, ERROR when nothing can be read.
+        """Write the session document (here: ``row.built``); READY afterwards.
+
+        When nothing can be read, the document is empty (XNATSessionBuilder only logs the exception). The build is a
+        success all the same, and the row is made anew from the empty document (PrearcUtils.resetStatus,
+        PrearcTableBuilder.Session): ERROR, its subject forgotten, no line in its log.
 
         What arrives meanwhile is not in the document, and the row is READY all the same. The row's study UID is the
         document's from now on: where anonymisation on receipt changed it, later parts make another row.
@@ -156,6 +160,11 @@ class Prearchive:
         try:
             self._site.faults.during("build", row)
             row.built, row.xsi_type, row.study_uid = build(self._site, row)
+            row.is_empty = False
+        except NothingReadableError:
+            row.built, row.is_empty, row.subject = None, True, ""
+            self.set_status(row, "ERROR", override=True)
+            return
         except BuildError as error:
             row.log(str(error))
             self.set_status(row, "ERROR", override=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from tests.standin.closing import build_action, commit_action
 from tests.standin.model import UNASSIGNED, Row, Scan
@@ -75,11 +77,30 @@ def show(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
     kind = request.query.get("format", "xml")  # an Accept header never gives JSON here
     if kind == "json":
         return table(COLUMNS, [describe(row)] if row else [], total=False)
+    if kind == "zip" and row is not None:
+        return Reply(body=_zip(row), content_type="application/zip")
     if kind != "xml":
         raise RestError(400, f"Requested type {kind} is not supported")
     if row is None or row.built is None:
         raise RestError(404, NO_DOCUMENT)
     return text(_document(row), content_type="text/xml")
+
+
+class _Unseekable(io.BytesIO):
+    """As Java writes a zip: sizes stand behind each entry."""
+
+    def seek(self, *_: int) -> int:
+        raise io.UnsupportedOperation
+
+
+def _zip(row: Row) -> bytes:
+    """The session's folder, built or not."""
+    out = _Unseekable()
+    with ZipFile(out, "w", ZIP_DEFLATED) as found:
+        for path in sorted(row.directory.glob("**/*")):
+            if path.is_file():
+                found.write(path, f"{row.folder}/{path.relative_to(row.directory)}")
+    return out.getvalue()
 
 
 def _document(row: Row) -> str:
@@ -186,8 +207,13 @@ def delete(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
 
 
 def _built(site: StandIn, request: Request, found: dict[str, str]) -> dict[str, Scan]:
-    """The scans; before the first build every one of these listings is 404, later they show the last build."""
+    """The scans; before the first build every one of these listings is 404, later they show the last build.
+
+    An empty document cannot be parsed.
+    """
     row = _enter(site, request, found)
+    if row is not None and row.is_empty:
+        raise RestError(500, "Premature end of file.")
     if row is None or row.built is None:
         raise RestError(404, "Unable to locate prearc resource.")
     return row.built

@@ -16,7 +16,7 @@ from xnat_ingest.delivery.session_type import (
     without,
 )
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
-from xnat_ingest.xnat.prearchive import GONE, STUCK, PrearchiveSession, archive_command, command_for
+from xnat_ingest.xnat.prearchive import GONE, STUCK, UNREADABLE, PrearchiveSession, archive_command, command_for
 from xnat_ingest.xnat.scan_ids import number_of
 from xnat_ingest.xnat.site_names import among, may_repeat
 
@@ -428,6 +428,9 @@ def _our_session(
 ) -> tuple[PrearchiveSession | None, Problem | None]:
     for entry in state.entries:
         where = f"prearchive session {entry.uri}"
+        if entry.is_unreadable(session):
+            way = f"delete it ({command_for(entry.uri, 'delete')}), then run again. {GONE}"
+            return None, _problem(session, "stale-row", f"{where}: {UNREADABLE}", way)
         is_refused = entry.is_refused(session, state.log)
         if not is_refused and not entry.is_ours(session, by_dicom=state.by_dicom):
             return None, _not_ours(session, entry)

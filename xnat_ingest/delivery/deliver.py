@@ -261,6 +261,9 @@ class Delivery:
         with self.context.sends:
             self._send()
         self._forget_headers(self.sending.uri)
+        if self.prearchived.is_still_void:
+            self.sending.uri = ""
+            return self._after_commit
         by_dicom = not self.context.transport.names_session
         if by_dicom and not self.prearchived.may_edit:
             return self.wait_for_archive

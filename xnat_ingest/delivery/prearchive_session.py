@@ -23,6 +23,7 @@ from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
 from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
 from xnat_ingest.xnat.site_names import among
+from xnat_ingest.xnat.unlisted_files import holds_readable
 
 # Seconds to watch a prearchive session that was still receiving, after it was built: it may be another run's.
 WATCH = 5.0
@@ -118,6 +119,7 @@ class OurPrearchiveSession:
         self.was_joined = False
         self._is_own = False  # this run has made it
         self._apart: frozenset[str] = frozenset()  # what must not come beside a sibling series that it holds
+        self._awaited: frozenset[str] = frozenset()  # what is sent into one that holds nothing which XNAT can read
         self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
         self._changed_uid = False
         self._came_late = False  # what was sent last came into another run's session while that was built, or later
@@ -128,7 +130,7 @@ class OurPrearchiveSession:
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
         """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
         entry = decision.entry if self.may_edit else None
-        self.cannot_receive = self.had_before = self.whole_before = self._apart = frozenset()
+        self.cannot_receive = self.had_before = self.whole_before = self._apart = self._awaited = frozenset()
         if entry is None:
             self.sending.uri = ""
             self.context.timestamps.renew(self.session)
@@ -140,6 +142,9 @@ class OurPrearchiveSession:
         self._is_own = entry.uri == self.sending.uri or entry.timestamp == self.context.timestamps.of(self.session)
         self.was_joined |= not self._is_own
         self.sending.uri = entry.uri
+        if self._is_void(entry):
+            self._begin_anew(entry, decision.to_send)
+            return frozenset()
         if self.context.destination == "prearchive":
             self._refuse_second_copies(entry, decision.to_send)
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
@@ -204,6 +209,38 @@ class OurPrearchiveSession:
         """Which of the copies were there before this run sent into the prearchive session. It may join it twice."""
         return self._before.setdefault(entry.uri, frozenset() if self._is_own else seen)
 
+    def _is_void(self, entry: prearchive.PrearchiveSession) -> bool:
+        """Whether it holds no file that XNAT can read, as after a run with a full disk. No build has listed it then."""
+        if not entry.is_receiving or entry.changed_uid or (self._is_own and self.sending.taken):
+            return False
+        rest, uri = self.context.rest, entry.uri
+        return not prearchive.was_built(rest, uri) and not holds_readable(rest, uri)
+
+    def _begin_anew(self, entry: prearchive.PrearchiveSession, to_send: Sequence[Instance]) -> None:
+        """Everything is sent into it as into a new one, and it is not built before: that would spoil it.
+
+        See PrearchiveSession.is_unreadable.
+        """
+        self._wait_for_stillness(entry.uri)
+        if not self._is_void(entry):
+            raise ConcurrentUpload(entry.uri)
+        self._before[entry.uri] = frozenset()
+        self._awaited = frozenset(i.sop_uid for i in to_send)
+        self.sending.taken -= self._awaited
+
+    @property
+    def is_still_void(self) -> bool:
+        """Whether nothing came into one that held nothing, so that it must not be built."""
+        return bool(self._awaited) and not self._awaited & self.sending.taken
+
+    def _wait_for_stillness(self, uri: str) -> None:
+        """Raises ConcurrentUpload where another run is sending into it, or archiving it."""
+        rest = self.context.rest
+        is_still = prearchive.wait_until_still(rest, uri, self.context.retry_policy.pause)
+        now = prearchive.find_session(rest, uri) if is_still else None
+        if now is None or not now.is_receiving:
+            raise ConcurrentUpload(uri)
+
     def _send_moving(self, entry: prearchive.PrearchiveSession, to_send: Sequence[Instance]) -> frozenset[str]:
         """Sends what the next build will move. A copy that was cut off can be replaced now, but not after the build."""
         if entry.changed_uid:
@@ -214,10 +251,7 @@ class OurPrearchiveSession:
         moving = self._still_moving(to_send)
         if not moving:
             return frozenset()
-        is_still = prearchive.wait_until_still(rest, uri, self.context.retry_policy.pause)
-        now = prearchive.find_session(rest, uri) if is_still else None
-        if now is None or not now.is_receiving:  # another run is archiving it
-            raise ConcurrentUpload(uri)
+        self._wait_for_stillness(uri)
         self.send_undisturbed(moving)
         return frozenset(i.sop_uid for i in moving) & self.sending.taken
 
@@ -324,8 +358,13 @@ class OurPrearchiveSession:
                 if not is_transient(error):
                     raise
                 self.context.retry_policy.wait(error, attempt)
+        entry = prearchive.find_session(self.context.rest, uri)
+        if entry is not None and entry.is_unreadable(self.session):
+            delete = prearchive.command_for(uri, "delete")
+            text = f"prearchive session {uri}: {prearchive.UNREADABLE}. Delete it ({delete}), then run again"
+            raise SessionTrouble("stale-row", f"{text}. {prearchive.GONE}")
         files_held = in_prearchive(self.context.rest, uri, self.context.uids, reads_all=reads_all)
-        self._close_to(prearchive.find_session(self.context.rest, uri), files_held)
+        self._close_to(entry, files_held)
         return files_held
 
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:

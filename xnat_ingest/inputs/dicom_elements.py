@@ -34,6 +34,8 @@ AT_END = 1 << 32  # above every tag: a damaged file may contain (FFFF,FFFF)
 
 
 _SOP_UID, _UID = 0x00080018, re.compile(r"[0-9.]{1,64}")
+# About the last element that XNAT reads of a stored file. Pixels come behind it.
+_LAST_OF_HEADER = 0x0054FFFF
 
 
 class Unreadable(Exception):
@@ -54,6 +56,20 @@ def sop_uid_of(blocks: Iterable[bytes]) -> str:
         return ""
     uid = b"".join(elements.value()).decode("ascii", "replace").strip(" \0")
     return uid if _UID.fullmatch(uid) else ""
+
+
+def has_whole_header(blocks: Iterable[bytes]) -> bool:
+    """Whether an object has its SOPInstanceUID and all that XNAT reads of a header. No more is read than it takes.
+
+    Raises Unreadable, and what reading the blocks raises.
+    """
+    elements, has_uid = Elements(blocks, Unreadable), False
+    while elements.tag <= _LAST_OF_HEADER:
+        has_uid |= elements.tag == _SOP_UID
+        for _ in elements.value():
+            pass
+        elements.advance()
+    return has_uid and not elements.is_cut
 
 
 class Elements:

@@ -114,6 +114,14 @@ class PrearchiveSession:
         is_moved = self.status in STUCK and "direct-archive" in log
         return self.belongs_to(session) and self.source == "uploader" and is_moved
 
+    def is_unreadable(self, session: Session) -> bool:
+        """Whether a build found no file in it that XNAT can read. XNAT then forgets its subject.
+
+        Its document is empty, and XNAT makes the row from it (PrearcTableBuilder.Session, PrearcUtils.resetStatus).
+        """
+        is_this = self.label == session.label and self.study_uid == session.study_uid
+        return is_this and self.status == "ERROR" and not self.subject
+
     def belongs_to(self, session: Session) -> bool:
         return (
             self.label == session.label
@@ -180,6 +188,8 @@ def as_session(entry: Mapping[str, str]) -> PrearchiveSession:
     )
 
 
+# Why a session without a readable file cannot be gone on with.
+UNREADABLE = "XNAT finds no DICOM file in it that it can read, and has forgotten its subject"
 # What every advice to delete one must say.
 GONE = "Deleting it also deletes what only it holds"
 
