@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from xnat_ingest.deidentify.spaced import clusters
+
 # What some languages begin the names of the months with, folded: English, German, French, Spanish, Italian, Portuguese,
 # Dutch, Danish. In bytes an accented letter is one or two of ISO 8859-1. Roman numerals are given in full.
 _E, _A, _U = "(?:e|é|ã©)", "(?:a|ä|ae|ã¤)", "(?:u|û|ã»)"
@@ -55,14 +57,18 @@ class DateSearch:
         year = self.year.encode()
         whole = ((year, 1, self.pattern), (self.year.encode("utf-16-le")[:-1], 2, self.pattern))
         for one, width, pattern in (*whole, *((anchor, 1, self.short) for anchor in self.anchors)):
-            at = low.find(one)
-            while at >= 0:
-                window = low[max(0, at - _AROUND * width) : at + len(one) + _AROUND * width]
-                if width > 1:  # between ASCII characters a zero divides a text from a number before it
-                    window = window.replace(b"\0", b"")
-                if pattern.search(window.decode("latin-1").lower()):
-                    yield at, at + len(one)
-                at = low.find(one, at + 1)
+            for places in clusters(low, one, _AROUND * width):
+                if _is_around(pattern, low, places[0], places[-1] + len(one), width):
+                    ends = ((at, at + len(one)) for at in places)
+                    yield from ((at, end) for at, end in ends if _is_around(pattern, low, at, end, width))
+
+
+def _is_around(pattern: re.Pattern[str], low: bytes, begin: int, end: int, width: int) -> bool:
+    """Whether the date is around this place. width: bytes of a character."""
+    window = low[max(0, begin - _AROUND * width) : end + _AROUND * width]
+    if width > 1:  # between ASCII characters a zero divides a text from a number before it
+        window = window.replace(b"\0", b"")
+    return pattern.search(window.decode("latin-1").lower()) is not None
 
 
 def _encoded(stem: str) -> set[bytes]:

@@ -36,7 +36,7 @@ class AddressSearch:
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
         """(start, end) of the longest run of letters of such lines in bytes whose ASCII letters are in lower case."""
         for anchor in self.anchors:
-            for places in _clusters(low, anchor):
+            for places in clusters(low, anchor, _AROUND):
                 if self._is_in(low, places[0], places[-1] + len(anchor)):
                     ends = ((at, at + len(anchor)) for at in places)
                     yield from ((at, end) for at, end in ends if self._is_in(low, at, end))
@@ -47,12 +47,15 @@ class AddressSearch:
         return any(self.in_text(self.fold(around.decode(code, "replace"))) for code in ("utf-8", "latin-1"))
 
 
-def _clusters(low: bytes, anchor: bytes) -> Iterator[list[int]]:
-    """The places of an anchor, those together that are near one another: each byte is folded once then."""
+def clusters(low: bytes, anchor: bytes, around: int) -> Iterator[list[int]]:
+    """The places of an anchor, those together that are near one another: each byte is looked at once then.
+
+    around: how many bytes on either side of one belong to it.
+    """
     places: list[int] = []
     at = low.find(anchor)
     while at >= 0:
-        if places and at - places[-1] > 2 * _AROUND:
+        if places and at - places[-1] > 2 * around:
             yield places
             places = []
         places.append(at)

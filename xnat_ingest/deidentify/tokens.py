@@ -18,7 +18,7 @@ from itertools import combinations, pairwise, permutations
 from threading import Lock
 
 from xnat_ingest.deidentify.dates import DateSearch, date_search
-from xnat_ingest.deidentify.packed import unpacked
+from xnat_ingest.deidentify.packed import View, unpacked
 from xnat_ingest.deidentify.spaced import (
     AddressSearch,
     SpacedSearch,
@@ -147,6 +147,10 @@ _NUMBERED = (ID, BIRTH, PHONE)
 _PARTS: dict[str, Callable[[str], bool]] = {BIRTH: str.isdigit, PHONE: str.isdigit, NAME: str.isalpha}
 # How many bytes before a token are checked: leading zeros of a number do not count.
 _BEFORE = 16
+# Bytes that are searched at once, and those around a hit that any search looks at.
+_PIECE, _AROUND = 1024 * 1024, 256
+# Bytes that one character of what is searched for in pieces takes at most, with what is between it and the next one.
+_MOST_SPACED = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,8 @@ class Tokens:
             for needle in _as_written(kind, raw):
                 self._needles.setdefault(needle, Token(tag, kind, "", bounded=False))
         self._tokens = tuple(found.values())
+        spaced = (_MOST_SPACED * len(word) for _, word in self._searches)
+        self._longest = max((*map(len, self._needles), *spaced), default=0)
         self.weak = tuple(weak)
         digits = (t for t in self._tokens if t.kind in _NUMBERED and t.text.isascii() and t.text.isdecimal())
         self.numbers = {int(t.text): t.keyword for t in digits if _is_number(t.text)}
@@ -290,15 +296,28 @@ class Tokens:
         check_stop: called for each token, since there can be many; may raise.
         """
         yield from self._as_it_stands(data, check_stop)
-        packed = list(unpacked(data))
-        if any(True for _ in self._as_it_stands(b"\0\0".join(view for _, _, view in packed), check_stop)):
-            for start, end, view in packed:
-                yield from ((token, start, end) for token, _, _ in self._as_it_stands(view, check_stop))
+        for views in _batches(unpacked(data, self._longest + 2 * _AROUND)):
+            if any(True for _ in self._in_piece(b"\0\0".join(view.data for view in views), check_stop)):
+                for view in views:
+                    hits = self._in_piece(view.data, check_stop)
+                    whole = (token for token, at, end in hits if view.has_whole(at, end, _AROUND))
+                    yield from ((token, view.begin, view.end) for token in whole)
 
     def _as_it_stands(self, data: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
+        """Looks at one piece after the other: of a long header, one search may take a while, and needs a copy."""
+        step = max(_PIECE, self._longest)
+        for start in range(0, max(len(data) - 2 * _AROUND - self._longest, 1), step):
+            end = start + step + self._longest + 2 * _AROUND
+            first, last = _AROUND if start else 0, step + _AROUND if end < len(data) else len(data)
+            for token, at, until in self._in_piece(data[start:end], check_stop):
+                if first <= at < last:
+                    yield token, start + at, start + until
+
+    def _in_piece(self, data: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
         low = data.lower()
         yield from self._spelled_in(low, check_stop)
         for search, token in self._searches.values():
+            check_stop()
             yield from ((token, begin, end) for begin, end in search.in_bytes(low))
 
     def is_spelled_in(self, value: bytes) -> bool:
@@ -315,6 +334,19 @@ class Tokens:
                 near = "ascii" if token.kind in (ADDRESS, PHONE, BIRTH) else "latin-1"
                 if token.stands_alone(before.decode(near, "replace"), after.decode(near, "replace")):
                     yield token, at, end
+
+
+def _batches(views: Iterable[View]) -> Iterator[list[View]]:
+    """As many at once as a piece has bytes: most of them are short."""
+    some, size = list[View](), 0
+    for view in views:
+        some.append(view)
+        size += len(view.data)
+        if size >= _PIECE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 _Key = tuple[tuple[Source, ...], tuple[bytes, ...]]
