@@ -144,3 +144,20 @@ def test_a_tree_without_dicom_in_all_shards(ingest: Ingest, tmp_path: Path, flag
         reports[-1].write_text(json.dumps(ended.report))
     assert main(["report", "merge", *map(str, reports), "--report", str(tmp_path / "all.json")]) == code
     assert ingest("upload", tmp_path / "t", *flags).code == code
+
+
+@pytest.mark.parametrize("redacts", [False, True])
+def test_a_rule_that_only_one_shard_had(ingest: Ingest, tree: Path, tmp_path: Path, redacts: bool) -> None:
+    """It sets the files of the others aside, too. With made-up names nobody can tell that they are the same files."""
+    reports = []
+    for number, rules in ((1, ()), (2, ("--exclude", "T1_1"))):
+        flags = (*rules, *(("--redact-paths",) if redacts else ()))
+        ended = ingest("upload", tree, "--shard", f"{number}/2", *flags)
+        assert ended.code == 0
+        reports.append(tmp_path / f"{number}.json")
+        reports[-1].write_text(json.dumps(ended.report))
+    code = main(["report", "merge", *map(str, reports), "--report", str(tmp_path / "all.json")])
+    merged = json.loads((tmp_path / "all.json").read_text())
+    told = [one["detail"] for one in merged["problems"] if one["kind"] == "not-taken"]
+    assert (code, len(told)) == ((0, 0) if redacts else (3, 1))
+    assert all("planned in one shard and set aside in another" in one for one in told)

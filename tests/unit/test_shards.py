@@ -130,8 +130,12 @@ def test_a_report_of_another_tree_is_not_passed_over(older: dict[str, Any], root
     """Two trees were sent with the same number of shards. The failures of the first must not vanish."""
     named = [{"root": root} if root else {} for root in roots]
     early = shard(1, one("a"), older, set_aside=[], code=3, finished=EARLY, **named[0])
-    late = shard(1, one("a"), set_aside=[], finished=LATE, **named[1])
-    other = shard(2, one("b"), set_aside=[], finished=LATE, **named[1])
+    late = shard(
+        1, one("a"), set_aside=[aside(f"007/pre/b{n}", "other-shard") for n in range(10)], finished=LATE, **named[1]
+    )
+    other = shard(
+        2, one("b"), set_aside=[aside(f"007/pre/a{n}", "other-shard") for n in range(10)], finished=LATE, **named[1]
+    )
     for order in ([early, late, other], [other, late, early]):
         with pytest.raises(
             IngestError, match=r"r1\.json and r1\.json are both of shard 1/2, .*leave the earlier one out"

@@ -161,7 +161,8 @@ PROBLEMS: dict[str, Advice] = {
         "Archive the session on XNAT's prearchive page, or run upload again.",
     ),
     "not-taken": Advice(
-        "A shard left files to another one, and no other report has them: the tree or the options changed meanwhile.",
+        "A shard left files to another one, and no other report has them. Or one shard planned files that another set "
+        "aside. The tree or the options changed meanwhile.",
         "Run all shards again with the same options, then merge all reports.",
     ),
     "one-patient": Advice(

@@ -1,4 +1,7 @@
-"""Files that a shard left to another one, and that none has taken: the tree or the options changed between them."""
+"""Files of a tree that its shards did not share: the tree or the options changed between them.
+
+Either a shard left them to another one and none has taken them, or two have taken them.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,21 @@ def not_taken(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
             lacking = _without_room(left, aside, total - room)
         if lacking:
             yield _problem(report, lacking, is_redacted=is_redacted)
+
+
+def taken_twice(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
+    """A problem where the reports have more files than any of them has seen. shards: the reports of all of them."""
+    if any(not report.get("root") for report in shards):  # made-up names tell no files
+        return
+    aside = {one["path"] for report in shards for one in report["set_aside"] if one["reason"] != OTHER_SHARD}
+    files = sum(report["totals"]["planned"] for report in shards) + len(aside)
+    more = files - max(report["totals"]["planned"] + report["totals"]["set_aside"] for report in shards)
+    if more > 0:
+        detail = (
+            f"{more} files are planned in one shard and set aside in another: the tree or the options changed between "
+            "the shards. Run all shards again, with the same options, then merge again"
+        )
+        yield {"kind": NOT_TAKEN, "detail": detail, "sessions": []}
 
 
 def _own_files(report: Report) -> int:

@@ -21,7 +21,7 @@ from xnat_ingest.core import (
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
 from xnat_ingest.core.read_small import MEGABYTE
 from xnat_ingest.core.secrets import harmless
-from xnat_ingest.report.left_to_others import NOT_TAKEN, not_taken
+from xnat_ingest.report.left_to_others import NOT_TAKEN, not_taken, taken_twice
 
 Report = Mapping[str, Any]
 # A report that names a million instances takes about 300 MB.
@@ -104,7 +104,8 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
     sessions = [session for report in shards for session in report["sessions"]]
     aside = _set_aside(shards)
     absent = list(_absent(shards))
-    gaps = not_taken(shards) if not absent and all(report.get("shard") for report in shards) else ()
+    is_whole = not absent and all(report.get("shard") for report in shards)
+    gaps = (*not_taken(shards), *taken_twice(shards)) if is_whole else ()
     problems = [*_problems(shards), *_across(sessions), *absent, *gaps, *_broken_off(latest)]
     totals: dict[str, Any] = {key: sum(report["totals"].get(key, 0) for report in shards) for key in SUMMED}
     totals |= {
