@@ -211,6 +211,34 @@ def test_an_archived_one_goes_along_instead(
 
 
 @pytest.mark.parametrize(("lead", "other"), [(PET, CT_SCAN), (IMAGES, REPORT)], ids=["pet-ct", "report"])
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+def test_an_archived_one_goes_along_instead_of_one_that_is_lost(
+    tmp_path: Path, ingest: Ingest, site: StandIn, lead: Series, other: Series, transport: str
+) -> None:
+    """XNAT takes the new image and does not keep it. After a disturbance, the listing before the commit shows that."""
+    root = grown(tmp_path, ingest, replace(lead, files=2), other)
+    site.faults.add(Fault("lose", name=f"-{lead.number}-2-", times=None))
+    site.faults.add(Fault("reset", match="import", times=1))
+    ended = ingest("upload", root, "--transport", transport)
+    assert (ended.code, ended.totals["verified"], ended.totals["missing"]) == (3, other.files + 1, 1), ended.out
+    assert not site.rows("DEMO")
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == 2 + other.files
+
+
+@pytest.mark.parametrize("transport", ["archive", "gradual"])
+def test_it_stays_open_where_the_images_are_lost(tmp_path: Path, ingest: Ingest, site: StandIn, transport: str) -> None:
+    root = tree(tmp_path, IMAGES, REPORT)
+    site.faults.add(Fault("lose", name=f"-{IMAGES.number}-", times=None))
+    site.faults.add(Fault("reset", match="import", times=1))
+    refused(ingest("upload", root, "--transport", transport), site)
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert len(stored(site, "DEMO", "S", "S_E").files) == IMAGES.files + REPORT.files
+
+
+@pytest.mark.parametrize(("lead", "other"), [(PET, CT_SCAN), (IMAGES, REPORT)], ids=["pet-ct", "report"])
 @pytest.mark.parametrize("kind", ["poison", "lose"])
 def test_it_stays_open_where_no_image_can_be_replaced(
     tmp_path: Path, ingest: Ingest, site: StandIn, lead: Series, other: Series, kind: str

@@ -439,10 +439,11 @@ class Delivery:
     def _not_arrived(self) -> frozenset[str]:
         """SOPInstanceUIDs of those that XNAT refused, or did not store although it reported success.
 
-        With --existing overwrite a listing is made before the commit, so that of all can be known.
+        After a disturbance that left something out, and with --existing overwrite, a listing before the commit tells it
+        of all.
         """
         failed, doubtful = frozenset(self.sending.failed), frozenset(self.sending.ignored)
-        if self._overwrites and self._archive_uri:
+        if self.prearchived.lacked_some or (self._overwrites and self._archive_uri):
             doubtful |= {i.sop_uid for i in self._round.decision.to_send} - self._round.postponed
         if doubtful:
             held = self.prearchived.built(self.sending.uri)

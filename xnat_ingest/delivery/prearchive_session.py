@@ -104,6 +104,7 @@ class OurPrearchiveSession:
         without a word cannot be told from one that it stores
     whole_before: those of them that are whole
     was_joined: it was there before this run, so files in it may be of other instances
+    lacked_some: after a disturbance in this round, it did not hold all of it whole
     """
 
     def __init__(self, context: RunContext, session: Session, sending: Sending) -> None:
@@ -117,6 +118,7 @@ class OurPrearchiveSession:
         self.had_before: frozenset[str] = frozenset()
         self.whole_before: frozenset[str] = frozenset()
         self.was_joined = False
+        self.lacked_some = False
         self._is_own = False  # this run has made it
         self._apart: frozenset[str] = frozenset()  # what must not come beside a sibling series that it holds
         self._awaited: frozenset[str] = frozenset()  # what is sent into one that holds nothing which XNAT can read
@@ -130,6 +132,7 @@ class OurPrearchiveSession:
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
         """SOPInstanceUIDs that need not be sent: the open session has complete copies or just received new ones."""
         entry = decision.entry if self.may_edit else None
+        self.lacked_some = False
         self.cannot_receive = self.had_before = self.whole_before = self._apart = self._awaited = frozenset()
         if entry is None:
             self.sending.uri = ""
@@ -324,6 +327,7 @@ class OurPrearchiveSession:
             self.sending.disturbed = False
             whole = self.intact_instances(wanted, self.built(self.sending.uri), undisturbed=False)
             doubtful = [i for i in wanted if i.sop_uid not in whole]
+            self.lacked_some |= bool(doubtful)
             self.sending.send([i for i in doubtful if i.sop_uid not in self.cannot_receive], self.check)
             if not self.sending.disturbed:
                 ignored = self.sending.ignored
