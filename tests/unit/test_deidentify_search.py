@@ -273,7 +273,7 @@ def test_no_word_of_ascii_is_made_of_what_is_none(raw: str, sets: bytes) -> None
     for code in ("utf-8", "cp1251", "latin-1", "shift_jis", "cp850"):
         with suppress(UnicodeEncodeError):
             search = tokens(NAME, raw, encoding=code, sets=sets)
-            made = {t.text for t in search._tokens if t.text.isascii()}
+            made = {t.text for t in search._tokens.values() if t.text.isascii()}
             assert made <= {fold(one) for text in readings(raw.encode(code), (sets,)) for one in _words(text)}
 
 

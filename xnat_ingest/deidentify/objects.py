@@ -149,10 +149,10 @@ class Deidentifier:
                 work = _Object(blocks, instance, self.profile, self.key, self._check_stop)
                 header = work.rewriting.rewrite("", "")
                 length = 0 if work.refused else len(work.head(header)) + work.pixel_length(source)
+            if refusal := self._refusal(work, header):
+                return SetAside(instance.path, *refusal)
         except (NotRewritable, NotWalkable) as error:
             return SetAside(instance.path, "not-deidentifiable", f"the object {error}")
-        if refusal := self._refusal(work, header):
-            return SetAside(instance.path, *refusal)
         self._note(work, header)
         return self._leaving(instance, work, header, length, keywords)
 

@@ -63,6 +63,8 @@ _UIDS = (SOP_UID, SERIES_UID, STUDY_UID, FRAME_OF_REFERENCE_UID)
 # UIDs as short as these occur in made-up objects, and by chance in others.
 _SHORTEST_UID = 12
 _SHORT_DATE = len("17.04.53")
+# Characters that are gone through in the texts of one object, once for each search: a minute at most.
+_MOST_EFFORT = 2**32
 # A private element: no dictionary says what it holds.
 _PRIVATE = 0x00091001
 # What stands for the bytes between two values in the search: part of no word, number, date or packed text. At least
@@ -148,6 +150,7 @@ class Rewriting:
         self._accented: list[tuple[int, str]] = []
         self._numbered: list[tuple[int, str]] = []
         self._mapped_to: set[bytes] = set()
+        self._effort = 0
         self._values: dict[int, bytes] = {}
 
     def _sources(self) -> Iterator[Source]:
@@ -171,6 +174,7 @@ class Rewriting:
     def rewrite(self, subject: str, session: str) -> Header:
         """The header with these labels in it; equal bytes every time."""
         self._actions, self._accented, self._numbered, self._values = [], [], [], {}
+        self._effort = 0
         out = self._elements(self.facts.elements, self.encoding, self._written(subject, session))
         return Header(out, Counter(self._actions), self._values, self._days)
 
@@ -395,9 +399,16 @@ class Rewriting:
         if not is_readable(value, self._all_sets) or (not value.isascii() and self.tokens.is_spelled_in(value)):
             return "D", value
         texts = readings(value, self._all_sets)
-        if any(self.tokens.in_text(text) or _is_telltale(text) for text in texts):
+        if any(self._found_in(text) or _is_telltale(text) for text in texts):
             return "D", value
         return "K", value
+
+    def _found_in(self, text: str) -> Token | None:
+        """Raises NotRewritable where the texts of the object, all together, take too long to be searched."""
+        self._effort += self.tokens.effort(text)
+        if self._effort > _MOST_EFFORT:
+            raise NotRewritable("has more texts than can be searched for its identifiers, addresses and numbers")
+        return self.tokens.in_text(text)
 
     def _mapped(self, tag: int, value: bytes) -> bytes:
         if self._key is None:
@@ -417,7 +428,7 @@ class Rewriting:
     def residue(self, data: bytes) -> Residue | None:
         """The first token of the patient in a rewritten data set, None when there is none."""
         for tag, text in self._accented:
-            if token := self.tokens.in_text(text):
+            if token := self._found_in(text):
                 return Residue(name_of(tag), token.keyword)
         for tag, keyword in self._numbered:
             return Residue(name_of(tag), keyword)

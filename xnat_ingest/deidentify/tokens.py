@@ -13,10 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations, pairwise, permutations
 from threading import Lock
 
+from xnat_ingest.deidentify.beginnings import Beginnings
 from xnat_ingest.deidentify.dates import DateSearch, date_search
 from xnat_ingest.deidentify.packed import View, unpacked
 from xnat_ingest.deidentify.spaced import (
@@ -97,7 +98,7 @@ _MOST_GUESSED = 512
 # Signs within one part of a name.
 _IN_NAMES = re.compile(r"[.,'-]")
 # Bytes of tokens that are kept for the next files, and what each needle and each search takes besides its characters.
-_MOST_KEPT, _EACH, _EACH_SEARCH = 32 * 1024**2, 160, 5_000
+_MOST_KEPT, _EACH, _EACH_SEARCH = 32 * 1024**2, 350, 5_000
 # What stands for bytes that are no text.
 _REPLACED = "\ufffd"
 # Marks that are left out where others are written.
@@ -147,6 +148,8 @@ _NUMBERED = (ID, BIRTH, PHONE)
 _PARTS: dict[str, Callable[[str], bool]] = {BIRTH: str.isdigit, PHONE: str.isdigit, NAME: str.isalpha}
 # How many bytes before a token are checked: leading zeros of a number do not count.
 _BEFORE = 16
+# What it takes to begin one search in one text, in characters that are gone through in the same time.
+_EACH_TEXT = 32
 # Bytes that are searched at once, and those around a hit that any search looks at.
 _PIECE, _AROUND = 1024 * 1024, 256
 # Bytes that one character of what is searched for in pieces takes at most, with what is between it and the next one.
@@ -262,25 +265,29 @@ class Tokens:
                     self._searches.setdefault((kind, word), (search, Token(tag, kind, word, bounded=False)))
             for needle in _as_written(kind, raw):
                 self._needles.setdefault(needle, Token(tag, kind, "", bounded=False))
-        self._tokens = tuple(found.values())
+        self._tokens = found
         spaced = (_MOST_SPACED * len(word) for _, word in self._searches)
         self._longest = max((*map(len, self._needles), *spaced), default=0)
         self.weak = tuple(weak)
-        digits = (t for t in self._tokens if t.kind in _NUMBERED and t.text.isascii() and t.text.isdecimal())
+        digits = (t for t in self._tokens.values() if t.kind in _NUMBERED and t.text.isascii() and t.text.isdecimal())
         self.numbers = {int(t.text): t.keyword for t in digits if _is_number(t.text)}
 
     @property
     def size(self) -> int:
         """About how many bytes they take."""
-        spelled = sum(map(len, self._needles)) + sum(len(token.text) for token in self._tokens)
+        spelled = sum(map(len, self._needles)) + sum(map(len, self._tokens))
         return spelled + _EACH * (len(self._needles) + len(self._tokens)) + _EACH_SEARCH * len(self._searches)
+
+    def effort(self, text: str) -> int:
+        """About how many characters are gone through to look into a text, beside those of the text itself."""
+        return len(self._searches) * (len(text) + _EACH_TEXT)
 
     def in_text(self, text: str) -> Token | None:
         """The first token in a text, None when there is none."""
         forms = _plain(text)
         if _RIGHT_TO_LEFT in text:  # what stands backwards in it is read forwards
             forms |= _plain(text[::-1])
-        for token in self._tokens:
+        for token in self._tokens_in(forms):
             for one in forms:
                 if any(token.stands_alone(one[:at], one[at + len(token.text) :]) for at in _places(one, token.text)):
                     return token
@@ -315,17 +322,41 @@ class Tokens:
 
     def _in_piece(self, data: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
         low = data.lower()
-        yield from self._spelled_in(low, check_stop)
+        yield from self._spelled_in(low, self._needles, check_stop)
         for search, token in self._searches.values():
             check_stop()
             yield from ((token, begin, end) for begin, end in search.in_bytes(low))
 
     def is_spelled_in(self, value: bytes) -> bool:
         """Whether a token stands in a text in any of the encodings that occur, whatever the header says."""
-        return any(True for _ in self._spelled_in(value.lower(), go_on))
+        low = value.lower()
+        needles = self._needle_beginnings.words_in(low) if len(low) < len(self._needles) else self._needles
+        return any(True for _ in self._spelled_in(low, needles, go_on))
 
-    def _spelled_in(self, low: bytes, check_stop: Callable[[], None]) -> Iterator[tuple[Token, int, int]]:
-        for needle, token in self._needles.items():
+    def _tokens_in(self, forms: Iterable[str]) -> Iterable[Token]:
+        """Those that may stand in a text. A short one is not looked through for each of thousands."""
+        if max(map(len, forms)) >= len(self._tokens):
+            return self._tokens.values()
+        words = {word for one in forms for word in self._beginnings.words_in(one)}
+        return [self._tokens[word] for word in sorted(words, key=self._order.__getitem__)]
+
+    @cached_property
+    def _order(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self._tokens)}
+
+    @cached_property
+    def _beginnings(self) -> Beginnings[str]:
+        return Beginnings(self._tokens)
+
+    @cached_property
+    def _needle_beginnings(self) -> Beginnings[bytes]:
+        return Beginnings(self._needles)
+
+    def _spelled_in(
+        self, low: bytes, needles: Iterable[bytes], check_stop: Callable[[], None]
+    ) -> Iterator[tuple[Token, int, int]]:
+        for needle in needles:
+            token = self._needles[needle]
             check_stop()
             for at in _places(low, needle):
                 end = at + len(needle)
