@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -166,3 +167,26 @@ def test_names_that_hold_the_study_alone_do_not_tell_instances(
         assert (ended.code, ended.totals["verified"]) == (3, 0)
         assert "not recognised: the 6 files on the server have other names and other series" in ended.out
         assert "not on the server" not in ended.out
+
+
+@pytest.mark.parametrize("existing", ["resume", "overwrite"])
+def test_a_piece_that_kept_its_uids_is_not_archived(
+    ingest: Ingest, site: StandIn, tmp_path: Path, existing: str
+) -> None:
+    """The disk was full for a moment, and the script did not come to that file. Once its series were archived as two,
+    XNAT would take no whole copy."""
+    paths = make_session(tmp_path / "t/S/E", (replace(T1, files=2), Series("T1_0002", 2)), "study")
+    with site.receive() as receiver:
+        flags = ("--transport", "cstore", "--dicom-host", "127.0.0.1", "--dicom-port", str(receiver.port), "-w", "1")
+        command = ("upload", tmp_path / "t", *flags, "--existing", existing)
+        site.faults.add(Fault("disk-full", skip=3, after=4000))
+        assert ingest(*command).code == 3
+        site.faults.clear()
+        for _ in range(2):
+            ended = ingest(*command)
+            assert (ended.code, ended.kinds()) == (3, ["stale-row"]), ended.out
+            assert not site.sessions("DEMO")
+        (row,) = site.rows("DEMO")
+        assert f"xnat-ingest prearchive delete -P DEMO {row.timestamp} S_E --yes" in ended.out
+        site.prearchive.forget(row)
+        delivered(ingest(*command), site, paths, rows=[])

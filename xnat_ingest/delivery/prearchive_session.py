@@ -7,7 +7,7 @@ before the program builds, and never again afterwards (docs/decisions/what-a-bui
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -159,6 +159,7 @@ class OurPrearchiveSession:
             self._watch(entry, files_held)
         self._refuse_name_clash(decision.to_send, files_held)
         whole = self.intact_instances(decision.to_send, files_held, undisturbed=entry.status == "READY")
+        self._refuse_divided(decision.to_send, files_held, whole)
         if self.context.existing == "overwrite" or self.context.keeps_uids:
             self.had_before = self._copies_before(entry, compare_stored(decision.to_send, files_held).seen)
             self.whole_before = self.had_before & whole
@@ -185,6 +186,28 @@ class OurPrearchiveSession:
         return renumbered | {
             i.sop_uid for i in instances if i.sop_uid in told and not among(told[i.sop_uid], template, i)
         }
+
+    def _refuse_divided(self, to_send: Sequence[Instance], files_held: StoredFiles, whole: frozenset[str]) -> None:
+        """A piece of a file whose UIDs the site's script has not changed any more. Raises SessionTrouble.
+
+        It is a series of its own, with the number of the others. Once it is archived, XNAT takes no whole copy.
+        """
+        scans: dict[str, set[str]] = defaultdict(set)
+        for instance in self.session.instances:
+            if name := files_held.name_of(instance):
+                scans[instance.series_uid].add(files_held.scans[name])
+        pieces = [
+            i for i in to_send if i.sop_uid not in whole and files_held.name_of(i) and len(scans[i.series_uid]) > 1
+        ]
+        if not pieces:
+            return
+        uri = self.sending.uri
+        raise SessionTrouble(
+            "stale-row",
+            f"prearchive session {uri} holds {len(pieces)} of these instances not whole, and in another scan than the "
+            "rest of their series. Once it is archived, XNAT would take no whole copies of them. Nothing was sent. "
+            f"Delete it ({prearchive.command_for(uri, 'delete')}), then run again. {prearchive.GONE}",
+        )
 
     def _refuse_broken_off(self, to_send: Sequence[Instance], files_held: StoredFiles, whole: frozenset[str]) -> None:
         """Copies under other numbers that are not whole would stay beside those that follow. Raises SessionTrouble."""
