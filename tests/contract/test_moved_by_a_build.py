@@ -420,3 +420,23 @@ def test_a_broken_off_upload_is_exported_again_with_other_numbers(
     assert ingest("upload", tmp_path / "t").code == 0
     assert len(on_disk(site)) == len(tree)
     assert site.rows("DEMO") == []
+
+
+@pytest.mark.parametrize("transport", ["gradual", "archive"])
+def test_pieces_without_a_series_number_are_not_archived(
+    ingest: Ingest, site: StandIn, tmp_path: Path, transport: str
+) -> None:
+    """The disk was full, and a build has put what is left of the second series into a scan `NA`."""
+    series = (Series("T1_1", 4), Series("CT_2", 3, "CT_small.dcm"))
+    tree = make_session(tmp_path / "t/S/E", series, "study")
+    site.faults.add(Fault("disk-full", after=1000, skip=4, times=None))
+    flags = ("--transport", transport)
+    assert ingest("upload", tmp_path / "t", *flags).code == 3
+    site.faults.clear()
+    for _ in range(2):
+        ended = ingest("upload", tmp_path / "t", *flags)
+        assert (ended.code, ended.kinds(), site.sessions("DEMO")) == (3, ["stale-row"], [])
+        assert "in another scan than that of their series" in ended.out
+    (row,) = site.rows("DEMO")
+    assert main(["prearchive", "delete", "-P", "DEMO", row.timestamp, row.folder, "--yes"]) == 0
+    delivered(ingest("upload", tmp_path / "t", *flags), site, tree)

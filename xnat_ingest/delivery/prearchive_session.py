@@ -21,7 +21,7 @@ from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
-from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build
+from xnat_ingest.xnat.scan_ids import moved_already, moved_by_build, number_of, received_in, was_built
 from xnat_ingest.xnat.site_names import among
 from xnat_ingest.xnat.unlisted_files import holds_readable
 
@@ -188,24 +188,28 @@ class OurPrearchiveSession:
         }
 
     def _refuse_divided(self, to_send: Sequence[Instance], files_held: StoredFiles, whole: frozenset[str]) -> None:
-        """A piece of a file whose UIDs the site's script has not changed any more. Raises SessionTrouble.
+        """A piece of a file that a build has put into a scan of its own. Raises SessionTrouble.
 
-        It is a series of its own, with the number of the others. Once it is archived, XNAT takes no whole copy.
+        Its header ends before the SeriesNumber, or the site's script has not changed its UIDs any more. Once it is
+        archived, XNAT takes no whole copy, or keeps it beside one.
         """
         scans: dict[str, set[str]] = defaultdict(set)
         for instance in self.session.instances:
             if name := files_held.name_of(instance):
                 scans[instance.series_uid].add(files_held.scans[name])
-        pieces = [
-            i for i in to_send if i.sop_uid not in whole and files_held.name_of(i) and len(scans[i.series_uid]) > 1
-        ]
+
+        def is_astray(instance: Instance) -> bool:
+            there, number = scans[instance.series_uid], number_of(instance)
+            return len(there) > 1 or not all(was_built(one, number) or one == received_in(instance) for one in there)
+
+        pieces = [i for i in to_send if i.sop_uid not in whole and files_held.name_of(i) and is_astray(i)]
         if not pieces:
             return
         uri = self.sending.uri
         raise SessionTrouble(
             "stale-row",
-            f"prearchive session {uri} holds {len(pieces)} of these instances not whole, and in another scan than the "
-            "rest of their series. Once it is archived, XNAT would take no whole copies of them. Nothing was sent. "
+            f"prearchive session {uri} holds {len(pieces)} of these instances not whole, and in another scan than "
+            "that of their series. Once it is archived, XNAT would take no whole copies of them. Nothing was sent. "
             f"Delete it ({prearchive.command_for(uri, 'delete')}), then run again. {prearchive.GONE}",
         )
 
