@@ -582,3 +582,17 @@ def test_an_offset_table_that_is_none_is_emptied(frames: int, table: bytes, stay
     assert isinstance(data, bytes)
     end = fragments(table if stays else b"", frame, frame) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
     assert data.endswith(struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + end)
+
+
+def test_of_a_uid_with_several_values_the_first_is_the_planned_one(tmp_path: Path) -> None:
+    """As the planner and XNAT read it. What leaves is then known as the planned object."""
+    dataset = read("MR_small.dcm")
+    dataset.SeriesInstanceUID = [dataset.SeriesInstanceUID, "1.2.3"]
+    save(dataset, tmp_path / "IM1")
+    source = FolderSource(tmp_path)
+    (found,) = scan(source, lambda _: None)
+    assert isinstance(found, Instance)
+    left = basic().examine(source, found)
+    assert isinstance(left, Instance)
+    assert left.series_uid.startswith("2.25.")
+    assert "\\" not in left.series_uid

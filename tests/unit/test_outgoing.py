@@ -26,7 +26,7 @@ from tests.dicom_trees import (
     implicit,
     part10,
 )
-from xnat_ingest.core.model import INFLATED, Form, Instance
+from xnat_ingest.core.model import INFLATED, Form, Instance, SetAside
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.outgoing import Outgoing, file_head
@@ -213,3 +213,15 @@ def test_the_file_is_closed_after_use() -> None:
         with Outgoing(Source({"f": raw}), instance_of(raw)).open() as blocks:
             next(blocks)
         assert opened[-1].closed
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "CT_small.dcm"])
+def test_a_damaged_head_is_named_and_gets_no_other_before_it(name: str) -> None:
+    """Its length has lost its own length, so a rest of it would stand at the beginning of the data set."""
+    raw = sample(name).replace(b"\2\0\0\0UL\4\0", b"\2\0\0\0UL\0\0\0\0\4\0", 1)
+    (found,) = scan(Memory({"f": raw}), lambda _: None)
+    assert isinstance(found, SetAside)
+    assert (found.reason, found.detail) == (
+        "unreadable",
+        "its meta information is damaged; export or fetch it again",
+    )

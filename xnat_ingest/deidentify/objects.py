@@ -166,7 +166,7 @@ class Deidentifier:
 
     def _note(self, work: _Object, header: Header) -> None:
         facts = work.rewriting.facts
-        study = _plain(header.values.get(_UID_TAGS["study_uid"], b""))
+        study = _uid(header.values.get(_UID_TAGS["study_uid"], b""))
         tags = gathering.PATIENT_ID, gathering.STUDY_UID, gathering.STUDY_DATE
         patient_id, study_uid, study_date = (work.rewriting.text(facts.values.get(tag, b"")) for tag in tags)
         with self._lock:
@@ -183,7 +183,7 @@ class Deidentifier:
     def _leaving(
         self, instance: Instance, work: _Object, header: Header, length: int, keywords: Iterable[str]
     ) -> Instance:
-        sop_uid, study_uid, series_uid = (_plain(header.values.get(tag, b"")) for tag in _UID_TAGS.values())
+        sop_uid, study_uid, series_uid = (_uid(header.values.get(tag, b"")) for tag in _UID_TAGS.values())
         return replace(
             instance,
             sop_uid=sop_uid,
@@ -362,7 +362,7 @@ class _Object:
 
     def head(self, header: Header) -> bytes:
         """Preamble, meta information, and the rewritten header."""
-        sop_uid = _plain(header.values.get(_UID_TAGS["sop_uid"], b""))
+        sop_uid = _uid(header.values.get(_UID_TAGS["sop_uid"], b""))
         return file_head(self._instance.sop_class, sop_uid, self._instance.sent_syntax) + header.data
 
     def pixel_blocks(self) -> Iterator[bytes]:
@@ -543,8 +543,9 @@ def _fragments_end(stream: BinaryIO, at: int, size: int, order: str) -> int:
     raise NotRewritable("has encapsulated pixels that are not built of fragments")
 
 
-def _plain(value: bytes) -> str:
-    return value.decode("latin-1").strip(" \0")
+def _uid(value: bytes) -> str:
+    """The first value, as for the planner. A damaged element may have several."""
+    return value.decode("latin-1").partition("\\")[0].strip(" \0")
 
 
 def _even(length: int) -> int:

@@ -353,6 +353,8 @@ class _Header:
         sop_class = values.first(SOP_CLASS)
         if MEDIA_DIRECTORY in (sop_class, raw_text(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
+        if self.form == "headed" and self._has_damaged_head():
+            return self._aside("unreadable", "its meta information is damaged; export or fetch it again")
         pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
         if self.is_followed or self._has_read_on():
             return self._aside("unreadable", _SEVERAL)
@@ -440,6 +442,17 @@ class _Header:
         if (kind == "bare" or is_wrong) and self.data_bytes:
             self.form = "headed"
         return actual if is_wrong else named
+
+    def _has_damaged_head(self) -> bool:
+        """Whether the data set would begin with a rest of the meta information, since that has a wrong length.
+
+        Its first group is 0008 or a later one, in either byte order.
+        """
+        at = self.stream.tell()
+        self.stream.seek(self.head_size)
+        first = self.stream.read(2)
+        self.stream.seek(at)
+        return min(int.from_bytes(first, "little"), int.from_bytes(first, "big")) < 8
 
     def _aside(self, reason: str, detail: str = "") -> SetAside:
         return SetAside(self.file.path, reason, detail)
