@@ -47,7 +47,7 @@ def _is_mount(target: Path) -> bool:
     """
     with suppress(OSError):
         mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
-        escaped = bytes(target.resolve()).replace(b"\\", b"\\134").replace(b" ", b"\\040")
+        escaped = os.fsencode(os.path.realpath(target)).replace(b"\\", b"\\134").replace(b" ", b"\\040")
         escaped = escaped.replace(b"\t", b"\\011").replace(b"\n", b"\\012")
         return any(fields[4:5] == [escaped] for fields in map(bytes.split, mounts))
     return target.is_mount()

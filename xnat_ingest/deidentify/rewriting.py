@@ -551,11 +551,10 @@ class Places:
 
     def _values_apart(self) -> bytes:
         """The values, each where it is in the data. Tags and lengths beside them can look like letters and digits."""
-        at, pieces = 0, list[bytes]()
+        apart = bytearray(_APART) * len(self._data)
         for element in self._elements:
-            pieces += _APART * (element.start - at), self._data[element.start : element.end]
-            at = element.end
-        return b"".join((*pieces, _APART * (len(self._data) - at)))
+            apart[element.start : element.end] = self._data[element.start : element.end]
+        return bytes(apart)
 
     def of(self, begin: int, end: int) -> _Place | None:
         """The element whose value holds this stretch."""

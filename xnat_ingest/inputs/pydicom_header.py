@@ -353,8 +353,6 @@ class _Header:
         sop_class = values.first(SOP_CLASS)
         if MEDIA_DIRECTORY in (sop_class, raw_text(dataset.file_meta, _MEDIA_SOP_CLASS)):
             return self._aside("dicomdir")
-        if self.form == "headed" and self._has_damaged_head():
-            return self._aside("unreadable", "its meta information is damaged; export or fetch it again")
         pixel_bytes, flaw, why = self._completeness(dataset, sop_class, syntax)
         if self.is_followed or self._has_read_on():
             return self._aside("unreadable", _SEVERAL)
@@ -369,6 +367,8 @@ class _Header:
             invalid.append("TransferSyntaxUID")
         if invalid:
             return self._aside("no-uid", f"no valid {', '.join(invalid)}")
+        if self.form == "headed" and self._has_damaged_head():
+            return self._aside("unreadable", "its meta information is damaged; export or fetch it again")
         if self.form != "file":
             self.head_size = len(file_head(sop_class, values.first(SOP_UID), INFLATED.get(syntax, syntax)))
         return make_instance(

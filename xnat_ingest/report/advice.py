@@ -242,7 +242,7 @@ PROBLEMS: dict[str, Advice] = {
     ),
     "shard-empty": Advice(
         "No file of the tree is this shard's. Other shards may have some, so the exit code is 0.",
-        "Merge all reports. If every shard is empty, that ends with 4: is ROOT the right folder, and mounted?",
+        "Merge all reports. If every shard is empty, that ends with 4. Then look whether ROOT is right, and mounted.",
     ),
     "shared-session": Advice(
         "The session is shared into the project from another one, and instances are to be added or replaced.",
