@@ -21,6 +21,7 @@ from xnat_ingest.deidentify.identity import look_for_identity, survey_identity
 from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import Key
+from xnat_ingest.inputs import directory_records
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.inputs.directory_records import Referenced, referenced_files
 from xnat_ingest.inputs.element_runs import MOST_ELEMENTS, Element, KnownRuns
@@ -214,3 +215,16 @@ def test_a_directory_of_very_many_records_takes_no_memory_and_hears_a_stop() -> 
     assert peak < 1 << 20
     with pytest.raises(Stopped):
         referenced_files(source, "D", stop_after(100))
+
+
+@pytest.mark.parametrize(
+    ("records", "signs", "is_read"), [(3, 100, True), (2, 100, False), (3, 11, False), (3, 12, True)]
+)
+def test_a_directory_that_lists_more_than_any_medium_holds(
+    monkeypatch: pytest.MonkeyPatch, records: int, signs: int, is_read: bool
+) -> None:
+    """A packed file of some kilobytes can list millions."""
+    monkeypatch.setattr(directory_records, "_MOST_RECORDS", records)
+    monkeypatch.setattr(directory_records, "_MOST_SIGNS", signs)
+    found = referenced_files(Memory({"D": directory(*(record(b"IM 1") for _ in range(3)))}), "D")
+    assert (found is not None) == is_read

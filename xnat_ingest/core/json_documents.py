@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Never
 
@@ -46,8 +47,7 @@ def read_json(text: str, what: str) -> Any:
         # With equal keys JSON silently keeps the last one. A list of exclusions must not vanish like that.
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(k for k in keys if keys.count(k) > 1)
+            twice = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
             raise UsageError(f"{what} has a duplicate key {twice!r}; merge the entries")
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from xnat_ingest.inputs.dicom_dataset import (
@@ -23,6 +23,8 @@ _RECORDS, _IN_USE, _KIND, _FILE_ID, _SOP_UID = 0x00041220, 0x00041410, 0x0004143
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Eight names of eight characters (PS3.10, 8.2), and what careless writers add.
 _LONGEST = 4096
+# Records and signs of their names that are read. A medium with a hundred thousand images has some 10 million signs.
+_MOST_RECORDS, _MOST_SIGNS = 500_000, 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,25 @@ class Referenced:
 
 
 def referenced_files(source: Source, path: str, check_stop: Callable[[], None] = go_on) -> list[Referenced] | None:
-    """The files that a DICOMDIR lists; None when it cannot be read.
+    """The files that a DICOMDIR lists; None when it cannot be read, or lists more than any medium holds.
 
     check_stop: called for each record; may raise.
     """
     try:
         with source.open(path) as stream:
-            return list(_Directory(PeekableStream(blocks_of(stream)), check_stop).files())
+            return list(_no_more_than_fit(_Directory(PeekableStream(blocks_of(stream)), check_stop).files()))
     except (OSError, NotWalkable):
         return None
+
+
+def _no_more_than_fit(files: Iterable[Referenced]) -> Iterator[Referenced]:
+    """Raises NotWalkable: a small packed file can list millions."""
+    signs = 0
+    for number, one in enumerate(files, 1):
+        signs += len(one.path) + len(one.sop_uid)
+        if number > _MOST_RECORDS or signs > _MOST_SIGNS:
+            raise NotWalkable("lists more than any medium holds")
+        yield one
 
 
 class _Directory:
