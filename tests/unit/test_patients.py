@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.dicom_trees import Memory
+from tests.dicom_trees import Memory, read
 from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
+from xnat_ingest.core.model import Instance
 from xnat_ingest.inputs.dicom_headers import scan
 from xnat_ingest.planning.plan_file import plan_pieces, plan_text, read_plan
 
@@ -163,3 +165,19 @@ def test_a_plan_file_is_written_piece_by_piece() -> None:
     assert "".join(pieces) == text == json.dumps(json.loads(text), indent=1) + "\n"
     assert len(json.loads(text)["sessions"]) == len(plan.sessions) > 1
     assert max(map(len, pieces)) < len(text) / 5
+
+
+@pytest.mark.parametrize("patient_id", ["IDMüller", "A\\B"])
+@pytest.mark.parametrize("keywords", [(), ("PatientID",)], ids=["nothing looks at it", "a template looks at it"])
+def test_a_patient_is_one_whoever_reads_the_file(patient_id: str, keywords: tuple[str, ...]) -> None:
+    """The library reads what the quick reader leaves to it, such as big endian. It converts what a rule looks at."""
+    files = {}
+    for name in ("MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"):
+        dataset = read(name)
+        dataset.SpecificCharacterSet, dataset.PatientID = "ISO_IR 192", patient_id
+        stream = io.BytesIO()
+        dataset.save_as(stream)
+        files[name] = stream.getvalue()
+    found = [one for one in scan(Memory(files), lambda _: None, keywords) if isinstance(one, Instance)]
+    assert len(found) == len(files)
+    assert len({one.patient for one in found}) == 1

@@ -13,6 +13,8 @@ from xnat_ingest.inputs.source import Source, go_on
 SHOWN = 5
 # The kind of a record that lists a document in XML, which is no DICOM (PS3.3, F.5.35).
 _DOCUMENT = "HL7 STRUC DOC"
+# How many folders the names of a directory are taken to be relative to, besides ROOT.
+_MOST_TOPS = 8
 # What a copy of a file may be called besides its name on the medium, from the outside in.
 _ENDINGS = (".gz", ".bz2", ".xz", ".dcm", ".dicom")
 # Both the reason for setting aside a directory that lists absent files, and the kind of the problem.
@@ -84,7 +86,8 @@ class _Medium:
         # A writer that sets the flag nowhere does not know it.
         if any(one.is_in_use for one in named):
             named = [one for one in named if one.is_in_use]
-        reading = max((_Reading(top, folder, named, self) for top in _tops(folder)), key=lambda one: one.rank)
+        readings = (_Reading(top, folder, named, self, check_stop) for top in _tops(folder))
+        reading = max(readings, key=lambda one: one.rank)
         absent, lost = reading.absent(), reading.lost()
         lists = [f"{len(absent)} files that do not exist: {self._some(absent)}"] if absent else []
         lists += [f"{len(lost)} files that do not hold their image: {self._some(lost)}"] if lost else []
@@ -124,7 +127,10 @@ class _Reading:
     the medium. The reading that finds more files is used.
     """
 
-    def __init__(self, top: str, folder: str, named: Sequence[Referenced], medium: _Medium) -> None:
+    def __init__(
+        self, top: str, folder: str, named: Sequence[Referenced], medium: _Medium, check_stop: Callable[[], None]
+    ) -> None:
+        check_stop()
         self._medium = medium
         self._own = f"{_key(folder)}/" if folder else ""
         self._listed = [(_key(f"{top}/{one.path}" if top else one.path), one) for one in named]
@@ -178,9 +184,10 @@ class _Reading:
 
 
 def _tops(folder: str) -> list[str]:
-    """The folders that a directory's names may be relative to: its own, and those above it."""
+    """The folders that a directory's names may be relative to: its own, the next ones above it, and ROOT."""
     parts = folder.split("/") if folder else []
-    return ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
+    nearest = range(len(parts), max(len(parts) - _MOST_TOPS, 0), -1)
+    return ["/".join(parts[:depth]) for depth in (*nearest, 0)]
 
 
 def _key(path: str) -> str:

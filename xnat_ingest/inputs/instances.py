@@ -80,6 +80,8 @@ def make_instance(
     data_bytes: of the data set as it is sent.
     """
     first = values.first
+    # Before `full`: the library then converts an element in place, and `first` would no longer see it as written.
+    study_date, patient_id = first(STUDY_DATE), first(PATIENT_ID)
     return Instance(
         path=file.path,
         size=shared(file.size),
@@ -99,8 +101,8 @@ def make_instance(
         form=form,
         sent_size=0 if form == "file" else head_size + data_bytes,
         head_size=shared(head_size),
-        flaw=flaw or _flaw_of(first(STUDY_DATE)),
-        patient=_patient(first(PATIENT_ID), patients),
+        flaw=flaw or _flaw_of(study_date),
+        patient=_patient(patient_id, patients),
     )
 
 
