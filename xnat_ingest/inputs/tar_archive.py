@@ -6,7 +6,7 @@ import errno
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self, cast
+from typing import BinaryIO, NamedTuple, cast
 from zlib import crc32
 
 from xnat_ingest.core import IngestError, SetAside, SourceFile, is_bug
@@ -84,7 +84,7 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
     names, bombs = UniqueNames(), DecompressionGuard(size)
     try:
         headers = _Headers(stream)
-        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", ignore_zeros=False, tarinfo=_MemberHeader) as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, headers), mode="r:", ignore_zeros=False) as tar:
             behind = 0
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # it would keep every one of them
@@ -94,13 +94,15 @@ def tar_members(stream: BinaryIO, archive: str, size: int) -> Iterator[tuple[str
                 behind = tar.offset
                 if (info.isdir() and not info.size) or _is_dumped_folder(info, stream):
                     continue
+                header = _own_header(info, stream)
+                info.name = _name_in(header, info, tar)
                 if not bombs.lists(info.name):
                     yield archive, SetAside(archive, "too-large", TOO_LARGE)
                     return
                 long = len(info.name) > _LONGEST_NAME
                 path = names.of(f"{info.name[:_SHOWN]}..." if long else info.name)
                 aside = SetAside(path, "unsafe-name", f"a name of {len(info.name):,} characters") if long else None
-                yield path, aside or _judge_tar(path, info, bombs, stream) or _place(info)
+                yield path, aside or _judge_tar(path, info, bombs, header) or _place(info, header)
             if lost := _behind_last(stream, tar.offset):
                 yield archive, SetAside(archive, "truncated", lost)
     except IngestError:  # the run was stopped
@@ -137,28 +139,29 @@ def _behind_last(stream: BinaryIO, offset: int) -> str:
     return ""
 
 
-class _MemberHeader(tarfile.TarInfo):
-    """A header whose name is read as GNU tar reads its own.
+def _own_header(info: tarfile.TarInfo, stream: BinaryIO) -> bytes:
+    """The block in front of a member's bytes. Releases of tarfile differ in how they could be asked for it."""
+    at = stream.tell()
+    stream.seek(info.offset_data - tarfile.BLOCKSIZE)
+    header = stream.read(tarfile.BLOCKSIZE)
+    stream.seek(at)
+    return header
+
+
+def _name_in(header: bytes, info: tarfile.TarInfo, tar: tarfile.TarFile) -> str:
+    """A member's name as GNU tar reads its own.
 
     In GNU's format, times stand where others have the beginning of a long name, as `tar --listed-incremental` writes
     them. The library takes them for a folder.
     """
-
-    mark = 0  # see TarMember
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        found.mark = crc32(buf)
-        if buf[257:265] == tarfile.GNU_MAGIC and found.type not in tarfile.GNU_TYPES:
-            times = tarfile.nts(buf[345:500], encoding, errors)  # type: ignore[attr-defined]
-            found.name = found.name.removeprefix(f"{times}/" if times else "")
-        return found
+    if header[257:265] != tarfile.GNU_MAGIC or info.type in tarfile.GNU_TYPES:
+        return info.name
+    times = tarfile.nts(header[345:500], tar.encoding, tar.errors)  # type: ignore[attr-defined]
+    return info.name.removeprefix(f"{times}/" if times else "")
 
 
-def _place(info: tarfile.TarInfo) -> TarMember:
-    assert isinstance(info, _MemberHeader)  # noqa: S101 - the tar was opened so
-    return TarMember(info.offset_data, info.size, info.mark)
+def _place(info: tarfile.TarInfo, header: bytes) -> TarMember:
+    return TarMember(info.offset_data, info.size, crc32(header))
 
 
 def _is_dumped_folder(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
@@ -194,7 +197,7 @@ class _Headers:
         return self._stream.read(size)
 
 
-def _judge_tar(path: str, info: tarfile.TarInfo, bombs: DecompressionGuard, stream: BinaryIO) -> SetAside | None:
+def _judge_tar(path: str, info: tarfile.TarInfo, bombs: DecompressionGuard, header: bytes) -> SetAside | None:
     if why := unsafe(path):
         return SetAside(path, "unsafe-name", why)
     if info.isdir():
@@ -203,21 +206,17 @@ def _judge_tar(path: str, info: tarfile.TarInfo, bombs: DecompressionGuard, stre
         return SetAside(path, "unsafe-name", NO_FILE)
     if info.issparse():
         return SetAside(path, "unreadable", "a sparse member")
-    if any(key == "size" or key.startswith("GNU.sparse.") for key in info.pax_headers) and _lies(info, stream):
+    if any(key == "size" or key.startswith("GNU.sparse.") for key in info.pax_headers) and _lies(info, header):
         return SetAside(path, "unreadable", f"its header and its extended header give different sizes; {_FETCH_AGAIN}")
     return SetAside(path, "too-large", TOO_LARGE) if bombs.adds(info.size) else None
 
 
-def _lies(info: tarfile.TarInfo, stream: BinaryIO) -> bool:
+def _lies(info: tarfile.TarInfo, header: bytes) -> bool:
     """Whether a member's own header gives another size than its extended header, which tarfile uses.
 
     A size that does not fit into the octal digits of the own header is only in the extended one.
     """
-    at = stream.tell()
-    stream.seek(info.offset_data - tarfile.BLOCKSIZE)
-    field = stream.read(tarfile.BLOCKSIZE)[124:136]
-    stream.seek(at)
-    own = tarfile.nti(field)  # type: ignore[attr-defined]
+    own = tarfile.nti(header[124:136])  # type: ignore[attr-defined]
     return bool(own != info.size) and info.size < _LARGEST_OCTAL
 
 
