@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import unicodedata
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from xnat_ingest.cli.output import Output
 from xnat_ingest.core import secrets
 from xnat_ingest.core.errors import IngestError, ServerSaid
-from xnat_ingest.core.secrets import harmless, redact, remember, sayable
+from xnat_ingest.core.secrets import harmless, redact, remember, remember_login, sayable
 from xnat_ingest.core.text import inert_cell, printable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import XnatClient
@@ -179,3 +180,21 @@ def test_cells_that_a_spreadsheet_would_run(text: str) -> None:
     assert inert_cell(text) == f"'{text}"
     assert inert_cell(f"x{text}") == f"x{text}"
     assert inert_cell("007") == "007"
+
+
+@pytest.mark.parametrize("password", ["Abc&defg12", "pa=ss<word>", "it'sSecret9"])
+@pytest.mark.parametrize(
+    ("signs", "letter"), [("<>&='", "x"), ("<>&", "x"), ("<>&'", "X")], ids=["Gson", "Go", "PHP with JSON_HEX"]
+)
+def test_json_for_web_pages(password: str, signs: str, letter: str) -> None:
+    """Some writers of JSON give the signs of HTML as numbers."""
+    remember_login("up", password)
+    escaped = "".join(f"\\u{ord(one):04{letter}}" if one in signs else one for one in password)
+    assert redact(f"Error for {escaped} here") == "Error for *** here"
+
+
+def test_a_login_header_without_its_padding() -> None:
+    remember_login("up", "basicpass77")
+    header = b64encode(b"up:basicpass77").decode()
+    assert header.endswith("=")
+    assert redact(f"Basic {header.rstrip('=')} refused") == "Basic *** refused"

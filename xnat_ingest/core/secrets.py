@@ -40,7 +40,8 @@ def remember_login(user: str, password: str) -> None:
     server may."""
     login = f"{user}:{password}"
     headers = (b64encode(login.encode(charset, "replace")).decode() for charset in ("utf-8", "latin-1"))
-    _keep(_logins, (password, *([user] if _ALIAS.fullmatch(user) else []), *headers))
+    packed = [form for header in headers for form in (header, header.rstrip("="))]
+    _keep(_logins, (password, *([user] if _ALIAS.fullmatch(user) else []), *packed))
 
 
 def called(user: str) -> str:
@@ -93,10 +94,19 @@ def _forms(secret: str) -> list[str]:
     return [form for form in forms if len(form) >= _SHORTEST]
 
 
+# Signs that writers of JSON for web pages give as numbers: Gson, Go, PHP.
+_HTML_SAFE = (("<>&='", "x"), ("<>&", "x"), ("<>&'", "X"))
+
+
+def _html_safe(as_json: str, signs: str, letter: str) -> str:
+    return re.sub(f"[{signs}]", lambda found: f"\\u{ord(found[0]):04{letter}}", as_json)
+
+
 def _ways_to_write(text: str) -> Iterator[str]:
     yield from (text, printable(text), html.escape(text), repr(text)[1:-1], ascii(text)[1:-1])
     for as_json in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
         yield from (as_json, as_json.replace("/", "\\/"))  # as Java and PHP write it
+        yield from (_html_safe(as_json, signs, letter) for signs, letter in _HTML_SAFE)
     for digits in (f"{{:04{letter}}}" for letter in "xX"):
         yield "".join(f"\\u{digits.format(ord(sign))}" for sign in text)
     for raw in {text.encode(charset, "replace"): None for charset in ("utf-8", "latin-1")}:
