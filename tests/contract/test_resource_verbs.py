@@ -60,8 +60,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Sends SIGTERM to the command that runs, and returns when it has been handled."""
+def stop(site: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Sends SIGTERM to the command that runs, once, and returns when it has been handled.
+
+    A command that hangs is left behind by its signal. It is waited for here, while the server and what the test has
+    replaced are still there. It would go on in the next test otherwise, and ask for a second signal there.
+    """
     catch = signals.catch_signals
     caught: list[Stop] = []
 
@@ -70,12 +74,17 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         catch(stop)
 
     def send() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not caught[-1].signum:
+            os.kill(os.getpid(), signal.SIGTERM)
         while not caught[-1].signum:
             time.sleep(0.001)
 
     monkeypatch.setattr(resource, "catch_signals", catch_and_keep)
-    return send
+    yield send
+    for thread in threading.enumerate():
+        if thread.name.startswith("run_"):  # as stop.run_interruptibly names it
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def make(root: Path, files: dict[str, bytes]) -> Path:
