@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from tests.unit.test_plan import check_advice, conflicts, dicom, plan_of, titles
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.model import Plan
-from xnat_ingest.core.text import from_cell, inert_cell, is_rewritten, spreadsheet_cell, without_zeros
+from xnat_ingest.core.text import from_cell, inert_cell, is_rewritten, nearest, spreadsheet_cell, without_zeros
 from xnat_ingest.planning import label_sheet
 from xnat_ingest.planning.label_sheet import COLUMNS, SheetRow, read_sheet, sheet_text
 from xnat_ingest.planning.sessions import sheet
@@ -341,6 +342,25 @@ def test_very_many_lines_without_a_session_are_counted(tmp_path: Path) -> None:
     assert [problem.spoils for problem in unused] == [True] * 101
     unused = [p for p in plan_by(tmp_path, FULL + rows, labels_partial=True).problems if p.kind == "label-unused"]
     assert [problem.spoils for problem in unused] == [False] * 101
+
+
+@pytest.mark.parametrize(("sessions", "letters"), [(1000, 40), (200, 180)])
+def test_a_sheet_of_another_tree_takes_little_time(tmp_path: Path, sessions: int, letters: int) -> None:
+    """Only the first lines are compared with the sessions. All of them took 5 to 30 s here."""
+    files = {f"s{n:06d}{'ab' * (letters // 2)}/x/1": dicom(str(n)) for n in range(sessions)}
+    rows = "".join(f"z{n:06d}{'ba' * (letters // 2)}/x,,s{n},s{n}_1\n" for n in range(100))
+    before = time.process_time()
+    plan = plan_by(tmp_path, HEAD + rows, files, labels_partial=True)
+    assert time.process_time() - before < 4
+    hints = ["did you mean" in problem.detail for problem in plan.problems if problem.kind == "label-unused"]
+    assert (len(hints), hints[0], hints[-1]) == (100, True, False)
+
+
+def test_a_text_longer_than_any_folder_is_not_compared() -> None:
+    before = time.process_time()
+    assert nearest("abcd" * 30_000, ["abcd" * 29_000]) is None
+    assert nearest("a" * 1000, ["a" * 999]) is not None
+    assert time.process_time() - before < 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,17 @@ def test_a_wrong_config_gives_one_sentence_that_names_the_key(name: str, tmp_pat
         resolve("upload", {"config": path}, {})
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [{"exclude": [{f"k{n}": 1 for n in range(100_000)}]}, {"k" * 1_000_000: 1}])
+def test_a_wrong_config_of_others_is_refused_at_once(config: object, tmp_path: Path) -> None:
+    """A launch's config comes from the server. Each key was compared, and all of them were shown."""
+    path = config_file(tmp_path, config)
+    before = time.process_time()
+    with pytest.raises(UsageError) as caught:
+        resolve("upload", {"config": path}, {})
+    assert time.process_time() - before < 3
+    assert len(str(caught.value)) < 2000
 
 
 def test_config_files_from_windows_and_those_that_cannot_be_read(tmp_path: Path) -> None:

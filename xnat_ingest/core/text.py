@@ -147,8 +147,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
+# A text from outside may be longer than any word, and comparing it takes long.
+_LONGEST_WORD = 1000
+
+
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word most similar to this one, ignoring case."""
+    """The known word most similar to this one, ignoring case. Takes time with the letters of both, multiplied."""
+    if len(word) > _LONGEST_WORD:
+        return None
     folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), folded, n=1)
     return folded[near[0]] if near else None

@@ -13,6 +13,8 @@ from xnat_ingest.planning.label_sheet import Sheet, SheetRow, cell_key
 _FEW = 5
 # A foreign sheet may have very many lines for nobody.
 _MOST_UNUSED = 100
+# So many letters are compared with letters to find the session that a line may mean; it takes a second or two.
+_MOST_COMPARED = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +115,15 @@ def sheet_notes(
     if more := unmatched.lines[_MOST_UNUSED:]:
         text = f"the label sheet has {len(more)} more lines without a session, first line {more[0].line}"
         yield Problem("label-unused", text, spoils=not partial)
+    letters, compared = sum(map(len, unnamed)), 0
     for row in unmatched.lines[:_MOST_UNUSED]:
         name = printable(row.folder or row.study_uid)
         if cell_key(row.folder) in keys:
             text = f"the label sheet lists {name} (line {row.line}), but nothing of it is sent"
             yield Problem("label-unused", text)
             continue
-        near = nearest(name, unnamed)
+        compared += len(name) * letters
+        near = nearest(name, unnamed) if compared <= _MOST_COMPARED else None
         hint = f" (did you mean {near}?)" if near else ""
         fix = "" if partial else "; correct or remove the line, or give --labels-partial"
         text = f"the label sheet lists {name} (line {row.line}), but there is no such session{hint}{fix}"

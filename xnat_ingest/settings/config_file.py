@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, cast
 
 from xnat_ingest.core import UsageError, nearest
@@ -45,6 +46,8 @@ def config_schema() -> dict[str, Any]:
 
 
 _WORD = {"type": "string", "minLength": 1}
+# Of a file from elsewhere: how many keys of a rule are looked at, and how much of it an error shows.
+_FEW, _SHOWN = 10, 300
 
 
 def read_file(path: str) -> str:
@@ -60,6 +63,10 @@ def parse_config(text: str, path: str) -> dict[str, Any]:
             raise UsageError(f"config file {path} has both Exclude and exclude; keep only one of them")
         config["exclude"] = [{"folder": word} for word in config.pop("Exclude")]
     return dict(config)
+
+
+def _begin(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def check_rules(option: str, entries: Iterable[object]) -> list[object]:
@@ -81,16 +88,16 @@ def _check(what: str, config: object) -> None:
     schema: Any = error.schema
     instance: Any = error.instance
     known = list(schema.get("properties", ())) if isinstance(schema, Mapping) else []
-    unknown = [key for key in instance if key not in known] if error.validator == "additionalProperties" else []
-    if unknown:
-        near = nearest(unknown[0], known)
+    if error.validator == "additionalProperties":
+        unknown = next(key for key in instance if key not in known)
+        near = nearest(unknown, known)
         hint = f"; did you mean {near}?" if near else f"; known keys: {', '.join(known)}"
-        raise UsageError(f"{what}{where + ': ' if where else ''}unknown key {unknown[0]!r}{hint}")
+        raise UsageError(f"{what}{where + ': ' if where else ''}unknown key {_begin(repr(unknown))}{hint}")
     if error.validator == "anyOf" and isinstance(instance, Mapping):
         matchers = [branch["required"][0] for branch in cast("list[dict[str, list[str]]]", error.validator_value)]
-        near = next((n for key in instance if (n := nearest(str(key), matchers))), None)
+        near = next((n for key in islice(instance, _FEW) if (n := nearest(str(key), matchers))), None)
         hint = f"did you mean {near}?" if near else f"a rule has one of {', '.join(matchers)}"
-        raise UsageError(f"{what}{where}: {json.dumps(instance, default=str)} is not a rule; {hint}")
+        raise UsageError(f"{what}{where}: {_begin(json.dumps(instance, default=str))} is not a rule; {hint}")
     if error.validator == "oneOf":
         raise UsageError(f"{what}{where}: a tag rule needs exactly one of matches and in")
     raise UsageError(f"{what}{where or 'the whole file'}: {error.message}")
