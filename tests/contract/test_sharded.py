@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Ingest, hold_laws
-from tests.dicom_trees import Series, make_session
+from tests.dicom_trees import Series, make_session, part10, uid
 from tests.standin import StandIn
 from xnat_ingest.cli import main
 
@@ -64,6 +65,68 @@ def test_shards_do_what_one_run_does(ingest: Ingest, tree: Path, tmp_path: Path,
         one["totals"] = {k: one["totals"][k] for k in ("files_seen", "planned", "set_aside", "excluded", "verified")}
         one["sessions"] = [s["label"] for s in one["sessions"]]
     assert found == expected
+
+
+RAW_DATA = b"1.2.840.10008.5.1.4.1.1.66"  # needs no pixels
+
+
+def image(study: str, number: int, patient: str = "") -> bytes:
+    """An object whose series is its own. patient: its PatientID."""
+    sop, study_uid, series = (uid(*words).encode() for words in ((study, number), (study,), ("series", number)))
+    return part10(
+        {
+            0x00080016: ("UI", RAW_DATA),
+            0x00080018: ("UI", sop),
+            0x00100020: ("LO", patient.encode()),
+            0x0020000D: ("UI", study_uid),
+            0x0020000E: ("UI", series),
+        }
+    )
+
+
+# Path below ROOT -> the study and the PatientID of its image. Some have a foreign study that sorts before their own.
+CONFLICTS: dict[str, tuple[Mapping[str, tuple[str, str]], tuple[str, ...]]] = {
+    "foreign image": ({"007/a/1": ("X", ""), "s2/b/1": ("Y", ""), "s2/b/2": ("X", "")}, ()),
+    "foreign image, sorted otherwise": ({"007/a/1": ("Y", ""), "s2/b/1": ("X", ""), "s2/b/2": ("Y", "")}, ()),
+    "foreign images of each other": (
+        {"007/a/1": ("X", ""), "007/a/2": ("Z", ""), "s2/b/1": ("Z", ""), "s2/b/2": ("Y", "")},
+        (),
+    ),
+    "one study": ({"007/a/1": ("X", ""), "s2/b/1": ("X", ""), "s3/c/1": ("Z", "")}, ()),
+    "one label": ({"007/a/1": ("X", ""), "s2/A/1": ("Y", "")}, ("--session-label", "{session}")),
+    "one label, one study": ({"007/a/1": ("X", ""), "s2/A/1": ("X", "")}, ("--session-label", "{session}")),
+    "no label": (
+        {"007/a/1": ("X", ""), "s2/b/1": ("Y", "")},
+        ("--session-label", "{AccessionNumber}"),
+    ),
+    "one patient": ({"007/a/1": ("X", "p"), "s2/b/1": ("Y", "p")}, ()),
+    "two patients": ({"007/a/1": ("X", "p"), "007/b/1": ("Y", "q"), "s2/c/1": ("Z", "q")}, ()),
+    "projects": ({"P/007/a/1": ("X", ""), "Q/s2/a/1": ("X", "")}, ("--layout", "project/subject/session")),
+}
+
+
+@pytest.mark.parametrize("name", CONFLICTS)
+def test_shards_name_the_conflicts_of_one_run(ingest: Ingest, tmp_path: Path, name: str) -> None:
+    files, flags = CONFLICTS[name]
+    for number, (path, (study, patient)) in enumerate(files.items()):
+        (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / path).write_bytes(image(study, number, patient))
+    project = "" if name == "projects" else "DEMO"
+    whole = ingest("plan", tmp_path / "tree", *flags, project=project)
+    reports = []
+    for number in range(1, 6):
+        part = ingest("plan", tmp_path / "tree", *flags, "--shard", f"{number}/5", "--allow-empty", project=project)
+        reports.append(tmp_path / f"{number}.json")
+        reports[-1].write_text(json.dumps(part.report))
+    joined = tmp_path / "all.json"
+    code = main(["report", "merge", *map(str, reports), "--report", str(joined)])
+    assert set(_conflicts(json.loads(joined.read_text()))) == set(_conflicts(whole.report))
+    assert code == whole.code
+
+
+def _conflicts(report: dict[str, Any]) -> list[tuple[str, frozenset[str]]]:
+    """The conflicts with their sessions."""
+    return [(one["kind"], frozenset(one["sessions"])) for one in report["problems"] if one["sessions"]]
 
 
 @pytest.mark.parametrize("flags", [(), ("--redact-paths",)])

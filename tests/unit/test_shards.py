@@ -238,14 +238,43 @@ def test_what_no_shard_has_taken_where_names_are_made_up(number: int, lacking: i
         )
 
 
+def holding(label: str, *studies: str) -> dict[str, Any]:
+    """A session in whose folder are images of several studies."""
+    made = one(label)
+    return {**made, "scans": [{**made["scans"][0], "study_uid": study} for study in studies]}
+
+
 @pytest.mark.parametrize(
-    ("second", "kind"),
-    [(one("b", study="1.a"), "split-study"), (one("A", study="1.z"), "label-collision")],
+    ("sessions", "kinds"),
+    [
+        ((one("a"), one("b", study="1.a")), ["split-study"]),
+        ((one("a"), one("A", study="1.z")), ["label-collision"]),
+        ((one("a"), one("A", study="1.a")), ["split-study", "label-collision"]),
+        ((holding("a", "1.a"), holding("b", "1.b", "1.a")), ["split-study"]),
+        ((holding("a", "1.a", "1.x"), holding("b", "1.x", "1.b")), ["split-study"]),
+        ((one("a"), one("b", study="1.a", project="Q")), []),  # as one run sees it
+        ((one("a"), one("a", study="1.z", project="Q")), []),
+        ((one("(no label)"), one("(no label)", study="1.z")), []),
+        ((one("(no label)_2"), one("(no label)_2", study="1.z")), []),
+    ],
 )
-def test_conflicts_that_no_shard_sees_alone(second: dict[str, Any], kind: str) -> None:
-    merged = merge([shard(1, one("a"), set_aside=[]), shard(2, second, set_aside=[])])
-    assert [p["kind"] for p in merged["problems"]] == [kind]
-    assert merged["exit_code"] == 3
+def test_conflicts_that_no_shard_sees_alone(sessions: tuple[dict[str, Any], dict[str, Any]], kinds: list[str]) -> None:
+    for first, second in (sessions, sessions[::-1]):
+        merged = merge([shard(1, first, set_aside=[]), shard(2, second, set_aside=[])])
+        assert [p["kind"] for p in merged["problems"]] == kinds
+        assert merged["exit_code"] == (3 if kinds else 0)
+
+
+def test_what_one_shard_has_told_is_not_told_again() -> None:
+    merged = merge([shard(1, one("a"), one("b", study="1.a"), set_aside=[]), shard(2, one("c"), set_aside=[])])
+    assert merged["problems"] == []
+
+
+def test_a_message_names_few_of_very_many_folders() -> None:
+    reports = [shard(k, *(one(f"{k}{n}", study="1.a") for n in range(6)), set_aside=[]) for k in (1, 2)]
+    (problem,) = merge(reports)["problems"]
+    assert problem["detail"].endswith("007/pre (23) and 2 more")
+    assert len(problem["sessions"]) == 12
 
 
 @pytest.mark.parametrize(("codes", "verdicts", "code"), [

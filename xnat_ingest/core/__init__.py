@@ -50,6 +50,7 @@ from xnat_ingest.core.model import (
 )
 from xnat_ingest.core.text import (
     LABEL,
+    NO_LABEL,
     composed,
     count_of,
     from_cell,
@@ -73,6 +74,7 @@ __all__ = [
     "ICLOUD",
     "INFLATED",
     "LABEL",
+    "NO_LABEL",
     "OTHER_SHARD",
     "OUTSIDE",
     "PLAIN_TEXT",

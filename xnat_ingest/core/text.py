@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from xnat_ingest.core.months import months_of
 
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# A placeholder for a label that cannot be made. Two sessions without a label do not share it.
+NO_LABEL = "(no label)"
 
 
 def legal_label(text: str) -> str:

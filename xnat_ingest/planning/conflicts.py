@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core import Instance, Problem, Session, composed, count_of, printable
+from xnat_ingest.core import NO_LABEL, Instance, Problem, Session, composed, count_of, printable
 from xnat_ingest.planning.label_sheet import SheetRow
 
 # How many folders a message names.
@@ -31,9 +31,6 @@ class LabelledSession:
     changed: tuple[str, ...] = ()
     old_subject: str = ""
 
-
-# A placeholder for a label that cannot be made. Two sessions without a label do not share it.
-NO_LABEL = "(no label)"
 
 # The sessions, the kind of their conflict, what is wrong, and what to do.
 Conflict = tuple[list[LabelledSession], str, str, str]

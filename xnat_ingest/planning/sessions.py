@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from xnat_ingest.core import (
+    NO_LABEL,
     Instance,
     Plan,
     Problem,
@@ -25,7 +26,6 @@ from xnat_ingest.core import (
 from xnat_ingest.core.text import read_as_utf8
 from xnat_ingest.planning.blank_files import mark_blank
 from xnat_ingest.planning.conflicts import (
-    NO_LABEL,
     TOO_DEEP,
     LabelledSession,
     mark_conflicts,

@@ -103,15 +103,15 @@ def _session(outcome: Outcome, command: str) -> dict[str, Any]:
 
 
 def _scans(outcome: Outcome) -> list[dict[str, Any]]:
-    series: dict[str, list[Instance]] = defaultdict(list)
+    series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     look = outcome.verdict.read_back
     for instance in outcome.session.instances:
-        series[instance.series_uid].append(instance)
+        series[instance.series_uid, instance.study_uid].append(instance)
     return [
         {
             "id": members[0].series_number,
             "series_uid": uid,
-            "study_uid": members[0].study_uid,
+            "study_uid": study,
             "folder": _folder(members),
             "description": printable(members[0].series_description),
             "modality": members[0].modality,
@@ -119,7 +119,7 @@ def _scans(outcome: Outcome) -> list[dict[str, Any]]:
             "verified": sum(i.sop_uid in outcome.verdict.verified for i in members),
             **({"read_back": look.series.get(uid, 0)} if look else {}),
         }
-        for uid, members in series.items()
+        for (uid, study), members in series.items()
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from xnat_ingest.core import (
     EMPTY_SHARD,
+    NO_LABEL,
     OTHER_SHARD,
     PRECEDENCE,
     PROOF_LEVELS,
@@ -38,6 +39,8 @@ BROKEN_OFF = {
 }
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
+# How many folders a message names.
+_FEW = 10
 # Notes that are only true when every shard has them.
 ONLY_TOGETHER = (EMPTY_SHARD, "rule-unused", "label-unused")
 
@@ -106,7 +109,7 @@ def merge(reports: Sequence[tuple[str, Report]]) -> dict[str, Any]:
     absent = list(_absent(shards))
     is_whole = not absent and all(report.get("shard") for report in shards)
     gaps = (*not_taken(shards), *taken_twice(shards)) if is_whole else ()
-    problems = [*_problems(shards), *_across(sessions), *absent, *gaps, *_broken_off(latest)]
+    problems = [*_problems(shards), *_across(shards), *absent, *gaps, *_broken_off(latest)]
     totals: dict[str, Any] = {key: sum(report["totals"].get(key, 0) for report in shards) for key in SUMMED}
     totals |= {
         "set_aside": len(aside),
@@ -286,24 +289,38 @@ def _problems(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
             yield problem
 
 
-def _across(sessions: Iterable[Report]) -> Iterator[dict[str, Any]]:
-    """Conflicts that no single shard could see: one study, or one label, in two shards."""
-    studies: dict[str, list[Report]] = defaultdict(list)
-    labels: dict[tuple[str, str], list[Report]] = defaultdict(list)
-    for session in sessions:
-        studies[session["study_uid"]].append(session)
-        labels[session["project"], session["label"].casefold()].append(session)
-    for found in studies.values():
-        if len({(one["project"], one["label"]) for one in found}) > 1:
-            yield _problem("split-study", "one study is in several session folders", found)
-    for found in labels.values():
-        if len(found) > 1:
-            yield _problem("label-collision", "several shards have a session with this label", found)
+def _across(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
+    """Conflicts that no single shard could see, as one run would find them: one study, or one label, in two shards."""
+    studies: dict[tuple[str, str], list[tuple[int, Report]]] = defaultdict(list)
+    labels: dict[tuple[str, str], list[tuple[int, Report]]] = defaultdict(list)
+    for number, report in enumerate(shards):
+        for session in report["sessions"]:
+            for study in _studies(session):
+                studies[session["project"], study].append((number, session))
+            if not session["label"].startswith(NO_LABEL):
+                labels[session["project"], session["label"].casefold()].append((number, session))
+    for found in _in_two(studies):
+        yield _problem("split-study", "one study is in several session folders", found)
+    for found in _in_two(labels):
+        yield _problem("label-collision", "several shards have a session with this label", found)
+
+
+def _studies(session: Report) -> set[str]:
+    """All studies of which a session has images. In a folder with two of them, the session is named after one."""
+    return {session["study_uid"], *(scan.get("study_uid", "") for scan in session["scans"])} - {""}
+
+
+def _in_two(groups: Mapping[tuple[str, str], Sequence[tuple[int, Report]]]) -> Iterator[list[Report]]:
+    """The sessions of each group that is in more than one shard. What is in one, that shard has told."""
+    for found in groups.values():
+        if len({number for number, _ in found}) > 1:
+            yield [session for _, session in found]
 
 
 def _problem(kind: str, why: str, sessions: Sequence[Report]) -> dict[str, Any]:
-    folders = ", ".join(f"{one['folder']} ({one['label']})" for one in sessions)
-    return {"kind": kind, "detail": f"{why}: {folders}", "sessions": [one["label"] for one in sessions]}
+    folders = ", ".join(f"{one['folder']} ({one['label']})" for one in sessions[:_FEW])
+    more = f" and {len(sessions) - _FEW} more" if len(sessions) > _FEW else ""
+    return {"kind": kind, "detail": f"{why}: {folders}{more}", "sessions": [one["label"] for one in sessions]}
 
 
 def _absent(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:
