@@ -190,3 +190,93 @@ def test_a_piece_that_kept_its_uids_is_not_archived(
         assert f"xnat-ingest prearchive delete -P DEMO {row.timestamp} S_E --yes" in ended.out
         site.prearchive.forget(row)
         delivered(ingest(*command), site, paths, rows=[])
+
+
+NO_NUMBER = Series("B_0002", 3, tags={"SeriesNumber": None})
+
+
+def grown(tree: Path, *more: Series) -> list[Path]:
+    """A session with a series that has a number and one that has none."""
+    return make_session(tree / "S/E", (T1, *more), "study")
+
+
+@pytest.fixture
+def unnumbered(tmp_path: Path) -> list[Path]:
+    return grown(tmp_path / "t", NO_NUMBER)
+
+
+def test_a_series_without_number_grows(
+    ingest: Ingest, site: StandIn, unnumbered: list[Path], tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    """The scan id that XNAT makes of its series UID is that of the changed one."""
+    delivered(ingest("upload", tmp_path / "t", *way), site, unnumbered, rows=[])
+    (archived,) = site.sessions("DEMO")
+    scans = set(archived.scans)
+    assert scans == {"1", new_uid(str(pydicom.dcmread(unnumbered[-1]).SeriesInstanceUID)).replace(".", "_")}
+    paths = grown(tmp_path / "t", replace(NO_NUMBER, files=5), Series("C_0003", 1, tags={"SeriesNumber": None}))
+    for sent in (True, False):
+        ended = ingest("upload", tmp_path / "t", *way)
+        delivered(ended, site, paths, rows=[])
+        assert bool(ended.totals["bytes_sent"]) is sent
+    (archived,) = site.sessions("DEMO")
+    assert len(archived.scans) == 3
+    assert scans < set(archived.scans)
+    assert ingest("verify", tmp_path / "t").code == 0
+    delivered(ingest("upload", tmp_path / "t", *way, "--existing", "overwrite"), site, paths, rows=[])
+
+
+@pytest.mark.parametrize("trouble", ["cut", "lost", "direct"])
+def test_a_series_without_number_is_finished(
+    ingest: Ingest, site: StandIn, unnumbered: list[Path], tmp_path: Path, trouble: str
+) -> None:
+    flags = ("--destination", "direct-archive") if trouble == "direct" else ()
+    whole = unnumbered[-2].read_bytes()
+    if trouble == "lost":
+        site.faults.add(Fault("lose", name="SeriesNumber-2-", times=None))
+    else:
+        unnumbered[-2].write_bytes(whole[:-3000])
+    assert ingest("upload", tmp_path / "t", *flags).code == 3
+    unnumbered[-2].write_bytes(whole)
+    site.faults.clear()
+    assert len([path for path in site.root.rglob("*") if path.is_file()]) == len(unnumbered) - 1
+    for _ in range(2):
+        delivered(ingest("upload", tmp_path / "t", *flags), site, unnumbered, rows=[])
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+@pytest.mark.parametrize("built", [False, True], ids=["receiving", "built"])
+@pytest.mark.parametrize("cut", ["-SeriesNumber-1-", "-1-1-"])
+def test_an_interrupted_upload_of_a_series_without_number(
+    ingest: Ingest, site: StandIn, unnumbered: list[Path], tmp_path: Path, mode: str, built: bool, cut: str
+) -> None:
+    """A copy that was cut lies in the scan of its series, though its id is not made of our UID."""
+    left_open(site, unnumbered[:6], cut=cut, built=built)
+    for _ in range(2):
+        delivered(ingest("upload", tmp_path / "t", "--existing", mode), site, unnumbered, rows=[])
+
+
+@pytest.mark.parametrize("script", ["uids", "name"])
+@pytest.mark.parametrize("before", ["7", None], ids=["it had one", "it had none"])
+def test_a_series_that_goes_on_under_another_number_is_refused(
+    ingest: Ingest, site: StandIn, tmp_path: Path, before: str | None, script: str
+) -> None:
+    """XNAT would say: a scan with the same UID, but a different number."""
+    site.settings.site_script = script
+    made = make_series(tmp_path / "t/S/E", replace(NO_NUMBER, files=5), "study", 2)
+    for number, path in enumerate(made):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesNumber = before if number < 3 else None if before else "7"
+        dataset.save_as(path)
+    late = {path: path.read_bytes() for path in made[3:]}
+    for path in late:
+        path.unlink()
+    assert ingest("upload", tmp_path / "t").code == 0
+    for path, data in late.items():
+        path.write_bytes(data)
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["same-number"], 0)
+    (archived,) = site.sessions("DEMO")
+    here = "it has no SeriesNumber" if before else "its SeriesNumber is 7"
+    assert f"is archived as scan {min(archived.scans)}, and here {here}" in ended.out
+    assert f"upload it {'with the SeriesNumber that it had' if before else 'without a SeriesNumber'}" in ended.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from tests.standin.archiver import correct_scan_ids
 from tests.standin.model import ArchivedSession, Scan
+from tests.unit.test_decision import Listings
 from xnat_ingest.core import Instance
 from xnat_ingest.delivery.same_number import SameNumber, split_by_merge
-from xnat_ingest.xnat.archive import StoredFiles
+from xnat_ingest.xnat.archive import StoredFiles, in_archive
 from xnat_ingest.xnat.scan_ids import PRIMARY, built_ids
 
 IDS = ("7", "7-MR1", "7-MR2", "7-MR3", "7-MR4")
@@ -101,3 +103,26 @@ def test_which_go_together(ids: tuple[str, ...], grows: tuple[str, ...], now: se
     found = split_by_merge(to_send, [*there, *to_send], held, {i.sop_uid for i in there})
     assert {i.series_uid for i in found.now} == now
     assert {i.series_uid for i in found.companions} == companions
+
+
+@pytest.mark.parametrize(
+    ("number", "scan", "uid", "hashed", "taken"),
+    [
+        ("", "2_25_9", "2.25.9", True, True),  # the site's script has made 2.25.9 of 1.1
+        ("", "2_25_9", "2.25.9", False, False),
+        ("", "2_25_9", "2.25.8", True, False),
+        ("", "7", "2.25.9", True, False),  # it had a number
+        ("7", "2_25_9", "2.25.9", True, False),  # it had none
+        ("7", "7", "2.25.9", True, True),
+        ("", "1_1", "1.1", False, True),
+        ("", "1_1", "1.1", True, True),  # a script that leaves UIDs of series alone
+    ],
+)
+def test_a_series_without_number(number: str, scan: str, uid: str, hashed: bool, taken: bool) -> None:
+    """XNAT takes more of a series that is archived without number, by its UID there, and not under another id."""
+    first, second = (replace(instance("1.1", one), series_number=number) for one in (1, 2))
+    uri = f"/data/experiments/X/scans/{scan}/resources/1/files/{first.name}"
+    file = {"Name": first.name, "Size": "1000", "collection": "DICOM", "URI": uri}
+    held = in_archive(Listings(files=[file], scans=[{"ID": scan, "UID": uid}]), "X")
+    found = split_by_merge([second], [first, second], held, {first.sop_uid}, hashed=hashed)
+    assert bool(found.now) and not found.stuck if taken else [one.scan for one in found.stuck] == [scan]

@@ -297,7 +297,8 @@ def _stuck(stuck: Stuck, files_held: StoredFiles) -> tuple[str, str]:
         f"series {stuck.instance.series_uid} is archived as scan {scan}, and here {here}. XNAT refuses to add to a "
         "series under another number"
     )
-    return fact, "upload it with the SeriesNumber that it had"
+    had = "without a SeriesNumber, as before" if files_held.is_unnumbered(scan) else "with the SeriesNumber that it had"
+    return fact, f"upload it {had}"
 
 
 def commits_again(log: str) -> bool:

@@ -198,9 +198,15 @@ class OurPrearchiveSession:
             if name := files_held.name_of(instance):
                 scans[instance.series_uid].add(files_held.scans[name])
 
+        def is_its_own(scan: str, instance: Instance) -> bool:
+            if was_built(scan, number_of(instance)) or scan == received_in(instance):
+                return True
+            has_number = bool(instance.series_number.strip())
+            return self.context.changes_uids and not has_number and files_held.is_unnumbered(scan)
+
         def is_astray(instance: Instance) -> bool:
-            there, number = scans[instance.series_uid], number_of(instance)
-            return len(there) > 1 or not all(was_built(one, number) or one == received_in(instance) for one in there)
+            there = scans[instance.series_uid]
+            return len(there) > 1 or not all(is_its_own(one, instance) for one in there)
 
         pieces = [i for i in to_send if i.sop_uid not in whole and files_held.name_of(i) and is_astray(i)]
         if not pieces:

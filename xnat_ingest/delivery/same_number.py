@@ -15,7 +15,7 @@ from itertools import combinations
 
 from xnat_ingest.core import Instance
 from xnat_ingest.xnat.archive import StoredFiles
-from xnat_ingest.xnat.scan_ids import built_ids, number_of
+from xnat_ingest.xnat.scan_ids import built_ids, id_without_number, number_of
 
 # Up to this many series of one number are tried in all combinations.
 _MOST_SIBLINGS = 8
@@ -153,6 +153,7 @@ class _Merge:
         self._ids = {uid: own.get(uid, archived[uid]) for uid in siblings if uid in archived}
         there = {uid: [i for i in siblings[uid] if i.sop_uid in usable] for uid in self._ids}
         self.representatives = {uid: members[0] for uid, members in there.items() if members}
+        self._unnumbered = _ids_of_changed_uids(siblings, self._ids, files_held) if hashed else {}
 
     def choose(self, wanted: frozenset[str]) -> tuple[frozenset[str], frozenset[str]] | None:
         """The series of this round, and the archived ones that go along. All wanted series, if they can go together."""
@@ -175,6 +176,8 @@ class _Merge:
         It also does where the id of a series is in use already: then it compares series UIDs.
         """
         built = built_ids(i for uid in group for i in self._siblings[uid])
+        if len(group) == 1:  # the changed UID takes the place of ours
+            built |= {uid: self._unnumbered[uid] for uid in group & self._unnumbered.keys()}
         known = {uid: self._ids[uid] for uid in group if uid in self._ids}
         if self._hashed and len(group) > 1 and known:
             return known.keys() == group and set(known.values()) == set(built.values())
@@ -194,3 +197,15 @@ class _Merge:
         if new & self._taken and new - self._taken:
             return True
         return any(built[other] == scan for uid, scan in known.items() for other in known.keys() - {uid})
+
+
+def _ids_of_changed_uids(
+    siblings: Mapping[str, Sequence[Instance]], archived: Mapping[str, str], files_held: StoredFiles
+) -> dict[str, str]:
+    """Series UID -> scan id that XNAT makes of the UID that the site's script gives to a series without SeriesNumber.
+
+    That UID is known from the archive, where the series has files.
+    """
+    unnumbered = (uid for uid in archived if not siblings[uid][0].series_number.strip())
+    changed = {uid: files_held.series_of(archived[uid]) for uid in unnumbered}
+    return {uid: id_without_number(now) for uid, now in changed.items() if now}

@@ -16,7 +16,7 @@ from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.xnat import documents, prearchive
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
-from xnat_ingest.xnat.scan_ids import number_of, received_in, was_built
+from xnat_ingest.xnat.scan_ids import id_without_number, number_of, received_in, was_built
 from xnat_ingest.xnat.stored_uids import StoredUids
 from xnat_ingest.xnat.tables import bytes_of
 
@@ -184,6 +184,14 @@ class StoredFiles:
         """
         return {file.scan for file in _files_of(self.series, series_uid)}
 
+    def series_of(self, scan: str) -> str:
+        """The series UID of a scan as the server has it, "" when it has none. The server may be asked."""
+        return self.series.uid_of(scan) if isinstance(self.series, _SeriesSizes) else ""
+
+    def is_unnumbered(self, scan: str) -> bool:
+        """Whether a scan has the id of a series without SeriesNumber, made of the UID that the server has for it."""
+        return bool(scan) and scan == id_without_number(self.series_of(scan))
+
     @property
     def scan_ids(self) -> frozenset[str]:
         """The ids of all scans: those with files, and others where the server was asked for them."""
@@ -262,6 +270,9 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
 
     def files_of(self, uid: str) -> Sequence[StoredFile]:
         return self._files.get(uid, ())
+
+    def uid_of(self, scan: str) -> str:
+        return self._uids.get(scan, "")
 
     def named(self, uid: str) -> Mapping[str, StoredFile]:
         """The files of a series by name."""

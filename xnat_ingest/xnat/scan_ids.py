@@ -35,7 +35,12 @@ def received_in(instance: Instance) -> str:
 
 def number_of(instance: Instance) -> str:
     """The start of the scan ids of a series."""
-    return instance.series_number.strip() or re.sub(r"\W", "_", instance.series_uid, flags=re.ASCII)
+    return instance.series_number.strip() or id_without_number(instance.series_uid)
+
+
+def id_without_number(series_uid: str) -> str:
+    """The scan id of a series that has no SeriesNumber."""
+    return re.sub(r"\W", "_", series_uid, flags=re.ASCII)
 
 
 def built_ids(instances: Iterable[Instance]) -> dict[str, str]:
