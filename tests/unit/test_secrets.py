@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
 import threading
+import time
 import unicodedata
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -18,7 +23,7 @@ from xnat_ingest.core.text import inert_cell, printable
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.cookies import Cookies
-from xnat_ingest.xnat.replies import Reply
+from xnat_ingest.xnat.replies import Reply, sentence
 
 # Controls, formats (bidi, zero widths), line and paragraph separators, surrogates, private use.
 FORBIDDEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
@@ -191,6 +196,63 @@ def test_json_for_web_pages(password: str, signs: str, letter: str) -> None:
     remember_login("up", password)
     escaped = "".join(f"\\u{ord(one):04{letter}}" if one in signs else one for one in password)
     assert redact(f"Error for {escaped} here") == "Error for *** here"
+
+
+ODD = ["ab  cd  efgh12", "tab\tSecretQQ1", "a\u00a0bSecret77", " x&amp;y<b>\u2003\n'Sécr%41t😀", "it's (Secret)! ~*"]
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "decimal": lambda text: "".join(f"&#{ord(one)};" for one in text),
+    "hex": lambda text: "".join(f"&#x{ord(one):x};" for one in text),
+    "hex in capitals, with zeros": lambda text: "".join(f"&#X{ord(one):08X};" for one in text),
+    "without semicolons": lambda text: "".join(f"&#{ord(one)}" for one in text if one.isalpha()),
+    "each second one": lambda text: "".join(
+        f"&#{ord(one)};" if n % 2 else html.escape(one) for n, one in enumerate(text)
+    ),
+    "all but letters": lambda text: "".join(one if one.isalpha() else f"&#{ord(one)};" for one in text),
+    "twice": lambda text: html.escape("".join(f"&#{ord(one)};" for one in text)),
+    "a script's address": lambda text: quote(text, safe="!'()*~"),
+    "Java's address": lambda text: quote_plus(text, safe="*").replace("~", "%7E"),
+    "an address in a page": lambda text: html.escape(quote(text, safe="&'")),
+    "letters as JSON": lambda text: "".join(
+        json.dumps(one)[1:-1] if n % 3 else f"\\u{ord(one):04x}" for n, one in enumerate(text) if ord(one) < 0x10000
+    ),
+    "blanks joined": lambda text: " ".join(text.split()),
+}
+
+
+@pytest.mark.parametrize("password", ODD)
+@pytest.mark.parametrize("name", ESCAPES)
+def test_letters_that_are_escaped_one_by_one(name: str, password: str) -> None:
+    """Any of them, and blanks that are shown as one."""
+    if name == "without semicolons":
+        password = "".join(filter(str.isalpha, password))
+    if name == "letters as JSON":
+        password = password.replace("😀", "")
+    remember_login("up", password)
+    answer = f"before {ESCAPES[name](password)} after"
+    for said in (
+        redact(answer),
+        sentence(f"<html><body><h3>{answer}</h3></body></html>"),
+        str(ServerSaid("x", 400, sentence(answer))),
+    ):
+        assert "before *** after" in said
+    log = f"<p>{'x' * 290} {ESCAPES[name](password)}</p>"
+    assert sentence(log) == f"{'x' * 290} ***"  # and not the half of it that would be shown
+
+
+def test_escapes_stay_where_no_secret_is() -> None:
+    remember("a secret word")
+    text = "/data/a%20b?x=1&amp;y=&#97; \\u0061 100%zz &#999999999999; &#xffffffffffff;"
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "piece", ["&#", "&#9", "&#x", "&amp;", "&amp", "%", "%25", "\\u", "\\u0061", "&#0000000000", "\\", "&"]
+)
+def test_escapes_without_end_take_little_time(piece: str) -> None:
+    remember("a secret word")
+    before = time.process_time()
+    redact(piece * 200_000)
+    assert time.process_time() - before < 3
 
 
 def test_a_login_header_without_its_padding() -> None:

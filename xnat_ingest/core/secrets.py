@@ -61,13 +61,53 @@ def _keep(place: dict[str, None], secrets: Iterable[str]) -> None:
 
 
 def redact(text: str) -> str:
-    """The text without secrets."""
+    """The text without secrets. Where some letters of one are escaped, the text is returned without its escapes."""
     with _lock:
         known = sorted({*_known, *_logins}, key=len, reverse=True)
-    for form in known:
+    text = plain = _without(text, known)
+    for undo in _UNDO * _DEEPEST if any(sign in text for sign in "&%\\") else ():
+        plain = undo(plain)
+        if (hidden := _without(plain, known)) != plain:
+            text = plain = hidden
+    return _SESSION.sub(rf"\g<1>{HIDDEN}", text)
+
+
+def _without(text: str, forms: Iterable[str]) -> str:
+    for form in forms:
         if form in text:
             text = text.replace(form, HIDDEN)
-    return _SESSION.sub(rf"\g<1>{HIDDEN}", text)
+    return text
+
+
+# Letters as HTML, addresses and JSON write them. Any of a secret's letters may be written so, and the others plain.
+_ENTITY = re.compile(r"&(?:#[0-9]{1,12}|#[xX][0-9a-fA-F]{1,12}|[A-Za-z][A-Za-z0-9]{1,31});?")
+_PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
+_JSON = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+# How often the same text may have been escaped.
+_DEEPEST = 3
+
+
+def _from_html(text: str) -> str:
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+
+
+def _from_address(text: str) -> str:
+    return _PERCENT.sub(lambda found: _decoded(found[0].replace("%", "")), text)
+
+
+def _from_json(text: str) -> str:
+    return _JSON.sub(lambda found: bytes.fromhex(found[0].replace("\\u", "")).decode("utf-16-be", "replace"), text)
+
+
+_UNDO = (_from_html, _from_address, _from_json)
+
+
+def _decoded(digits: str) -> str:
+    raw = bytes.fromhex(digits)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def sayable(text: str) -> str:
@@ -89,7 +129,11 @@ def harmless(value: Any) -> Any:
 def _forms(secret: str) -> list[str]:
     if len(secret) < _SHORTEST:
         return []
-    spellings = (secret, secret.strip(), unicodedata.normalize("NFC", secret), unicodedata.normalize("NFD", secret))
+    # Of several blanks in a row one is shown.
+    spellings = (
+        *(secret, secret.strip(), " ".join(secret.split())),
+        *(unicodedata.normalize(form, secret) for form in ("NFC", "NFD")),
+    )
     forms = dict.fromkeys(form for one in dict.fromkeys(spellings) for form in _ways_to_write(one))
     return [form for form in forms if len(form) >= _SHORTEST]
 
@@ -102,6 +146,11 @@ def _html_safe(as_json: str, signs: str, letter: str) -> str:
     return re.sub(f"[{signs}]", lambda found: f"\\u{ord(found[0]):04{letter}}", as_json)
 
 
+def _by_java(raw: bytes) -> str:
+    """As URLEncoder writes it."""
+    return quote_plus(raw, safe="*").replace("~", "%7E")
+
+
 def _ways_to_write(text: str) -> Iterator[str]:
     yield from (text, printable(text), html.escape(text), repr(text)[1:-1], ascii(text)[1:-1])
     for as_json in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
@@ -112,7 +161,13 @@ def _ways_to_write(text: str) -> Iterator[str]:
     for raw in {text.encode(charset, "replace"): None for charset in ("utf-8", "latin-1")}:
         yield raw.decode("latin-1")  # UTF-8 that was taken for Latin-1
         yield repr(raw)[2:-1]
-        for quoted in (quote(raw, safe=""), quote(raw), quote_plus(raw), "".join(f"%{byte:02X}" for byte in raw)):
+        for quoted in (
+            quote(raw, safe=""),
+            quote(raw),
+            quote_plus(raw),
+            _by_java(raw),
+            "".join(f"%{byte:02X}" for byte in raw),
+        ):
             yield from (quoted, re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), quoted))
         yield "".join(f"\\x{byte:02x}" for byte in raw)
         for packed in (b64encode(raw).decode(), urlsafe_b64encode(raw).decode()):

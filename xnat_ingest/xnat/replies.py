@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
 
+from xnat_ingest.core.secrets import redact
+
 # The most characters: of a page that are read, of its text that are shown, and of one tag in a document.
 PAGE = 64 * 1024
 SENTENCE = 300
@@ -68,8 +70,11 @@ def decoded(raw: bytes, content_type: str) -> str:
 
 
 def sentence(page: str) -> str:
-    """The text of an error page without its tags, or its heading if there is one; at most 300 characters."""
-    page = page[:PAGE]
+    """The text of an error page without its tags, or its heading if there is one; at most 300 characters.
+
+    Secrets are hidden first: without its tags, with other blanks or cut, one would not be recognised.
+    """
+    page = redact(page)[:PAGE]
     # Tomcat's own pages (such as a 401) give the cause after the word Message, and their name in a heading.
     text = _between(page, "<b>Message</b>", "</p>") or _between(page, "<h3>", "</h3>") or page
     # More than is shown, since one character may be written as several.
