@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from tests.conftest import Ended, Ingest
 from tests.dicom_trees import Series, make_session
 from tests.standin import Fault, StandIn
+from tests.standin.model import DEFAULT_TEMPLATE
 
 # Names as other tools and other templates make them.
 BY_NUMBER, BY_UID = "IM-${SeriesNumber}-${InstanceNumber}", "MR.${SOPInstanceUID}"
@@ -433,3 +434,46 @@ def test_headers_that_the_server_does_not_give_are_asked_for_once(
     ended = ingest("upload", place(tmp_path / "b", whole[1:4]), ARCHIVE, "--existing", "overwrite")
     asked = Counter(one.path for one in site.requests[begin:] if one.method == "GET" and "/files/" in one.path)
     assert (ended.code, max(asked.values())) == (3, 1), (ended.out, asked)
+
+
+# A template that tells instances, as the advice on `name-collision` asks for one, and whose names end as default ones.
+BY_HASH = "${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("first", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize(
+    "names", [(DEFAULT_TEMPLATE, BY_HASH), (DEFAULT_TEMPLATE, BY_HASH, DEFAULT_TEMPLATE), (BY_UID, BY_HASH)]
+)
+@pytest.mark.parametrize("series", [Series("T1_0001", 6), Series("SR_0001", 6, "test-SR.dcm")], ids=["MR", "SR"])
+def test_a_series_grows_after_the_site_has_changed_its_names(
+    ingest: Ingest, site: StandIn, tmp_path: Path, names: Sequence[str], first: str, series: Series
+) -> None:
+    made = make_session(tmp_path / "made", (series,), "study")
+    for day, template in enumerate(names):
+        site.settings.file_name_template = template
+        there = made[: 2 * day + 2]
+        root = place(tmp_path / str(day), there)
+        if not day:
+            assert ingest("upload", root, first).code == 0
+            continue
+        for sent in (True, False):
+            ended = ingest("upload", root)
+            assert (ended.code, bool(ended.totals["bytes_sent"])) == (0, sent), ended.out
+            by_default = 2 * names[: day + 1].count(DEFAULT_TEMPLATE)
+            assert (ended.totals["verified"], ended.totals["counted"]) == (by_default, len(there) - by_default)
+            assert stored_uids(site) == uids_of(there)
+        assert ingest("verify", root).code == 0
+
+
+def test_what_such_names_lack_is_missing(ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]) -> None:
+    """The headers tell which of them are there."""
+    assert ingest("upload", place(tmp_path / "a", whole[:2])).code == 0
+    site.settings.file_name_template = BY_HASH
+    site.faults.add(Fault("lose", name="1-4-", times=None))
+    root = place(tmp_path / "b", whole)
+    ended = ingest("upload", root)
+    assert (ended.code, ended.totals["verified"], ended.totals["counted"], ended.totals["missing"]) == (3, 2, 3, 1)
+    site.faults.clear()
+    assert ingest("upload", root).code == 0
+    assert stored_uids(site) == uids_of(whole)

@@ -161,7 +161,7 @@ class StoredFiles:
         files = _files_of(self.series, instance.series_uid)
         if not self.has_default_names(instance):
             return files
-        return [file for file in files if not _DEFAULT_NAME.search(file.name)]
+        return _other_names(files, instance.study_uid)
 
     @property
     def _default_names(self) -> Mapping[str, Sequence[str]]:
@@ -174,8 +174,8 @@ class StoredFiles:
 
     def has_default_names(self, instance: Instance) -> bool:
         """Whether files of the instance's series have the default names of its study, which tell instances."""
-        begin, files = f"{instance.study_uid}-", _files_of(self.series, instance.series_uid)
-        return any(one.name.startswith(begin) and _DEFAULT_NAME.search(one.name) for one in files)
+        files = _files_of(self.series, instance.series_uid)
+        return len(_other_names(files, instance.study_uid)) < len(files)
 
     def scans_of(self, series_uid: str) -> set[str]:
         """The ids of the scans of a series, by its UID: XNAT makes one for each number under which its files came.
@@ -300,6 +300,12 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
 
 def _files_of(series: Mapping[str, Sequence[int]], uid: str) -> Sequence[StoredFile]:
     return series.files_of(uid) if isinstance(series, _SeriesSizes) else ()
+
+
+def _other_names(files: Sequence[StoredFile], study_uid: str) -> list[StoredFile]:
+    """Those whose names are not default ones of the study, though a site's template may end with the same hash."""
+    begin = f"{study_uid}-"
+    return [one for one in files if not (one.name.startswith(begin) and _DEFAULT_NAME.search(one.name))]
 
 
 def archived_sessions(rest: XnatClient, project: str) -> list[ArchivedSession]:
@@ -531,7 +537,7 @@ def _told_among(members: Sequence[Instance], files_held: StoredFiles) -> dict[st
     if not lacking or files_held.uids is None:
         return {}
     files = _files_of(files_held.series, members[0].series_uid)
-    others = [file for file in files if not _DEFAULT_NAME.search(file.name)]
+    others = _other_names(files, members[0].study_uid)
     if not others or len(others) > max(_MOST_IN_SERIES, 2 * len(members)):
         return {}
     headers = files_held.uids.of(files_held.uri, others, ask=True)
