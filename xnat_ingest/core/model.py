@@ -172,7 +172,9 @@ class Problem:
 
     kind: str
     detail: str
-    sessions: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = field(
+        default=(), hash=False
+    )  # there may be thousands, in each of whose conflicts it is
     spoils: bool = False
     fix: str = ""
 

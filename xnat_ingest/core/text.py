@@ -135,6 +135,16 @@ def count_of(number: float, what: str) -> str:
     return f"{number:g} {what}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:.0f} {what}s"
 
 
+# How many folders, studies or sessions a message names. There may be thousands.
+_FEW = 10
+
+
+def few_of(words: Sequence[str]) -> str:
+    """The first of these words, and how many more there are."""
+    more = f" and {len(words) - _FEW} more" if len(words) > _FEW else ""
+    return ", ".join(words[:_FEW]) + more
+
+
 def printable(text: str) -> str:
     """A file name that is safe in a terminal, a log or a report: one line, valid Unicode, no escape sequences.
 

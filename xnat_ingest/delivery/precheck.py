@@ -154,7 +154,8 @@ def _merged(plan: Plan, *, mixed_patients: bool) -> Plan:
     """Adds the conflicts that show only when an alias and an id turn out to be one project."""
     drafts = [LabelledSession(session, session.repaired or session.subject) for session in plan.sessions]
     sessions, conflicts = mark_conflicts(drafts, by_study=False, mixed_patients=mixed_patients)
-    new = tuple(problem for problem in conflicts if problem not in plan.problems)
+    known = set(plan.problems)
+    new = tuple(problem for problem in conflicts if problem not in known)
     clean = tuple(replace(s, conflicts=tuple(dict.fromkeys(s.conflicts))) for s in sessions)
     return replace(plan, sessions=clean, problems=(*plan.problems, *new))
 

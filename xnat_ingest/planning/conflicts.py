@@ -7,11 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from xnat_ingest.core import NO_LABEL, Instance, Problem, Session, composed, count_of, printable
+from xnat_ingest.core import NO_LABEL, Instance, Problem, Session, composed, count_of, few_of, printable
 from xnat_ingest.planning.label_sheet import SheetRow
-
-# How many folders a message names.
-_FEW = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +118,7 @@ def _label_collisions(drafts: list[LabelledSession], *, by_study: bool) -> Confl
         )
         fix = "give them different labels with --session-label or --labels"
         if by_study:
-            fact = f"of studies {', '.join(d.session.study_uid for d in group)} {fact}"
+            fact = f"of studies {few_of([d.session.study_uid for d in group])} {fact}"
         yield group, "label-collision", fact, fix
 
 
@@ -172,10 +169,9 @@ def _files_of_others(session: Session) -> str:
     files = [i.path for i in others_files if _folder_of(i) in shared]
     places = [(folder, f" ({count_of(number, 'file')})") for folder, number in folders.most_common()]
     places += [(path, "") for path in files]
-    named = [printable(place.removeprefix(f"{session.folder}/")) + number for place, number in places[:_FEW]]
-    more = f" and {len(places) - _FEW} more" if len(places) > _FEW else ""
+    named = few_of([printable(place.removeprefix(f"{session.folder}/")) + number for place, number in places])
     whose = "another" if len(others) == 1 else f"{len(others)} others"
-    return f"{count_of(len(usual), 'file')} of one, and these of {whose}: {', '.join(named)}{more}"
+    return f"{count_of(len(usual), 'file')} of one, and these of {whose}: {named}"
 
 
 def _folder_of(instance: Instance) -> str:
@@ -191,7 +187,7 @@ def split_notes(drafts: list[LabelledSession]) -> list[Problem]:
         Problem(
             "studies-split",
             f"folder {printable(folder)} contains {len(found)} studies, in order of time: "
-            + ", ".join(f"{session.label} ({len(session.instances)} instances)" for session in found),
+            + few_of([f"{session.label} ({len(session.instances)} instances)" for session in found]),
             tuple(session.label for session in found),
         )
         for folder, found in folders.items()
@@ -226,7 +222,7 @@ def _advice(kind: str, instead: str, fix: str) -> str:
 
 def _problem(kind: str, group: list[LabelledSession], fact: str, fix: str) -> Problem:
     folders = list(dict.fromkeys(printable(d.session.folder) for d in group))
-    names = ", ".join(folders[:_FEW]) + (f" and {len(folders) - _FEW} more" if len(folders) > _FEW else "")
+    names = few_of(folders)
     word = "folders" if len(folders) > 1 else "folder"
     sessions = tuple(dict.fromkeys(d.session.label for d in group))
     return Problem.advised(kind, f"{word} {names} {fact}", fix, sessions)

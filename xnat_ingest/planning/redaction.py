@@ -9,8 +9,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import BinaryIO
 
 from xnat_ingest.core import LABEL, Plan, Problem, SetAside, SourceFile, composed, printable
@@ -94,24 +96,48 @@ def _sentences(paths: Iterable[str], labels: set[str], source: RedactedSource) -
     # Labels are made of composed letters.
     forms = {printable(form): made for word, made in words.items() for form in (word, composed(word))}
     shown = {word: made for word, made in forms.items() if word not in labels}
-    ordered = sorted(shown, key=len, reverse=True)
+    by_part = _by_part(shown)
 
+    @lru_cache(maxsize=4096)  # many files have one remedy
     def say(text: str) -> str:
         if name := unlisted_name(text):
             text = text.replace(name, source.redact(name))
-        for word in ordered:
+        may_be_in = {word for part in ("", *_PARTS.findall(text)) for word in by_part.get(part, ())}
+        for word in sorted(may_be_in, key=lambda word: (-len(word), word)):
             if word in text:
-                text = re.sub(_alone(word), shown[word], text)
+                text = _with(shown[word], word, text)
         return text
 
     return say
 
 
-def _alone(word: str) -> str:
-    """A pattern for a name that is not part of a longer one.
+# A name stands alone, so each of these parts of it is a whole one in the sentence, too.
+_PARTS = re.compile(r"[^\W_]+")
+
+
+def _by_part(words: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """The words by the rarest of their parts, "" for those without any: not each word is looked for in each text."""
+    parts = {word: set(_PARTS.findall(word)) for word in words}
+    often = Counter(part for found in parts.values() for part in found)
+    by_part: dict[str, list[str]] = defaultdict(list)
+    for word, found in parts.items():
+        by_part[min(found, key=lambda part: (often[part], part), default="")].append(word)
+    return by_part
+
+
+def _with(made: str, word: str, text: str) -> str:
+    """The text with another word in place of a name that is not part of a longer one.
 
     A name that no label can have stands for itself before or behind `_`, too, where labels are joined of names.
     """
-    if LABEL.fullmatch(word):
-        return rf"(?<![\w-]){re.escape(word)}(?![\w-])"
-    return rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
+    joining = "_-" if LABEL.fullmatch(word) else ""
+    pieces, begin, at = [], 0, text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        beside = text[at - 1 : at] + text[end : end + 1] if at else text[end : end + 1]
+        if any(sign.isalnum() or sign in joining for sign in beside):
+            at = text.find(word, at + 1)
+            continue
+        pieces += [text[begin:at], made]
+        begin, at = end, text.find(word, end)
+    return "".join([*pieces, text[begin:]])

@@ -42,6 +42,8 @@ SameBytes = Callable[[Instance, Instance], bool]
 Leave = Callable[[Instance], Instance | SetAside]
 # A folder's path -> its name for labels. An archive that stands for a folder loses its suffix.
 NameOf = Callable[[str], str]
+# How many studies a message names.
+_FEW = 10
 
 
 def last_name(folder: str) -> str:
@@ -238,10 +240,14 @@ def session_conflicts(
 ) -> tuple[Problem, ...]:
     """Conflicts between the instances of one session, whatever its label. instead: see mark_conflicts."""
     conflicts = []
-    studies = sorted({i.study_uid for i in instances})
+    studies: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        studies[instance.study_uid].append(instance)
     if len(studies) > 1:
         # The most common causes are a console that was restarted, and a misplaced screen capture.
-        where = "; ".join(f"{study} in {_places(folder, instances, study)}" for study in studies)
+        few = sorted(studies)[:_FEW]
+        where = "; ".join(f"{study} in {_places(folder, studies[study])}" for study in few)
+        where += f"; and {len(studies) - _FEW} more" if len(studies) > _FEW else ""
         fact = f"folder {printable(folder)} contains {len(studies)} studies ({where})"
         fix = (
             "make one session per study with --split-studies, take sessions from the headers with --layout headers, "
@@ -255,9 +261,9 @@ def session_conflicts(
     return tuple(conflicts)
 
 
-def _places(folder: str, instances: Iterable[Instance], study: str) -> str:
+def _places(folder: str, instances: Iterable[Instance]) -> str:
     """The folders of one of a session's studies, and how many files are in them."""
-    found = Counter(i.path.rpartition("/")[0].removeprefix(f"{folder}/") for i in instances if i.study_uid == study)
+    found = Counter(i.path.rpartition("/")[0].removeprefix(f"{folder}/") for i in instances)
     named = [f"{printable(place)} ({count_of(number, 'file')})" for place, number in found.most_common(3)]
     return ", ".join(named) + (f" and {len(found) - 3} more folders" if len(found) > 3 else "")
 

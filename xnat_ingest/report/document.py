@@ -16,6 +16,9 @@ from xnat_ingest.core.about import __version__
 from xnat_ingest.core.atomic_file import replacing
 from xnat_ingest.core.secrets import harmless, redact
 
+# How many sessions of a problem each of them names. The run's own list of problems names all.
+_FEW = 10
+
 
 def write(path: str, result: Result, *, mode: int = 0o600) -> None:
     """Writes the report, completely or not at all. Raises IngestError."""
@@ -52,7 +55,7 @@ def document(result: Result) -> dict[str, Any]:
             {"path": printable(aside.path), "reason": printable(aside.reason), "detail": redact(aside.detail)}
             for aside in result.plan.set_aside
         ],
-        "problems": [_problem(problem) for problem in result.problems],
+        "problems": [_problem(one, one.sessions) for one in result.problems],
         **({"deidentification": dict(result.deidentification)} if result.deidentification else {}),
         **({"proof": _proof(result)} if result.proof else {}),
         **({"launch": dict(result.launch)} if result.launch else {}),
@@ -96,10 +99,17 @@ def _session(outcome: Outcome, command: str) -> dict[str, Any]:
         "scans": _scans(outcome),
         "missing": sorted(verdict.missing),
         "unproven": [] if command == "plan" else _unproven(outcome),
-        "problems": [_problem(problem) for problem in verdict.problems],
+        "problems": [_problem(one, _few_of(session.label, one.sessions)) for one in verdict.problems],
         "began": round(outcome.began, 3),
         "seconds": round(outcome.seconds, 3),
     }
+
+
+def _few_of(label: str, sessions: Sequence[str]) -> Sequence[str]:
+    """The sessions of a problem as one of them names them: if there are very many, only a few of the others."""
+    if len(sessions) <= _FEW:
+        return sessions
+    return [label, *[one for one in sessions[:_FEW] if one != label][: _FEW - 1]]
 
 
 def _scans(outcome: Outcome) -> list[dict[str, Any]]:
@@ -139,11 +149,11 @@ def _unproven(outcome: Outcome) -> list[dict[str, str]]:
     ]
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
+def _problem(problem: Problem, sessions: Sequence[str]) -> dict[str, Any]:
     return {
         "kind": problem.kind,
         "detail": redact(problem.detail),
-        "sessions": list(problem.sessions),
+        "sessions": list(sessions),
         **({"spoils": True} if problem.spoils else {}),
         **({"fix": redact(problem.fix)} if problem.fix else {}),
     }

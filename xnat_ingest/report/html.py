@@ -179,15 +179,15 @@ def _link(server: str, path: str, text: str) -> str:
 def _wrong(report: Report) -> str:
     """What needs attention, grouped by its kind, and then remarks on sessions that are fine."""
     care = {one["label"] for one in report["sessions"] if needs_attention(one, report["command"])}
-    serious = [
-        one
-        for one in report["problems"]
-        if care.intersection(one["sessions"]) or one["kind"] in RUN_KINDS or one.get("spoils")
-    ]
+    serious, others = list[Report](), list[Report]()
+    for one in report["problems"]:
+        is_serious = care.intersection(one["sessions"]) or one["kind"] in RUN_KINDS or one.get("spoils")
+        (serious if is_serious else others).append(one)
     told = {label for one in serious for label in one["sessions"]}
-    verdicts = _verdict_cards([one for one in report["sessions"] if one["label"] in care - told])
+    untold = care - told
+    verdicts = _verdict_cards([one for one in report["sessions"] if one["label"] in untold])
     wrong = "".join((*_problem_cards(serious), *verdicts, *_reason_cards(report["set_aside"])))
-    remarks = "".join(_problem_cards([one for one in report["problems"] if one not in serious]))
+    remarks = "".join(_problem_cards(others))
     return (f"<h2>What is wrong, and what to do</h2>{wrong}" if wrong else "") + (
         f'<div class="remarks"><h2>Remarks</h2>{remarks}</div>' if remarks else ""
     )
@@ -354,7 +354,8 @@ def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any
     texts = [session["subject"], session["label"], session["folder"], *(s["description"] for s in scans)]
     unproven = [] if _not_started(session) else session["unproven"]
     state = STATE_NAMES["held"] if session["verdict"] == "conflict" else ""
-    studies = list(dict.fromkeys(s["study_uid"] for s in scans if "study_uid" in s))
+    studies = list(dict.fromkeys(s.get("study_uid", "") for s in scans))
+    numbers = {study: number for number, study in enumerate(studies, 1)}
     return {
         "word": session["verdict"],
         "care": needs_attention(session, command),
@@ -362,7 +363,7 @@ def _details(session: Report, pictures: Pictures, command: str) -> dict[str, Any
         "studies": studies if len(studies) > 1 else [],
         "scans": [
             [
-                *([studies.index(s["study_uid"]) + 1] if len(studies) > 1 else []),
+                *([numbers[s.get("study_uid", "")]] if len(studies) > 1 else []),
                 *(s["id"], s["description"], s["modality"], s["instances"], s["verified"], s.get("read_back", "")),
                 s.get("folder", ""),
             ]

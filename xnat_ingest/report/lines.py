@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from xnat_ingest.core import EMPTY, EXIT_MEANING, Exit, Outcome, ReadBack, Result, count_of, printable
+from xnat_ingest.core import EMPTY, EXIT_MEANING, Exit, Outcome, ReadBack, Result, SetAside, count_of, printable
 from xnat_ingest.core.secrets import sayable
 from xnat_ingest.report.grouped import file_lines, problem_lines
 from xnat_ingest.report.progress import amount
@@ -61,10 +61,13 @@ def _aside_lines(result: Result) -> Iterator[str]:
     asides = result.plan.set_aside
     yield from file_lines(aside for aside in asides if aside.is_problem)
     links = [aside for aside in asides if aside.reason == "link"]
-    if doubled := [aside for aside in links if aside.detail.endswith("read in its own place")]:
+    doubled, other = list[SetAside](), list[SetAside]()
+    for aside in links:
+        (doubled if aside.detail.endswith("read in its own place") else other).append(aside)
+    if doubled:
         some = ", ".join(f"{printable(one.path)} {one.detail}" for one in doubled[:3])
         yield f"{len(doubled)} links point to other sessions and were left out: {some}"
-    if left := [printable(aside.path) for aside in links if aside not in doubled]:
+    if left := [printable(aside.path) for aside in other]:
         some = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         yield (
             f"{len(left)} symbolic links that point outside ROOT or form a loop were skipped ({some}); upload their "

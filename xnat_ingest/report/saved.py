@@ -17,6 +17,7 @@ from xnat_ingest.core import (
     Exit,
     IngestError,
     UsageError,
+    few_of,
     printable,
 )
 from xnat_ingest.core.json_documents import best_error, json_path, read_json, read_text
@@ -39,8 +40,6 @@ BROKEN_OFF = {
 }
 # These must be equal in all shards' reports. Otherwise a merged report would make no sense.
 SAME = ("command", "server", "project", "destination", "transport")
-# How many folders a message names.
-_FEW = 10
 # Notes that are only true when every shard has them.
 ONLY_TOGETHER = (EMPTY_SHARD, "rule-unused", "label-unused")
 
@@ -318,9 +317,8 @@ def _in_two(groups: Mapping[tuple[str, str], Sequence[tuple[int, Report]]]) -> I
 
 
 def _problem(kind: str, why: str, sessions: Sequence[Report]) -> dict[str, Any]:
-    folders = ", ".join(f"{one['folder']} ({one['label']})" for one in sessions[:_FEW])
-    more = f" and {len(sessions) - _FEW} more" if len(sessions) > _FEW else ""
-    return {"kind": kind, "detail": f"{why}: {folders}{more}", "sessions": [one["label"] for one in sessions]}
+    folders = few_of([f"{one['folder']} ({one['label']})" for one in sessions])
+    return {"kind": kind, "detail": f"{why}: {folders}", "sessions": [one["label"] for one in sessions]}
 
 
 def _absent(shards: Sequence[Report]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from xnat_ingest.commands.nifti.tree import (
     entities,
     instance_of,
 )
-from xnat_ingest.core import Problem, UsageError, composed, printable
+from xnat_ingest.core import Problem, UsageError, composed, few_of, printable
 from xnat_ingest.inputs.nifti_file import IDENTIFYING
 from xnat_ingest.planning.labels import BadLabel, Template, legal
 from xnat_ingest.settings.options import DEFAULT_TEMPLATES
@@ -66,7 +66,8 @@ def make_nifti_plan(tree: NiftiTreeContents, wishes: NiftiOptions) -> NiftiPlan:
     ]
     sessions = [_session(above, series, wishes, notes) for above, series in tree.sessions.items()]
     sessions, collisions = _collisions(sessions, mixed_patients=wishes.mixed_patients)
-    own = [conflict for session in sessions for conflict in session.conflicts if conflict not in collisions]
+    shared = set(collisions)
+    own = [conflict for session in sessions for conflict in session.conflicts if conflict not in shared]
     notes += [*_left_beside(tree), *_identifying(tree), *_too_high(tree), *own, *collisions]
     return NiftiPlan(tuple(sessions), tuple(tree.aside), tuple(notes), tree.seen)
 
@@ -251,7 +252,7 @@ def _collisions(sessions: list[NiftiSession], *, mixed_patients: bool) -> tuple[
     problems: dict[int, list[Problem]] = defaultdict(list)
     for members in [] if mixed_patients else _mixed_patients(sessions):
         number = len(frozenset().union(*(s.patients for s in members)))
-        folders = ", ".join(dict.fromkeys(printable(s.folder) for s in members))
+        folders = few_of(list(dict.fromkeys(printable(s.folder) for s in members)))
         fact = f"the sidecars of {folders} name {number} patients (by PatientID), which would be one subject"
         fix = "move the files that are in the wrong folder, or give --allow-mixed-patients if it is one person"
         problem = Problem.advised("mixed-patients", fact, fix, tuple(dict.fromkeys(s.label for s in members)))
@@ -261,7 +262,7 @@ def _collisions(sessions: list[NiftiSession], *, mixed_patients: bool) -> tuple[
         for members in _alike(sessions, name):
             if what == "subject" and len({s.named for s in members}) == 1:
                 continue
-            folders = ", ".join(dict.fromkeys(printable(s.folder) for s in members))
+            folders = few_of(list(dict.fromkeys(printable(s.folder) for s in members)))
             text = f"folders {folders} share the {what} label {name(members[0])}; tell them apart with --{what}-label"
             problem = Problem("label-collision", text, tuple(dict.fromkeys(s.label for s in members)))
             for session in members:
@@ -272,9 +273,8 @@ def _collisions(sessions: list[NiftiSession], *, mixed_patients: bool) -> tuple[
 
 def _mixed_patients(sessions: list[NiftiSession]) -> Iterator[list[NiftiSession]]:
     """The sessions with images of several patients, and the subjects whose sessions have several."""
-    alone = [session for session in sessions if len(session.patients) > 1]
-    yield from ([session] for session in alone)
-    for members in _alike([session for session in sessions if session not in alone], lambda s: s.subject):
+    yield from ([session] for session in sessions if len(session.patients) > 1)
+    for members in _alike([session for session in sessions if len(session.patients) <= 1], lambda s: s.subject):
         if len(frozenset().union(*(session.patients for session in members))) > 1:
             yield members
 
