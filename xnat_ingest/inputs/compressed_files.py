@@ -11,7 +11,7 @@ from xnat_ingest.inputs.archive_kinds import archive_kind_of
 from xnat_ingest.inputs.archive_members import TOO_LARGE, DecompressionGuard
 from xnat_ingest.inputs.dicom_file import START, sniff
 from xnat_ingest.inputs.source import Source
-from xnat_ingest.inputs.unpacking import BLOCK, PACKINGS, Packing, unpacked
+from xnat_ingest.inputs.unpacking import BLOCK, CORRUPT, PACKINGS, Packing, unpacked
 
 # The suffixes of files that are read. DICOM in a compressed file of another name is reported as a problem.
 SUFFIXES = (".gz", ".bz2", ".xz")
@@ -84,9 +84,11 @@ class CompressedFiles:
                     size += len(block)
                     if bombs.adds(len(block)):
                         return SetAside(file.path, "too-large", TOO_LARGE)
-        except OSError:
+        except OSError as error:
             if not holds_dicom:
                 return file  # reading its header will show what is wrong
+            if error.strerror != CORRUPT:
+                return SetAside(file.path, "unreadable", error.strerror or "cannot be read")
             return SetAside(file.path, "truncated", f"a {kind} file that is truncated or corrupt; fetch it again")
         self._found[file.path] = _Compressed(packing, size, (file.size, file.mtime_ns))
         return SourceFile(file.path, size, file.mtime_ns)

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Literal, cast, get_args
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast, get_args
 
 from xnat_ingest.core import IngestError, is_bug
 from xnat_ingest.inputs.zeros import PaddedStream
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Packing = Literal["gzip", "bzip2", "xz"]
 PACKINGS: tuple[str, ...] = get_args(Packing)
 BLOCK = 1 << 18
 CORRUPT = "its archive is corrupt here"
+# xz and LZMA say themselves how much memory it takes to unpack them, up to 4 GB. xz -9 takes half of this.
+MOST_MEMORY = 1 << 27
+GREEDY = "it takes more than 128 MiB of memory to unpack; unpack it yourself, or pack it again with xz -9 or less"
+_XZ_MARK = b"\xfd7zXZ\0"
+
+
+class Decompressor(Protocol):
+    """What the decompressors of the standard library's bz2 and lzma have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
 class ChecksummedStream(io.RawIOBase):
@@ -73,7 +97,95 @@ def damage_told() -> Iterator[None]:
     except Exception as error:
         if is_bug(error) or (isinstance(error, OSError) and error.errno):
             raise
-        raise OSError(5, CORRUPT) from error
+        # The module lzma has one exception for all, and only its text tells them apart.
+        is_greedy = isinstance(error, lzma.LZMAError) and "Memory usage limit" in str(error)
+        raise (OSError(errno.EFBIG, GREEDY) if is_greedy else OSError(errno.EIO, CORRUPT)) from error
+
+
+class PieceStream(io.RawIOBase):
+    """What is packed, from front to back, never more of it at once than is asked for.
+
+    begin: goes to the front, and returns what gives at most so many of the next bytes, none at the end.
+    """
+
+    def __init__(self, begin: Callable[[], Callable[[int], bytes]]) -> None:
+        self._begin = begin
+        self._next: Callable[[int], bytes] | None = None
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, into: WriteableBuffer) -> int:
+        view = memoryview(into)
+        data = self._take(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes no further than to the end."""
+        if whence == io.SEEK_END:
+            while self._take(BLOCK):
+                pass
+        target = offset if whence == io.SEEK_SET else self._at + offset
+        if target < self._at:
+            self._next = None
+            self._at = 0
+        while self._at < target and self._take(min(BLOCK, target - self._at)):
+            pass
+        return self._at
+
+    def _take(self, most: int) -> bytes:
+        self._next = self._next or self._begin()
+        data = self._next(most)
+        self._at += len(data)
+        return data
+
+
+class _Xz:
+    """The content of an xz file's streams, one after the other. What is no stream behind them is left out."""
+
+    def __init__(self, packed: BinaryIO, start: int) -> None:
+        packed.seek(start)
+        self._packed = packed
+        self._stream = _xz_stream()
+        self._fresh = b""  # the first bytes of the stream, when they have been read
+        self._is_over = False
+
+    def __call__(self, most: int) -> bytes:
+        while most and not self._is_over:
+            if self._stream.eof:
+                self._go_on()
+            elif data := self._stream.decompress(self._more(), most):
+                return data
+        return b""
+
+    def _more(self) -> bytes:
+        """Packed bytes, if the decompressor needs some."""
+        if not self._stream.needs_input:
+            return b""
+        more, self._fresh = self._fresh or self._packed.read(io.DEFAULT_BUFFER_SIZE), b""
+        if not more:
+            raise EOFError
+        return more
+
+    def _go_on(self) -> None:
+        """To the next stream, if there is one."""
+        self._fresh = self._stream.unused_data
+        while len(self._fresh) < len(_XZ_MARK) and (more := self._packed.read(io.DEFAULT_BUFFER_SIZE)):
+            self._fresh += more
+        self._is_over = not (self._fresh and _XZ_MARK.startswith(self._fresh[: len(_XZ_MARK)]))
+        self._stream = _xz_stream()
+
+
+def _xz_stream() -> Decompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, MOST_MEMORY)
 
 
 def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpacking:
@@ -81,10 +193,14 @@ def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpa
     openers: dict[Packing, Callable[[], object]] = {
         "gzip": lambda: gunzipped(stream),
         "bzip2": lambda: bz2.BZ2File(stream),
-        # With the format named, zeros behind the content are not taken for more of it.
-        "xz": lambda: lzma.LZMAFile(stream, format=lzma.FORMAT_XZ),  # noqa: SIM115 - closed with what is returned
+        "xz": lambda: piecewise(partial(_Xz, stream, stream.tell())),
     }
     return Unpacking(cast(BinaryIO, openers[packing]()), stream if closes else None)
+
+
+def piecewise(begin: Callable[[], Callable[[int], bytes]]) -> io.BufferedReader:
+    """A PieceStream that is quick in small steps, too."""
+    return io.BufferedReader(PieceStream(begin))
 
 
 def gunzipped(stream: BinaryIO) -> gzip.GzipFile:

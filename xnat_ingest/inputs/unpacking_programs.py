@@ -12,7 +12,7 @@ from itertools import islice
 
 from xnat_ingest.inputs.archive_kinds import is_tar
 from xnat_ingest.inputs.encoded_files import holds_encoded
-from xnat_ingest.inputs.unpacking import Packing
+from xnat_ingest.inputs.unpacking import MOST_MEMORY, Packing
 
 # A program that packs, or a script about one, has an archive's mark, too. An archive has its header behind it.
 _SCRIPT = b"#!"
@@ -28,7 +28,6 @@ _ENCODED_INSIDE = "a script with an archive, an image or a uuencoded file in it"
 PROGRAM_KINDS = frozenset({*_BEHIND.values(), _TAR_BEHIND, _PACKED_BEHIND, _ENCODED_INSIDE})
 
 _MOST_MARKS = 32  # places of one program that look like the start of an archive
-_MOST_MEMORY = 1 << 27  # xz -9 needs half of it
 _USTAR, _USTAR_AT, _TAR_HEADER = b"ustar", 257, 512
 _PACKINGS: dict[Packing, re.Pattern[bytes]] = {
     "gzip": re.compile(rb"\x1f\x8b\x08"),
@@ -97,7 +96,7 @@ def _content(start: bytes, at: int, packing: Packing) -> bytes:
             return zlib.decompressobj(wbits=31).decompress(packed, _TAR_HEADER)
         if packing == "bzip2":
             return bz2.BZ2Decompressor().decompress(packed, _TAR_HEADER)
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, _MOST_MEMORY).decompress(packed, _TAR_HEADER)
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, MOST_MEMORY).decompress(packed, _TAR_HEADER)
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
         return b""
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import io
+import lzma
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,9 +26,21 @@ from xnat_ingest.inputs.archive_members import (
     unsafe,
 )
 from xnat_ingest.inputs.source import go_on, heard
-from xnat_ingest.inputs.unpacking import CORRUPT, ChecksummedStream, Unpacking, damage_told
+from xnat_ingest.inputs.unpacking import (
+    CORRUPT,
+    MOST_MEMORY,
+    ChecksummedStream,
+    Decompressor,
+    Unpacking,
+    damage_told,
+    piecewise,
+)
 from xnat_ingest.inputs.views import SubStream
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
+
+_RARE = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_LZMA_HEAD = struct.Struct("<2xH5s")  # the size of the properties, and they themselves
+_NO_SIZE = b"\xff" * 8
 
 
 class ZipSource(Archive):
@@ -129,12 +146,71 @@ def _corrupt() -> OSError:
 
 def open_member(stream: BinaryIO, member: ZipMember) -> BinaryIO:
     """A member's bytes, unpacked. It has the zip's stream for itself until it is closed. Raises OSError."""
+    if member.method in _RARE:
+        return cast(BinaryIO, piecewise(partial(_RareMember, stream, member)))
     info = zipfile.ZipInfo(member.name)
     info.CRC, info.compress_type = member.crc, member.method
     info.compress_size, info.file_size = member.packed, member.size
     stream.seek(member.start)
     with damage_told():
         return cast(BinaryIO, zipfile.ZipExtFile(stream, "r", info))
+
+
+class _RareMember:
+    """A member packed with bzip2 or LZMA. zipfile unpacks 4 kB of these at once, and they may hold gigabytes."""
+
+    def __init__(self, zipped: BinaryIO, member: ZipMember) -> None:
+        zipped.seek(member.start)
+        self._zipped = zipped
+        self._packed = member.packed  # bytes that have not been read
+        self._left = member.size
+        self._crc, self._wanted_crc = 0, member.crc
+        if member.method == zipfile.ZIP_LZMA:
+            self._fresh = self._lzma_header()
+            self._engine: Decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, MOST_MEMORY)
+        else:
+            self._fresh = b""
+            self._engine = bz2.BZ2Decompressor()
+
+    def __call__(self, most: int) -> bytes:
+        data = b""
+        most = min(most, self._left)
+        while most and not data:
+            data = self._engine.decompress(self._more(), most)
+        self._left -= len(data)
+        self._crc = zlib.crc32(data, self._crc)
+        if not self._left and self._crc != self._wanted_crc:
+            raise _corrupt()
+        return data
+
+    def _more(self) -> bytes:
+        """Packed bytes, if the decompressor needs some."""
+        if not self._engine.needs_input:
+            return b""
+        more = self._fresh or self._read(io.DEFAULT_BUFFER_SIZE)
+        self._fresh = b""
+        if not more:
+            raise EOFError
+        return more
+
+    def _read(self, most: int) -> bytes:
+        data = self._zipped.read(min(most, self._packed))
+        self._packed -= len(data)
+        return data
+
+    def _lzma_header(self) -> bytes:
+        """The header of an LZMA file, with its properties and without a size. Raises OSError.
+
+        In a zip, a version and the size of the properties stand before them (APPNOTE.TXT, section 5.8).
+        """
+        head = _read(self._zipped, min(_LZMA_HEAD.size, self._packed))
+        if len(head) < _LZMA_HEAD.size:
+            raise _corrupt()
+        self._packed -= len(head)
+        size, properties = _LZMA_HEAD.unpack(head)
+        if size != len(properties):
+            raise _corrupt()
+        return cast(bytes, properties) + _NO_SIZE
 
 
 def _judge_zip(path: str, member: ZipMember, bombs: DecompressionGuard) -> SetAside | None:
