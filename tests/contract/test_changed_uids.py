@@ -256,6 +256,32 @@ def test_an_interrupted_upload_of_a_series_without_number(
         delivered(ingest("upload", tmp_path / "t", "--existing", mode), site, unnumbered, rows=[])
 
 
+@pytest.mark.parametrize("number", ["2", None])
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+def test_instances_that_would_get_the_names_of_others_replace_none(
+    ingest: Ingest, site: StandIn, tmp_path: Path, number: str | None, mode: str
+) -> None:
+    site.settings.file_name_template = "${StudyInstanceUID}-${InstanceNumber}"
+    series = Series("B_0002", 4, tags={"SeriesNumber": number})
+    made = make_series(tmp_path / "t/S/E", series, "study", 2)
+    late = {path: path.read_bytes() for path in made[2:]}
+    for path in late:
+        path.unlink()
+    ingest("upload", tmp_path / "t")
+    before = {path: path.read_bytes() for path in site.root.rglob("*.dcm")}
+    assert len(before) == 2
+    for path, data in late.items():
+        path.write_bytes(data)
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber -= 2
+        dataset.save_as(path)
+    for path in made[:2]:
+        path.unlink()
+    ended = ingest("upload", tmp_path / "t", "--existing", mode)
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["name-collision"], 0)
+    assert {path: path.read_bytes() for path in site.root.rglob("*.dcm")} == before
+
+
 @pytest.mark.parametrize("script", ["uids", "name"])
 @pytest.mark.parametrize("before", ["7", None], ids=["it had one", "it had none"])
 def test_a_series_that_goes_on_under_another_number_is_refused(

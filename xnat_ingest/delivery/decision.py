@@ -114,7 +114,7 @@ def decide(
     to_send = tuple(i for i in session.instances if i.sop_uid not in done)
     if not to_send:
         return Decision(archive, notes=tuple(_stale(session, entry) for entry in state.entries))
-    if clash := name_clash(session, archive, to_send, state.files_held, state.template):
+    if clash := name_clash(session, archive, to_send, state.files_held, state.template, hashed=state.changes_uids):
         return Decision(archive, conflict=clash)
     merge = _merge(session, state, archive, to_send)
     unmergeable = None if state.stays_open else _unmergeable(session, state, merge)
@@ -195,9 +195,18 @@ def _joined(
 
 
 def name_clash(
-    session: Session, archive: Comparison, to_send: Sequence[Instance], files_held: StoredFiles, template: str
+    session: Session,
+    archive: Comparison,
+    to_send: Sequence[Instance],
+    files_held: StoredFiles,
+    template: str,
+    *,
+    hashed: bool = False,
 ) -> Problem | None:
-    """Files of other instances that would be replaced, where the site's own names do not differ for each instance."""
+    """Files of other instances that would be replaced, where the site's own names do not differ for each instance.
+
+    hashed: see StoredFiles.names_beside
+    """
     if not may_repeat(template):
         return None
 
@@ -207,7 +216,7 @@ def name_clash(
         """Whether files have the name that the instance would get, and none of them is known to be the instance."""
         series = instance.series_uid, instance.series_number
         if series not in beside:
-            beside[series] = files_held.names_beside(instance)
+            beside[series] = files_held.names_beside(instance, hashed=hashed)
         taken = among(beside[series], template, instance)
         names = archive.told.get(instance.sop_uid, taken if instance.sop_uid in archive.seen else frozenset())
         return bool(taken) and taken.isdisjoint(names)

@@ -198,15 +198,20 @@ class StoredFiles:
         known = self.series.known_ids if isinstance(self.series, _SeriesSizes) else frozenset[str]()
         return known.union(self.scans.values())
 
-    def names_beside(self, instance: Instance) -> Collection[str]:
+    def names_beside(self, instance: Instance, *, hashed: bool = False) -> Collection[str]:
         """The names of the files among which an instance would be stored: of its series, and of its SeriesNumber.
 
         The server may be asked.
+
+        hashed: the site changes series UIDs, so that of those without SeriesNumber any may be its own
         """
         if not isinstance(self.series, _SeriesSizes):
             return self.sizes.keys()
         scans, number = self.scans_of(instance.series_uid) | {received_in(instance)}, number_of(instance)
-        return self.series.names_in({one for one in self.scan_ids if one in scans or was_built(one, number)})
+        scans |= {one for one in self.scan_ids if was_built(one, number)}
+        if hashed and not instance.series_number.strip():
+            scans |= set(filter(self.is_unnumbered, self.scan_ids))
+        return self.series.names_in(scans)
 
     def has_study(self, study_uid: str) -> bool:
         """Whether a stored name belongs to this study. XNAT names files on receipt, before a script changes UIDs."""
