@@ -16,10 +16,11 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from xnat_ingest.cli.output import Output
-from xnat_ingest.core import secrets
+from xnat_ingest.core import Event, secrets
 from xnat_ingest.core.errors import IngestError, ServerSaid
 from xnat_ingest.core.secrets import harmless, redact, remember, remember_login, sayable
 from xnat_ingest.core.text import inert_cell, printable
+from xnat_ingest.report.reporters import JsonReporter
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.cookies import Cookies
@@ -260,3 +261,13 @@ def test_a_login_header_without_its_padding() -> None:
     header = b64encode(b"up:basicpass77").decode()
     assert header.endswith("=")
     assert redact(f"Basic {header.rstrip('=')} refused") == "Basic *** refused"
+
+
+def test_what_is_unescaped_to_hide_a_password_stays_harmless_in_the_log() -> None:
+    remember("correct horse")
+    log = io.StringIO()
+    text = "&#99;orrect horse, and &#27;]0;title&#7; &#x202e;"
+    JsonReporter(log, io.StringIO()).emit(Event("warning", {"text": text}))
+    said = json.loads(log.getvalue())["text"]
+    assert said == printable(said)
+    assert ("orrect" in said, "title" in said) == (False, True)

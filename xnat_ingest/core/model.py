@@ -172,9 +172,8 @@ class Problem:
 
     kind: str
     detail: str
-    sessions: tuple[str, ...] = field(
-        default=(), hash=False
-    )  # there may be thousands, in each of whose conflicts it is
+    # There may be thousands, and each of them has the problem among its conflicts.
+    sessions: tuple[str, ...] = field(default=(), hash=False)
     spoils: bool = False
     fix: str = ""
 

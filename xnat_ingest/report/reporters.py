@@ -113,7 +113,7 @@ class JsonReporter:
             **harmless(event.fields),
         }
         if "text" in line:
-            line["text"] = redact(str(line["text"]))
+            line["text"] = sayable(str(line["text"]))
         print(json.dumps(line), file=self._log, flush=True)
 
     def end(self, result: Result, report: str, note: str = "") -> None:
