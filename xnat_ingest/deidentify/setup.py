@@ -85,7 +85,7 @@ def _add_to_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None
             for one in deidentifier.originals[study].values():
                 cells = (one.patient_id, one.study_uid, one.study_date, *labels, study)
                 # Days are a number, with its sign; a PatientID can be anything.
-                rows.append((*map(inert_cell, cells), str(one.days)))
+                rows.append((*(inert_cell(printable(cell)) for cell in cells), str(one.days)))
     with replacing(path, 0o600) as stream:
         csv.writer(stream).writerows(dict.fromkeys(rows))
 
