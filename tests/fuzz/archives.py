@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -55,7 +56,13 @@ def zips(data: bytes) -> None:
     if ours is None:
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        theirs = [archive.open(info).read(_MOST) for info in archive.infolist() if not info.is_dir()]
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        try:
+            theirs = [archive.open(info).read(_MOST) for info in infos]
+        except (OSError, EOFError, lzma.LZMAError):  # it unpacks more than the member has, and finds damage there
+            assert {info.compress_type for info in infos} & {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+            assert sorted(map(zlib.crc32, ours)) == sorted(info.CRC for info in infos)
+            return
     assert ours == sorted(theirs)
 
 
