@@ -338,11 +338,23 @@ def test_the_list_of_members_has_a_limit(
     assert is_whole or (last.path, getattr(last, "reason", "")) == ("x", "too-large")
 
 
-@pytest.mark.parametrize(("size", "is_whole"), [(100_000, True), (300_000, False)])
-def test_headers_for_all_members_have_a_limit(tmp_path: Path, size: int, is_whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("keys", "key", "value", "is_whole"),
+    [
+        (1, 1, 200_000, True),
+        (1, 1, 300_000, False),
+        (1, 200_000, 1, True),
+        (1, 300_000, 0, False),
+        (20, 1, 1, True),
+        (21, 1, 1, False),
+    ],
+)
+def test_headers_for_all_members_have_a_limit(tmp_path: Path, keys: int, key: int, value: int, is_whole: bool) -> None:
+    """They are gone through for each member. The limits are 1 MiB of names and values, and 100 names."""
     with tarfile.open(tmp_path / "x", "w") as packed:
         for number in range(5):
-            header = tarfile.TarInfo.create_pax_global_header({f"key{number}": "v" * size})
+            words = {f"key{number}-{n}".ljust(key, "k"): "v" * value for n in range(keys)}
+            header = tarfile.TarInfo.create_pax_global_header(words)
             packed.fileobj.write(header)
             packed.offset += len(header)
             packed.addfile(tarfile.TarInfo(f"a{number}"))

@@ -18,6 +18,8 @@ from xnat_ingest.inputs.zeros import ENOUGH, pass_zeros
 
 # A tar header is one block, plus long names before it. A larger one was made to fill memory.
 _LONGEST_HEADER = 1 << 20
+# A header of all members is gone through for each of them. The programs that write one put a few words into it.
+_MOST_KEPT = 100
 # No system has longer paths. So many characters of a longer name are shown.
 _LONGEST_NAME, _SHOWN = 4096, 100
 _LARGEST_OCTAL = 8**11
@@ -187,7 +189,7 @@ class _Headers:
     def begin(self, kept: Mapping[str, str]) -> None:
         """The next member begins. kept: what is known of all members from here on. Raises tarfile.ReadError."""
         self._read = 0
-        if sum(map(len, kept.values())) > _LONGEST_HEADER:
+        if len(kept) > _MOST_KEPT or sum(len(word) + len(text) for word, text in kept.items()) > _LONGEST_HEADER:
             raise tarfile.ReadError("headers of all members that are too long")
 
     def read(self, size: int = -1) -> bytes:
