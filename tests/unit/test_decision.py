@@ -283,23 +283,27 @@ def test_one_file_under_two_names_is_one(addresses: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("collection", "format_of_it", "counts"),
+    ("collection", "format_of_it", "counts", "proves"),
     [
-        ("DICOM", "DICOM", True),
-        ("dicom", "", True),
-        ("secondary", "DICOM", True),
-        ("DICOM", "TXT", False),
-        ("SNAPSHOTS", "DICOM", False),
-        ("", "DICOM", False),
+        ("DICOM", "DICOM", True, True),
+        ("dicom", "", True, True),
+        ("secondary", "DICOM", True, True),
+        ("DICOM", "TXT", False, True),
+        ("SNAPSHOTS", "DICOM", False, False),
+        ("DICOM_DEFACED", "DICOM", False, False),
+        ("", "DICOM", False, True),
     ],
 )
-def test_only_what_the_server_calls_dicom_is_counted(collection: str, format_of_it: str, counts: bool) -> None:
-    """By its resource and by its format. Where its name is an instance's, one of both will do."""
+def test_only_what_the_server_calls_dicom_is_counted(
+    collection: str, format_of_it: str, counts: bool, proves: bool
+) -> None:
+    """By its resource and by its format. Where its name is an instance's, its resource is enough."""
     said = {"Size": "900", "collection": collection, "file_format": format_of_it}
     place = "/data/experiments/X/scans/1/resources/7/files/"
     held = in_archive(Listings(files=[said | {"Name": "0.dcm", "URI": f"{place}0.dcm"}], scans=SCANS), "X")
     assert dict(held.series) == ({"1.1": [900]} if counts else {})
-    assert held.sizes == {"0.dcm": 900}
+    assert (held.sizes, held.number) == (({"0.dcm": 900}, 1) if proves else ({}, 0))
+    assert held.elsewhere == ({} if proves else {"0.dcm": collection})
 
 
 def test_one_file_in_two_rows_is_not_doubled() -> None:

@@ -57,7 +57,7 @@ class StoredPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredFiles:
-    """The DICOM files of one session on the server.
+    """The DICOM files of one session on the server, as far as they lie where XNAT puts what it receives.
 
     uri: the session's address
     sizes: name -> bytes; of a name that is there twice, the smaller size
@@ -67,6 +67,7 @@ class StoredFiles:
     secondary: names that lie in the resource `secondary`
     doubled: names that are there twice, at two addresses
     number: of files, whatever their names
+    elsewhere: names of DICOM files in other resources -> the label of one. They may be made of the scan's own files.
     uids: reads what names do not tell; None where names and numbers are to be enough
     reads_all: it does so even where the numbers are right
     """
@@ -79,6 +80,7 @@ class StoredFiles:
     secondary: frozenset[str] = frozenset()
     doubled: frozenset[str] = frozenset()
     number: int = 0
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
     uids: StoredUids | None = None
     reads_all: bool = False
     # Last part of a default name -> such names, once somebody has asked for one.
@@ -391,17 +393,21 @@ def in_archive(
 
 
 def _file(row: Mapping[str, str]) -> StoredFile:
-    """A file in the archive. Its name is "" when it is not DICOM, such as a snapshot."""
+    """A file in the archive. Its name is "" when it is not DICOM, such as a snapshot.
+
+    Early releases of XNAT gave the resource of what they received no label.
+    """
     label = row.get("collection", "")
     by_label, kind = label.lower() in prearchive.DICOM_RESOURCES, row.get("file_format", "").upper()
     if kind != "DICOM" and not by_label:
         return _NOT_OURS
-    counts = by_label and kind in ("DICOM", "")
+    counts, received = by_label and kind in ("DICOM", ""), by_label or not label
     above, _, last = unquote(row.get("URI", "")).rpartition("/")
     place = _FOLDER.search(above) if last else None
     folder, scan = (intern(above[place.start() :]), intern(place[1])) if place else ("", "")
     name, own = unquote(row["Name"]), last if place else ""
-    return StoredFile(name, bytes_of(row), scan, folder, intern(label), name if own == name else own, counts=counts)
+    own = name if own == name else own
+    return StoredFile(name, bytes_of(row), scan, folder, intern(label), own, counts=counts, received=received)
 
 
 def in_prearchive(
@@ -418,10 +424,14 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
     scans: dict[str, str] = {}
     secondary: set[str] = set()
     doubled: set[str] = set()
+    elsewhere: dict[str, str] = {}
     # Two rows with one address are one file, whatever they call it. Its smaller size is believed.
     in_scan: dict[str, dict[tuple[str, str], StoredFile]] = defaultdict(dict)
     uncounted: set[tuple[str, str]] = set()
     for file in files:
+        if not file.received:
+            elsewhere.setdefault(file.name, file.label)
+            continue
         address, beside = (file.folder, file.own), in_scan[file.scan]
         if file.name in sizes and address not in beside:
             doubled.add(file.name)
@@ -439,7 +449,8 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
     }
     series = _SeriesSizes({scan: some for scan, some in counted.items() if some}, uid_of_scan)
     number = sum(map(len, in_scan.values()))
-    return StoredFiles(uri, sizes, series, folders, scans, frozenset(secondary), frozenset(doubled), number)
+    twice = frozenset(doubled)
+    return StoredFiles(uri, sizes, series, folders, scans, frozenset(secondary), twice, number, elsewhere)
 
 
 def least_size(instance: Instance) -> int:
@@ -566,8 +577,18 @@ def _by_name(members: Sequence[Instance], files_held: StoredFiles, nowhere: str)
     for instance in members:
         size = files_held.sizes.get(files_held.name_of(instance))
         if size is None:
-            yield instance, nowhere
+            yield instance, _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
         elif size < least_size(instance):
             yield instance, f"stored truncated: {size} bytes on the server, at least {least_size(instance)} expected"
         else:
             yield instance, ""
+
+
+def _only_elsewhere(label: str) -> str:
+    """Why an instance is missing although a file in a resource of this label has its name, "" without a label."""
+    if not label:
+        return ""
+    return (
+        f"not on the server: only resource {printable(label)} has a file of its name. XNAT puts what it receives into "
+        "DICOM or secondary, and files elsewhere may be made of it"
+    )

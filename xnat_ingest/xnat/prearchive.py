@@ -22,7 +22,8 @@ STUCK = frozenset({"CONFLICT", "ERROR"})
 UNASSIGNED = "Unassigned"
 # The most sessions of a listing: each takes up to two kilobytes of memory. A busy site has thousands.
 MOST_SESSIONS = 200_000
-# The resources of a scan that hold its DICOM files, in lower case.
+# The resources, in lower case, into which XNAT puts the DICOM files that a scan receives (CatalogBuilder). Others may
+# hold DICOM that was made of them, such as defaced copies under the same names.
 DICOM_RESOURCES = ("dicom", "secondary")
 # SETTLE_LIMIT: how long the server may work on a prearchive session before we give up.
 # STILL: how long a session that another client sends into must be unchanged. STILL_LIMIT: how long we wait for that.
@@ -47,9 +48,10 @@ class StoredFile:
     size: bytes.
     scan: the id of its scan.
     folder: the address of its folder, below the session's.
-    label: of its resource, DICOM or secondary.
+    label: of its resource, mostly DICOM or secondary.
     own: the last part of its address. It is the name, unless the server says otherwise.
     counts: whether it counts as DICOM where names do not tell instances.
+    received: whether it lies where XNAT puts what it receives. No other file is one of the scan's own.
     """
 
     name: str
@@ -59,6 +61,7 @@ class StoredFile:
     label: str
     own: str = ""
     counts: bool = True
+    received: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ def files(rest: XnatClient, uri: str) -> Iterator[StoredFile]:
         for label in rest.rows(f"{uri}/scans/{scan}/resources", lambda one: one["label"]):
             folder, counts = f"/scans/{scan}/resources/{label}/files", label.lower() in DICOM_RESOURCES
             for name, size, below in rest.rows(f"{uri}{folder}", _file_in(f"{uri}{folder}")):
-                yield StoredFile(name, size, scan, intern(folder + below), label, name, counts)
+                yield StoredFile(name, size, scan, intern(folder + below), label, name, counts, counts)
 
 
 def _file_in(listed: str) -> Callable[[Mapping[str, str]], tuple[str, int, str]]:
