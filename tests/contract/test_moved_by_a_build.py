@@ -401,22 +401,26 @@ def test_growth_of_a_built_prearchive_session_is_named_before_the_first_byte(
 
 
 @pytest.mark.parametrize("template", ["${SeriesInstanceUID}-${InstanceNumber}", "${SeriesNumber}-${InstanceNumber}-x"])
-@pytest.mark.parametrize("renumbers", [True, False])
+@pytest.mark.parametrize(("renumbers", "lost"), [(True, 0), (True, 700), (False, 0)])
 def test_a_broken_off_upload_is_exported_again_with_other_numbers(
-    ingest: Ingest, site: StandIn, tmp_path: Path, template: str, renumbers: bool
+    ingest: Ingest, site: StandIn, tmp_path: Path, template: str, renumbers: bool, lost: int
 ) -> None:
-    """The site's names hold the number, so a second copy would lie beside the first. The next run ends it."""
+    """The site's names hold the number, so a second copy would lie beside the first. Whole copies stay."""
     site.settings.file_name_template = template
     tree = make_session(tmp_path / "t/S/E", (MR,), "study")
     site.faults.add(Fault("status", PART, skip=2, status=503, times=None))
     assert ingest("upload", tmp_path / "t", "--transport", "gradual", "--retry-budget", "0").code == 5
     site.faults.clear()
+    path = max(path for path in site.root.rglob("*.dcm"))
+    path.write_bytes(path.read_bytes()[: -lost or None])
     for path in tree if renumbers else []:
         dataset = pydicom.dcmread(path)
         dataset.InstanceNumber += 100
         dataset.save_as(path)
     ended = ingest("upload", tmp_path / "t")
-    assert (ended.code, ended.kinds()) == ((3, ["stale-row"]) if renumbers else (0, []))
+    assert (ended.code, ended.kinds()) == ((3, ["stale-row"]) if lost else (0, []))
+    if lost:
+        return
     assert ingest("upload", tmp_path / "t").code == 0
     assert len(on_disk(site)) == len(tree)
     assert site.rows("DEMO") == []

@@ -22,6 +22,7 @@ from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.inputs.pydicom_header import library_instance
 from xnat_ingest.inputs.quick_header import QuickReader
 from xnat_ingest.inputs.same_object import is_planned
+from xnat_ingest.inputs.whole_copy import extent_of
 
 _KEYWORDS = ("ImageType", "PatientName", "StudyDescription")
 # Elements of many VRs, some of which hold several values.
@@ -124,6 +125,9 @@ def read_back(data: bytes) -> None:
     with suppress(NotComparable):
         compare_datasets([one], [two], len(one), found)
         assert one != two or not (found.wrong or found.replaced or found.changed), found
+    with suppress(Unreadable):
+        extent = extent_of([one])
+        assert extent.is_cut or extent.reaches(extent)
 
 
 def dicomdir(data: bytes) -> None:

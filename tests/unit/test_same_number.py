@@ -126,3 +126,24 @@ def test_a_series_without_number(number: str, scan: str, uid: str, hashed: bool,
     held = in_archive(Listings(files=[file], scans=[{"ID": scan, "UID": uid}]), "X")
     found = split_by_merge([second], [first, second], held, {first.sop_uid}, hashed=hashed)
     assert bool(found.now) and not found.stuck if taken else [one.scan for one in found.stuck] == [scan]
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted", "recounts", "along"),
+    [
+        (("7-MR1", "7-MR2", "7-MR3", ""), "1.1", True, {"1.2"}),
+        (("7-MR1", "7-MR2", "7-MR3", ""), "1.3", True, {"1.1", "1.2"}),
+        (("7-MR1", "7-MR2", "7-MR3", ""), "1.3", False, {"1.1"}),
+        (("7-MR1", "7-MR2", "", ""), "1.3", True, set()),
+        (("7", "", "", ""), "1.2", True, set()),  # no company leaves all of them in place
+        (("7", "", "", ""), "1.2", False, set()),
+    ],
+)
+def test_a_script_that_has_scans_counted_again_leaves_them_in_place(
+    ids: Sequence[str], wanted: str, recounts: bool, along: set[str]
+) -> None:
+    """After the ids were corrected, so a choice that needs no correction comes first."""
+    held, there = held_and_there(ids)
+    new = instance(wanted, 2)
+    found = split_by_merge([new], [*there, new], held, {i.sop_uid for i in there}, recounts=recounts)
+    assert (found.now, {i.series_uid for i in found.companions}) == ((new,), along)

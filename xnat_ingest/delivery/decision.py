@@ -55,6 +55,7 @@ class ServerState:
     changes_uids: the site's script is known to change UIDs on receipt
     makes_petmr: PET and MR together are known to make a PET/MR session
     stays_open: the session is to stay in the prearchive, so nothing is merged yet
+    recounts: a script of the project may change headers, and then XNAT gives scans their ids once more
     """
 
     sessions: Sequence[ArchivedSession] = ()
@@ -67,6 +68,7 @@ class ServerState:
     changes_uids: bool = False
     makes_petmr: bool = False
     stays_open: bool = False
+    recounts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +164,11 @@ def _merge(session: Session, state: ServerState, archive: Comparison, to_send: S
     usable = seen if state.template else archive.verified
     # A copy under other numbers than here would go into another scan.
     usable -= {i.sop_uid for i in session.instances if state.files_held.name_of(i) not in ("", i.name)}
-    hashed = state.changes_uids
 
     def split(instances: Sequence[Instance]) -> SameNumber:
-        return split_by_merge(instances, session.instances, state.files_held, usable, hashed=hashed)
+        planned, held = session.instances, state.files_held
+        hashed, recounts = state.changes_uids, state.recounts
+        return split_by_merge(instances, planned, held, usable, hashed=hashed, recounts=recounts)
 
     ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
     merge = _Merge(split(to_send), xsi_type=ours.xsi_type if ours else "")

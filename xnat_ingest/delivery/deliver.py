@@ -32,7 +32,7 @@ from xnat_ingest.delivery.decision import Decision, ServerState, decide
 from xnat_ingest.delivery.prearchive_session import NO_SESSION, OurPrearchiveSession
 from xnat_ingest.delivery.read_back import look_into
 from xnat_ingest.delivery.sending import Sending
-from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state
+from xnat_ingest.delivery.server_state import doubled, doubled_instances, fetch_server_state
 from xnat_ingest.delivery.session_type import lost_modality
 from xnat_ingest.delivery.verdicts import NOT_TAKEN, conflict, given_up, joined, proven, unproven, without_old_copies
 from xnat_ingest.xnat import prearchive
@@ -139,6 +139,7 @@ class Delivery:
         self._postponed: frozenset[str] = frozenset()  # what the last round left for this one
         self._archive_uri = ""
         self._doubtful_copies: frozenset[str] = frozenset()  # sent over copies of an earlier run, see had_before
+        self._doubled_before: frozenset[str] = frozenset()  # there twice before this run has sent them
         self._notes: list[Problem] = []
         self._commits = 0
         self._companies = 0
@@ -218,7 +219,8 @@ class Delivery:
             self.context.control.warn(decision.conflict.detail)
             return conflict(self.session, decision.conflict)
         self._before = decision.archive
-        self._note(*decision.notes, *doubled_instances(self.session, state.files_held))
+        self._note(*decision.notes)
+        self._note_doubled(state.files_held)
         self.prearchived.overwrite = decision.overwrite
         if not decision.to_send:
             return self.all_there
@@ -560,6 +562,15 @@ class Delivery:
     def _note(self, *notes: Problem) -> None:
         self._notes += (note for note in notes if note not in self._notes)
 
+    def _note_doubled(self, files_held: StoredFiles) -> None:
+        """Names what is there twice. Of what was sent since it was there once, this run has made the second copy."""
+        sent = self._own.accepted | self.sending.taken
+        twice = doubled_instances(self.session, files_held)
+        self._doubled_before |= self.prearchived.doubled_before | {i.sop_uid for i in twice if i.sop_uid not in sent}
+        own = [i for i in twice if i.sop_uid not in self._doubled_before]
+        self._note(*doubled(self.session, [i for i in twice if i not in own]))
+        self._note(*doubled(self.session, own, by_this_run=True))
+
     def _already(self, seen: frozenset[str]) -> int:
         """How many of the seen instances were stored before this run."""
         return len(seen - self.sent)
@@ -581,7 +592,7 @@ class Delivery:
         self._refuse_stranger(text_of(item, "subject_ID"))
         self._archive_uri = files_held.uri
         self.holdings = [files_held]
-        self._note(*doubled_instances(session, files_held))
+        self._note_doubled(files_held)
         return compare_stored(session.instances, files_held)
 
     def _refuse_stranger(self, accession: str) -> None:
@@ -624,7 +635,7 @@ class Delivery:
         A build takes both from the session's document, which a script of the site or a person may have changed.
         """
         files_held = in_prearchive(self.context.rest, uri, self.context.uids)
-        self._note(*doubled_instances(self.session, files_held))
+        self._note_doubled(files_held)
         now, session = prearchive.find_session(self.context.rest, uri), self.session
         if now is None or (now.label == session.label and now.subject.casefold() == session.subject.casefold()):
             return files_held

@@ -18,6 +18,8 @@ from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import Decision, name_clash
 from xnat_ingest.delivery.same_number import kept_apart
 from xnat_ingest.delivery.sending import Sending
+from xnat_ingest.delivery.server_state import doubled_instances
+from xnat_ingest.delivery.whole_copies import WholeCopies
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import StoredFiles, compare_stored, in_prearchive
 from xnat_ingest.xnat.retry_policy import is_transient
@@ -60,16 +62,12 @@ def plausible_copies(
     told: see Comparison. Copies that another client has named are looked at, too.
     """
 
-    def name_of(instance: Instance) -> str:
-        names = told.get(instance.sop_uid, ())
-        return files_held.name_of(instance) or (min(names) if len(names) == 1 else "")
-
     def renumbering(instance: Instance, name: str) -> int:
         if not name.startswith(f"{instance.study_uid}-"):
             return 0  # no default name, so it tells no numbers
         return _numbers_size(instance, instance.name) - _numbers_size(instance, name)
 
-    stored = [(i, name) for i in instances if (name := name_of(i))]
+    stored = _stored_names(instances, files_held, told)
     size = {i.sop_uid: files_held.sizes[name] + renumbering(i, name) for i, name in stored}
     change = {i.sop_uid: size[i.sop_uid] - _stored_size(i) for i, _ in stored}
     usual = Counter(change.values())
@@ -82,6 +80,18 @@ def plausible_copies(
         return length == instance.length or is_usual or (may_be_longer and length > instance.length)
 
     return frozenset(i.sop_uid for i, name in stored if is_plausible(i, name))
+
+
+def _stored_names(
+    instances: Sequence[Instance], files_held: StoredFiles, told: Mapping[str, frozenset[str]]
+) -> list[tuple[Instance, str]]:
+    """Those of which a copy is known, and its name. told: see Comparison."""
+
+    def name_of(instance: Instance) -> str:
+        names = told.get(instance.sop_uid, ())
+        return files_held.name_of(instance) or (min(names) if len(names) == 1 else "")
+
+    return [(i, name) for i in instances if (name := name_of(i))]
 
 
 def _numbers_size(instance: Instance, name: str) -> int:
@@ -104,6 +114,7 @@ class OurPrearchiveSession:
         without a word cannot be told from one that it stores
     whole_before: those of them that are whole
     was_joined: it was there before this run, so files in it may be of other instances
+    doubled_before: SOPInstanceUIDs of those that it held twice when it was joined
     lacked_some: after a disturbance in this round, it did not hold all of it whole
     """
 
@@ -118,6 +129,7 @@ class OurPrearchiveSession:
         self.had_before: frozenset[str] = frozenset()
         self.whole_before: frozenset[str] = frozenset()
         self.was_joined = False
+        self.doubled_before: frozenset[str] = frozenset()
         self.lacked_some = False
         self._is_own = False  # this run has made it
         self._apart: frozenset[str] = frozenset()  # what must not come beside a sibling series that it holds
@@ -127,6 +139,7 @@ class OurPrearchiveSession:
         self._came_late = False  # what was sent last came into another run's session while that was built, or later
         self._waited_for: set[str] = set()
         self._looks = 0
+        self._copies = WholeCopies(context, session)
         self._sent_again: set[str] = set()  # SOPInstanceUIDs that the server once did not store without a word
 
     def join(self, decision: Decision, archive: StoredFiles) -> frozenset[str]:
@@ -152,6 +165,8 @@ class OurPrearchiveSession:
             self._refuse_second_copies(entry, decision.to_send)
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
         files_held = self.built(entry.uri, reads_all=not self._is_own)
+        twice = {i.sop_uid for i in doubled_instances(self.session, files_held)}
+        self.doubled_before |= twice - self.sending.taken
         self._apart = self._kept_apart(decision.to_send, files_held, archive)
         self.cannot_receive |= self._apart
         self.overwrite |= not archive.sizes.keys().isdisjoint(files_held.sizes)
@@ -305,7 +320,7 @@ class OurPrearchiveSession:
         files_held = in_prearchive(rest, uri, self.context.uids)
         self._close_to(entry, files_held)
         moved = self.cannot_receive & {i.sop_uid for i in to_send}
-        whole = self.intact_instances(to_send, files_held, undisturbed=True)
+        whole = self.intact_instances(to_send, files_held, undisturbed=True, reads=False)
         is_explained = any(i.sop_uid not in whole for i in to_send) and moved.isdisjoint(self.sending.taken)
         if not moved or is_explained:
             return
@@ -413,18 +428,21 @@ class OurPrearchiveSession:
             self.cannot_receive = frozenset(i.sop_uid for i in instances)
 
     def intact_instances(
-        self, instances: Sequence[Instance], files_held: StoredFiles, *, undisturbed: bool
+        self, instances: Sequence[Instance], files_held: StoredFiles, *, undisturbed: bool, reads: bool = True
     ) -> frozenset[str]:
         """SOPInstanceUIDs of the instances that are stored whole.
 
         An upload may have been cut off in the middle, and the session built afterwards. A file with a long header and
         few pixels may look long enough without its end. The server changes whole files alike. So a file counts only if
-        its length differs from the source's by as much as that of others. Files without pixels are sent again, unless
-        nothing disturbed the session. Copies under names of another client count alike: a second copy would lie beside.
+        its length differs from the source's by as much as that of others, or if it was read and is whole. Files without
+        pixels are sent again, unless nothing disturbed the session. Copies under names of another client count alike: a
+        second copy would lie beside.
 
         What a build has moved counts when it is there and this run sent it undisturbed. It also counts where nothing
         can be done about it: in a session that stays in the prearchive, and where a script changes UIDs and with them
         the length of each file.
+
+        reads: files of odd lengths are looked into
         """
         found = compare_stored(instances, files_held)
         usual = plausible_copies(instances, files_held, found.told)
@@ -433,7 +451,18 @@ class OurPrearchiveSession:
             moved &= self.sending.intact
         measured = frozenset(i.sop_uid for i in instances if i.pixel_bytes)
         trusted = found.verified if undisturbed else found.verified & (measured | self.cannot_receive)
-        return moved | (trusted & usual) | (found.counted if undisturbed else found.counted & usual)
+        known = moved | (trusted & usual) | (found.counted if undisturbed else found.counted & usual)
+        odd = (trusted | found.counted) - known if reads else frozenset[str]()
+        return known | self._read_whole([i for i in instances if i.sop_uid in odd], files_held, found.told)
+
+    def _read_whole(
+        self, instances: Sequence[Instance], files_held: StoredFiles, told: Mapping[str, frozenset[str]]
+    ) -> frozenset[str]:
+        """Those of which the copy was read and is whole. Of two copies under one name, a look at one tells nothing."""
+        names = _stored_names(instances, files_held, told)
+        return self._copies.among(
+            [(i, files_held.place_of(name)) for i, name in names if name not in files_held.doubled]
+        )
 
     def check(self) -> bool:
         """After a part: whether the rest may follow. If not, the next part goes alone.

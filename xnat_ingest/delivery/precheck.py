@@ -22,7 +22,7 @@ from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import decide
 from xnat_ingest.delivery.known_sessions import with_label_of
 from xnat_ingest.delivery.read_back import look_into
-from xnat_ingest.delivery.server_state import doubled_instances, fetch_server_state, own_prearchive_sessions
+from xnat_ingest.delivery.server_state import doubled, doubled_instances, fetch_server_state, own_prearchive_sessions
 from xnat_ingest.delivery.verdicts import conflict
 from xnat_ingest.planning.conflicts import LabelledSession, mark_conflicts
 from xnat_ingest.xnat import prearchive
@@ -40,7 +40,7 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     holdings = [files_held]
     archive = compare_stored(session.instances, files_held)
     verified, counted, uri = archive.verified, archive.counted, files_held.uri
-    notes: list[Problem] = doubled_instances(session, files_held)
+    notes: list[Problem] = doubled(session, doubled_instances(session, files_held))
     if archive.absent:
         for entry in own_prearchive_sessions(context, session):
             held = (
@@ -51,7 +51,7 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
             there = compare_stored(session.instances, held) if held else None
             if held and there and entry.status == "READY":
                 holdings.append(held)
-                notes += doubled_instances(session, held)
+                notes += doubled(session, doubled_instances(session, held))
                 verified |= there.verified
                 counted |= there.counted
                 uri = uri or entry.uri

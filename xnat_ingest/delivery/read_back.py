@@ -28,7 +28,7 @@ from xnat_ingest.core import (
     printable,
 )
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets
+from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets, unchanged
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.transports.bodies import change_since_scan
@@ -90,14 +90,6 @@ def look_into(
         reading.read_headers([i for i in verified if i.sop_uid not in sent])
     reading.leave_out(verdict.counted, left)
     return reading.judged(verdict)
-
-
-def _unchanged(sent: Iterable[bytes]) -> Iterator[bytes]:
-    """The object as it was sent. Raises NotComparable when its file cannot have been the source of it."""
-    try:
-        yield from sent
-    except NotWalkable as error:
-        raise NotComparable(f"has changed since it was sent ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +337,7 @@ class _Reading:
                         raise _EnoughError
 
             with Outgoing(self.context.source, instance, self.context.rewrite).open() as sent:
-                compare_datasets(_unchanged(sent), stored(), instance.length, found)
+                compare_datasets(unchanged(sent), stored(), instance.length, found)
             return ""
 
         try:

@@ -56,6 +56,7 @@ def split_by_merge(
     usable: Collection[str],
     *,
     hashed: bool = False,
+    recounts: bool = False,
 ) -> SameNumber:
     """Divides the instances into those of this round and those of a later one.
 
@@ -64,6 +65,7 @@ def split_by_merge(
     files_held: those of the archived session
     usable: SOPInstanceUIDs of archived instances that may go along
     hashed: the site changes series UIDs, so their order in the archive is not known
+    recounts: a script of the project may change headers
     """
     waiting: set[str] = set()
     companions: list[Instance] = []
@@ -76,7 +78,7 @@ def split_by_merge(
         if not wanted:
             continue
         merge = _Merge(siblings, archived, files_held, usable, hashed=hashed)
-        if choice := merge.choose(frozenset(wanted)):
+        if choice := merge.choose(frozenset(wanted), recounts=recounts):
             group, representatives = choice
             waiting |= wanted - group
             companions += (merge.representatives[uid] for uid in representatives)
@@ -155,13 +157,26 @@ class _Merge:
         self.representatives = {uid: members[0] for uid, members in there.items() if members}
         self._unnumbered = _ids_of_changed_uids(siblings, self._ids, files_held) if hashed else {}
 
-    def choose(self, wanted: frozenset[str]) -> tuple[frozenset[str], frozenset[str]] | None:
-        """The series of this round, and the archived ones that go along. All wanted series, if they can go together."""
-        for group in (wanted, *(frozenset({uid}) for uid in sorted(wanted))):
-            for representatives in self._subsets(self.representatives.keys() - group):
-                if self.accepts(group | representatives):
-                    return group, representatives
+    def choose(self, wanted: frozenset[str], *, recounts: bool) -> tuple[frozenset[str], frozenset[str]] | None:
+        """The series of this round, and the archived ones that go along. All wanted series, if they can go together.
+
+        recounts: after XNAT has corrected scan ids, the project's script may have them counted anew. So a choice that
+            leaves nothing to correct comes first.
+        """
+        for accepts in (self._fits, self.accepts) if recounts else (self.accepts,):
+            for group in (wanted, *(frozenset({uid}) for uid in sorted(wanted))):
+                for representatives in self._subsets(self.representatives.keys() - group):
+                    if accepts(group | representatives):
+                        return group, representatives
         return None
+
+    def _fits(self, group: frozenset[str]) -> bool:
+        """Whether the archive takes these series together, and a build gives each the scan id that it is to have."""
+        built = built_ids(i for uid in group for i in self._siblings[uid])
+        is_right = all(
+            self._ids[uid] == scan if uid in self._ids else scan not in self._taken for uid, scan in built.items()
+        )
+        return is_right and self.accepts(group)
 
     def _subsets(self, uids: Collection[str]) -> Iterator[frozenset[str]]:
         if len(uids) > _MOST_SIBLINGS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from xnat_ingest.core import Instance, Problem, Session, SessionTrouble
@@ -43,6 +44,7 @@ def fetch_server_state(context: RunContext, session: Session, *, reads_uids: boo
         changes_uids=context.changes_uids,
         makes_petmr=project.makes_petmr,
         stays_open=context.destination == "prearchive",
+        recounts=project.anonymises is not False,
     )
 
 
@@ -71,13 +73,22 @@ def own_prearchive_sessions(context: RunContext, session: Session) -> list[Prear
     return [one for one in found if one.belongs_to(session)]
 
 
-def doubled_instances(session: Session, files_held: StoredFiles) -> list[Problem]:
-    """A note on instances that the server lists twice. The smaller copy is the one that was judged."""
-    twice = [i for i in session.instances if files_held.is_doubled(i)] or _doubled_by_header(session, files_held)
-    if not twice:
+def doubled_instances(session: Session, files_held: StoredFiles) -> list[Instance]:
+    """Those that the server lists twice. The smaller copy is the one that was judged."""
+    return [i for i in session.instances if files_held.is_doubled(i)] or _doubled_by_header(session, files_held)
+
+
+def doubled(session: Session, instances: Sequence[Instance], *, by_this_run: bool = False) -> list[Problem]:
+    """A note on instances that the server lists twice; more than a note where this run has stored the second copy."""
+    if not instances:
         return []
-    text = f"{session.title}: {len(twice)} instances are stored twice: {', '.join(i.sop_uid for i in twice[:10])}"
-    return [Problem.advised("doubled", text, "delete one copy of each in XNAT", (session.label,))]
+    uids = ", ".join(i.sop_uid for i in instances[:10])
+    if by_this_run:
+        text = f"{session.title}: this run has stored {len(instances)} instances a second time: {uids}"
+    else:
+        text = f"{session.title}: {len(instances)} instances are stored twice: {uids}"
+    problem = Problem.advised("doubled", text, "delete one copy of each in XNAT", (session.label,))
+    return [replace(problem, spoils=by_this_run)]
 
 
 def _doubled_by_header(session: Session, files_held: StoredFiles) -> list[Instance]:

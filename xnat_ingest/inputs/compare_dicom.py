@@ -57,6 +57,14 @@ class _Broken(Exception):
     """What is stored does not follow the standard."""
 
 
+def unchanged(sent: Iterable[bytes]) -> Iterator[bytes]:
+    """The object as it was sent. Raises NotComparable when its file cannot have been the source of it."""
+    try:
+        yield from sent
+    except NotWalkable as error:
+        raise NotComparable(f"has changed since it was sent ({error})") from error
+
+
 @dataclass(slots=True)
 class Differences:
     """How a stored object differs from what was sent, as keywords of elements, never as values.
