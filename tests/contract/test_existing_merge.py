@@ -6,7 +6,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -21,6 +22,7 @@ from tests.standin.samples import PARAMS, TAR, tar
 from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.xnat import prearchive
 
+CAPTURE = Series("SC_0002", 2, "SC_rgb_small_odd.dcm")
 PET = Series("PET_0001", 3, CT, tags={"Modality": "PT"})
 
 
@@ -72,6 +74,77 @@ def test_merge_into_a_session_under_other_names_keeps_its_type_or_is_refused(
         assert (ended.session("S_E")["verdict"], ended.totals["bytes_sent"]) == ("conflict", 0)
     else:
         whole(site, paths + more)
+
+
+def renumber(paths: Iterable[Path], keyword: str) -> None:
+    """As an export does that numbers a study anew."""
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        setattr(dataset, keyword, int(dataset[keyword].value) + 10)
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("more", [SR, CAPTURE], ids=["SR", "SC"])
+def test_an_instance_that_was_numbered_anew_keeps_the_type_of_the_session(
+    ingest: Ingest, site: StandIn, tmp_path: Path, more: Series, kept: int, mode: str
+) -> None:
+    """It replaces the archived file, which has its SOPInstanceUID. One that kept its number is taken where there is."""
+    folder = tmp_path / "t/S/E"
+    paths = make_series(folder, T1, "study", 1)
+    assert ingest("upload", tmp_path / "t").code == 0
+    renumber(paths[: len(paths) - kept], "InstanceNumber")
+    new = make_series(folder, more, "study", 2)
+    ended = ingest("upload", tmp_path / "t", "--existing", mode)
+    assert (ended.code, ended.kinds()) == (0, []), ended.out
+    company = paths if mode == "overwrite" else paths[-1:] if kept else paths[:1]
+    assert ended.totals["bytes_sent"] == sum(path.stat().st_size for path in [*company, *new])
+    session = stored(site, "DEMO", "S", "S_E")
+    assert session.xsi_type == "xnat:mrSessionData"
+    on_disk = Counter(str(pydicom.dcmread(path).SOPInstanceUID) for path in session.directory.rglob("*.dcm"))
+    assert on_disk == Counter(str(pydicom.dcmread(path).SOPInstanceUID) for path in [*paths, *new])
+    for command in ("upload", "verify"):
+        again = ingest(command, tmp_path / "t")
+        assert (again.code, again.kinds(), again.totals["bytes_sent"]) == (0, [], 0), again.out
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+def test_an_instance_of_another_series_number_cannot_keep_the_type_of_the_session(
+    ingest: Ingest, site: StandIn, tmp_path: Path, mode: str
+) -> None:
+    """It would go into a scan of its own. One that has its old number can, as the advice says."""
+    folder = tmp_path / "t/S/E"
+    paths = make_series(folder, T1, "study", 1)
+    assert ingest("upload", tmp_path / "t").code == 0
+    old = [path.read_bytes() for path in paths]
+    renumber(paths, "SeriesNumber")
+    new = make_series(folder, SR, "study", 2)
+    ended = ingest("upload", tmp_path / "t", "--existing", mode)
+    assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["same-number"], 0), ended.out
+    assert "with the SeriesNumber that" in ended.out
+    assert site.rows("DEMO") == []
+    for path, raw in zip(paths, old, strict=True):
+        path.write_bytes(raw)
+    assert ingest("upload", tmp_path / "t", "--existing", mode).code == 0
+    whole(site, paths + new)
+
+
+def test_a_sibling_that_was_numbered_anew_goes_along(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """Two archived series share their SeriesNumber, and one of them grows."""
+    folder = tmp_path / "t/S/E"
+    paths = [*make_series(folder, T1, "study", 1), *make_series(folder, Series("T2_0002", 4), "study", 1)]
+    last = paths.pop()
+    late = last.read_bytes()
+    last.unlink()
+    assert ingest("upload", tmp_path / "t").code == 0
+    renumber(paths, "InstanceNumber")
+    last.write_bytes(late)
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.kinds(), ended.totals["verified"]) == (0, [], 8), ended.out
+    session = stored(site, "DEMO", "S", "S_E")
+    on_disk = Counter(str(pydicom.dcmread(path).SOPInstanceUID) for path in session.directory.rglob("*.dcm"))
+    assert on_disk == Counter(str(pydicom.dcmread(path).SOPInstanceUID) for path in [*paths, last])
 
 
 @pytest.mark.wide

@@ -17,7 +17,7 @@ from xnat_ingest.delivery.session_type import (
 )
 from xnat_ingest.xnat.archive import NO_FILES, ArchivedSession, Comparison, StoredFiles, compare_stored
 from xnat_ingest.xnat.prearchive import GONE, STUCK, UNREADABLE, PrearchiveSession, archive_command, command_for
-from xnat_ingest.xnat.scan_ids import number_of
+from xnat_ingest.xnat.scan_ids import number_of, was_built
 from xnat_ingest.xnat.site_names import among, may_repeat
 
 # What the archiver says when it refused a session for a reason that has passed, or that overwrite_files settles.
@@ -136,6 +136,7 @@ class _Merge:
     xsi_type: the archived session's
     unmatched: a modality of which no archived instance can go along, since their files on the server have other names,
         and a copy under its own name would be stored twice
+    moved: a modality of which none can, since all of them have another SeriesNumber than in the archive
     apart: a modality of which none can, since it would give series another number
     """
 
@@ -143,6 +144,7 @@ class _Merge:
     along: tuple[Instance, ...] = ()
     xsi_type: str = ""
     unmatched: str = ""
+    moved: str = ""
     apart: str = ""
 
     @property
@@ -162,8 +164,8 @@ class _Merge:
 def _merge(session: Session, state: ServerState, archive: Comparison, to_send: Sequence[Instance]) -> _Merge:
     seen = archive.seen
     usable = seen if state.template else archive.verified
-    # A copy under other numbers than here would go into another scan.
-    usable -= {i.sop_uid for i in session.instances if state.files_held.name_of(i) not in ("", i.name)}
+    moved = frozenset(i.sop_uid for i in session.instances if _has_moved(i, state.files_held))
+    usable -= moved
 
     def split(instances: Sequence[Instance]) -> SameNumber:
         planned, held = session.instances, state.files_held
@@ -172,7 +174,9 @@ def _merge(session: Session, state: ServerState, archive: Comparison, to_send: S
 
     ours = next((k for k in state.sessions if k.label.casefold() == session.label.casefold()), None)
     merge = _Merge(split(to_send), xsi_type=ours.xsi_type if ours else "")
-    archived = [i for i in session.instances if i.sop_uid in seen]
+    # A copy under its old number replaces the file of its name. One under a new number replaces it as XNAT knows the
+    # SOPInstanceUID, unless the site has switched that off, so it goes only where no other can.
+    archived = sorted((i for i in session.instances if i.sop_uid in seen), key=lambda i: _is_renumbered(i, state))
     passed: list[str] = []
     while modality := needed_modality(merge.xsi_type, merge.sent, passed):
         passed.append(modality)
@@ -181,9 +185,26 @@ def _merge(session: Session, state: ServerState, archive: Comparison, to_send: S
             merge = found
         elif usable_ones:
             return replace(merge, apart=modality)
+        elif any(i.modality == modality and i.sop_uid in moved for i in archived):
+            return replace(merge, moved=modality)
         elif any(i.modality == modality for i in archived):
             return replace(merge, unmatched=modality)
     return merge
+
+
+def _is_renumbered(instance: Instance, state: ServerState) -> bool:
+    return state.files_held.name_of(instance) not in ("", instance.name)
+
+
+def _has_moved(instance: Instance, files_held: StoredFiles) -> bool:
+    """Whether a copy of an archived instance would go into another scan than it lies in, and be stored twice.
+
+    It does under another SeriesNumber, and not under another InstanceNumber alone.
+    """
+    name = files_held.name_of(instance)
+    if name in ("", instance.name):
+        return False
+    return not was_built(files_held.scans.get(name, ""), number_of(instance))
 
 
 def _joined(
@@ -254,6 +275,14 @@ def _unmergeable(session: Session, state: ServerState, merge: _Merge) -> Problem
             f"an archived {merge.apart} instance must go along, so that the session keeps its type. Those in this "
             "folder would give series of the same SeriesNumber another scan id, and XNAT refuses that",
             f"upload a tree that holds {merge.apart} instances of another SeriesNumber, too",
+        )
+    if merge.moved:
+        return _problem(
+            session,
+            "same-number",
+            f"an archived {merge.moved} instance must go along, so that the session keeps its type. Those in this "
+            "folder have another SeriesNumber than in the archive, and XNAT refuses to add to a series under another",
+            f"upload a tree that holds {merge.moved} instances with the SeriesNumber that they had, too",
         )
     if merge.unmatched:
         return _problem(

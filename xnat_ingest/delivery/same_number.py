@@ -154,7 +154,9 @@ class _Merge:
         own = {uid: scans[i.name] for uid, members in siblings.items() for i in members if i.name in scans}
         self._ids = {uid: own.get(uid, archived[uid]) for uid in siblings if uid in archived}
         there = {uid: [i for i in siblings[uid] if i.sop_uid in usable] for uid in self._ids}
-        self.representatives = {uid: members[0] for uid, members in there.items() if members}
+        # Best is one that comes under the name that it has: it surely replaces its file.
+        best = {uid: min(members, key=lambda i: i.name not in scans) for uid, members in there.items() if members}
+        self.representatives = best
         self._unnumbered = _ids_of_changed_uids(siblings, self._ids, files_held) if hashed else {}
 
     def choose(self, wanted: frozenset[str], *, recounts: bool) -> tuple[frozenset[str], frozenset[str]] | None:
