@@ -323,3 +323,18 @@ def test_skip_goes_on_with_the_others(bench: Bench) -> None:
     assert (ended.code, ended.totals["set_aside"], ended.totals["verified"]) == (0, 7, 7)
     assert ended.totals["bytes_sent"] == sizes(bench.root, 7)
     assert len(stored(bench.site, "DEMO", "S", "S_new").files) == 7
+
+
+def test_a_compressed_copy_may_be_a_cut_one(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """The study was exported compressed, and then uncompressed. No listing tells what the server has."""
+    make_session(tmp_path / "t/S/E", (Series("T1_0001", 2, "MR_small_RLE.dcm"),), "study")
+    assert ingest("upload", tmp_path / "t").code == 0
+    raw = make_session(tmp_path / "t/S/E", (Series("T1_0001", 2),), "study")
+    ended = ingest("verify", tmp_path / "t")
+    assert (ended.code, ended.totals["missing"]) == (3, 2), ended.out
+    whys = {one["why"] for one in ended.session("S_E")["unproven"]}
+    assert all("cut, or compressed" in why for why in whys), whys
+    assert ingest("upload", tmp_path / "t").code == 0
+    assert {len(path.read_bytes()) for one in site.sessions("DEMO") for path in one.files.values()} == {
+        len(path.read_bytes()) for path in raw
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,43 @@ def test_repaired_label_of_an_earlier_run(ingest: Ingest, site: StandIn, tmp_pat
     make_session(tmp_path / "t/Müller/post", ONE, "post")
     assert ingest("upload", tmp_path / "t").code == 0
     assert subjects(site) == ["M_ller/M_ller_post", "M_ller/M_ller_pre"]
+
+
+def test_repaired_label_of_a_subject_that_was_made_in_vain(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
+    """XNAT makes the subject, and then cannot archive: files of a session that was deleted lie in its place."""
+    make_session(tmp_path / "t/Müller/pre", ONE, "pre")
+    assert ingest("upload", tmp_path / "t").code == 0
+    project = site.projects["DEMO"]
+    project.sessions.clear()
+    project.subjects.clear()
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, "files-in-the-way" in ended.kinds(), list(project.subjects)) == (3, True, ["M_ller"])
+    shutil.rmtree(site.archive_root / "DEMO")
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, "subject-exists" in ended.kinds()) == (0, False), ended.out
+    assert subjects(site) == ["M_ller/M_ller_pre"]
+
+
+@pytest.mark.parametrize("with_session", [True, False])
+@pytest.mark.parametrize("status", ["READY", "ERROR"])
+def test_a_subject_that_came_after_ours_was_sent(
+    ingest: Ingest, site: StandIn, tmp_path: Path, status: str, with_session: bool
+) -> None:
+    """While our session waits in the prearchive, another person gets the label that ours has there. Where archiving was
+    tried, the subject is the one that this made, unless it has sessions of others."""
+    make_session(tmp_path / "ours/Müller/pre", ONE, "ours")
+    assert ingest("upload", tmp_path / "ours", "--destination", "prearchive").code == 0
+    make_session(tmp_path / "theirs/M_ller/post", ONE, "theirs")
+    assert ingest("upload", tmp_path / "theirs").code == 0
+    if not with_session:
+        site.projects["DEMO"].sessions.clear()
+    (row,) = site.rows("DEMO")
+    row.status = status
+    ended = ingest("upload", tmp_path / "ours")
+    assert ended.code == 3
+    is_conflict = with_session or status == "READY"
+    assert ("subject-exists" in ended.kinds(), "stale-row" in ended.kinds()) == (is_conflict, not is_conflict)
+    assert not is_conflict or ("no session that the listing shows" in ended.out) == (not with_session)
 
 
 ULTRASOUND = Series("US_0001", 2, tags={"Modality": "US", "SOPClassUID": UltrasoundImageStorage})

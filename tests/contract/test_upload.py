@@ -173,7 +173,7 @@ def test_file_cut_short_on_the_server_is_sent_again(ingest: Ingest, site: StandI
     victim.write_bytes(victim.read_bytes()[:2000])
     checked = ingest("verify", tmp_path / "t")
     assert (checked.code, checked.totals["missing"]) == (3, 1)
-    assert "stored truncated" in checked.session("S_E")["unproven"][0]["why"]
+    assert "stored too short" in checked.session("S_E")["unproven"][0]["why"]
     ended = ingest("upload", tmp_path / "t")
     assert (ended.code, ended.totals["verified"], ended.totals["already_there"]) == (0, 7, 6)
     assert len(stored(site, "DEMO", "S", "S_E").files) == 7

@@ -11,6 +11,7 @@ from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.known_sessions import with_label_of
 from xnat_ingest.xnat.archive import in_archive
+from xnat_ingest.xnat.prearchive import STUCK
 from xnat_ingest.xnat.tables import JsonRow
 
 # Folded label -> the labels of a project that fold to it.
@@ -23,7 +24,8 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
 
     XNAT finds a subject whatever the case of its label: `p007` would be stored under the P007 that it has. And `Müller`
     becomes `M_ller`, as another person may be called. A label that is the accession id of a subject, of any project, is
-    that subject to XNAT. A subject is this tree's if one of its archived sessions has a study that is in the plan, too.
+    that subject to XNAT. A subject is this tree's if one of its archived sessions has a study that is in the plan, too,
+    or if XNAT made it for a session of this tree and then failed to archive that.
     """
     subjects = {project: _known_subjects(context, project) for project in context.projects}
     ids = AccessionIds(context.rest)
@@ -37,7 +39,8 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
         if session.conflicts or not alike or (session.subject in alike and not session.repaired):
             continue
         if not own.have(session.project, session.subject):
-            found[id(session)] = _repaired(session) if session.repaired else _other_case(session, min(alike))
+            is_bare = session.subject.casefold() not in context.known(session.project).of_subject
+            found[id(session)] = _repaired(session, is_bare) if session.repaired else _other_case(session, min(alike))
     sessions = tuple(replace(s, conflicts=(found[id(s)],)) if id(s) in found else s for s in plan.sessions)
     plan = replace(plan, sessions=sessions, problems=(*plan.problems, *found.values()))
     return _note_new(context, subjects, plan)
@@ -93,7 +96,8 @@ class _OwnSubjects:
         key = project, subject.casefold()
         if key not in self._found:
             sessions = self._sessions[key]
-            self._found[key] = self._is_listed(key, sessions) or any(map(self._is_archived, sessions))
+            archived = self._is_listed(key, sessions) or any(map(self._is_archived, sessions))
+            self._found[key] = archived or self._was_made_in_vain(key, sessions)
         return self._found[key]
 
     def _is_listed(self, subject: tuple[str, str], sessions: Sequence[Session]) -> bool:
@@ -101,6 +105,17 @@ class _OwnSubjects:
         studies = {session.study_uid for session in sessions}
         listing = self._context.known(project).listing
         return any(known.study_uid in studies and known.subject.casefold() == label for known in listing)
+
+    def _was_made_in_vain(self, subject: tuple[str, str], sessions: Sequence[Session]) -> bool:
+        """Whether nothing is archived for a subject, and archiving one of these sessions for it was tried and failed.
+
+        XNAT makes the subject first. One that is somebody else's has stopped an upload before anything was sent.
+        """
+        project, label = subject
+        if label in self._context.known(project).of_subject:
+            return False
+        rows = [row for row in self._context.prearchive_entries(project) if row.status in STUCK]
+        return any(row.is_ours(one, by_dicom=True) for row in rows for one in sessions)
 
     def _is_archived(self, session: Session) -> bool:
         subject = session.subject.casefold()
@@ -116,10 +131,17 @@ class _OwnSubjects:
         )
 
 
-def _repaired(session: Session) -> Problem:
+def _repaired(session: Session, is_bare: bool) -> Problem:
+    """is_bare: the listing has no session of the subject."""
+    with_what = "with none of these sessions"
+    if is_bare:
+        with_what = (
+            "with no session that the listing shows. An upload that failed, or whose session was deleted, may have "
+            "left it; or it is somebody else's"
+        )
     text = (
         f"{session.title}: {printable(session.repaired)!r} becomes the subject label {session.subject}. Project "
-        f"{session.project} has such a subject, with none of these sessions, so two people could become one"
+        f"{session.project} has such a subject, {with_what}, so two people could become one"
     )
     fix = "if it is the same person, give the label yourself (--labels, --subject-label). If not, rename the folder"
     return Problem.advised("subject-exists", text, fix, (session.label,))

@@ -456,8 +456,9 @@ def _holding(uri: str, uid_of_scan: Callable[[], Mapping[str, str]], files: Iter
 def least_size(instance: Instance) -> int:
     """The smallest size that a complete copy of the instance can have on the server.
 
-    Anonymisation and re-encoding change headers, and decompression enlarges pixels, but nothing shrinks them. An object
-    without pixels must have at least half of the sent size.
+    Anonymisation and re-encoding change headers, and decompression enlarges pixels. XNAT does not shrink them, but an
+    export before may have been compressed: no listing tells that from a cut. An object without pixels must have at
+    least half of the sent size.
     """
     return instance.pixel_bytes or instance.length // 2
 
@@ -579,7 +580,11 @@ def _by_name(members: Sequence[Instance], files_held: StoredFiles, nowhere: str)
         if size is None:
             yield instance, _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
         elif size < least_size(instance):
-            yield instance, f"stored truncated: {size} bytes on the server, at least {least_size(instance)} expected"
+            least = least_size(instance)
+            yield (
+                instance,
+                f"stored too short: {size} bytes on the server, at least {least} expected; cut, or compressed",
+            )
         else:
             yield instance, ""
 
