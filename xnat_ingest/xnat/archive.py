@@ -581,10 +581,8 @@ def _by_name(members: Sequence[Instance], files_held: StoredFiles, nowhere: str)
             yield instance, _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
         elif size < least_size(instance):
             least = least_size(instance)
-            yield (
-                instance,
-                f"stored too short: {size} bytes on the server, at least {least} expected; cut, or compressed",
-            )
+            why = f"stored too short: {size} bytes on the server, at least {least} expected"
+            yield instance, f"{why}; cut, or compressed"
         else:
             yield instance, ""
 
