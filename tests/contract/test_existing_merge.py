@@ -19,6 +19,7 @@ from tests.contract.test_existing_prearchive import MODES, OTHER_NAMES, OURS, PA
 from tests.dicom_trees import CT, Series, make_series, make_session
 from tests.standin import Fault, StandIn
 from tests.standin.samples import PARAMS, TAR, tar
+from xnat_ingest.cli import main
 from xnat_ingest.core.stored_name import uid_hash
 from xnat_ingest.xnat import prearchive
 
@@ -171,6 +172,20 @@ def test_session_label_in_another_case(ingest: Ingest, site: StandIn, tmp_path: 
 
 
 # -- another run in the same row
+
+
+def test_a_row_that_was_built_while_it_was_sent(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
+    """Series of one number: what came after the build lies beside what it moved. A person must delete that."""
+    folder = tmp_path / "t/S/E"
+    tree = [*make_series(folder, T1, "study", 1), *make_series(folder, Series("T2_0002", 4), "study", 1)]
+    row = other.send([*tree[:2], *tree[4:6]], build=True)
+    other.send([*tree[2:4], *tree[6:]])
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, set(ended.kinds())) == (3, {"live-row"}), ended.out
+    assert "somebody had it built while it was sent: delete it (xnat-ingest prearchive delete -P DEMO" in ended.out
+    assert main(["prearchive", "delete", "-P", "DEMO", row.timestamp, row.folder, "--yes"]) == 0
+    assert ingest("upload", tmp_path / "t").code == 0
+    whole(site, tree)
 
 
 @pytest.mark.wide

@@ -25,7 +25,8 @@ class ConcurrentUpload(Exception):
 
     What is left of a lost connection of our own looks the same.
 
-    is_damaged: the server cannot read a file in it. Another run is sending that file, or has left it behind.
+    is_damaged: the server cannot read a file in it, which another run is sending or has left behind; or files came
+        into it beside those that a build had moved meanwhile.
     existing: the server's words that the session exists, though the archive did not have it when it was asked.
     """
 
@@ -104,7 +105,8 @@ class Commit:
         if entry is None or entry.is_busy or not mendable or attempt >= TRIES:
             raise trouble from error
         if stuck and LOG_INCOMPLETE in said_why:
-            raise ConcurrentUpload(self.uri, f"XNAT cannot read a file in it ({said_why})", is_damaged=True) from error
+            sign = f"XNAT finds files in it that it does not list or cannot read ({said_why})"
+            raise ConcurrentUpload(self.uri, sign, is_damaged=True) from error
         exists = LOG_EXISTS in said_why and not self._is_archived
         if stuck and (LOG_DUPLICATE in said_why or exists):
             # Another run is archiving it, or has archived the session since we looked.

@@ -657,4 +657,7 @@ def _when_to_go_on(other: ConcurrentUpload) -> str:
         return "Run again when that has ended"
     delete = prearchive.command_for(other.uri, "delete")
     wait = "If another run is sending it, run again when that has ended"
-    return f"{wait}. If not, delete it ({delete}) and run again. {prearchive.GONE}"
+    return (
+        f"{wait}. If not, a file in it is broken, or somebody had it built while it was sent: delete it ({delete}) and "
+        f"run again. {prearchive.GONE}"
+    )
