@@ -12,6 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from tests.standin.namer import value_of
 
@@ -27,7 +28,10 @@ def anonymize(script: str, path: Path) -> bool:
     words = script.split()
     if "error" in words:
         raise AnonymizationError("Anonymization failed")
-    data = pydicom.dcmread(path)
+    try:
+        data = pydicom.dcmread(path)
+    except (InvalidDicomError, FileNotFoundError) as error:  # another run is writing it, or has moved it
+        raise AnonymizationError(str(error)) from error
     for word in words:
         keyword, _, value = word.removeprefix("reject:").partition("=")
         if word.startswith("reject:") and (value_of(data, keyword) or "") == value:
