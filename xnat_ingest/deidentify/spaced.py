@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,13 +70,14 @@ class SpacedSearch:
     """One telephone number or identifier.
 
     text: matches it in folded text.
-    data: matches it in bytes, also where each character takes two.
+    data: matches it in bytes, also where each character takes two. None of one that is not ASCII: there are too many
+    encodings.
     joined: its letters and digits.
     others: every byte that is none of its kind. Without them, bytes that hold it hold what is joined.
     """
 
     text: re.Pattern[str]
-    data: re.Pattern[bytes]
+    data: re.Pattern[bytes] | None
     joined: bytes
     others: bytes
 
@@ -85,7 +87,7 @@ class SpacedSearch:
 
     def in_bytes(self, low: bytes) -> Iterator[tuple[int, int]]:
         """(start, end) of its places in bytes whose ASCII letters are in lower case."""
-        if self.joined in low.translate(None, self.others):  # much faster than the pattern
+        if self.data and self.joined in low.translate(None, self.others):  # much faster than the pattern
             yield from (match.span() for match in self.data.finditer(low))
 
 
@@ -125,12 +127,24 @@ def phone_search(digits: str, most: int) -> SpacedSearch:
     return _spaced(list(digits[-most:]), "" if len(digits) >= most else ".,", bounded=len(digits) <= most)
 
 
-def identifier_search(value: str) -> SpacedSearch | None:
-    """The search for an identifier of letters and digits in groups. None for one group, and for digits alone."""
-    groups = re.findall(r"[a-z]+|[0-9]+", value.lower())
+def identifier_search(words: Sequence[str]) -> SpacedSearch | None:
+    """The search for an identifier of letters and digits in groups. None for one group, and for digits alone.
+
+    words: folded.
+    """
+    groups = [group for word in words for group in re.findall(r"[0-9]+|[^0-9]+", word)]
     if len(groups) < 2 or all(group.isdecimal() for group in groups):
         return None
+    if not all(map(str.isascii, groups)):
+        return SpacedSearch(re.compile(_in_any_script(groups)), None, b"", b"")
     return _spaced(groups, "", bounded=True)
+
+
+def _in_any_script(groups: Sequence[str]) -> str:
+    """A pattern for groups of letters and digits. Between signs of Chinese, Japanese and Korean there is no blank."""
+    pattern = r"(?:[^\w\\]|_){0,4}".join(map(re.escape, groups))
+    is_spaced = not any(unicodedata.east_asian_width(c) == "W" for group in groups for c in group)
+    return rf"(?<![^\W_]){pattern}(?![^\W_])" if is_spaced else pattern
 
 
 def _spaced(groups: Sequence[str], never: str, *, bounded: bool) -> SpacedSearch:

@@ -85,6 +85,10 @@ _INVISIBLE = re.compile(
 # What is written between the parts of an identifier: also a dash of any length, and a blank that does not break.
 _BETWEEN_PARTS = "-_ ./\u2010\u2011\u2012\u2013\u2014\u2212\u00a0"
 _RIGHT_TO_LEFT = "\u202e"
+# Zeros of other digits than those of ASCII, in which numbers are also written: full-width, Arabic, Persian, Hindi,
+# Bengali, Thai. In texts all that Unicode knows are read.
+_ZEROS = "\uff10\u0660\u06f0\u0966\u09e6\u0e50"
+_FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 # Encodings of Windows, DOS, Macintosh and Unix, and those of the standard, in which texts stand without saying so.
 _OFTEN_UNNAMED = (
     "latin-1",
@@ -95,15 +99,20 @@ _OFTEN_UNNAMED = (
 )
 # Bytes of a name that is read in all of them, where it is no text in its own: three groups of 64 characters and some.
 _MOST_GUESSED = 512
-# Signs within one part of a name.
-_IN_NAMES = re.compile(r"[.,'-]")
+# Signs and digits within one part of a name, or an identifier.
+_IN_NAMES = re.compile(r"[0-9 .,'/_-]")
 # Bytes of tokens that are kept for the next files, and what each needle and each search takes besides its characters.
 _MOST_KEPT, _EACH, _EACH_SEARCH = 32 * 1024**2, 350, 5_000
-# What stands for bytes that are no text.
+# What stands for bytes that are no text, and signs that letters of another encoding become in Latin-1.
 _REPLACED = "\ufffd"
+_NO_TEXT = re.compile("[\x80-\x9f\ufffd]")
 # Marks that are left out where others are written.
 _LEFT_OUT = str.maketrans("ёЁ", "еЕ")  # noqa: RUF001
-_APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u02b9\u02bb\u02bc\u02bd\u2032\uff07]")
+_APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u201b\u02b9\u02bb-\u02c1\u055a\u2032\ua78c\uff07]")
+# What is written for letters that a program did not know.
+_LOST_LETTERS = f"?*{_REPLACED}"
+# Quotation marks and the middle dot, which stands between the parts of names in China.
+_LATIN_1_SIGNS = "\u00ab\u00b7\u00bb"
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
 # Elements whose removed values are searched for, by what they are. Names are found by their VR.
 NAME, ID, BIRTH, ADDRESS, PHONE = "name", "id", "birth date", "address", "telephone number"
@@ -193,6 +202,15 @@ def fold(text: str) -> str:
     return "".join(_digit(c) for c in plain if not unicodedata.combining(c)).translate(_PLAIN)
 
 
+def _words(text: str) -> list[str]:
+    """The runs of letters, digits and their marks, in any script."""
+    return "".join(c if _is_of_word(c) else " " for c in text).split()
+
+
+def _is_of_word(c: str) -> bool:
+    return c.isalnum() or unicodedata.category(c)[0] == "M" or _INVISIBLE.match(c) is not None
+
+
 def _digit(character: str) -> str:
     return str(unicodedata.decimal(character, character))
 
@@ -246,7 +264,7 @@ class Tokens:
         codecs = tuple(codec for one in character_sets for codec in _codec(one))
         # Digits that are also in place of a name count as what else they are: numbers have more spellings.
         for tag, kind, raw in sorted(sources, key=lambda source: source[1] == NAME):
-            is_guessed = kind == NAME and len(raw) <= _MOST_GUESSED and not is_readable(raw, character_sets)
+            is_guessed = kind in (NAME, ID) and len(raw) <= _MOST_GUESSED and not is_readable(raw, character_sets)
             guesses = _guesses(raw) if is_guessed else ()
             for number, text in enumerate((*readings(raw, character_sets), *guesses)):
                 if tag in _OF_PROCEDURES and _names_procedure(text):
@@ -445,7 +463,8 @@ def is_readable(raw: bytes, character_sets: Sequence[bytes]) -> bool:
 
 
 def _guesses(raw: bytes) -> Iterator[str]:
-    """What a name may be that is no text in any character set of the object: names in other letters than Latin ones.
+    """What a name or an identifier may be that is no text in any character set of the object: one in other letters than
+    Latin ones.
 
     Latin ones would also be made by chance, and then be searched for as words of ASCII."""
     for encoding in _OFTEN_UNNAMED:
@@ -453,8 +472,8 @@ def _guesses(raw: bytes) -> Iterator[str]:
             text = raw.decode(encoding).strip(" \0")
         except UnicodeDecodeError:
             continue
-        words = [word for word in re.split(r"[\^=\\\s.,'-]+", text) if word]
-        if all(word.isalpha() and word in _cases(word) and not fold(word).isascii() for word in words):
+        words = [word for word in re.split(r"[\x00-@\[-`{-\x7f\s]+", text) if word]
+        if words and all(word.isalpha() and word in _cases(word) and not fold(word).isascii() for word in words):
             yield text
 
 
@@ -520,11 +539,11 @@ def _half_plain(text: str) -> Iterator[str]:
 
 
 def _as_written(kind: str, raw: bytes) -> Iterator[bytes]:
-    """The parts of a name as they stand, where they are no ASCII: they are found whatever the character set. Also in
-    capitals and in small letters, in each encoding in which they are letters."""
-    if kind != NAME or _is_plain(raw):
+    """The parts of a name, and identifiers, as they stand, where they are no ASCII: they are found whatever the
+    character set. Also in capitals and in small letters, in each encoding in which they are letters."""
+    if kind not in (NAME, ID) or _is_plain(raw):
         return
-    for part in re.split(rb"[\^=\\ ]", raw):
+    for part in re.split(rb"[\^=\\ ]", raw) if kind == NAME else map(bytes.strip, raw.split(b"\\")):
         if len(part) >= (_LONG_NAME if part.isascii() else SHORTEST_NAME) and not _is_plain(part):
             yield part.lower()
             yield from {form.lower() for encoding in _OFTEN_UNNAMED for form in _recased(part, encoding)}
@@ -569,7 +588,7 @@ def _names_procedure(text: str) -> bool:
 def _names(text: str) -> _Found:
     """Of every person in a PN value, and every way in which the name is written."""
     for person in re.split(r"[=\\]", text):
-        parts = [part for part in re.split(r"[\s^,._;/()-]+", person.strip()) if part]
+        parts = _parts_of_name(person)
         pieces = [_APOSTROPHE.split(part) for part in parts if _APOSTROPHE.search(part)]  # O'Neil
         parts += ["".join(words) for words in pieces]
         parts += [word for words in pieces for word in words if _tells(word)]
@@ -584,6 +603,24 @@ def _names(text: str) -> _Found:
             yield from _short_name(list(dict.fromkeys(parts))[:_MOST_PAIRED])
         if weak:
             yield _Weak("a part of the name is too short or too common a word to be searched for alone")
+
+
+def _parts_of_name(person: str) -> list[str]:
+    """Divided at every sign, but for apostrophes and what stands for lost letters.
+
+    Signs of Latin-1 among other letters of it may be letters of another encoding, so they divide nothing there.
+    """
+    is_latin_1 = any("\x7f" < c < "\u0100" and c not in _LATIN_1_SIGNS for c in person)
+
+    def divides(c: str) -> bool:
+        if c.isspace():
+            return True
+        if "\x7f" < c < "\u0100":
+            return c in _LATIN_1_SIGNS and not is_latin_1
+        is_sign = unicodedata.category(c)[0] in "PS"
+        return is_sign and c not in _LOST_LETTERS and not _APOSTROPHE.match(c)
+
+    return "".join(" " if divides(c) else c for c in person).split()
 
 
 def _short_name(parts: Sequence[str]) -> _Found:
@@ -615,20 +652,45 @@ def _ids(text: str) -> _Found:
         value = one.strip(" \0")
         if not value:
             continue
-        squeezed = re.sub(r"[^0-9A-Za-z]", "", value)
+        parts = _words(unicodedata.normalize("NFKC", value))
+        squeezed = "".join(parts)
         shortest = SHORTEST_NUMBER if squeezed.isdecimal() else SHORTEST_ID
-        if len(squeezed) < shortest:
-            yield _Weak("too short to be searched for")
+        if _weight(squeezed) < shortest:
+            if len(value) < SHORTEST_ID or not _NO_TEXT.search(value):  # else its bytes are searched for
+                yield _Weak("too short to be searched for")
         elif _is_common(value):
             yield _Weak("too common a word to be searched for")
         else:
-            shorter = squeezed.lstrip("0")
+            shorter = fold(squeezed).lstrip("0")
             forms = {value, squeezed, shorter if len(shorter) >= max(shortest, SHORTEST_NUMBER) else value}
-            parts = re.findall(r"[0-9A-Za-z]+", value)
             forms |= {by.join(parts) for by in _BETWEEN_PARTS} if len(parts) > 1 else set()
-            yield from (_Strong(form, bounded=len(form) < _LONG_ID) for form in sorted(forms))
-            if len(squeezed) < _LONG_ID:
+            forms |= _in_other_digits(squeezed)
+            # Between signs of Chinese, Japanese and Korean there is no blank.
+            is_spaced = not any(map(_is_syllable, squeezed))
+            yield from (_Strong(form, bounded=is_spaced and len(form) < _LONG_ID) for form in sorted(forms))
+            yield from _rest_in_ascii(value)
+            if is_spaced and len(squeezed) < _LONG_ID:
                 yield _Weak(_ONLY_ALONE)
+
+
+def _weight(word: str) -> int:
+    """How many letters and digits it has. A sign of Chinese, Japanese or Korean counts twice."""
+    return sum(1 + _is_syllable(c) for c in word if c.isalnum())
+
+
+def _in_other_digits(word: str) -> set[str]:
+    plain = fold(word)
+    if not plain.isascii():
+        return set()
+    others = {plain.translate({0x30 + n: ord(zero) + n for n in range(10)}) for zero in _ZEROS if plain.isdecimal()}
+    return {*others, plain.translate(_FULL_WIDTH)}
+
+
+def _rest_in_ascii(value: str) -> _Found:
+    """What is left of an identifier where a program drops the letters that it does not know."""
+    rest = "" if value.isascii() else re.sub(r"[^0-9A-Za-z]", "", value)
+    if len(rest) >= (SHORTEST_NUMBER if rest.isdecimal() else SHORTEST_ID) and not _is_common(rest):
+        yield _Strong(rest, bounded=len(rest) < _LONG_ID)
 
 
 def _birth(text: str) -> _Found:
@@ -716,9 +778,10 @@ def _phones(text: str) -> Iterator[tuple[str, _Search]]:
 
 def _identifiers(text: str) -> Iterator[tuple[str, _Search]]:
     for one in text.split("\\")[:_MOST_SEARCHES]:
-        squeezed = re.sub(r"[^0-9A-Za-z]", "", one)
-        if len(squeezed) >= SHORTEST_NUMBER and (search := identifier_search(one)):
-            yield squeezed, search
+        words = _words(fold(one))
+        is_long = _weight(unicodedata.normalize("NFKC", one)) >= SHORTEST_NUMBER
+        if is_long and (search := identifier_search(words)):
+            yield "".join(words), search
 
 
 def _contacts(text: str) -> Iterator[tuple[str, _Search]]:
