@@ -21,6 +21,7 @@ from tests.standin import Fault, StandIn
 from tests.standin.samples import PARAMS, TAR, tar
 from xnat_ingest.cli import main
 from xnat_ingest.core.stored_name import uid_hash
+from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.xnat import prearchive
 
 CAPTURE = Series("SC_0002", 2, "SC_rgb_small_odd.dcm")
@@ -186,6 +187,45 @@ def test_a_row_that_was_built_while_it_was_sent(ingest: Ingest, site: StandIn, o
     assert main(["prearchive", "delete", "-P", "DEMO", row.timestamp, row.folder, "--yes"]) == 0
     assert ingest("upload", tmp_path / "t").code == 0
     whole(site, tree)
+
+
+@pytest.mark.parametrize(("numbers", "is_divided"), [((1, 1), True), ((None, None), True), ((1, 2), False)])
+def test_a_row_for_the_prearchive_that_is_built_while_it_is_sent(
+    ingest: Ingest,
+    site: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: tuple[int | None, int | None],
+    is_divided: bool,
+) -> None:
+    """It holds everything, and XNAT never archives it where the build has moved series. Then it is no success."""
+    for name, number in zip(("T1", "T2"), numbers, strict=True):
+        for path in make_series(tmp_path / "t/S/E", Series(name, 5), "study", 1):
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesNumber = number
+            dataset.save_as(path)
+    told, parts = Sending._sent, list[str]()
+
+    def built_by_another(sending: Sending, number: int) -> None:
+        parts.append(sending.uri)
+        if len(parts) == 7:
+            (row,) = site.rows("DEMO")
+            assert main(["prearchive", "rebuild", "-P", "DEMO", row.timestamp, row.folder]) == 0
+        told(sending, number)
+
+    monkeypatch.setattr(Sending, "_sent", built_by_another)
+    flags = ("--destination", "prearchive", "--part-size", "12K", "-w", "1")
+    ended = ingest("upload", tmp_path / "t", *flags)
+    assert len(parts) > 4
+    assert (ended.code, "stale-row" in ended.kinds()) == ((3, True) if is_divided else (0, False)), ended.out
+    again = ingest("upload", tmp_path / "t", *flags)
+    assert (again.code, "stale-row" in again.kinds()) == ((3, True) if is_divided else (0, False)), again.out
+    (row,) = site.rows("DEMO")
+    code = main(["prearchive", "archive", "-P", "DEMO", row.timestamp, row.folder])
+    assert (code == 0) != is_divided
+    if is_divided:
+        assert main(["prearchive", "delete", "-P", "DEMO", row.timestamp, row.folder, "--yes"]) == 0
+        assert ingest("upload", tmp_path / "t", *flags).code == 0
 
 
 @pytest.mark.wide

@@ -80,7 +80,7 @@ CASES = {
     "a file in it that the server cannot read": Case(
         [Fault("archive-fails", status=400, message="Scan 3 has 1 non-secondary (or non-parsable secondary) files",
                times=None)],
-        3, "failed", 0, kinds=("live-row",), says="If not, delete it (xnat-ingest prearchive delete", left=("ERROR",)
+        3, "failed", 0, kinds=("live-row",), says="delete it (xnat-ingest prearchive delete", left=("ERROR",)
     ),
     "disk full once": Case([Fault("disk-full", after=3000, skip=3)]),
     "slow socket": Case([Fault("slow", PARTS, rate=200_000)]),

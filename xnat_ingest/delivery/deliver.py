@@ -297,6 +297,7 @@ class Delivery:
     def commit(self) -> State:
         """Have the server archive it, or build it where it is to stay in the prearchive."""
         uri = self.sending.uri
+        self.prearchived.refuse_built_meanwhile(uri)
         if self._overwrites:  # afterwards a new copy cannot be told from the old one
             stored = compare_stored(self._round.decision.to_send, self.prearchived.built(uri)).seen
             had_before = self.prearchived.had_before

@@ -132,6 +132,7 @@ class OurPrearchiveSession:
         self.doubled_before: frozenset[str] = frozenset()
         self.lacked_some = False
         self._is_own = False  # this run has made it
+        self._is_fresh = False  # it was made in this round, and this run has not had it built
         self._apart: frozenset[str] = frozenset()  # what must not come beside a sibling series that it holds
         self._awaited: frozenset[str] = frozenset()  # what is sent into one that holds nothing which XNAT can read
         self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
@@ -147,6 +148,7 @@ class OurPrearchiveSession:
         entry = decision.entry if self.may_edit else None
         self.lacked_some = False
         self.cannot_receive = self.had_before = self.whole_before = self._apart = self._awaited = frozenset()
+        self._is_fresh = entry is None
         if entry is None:
             self.sending.uri = ""
             self.context.timestamps.renew(self.session)
@@ -321,7 +323,9 @@ class OurPrearchiveSession:
         self._close_to(entry, files_held)
         moved = self.cannot_receive & {i.sop_uid for i in to_send}
         whole = self.intact_instances(to_send, files_held, undisturbed=True, reads=False)
-        is_explained = any(i.sop_uid not in whole for i in to_send) and moved.isdisjoint(self.sending.taken)
+        # What a build has moved, or the series of, is not sent into it again by any run of ours.
+        lacks_others = any(i.sop_uid not in whole | self.cannot_receive for i in to_send)
+        is_explained = lacks_others and moved.isdisjoint(self.sending.taken)
         if not moved or is_explained:
             return
         archive, delete = (prearchive.command_for(uri, action) for action in ("archive", "delete"))
@@ -398,6 +402,8 @@ class OurPrearchiveSession:
 
         reads_all: see StoredFiles.
         """
+        self.refuse_built_meanwhile(uri)
+        self._is_fresh = False
         for attempt in count(1):
             try:
                 prearchive.build(self.context.rest, uri)
@@ -418,6 +424,23 @@ class OurPrearchiveSession:
         files_held = in_prearchive(self.context.rest, uri, self.context.uids, reads_all=reads_all)
         self._close_to(entry, files_held)
         return files_held
+
+    def refuse_built_meanwhile(self, uri: str) -> None:
+        """Where it stays in the prearchive, and somebody had it built while it was sent. Raises SessionTrouble.
+
+        What comes after a build lies beside what that moved, and no listing shows it. Before XNAT archives, that is.
+        """
+        if self.context.destination != "prearchive" or not self._is_fresh:
+            return
+        moves = self.context.changes_uids or moved_by_build(self.session.instances)
+        if not moves or not prearchive.was_built(self.context.rest, uri):
+            return
+        raise SessionTrouble(
+            "stale-row",
+            f"prearchive session {uri} was built while it was sent, perhaps by a person. What came after that may lie "
+            "beside what the build has moved. No listing shows it, and XNAT would refuse to archive the session. "
+            f"Delete it ({prearchive.command_for(uri, 'delete')}), then run again. {prearchive.GONE}",
+        )
 
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:
         instances = self.session.instances
