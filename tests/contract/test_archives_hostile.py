@@ -363,6 +363,19 @@ def test_headers_for_all_members_have_a_limit(tmp_path: Path, keys: int, key: in
     assert ("a4" in found) == is_whole
 
 
+@pytest.mark.parametrize(("number", "size", "is_whole"), [(32, 1 << 20, True), (33, 1 << 20, False), (500, 7000, True)])
+def test_long_headers_have_a_limit_together(tmp_path: Path, number: int, size: int, is_whole: bool) -> None:
+    """Each of them is gone through word by word, such as the map of a sparse file."""
+    with tarfile.open(tmp_path / "x", "w", format=tarfile.PAX_FORMAT) as packed:
+        for one in range(number):
+            info = tarfile.TarInfo(f"a{one}")
+            info.pax_headers = {"comment": "v" * (size - 2000)}
+            packed.addfile(info)
+    found = {one.path: one for one in open_source(str(tmp_path / "x")).files()}
+    assert isinstance(found.get("x"), SetAside) != is_whole
+    assert (f"a{number - 1}" in found) == is_whole
+
+
 def broken(data: bytes, chance: random.Random) -> bytes:
     """With some bytes changed, mostly in headers, and cut now and then."""
     damaged = bytearray(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import lzma
 import random
@@ -13,13 +14,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, cast, get_args
 
 import pytest
 
 from tests.unit.test_input_forms import image, put, seen
 from xnat_ingest.inputs import open_source
-from xnat_ingest.inputs.unpacking import BLOCK, CORRUPT, GREEDY, unpacked
+from xnat_ingest.inputs.unpacking import BLOCK, CORRUPT, GREEDY, MOST_EMPTY, Packing, unpacked
 from xnat_ingest.inputs.zip_archive import open_member
 from xnat_ingest.inputs.zip_directory import ZipMember, read_directory
 
@@ -245,3 +246,54 @@ def test_bzip2_is_read_in_pieces_by_the_library() -> None:
     stream = io.BytesIO(bz2.compress(bytes(64 * MIB)))
     with peak(16 * MIB):
         assert len(unpacked(stream, "bzip2").read(100)) == 100
+
+
+class Counted(io.BytesIO):
+    """A compressed file of which it is counted how much is read."""
+
+    given = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.given += len(data)
+        return data
+
+
+PACK: dict[Packing, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+EMPTY = {packing: pack(b"") for packing, pack in PACK.items()}
+
+
+@pytest.mark.parametrize("packing", get_args(Packing))
+@pytest.mark.parametrize("number", [1, 30_000, 400_000])
+def test_empty_members_in_a_row_come_to_an_end(packing: Packing, number: int) -> None:
+    """The libraries go through them within one read, where no signal is heard."""
+    packed = Counted(EMPTY[packing] * number + PACK[packing](b"content"))
+    inside = cast(BinaryIO, unpacked(packed, packing))
+    if number * len(EMPTY[packing]) < MOST_EMPTY:
+        assert inside.read(7) == b"content"
+        return
+    assert all_of(inside) == CORRUPT
+    assert packed.given < MOST_EMPTY + 2 * BLOCK
+
+
+@pytest.mark.parametrize("packing", get_args(Packing))
+def test_some_content_among_empty_members(packing: Packing) -> None:
+    """So much may be empty for each byte of content: a quarter."""
+    content = random.Random(5).randbytes(100_000)
+    empty = EMPTY[packing]
+    for share, said in ((8, "whole"), (2, CORRUPT)):
+        one = PACK[packing](content) + empty * (len(content) // share // len(empty))
+        assert all_of(cast(BinaryIO, unpacked(io.BytesIO(one * 100), packing))) == said
+
+
+@pytest.mark.parametrize("packing", get_args(Packing))
+def test_content_is_found_again_behind_empty_members(packing: Packing) -> None:
+    """Going back begins anew, and what was read before does not count."""
+    inside = unpacked(
+        io.BytesIO(EMPTY[packing] * (MOST_EMPTY // 2 // len(EMPTY[packing])) + PACK[packing](CONTENT)), packing
+    )
+    for _ in range(4):
+        assert inside.seek(len(CONTENT) - 7) == len(CONTENT) - 7
+        assert inside.read() == b"the end"
+        inside.seek(0)
+        assert inside.read(100) == CONTENT[:100]

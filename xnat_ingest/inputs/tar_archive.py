@@ -18,6 +18,8 @@ from xnat_ingest.inputs.zeros import ENOUGH, pass_zeros
 
 # A tar header is one block, plus long names before it. A larger one was made to fill memory.
 _LONGEST_HEADER = 1 << 20
+# Long headers are gone through word by word. All of a tar's together may be so long, beyond what an honest one takes.
+_HONEST_HEADER, _LONGEST_TOGETHER = 1 << 13, 1 << 25
 # A header of all members is gone through for each of them. The programs that write one put a few words into it.
 _MOST_KEPT = 100
 # No system has longer paths. So many characters of a longer name are shown.
@@ -185,10 +187,14 @@ class _Headers:
         self.tell = stream.tell
         self._stream = stream
         self._read = 0  # bytes of the headers of one member
+        self._long = 0  # bytes of headers beyond honest ones, of all members so far
 
     def begin(self, kept: Mapping[str, str]) -> None:
         """The next member begins. kept: what is known of all members from here on. Raises tarfile.ReadError."""
+        self._long += max(0, self._read - _HONEST_HEADER)
         self._read = 0
+        if self._long > _LONGEST_TOGETHER:
+            raise tarfile.ReadError("headers that are too long")
         if len(kept) > _MOST_KEPT or sum(len(word) + len(text) for word, text in kept.items()) > _LONGEST_HEADER:
             raise tarfile.ReadError("headers of all members that are too long")
 

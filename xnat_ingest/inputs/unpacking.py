@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import lzma
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,8 @@ CORRUPT = "its archive is corrupt here"
 MOST_MEMORY = 1 << 27
 GREEDY = "it takes more than 128 MiB of memory to unpack; unpack it yourself, or pack it again with xz -9 or less"
 _XZ_MARK = b"\xfd7zXZ\0"
+# Bytes that may be packed in vain: the library reads ahead, and some writers end each block of theirs with a mark.
+MOST_EMPTY = 1 << 21
 
 
 class Decompressor(Protocol):
@@ -153,16 +156,19 @@ class _Xz:
 
     def __init__(self, packed: BinaryIO, start: int) -> None:
         packed.seek(start)
-        self._packed = packed
+        self._packed = Metered(packed)
+        self._at = 0
         self._stream = _xz_stream()
         self._fresh = b""  # the first bytes of the stream, when they have been read
         self._is_over = False
 
     def __call__(self, most: int) -> bytes:
+        self._packed.expect(self._at, most)
         while most and not self._is_over:
             if self._stream.eof:
                 self._go_on()
             elif data := self._stream.decompress(self._more(), most):
+                self._at += len(data)
                 return data
         return b""
 
@@ -184,6 +190,63 @@ class _Xz:
         self._stream = _xz_stream()
 
 
+class Metered:
+    """Packed bytes that must hold something. Empty members in a row are gone through one by one, within one read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._given = 0
+        self._most = float(MOST_EMPTY)
+
+    def expect(self, position: int, size: int | None) -> None:
+        """So many bytes are to be unpacked, from this position. A negative size, or none, means all."""
+        is_all = size is None or size < 0
+        self._most = math.inf if is_all else (position + (size or 0)) * 1.25 + MOST_EMPTY
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises BadGzipFile, whatever the packing, where it takes far more than it may hold."""
+        if self._given > self._most:
+            raise gzip.BadGzipFile("it holds far less than it takes")
+        data = self._stream.read(size)
+        self._given += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The library does it to begin anew."""
+        self._given = 0
+        return self._stream.seek(offset, whence)
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _MeteredReads(io.BufferedIOBase):
+    """What the library's streams have in front of them."""
+
+    _meter: Metered
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._meter.expect(super().seek(0, io.SEEK_CUR), size)
+        return super().read(-1 if size is None else size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = 0 if whence == io.SEEK_SET else super().seek(0, io.SEEK_CUR)
+        self._meter.expect(base + offset, -1 if whence == io.SEEK_END else 0)
+        return super().seek(offset, whence)
+
+
+class _Gzip(_MeteredReads, gzip.GzipFile):
+    def __init__(self, stream: BinaryIO) -> None:
+        self._meter = Metered(stream)
+        super().__init__(fileobj=cast(BinaryIO, PaddedStream(cast(BinaryIO, self._meter))))
+
+
+class _Bzip2(_MeteredReads, bz2.BZ2File):
+    def __init__(self, stream: BinaryIO) -> None:
+        self._meter = Metered(stream)
+        super().__init__(cast(BinaryIO, self._meter))
+
+
 def _xz_stream() -> Decompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, MOST_MEMORY)
 
@@ -192,7 +255,7 @@ def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpa
     """The content of a compressed stream, from its start. Closing it closes the stream, too."""
     openers: dict[Packing, Callable[[], object]] = {
         "gzip": lambda: gunzipped(stream),
-        "bzip2": lambda: bz2.BZ2File(stream),
+        "bzip2": lambda: _Bzip2(stream),
         "xz": lambda: piecewise(partial(_Xz, stream, stream.tell())),
     }
     return Unpacking(cast(BinaryIO, openers[packing]()), stream if closes else None)
@@ -205,4 +268,4 @@ def piecewise(begin: Callable[[], Callable[[int], bytes]]) -> io.BufferedReader:
 
 def gunzipped(stream: BinaryIO) -> gzip.GzipFile:
     """The content of a gzip file, from where the stream is. The errors of damage are those of gzip."""
-    return gzip.GzipFile(fileobj=cast(BinaryIO, PaddedStream(stream)))
+    return _Gzip(stream)
