@@ -195,3 +195,22 @@ def test_what_a_run_stores_twice_is_told(site: StandIn, ingest: Ingest, tmp_path
     again = ingest("upload", tmp_path / "t")
     assert (again.code, again.kinds()) == (0, ["doubled"])
     assert "1 instances are stored twice" in again.out
+
+
+@pytest.mark.parametrize("template", ["${SOPInstanceUID}", "x-${Modality}-${HashSOPClassUIDWithSOPInstanceUID}"])
+def test_what_a_run_stores_twice_is_told_on_sites_with_names_of_their_own(
+    site: StandIn, ingest: Ingest, tmp_path: Path, template: str
+) -> None:
+    """The project's script has a series listed under another of its number. With the next one it comes again."""
+    scripted(site, "project")
+    site.settings.file_name_template = template
+    codes = []
+    for number in range(3):
+        make_session(tmp_path / "t/S/E", SIBLINGS[: number + 1])
+        ended = ingest("upload", tmp_path / "t")
+        codes.append(ended.code)
+    twice = sorted(uid for uid, number in copies(site).items() if number > 1)
+    assert (codes, len(twice) > 0, ended.kinds()) == ([0, 3, 3], True, ["doubled"]), ended.out
+    assert f"this run has stored {len(twice)} instances a second time: " in ended.out
+    assert all(uid in ended.out for uid in twice)
+    assert ingest("verify", tmp_path / "t").kinds() == ["doubled"]

@@ -566,7 +566,7 @@ class Delivery:
     def _note_doubled(self, files_held: StoredFiles) -> None:
         """Names what is there twice. Of what was sent since it was there once, this run has made the second copy."""
         sent = self._own.accepted | self.sending.taken
-        twice = doubled_instances(self.session, files_held)
+        twice = doubled_instances(self.session, files_held, self.context.projects[self.session.project].template)
         self._doubled_before |= self.prearchived.doubled_before | {i.sop_uid for i in twice if i.sop_uid not in sent}
         own = [i for i in twice if i.sop_uid not in self._doubled_before]
         self._note(*doubled(self.session, [i for i in twice if i not in own]))

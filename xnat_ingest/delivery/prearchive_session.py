@@ -167,7 +167,8 @@ class OurPrearchiveSession:
             self._refuse_second_copies(entry, decision.to_send)
         again = self._send_moving(entry, decision.to_send) if entry.is_receiving else frozenset()
         files_held = self.built(entry.uri, reads_all=not self._is_own)
-        twice = {i.sop_uid for i in doubled_instances(self.session, files_held)}
+        template = self.context.projects[self.session.project].template
+        twice = {i.sop_uid for i in doubled_instances(self.session, files_held, template)}
         self.doubled_before |= twice - self.sending.taken
         self._apart = self._kept_apart(decision.to_send, files_held, archive)
         self.cannot_receive |= self._apart

@@ -40,7 +40,8 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     holdings = [files_held]
     archive = compare_stored(session.instances, files_held)
     verified, counted, uri = archive.verified, archive.counted, files_held.uri
-    notes: list[Problem] = doubled(session, doubled_instances(session, files_held))
+    template = context.projects[session.project].template
+    notes: list[Problem] = doubled(session, doubled_instances(session, files_held, template))
     if archive.absent:
         for entry in own_prearchive_sessions(context, session):
             held = (
@@ -51,7 +52,7 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
             there = compare_stored(session.instances, held) if held else None
             if held and there and entry.status == "READY":
                 holdings.append(held)
-                notes += doubled(session, doubled_instances(session, held))
+                notes += doubled(session, doubled_instances(session, held, template))
                 verified |= there.verified
                 counted |= there.counted
                 uri = uri or entry.uri

@@ -12,6 +12,7 @@ from xnat_ingest.delivery.known_sessions import with_label_of
 from xnat_ingest.xnat import prearchive
 from xnat_ingest.xnat.archive import NO_FILES, StoredFiles, compare_stored, in_archive, in_prearchive
 from xnat_ingest.xnat.prearchive import PrearchiveSession
+from xnat_ingest.xnat.site_names import among, may_repeat, of_instance
 
 # How often to wait for a prearchive session that the server is working on.
 ROUNDS = 3
@@ -73,9 +74,16 @@ def own_prearchive_sessions(context: RunContext, session: Session) -> list[Prear
     return [one for one in found if one.belongs_to(session)]
 
 
-def doubled_instances(session: Session, files_held: StoredFiles) -> list[Instance]:
-    """Those that the server lists twice. The smaller copy is the one that was judged."""
-    return [i for i in session.instances if files_held.is_doubled(i)] or _doubled_by_header(session, files_held)
+def doubled_instances(session: Session, files_held: StoredFiles, template: str) -> list[Instance]:
+    """Those that the server lists twice. The smaller copy is the one that was judged.
+
+    template: of the site's file names, "" for XNAT's own.
+    """
+    return (
+        [i for i in session.instances if files_held.is_doubled(i)]
+        or _doubled_by_header(session, files_held)
+        or _doubled_by_template(session, files_held, template)
+    )
 
 
 def doubled(session: Session, instances: Sequence[Instance], *, by_this_run: bool = False) -> list[Problem]:
@@ -89,6 +97,13 @@ def doubled(session: Session, instances: Sequence[Instance], *, by_this_run: boo
         text = f"{session.title}: {len(instances)} instances are stored twice: {uids}"
     problem = Problem.advised("doubled", text, "delete one copy of each in XNAT", (session.label,))
     return [replace(problem, spoils=by_this_run)]
+
+
+def _doubled_by_template(session: Session, files_held: StoredFiles, template: str) -> list[Instance]:
+    """Those of which the site's own names tell it."""
+    if not (template and files_held.doubled) or may_repeat(template):
+        return []
+    return [i for i in session.instances if among(files_held.doubled, of_instance(template, i), i)]
 
 
 def _doubled_by_header(session: Session, files_held: StoredFiles) -> list[Instance]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from xnat_ingest.core import Instance
+from xnat_ingest.core.stored_name import uid_hash
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _VALUES: Mapping[str, Callable[[Instance], str]] = {
@@ -21,6 +22,13 @@ _VALUES: Mapping[str, Callable[[Instance], str]] = {
 def may_repeat(template: str) -> bool:
     """Whether two instances can get one name: no variable depends on the SOPInstanceUID."""
     return bool(template) and "SOPInstanceUID" not in template
+
+
+def of_instance(template: str, instance: Instance) -> str:
+    """A template with what tells the instance filled in."""
+    hashed = uid_hash(instance.sop_class, instance.sop_uid)
+    filled = template.replace("${SOPInstanceUID}", instance.sop_uid)
+    return filled.replace("${HashSOPClassUIDWithSOPInstanceUID}", hashed)
 
 
 def among(names: Collection[str], template: str, instance: Instance) -> frozenset[str]:
