@@ -128,3 +128,14 @@ def test_letters_that_were_lost_are_part_of_a_name() -> None:
         search = _tokens(NAME, f"M{sign}llerquast")
         assert search.in_text(f"of M{sign}llerquast x")
         assert search.in_text("Wellerquast") is None
+
+
+@pytest.mark.parametrize("group", ["王1", "a-1-", "МР-7-"])
+@pytest.mark.parametrize(("characters", "is_grouped"), [(128, True), (130, False)])
+def test_very_long_identifiers_are_found_as_they_are_written(group: str, characters: int, is_grouped: bool) -> None:
+    """With other signs between their parts, each place of a long text would be compared with all of them."""
+    value = (group * characters)[: characters * len(group) // len(group.replace("-", ""))]
+    search = _tokens(ID, value)
+    assert search.in_text(f"x {value} y")
+    assert bool(search.in_text(f"x {value.replace('-', ' : ').replace('王', ' : 王')} y")) == is_grouped
+    assert any("of more than 128 characters" in why for _, why in search.weak) != is_grouped

@@ -53,6 +53,10 @@ _MOST_PAIRED = 10
 _MOST_JOINED = 4
 # From here on a token is found inside a longer word, too.
 _LONG_NAME, _LONG_ID, _LONG_ADDRESS = 6, 8, 8
+# Twice as long as an identifier may be. In longer ones other signs between their parts are not looked for: each place
+# of a text would be compared with all of it.
+_LONGEST_GROUPED = 128
+_ONLY_AS_WRITTEN = f"of more than {_LONGEST_GROUPED} characters, so it is not found with other signs between its parts"
 _ONLY_ALONE = f"of fewer than {_LONG_ID} characters, so it is not found right beside another letter or digit"
 # Words that occur in headers whatever the patient is called, besides those of DICOM's own dictionary.
 _COMMON = frozenset(
@@ -671,6 +675,8 @@ def _ids(text: str) -> _Found:
             yield from _rest_in_ascii(value)
             if is_spaced and len(squeezed) < _LONG_ID:
                 yield _Weak(_ONLY_ALONE)
+            if len(squeezed) > _LONGEST_GROUPED:
+                yield _Weak(_ONLY_AS_WRITTEN)
 
 
 def _weight(word: str) -> int:
@@ -780,7 +786,8 @@ def _identifiers(text: str) -> Iterator[tuple[str, _Search]]:
     for one in text.split("\\")[:_MOST_SEARCHES]:
         words = _words(fold(one))
         is_long = _weight(unicodedata.normalize("NFKC", one)) >= SHORTEST_NUMBER
-        if is_long and (search := identifier_search(words)):
+        is_too_long = sum(map(len, words)) > _LONGEST_GROUPED
+        if is_long and not is_too_long and (search := identifier_search(words)):
             yield "".join(words), search
 
 
