@@ -228,6 +228,31 @@ def test_a_row_for_the_prearchive_that_is_built_while_it_is_sent(
         assert ingest("upload", tmp_path / "t", *flags).code == 0
 
 
+def test_a_row_that_is_gone_on_with_and_built_by_another_meanwhile(
+    ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Other
+) -> None:
+    """The same for a session that an earlier run has begun, and that nobody had built."""
+    tree = [
+        *make_series(tmp_path / "t/S/E", T1, "study", 1),
+        *make_series(tmp_path / "t/S/E", Series("T2_0002", 5), "study", 1),
+    ]
+    other.send([tree[0]])
+    told, parts = Sending._sent, list[str]()
+
+    def built_by_another(sending: Sending, number: int) -> None:
+        parts.append(sending.uri)
+        if len(parts) == 4:
+            (row,) = site.rows("DEMO")
+            assert main(["prearchive", "rebuild", "-P", "DEMO", row.timestamp, row.folder]) == 0
+        told(sending, number)
+
+    monkeypatch.setattr(Sending, "_sent", built_by_another)
+    flags = ("--destination", "prearchive", "--part-size", "12K", "-w", "1")
+    for _ in range(2):
+        ended = ingest("upload", tmp_path / "t", *flags)
+        assert (ended.code, "stale-row" in ended.kinds(), len(parts) > 4) == (3, True, True), ended.out
+
+
 @pytest.mark.wide
 def test_row_somebody_is_sending_into(ingest: Ingest, site: StandIn, other: Other, tmp_path: Path) -> None:
     """Its list grows: we wait until nothing comes any more, compare afresh, and finish."""

@@ -132,7 +132,7 @@ class OurPrearchiveSession:
         self.doubled_before: frozenset[str] = frozenset()
         self.lacked_some = False
         self._is_own = False  # this run has made it
-        self._is_fresh = False  # it was made in this round, and this run has not had it built
+        self._is_fresh = False  # nobody had built it when this round began, and this run has not had it built since
         self._apart: frozenset[str] = frozenset()  # what must not come beside a sibling series that it holds
         self._awaited: frozenset[str] = frozenset()  # what is sent into one that holds nothing which XNAT can read
         self._before: dict[str, frozenset[str]] = {}  # address -> what it held when it was joined first
@@ -157,6 +157,8 @@ class OurPrearchiveSession:
             # A scanner, or another DICOM sender, may have made it, and may pause between two series.
             self._waited_for.add(entry.uri)
             raise ConcurrentUpload(entry.uri, "it came from a DICOM sender, which may not have ended")
+        stays = self.context.destination == "prearchive"
+        self._is_fresh = stays and entry.is_receiving and not prearchive.was_built(self.context.rest, entry.uri)
         self._is_own = entry.uri == self.sending.uri or entry.timestamp == self.context.timestamps.of(self.session)
         self.was_joined |= not self._is_own
         self.sending.uri = entry.uri
