@@ -297,3 +297,9 @@ def test_content_is_found_again_behind_empty_members(packing: Packing) -> None:
         assert inside.read() == b"the end"
         inside.seek(0)
         assert inside.read(100) == CONTENT[:100]
+
+
+def test_zeros_behind_are_no_empty_members() -> None:
+    """Tapes and files that were allocated beforehand have them."""
+    inside = unpacked(io.BytesIO(gzip.compress(CONTENT) + bytes(3 * MOST_EMPTY)), "gzip")
+    assert all_of(cast(BinaryIO, inside)) == "whole"

@@ -442,7 +442,8 @@ class OurPrearchiveSession:
             "stale-row",
             f"prearchive session {uri} was built while it was sent, perhaps by a person. What came after that may lie "
             "beside what the build has moved. No listing shows it, and XNAT would refuse to archive the session. "
-            f"Delete it ({prearchive.command_for(uri, 'delete')}), then run again. {prearchive.GONE}",
+            "If another run is sending it, run again when that has ended. If not, delete it "
+            f"({prearchive.command_for(uri, 'delete')}), then run again. {prearchive.GONE}",
         )
 
     def _close_to(self, entry: prearchive.PrearchiveSession | None, files_held: StoredFiles) -> None:

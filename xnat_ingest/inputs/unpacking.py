@@ -208,7 +208,8 @@ class Metered:
         if self._given > self._most:
             raise gzip.BadGzipFile("it holds far less than it takes")
         data = self._stream.read(size)
-        self._given += len(data)
+        if data.strip(b"\0"):  # padding, which has a limit of its own (PaddedStream), is no member
+            self._given += len(data)
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
