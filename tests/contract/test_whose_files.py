@@ -378,6 +378,78 @@ def test_another_instance_with_the_same_hash_is_not_there(
     assert stored_uids(site) == Counter(ALIKE)
 
 
+def moved(*, instance_by: int = 0) -> Copy:
+    """As a PACS does that gives instances a series of their own: they keep their SOPInstanceUIDs."""
+
+    def copy(path: Path, to: Path) -> None:
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID, dataset.SeriesNumber = UID("1.2.3.4.5"), 5
+        dataset.InstanceNumber = int(dataset.InstanceNumber) + instance_by
+        dataset.save_as(to)
+
+    return copy
+
+
+@pytest.mark.parametrize("again", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize("before", [ARCHIVE, PREARCHIVE])
+@pytest.mark.parametrize(("number", "instance_by"), [(2, 0), (6, 0), (6, 7)])
+def test_instances_that_come_again_in_another_series_are_not_stored_twice(
+    ingest: Ingest,
+    site: StandIn,
+    tmp_path: Path,
+    whole: list[Path],
+    before: str,
+    again: str,
+    number: int,
+    instance_by: int,
+) -> None:
+    assert ingest("upload", place(tmp_path / "a", whole), before).code == 0
+    root = place(tmp_path / "b", whole[number:])
+    for path in whole[:number]:
+        moved(instance_by=instance_by)(path, root / "S/E/T1_0001" / path.name)
+    for existing in ("resume", "overwrite"):
+        ended = ingest("upload", root, again, "--existing", existing)
+        assert (ended.code, ended.kinds(), ended.totals["bytes_sent"]) == (3, ["moved-series"], 0), ended.out
+        assert f"{number} of its instances are on the server already, in another series" in ended.out
+    assert stored_uids(site) == uids_of(whole)
+
+
+def test_once_the_old_copies_are_deleted_the_new_series_is_sent(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
+) -> None:
+    assert ingest("upload", place(tmp_path / "a", whole)).code == 0
+    root = place(tmp_path / "b", whole, moved())
+    checked = ingest("verify", root)
+    assert (checked.code, checked.totals["missing"]) == (3, 6)
+    assert "not in its series on the server, but in scan 1" in checked.out
+    (session,) = site.sessions("DEMO")
+    session.scans.pop("1")
+    assert ingest("upload", root).code == 0
+    assert stored_uids(site) == uids_of(whole)
+
+
+def test_copies_in_two_series_are_named(ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]) -> None:
+    """As earlier releases of this program have stored them."""
+    assert ingest("upload", place(tmp_path / "a", whole)).code == 0
+    assert ingest("upload", place(tmp_path / "b", whole, moved()), "--proof", "listing").code == 0
+    assert stored_uids(site) == uids_of(whole * 2)
+    ended = ingest("upload", tmp_path / "a")
+    assert (ended.code, ended.kinds()) == (0, ["doubled"])
+    assert "6 instances are stored twice" in ended.out
+
+
+def test_another_instance_with_the_same_hash_in_another_series_is_another(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
+) -> None:
+    for name, path, uid in zip("ab", whole, ALIKE, strict=False):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
+        dataset.save_as(path)
+        copy = moved() if name == "b" else shutil.copy
+        assert ingest("upload", place(tmp_path / name, [path], copy)).code == 0
+    assert stored_uids(site) == Counter(ALIKE)
+
+
 def test_two_copies_under_two_numbers_are_named(
     ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
 ) -> None:

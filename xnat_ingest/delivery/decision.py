@@ -116,7 +116,8 @@ def decide(
     to_send = tuple(i for i in session.instances if i.sop_uid not in done)
     if not to_send:
         return Decision(archive, notes=tuple(_stale(session, entry) for entry in state.entries))
-    if clash := name_clash(session, archive, to_send, state.files_held, state.template, hashed=state.changes_uids):
+    clash = name_clash(session, archive, to_send, state.files_held, state.template, hashed=state.changes_uids)
+    if clash := clash or moved_between_series(session, to_send, state.files_held):
         return Decision(archive, conflict=clash)
     merge = _merge(session, state, archive, to_send)
     unmergeable = None if state.stays_open else _unmergeable(session, state, merge)
@@ -255,6 +256,22 @@ def name_clash(
         f"other files that are there, and replace them (the first: {printable(clash[0].path)})",
         "ask the site's administrator for a file name template with HashSOPClassUIDWithSOPInstanceUID in it. Until "
         "then leave these instances out (--exclude)",
+    )
+
+
+def moved_between_series(session: Session, to_send: Sequence[Instance], files_held: StoredFiles) -> Problem | None:
+    """Instances that are there in another series than they come in now: XNAT would keep both copies."""
+    moved = [(i, file) for i in to_send if (file := files_held.in_other_series(i))]
+    if not moved:
+        return None
+    first, there = moved[0]
+    return _problem(
+        session,
+        "moved-series",
+        f"{len(moved)} of its instances are on the server already, in another series (the first: "
+        f"{printable(first.path)} in scan {printable(there.scan)}). XNAT would store them a second time",
+        "if the new series is right, delete the old copies in XNAT, then run again. If not, leave them out with "
+        "--exclude SeriesInstanceUID=...",
     )
 
 

@@ -15,7 +15,7 @@ from xnat_ingest.core import Instance, ServerSaid, Session, SessionTrouble, Unre
 from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.delivery.decision import Decision, name_clash
+from xnat_ingest.delivery.decision import Decision, moved_between_series, name_clash
 from xnat_ingest.delivery.same_number import kept_apart
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances
@@ -258,7 +258,8 @@ class OurPrearchiveSession:
             return
         template = self.context.projects[self.session.project].template
         there = compare_stored(self.session.instances, files_held)
-        if clash := name_clash(self.session, there, to_send, files_held, template):
+        clash = name_clash(self.session, there, to_send, files_held, template)
+        if clash := clash or moved_between_series(self.session, to_send, files_held):
             raise SessionTrouble(clash.kind, clash.detail.removeprefix(f"{self.session.title}: "))
 
     def _copies_before(self, entry: prearchive.PrearchiveSession, seen: frozenset[str]) -> frozenset[str]:

@@ -150,6 +150,10 @@ PROBLEMS: dict[str, Advice] = {
         "is one person with several ids, use --allow-mixed-patients.",
     ),
     "mixed-series": Advice("A folder of NIfTI images contains several series.", "Give each series its own folder."),
+    "moved-series": Advice(
+        "Instances are on the server already, in another series than they come in now. XNAT would keep both copies.",
+        "If the new series is right, delete the old copies in XNAT, then run again. If not, leave the new ones out.",
+    ),
     "name-collision": Advice(
         "XNAT would store two instances under the same file name. One of them may be on the server already.",
         "Ask the site's administrator for a file name template that tells instances, or leave one of the two out.",

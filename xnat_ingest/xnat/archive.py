@@ -55,6 +55,17 @@ class StoredPlace(NamedTuple):
     is_measured: bool
 
 
+class _Alike(NamedTuple):
+    """Files that may be an instance under other numbers: of its own series, and of others."""
+
+    own: Sequence[StoredFile] = ()
+    others: Sequence[StoredFile] = ()
+
+    @property
+    def all(self) -> Sequence[StoredFile]:
+        return [*self.own, *self.others]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFiles:
     """The DICOM files of one session on the server, as far as they lie where XNAT puts what it receives.
@@ -87,6 +98,8 @@ class StoredFiles:
     _by_hash: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
     # Series and instance -> what name_of has found beside the instance's own name.
     _renumbered_as: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
+    # The same -> what in_other_series has found.
+    _moved_to: dict[tuple[str, str], StoredFile] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def sizes_are_measured(self) -> bool:
@@ -113,34 +126,45 @@ class StoredFiles:
             self.find_renumbered([instance])
         return self._renumbered_as[key]
 
+    def in_other_series(self, instance: Instance) -> StoredFile | None:
+        """The file that is this instance in another series, where its own has none. The header must agree.
+
+        A PACS may have moved the instance or divided its series, and kept the SOPInstanceUID.
+        """
+        return None if self.name_of(instance) else self._moved_to.get((instance.series_uid, instance.sop_uid))
+
     def find_renumbered(self, instances: Iterable[Instance]) -> None:
         """Looks for instances under other numbers, all at once: the server is asked for the headers."""
         sought = {(i.series_uid, i.sop_uid): self._renumbered(i) for i in instances if i.name not in self.sizes}
-        found = self._read([file for files in sought.values() for file in files])
-        for key, files in sought.items():
-            self._renumbered_as[key] = next((file.name for file in files if found.get(file) == key[1]), "")
+        found = self._read([file for alike in sought.values() for file in alike.all])
+        for key, alike in sought.items():
+            own = (file.name for file in alike.own if found.get(file) == key[1])
+            self._renumbered_as[key] = next(own, "")
+            self._moved_to.update((key, file) for file in alike.others if found.get(file) == key[1])
 
     def is_doubled(self, instance: Instance) -> bool:
-        """Whether an instance is stored at two addresses, or under two numbers."""
-        if instance.name in self.doubled or instance.name not in self.sizes:
-            return instance.name in self.doubled
-        return instance.sop_uid in self._read(self._renumbered(instance)).values()
+        """Whether an instance is stored at two addresses, under two numbers, or in two series."""
+        if instance.name in self.doubled:
+            return True
+        copies = list(self._read(self._renumbered(instance).all).values()).count(instance.sop_uid)
+        return copies + (instance.name in self.sizes) > 1
 
     def _read(self, files: Sequence[StoredFile]) -> Mapping[StoredFile, str]:
         return self.uids.of(self.uri, files, ask=True) if self.uids and files else {}
 
-    def _renumbered(self, instance: Instance) -> Sequence[StoredFile]:
-        """Files of an instance's series with the default name that it would have with other numbers.
+    def _renumbered(self, instance: Instance) -> _Alike:
+        """Files with the default name that an instance would have with other numbers.
 
         The hash has 32 bits, so another instance may have the same. Of very many files with one hash, a few are looked
         into: such a listing is no honest one.
         """
         found = self._default_names.get(uid_hash(instance.sop_class, instance.sop_uid), ())
         found = [one for one in found if one.startswith(f"{instance.study_uid}-") and one != instance.name]
-        if not found:
-            return ()
-        named = self.series.named(instance.series_uid) if isinstance(self.series, _SeriesSizes) else {}
-        return [named[name] for name in found if name in named][:_MOST_ALIKE]
+        if not found or not isinstance(self.series, _SeriesSizes):
+            return _Alike()
+        own = self.series.named(instance.series_uid)
+        others = [file for name in found if name not in own for file in self.series.by_name.get(name, ())]
+        return _Alike([own[name] for name in found if name in own][:_MOST_ALIKE], others[:_MOST_ALIKE])
 
     def told_by_headers(self, instances: Iterable[Instance]) -> Mapping[str, Sequence[StoredFile]]:
         """SOPInstanceUID -> the files whose headers have it, of instances that no name tells. The server is asked.
@@ -280,6 +304,14 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
 
     def uid_of(self, scan: str) -> str:
         return self._uids.get(scan, "")
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Sequence[StoredFile]]:
+        found: dict[str, list[StoredFile]] = defaultdict(list)
+        for files in self._in_scan.values():
+            for file in files:
+                found[file.name].append(file)
+        return found
 
     def named(self, uid: str) -> Mapping[str, StoredFile]:
         """The files of a series by name."""
@@ -578,7 +610,9 @@ def _by_name(members: Sequence[Instance], files_held: StoredFiles, nowhere: str)
     for instance in members:
         size = files_held.sizes.get(files_held.name_of(instance))
         if size is None:
-            yield instance, _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
+            moved = files_held.in_other_series(instance)
+            in_other = f"not in its series on the server, but in scan {printable(moved.scan)}" if moved else ""
+            yield instance, in_other or _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
         elif size < least_size(instance):
             least = least_size(instance)
             why = f"stored too short: {size} bytes on the server, at least {least} expected"
