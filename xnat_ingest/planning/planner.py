@@ -119,7 +119,7 @@ def _ready(
     every session that identifies its patient.
     """
     if isinstance(source, RedactedSource):
-        plan = redacted(plan, source, listed)
+        plan = redacted(plan, source, listed, check_stop)
     if deidentifier:
         plan = deidentifier.measure(plan, source) if settings.plan else deidentifier.settle(plan)
     if not settings.require_deidentified:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import BinaryIO
 
-from xnat_ingest.core import LABEL, Plan, Problem, SetAside, SourceFile, composed, printable
+from xnat_ingest.core import Plan, Problem, SetAside, SourceFile, composed, printable
 from xnat_ingest.inputs import Source
+from xnat_ingest.inputs.source import go_on, heard
 from xnat_ingest.inputs.zip_directory import unlisted_name
+from xnat_ingest.planning.standing_words import StandingWords
 
 # Shorter names are replaced in paths, but not in sentences, where they may be ordinary words.
 _SHORTEST = 3
@@ -62,13 +62,19 @@ class RedactedSource:
         return f"n-{digest[:12]}"
 
 
-def redacted(plan: Plan, source: RedactedSource, listed: Iterable[str] = ()) -> Plan:
-    """The plan with made-up names of folders and files, in messages, too. listed: folders of the label sheet."""
+def redacted(
+    plan: Plan, source: RedactedSource, listed: Iterable[str] = (), check_stop: Callable[[], None] = go_on
+) -> Plan:
+    """The plan with made-up names of folders and files, in messages, too.
+
+    listed: folders of the label sheet.
+    check_stop: called now and then; may raise.
+    """
     paths = {i.path for session in plan.sessions for i in session.instances}
     paths |= {aside.path for aside in plan.set_aside} | {session.folder for session in plan.sessions}
     paths |= set(filter(None, listed))
     labels = {word for s in plan.sessions for word in (s.project, s.subject, s.label)}
-    say = _sentences(paths, labels, source)
+    say = _sentences(paths, labels, source, check_stop)
 
     def problem(one: Problem) -> Problem:
         return replace(one, detail=say(one.detail), fix=say(one.fix))
@@ -77,7 +83,7 @@ def redacted(plan: Plan, source: RedactedSource, listed: Iterable[str] = ()) -> 
         replace(
             session,
             folder=source.redact(session.folder),
-            instances=tuple(replace(i, path=source.redact(i.path)) for i in session.instances),
+            instances=tuple(replace(i, path=source.redact(i.path)) for i in heard(session.instances, check_stop)),
             conflicts=tuple(map(problem, session.conflicts)),
             repaired=source.redact(session.repaired),
         )
@@ -88,56 +94,23 @@ def redacted(plan: Plan, source: RedactedSource, listed: Iterable[str] = ()) -> 
     return replace(plan, sessions=tuple(sessions), set_aside=aside, problems=problems)
 
 
-def _sentences(paths: Iterable[str], labels: set[str], source: RedactedSource) -> Callable[[str], str]:
+def _sentences(
+    paths: Iterable[str], labels: set[str], source: RedactedSource, check_stop: Callable[[], None]
+) -> Callable[[str], str]:
     """A function that replaces paths and names in a message. labels: words that are shown anyway."""
-    words = {path: source.redact(path) for path in paths if "/" in path}
-    for path in paths:
+    words = {path: source.redact(path) for path in heard(paths, check_stop) if "/" in path}
+    for path in heard(paths, check_stop):
         words |= {part: source.redact(part) for part in path.split("/") if len(part) >= _SHORTEST}
     # Labels are made of composed letters.
     forms = {printable(form): made for word, made in words.items() for form in (word, composed(word))}
     shown = {word: made for word, made in forms.items() if word not in labels}
-    by_part = _by_part(shown)
+    names = StandingWords(shown, check_stop)
 
     @lru_cache(maxsize=4096)  # many files have one remedy
     def say(text: str) -> str:
+        check_stop()
         if name := unlisted_name(text):
             text = text.replace(name, source.redact(name))
-        may_be_in = {word for part in ("", *_PARTS.findall(text)) for word in by_part.get(part, ())}
-        for word in sorted(may_be_in, key=lambda word: (-len(word), word)):
-            if word in text:
-                text = _with(shown[word], word, text)
-        return text
+        return names.replaced(text)
 
     return say
-
-
-# A name stands alone, so each of these parts of it is a whole one in the sentence, too.
-_PARTS = re.compile(r"[^\W_]+")
-
-
-def _by_part(words: Iterable[str]) -> Mapping[str, Sequence[str]]:
-    """The words by the rarest of their parts, "" for those without any: not each word is looked for in each text."""
-    parts = {word: set(_PARTS.findall(word)) for word in words}
-    often = Counter(part for found in parts.values() for part in found)
-    by_part: dict[str, list[str]] = defaultdict(list)
-    for word, found in parts.items():
-        by_part[min(found, key=lambda part: (often[part], part), default="")].append(word)
-    return by_part
-
-
-def _with(made: str, word: str, text: str) -> str:
-    """The text with another word in place of a name that is not part of a longer one.
-
-    A name that no label can have stands for itself before or behind `_`, too, where labels are joined of names.
-    """
-    joining = "_-" if LABEL.fullmatch(word) else ""
-    pieces, begin, at = [], 0, text.find(word)
-    while at >= 0:
-        end = at + len(word)
-        beside = text[at - 1 : at] + text[end : end + 1] if at else text[end : end + 1]
-        if any(sign.isalnum() or sign in joining for sign in beside):
-            at = text.find(word, at + 1)
-            continue
-        pieces += [text[begin:at], made]
-        begin, at = end, text.find(word, end)
-    return "".join([*pieces, text[begin:]])
