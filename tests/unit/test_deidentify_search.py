@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from itertools import product
 from weakref import ref
 
 import pytest
+from pydicom._dicom_dict import DicomDictionary
 
 from tests.planted import PERSON, patient
 from tests.unit.test_deidentify_rewriting import KEY, encoded
@@ -29,6 +31,7 @@ from xnat_ingest.deidentify.tokens import (
     readings,
     tokens_of,
 )
+from xnat_ingest.inputs.dicom_dictionary import name_of
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE, STREET, TELEPHONE = 0x00100010, 0x00100020, 0x00100030, 0x00101040, 0x00102154
 
@@ -586,10 +589,44 @@ def test_where_addresses_numbers_and_ids_come_from() -> None:
     """Every element of persons, requests and examinations that the basic profile removes."""
     known = {kind: {tag for tag, one in SOURCES.items() if one == kind} for kind in (ADDRESS, PHONE, ID)}
     assert known[ADDRESS] >= {0x00080092, 0x00101040, 0x00102155, 0x00401102, 0x00401104, 0x00402011}
-    assert known[PHONE] == {0x00080094, 0x00102154, 0x00401103, 0x00402010}
+    assert known[PHONE] == {0x00080094, 0x00102154, 0x00401103, 0x00402010, 0x0040A354}
     assert known[ID] >= {0x00080050, 0x00100020, 0x00200010, 0x00400009, 0x00400253, 0x00401001}
     basic = load_profile("basic")
     assert all(basic.action(tag, "LO") in ("X", "Z", "D") for tag in SOURCES)
+
+
+# How the standard calls what tells one thing from others, and an address. What is removed of these and not searched for
+# tells nothing of a person, a request or an examination.
+OF_OTHERS = re.compile(
+    "Issuer|Institution|ClinicalTrial(Protocol|Site|TimePoint|Series)|Device|Gantry|Generator|Plate|Cassette|Detector"
+    "|XRaySource|SerialNumber|Network|Component|RTAccessory|FileSet|Flow|^SourceIdentifier|GPSVersion"
+)
+NO_IDENTIFIERS = {
+    *("IdentifyingComments", "RadiationDoseIdentificationLabel", "UniformResourceLocatorTrial"),  # other texts
+    *("ContactURI", "ContactDisplayName", "LocalNamespaceEntityID", "UniversalEntityID"),  # of places
+    *("HL7InstanceIdentifier", "RecordKey", "PriorRecordKey"),  # a UID, and bytes
+}
+IDENTIFIES = re.compile(r"IDs?(?![a-z])|Identif|Number|Locator|Barcode|Key(?![a-z])|Address|Telephone|Telecom|Contact")
+# Commands, directories of media, printers and luggage.
+NO_IMAGES = (0x0000, 0x0004, 0x2000, 0x2100, 0x2110, 0x2120, 0x2130, 0x4010)
+
+
+def test_each_identifier_that_is_removed_is_searched_for() -> None:
+    basic = load_profile("basic")
+    of_texts = {
+        tag: row[4] for tag, row in DicomDictionary.items() if row[0] in ("AE", "LO", "LT", "SH", "ST", "UC", "UT")
+    }
+    removed = {tag: word for tag, word in of_texts.items() if basic.action(tag, "LO") in ("X", "Z", "D")}
+    named = {tag: word for tag, word in removed.items() if IDENTIFIES.search(word) and tag >> 16 not in NO_IMAGES}
+    left = {word for tag, word in named.items() if tag not in SOURCES and not OF_OTHERS.search(word)}
+    assert left <= NO_IDENTIFIERS
+    assert len(named) > 60
+
+
+@pytest.mark.parametrize("tag", [0x00102295, 0x00401006, 0x00401007, 0x00402006, 0x00402007, 0x00400512, 0x004006FA])
+def test_order_numbers_and_others_are_searched_for(tag: int) -> None:
+    assert found(SOURCES[tag], "ORD99887766X", "x ORD99887766X y")
+    assert DicomDictionary[tag][4] == name_of(tag)
 
 
 @pytest.mark.parametrize(

@@ -134,23 +134,36 @@ SOURCES: dict[int, str] = {
     0x00101090: ID,  # MedicalRecordLocator
     0x00102154: PHONE,
     0x00102155: ADDRESS,  # PatientTelecomInformation
+    0x00102295: ID,  # BreedRegistrationNumber
     0x00120040: ID,  # ClinicalTrialSubjectID
     0x00120042: ID,  # ClinicalTrialSubjectReadingID
     0x00200010: ID,  # StudyID
     0x00380010: ID,  # AdmissionID
     0x00380060: ID,  # ServiceEpisodeID
     0x00401001: ID,  # RequestedProcedureID
+    0x00401006: ID,  # PlacerOrderNumberProcedure
+    0x00401007: ID,  # FillerOrderNumberProcedure
     0x00400009: ID,  # ScheduledProcedureStepID
     0x00400253: ID,  # PerformedProcedureStepID
     0x00401102: ADDRESS,
     0x00401103: PHONE,
     0x00401104: ADDRESS,  # PersonTelecomInformation
+    0x00402006: ID,  # PlacerOrderNumberImagingServiceRequestRetired
+    0x00402007: ID,  # FillerOrderNumberImagingServiceRequestRetired
     0x00402010: PHONE,  # OrderCallbackPhoneNumber
     0x00402011: ADDRESS,  # OrderCallbackTelecomInformation
     0x00402016: ID,  # PlacerOrderNumberImagingServiceRequest
     0x00402017: ID,  # FillerOrderNumberImagingServiceRequest
     0x0040050A: ID,  # SpecimenAccessionNumber
+    0x00400512: ID,  # ContainerIdentifier: of a specimen, often made of its accession number
     0x00400551: ID,  # SpecimenIdentifier
+    0x004006FA: ID,  # SlideIdentifier
+    0x0040A353: ADDRESS,  # AddressTrial
+    0x0040A354: PHONE,  # TelephoneNumberTrial
+    0x22000005: ID,  # BarcodeValue: of a slide's label
+    0x40080040: ID,  # ResultsID
+    0x4008011A: ADDRESS,  # DistributionAddress: of a person
+    0x40080200: ID,  # InterpretationID
 }
 # Identifiers that some sites make of the procedure's name: HEAD1, MR BRAIN.
 _OF_PROCEDURES = frozenset({0x00400009, 0x00400253, 0x00401001})
