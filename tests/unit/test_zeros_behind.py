@@ -26,7 +26,7 @@ from xnat_ingest.inputs.nifti_file import Name, judge_image
 from xnat_ingest.inputs.open_archive import open_archive
 from xnat_ingest.inputs.source import go_on
 from xnat_ingest.inputs.unpacking import gunzipped, unpacked
-from xnat_ingest.inputs.zeros import PaddedStream, pass_zeros
+from xnat_ingest.inputs.zeros import pass_zeros
 
 MB = 1 << 20
 SIZE = 1 << 40
@@ -291,13 +291,3 @@ def test_how_many_elements_of_zeros_are_padding() -> None:
         stream.read(8)
     with pytest.raises(NotWalkable, match="has zeros in place"):
         stream.read(8)
-
-
-def test_few_zeros_are_given_many_are_left_out() -> None:
-    for count in (1, 4097):  # the first is what was asked for
-        stream = PaddedStream(io.BytesIO(b"a" + bytes(count) + b"b"))
-        assert [stream.read(1) for _ in range(count + 3)] == [b"a", *[b"\0"] * count, b"b", b""]
-    stream = PaddedStream(io.BytesIO(b"a" + bytes(4098) + b"b"))
-    assert [stream.read(1) for _ in range(4)] == [b"a", b"\0", b"b", b""]
-    with pytest.raises(EOFError):
-        PaddedStream(io.BytesIO(bytes(MB + 1))).read(1)

@@ -37,11 +37,11 @@ class _Pass(SubStream):
         super().__init__(sys.maxsize)  # the length is unknown until the end is reached
         self.source = source
         self._packed: BinaryIO | None = None
-        self._gzip: gzip.GzipFile | None = None
+        self._gzip: BinaryIO | None = None
         self._past = b""
         self._end = 0  # of what was read so far; the backlog is its last part
 
-    def _begin(self) -> gzip.GzipFile:
+    def _begin(self) -> BinaryIO:
         self.release()
         self.source.passes += 1
         self._packed = self.source.opened(-1)

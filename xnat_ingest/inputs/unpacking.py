@@ -8,13 +8,15 @@ import gzip
 import io
 import lzma
 import math
+import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, get_args
 
 from xnat_ingest.core import IngestError, is_bug
-from xnat_ingest.inputs.zeros import PaddedStream
+from xnat_ingest.inputs import zeros
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,9 +28,18 @@ CORRUPT = "its archive is corrupt here"
 # xz and LZMA say themselves how much memory it takes to unpack them, up to 4 GB. xz -9 takes half of this.
 MOST_MEMORY = 1 << 27
 GREEDY = "it takes more than 128 MiB of memory to unpack; unpack it yourself, or pack it again with xz -9 or less"
+_GZIP_MARK = b"\x1f\x8b"
 _XZ_MARK = b"\xfd7zXZ\0"
-# Bytes that may be packed in vain: the library reads ahead, and some writers end each block of theirs with a mark.
-MOST_EMPTY = 1 << 21
+# How a bzip2 stream begins, and an empty one, which ends here. The fourth byte is its level.
+_BZIP2_MARKS = (b"BZh91AY&SY", b"BZh9\x17rE8P\x90")
+_BZIP2_LEVELS = tuple(b"BZh%d" % level for level in range(1, 10))
+# Zeros behind an xz stream may be the end of a file with a hole, or padding, which is a few bytes.
+_XZ_PADDING = 1 << 16
+# Packed bytes that are read at once. What follows a stream is copied for each that ends in them.
+_STEP = 1 << 13
+# Bytes that may be packed in vain: names in headers, and the marks with which some writers end each block of theirs.
+# bzip2 gives nothing of a block before all of it was read, which may be 900 kB.
+MOST_EMPTY: dict[Packing, int] = {"gzip": 1 << 17, "bzip2": 1 << 20, "xz": 1 << 17}
 
 
 class Decompressor(Protocol):
@@ -151,115 +162,174 @@ class PieceStream(io.RawIOBase):
         return data
 
 
-class _Xz:
-    """The content of an xz file's streams, one after the other. What is no stream behind them is left out."""
+class _Streams(ABC):
+    """The content of a file's compressed streams, one after the other."""
+
+    packing: Packing
 
     def __init__(self, packed: BinaryIO, start: int) -> None:
         packed.seek(start)
-        self._packed = Metered(packed)
+        self._packed = Metered(packed, MOST_EMPTY[self.packing])
         self._at = 0
-        self._stream = _xz_stream()
-        self._fresh = b""  # the first bytes of the stream, when they have been read
+        self._stream = self._begin()
+        self._fresh = b""  # what has been read of the next stream
         self._is_over = False
 
     def __call__(self, most: int) -> bytes:
-        self._packed.expect(self._at, most)
+        self._packed.expect(self._at + most)
         while most and not self._is_over:
             if self._stream.eof:
-                self._go_on()
+                self._fresh = self._stream.unused_data
+                self._is_over = not self._goes_on()
+                self._stream = self._begin()
             elif data := self._stream.decompress(self._more(), most):
                 self._at += len(data)
                 return data
         return b""
 
+    @abstractmethod
+    def _begin(self) -> Decompressor:
+        """For the next stream."""
+
+    @abstractmethod
+    def _goes_on(self) -> bool:
+        """Whether another stream follows. Raises an error where that is damaged."""
+
     def _more(self) -> bytes:
         """Packed bytes, if the decompressor needs some."""
         if not self._stream.needs_input:
             return b""
-        more, self._fresh = self._fresh or self._packed.read(io.DEFAULT_BUFFER_SIZE), b""
+        more, self._fresh = self._fresh or self._packed.read(_STEP), b""
         if not more:
             raise EOFError
         return more
 
-    def _go_on(self) -> None:
-        """To the next stream, if there is one."""
-        self._fresh = self._stream.unused_data
-        while len(self._fresh) < len(_XZ_MARK) and (more := self._packed.read(io.DEFAULT_BUFFER_SIZE)):
+    def _pass_zeros(self, most: float) -> None:
+        """Leaves out zeros: all that have been read, and about as many more as are said."""
+        passed = 0
+        while zeros.are_all(self._fresh) and passed < most and (more := self._packed.read(_STEP)):
+            passed += len(more)
+            self._fresh = more
+        self._fresh = self._fresh.lstrip(b"\0")
+
+    def _first(self, size: int) -> bytes:
+        """The first bytes of what follows, fewer at the end."""
+        while len(self._fresh) < size and (more := self._packed.read(_STEP)):
             self._fresh += more
-        self._is_over = not (self._fresh and _XZ_MARK.startswith(self._fresh[: len(_XZ_MARK)]))
-        self._stream = _xz_stream()
+        return self._fresh[:size]
+
+
+class _Gzip(_Streams):
+    packing = "gzip"
+
+    def _begin(self) -> Decompressor:
+        return _Gunzipper()
+
+    def _goes_on(self) -> bool:
+        self._pass_zeros(math.inf)
+        first = self._first(len(_GZIP_MARK))
+        if first and first != _GZIP_MARK:
+            raise gzip.BadGzipFile("something else follows")
+        return bool(first)
+
+
+class _Gunzipper:
+    """A member of a gzip file. zlib reads its header, too, which Python's gzip does byte by byte."""
+
+    def __init__(self) -> None:
+        self._engine = zlib.decompressobj(wbits=zlib.MAX_WBITS + 16)
+        self._rest = b""
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._engine.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._engine.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        try:
+            content = self._engine.decompress(self._rest or data, max(max_length, 0))
+        except zlib.error as error:
+            raise gzip.BadGzipFile(str(error)) from error
+        self._rest = self._engine.unconsumed_tail
+        self.needs_input = not self._rest and len(content) != max_length  # there may be more of it inside
+        return content
+
+
+class _Bzip2(_Streams):
+    """What is no stream is left out behind one, as bzip2 does."""
+
+    packing = "bzip2"
+
+    def _begin(self) -> Decompressor:
+        return bz2.BZ2Decompressor()
+
+    def _goes_on(self) -> bool:
+        first = self._first(len(_BZIP2_MARKS[0]))
+        if any(_is_nearly(first[4:], mark[4:]) and _is_nearly(first[:3], mark[:3]) for mark in _BZIP2_MARKS):
+            return True
+        return bool(first) and (b"BZh".startswith(first) or first[:4] in _BZIP2_LEVELS)
+
+
+class _Xz(_Streams):
+    """Zeros may stand between streams. What else is no stream is left out behind one."""
+
+    packing = "xz"
+
+    def _begin(self) -> Decompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, MOST_MEMORY)
+
+    def _goes_on(self) -> bool:
+        self._pass_zeros(_XZ_PADDING)
+        first = self._first(len(_XZ_MARK))
+        return bool(first) and (_XZ_MARK.startswith(first) or _is_nearly(first, _XZ_MARK))
+
+
+def _is_nearly(found: bytes, mark: bytes) -> bool:
+    """Whether a mark stands there, but for one byte or some bits. The decompressor then says that it is damaged."""
+    bits = int.from_bytes(found, "big") ^ int.from_bytes(mark, "big")
+    return len(found) == len(mark) and bits.bit_count() <= 8
 
 
 class Metered:
     """Packed bytes that must hold something. Empty members in a row are gone through one by one, within one read."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, most_empty: int) -> None:
         self._stream = stream
+        self._most_empty = most_empty
         self._given = 0
-        self._most = float(MOST_EMPTY)
+        self._zeros = 0  # in a row, until here
+        self._most = 0.0
 
-    def expect(self, position: int, size: int | None) -> None:
-        """So many bytes are to be unpacked, from this position. A negative size, or none, means all."""
-        is_all = size is None or size < 0
-        self._most = math.inf if is_all else (position + (size or 0)) * 1.25 + MOST_EMPTY
+    def expect(self, size: int) -> None:
+        """So many bytes of content are asked for, from the start."""
+        self._most = size * 1.25 + self._most_empty
 
-    def read(self, size: int = -1) -> bytes:
-        """Raises BadGzipFile, whatever the packing, where it takes far more than it may hold."""
+    def read(self, size: int) -> bytes:
+        """Raises BadGzipFile, whatever the packing, where it takes far more than it may hold. In a hole, EOFError."""
         if self._given > self._most:
             raise gzip.BadGzipFile("it holds far less than it takes")
         data = self._stream.read(size)
-        if data.strip(b"\0"):  # padding, which has a limit of its own (PaddedStream), is no member
+        if zeros.are_all(data):  # padding is no empty member
+            self._zeros += len(data)
+        else:
             self._given += len(data)
+            self._zeros = 0
+        if self._zeros >= zeros.ENOUGH:
+            raise EOFError("zeros without end")
         return data
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The library does it to begin anew."""
-        self._given = 0
-        return self._stream.seek(offset, whence)
 
-    def seekable(self) -> bool:
-        return True
-
-
-class _MeteredReads(io.BufferedIOBase):
-    """What the library's streams have in front of them."""
-
-    _meter: Metered
-
-    def read(self, size: int | None = -1) -> bytes:
-        self._meter.expect(super().seek(0, io.SEEK_CUR), size)
-        return super().read(-1 if size is None else size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = 0 if whence == io.SEEK_SET else super().seek(0, io.SEEK_CUR)
-        self._meter.expect(base + offset, -1 if whence == io.SEEK_END else 0)
-        return super().seek(offset, whence)
-
-
-class _Gzip(_MeteredReads, gzip.GzipFile):
-    def __init__(self, stream: BinaryIO) -> None:
-        self._meter = Metered(stream)
-        super().__init__(fileobj=cast(BinaryIO, PaddedStream(cast(BinaryIO, self._meter))))
-
-
-class _Bzip2(_MeteredReads, bz2.BZ2File):
-    def __init__(self, stream: BinaryIO) -> None:
-        self._meter = Metered(stream)
-        super().__init__(cast(BinaryIO, self._meter))
-
-
-def _xz_stream() -> Decompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, MOST_MEMORY)
+_STREAMS = {kind.packing: kind for kind in (_Gzip, _Bzip2, _Xz)}
 
 
 def unpacked(stream: BinaryIO, packing: Packing, *, closes: bool = True) -> Unpacking:
     """The content of a compressed stream, from its start. Closing it closes the stream, too."""
-    openers: dict[Packing, Callable[[], object]] = {
-        "gzip": lambda: gunzipped(stream),
-        "bzip2": lambda: _Bzip2(stream),
-        "xz": lambda: piecewise(partial(_Xz, stream, stream.tell())),
-    }
-    return Unpacking(cast(BinaryIO, openers[packing]()), stream if closes else None)
+    inside = piecewise(partial(_STREAMS[packing], stream, stream.tell()))
+    return Unpacking(inside, stream if closes else None)
 
 
 def piecewise(begin: Callable[[], Callable[[int], bytes]]) -> io.BufferedReader:
@@ -267,6 +337,6 @@ def piecewise(begin: Callable[[], Callable[[int], bytes]]) -> io.BufferedReader:
     return io.BufferedReader(PieceStream(begin))
 
 
-def gunzipped(stream: BinaryIO) -> gzip.GzipFile:
-    """The content of a gzip file, from where the stream is. The errors of damage are those of gzip."""
-    return _Gzip(stream)
+def gunzipped(stream: BinaryIO) -> io.BufferedReader:
+    """The content of a gzip file, from where the stream is. Damage is raised as BadGzipFile or EOFError."""
+    return piecewise(partial(_Gzip, stream, stream.tell()))
