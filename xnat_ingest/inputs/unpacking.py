@@ -201,7 +201,7 @@ class _Streams(ABC):
             return b""
         more, self._fresh = self._fresh or self._packed.read(_STEP), b""
         if not more:
-            raise EOFError
+            raise EOFError("it ends in the middle")
         return more
 
     def _pass_zeros(self, most: float) -> None:
@@ -253,7 +253,8 @@ class _Gunzipper:
         try:
             content = self._engine.decompress(self._rest or data, max(max_length, 0))
         except zlib.error as error:
-            raise gzip.BadGzipFile(str(error)) from error
+            text = "CRC check failed" if "data check" in str(error) else str(error)
+            raise gzip.BadGzipFile(text) from error
         self._rest = self._engine.unconsumed_tail
         self.needs_input = not self._rest and len(content) != max_length  # there may be more of it inside
         return content
