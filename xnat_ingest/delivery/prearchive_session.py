@@ -442,7 +442,7 @@ class OurPrearchiveSession:
         raise SessionTrouble(
             "stale-row",
             f"prearchive session {uri} was built while it was sent, perhaps by a person. What came after that may lie "
-            "beside what the build has moved. No listing shows it, and XNAT would refuse to archive the session. "
+            "beside what the build has moved. No listing shows that, and XNAT refuses to archive such a session. "
             "If another run is sending it, run again when that has ended. If not, delete it "
             f"({prearchive.command_for(uri, 'delete')}), then run again. {prearchive.GONE}",
         )
