@@ -150,6 +150,55 @@ def test_a_sibling_that_was_numbered_anew_goes_along(ingest: Ingest, site: Stand
 
 
 @pytest.mark.wide
+def number_anew(paths: Iterable[Path], number: int) -> None:
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesNumber = number
+        dataset.save_as(path)
+
+
+def scans_of(site: StandIn) -> dict[str, set[str]]:
+    """SeriesDescription -> the scans that its files lie in."""
+    found: dict[str, set[str]] = {}
+    for scan in site.sessions("DEMO")[0].scans.values():
+        for path in scan.files.values():
+            name = str(pydicom.dcmread(path, stop_before_pixels=True).SeriesDescription)
+            found.setdefault(name, set()).add(scan.id)
+    return found
+
+
+# Three series that were archived under the numbers 1, 2 and 3, and the numbers that they come under now.
+ANEW = {"swapped": {1: 2, 2: 1}, "all moved on": {1: 2, 2: 3, 3: 1}, "one is gone": {2: 1, 3: 2}}
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite"])
+@pytest.mark.parametrize("anew", ANEW.values(), ids=ANEW)
+def test_series_that_have_each_others_numbers_now_are_not_mixed_up(
+    ingest: Ingest, site: StandIn, tmp_path: Path, anew: dict[int, int], mode: str
+) -> None:
+    """XNAT gives each its old scan id, one after the other, and moves its files over what lies there."""
+    folder = tmp_path / "t/S/E"
+    series = {
+        one: make_series(folder, Series(f"T{one}", 3, tags={"SeriesNumber": one}), "study", one) for one in (1, 2, 3)
+    }
+    late = [paths.pop().rename(tmp_path / f"late{one}") for one, paths in series.items()]
+    assert ingest("upload", tmp_path / "t").code == 0
+    before = scans_of(site)
+    for one, path in zip(series, late, strict=True):
+        series[one].append(path.rename(folder / f"T{one}/late"))
+        if one in anew:
+            number_anew(series[one], anew[one])
+        else:
+            shutil.rmtree(folder / f"T{one}")
+    kept = ingest("upload", tmp_path / "t", "--destination=prearchive", "--existing", mode)
+    assert (kept.code, kept.kinds(), kept.totals["bytes_sent"]) == (3, ["same-number"], 0), kept.out
+    for _ in range(2):
+        ended = ingest("upload", tmp_path / "t", "--existing", mode)
+        assert (ended.code, ended.totals["verified"]) == (0, 3 * len(anew)), ended.out
+        assert scans_of(site) == before
+    assert ingest("verify", tmp_path / "t", "--proof", "pixels").code == 0
+
+
 def test_pet_and_mr_where_the_project_separates_them(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """One session with both is a conflict on such a project, in every mode, and goes in elsewhere."""
     site.project("DEMO").petmr = "separate"

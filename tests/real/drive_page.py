@@ -100,7 +100,11 @@ def many(page: str) -> dict[str, Any]:
     driver.execute_script("search.value = ''; filter()")
     answer["first"] = len(visible(driver))
     driver.find_element(By.ID, "more").click()
-    answer["more"] = len(visible(driver))
+    # On a slow machine the page draws later.
+    until = time.monotonic() + 30
+    while (more := len(visible(driver))) == answer["first"] and time.monotonic() < until:
+        time.sleep(0.1)
+    answer["more"] = more
     answer["log"] = [entry["message"] for entry in driver.get_log("browser")]
     driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     answer["printed"] = driver.execute_script("return document.querySelectorAll('details.session').length")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,48 @@ def check(session: ArchivedSession, found: SameNumber, ids: Sequence[str]) -> No
             assert names == {i.name for i in sent if i.series_uid == uid}, (ids, uid, sent)
             known = ids[SERIES.index(uid)]
             assert scan == known if known else scan not in ids, (ids, uid)
+
+
+def test_no_two_series_are_mixed_up_that_were_numbered_anew() -> None:
+    """All ways in which three series can have got each other's numbers since they were archived."""
+    anew = product(permutations(("1", "2", "3", "4", ""), 3), permutations(("1", "2", "3"), 3))
+    rounds = Counter(all_rounds(*one) for one in anew)
+    assert rounds == {0: 288, 1: 24, 2: 36, 3: 12}
+
+
+def all_rounds(ids: Sequence[str], numbers: Sequence[str]) -> int:
+    """How many rounds it takes to archive one more instance of each series, 0 where XNAT would refuse one."""
+    session, uids = ArchivedSession("X", "P", "S", "E", "1", "xnat:mrSessionData", "MR", Path("E")), SERIES[:3]
+    there = {uid: scan for uid, scan in zip(uids, ids, strict=True) if scan}
+    session.scans = {scan: Scan(scan, uid, "", "MR", "xnat:mrScanData") for uid, scan in there.items()}
+    files = [listed(uid, scan) for uid, scan in there.items()]
+    held = in_archive(Listings(files=files, scans=[{"ID": scan, "UID": uid} for uid, scan in there.items()]), "X")
+    old, new = (
+        [replace(instance(uid, one), series_number=number) for uid, number in zip(uids, numbers, strict=True)]
+        for one in (1, 2)
+    )
+    left, rounds = new, 0
+    while left:
+        found = split_by_merge(left, [*(i for i in old if i.series_uid in there), *new], held, set())
+        if found.stuck:
+            assert {one.instance.series_number for one in found.stuck}.isdisjoint(there.values())
+            return 0
+        assert found.now
+        for backwards in (False, True):
+            for uid, (scan, names) in archived_in(session, found.now, backwards=backwards).items():
+                assert names == {i.name for i in found.now if i.series_uid == uid}, (ids, numbers)
+                assert scan == there.get(uid, scan), (ids, numbers)
+        left = [i for i in left if i not in found.now]
+        assert bool(left) == found.later
+        rounds += 1
+    return rounds
+
+
+def listed(uid: str, scan: str) -> dict[str, str]:
+    """The row of a file in a listing."""
+    name = instance(uid, 1).name
+    uri = f"/data/experiments/X/scans/{scan}/resources/1/files/{name}"
+    return {"Name": name, "Size": "1000", "collection": "DICOM", "URI": uri}
 
 
 @pytest.mark.parametrize(

@@ -391,7 +391,10 @@ class Delivery:
     def _refuse_several_commits(self, decision: Decision) -> Decision:
         if not decision.later or self.context.destination != "prearchive":
             return decision
-        text = f"{self.session.title}: series that share their SeriesNumber must be archived one after the other"
+        text = (
+            f"{self.session.title}: series that share their SeriesNumber, or have another's in the archive, must be "
+            "archived one after the other"
+        )
         fix = "upload with --destination archive"
         return replace(decision, conflict=Problem.advised("same-number", text, fix, (self.session.label,)))
 

@@ -16,7 +16,7 @@ from xnat_ingest.delivery import direct_archive
 from xnat_ingest.delivery.commit import ConcurrentUpload
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.decision import Decision, moved_between_series, name_clash
-from xnat_ingest.delivery.same_number import kept_apart
+from xnat_ingest.delivery.same_number import are_crossed, kept_apart
 from xnat_ingest.delivery.sending import Sending
 from xnat_ingest.delivery.server_state import doubled_instances
 from xnat_ingest.delivery.whole_copies import WholeCopies
@@ -188,9 +188,20 @@ class OurPrearchiveSession:
         return whole
 
     def _kept_apart(self, to_send: Sequence[Instance], files_held: StoredFiles, archive: StoredFiles) -> frozenset[str]:
-        """What must wait until a series of the same number is archived, which a run that was ended has left in it."""
+        """What must wait until what a run that was ended has left in it is archived. Raises SessionTrouble.
+
+        That is a series of the same number, or one whose place in the archive has the number of what is to be sent.
+        """
         instances = self.session.instances
         seen = compare_stored(instances, files_held).seen
+        if self.context.destination != "prearchive" and are_crossed(seen, instances, archive):
+            delete = prearchive.command_for(self.sending.uri, "delete")
+            raise SessionTrouble(
+                "stale-row",
+                f"prearchive session {self.sending.uri} holds series that were numbered anew: one has the number that "
+                "another has in the archive, and XNAT would mix them up. Nothing was sent. Delete it "
+                f"({delete}), then run again: they are archived one after the other. {prearchive.GONE}",
+            )
         return kept_apart(to_send, seen, instances, archive, hashed=self.context.changes_uids)
 
     def _renumbered(self, instances: Sequence[Instance], files_held: StoredFiles) -> frozenset[str]:

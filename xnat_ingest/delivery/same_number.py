@@ -3,6 +3,8 @@
 The scan id that XNAT gives to each of them depends on which are sent together (`3-MR1`, `3-MR2`; alone it would be
 `3`). XNAT refuses to merge a series that the archive has under another id. So one archived instance of each sibling
 goes along, or the series go one after the other.
+
+So do series whose numbers were given anew, where one comes under a number that another has in the archive.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ def split_by_merge(
     companions: list[Instance] = []
     stuck: list[Stuck] = []
     archived = _archived_ids(planned, files_held)
+    going: dict[str, str] = {}  # series UID -> scan id that a build gives
     for number, siblings in _siblings(planned).items():
         if not re.fullmatch(r"[\w.-]+", number, re.ASCII):
             continue  # the id that XNAT makes of such a number differs between its releases
@@ -80,6 +83,11 @@ def split_by_merge(
         merge = _Merge(siblings, archived, files_held, usable, hashed=hashed)
         if choice := merge.choose(frozenset(wanted), recounts=recounts):
             group, representatives = choice
+            built = built_ids(i for uid in group | representatives for i in siblings[uid])
+            if _crossed(going | built, archived):
+                waiting |= wanted
+                continue
+            going |= built
             waiting |= wanted - group
             companions += (merge.representatives[uid] for uid in representatives)
         else:
@@ -97,22 +105,44 @@ def kept_apart(
     *,
     hashed: bool = False,
 ) -> frozenset[str]:
-    """SOPInstanceUIDs of those that must not join what an open prearchive session holds of a sibling series.
+    """SOPInstanceUIDs of those that must not join what an open prearchive session holds of other series.
 
-    XNAT would take what it holds, but not the two together.
+    XNAT would take what it holds, but not the two together, or would mix them up.
 
     held: SOPInstanceUIDs that the open session holds
     planned, files_held, hashed: as for split_by_merge
     """
     archived = _archived_ids(planned, files_held)
     apart: set[str] = set()
+    there_already = built_ids(i for i in planned if i.sop_uid in held)
     for siblings in _siblings(planned).values():
         there = frozenset(uid for uid, members in siblings.items() if any(i.sop_uid in held for i in members))
         sent = siblings.keys() & {i.series_uid for i in to_send}
         merge = _Merge(siblings, archived, files_held, (), hashed=hashed)
         if sent and there - sent and merge.accepts(there) and not merge.accepts(there | sent):
             apart |= sent
+        built = there_already | built_ids(i for uid in there | sent for i in siblings[uid])
+        if sent and _crossed(built, archived) and not _crossed(there_already, archived):
+            apart |= sent
     return frozenset(i.sop_uid for i in to_send if i.series_uid in apart)
+
+
+def are_crossed(held: Collection[str], planned: Collection[Instance], files_held: StoredFiles) -> bool:
+    """Whether XNAT would mix up series of an open prearchive session, see _crossed and kept_apart."""
+    return _crossed(built_ids(i for i in planned if i.sop_uid in held), _archived_ids(planned, files_held))
+
+
+def _crossed(built: Mapping[str, str], archived: Mapping[str, str]) -> bool:
+    """Whether a series would go to its place in the archive by way of the place of another one that goes, too.
+
+    XNAT moves one after the other, and each catalogue over what lies at its new place (PrearcSessionArchiver,
+    correctScanID and moveScan).
+
+    built: series UID -> scan id that the build gives
+    archived: series UID -> scan id in the archive
+    """
+    here = {scan: uid for uid, scan in built.items() if uid in archived}
+    return any(here.get(archived[uid], uid) != uid for uid in here.values())
 
 
 def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Instance]]]:
@@ -201,11 +231,10 @@ class _Merge:
         return all(built[uid] in self._taken for uid in known) and not self._mixes(built, known)
 
     def _mixes(self, built: Mapping[str, str], known: Mapping[str, str]) -> bool:
-        """Whether XNAT might mix up two of these series when it corrects their scan ids.
+        """Whether XNAT might mix up two of these series when it corrects their scan ids, see _crossed.
 
-        It moves one after the other, and each catalogue over what lies at its new place (PrearcSessionArchiver,
-        correctScanID and moveScan). New series go first: one whose id is in use takes the next free id, which another
-        new one may have. Then each known series goes to its id in the archive, where another may lie.
+        New series go first: one whose id is in use takes the next free id, which another new one may have. Then each
+        known series goes to its id in the archive, where another may lie.
 
         built: series UID -> scan id that the build gives
         known: series UID -> scan id in the archive
@@ -213,7 +242,7 @@ class _Merge:
         new = {built[uid] for uid in built.keys() - known.keys()}
         if new & self._taken and new - self._taken:
             return True
-        return any(built[other] == scan for uid, scan in known.items() for other in known.keys() - {uid})
+        return _crossed(built, known)
 
 
 def _ids_of_changed_uids(
