@@ -139,3 +139,57 @@ def test_very_long_identifiers_are_found_as_they_are_written(group: str, charact
     assert search.in_text(f"x {value} y")
     assert bool(search.in_text(f"x {value.replace('-', ' : ').replace('王', ' : 王')} y")) == is_grouped
     assert any("of more than 128 characters" in why for _, why in search.weak) != is_grouped
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("*Quastenflosser^Anna", "Quastenflosser*^Anna", "Quastenflosser?^Anna", "??Quastenflosser**^Anna"),
+        *(
+            "Anna Muller?Quastenflosser",
+            "Quastenflosser*Zwergwels",
+        ),
+        *("Quastenflosser2^Anna", "2Quastenflosser", "QUASTENFLOSSER1965^H", "Quastenflosser02*", "Quastenflosser²^A"),
+        *("Quastenflosser٢^A", "?1Quastenflosser", "Quastenflosser^2", "Müller·Quastenflosser2"),
+    ],
+)
+def test_signs_that_may_be_letters_and_numbers_beside_a_part_of_a_name(name: str) -> None:
+    search = _tokens(NAME, name)
+    assert search.in_text("of Quastenflosser x")
+    assert list(search.in_bytes(b"\0\1of Quastenflosser x\1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_found"),
+    [
+        ("Meier2^Anna", "Dr. Meier", True),
+        ("Meier2^Anna", "Meiers", False),
+        ("Quasten2^Anna", "xxQuastenxx", True),  # six letters count inside a word, too
+        ("Meier?^Anna", "Dr. Meier", True),
+        ("Li2^Bo*", "Li Bo", True),
+        ("买买提?艾力江", "of 买买提 x", True),
+        ("买买?艾力江", "of 买买 x", False),
+        ("Hern?ndez^Jo", "hern ndez", False),  # pieces of a word
+        ("Sch?nemann^Jo", "of nemann x", True),
+        ("?stermann^Jo", "Westermann", False),
+        ("?stermann^Jo", "?stermann", True),
+        ("Lia1^Meier", "Lia", False),
+        ("Ann?^Meier", "Ann", False),
+        ("A1^B2", "A B", False),  # initials
+        ("A?^B*", "AB A B", False),
+        ("a3f9c2e1", "a3f9c2e", False),  # a code
+        *(("Subject01", text, False) for text in ("Subject", "subject 2")),
+        *((f"{word}12", word, False) for word in ("Pilot", "Proband", "Volunteer", "HEAD", "TEST")),
+    ],
+)
+def test_what_is_left_of_a_part_of_a_name(name: str, text: str, is_found: bool) -> None:
+    search = _tokens(NAME, name)
+    assert bool(search.in_text(text)) == is_found
+    assert bool(list(search.in_bytes(b"\0\1" + text.encode() + b"\1"))) == is_found
+
+
+@pytest.mark.parametrize("name", ["Quasten*^Anna=Quasten^Anna", "Quasten^Anna=Quasten*^Anna"])
+def test_a_name_that_is_also_written_whole_is_found_in_longer_words(name: str) -> None:
+    search = _tokens(NAME, name)
+    assert search.in_text("xxQuastenxx")
+    assert list(search.in_bytes(b"\0\1xxQuastenxx\1"))

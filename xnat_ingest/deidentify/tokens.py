@@ -68,7 +68,7 @@ _COMMON = frozenset(
     heart liver kidney prostate breast skull orbit face axial sagittal coronal oblique tra sag cor left right mprage
     flair space trufi haste localizer scout survey loc calibration field map dwi diffusion perfusion bold rest task
     contrast gadolinium native with without plus pre post early late dynamic angio male female adult child infant
-    doctor operator technician technologist admin administrator service user guest default system
+    doctor operator technician technologist admin administrator service user guest default system pilot proband
     """.split()  # noqa: SIM905 - as a list it would be 130 lines
 )
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
@@ -114,7 +114,7 @@ _NO_TEXT = re.compile("[\x80-\x9f\ufffd]")
 _LEFT_OUT = str.maketrans("ёЁ", "еЕ")  # noqa: RUF001
 _APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u201b\u02b9\u02bb-\u02c1\u055a\u2032\ua78c\uff07]")
 # What is written for letters that a program did not know.
-_LOST_LETTERS = f"?*{_REPLACED}"
+_LOST_LETTERS = "?*"
 # Quotation marks and the middle dot, which stands between the parts of names in China.
 _LATIN_1_SIGNS = "\u00ab\u00b7\u00bb"
 _SEPARATORS = ("^", " ", ", ", ",", "_", "-", ".", "")
@@ -211,6 +211,11 @@ class Token:
         return not (part(before[-1:]) or part(after[:1]))
 
 
+def _wider(known: Token | None, token: Token) -> Token:
+    """The known one, unless the other one is found in more places: one name may be whole, another a piece."""
+    return token if not known or (known.kind == token.kind and known.bounded and not token.bounded) else known
+
+
 def fold(text: str) -> str:
     """The text in lower case, without accents and invisible characters, its digits those of ASCII."""
     if text.isascii():
@@ -293,9 +298,9 @@ class Tokens:
                             weak[name_of(tag), item.why] = None
                         continue
                     for form in sorted(_spellings(item.text)):
-                        token = found.setdefault(form, Token(tag, kind, form, item.bounded))
+                        found[form] = token = _wider(found.get(form), Token(tag, kind, form, item.bounded))
                     for needle in _spelled(item.text, codecs):
-                        self._needles.setdefault(needle, token)
+                        self._needles[needle] = _wider(self._needles.get(needle), token)
                 for word, search in _SEARCHES.get(kind, _no_searches)(text):
                     self._searches.setdefault((kind, word), (search, Token(tag, kind, word, bounded=False)))
             for needle in _as_written(kind, raw):
@@ -606,24 +611,65 @@ def _names(text: str) -> _Found:
     """Of every person in a PN value, and every way in which the name is written."""
     for person in re.split(r"[=\\]", text):
         parts = _parts_of_name(person)
-        pieces = [_APOSTROPHE.split(part) for part in parts if _APOSTROPHE.search(part)]  # O'Neil
-        parts += ["".join(words) for words in pieces]
-        parts += [word for words in pieces for word in words if _tells(word)]
-        alone = {part for part in parts if _tells(part)}
-        yield from (_Strong(part, bounded=part.isascii() and len(part) < _LONG_NAME) for part in parts if part in alone)
-        weak = [part for part in parts if part not in alone]
-        pairs = combinations(parts, 2) if len(parts) <= _MOST_PAIRED else pairwise(parts)
-        for one, other in (pair for pair in pairs if not alone.issuperset(pair)):
-            if len(one + other) > SHORTEST_NAME and not (_is_common(one) and _is_common(other)):
-                yield from (_Strong(a + by + b) for a, b in ((one, other), (other, one)) for by in _SEPARATORS)
-        if not alone:
-            yield from _short_name(list(dict.fromkeys(parts))[:_MOST_PAIRED])
-        if weak:
-            yield _Weak("a part of the name is too short or too common a word to be searched for alone")
+        yield from _of_person(parts)
+        if (letters := [rest for part in parts if (rest := _without_number(part))]) != parts:
+            yield from _of_person(letters)  # twins and namesakes are numbered
+        if (pieces := [piece for part in parts for piece in _pieces(part)]) != letters:
+            yield from _of_person(pieces, are_whole=False)
+
+
+def _of_person(parts: list[str], *, are_whole: bool = True) -> _Found:
+    """are_whole: whether the parts may be found inside a longer word. Not so what is left of them."""
+    pieces = [_APOSTROPHE.split(part) for part in parts if _APOSTROPHE.search(part)]  # O'Neil
+    parts = [*parts, *("".join(words) for words in pieces)]
+    parts += [word for words in pieces for word in words if _tells(word)]
+    alone = {part for part in parts if _tells(part)}
+    for part in parts:
+        if part in alone:
+            yield _Strong(part, bounded=not are_whole or (part.isascii() and len(part) < _LONG_NAME))
+    weak = [part for part in parts if part not in alone]
+    pairs = combinations(parts, 2) if len(parts) <= _MOST_PAIRED else pairwise(parts)
+    for one, other in (pair for pair in pairs if not alone.issuperset(pair)):
+        if len(one + other) > SHORTEST_NAME and not (_is_common(one) and _is_common(other)):
+            yield from (_Strong(a + by + b) for a, b in ((one, other), (other, one)) for by in _SEPARATORS)
+    if not alone:
+        yield from _short_name(list(dict.fromkeys(parts))[:_MOST_PAIRED])
+    if weak:
+        yield _Weak("a part of the name is too short or too common a word to be searched for alone")
+
+
+def _without_number(part: str) -> str:
+    """A part of a name without digits before and behind it. One that has others between its letters is a code."""
+    rest = _strip(part, str.isdigit)
+    return part if any(map(str.isdigit, rest)) else rest
+
+
+def _pieces(part: str) -> list[str]:
+    """What is left of a part of a name without signs that may stand for letters.
+
+    Of those inside a word only long pieces count: others may be anything, as Hern of Hern?ndez.
+    """
+    words = "".join(" " if _may_be_letter(c) else c for c in part).split()
+    pieces = [piece for word in words if (piece := _without_number(word))]
+    return pieces if len(pieces) == 1 else [piece for piece in pieces if _weight(piece) >= _LONG_NAME]
+
+
+def _may_be_letter(c: str) -> bool:
+    """Whether a sign may stand for a letter that was lost, or is one in another encoding than Latin-1.
+
+    What stands for bytes that are no text was not written: nobody knows how many letters it is.
+    """
+    is_sign = "\x7f" < c < "\u0100" and unicodedata.category(c)[0] in "PS"
+    return c in _LOST_LETTERS or (is_sign and not _APOSTROPHE.match(c))
+
+
+def _strip(text: str, is_other: Callable[[str], bool]) -> str:
+    kept = [at for at, c in enumerate(text) if not is_other(c)]
+    return text[kept[0] : kept[-1] + 1] if kept else ""
 
 
 def _parts_of_name(person: str) -> list[str]:
-    """Divided at every sign, but for apostrophes and what stands for lost letters.
+    """Divided at every sign, but for apostrophes and what stands for lost letters (see _pieces).
 
     Signs of Latin-1 among other letters of it may be letters of another encoding, so they divide nothing there.
     """
@@ -635,7 +681,7 @@ def _parts_of_name(person: str) -> list[str]:
         if "\x7f" < c < "\u0100":
             return c in _LATIN_1_SIGNS and not is_latin_1
         is_sign = unicodedata.category(c)[0] in "PS"
-        return is_sign and c not in _LOST_LETTERS and not _APOSTROPHE.match(c)
+        return is_sign and c not in _LOST_LETTERS and c != _REPLACED and not _APOSTROPHE.match(c)
 
     return "".join(" " if divides(c) else c for c in person).split()
 
