@@ -145,10 +145,8 @@ def test_very_long_identifiers_are_found_as_they_are_written(group: str, charact
     "name",
     [
         *("*Quastenflosser^Anna", "Quastenflosser*^Anna", "Quastenflosser?^Anna", "??Quastenflosser**^Anna"),
-        *(
-            "Anna Muller?Quastenflosser",
-            "Quastenflosser*Zwergwels",
-        ),
+        *("Anna Muller?Quastenflosser", "Quastenflosser*Zwergwels", "Quastenflosser¿"),
+        *("Quastenflosser§Anna", "§Quastenflosser", "Müller·Quastenflosser^A", "Müller§Quastenflosser"),
         *("Quastenflosser2^Anna", "2Quastenflosser", "QUASTENFLOSSER1965^H", "Quastenflosser02*", "Quastenflosser²^A"),
         *("Quastenflosser٢^A", "?1Quastenflosser", "Quastenflosser^2", "Müller·Quastenflosser2"),
     ],
