@@ -149,6 +149,23 @@ def rewrite(site: StandIn, change: Callable[[Any], object], *names: str) -> None
             dataset.save_as(path)
 
 
+@pytest.mark.parametrize("destination", PLACES)
+def test_a_stored_file_that_has_grown_is_not_read_to_its_end(
+    ingest: Ingest, site: StandIn, tmp_path: Path, destination: str
+) -> None:
+    """Whatever the listing says: no header of what was sent becomes so long."""
+    make_session(tmp_path / "t/S/E", [Series("T1_0001", 1)])
+    ingest("upload", tmp_path / "t", "--destination", destination)
+    for path in on_disk(site):
+        raw = path.read_bytes()
+        at = raw.index(bytes.fromhex("28001000"))  # Rows
+        path.write_bytes(raw[:at] + bytes.fromhex("280010004f420000f0ffffff") + bytes(32 << 20))
+    ended = ingest("verify", tmp_path / "t", "--destination", destination)
+    assert (ended.code, ended.totals["failed"]) == (3, 1)
+    assert "Rows (many more bytes than were sent" in corrupt(ended)[0]
+    assert ended.report["proof"]["bytes"] < 8 << 20
+
+
 @pytest.mark.wide
 def test_a_wrong_transfer_syntax(ingest: Ingest, site: StandIn, tree: Path) -> None:
     ingest("upload", tree)

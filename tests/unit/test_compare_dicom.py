@@ -31,9 +31,13 @@ from tests.dicom_trees import (
     part10,
     sequence,
 )
+from xnat_ingest.inputs import compare_dicom
 from xnat_ingest.inputs.compare_dicom import (
     CONTENT,
     DATA,
+    MOST_ADDED,
+    MOST_NAMED,
+    OTHERS,
     PRECOMPRESSED_FROM,
     SHAPE,
     SMALL,
@@ -391,6 +395,114 @@ def test_much_more_than_was_sent_is_not_held_in_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 6 * SMALL + 16_384
+
+
+LONG = 0xFFFFFFF0  # the length of an element that claims four gigabytes
+SENT = part10(small())
+PRIVATE = 0x7FDF1010
+
+
+def head(tag: int, vr: bytes, length: int) -> bytes:
+    return struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, length)
+
+
+def begun(tag: int) -> bytes:
+    """What was sent, up to this element or the place where it would be."""
+    return part10({key: element for key, element in small().items() if key < tag})
+
+
+def in_order(number: int) -> bytes:
+    return struct.pack("<HH2sH", 0x0030, number, b"LO", 0)
+
+
+# The beginning of what is stored, and what comes behind it for ever.
+ENDLESS = {
+    "meta information": (SENT[:132] + head(0x00020001, b"OB", LONG), bytes(1 << 16)),
+    "rows": (begun(0x00280010) + head(0x00280010, b"OB", LONG), bytes(1 << 16)),
+    "photometric interpretation": (begun(0x00280004) + head(0x00280004, b"UT", LONG), b"A" * (1 << 16)),
+    "private elements": (begun(PRIVATE) + head(PRIVATE, b"OB", LONG), bytes(1 << 16)),
+    "empty items": (begun(PRIVATE) + head(PRIVATE, b"SQ", 0xFFFFFFFF), struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 4096),
+    "fragments": (
+        begun(PRIVATE) + head(PRIVATE, b"OB", 0xFFFFFFFF),
+        struct.pack("<HHL", 0xFFFE, 0xE000, (1 << 16) - 8) + bytes((1 << 16) - 8),
+    ),
+    "a transfer syntax again": (SENT[:132], struct.pack("<HH2sH", 2, 0x10, b"UI", 0) * 4096),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_object_without_end_is_read_to_a_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, piece = ENDLESS[name]
+    monkeypatch.setattr(compare_dicom, "MOST_ADDED", 1 << 20)
+    came = 0
+
+    def stored() -> Iterator[bytes]:
+        nonlocal came
+        for block in chain([begin], repeat(piece, (4 << 20) // len(piece))):
+            came += len(block)
+            yield block
+
+    found = Differences()
+    compare_datasets([SENT], stored(), len(SENT), found)
+    assert found.wrong
+    assert came < 3 << 19
+
+
+@pytest.mark.parametrize("name", ["rows", "private elements", "empty items", "fragments"])
+def test_so_is_one_that_is_deflated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, piece = ENDLESS[name]
+    monkeypatch.setattr(compare_dicom, "MOST_ADDED", 1 << 20)
+    engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = engine.compress(begin[len(part10({})) :] + piece * ((2 << 20) // len(piece))) + engine.flush()
+    assert "many more bytes" in differences(SENT, part10({}, DEFLATED) + packed).wrong[-1]
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(-64, True), (64, False)])
+def test_a_script_may_add_so_much(more: int, is_read: bool) -> None:
+    value = bytes(len(SENT) + MOST_ADDED + more - len(head(PRIVATE, b"OB", 0)))
+    found = differences(SENT, part10({**small(), PRIVATE: ("OB", value)}))
+    group = "private elements of group 7FDF"
+    if is_read:
+        assert found == Differences(changed=[group])
+    else:
+        assert found.wrong[0].startswith(f"{group} (many more bytes than were sent")
+
+
+@pytest.mark.parametrize(
+    ("rows", "listed", "is_read"),
+    [(4096, 0, True), (4095, 0, True), (64, 0, False), (64, 2 * 4096 * 4096, True), (64, 4096 * 4096, False)],
+    ids=["as large as the header says", "a little larger", "too large", "listed", "listed with less"],
+)
+def test_decompressed_pixels_may_be_as_large_as_they_are(rows: int, listed: int, is_read: bool) -> None:
+    """A server that decompresses stores far more bytes than were sent."""
+    shape = {0x00280008: ("IS", b"1 "), 0x00280010: ("US", struct.pack("<H", rows))}
+    shape |= {0x00280011: ("US", struct.pack("<H", 4096))}
+    described = encode({tag: shape.get(tag, element) for tag, element in small().items() if tag != PIXELS})
+    sent = part10({}, RLE) + described + compressed(b"", b"one ")
+    stored = part10({}) + described + encode({PIXELS: ("OW", bytes(2 * 4096 * 4096))})
+    found = Differences()
+    compare_datasets([sent], blocks(stored, 1 << 16), len(sent), found, listed)
+    assert bool(found.wrong) != is_read, found
+
+
+def test_very_many_differences_are_counted_together() -> None:
+    added = {0x00300000 + number: ("LO", b"") for number in range(1, 3 * MOST_NAMED)}
+    found = differences(SENT, part10({**small(), **added}))
+    assert len(found.changed) == MOST_NAMED + 1
+    assert found.changed[-1] == OTHERS
+
+
+@pytest.mark.parametrize("tag", sorted(SHAPE), ids=element_name)
+def test_memory_does_not_grow_with_what_describes_pixels(tag: int) -> None:
+    """Rows that are no number."""
+    raw = part10({**small(), tag: ("OB", bytes(16 << 20))})
+    found = Differences()
+    tracemalloc.start()
+    compare_datasets(blocks(raw, 1 << 18), blocks(raw, 1 << 16), len(raw), found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == Differences()
+    assert peak < 4 << 20
 
 
 def test_what_is_stored_must_be_walkable() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, count
@@ -10,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.dicom_trees import MR, SAMPLES
+from tests.dicom_trees import DEFLATED, MR, SAMPLES, part10
 from xnat_ingest.core import Instance, ServerSaid
 from xnat_ingest.core.stored_name import uid_hash
+from xnat_ingest.inputs.dicom_elements import Unreadable, has_whole_header, sop_uid_of
+from xnat_ingest.inputs.whole_copy import extent_of
 from xnat_ingest.xnat.archive import _holding, compare_stored
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
@@ -49,6 +53,21 @@ def test_an_answer_without_end_is_read_to_a_limit(listed: int, begin: bytes, is_
         found = StoredUids(rest, pool, lambda: None).of("/data/experiments/X", [file], ask=True)
     assert bool(found[file]) == is_known
     assert rest.sent < 3_000_000
+
+
+@pytest.mark.parametrize("find", [sop_uid_of, has_whole_header, lambda blocks: extent_of(blocks, 1 << 20)])
+def test_a_few_packed_bytes_do_not_take_much_memory_or_time(find: Callable[[Iterable[bytes]], object]) -> None:
+    engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    uid = b"\x08\0\x18\0UN\0\0\xf0\xff\xff\xff"
+    packed = b"".join(map(engine.compress, [uid, *[bytes(1 << 20)] * 64])) + engine.flush()
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match="too long"):
+            find([part10({}, DEFLATED) + packed])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 class Missing(XnatClient):

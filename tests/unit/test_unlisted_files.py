@@ -61,6 +61,7 @@ CASES: dict[str, tuple[bytes | ServerSaid, bool]] = {
     "a zip without an end": (zipped(b"", b"")[:60], True),
     "a damaged entry": (zipped(b"x" * 5000)[:50] + b"\xff" * 3000, True),
     "more than is read": (zipped(bytes(range(256)) * 40_000, method=ZIP_STORED, out=io.BytesIO()), True),
+    "more than is unpacked": (zipped(bytes(40 << 20)), True),
     "refused": (ServerSaid("GET x", 404, "no"), True),
 }
 

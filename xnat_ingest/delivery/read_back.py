@@ -28,7 +28,7 @@ from xnat_ingest.core import (
     printable,
 )
 from xnat_ingest.delivery.context import RunContext
-from xnat_ingest.inputs.compare_dicom import Differences, NotComparable, compare_datasets, unchanged
+from xnat_ingest.inputs.compare_dicom import MOST_NAMED, OTHERS, Differences, NotComparable, compare_datasets, unchanged
 from xnat_ingest.inputs.dicom_dataset import NotWalkable
 from xnat_ingest.inputs.outgoing import Outgoing
 from xnat_ingest.transports.bodies import change_since_scan
@@ -337,7 +337,7 @@ class _Reading:
                         raise _EnoughError
 
             with Outgoing(self.context.source, instance, self.context.rewrite).open() as sent:
-                compare_datasets(unchanged(sent), stored(), instance.length, found)
+                compare_datasets(unchanged(sent), stored(), instance.length, found, listed)
             return ""
 
         try:
@@ -382,7 +382,8 @@ class _Reading:
         with self._lock:
             self._read[instance.series_uid] += 1
             self._bytes += taken
-            self._changed.update(set(changed))
+            for word in set(changed):
+                self._changed[word if word in self._changed or len(self._changed) < MOST_NAMED else OTHERS] += 1
             if wrong:
                 self.corrupt[instance.sop_uid] = ", ".join(dict.fromkeys(wrong))
             elif found.unlike:

@@ -27,10 +27,6 @@ _BEYOND = 1 << 20
 Copy = tuple[Instance, StoredPlace]
 
 
-class _TooLongError(Exception):
-    """The answer does not end where the file should."""
-
-
 class WholeCopies:
     """What was read of one session is remembered for the run, by address and size."""
 
@@ -95,25 +91,21 @@ class WholeCopies:
         found: list[Extent] = []
 
         def read(chunks: Iterator[bytes]) -> str:
-            found[:] = [extent_of(self._bounded(chunks, instance, place))]
+            found[:] = [extent_of(self._heard(chunks), max(instance.length, place.size) + _BEYOND)]
             return ""
 
         try:
             self._context.rest.request("GET", place.address, read=read)
-        except (Unreadable, _TooLongError):
+        except Unreadable:
             return False
         if not found:  # the answer was a page
             return False
         with Outgoing(self._context.source, instance, self._context.rewrite).open() as sent:
             return found[0].reaches(extent_of(unchanged(sent)))
 
-    def _bounded(self, chunks: Iterator[bytes], instance: Instance, place: StoredPlace) -> Iterator[bytes]:
-        left = max(instance.length, place.size) + _BEYOND
+    def _heard(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             self._context.control.check()
-            left -= len(chunk)
-            if left < 0:
-                raise _TooLongError
             yield chunk
 
 

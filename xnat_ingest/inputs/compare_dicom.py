@@ -44,8 +44,14 @@ CONTENT = frozenset(
 PRECOMPRESSED_FROM = 2_000_000_000
 # Objects up to this size, in bytes, are first compared as a whole: walking along their elements takes much longer.
 SMALL = 512 * 1024
+# Bytes that a stored object may have beyond twice those that were sent: a header that is written anew may have longer
+# heads of elements and ends of sequences, and what a script puts in. Decompressed pixels are counted apart.
+MOST_ADDED = 4 << 20
+# Names of elements that one object's differences have, and the word for all others.
+MOST_NAMED, OTHERS = 500, "other elements"
 # Characters of an integer string (PS3.5, 6.2).
 _LONGEST_NUMBER = 12
+_ENDLESS = "many more bytes than were sent, which were not read to their end"
 _NO_FILE = "the beginning of a DICOM file (preamble and prefix)"
 
 
@@ -81,11 +87,16 @@ class Differences:
     unlike: str = ""
 
 
-def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences) -> None:
+def compare_datasets(
+    sent: Iterable[bytes], stored: Iterable[bytes], size: int, found: Differences, listed: int = 0
+) -> None:
     """Adds to `found` how the stored object differs from the one that was sent.
+
+    Of a stored object that has far more bytes than what was sent can explain, the rest is not read.
 
     sent, stored: a DICOM file each, in blocks.
     size: bytes that were sent.
+    listed: bytes of the stored object in the server's listing, 0 when it does not say.
 
     Raises NotComparable, and what reading the blocks raises. What was found until then stays in `found`.
     """
@@ -97,11 +108,11 @@ def compare_datasets(sent: Iterable[bytes], stored: Iterable[bytes], size: int, 
         sent, stored = [whole], chain(held, rest)
     one = Elements(sent, NotComparable)
     try:
-        other = Elements(stored, _Broken)
+        other = Elements(stored, _Broken, 2 * size + MOST_ADDED)
     except _Broken:
         found.wrong.append(element_name(TRANSFER_SYNTAX))
         return
-    _Comparison(one, other, size, found).run()
+    _Comparison(one, other, size, found, listed).run()
 
 
 def _begun(blocks: Iterator[bytes], size: int) -> tuple[list[bytes], Iterator[bytes]]:
@@ -136,10 +147,11 @@ def _same_dataset(one: bytes, other: bytes) -> bool:
 
 
 class _Comparison:
-    def __init__(self, sent: Elements, stored: Elements, size: int, found: Differences) -> None:
+    def __init__(self, sent: Elements, stored: Elements, size: int, found: Differences, listed: int) -> None:
         self.sent = sent
         self.stored = stored
         self.found = found
+        self._listed = listed
         self._precompresses = size >= PRECOMPRESSED_FROM
         self._recoded = False  # the server has compressed or decompressed the pixels
         self._shape: dict[int, bytes] = {}
@@ -153,7 +165,7 @@ class _Comparison:
             try:
                 self._element(at)
             except _Broken:
-                self._say(self.found.wrong, at, "and all that follows")
+                self._say(self.found.wrong, at, _ENDLESS if self.stored.is_too_long else "and all that follows")
                 return
         if not (self._has_uid or self._ended):
             raise NotComparable("holds no instance any more")
@@ -226,10 +238,10 @@ class _Comparison:
             self._say(self.found.replaced if tag in UIDS else self.found.changed, tag)
 
     def _describe(self, tag: int) -> None:
-        one, other = b"".join(self.sent.value()), b"".join(self.stored.value())
-        self._shape[tag] = one
-        if one != other:
-            self._say(self.found.changed if self._recoded and tag in ORDER else self.found.wrong, tag)
+        begun = bytearray()
+        words = self.found.changed if self._recoded and tag in ORDER else self.found.wrong
+        _compare(_noted(self.sent.value(), begun), self.stored.value(), lambda _: self._say(words, tag))
+        self._shape[tag] = bytes(begun)
 
     def _pixels(self, tag: int) -> None:
         assert self.sent.head and self.stored.head  # noqa: S101, PT018 - both have them
@@ -249,8 +261,12 @@ class _Comparison:
         """Notes pixels with other bytes than were sent. Only the length of decompressed ones can be checked."""
         self.found.unlike = f"the server {'decompressed' if decompressed else 'compressed'} the pixels"
         _drain(self.sent.value())
+        assert self.stored.head is not None  # noqa: S101 - both have them
+        expected, length = self._frame_bytes * self._frames, self.stored.head.length
+        if decompressed:
+            self.stored.most += min(length, max(expected, self._listed))
         held = sum(map(len, self.stored.value()))
-        if decompressed and held < self._frame_bytes * self._frames:
+        if decompressed and held < expected:
             self._end(tag)
 
     def _fragments(self, tag: int) -> None:
@@ -296,9 +312,11 @@ class _Comparison:
         self._ended = True
 
     def _say(self, words: list[str], tag: int, where: str = "") -> None:
+        if len(words) > MOST_NAMED:
+            return
         word = f"{element_name(tag)} ({where})" if where else element_name(tag)
         if word not in words:
-            words.append(word)
+            words.append(word if len(words) < MOST_NAMED else OTHERS)
 
 
 def _compare(one: Iterator[bytes], other: Iterator[bytes], differs: Callable[[int], None]) -> None:
@@ -322,6 +340,13 @@ def _compare(one: Iterator[bytes], other: Iterator[bytes], differs: Callable[[in
         differs(at)
     _drain(one)
     _drain(other)
+
+
+def _noted(blocks: Iterable[bytes], begun: bytearray) -> Iterator[bytes]:
+    """The same blocks. begun: receives the first of the bytes, more than a number has."""
+    for block in blocks:
+        begun += block[: 2 * _LONGEST_NUMBER - len(begun)]
+        yield block
 
 
 def _drain(blocks: Iterable[bytes]) -> None:

@@ -36,6 +36,9 @@ AT_END = 1 << 32  # above every tag: a damaged file may contain (FFFF,FFFF)
 _SOP_UID, _UID = 0x00080018, re.compile(r"[0-9.]{1,64}")
 # About the last element that XNAT reads of a stored file. Pixels come behind it.
 _LAST_OF_HEADER = 0x0054FFFF
+# Bytes of an object in which its SOPInstanceUID is looked for, and the header that XNAT reads. A few packed bytes can
+# hold any number.
+_MOST_BEFORE_UID, _MOST_OF_HEADER = 2 << 20, 32 << 20
 
 
 class Unreadable(Exception):
@@ -47,7 +50,7 @@ def sop_uid_of(blocks: Iterable[bytes]) -> str:
 
     Raises Unreadable, and what reading the blocks raises.
     """
-    elements = Elements(blocks, Unreadable)
+    elements = Elements(blocks, Unreadable, _MOST_BEFORE_UID)
     while elements.tag < _SOP_UID:
         for _ in elements.value():
             pass
@@ -63,7 +66,7 @@ def has_whole_header(blocks: Iterable[bytes]) -> bool:
 
     Raises Unreadable, and what reading the blocks raises.
     """
-    elements, has_uid = Elements(blocks, Unreadable), False
+    elements, has_uid = Elements(blocks, Unreadable, _MOST_OF_HEADER), False
     while elements.tag <= _LAST_OF_HEADER:
         has_uid |= elements.tag == _SOP_UID
         for _ in elements.value():
@@ -80,21 +83,25 @@ class Elements:
     is_cut: the object ends inside a value.
     is_followed: something other than an element follows the pixels, and is more than a byte of padding.
     is_file: it begins as a DICOM file does, with preamble and prefix (PS3.10, 7.1).
+    most: bytes that it may have, deflated or inflated; 0: any number. It may be raised on the way.
+    is_too_long: it has more.
 
-    Raises `trouble` for an object that does not follow the standard.
+    Raises `trouble` for an object that does not follow the standard, and for one that is too long.
     """
 
-    def __init__(self, blocks: Iterable[bytes], trouble: type[Exception]) -> None:
+    def __init__(self, blocks: Iterable[bytes], trouble: type[Exception], most: int = 0) -> None:
         self._trouble = trouble
+        self.most = most
         self.head: Head | None = None
         self.is_cut = False
         self.is_followed = False
+        self.is_too_long = False
         with self._telling():
-            source = PeekableStream(blocks)
+            source = PeekableStream(self._limited(blocks))
             self.is_file = begins_as_file(source.peek(132))
             self.syntax = skip_meta(source)
             if self.syntax in INFLATED:
-                source = PeekableStream(Inflated(source.rest()))
+                source = PeekableStream(self._limited(Inflated(source.rest())))
                 self.syntax = INFLATED[self.syntax]
             self._source = source
             self._explicit = is_explicit(source)
@@ -110,6 +117,15 @@ class Elements:
             yield
         except (NotWalkable, RecursionError) as error:
             raise self._trouble(str(error)) from error
+
+    def _limited(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        taken = 0
+        for block in blocks:
+            taken += len(block)
+            if 0 < self.most < taken:
+                self.is_too_long = True
+                raise self._trouble("is too long")
+            yield block
 
     @property
     def contradicts(self) -> bool:

@@ -45,9 +45,13 @@ class Extent:
         return all(self.measured.get(tag, 0) >= size for tag, size in sent.measured.items())
 
 
-def extent_of(blocks: Iterable[bytes]) -> Extent:
-    """Reads an object. Raises Unreadable, and what reading the blocks raises. blocks: of a DICOM file."""
-    elements = Elements(blocks, Unreadable)
+def extent_of(blocks: Iterable[bytes], most: int = 0) -> Extent:
+    """Reads an object. Raises Unreadable, and what reading the blocks raises.
+
+    blocks: of a DICOM file.
+    most: bytes that it may have, deflated or inflated; 0: any number.
+    """
+    elements = Elements(blocks, Unreadable, most)
     last, measured = 0, dict[int, int]()
     while elements.head:
         tag, size = elements.tag, _bytes_of(elements)

@@ -16,6 +16,8 @@ from xnat_ingest.xnat.client import XnatClient
 
 # Bytes of the zip. In so many, one file that XNAT can read has most likely begun and shown its header.
 _MOST = 4 * 1024 * 1024
+# Bytes that may be unpacked from them: a few packed ones can hold any number.
+_MOST_UNPACKED = 32 * 1024 * 1024
 _LOCAL, _CENTRAL, _END = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 _STORED, _DEFLATED = 0, 8
 _SIZES_FOLLOW = 8  # the flag that sizes stand behind the entry
@@ -56,6 +58,7 @@ class _Stream:
         self._chunks = chunks
         self._held = b""
         self._left = _MOST
+        self.unpacked_left = _MOST_UNPACKED
 
     def some(self) -> bytes:
         """The next bytes, as they come."""
@@ -112,6 +115,9 @@ def _inflated(stream: _Stream) -> Iterator[bytes]:
     try:
         while not inflate.eof:
             block = inflate.decompress(inflate.unconsumed_tail or stream.some(), _BLOCK)
+            stream.unpacked_left -= len(block)
+            if stream.unpacked_left <= 0:
+                raise _EnoughError
             if block:
                 yield block
     except zlib.error:
