@@ -199,6 +199,26 @@ def test_series_that_have_each_others_numbers_now_are_not_mixed_up(
     assert ingest("verify", tmp_path / "t", "--proof", "pixels").code == 0
 
 
+def test_a_prearchive_session_whose_series_xnat_would_mix_up_is_not_archived(
+    ingest: Ingest, site: StandIn, other: Other, tmp_path: Path
+) -> None:
+    """As an earlier release of this program left it when it was ended."""
+    folder = tmp_path / "t/S/E"
+    series = [make_series(folder, Series(f"T{one}", 3, tags={"SeriesNumber": one}), "study", one) for one in (1, 2)]
+    late = [paths.pop().rename(tmp_path / f"late{one}") for one, paths in enumerate(series, 1)]
+    assert ingest("upload", tmp_path / "t").code == 0
+    before = scans_of(site)
+    for one, paths in enumerate(series, 1):
+        paths.append(late[one - 1].rename(folder / f"T{one}/late"))
+        number_anew(paths, 3 - one)
+    row = other.send([paths[-1] for paths in series])
+    row.lastmod -= 3600
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.kinds()) == (3, ["stale-row"]), ended.out
+    assert "XNAT would mix them up" in ended.out
+    assert (len(site.rows("DEMO")), scans_of(site)) == (1, before)
+
+
 def test_pet_and_mr_where_the_project_separates_them(ingest: Ingest, site: StandIn, tmp_path: Path) -> None:
     """One session with both is a conflict on such a project, in every mode, and goes in elsewhere."""
     site.project("DEMO").petmr = "separate"

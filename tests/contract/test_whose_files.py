@@ -450,6 +450,50 @@ def test_another_instance_with_the_same_hash_in_another_series_is_another(
     assert stored_uids(site) == Counter(ALIKE)
 
 
+def both_series(tmp_path: Path, whole: list[Path], *, with_first: bool) -> Path:
+    """Six more instances of the same SeriesNumber in a series of their own, with those of the first or without."""
+    root = tmp_path / "both"
+    for path in make_session(tmp_path / "second", (Series("T2_0002", 6),), "study"):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesNumber = pydicom.dcmread(whole[0]).SeriesNumber
+        (root / "S/E/T2").mkdir(parents=True, exist_ok=True)
+        dataset.save_as(root / "S/E/T2" / path.name)
+    return place(root, whole) if with_first else root
+
+
+@pytest.mark.parametrize("proof", ["spot", "listing"])
+@pytest.mark.parametrize("with_first", [True, False])
+def test_what_lies_in_the_scan_of_another_series_is_not_there(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], with_first: bool, proof: str
+) -> None:
+    """The project's script has XNAT count the scans anew: both series lie in the one that was there before."""
+    site.project("DEMO").anon_script = "name"
+    assert ingest("upload", place(tmp_path / "a", whole)).code == 0
+    root = both_series(tmp_path, whole, with_first=with_first)
+    ended = ingest("upload", root, "--proof", proof)
+    assert len(site.sessions("DEMO")[0].scans) == 1
+    if proof == "listing" and not with_first:
+        assert ended.code == 0  # neither names nor the tree tell whose scan it is
+        return
+    assert (ended.code, ended.totals["missing"]) == (3, 6), ended.out
+    assert "not in its series on the server, but in scan 1" in ended.out
+    again = ingest("upload", root, "--proof", proof)
+    assert (again.code, again.kinds(), again.totals["bytes_sent"]) == (3, ["moved-series"], 0), again.out
+
+
+@pytest.mark.parametrize("gives_files", [True, False])
+def test_a_script_that_changes_the_uid_of_a_series_moves_nothing(
+    ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path], gives_files: bool
+) -> None:
+    """The scan has another UID than was sent, and so have its files. Only half of them are in the tree now."""
+    site.project("DEMO").anon_script = "uids"
+    assert ingest("upload", place(tmp_path / "a", whole)).code == 0
+    if not gives_files:
+        site.faults.add(Fault("status", match="GET .*/files/", status=404, times=None))
+    ended = ingest("upload", place(tmp_path / "b", whole[3:]))
+    assert (ended.code, ended.totals["verified"], ended.totals["already_there"]) == (0, 3, 3), ended.out
+
+
 def test_two_copies_under_two_numbers_are_named(
     ingest: Ingest, site: StandIn, tmp_path: Path, whole: list[Path]
 ) -> None:

@@ -33,10 +33,10 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 AT_END = 1 << 32  # above every tag: a damaged file may contain (FFFF,FFFF)
 
 
-_SOP_UID, _UID = 0x00080018, re.compile(r"[0-9.]{1,64}")
+_SOP_UID, _SERIES_UID, _UID = 0x00080018, 0x0020000E, re.compile(r"[0-9.]{1,64}")
 # About the last element that XNAT reads of a stored file. Pixels come behind it.
 _LAST_OF_HEADER = 0x0054FFFF
-# Bytes of an object in which its SOPInstanceUID is looked for, and the header that XNAT reads. A few packed bytes can
+# Bytes of an object in which its UIDs are looked for, and the header that XNAT reads. A few packed bytes can
 # hold any number.
 _MOST_BEFORE_UID, _MOST_OF_HEADER = 2 << 20, 32 << 20
 
@@ -50,12 +50,21 @@ def sop_uid_of(blocks: Iterable[bytes]) -> str:
 
     Raises Unreadable, and what reading the blocks raises.
     """
+    return _uid_of(blocks, _SOP_UID)
+
+
+def series_uid_of(blocks: Iterable[bytes]) -> str:
+    """The SeriesInstanceUID of an object, see sop_uid_of."""
+    return _uid_of(blocks, _SERIES_UID)
+
+
+def _uid_of(blocks: Iterable[bytes], tag: int) -> str:
     elements = Elements(blocks, Unreadable, _MOST_BEFORE_UID)
-    while elements.tag < _SOP_UID:
+    while elements.tag < tag:
         for _ in elements.value():
             pass
         elements.advance()
-    if elements.tag != _SOP_UID:
+    if elements.tag != tag:
         return ""
     uid = b"".join(elements.value()).decode("ascii", "replace").strip(" \0")
     return uid if _UID.fullmatch(uid) else ""

@@ -129,9 +129,41 @@ class StoredFiles:
     def in_other_series(self, instance: Instance) -> StoredFile | None:
         """The file that is this instance in another series, where its own has none. The header must agree.
 
-        A PACS may have moved the instance or divided its series, and kept the SOPInstanceUID.
+        A PACS may have moved the instance or divided its series, and kept the SOPInstanceUID. Or XNAT has stored it in
+        the scan of another series, see find_strayed.
         """
-        return None if self.name_of(instance) else self._moved_to.get((instance.series_uid, instance.sop_uid))
+        moved = self._moved_to.get((instance.series_uid, instance.sop_uid))
+        return moved if moved and (moved.name == instance.name or not self.name_of(instance)) else None
+
+    def find_strayed(self, instances: Iterable[Instance]) -> None:
+        """Looks for instances that the archive has in the scan of another series, though under their own names.
+
+        XNAT does that where a series joins an archived one of its SeriesNumber and the project's script changes
+        headers. A script may also change the UIDs of series. So a header is read, which agrees with its own scan.
+        """
+        there: dict[str, dict[str, list[Instance]]] = defaultdict(lambda: defaultdict(list))
+        for instance in instances:
+            if scan := self.scans.get(instance.name, ""):
+                there[scan][instance.series_uid].append(instance)
+        if self.sizes_are_measured or not isinstance(self.series, _SeriesSizes):
+            return
+        for scan, by_series in there.items():
+            is_alone = self.series.number_in(scan) <= sum(map(len, by_series.values()))
+            if is_alone and len(by_series) == 1:
+                continue
+            for uid, members in by_series.items():
+                if self._is_of_others(scan, uid, members[0], there):
+                    files = self.series.named_in(scan)
+                    self._moved_to.update(((uid, i.sop_uid), files[i.name]) for i in members if i.name in files)
+
+    def _is_of_others(self, scan: str, series_uid: str, one: Instance, there: Mapping[str, Collection[str]]) -> bool:
+        """Whether a scan belongs to another series than an instance in it."""
+        owner = self.series_of(scan)
+        file = self.series.named_in(scan).get(one.name) if isinstance(self.series, _SeriesSizes) else None
+        if owner in ("", series_uid) or file is None:
+            return False
+        in_header = self.uids.series_of(self.uri, file) if self.uids else ""
+        return in_header != owner if in_header else any(owner in uids for uids in there.values())
 
     def find_renumbered(self, instances: Iterable[Instance]) -> None:
         """Looks for instances under other numbers, all at once: the server is asked for the headers."""
@@ -319,6 +351,13 @@ class _SeriesSizes(Mapping[str, Sequence[int]]):
             self._named[uid] = {one.name: one for one in self.files_of(uid)}
         return self._named[uid]
 
+    def named_in(self, scan: str) -> Mapping[str, StoredFile]:
+        """The files of a scan by name."""
+        return {file.name: file for file in self._in_scan.get(scan, ())}
+
+    def number_in(self, scan: str) -> int:
+        return len(self._in_scan.get(scan, ()))
+
     def names_in(self, scans: Iterable[str]) -> Collection[str]:
         return {file.name for scan in scans for file in self._in_scan.get(scan, ())}
 
@@ -503,7 +542,8 @@ def compare_stored(instances: Iterable[Instance], files_held: StoredFiles) -> Co
     nowhere = "not on the server"
     if _tells_nothing(files_held, by_series):
         nowhere = f"not recognised: the {files_held.number} files on the server have other names and other series"
-    files_held.find_renumbered(one for members in by_series.values() for one in members)
+    for find in (files_held.find_renumbered, files_held.find_strayed):
+        find(one for members in by_series.values() for one in members)
     verified: set[str] = set()
     counted: set[str] = set()
     absent: dict[str, str] = {}
@@ -609,10 +649,10 @@ def _by_name(members: Sequence[Instance], files_held: StoredFiles, nowhere: str)
     """Why an instance does not count, "" when it does. nowhere: why, when no file has its name."""
     for instance in members:
         size = files_held.sizes.get(files_held.name_of(instance))
-        if size is None:
-            moved = files_held.in_other_series(instance)
-            in_other = f"not in its series on the server, but in scan {printable(moved.scan)}" if moved else ""
-            yield instance, in_other or _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
+        if moved := files_held.in_other_series(instance):
+            yield instance, f"not in its series on the server, but in scan {printable(moved.scan)}"
+        elif size is None:
+            yield instance, _only_elsewhere(files_held.elsewhere.get(instance.name, "")) or nowhere
         elif size < least_size(instance):
             least = least_size(instance)
             why = f"stored too short: {size} bytes on the server, at least {least} expected"

@@ -1,4 +1,4 @@
-"""Reads the SOPInstanceUIDs of stored files whose names do not tell them.
+"""Reads the UIDs of stored files whose names or scans do not tell them.
 
 The number of files in a series is no proof: another tool may have stored the other half of it. So their headers are
 read, up to the UID.
@@ -7,12 +7,12 @@ read, up to the UID.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 
 from xnat_ingest.core import ServerSaid
-from xnat_ingest.inputs.dicom_elements import Unreadable, sop_uid_of
+from xnat_ingest.inputs.dicom_elements import Unreadable, series_uid_of, sop_uid_of
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.prearchive import StoredFile
 
@@ -24,6 +24,9 @@ _GONE = (404, 410)
 _SMALL = 256 * 1024
 # The UID is one of the first elements. Nothing sensible comes before it that is longer than this, in bytes.
 _MOST = 1024 * 1024
+
+
+_Known = dict[tuple[str, int], str | None]
 
 
 class _EnoughError(Exception):
@@ -38,7 +41,8 @@ class StoredUids:
         self._pool = pool
         self._check_stop = check_stop
         # "" of a file that was read and names no instance, None of one that was not given.
-        self._known: dict[tuple[str, int], str | None] = {}
+        self._known: _Known = {}
+        self._series: _Known = {}  # the same of SeriesInstanceUIDs
         self._gone: set[tuple[str, int]] = set()
         self._replaced: set[str] = set()  # addresses
         self._lock = threading.Lock()
@@ -65,6 +69,16 @@ class StoredUids:
         given = {one: uid for one, place in places.items() if (uid := self._known.get(place)) is not None}
         return given | {one: "" for one, place in places.items() if given and place in self._gone}
 
+    def series_of(self, uri: str, file: StoredFile) -> str:
+        """The SeriesInstanceUID in the header of a file, "" where it has none or the server does not give it.
+
+        Raises as `of`.
+        """
+        place = f"{uri}{file.folder}/{file.own}", file.size
+        if place not in self._series:
+            self._read(*place, series_uid_of, self._series)
+        return self._series.get(place) or ""
+
     def forget(self, uri: str) -> None:
         """What was read of a session before is read again when it is wanted: this run may have replaced the files."""
         with self._lock:
@@ -73,18 +87,20 @@ class StoredUids:
                 del self._known[place]
                 self._gone.discard(place)
                 self._replaced.add(place[0])
+            for place in [place for place in self._series if uri and place[0].startswith(f"{uri}/")]:
+                del self._series[place]
 
     def _read_unless(self, trouble: threading.Event, address: str, size: int) -> None:
         """The first trouble decides, so the other files need not be asked for."""
         if trouble.is_set():
             return
         try:
-            self._read(address, size)
+            self._read(address, size, sop_uid_of, self._known)
         except BaseException:
             trouble.set()
             raise
 
-    def _read(self, address: str, size: int) -> None:
+    def _read(self, address: str, size: int, uid_of: Callable[[Iterable[bytes]], str], known: _Known) -> None:
         self._check_stop()
         if self._refused:
             return
@@ -95,7 +111,7 @@ class StoredUids:
             nonlocal is_empty
             begun = next(chunks, b"")
             is_empty = bool(size) and not begun
-            found.append(sop_uid_of(_beginning(chain([begun], chunks))))
+            found.append(uid_of(_beginning(chain([begun], chunks))))
             left = 2 * _SMALL if size <= _SMALL else 0  # whatever the listing says, an answer may go on without end
             for chunk in chunks if left else ():
                 self._check_stop()
@@ -114,17 +130,17 @@ class StoredUids:
             if error.status not in _NOT_GIVEN:
                 raise
             self._refused |= error.status == 403
-            self._remember(address, size, None, is_gone=error.status in _GONE)
+            self._remember(known, (address, size), None, is_gone=error.status in _GONE)
             return
         if is_empty:
             raise ServerSaid(f"GET {address}", 200, "an empty body")
-        self._remember(address, size, found[-1] if found else "")
+        self._remember(known, (address, size), found[-1] if found else "")
 
-    def _remember(self, address: str, size: int, uid: str | None, *, is_gone: bool = False) -> None:
+    def _remember(self, known: _Known, place: tuple[str, int], uid: str | None, *, is_gone: bool = False) -> None:
         with self._lock:
-            self._known[address, size] = uid
+            known[place] = uid
             if is_gone:
-                self._gone.add((address, size))
+                self._gone.add(place)
 
 
 def _beginning(chunks: Iterator[bytes]) -> Iterator[bytes]:
