@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -282,6 +283,33 @@ def test_a_file_that_changes_is_not_sent(
     assert (ended.code, numbers(ended)) == (3, (6, 5, 1, 0))
     assert "changed" in ended.session("007_pre")["unproven"][0]["why"]
     assert "2/BIDS/t1.json" not in held(stored(site, "DEMO", "007", "007_pre"))
+
+
+@pytest.mark.parametrize("place", ["007/pre/T1/t1.nii.gz", "007/pre/T1", "007/pre", "007"])
+def test_a_link_put_in_a_place_after_the_scan_is_not_followed(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Although the file behind it has the size and the time of the planned one."""
+    root, away, old = tmp_path / "study", tmp_path / "away", tmp_path / "old"
+    scan(root / "007/pre/T1/t1", mr(1, "T1"))
+    shutil.copytree(root, away)
+    for path in filter(Path.is_file, away.rglob("*")):
+        since = path.stat()
+        path.write_bytes(b"SECRET".ljust(since.st_size, b"z"))
+        os.utime(path, ns=(since.st_atime_ns, since.st_mtime_ns))
+
+    def settle(*given: Any) -> NiftiSession:
+        (root / place).rename(old)
+        (root / place).symlink_to(away / place)
+        return scan_ids.settle_ids(*given)
+
+    monkeypatch.setattr(nifti, "settle_ids", settle)
+    ended = ingest("nifti", root, "-vv")
+    secret = [path.name for path in site.root.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
+    assert secret == []
+    if place.endswith("gz"):  # a folder that is still open is read, wherever it is now
+        assert ended.code == 3, ended.out
+        assert "is not the one that was scanned" in ended.session("007_pre")["unproven"][0]["why"]
 
 
 def test_a_file_that_the_server_loses_is_not_verified(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from xnat_ingest.commands.resources import LocalFile
 from xnat_ingest.core import Instance, Plan, Problem, Session, SetAside, printable
+from xnat_ingest.inputs import Source
 
 NIFTI = "NIFTI"
 BIDS = "BIDS"
@@ -22,6 +25,10 @@ class NiftiFile:
     mtime_ns: int
     resource: str
     name: str
+
+    def local(self, source: Source) -> LocalFile:
+        """For sending. It is opened by its source, which follows no link that the scan has not followed."""
+        return LocalFile(self.name, self.path, self.size, opened=partial(source.open, self.path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from xnat_ingest.commands.nifti.scan_ids import settle_ids
 from xnat_ingest.commands.nifti.send import NiftiDelivery, NiftiSending
 from xnat_ingest.commands.nifti.server_scans import ServerScan, check_session, holds_of, place, scans_of
 from xnat_ingest.commands.nifti.tree import read_tree
-from xnat_ingest.commands.resources import LocalFile, digest_of
+from xnat_ingest.commands.resources import digest_of
 from xnat_ingest.core import (
     Emit,
     Event,
@@ -249,7 +249,7 @@ class NiftiRun(Run):
 
     def _digest(self, file: NiftiFile) -> str:
         try:
-            return digest_of(LocalFile(file.name, str(Path(self.tree.root, file.path)), file.size))
+            return digest_of(file.local(self.tree.source))
         except (OSError, SourceChanged):
             return ""  # the sending tells
 
@@ -276,7 +276,7 @@ class NiftiRun(Run):
             look = self._look(rest, session)
             accession = self._create_session(rest, session, look)
             sending = NiftiSending(rest, self.retry_policy, self.control, self.choices.overwrite)
-            delivery = NiftiDelivery(sending, session, accession, self.tree.root, self.tree.source)
+            delivery = NiftiDelivery(sending, session, accession, self.tree.source)
             for scan in look.session.scans:
                 if scan.id not in look.scans:
                     self._create_scan(rest, f"/data/experiments/{accession}", scan)

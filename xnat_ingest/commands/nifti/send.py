@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 
 from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan
-from xnat_ingest.commands.resources import LocalFile, send
+from xnat_ingest.commands.resources import send
 from xnat_ingest.core import Event, IngestError, Problem, Session, Stopped, Verdict, error_kind, printable
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.inputs import Source
@@ -37,7 +36,6 @@ class NiftiSending:
 class NiftiDelivery:
     """Sends the files of one session.
 
-    root: the tree's folder
     accession: the session's id on the server
     kinds: kind of problem -> SOPInstanceUIDs of the files that have it
     """
@@ -45,7 +43,6 @@ class NiftiDelivery:
     how: NiftiSending
     session: Session
     accession: str
-    root: str
     source: Source
     verified: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -103,7 +100,7 @@ class NiftiDelivery:
                 changed = "the file changed since it was read; run the same again"
                 self._fail("source-changed", {uid_of[file.name]: changed})
             else:
-                unchanged.append(LocalFile(file.name, str(Path(self.root, file.path)), file.size))
+                unchanged.append(file.local(self.source))
         done = send(
             self.how.rest,
             f"/data/experiments/{self.accession}/scans/{scan.id}",
