@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from tests.nifti_trees import (
     scans,
 )
 from xnat_ingest.commands.nifti.plan import NiftiOptions, template
-from xnat_ingest.commands.nifti.tree import BESIDE
+from xnat_ingest.commands.nifti.tree import BESIDE, read_tree
 from xnat_ingest.core.model import SetAside
+from xnat_ingest.inputs import FolderSource
+from xnat_ingest.planning.rules import RuleSet, make_rule
 
 # -- layouts
 
@@ -245,6 +248,40 @@ def test_gzipped_sidecars(tmp_path: Path) -> None:
 def test_one_resource(tmp_path: Path) -> None:
     session = only(planned(make_subjects(tmp_path, ("1",)), NiftiOptions(PLAIN.subject, PLAIN.session, together=True)))
     assert {file.resource for one in session.scans for file in one.files} == {"NIFTI"}
+
+
+# What takes much memory in a sidecar of a few packed bytes: a text, one with wide signs, a list, many keys.
+LARGE: dict[str, object] = {
+    "text": "a" * (1 << 20),
+    "wide text": "\U0001f600" + "a" * (1 << 20),
+    "list": [""] * (1 << 18),
+}
+
+
+@pytest.mark.parametrize("key", ["Other", "PatientID", "SeriesDescription", "Ruled"])
+@pytest.mark.parametrize("what", LARGE)
+def test_sidecars_take_little_memory(tmp_path: Path, what: str, key: str) -> None:
+    said = {"Modality": "MR", key: LARGE[what]} | ({str(n): "" for n in range(1 << 15)} if key == "Other" else {})
+    packed = gzip.compress(json.dumps(said, ensure_ascii=False).encode())
+    for number in range(4):
+        put(tmp_path / f"007/pre/T{number}/t.nii", image())
+        put(tmp_path / f"007/pre/T{number}/t.json.gz", packed)
+    rules = RuleSet([make_rule({"tag": "Ruled", "in": ["x"]})], [])
+    tracemalloc.start()
+    try:
+        tree = read_tree(FolderSource(tmp_path), rules, lambda: None, fixed=False)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    (series,) = tree.sessions.values()
+    assert [one["Modality"] for scan in series for one in scan.said] == ["MR"] * 4
+    assert held < 4 * 5 * 65536
+
+
+def test_a_rule_asks_a_long_value_to_its_end(tmp_path: Path) -> None:
+    put(tmp_path / "007/pre/T/t.nii", image())
+    put(tmp_path / "007/pre/T/t.json", json.dumps({"Modality": "MR", "Ruled": "a" * 65535 + "b"}))
+    assert reasons(planned(tmp_path, PLAIN, {"tag": "Ruled", "matches": "b$"})).keys() >= {"007/pre/T/t.nii"}
 
 
 def test_a_sidecar_that_is_no_json_is_sent_and_told(tmp_path: Path) -> None:

@@ -159,8 +159,10 @@ def _holds(unpacked: BinaryIO, size: int, wanted: int, check_stop: Callable[[], 
     return number >= wanted
 
 
-def read_sidecar(stream: BinaryIO, size: int, name: Name) -> Mapping[str, str] | None:
-    """The values of a JSON sidecar as text, several joined by backslashes as in DICOM; None when it is not a sidecar.
+def read_sidecar(stream: BinaryIO, size: int, name: Name, wanted: Mapping[str, int]) -> Mapping[str, str] | None:
+    """Values of a JSON sidecar as text, several joined by backslashes as in DICOM; None when it is not a sidecar.
+
+    wanted: the keys -> how many characters of their text are kept at most. A tree may have very many sidecars.
 
     Raises OSError.
     """
@@ -169,7 +171,9 @@ def read_sidecar(stream: BinaryIO, size: int, name: Name) -> Mapping[str, str] |
     unpacked = gunzipped(stream) if name.zipped else stream
     try:
         found = json.loads(unpacked.read(_LONGEST_SIDECAR))
-        return {key: _text(value) for key, value in found.items()} if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        return {key: _text(found[key])[:most] for key, most in wanted.items() if key in found}
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError):
         return None
 

@@ -115,7 +115,7 @@ class NiftiTree:
         self.project = project
 
     def want(self, keywords: frozenset[str]) -> None:
-        """NIfTI has no such headers. Rules see all that a sidecar says."""
+        """NIfTI has no such headers. Rules see what they name of a sidecar."""
 
     def make(self) -> Plan:
         tree = read_tree(self.source, self._rules, self._check_stop, fixed=self._wishes.fixed is not None)

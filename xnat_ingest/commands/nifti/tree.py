@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from xnat_ingest.commands.resources.files import why_not
 from xnat_ingest.core import OUTSIDE, Instance, SetAside, SourceFile, printable
 from xnat_ingest.inputs import Source
-from xnat_ingest.inputs.nifti_file import Name, judge_image, judge_voxels, read_sidecar
+from xnat_ingest.inputs.nifti_file import IDENTIFYING, Name, judge_image, judge_voxels, read_sidecar
 from xnat_ingest.planning.rules import RuleSet
 
 # A note, not a problem: only images and their sidecars are sent.
@@ -24,6 +24,10 @@ DATATYPES = {
 _OF_ALL = frozenset({"derivatives", "sourcedata", "rawdata", "code", "stimuli", "phenotype", "docs", "logs"})
 # What a sidecar says of the series from which its image was made.
 IDENTITY = ("SeriesInstanceUID", "SeriesNumber")
+# All that is looked at in a sidecar, but for what rules name.
+_LOOKED_AT = IDENTIFYING.union(IDENTITY, ("Modality", "SeriesDescription", "ProtocolName"))
+# Characters of one value that are kept. DICOM allows 64 in most of them.
+_LONGEST, _LONGEST_IN_RULE = 1024, 65536
 
 _RENAME = "put it into a folder sub-LABEL, or leave it out with --exclude"
 
@@ -65,7 +69,7 @@ class Found:
 class Series:
     """The files of one scan.
 
-    said: what the sidecars of its images say, one mapping for each image
+    said: what the sidecars of its images say, as far as anybody asks, one mapping for each image
     mixed: the names of several series to which its images belong, when it is not clear which belongs to which
     """
 
@@ -108,8 +112,9 @@ def read_tree(source: Source, rules: RuleSet, check_stop: Callable[[], None], *,
         elif isinstance(found := _place(item, fixed=fixed, bids=tree.bids), SetAside):
             tree.aside.append(found)
         else:
-            session = sessions.setdefault(found.above, _Session(source, rules, tree, check_stop))
-            session.add(found)
+            if found.above not in sessions:
+                sessions[found.above] = _Session(source, rules, tree, check_stop)
+            sessions[found.above].add(found)
     for above, session in sessions.items():
         check_stop()
         if series := session.scans():
@@ -177,6 +182,7 @@ class _Session:
         self._rules = rules
         self._tree = tree
         self._check_stop = check_stop
+        self._wanted = dict.fromkeys(_LOOKED_AT, _LONGEST) | dict.fromkeys(rules.keywords, _LONGEST_IN_RULE)
         self._images: dict[str, list[Found]] = defaultdict(list)
         self._beside: list[Found] = []
         self._said: dict[str, Mapping[str, str]] = {}
@@ -247,7 +253,7 @@ class _Session:
         """Reads a sidecar. Without one that is there, nobody knows to which series its image belongs."""
         try:
             with self._source.open(found.file.path) as stream:
-                said = read_sidecar(stream, found.file.size, found.name)
+                said = read_sidecar(stream, found.file.size, found.name, self._wanted)
         except OSError as error:
             self._unread[found.stem] = found.file.path
             self._tree.aside.append(SetAside(found.file.path, "unreadable", error.strerror or "cannot be read"))
