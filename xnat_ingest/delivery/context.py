@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from xnat_ingest.core import Instance, Session
+from xnat_ingest.core import Instance, Problem, Session
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.delivery.known_sessions import KnownSessions
 from xnat_ingest.delivery.timestamps import Timestamps
@@ -46,6 +46,14 @@ class Reappeared(Protocol):
     def other(self) -> tuple[str, ...]: ...
 
 
+class SubjectCheck(Protocol):
+    """Whether subjects that are new are still nobody else's, see known_subjects.NewSubjects."""
+
+    def refuse_others(self, session: Session) -> None: ...
+
+    def tell_others(self, session: Session) -> list[Problem]: ...
+
+
 # The source, an instance, its labels (project, subject, session), and the beginning of the stored object.
 FindReappeared = Callable[[Source, Instance, Sequence[str], bytes], Reappeared]
 
@@ -66,6 +74,7 @@ class RunContext:
     uids: reads SOPInstanceUIDs of stored files whose names do not tell them; None where the listing is to be enough
     keeps_uids: headers are rewritten, but not their UIDs: a copy that is there already may be one as it was before
     changes_uids: the site's script is known to change UIDs on receipt
+    new_subjects: looks whose the subjects are that were new when the run began
     sends, commits: how many sessions may be sent, and how many committed, at the same time
     """
 
@@ -90,6 +99,7 @@ class RunContext:
     uids: StoredUids | None = None
     keeps_uids: bool = False
     changes_uids: bool = False
+    new_subjects: SubjectCheck | None = None
     sends: threading.Semaphore = field(default_factory=threading.Semaphore)
     commits: threading.Semaphore = field(default_factory=threading.Semaphore)
     _known: dict[str, KnownSessions] = field(default_factory=dict)

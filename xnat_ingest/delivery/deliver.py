@@ -239,6 +239,7 @@ class Delivery:
         direct, self._direct = self._direct, None
         assert direct is not None  # noqa: S101 - `decide` has looked
         to_send = {i.sop_uid for i in self._round.decision.to_send}
+        self._refuse_what_others_made()
         try:
             with self.context.sends:
                 direct.send(self._round.decision.to_send)
@@ -260,6 +261,8 @@ class Delivery:
 
     def send(self) -> State:
         """Into a prearchive session: one of an earlier run, or a new one."""
+        if not self.context.transport.names_session:  # a DICOM receiver may archive by itself
+            self._refuse_what_others_made()
         with self.context.sends:
             self._send()
         self._forget_headers(self.sending.uri)
@@ -307,6 +310,7 @@ class Delivery:
         overwrite = self.prearchived.overwrite
         overwrite |= bool(self._files_in_the_way) and self.context.existing == "overwrite"
         with self._turn_to_commit(uri):
+            self._refuse_what_others_made()
             Commit(self.context, self.session, uri, overwrite=overwrite, is_archived=is_archived).close()
         self._forget_headers(self._archive_uri)
         return self._after_commit
@@ -599,6 +603,28 @@ class Delivery:
         self._note_doubled(files_held)
         return compare_stored(session.instances, files_held)
 
+    def _refuse_what_others_made(self) -> None:
+        """What another upload has archived since the run began may be in the way. Raises SessionTrouble.
+
+        The listing is not fresh, but not older than context.KNOWN_AGE.
+        """
+        session, context = self.session, self.context
+        if context.destination == "prearchive":
+            return
+        if context.new_subjects:
+            context.new_subjects.refuse_others(session)
+        label = session.label.casefold()
+        found = context.known(session.project).matching(label, session.study_uid)
+        if self._archive_uri or any(known.label.casefold() == label for known in found):
+            return
+        for known in found:
+            raise SessionTrouble(
+                "other-label",
+                f"another upload has archived this study meanwhile, as session {printable(known.label)} of subject "
+                f"{printable(known.subject)}. It was not archived a second time. Delete its prearchive session, then "
+                "run again",
+            )
+
     def _refuse_stranger(self, accession: str) -> None:
         """Raises SessionTrouble where the label was taken for the accession id of a subject that cannot be seen.
 
@@ -652,6 +678,8 @@ class Delivery:
 
     def _proven(self, now: Comparison, already: int) -> Verdict:
         stays = self.context.destination == "prearchive" and self.sending.uri
+        if self.context.new_subjects and self.sent and not stays:
+            self._note(*self.context.new_subjects.tell_others(self.session))
         uri = self.sending.uri if stays else self._archive_uri
         return proven(now, self.sending.failed, uri, already, self.problems)
 

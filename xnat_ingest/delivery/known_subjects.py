@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from xnat_ingest.core import Plan, Problem, Session, SessionTrouble, printable
 from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.known_sessions import with_label_of
-from xnat_ingest.xnat.archive import in_archive
+from xnat_ingest.xnat.archive import ArchivedSession, archived_session, in_archive
 from xnat_ingest.xnat.prearchive import STUCK
 from xnat_ingest.xnat.tables import JsonRow
 
@@ -28,6 +30,7 @@ def check_subjects(context: RunContext, plan: Plan) -> Plan:
     or if XNAT made it for a session of this tree and then failed to archive that.
     """
     subjects = {project: _known_subjects(context, project) for project in context.projects}
+    context.new_subjects = NewSubjects(context, plan, subjects)
     ids = AccessionIds(context.rest)
     own = _OwnSubjects(context, plan)
     found: dict[int, Problem] = {}
@@ -79,6 +82,81 @@ def _other_case(session: Session, there: str) -> Problem:
         "not, rename the folder"
     )
     return Problem.advised("subject-exists", text, fix, (session.label,))
+
+
+class NewSubjects:
+    """The subjects that their project did not have when the run began. Another upload may make one meanwhile.
+
+    That may be for somebody else: XNAT takes `p007` and `P007` for one subject, and `Müller` and `Möller` both become
+    `M_ller`.
+    """
+
+    def __init__(self, context: RunContext, plan: Plan, subjects: Mapping[str, Subjects]) -> None:
+        self._context = context
+        self._sessions: dict[tuple[str, str], list[Session]] = defaultdict(list)
+        for session in plan.sessions:
+            if session.subject.casefold() not in subjects.get(session.project, {}):
+                self._sessions[_key(session)].append(session)
+        self._looked_at: set[tuple[tuple[str, str], str]] = set()
+        self._lock = threading.Lock()
+
+    def refuse_others(self, session: Session) -> None:
+        """Before the first session of a subject is archived. Raises SessionTrouble where it is another's by now."""
+        if not self._is_first(session, "before"):
+            return
+        # No request tells of a subject in other upper and lower case but a listing, and that may be long.
+        listed = self._listed(session, fresh=bool(session.repaired))
+        other = next((one.subject for one in listed if one.subject != session.subject), "")
+        if other:
+            self._refuse(f"as {printable(other)}, in other upper and lower case")
+        strangers = self._strangers(session, listed) if session.repaired else ()
+        if strangers and len(strangers) == len(listed):  # another run of this tree may have made it
+            self._refuse(f"and {printable(session.repaired)!r} becomes that label")
+
+    def tell_others(self, session: Session) -> list[Problem]:
+        """After it is archived: two uploads may have made the subject at the same moment."""
+        if not self._is_first(session, "after"):
+            return []
+        archived = archived_session(self._context.rest, session.project, session.label)
+        is_other = archived is not None and archived.subject not in ("", session.subject)
+        if not is_other and not (session.repaired and self._strangers(session, self._listed(session, fresh=True))):
+            return []
+        text = (
+            f"{session.title}: another upload has made subject {printable(session.subject)} at the same time, so two "
+            "people may have become one"
+        )
+        fix = "look at the subject in XNAT. If they are two, give this session another subject there (open it, Edit)"
+        return [replace(Problem.advised("other-subject", text, fix, (session.label,)), spoils=True)]
+
+    def _is_first(self, session: Session, moment: str) -> bool:
+        with self._lock:
+            key = _key(session), moment
+            is_first = _key(session) in self._sessions and key not in self._looked_at
+            self._looked_at.add(key)
+            return is_first
+
+    def _refuse(self, how: str) -> NoReturn:
+        """how: another upload has made the subject."""
+        raise SessionTrouble(
+            "subject-exists",
+            f"another upload has made this subject meanwhile, {how}. Two people could become one, so the session was "
+            "not archived. If it is the same person, give the label yourself (--labels, --subject-label), then run "
+            "again. If not, delete its prearchive session and rename the folder",
+        )
+
+    def _listed(self, session: Session, *, fresh: bool) -> Sequence[ArchivedSession]:
+        """The subject's archived sessions."""
+        known = self._context.known(session.project, fresh=fresh)
+        return known.of_subject.get(session.subject.casefold(), [])
+
+    def _strangers(self, session: Session, listed: Sequence[ArchivedSession]) -> Sequence[ArchivedSession]:
+        own = self._sessions[_key(session)]
+        labels, studies = {one.label.casefold() for one in own}, {one.study_uid for one in own}
+        return [one for one in listed if one.label.casefold() not in labels and one.study_uid not in studies]
+
+
+def _key(session: Session) -> tuple[str, str]:
+    return session.project, session.subject.casefold()
 
 
 class _OwnSubjects:
