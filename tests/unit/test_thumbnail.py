@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -87,6 +88,18 @@ def test_bits_above_those_stored_are_passed_over() -> None:
     values = decoded(drawn(image(pixels, 2, 2, us={0x00280101: 12})))[2]
     assert values[0] == values[2] == 0
     assert values[3] == 255
+
+
+def test_the_number_of_stored_bits_may_be_any() -> None:
+    pixels = struct.pack("<4H", 0, 0, 0, 1000)
+    usual = image(pixels, 2, 2)
+    stored = element(0x00280101, "US", struct.pack("<H", 16))
+    tracemalloc.start()
+    picture = drawn(usual.replace(stored, element(0x00280101, "UL", struct.pack("<I", 1 << 27))))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture == drawn(usual)
+    assert most < 1 << 22
 
 
 def test_big_endian() -> None:

@@ -77,7 +77,7 @@ def _grey_reader(header: Dataset, bits: int, *, little: bool) -> Read:
         return lambda data, at: (data[at],)
     signed = int(header.get("PixelRepresentation", 0)) == 1
     one = struct.Struct(("<" if little else ">") + ("h" if signed else "H"))
-    mask = (1 << int(header.get("BitsStored", 16))) - 1
+    mask = (1 << min(int(header.get("BitsStored", 16)), 16)) - 1  # a header may say any number
     if signed:
         return lambda data, at: one.unpack_from(data, 2 * at)
     return lambda data, at: (one.unpack_from(data, 2 * at)[0] & mask,)
