@@ -6,8 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from itertools import count
+from functools import cache, lru_cache
+from itertools import chain, count
 
 from xnat_ingest.commands.nifti.model import NIFTI, NiftiFile, NiftiScan, NiftiSession
 from xnat_ingest.commands.nifti.server_scans import Place, ServerScan, place
@@ -30,9 +30,11 @@ def settle_ids(session: NiftiSession, server: Mapping[str, ServerScan], digest: 
     digest: MD5 of one of our files, "" when it cannot be read.
     """
     known: dict[str, str] = {}
+    held_ids: set[str] = set()
     for scan in session.scans:
-        if (found := _known_as(scan, server, taken=set(known.values()))) is not None:
+        if (found := _known_as(scan, server, held_ids)) is not None:
             known[scan.key] = found.id
+            held_ids.add(found.id)
     held = _Held(server, digest)
     for scan in session.scans:
         if home := known.get(scan.key):
@@ -154,7 +156,7 @@ def _known_as(scan: NiftiScan, server: Mapping[str, ServerScan], taken: set[str]
     """The server's scan that is this series: the one of our number or, where that was only counted, any."""
     first = server.get(scan.id)
     rest = () if scan.numbered else server.values()
-    candidates = [one for one in (first, *rest) if one and one.id not in taken]
+    candidates = (one for one in chain([first], rest) if one and one.id not in taken)
     return next((one for one in candidates if _same(scan, one)), None)
 
 
@@ -185,6 +187,7 @@ def _same(scan: NiftiScan, other: ServerScan) -> bool:
     return scan.numbered or is_begun or not images.isdisjoint(other.files)
 
 
+@lru_cache(maxsize=1 << 14)
 def _words(text: str) -> str:
     """What converters leave of a description. They replace all but letters and digits."""
     return re.sub(r"[\W_]+", "_", text).strip("_").casefold()

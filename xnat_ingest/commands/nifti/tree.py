@@ -10,6 +10,7 @@ from xnat_ingest.commands.resources.files import why_not
 from xnat_ingest.core import OUTSIDE, Instance, SetAside, SourceFile, printable
 from xnat_ingest.inputs import Source
 from xnat_ingest.inputs.nifti_file import IDENTIFYING, Name, judge_image, judge_voxels, read_sidecar
+from xnat_ingest.inputs.source import heard
 from xnat_ingest.planning.rules import RuleSet
 
 # A note, not a problem: only images and their sidecars are sent.
@@ -191,6 +192,7 @@ class _Session:
         self._series_of: dict[str, str] = {}  # by stem: the series of an image in one of them
         self._gone: dict[str, SetAside] = {}  # by stem: the sidecars of an image that is not sent are not sent either
         self._sent: set[str] = set()  # stems of the images that are sent
+        self._named: dict[str, list[dict[str, str]]] = {}  # by scan: what the sidecars of its images say of its series
 
     def add(self, found: Found) -> None:
         name = found.name
@@ -219,13 +221,15 @@ class _Session:
 
     def scans(self) -> list[Series]:
         self._beside = [found for found in self._beside if found.name.suffix != ".json" or self._reads(found)]
-        whole = {key: images for key, all_ in self._images.items() if (images := list(self._whole(all_)))}
+        voxels = {found.stem: found for found in self._beside if found.name.kind == "pixels"}
+        whole = {key: images for key, all_ in self._images.items() if (images := list(self._whole(all_, voxels)))}
         apart = {key: images for one in whole.items() for key, images in self._apart(*one)}
         kept = {key: images for key, images_ in apart.items() if (images := list(self._judged(images_)))}
         self._sent = {found.stem for images in kept.values() for found in images}
+        near = _Neighbours(kept, {stem: aside for stem, aside in self._gone.items() if stem not in self._sent})
         companions: dict[str, list[Found]] = defaultdict(list)
-        for found in self._beside:
-            if (key := self._belongs_to(found, kept)) is not None:
+        for found in heard(self._beside, self._check_stop):
+            if (key := self._belongs_to(found, near)) is not None:
                 companions[key].append(found)
         return [self._series(key, images, companions[key]) for key, images in sorted(kept.items())]
 
@@ -251,6 +255,7 @@ class _Session:
 
     def _reads(self, found: Found) -> bool:
         """Reads a sidecar. Without one that is there, nobody knows to which series its image belongs."""
+        self._check_stop()
         try:
             with self._source.open(found.file.path) as stream:
                 said = read_sidecar(stream, found.file.size, found.name, self._wanted)
@@ -264,8 +269,7 @@ class _Session:
             self._said[found.stem] = said
         return True
 
-    def _whole(self, images: list[Found]) -> Iterator[Found]:
-        voxels = {found.stem: found for found in self._beside if found.name.kind == "pixels"}
+    def _whole(self, images: list[Found], voxels: Mapping[str, Found]) -> Iterator[Found]:
         for found in images:
             path, name = found.file.path, found.name
             if sidecar := self._unread.get(found.stem):
@@ -305,19 +309,19 @@ class _Session:
             else:
                 yield found
 
-    def _belongs_to(self, found: Found, scans: Mapping[str, list[Found]]) -> str | None:
+    def _belongs_to(self, found: Found, near: _Neighbours) -> str | None:
         """The scan that a file goes with, or None when it was set aside because it has none."""
         path = found.file.path
         gone = self._gone.get(found.stem)
         if gone and (found.name.kind == "pixels" or found.stem not in self._sent):
             self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
             return None
-        if found.name.is_bare_table and (near := self._near(found, scans)):
-            return self._owner_of_table(found, *near)
+        if found.name.is_bare_table and (images := near.of(found)):
+            return self._owner_of_table(found, images)
         key = self._series_of.get(found.stem, "") if found.scan in self._split else found.scan
-        if key in scans and not self._is_of_another(found, scans[key]):
+        if key in near.scans and not self._is_of_another(found, key, near.scans[key]):
             return key
-        if found.bids and found.name.kind != "pixels" and (best := _best(found, scans)) is not None:
+        if found.bids and found.name.kind != "pixels" and (best := near.named_like(found)) is not None:
             return best
         if found.bids and (len(found.inner) == 1 or found.name.kind == "table"):
             self._tree.aside.append(SetAside(path, BESIDE, "describes no single image"))
@@ -325,43 +329,103 @@ class _Session:
             self._tree.aside.append(SetAside(path, "no-image", "no image that is sent has this name or is beside it"))
         return None
 
-    def _is_of_another(self, found: Found, images: Sequence[Found]) -> bool:
-        """Whether a sidecar without its image names another series than the images beside it."""
+    def _is_of_another(self, found: Found, key: str, images: Sequence[Found]) -> bool:
+        """Whether a sidecar without its image names another series than the images beside it. key: their scan's."""
         if found.stem in self._sent or found.stem not in self._said:
             return False
-        return bool(several([self._said[found.stem], *(self._said.get(image.stem, {}) for image in images)]))
+        if key not in self._named:
+            self._named[key] = _distinct([self._said.get(image.stem, {}) for image in images])
+        return bool(several([self._said[found.stem], *self._named[key]]))
 
-    def _near(self, table: Found, scans: Mapping[str, list[Found]]) -> tuple[list[str], list[SetAside]] | None:
-        """The scans with images beside a table, and the images there that are not sent; None when there are none.
-
-        If its own folder has no images, those of the whole scan's folder count.
-        """
-        *above, _ = table.inner
-        places: list[Callable[[str], bool]] = [lambda stem: stem.rpartition("/")[0] == "/".join(above)]
-        if above and not table.bids:
-            places.append(lambda stem: stem.startswith(f"{above[0]}/"))
-        for is_near in places:
-            sent = [key for key, images in scans.items() if any(is_near(image.stem) for image in images)]
-            gone = [aside for stem, aside in self._gone.items() if is_near(stem) and stem not in self._sent]
-            if sent or gone:
-                return sent, gone
-        return None
-
-    def _owner_of_table(self, table: Found, sent: list[str], gone: list[SetAside]) -> str | None:
+    def _owner_of_table(self, table: Found, near: _Near) -> str | None:
         """The scan of a table without an image's name, or None when it was set aside.
 
         It may belong to an image that is not sent.
         """
-        if len(sent) == 1 and not gone:
-            return sent[0]
-        path = table.file.path
-        if sent:
+        path, gone = table.file.path, near.gone
+        if len(near.scans) == 1 and not gone:
+            return next(iter(near.scans))
+        if near.scans:
             why = "lies beside images of several series, or beside one that is not sent; name it like its image"
             self._tree.aside.append(SetAside(path, "no-image", why))
-        else:
-            aside = max(gone, key=lambda one: one.is_problem)
-            self._tree.aside.append(SetAside(path, aside.reason, f"goes with {printable(aside.path)}"))
+        elif gone:
+            self._tree.aside.append(SetAside(path, gone.reason, f"goes with {printable(gone.path)}"))
         return None
+
+
+@dataclass(slots=True)
+class _Near:
+    """The images of a folder.
+
+    scans: the keys of those that are sent, in order
+    gone: why one of the others is not sent: the first, but rather a problem than a note
+    """
+
+    scans: dict[str, None] = field(default_factory=dict)
+    gone: SetAside | None = None
+
+    def leave(self, aside: SetAside) -> None:
+        if self.gone is None or (aside.is_problem and not self.gone.is_problem):
+            self.gone = aside
+
+
+class _Neighbours:
+    """Which images lie near a file of a session, found without going through all of them.
+
+    scans: key -> images that are sent
+    gone: stem -> why it is not
+    """
+
+    def __init__(self, scans: Mapping[str, list[Found]], gone: Mapping[str, SetAside]) -> None:
+        self.scans = scans
+        self._beside: dict[str, _Near] = defaultdict(_Near)  # by the folder that they are in
+        self._below: dict[str, _Near] = defaultdict(_Near)  # by the session's folder that they are in, however deep
+        for key, images in scans.items():
+            for image in images:
+                for near in self._places(image.stem):
+                    near.scans[key] = None
+        for stem, aside in gone.items():
+            for near in self._places(stem):
+                near.leave(aside)
+        self._keys: dict[tuple[str, ...], list[str]] = defaultdict(list)  # by folder, sorted
+        self._with: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)  # by folder and part of the name
+        self._pairs: dict[str, frozenset[str]] = {}
+        for key in sorted(key for key, images in scans.items() if images[0].bids):
+            folder, self._pairs[key] = scans[key][0].inner[:-1], entities(key)[0]
+            self._keys[folder].append(key)
+            for pair in self._pairs[key]:
+                self._with[folder, pair].append(key)
+        self._found: dict[tuple[tuple[str, ...], frozenset[str]], str | None] = {}
+
+    def _places(self, stem: str) -> Iterator[_Near]:
+        folder = stem.rpartition("/")[0]
+        yield self._beside[folder]
+        if folder:
+            yield self._below[folder.partition("/")[0]]
+
+    def of(self, table: Found) -> _Near | None:
+        """The images beside a table. If its own folder has none, those of the whole scan's folder count."""
+        *above, _ = table.inner
+        below = self._below.get(above[0]) if above and not table.bids else None
+        return self._beside.get("/".join(above)) or below
+
+    def named_like(self, found: Found) -> str | None:
+        """The first scan of the same folder whose name has all parts of the file's name.
+
+        Events of a run, and recordings made with it, belong to each echo and part of the run. They are stored with the
+        first.
+        """
+        folder, own = found.inner[:-1], entities(found.stem)[0]
+        if folder and (folder, own) not in self._found:
+            likely = min((self._with.get((folder, pair), []) for pair in own), key=len, default=self._keys[folder])
+            self._found[folder, own] = next((key for key in likely if own <= self._pairs[key]), None)
+        return self._found.get((folder, own))
+
+
+def _distinct(said: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """What sidecars say of their series, each value once; of each word two are enough to see a difference."""
+    values = {word: list(dict.fromkeys(filter(None, (one.get(word) for one in said))))[:2] for word in IDENTITY}
+    return [{word: value} for word, some in values.items() for value in some]
 
 
 def several(said: Iterable[Mapping[str, str]]) -> list[str]:
@@ -374,19 +438,6 @@ def entities(stem: str) -> tuple[frozenset[str], str]:
     """The `key-value` pairs of a BIDS name, and its suffix."""
     *pairs, suffix = stem.rpartition("/")[2].split("_")
     return frozenset(pairs), suffix
-
-
-def _best(found: Found, scans: Mapping[str, list[Found]]) -> str | None:
-    """The first scan of the same folder whose name has all parts of the file's name.
-
-    Events of a run, and recordings made with it, belong to each echo and part of the run. They are stored with the
-    first.
-    """
-    folder, own = found.inner[:-1], entities(found.stem)[0]
-    if not folder:
-        return None
-    told = (key for key in sorted(scans) if scans[key][0].inner[:-1] == folder)
-    return next((key for key in told if own <= entities(key)[0]), None)
 
 
 def instance_of(found: Found, said: Mapping[str, str]) -> Instance:
