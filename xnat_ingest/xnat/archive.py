@@ -190,6 +190,8 @@ class StoredFiles:
         The hash has 32 bits, so another instance may have the same. Of very many files with one hash, a few are looked
         into: such a listing is no honest one.
         """
+        if not self.sizes:
+            return _Alike()
         found = self._default_names.get(uid_hash(instance.sop_class, instance.sop_uid), ())
         found = [one for one in found if one.startswith(f"{instance.study_uid}-") and one != instance.name]
         if not found or not isinstance(self.series, _SeriesSizes):
