@@ -148,6 +148,16 @@ def test_which_go_together(ids: tuple[str, ...], grows: tuple[str, ...], now: se
     assert {i.series_uid for i in found.companions} == companions
 
 
+@pytest.mark.parametrize(("grows", "along"), [("11", set()), ("7", {"1.2"})])
+def test_a_series_of_two_numbers_needs_the_siblings_of_the_number_that_grows(grows: str, along: set[str]) -> None:
+    held, there = held_and_there(("7-MR1", "7-MR2", "", ""))
+    second = replace(instance("1.1", 8), series_number="11")
+    held = replace(held, scans={**held.scans, second.name: "11"}, sizes={**held.sizes, second.name: 1000})
+    new = replace(instance("1.1", 2), series_number=grows)
+    found = split_by_merge([new], [*there, second, new], held, {i.sop_uid for i in [*there, second]})
+    assert (found.now, {i.series_uid for i in found.companions}, found.later) == ((new,), along, False)
+
+
 @pytest.mark.parametrize(
     ("number", "scan", "uid", "hashed", "taken"),
     [

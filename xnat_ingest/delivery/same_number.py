@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 from xnat_ingest.core import Instance
 from xnat_ingest.xnat.archive import StoredFiles
 from xnat_ingest.xnat.scan_ids import built_ids, id_without_number, number_of
 
+_Series = tuple[str, str]  # the start of its scan ids, and its SeriesInstanceUID
+_Key = TypeVar("_Key")
 # Up to this many series of one number are tried in all combinations.
 _MOST_SIBLINGS = 8
 
@@ -69,31 +72,32 @@ def split_by_merge(
     hashed: the site changes series UIDs, so their order in the archive is not known
     recounts: a script of the project may change headers
     """
-    waiting: set[str] = set()
+    waiting: set[_Series] = set()
     companions: list[Instance] = []
     stuck: list[Stuck] = []
-    archived = _archived_ids(planned, files_held)
-    going: dict[str, str] = {}  # series UID -> scan id that a build gives
+    archived, places = _archived_ids(planned, files_held), _places(planned, files_held)
+    going: dict[_Series, str] = {}
+    sent = _siblings(to_send)
     for number, siblings in _siblings(planned).items():
         if not re.fullmatch(r"[\w.-]+", number, re.ASCII):
             continue  # the id that XNAT makes of such a number differs between its releases
-        wanted = siblings.keys() & {i.series_uid for i in to_send}
+        wanted = siblings.keys() & sent.get(number, {}).keys()
         if not wanted:
             continue
         merge = _Merge(siblings, archived, files_held, usable, hashed=hashed)
         if choice := merge.choose(frozenset(wanted), recounts=recounts):
             group, representatives = choice
-            built = built_ids(i for uid in group | representatives for i in siblings[uid])
-            if _crossed(going | built, archived):
-                waiting |= wanted
+            built = _built(i for uid in group | representatives for i in siblings[uid])
+            if _crossed(going | built, places):
+                waiting |= {(number, uid) for uid in wanted}
                 continue
             going |= built
-            waiting |= wanted - group
+            waiting |= {(number, uid) for uid in wanted - group}
             companions += (merge.representatives[uid] for uid in representatives)
         else:
             uid = min(wanted & archived.keys())
             stuck.append(Stuck(siblings[uid][0], archived[uid]))
-    now = tuple(i for i in to_send if i.series_uid not in waiting)
+    now = tuple(i for i in to_send if (number_of(i), i.series_uid) not in waiting)
     return SameNumber(now, tuple(companions), bool(waiting), tuple(stuck))
 
 
@@ -112,45 +116,63 @@ def kept_apart(
     held: SOPInstanceUIDs that the open session holds
     planned, files_held, hashed: as for split_by_merge
     """
-    archived = _archived_ids(planned, files_held)
-    apart: set[str] = set()
-    there_already = built_ids(i for i in planned if i.sop_uid in held)
-    for siblings in _siblings(planned).values():
+    archived, places = _archived_ids(planned, files_held), _places(planned, files_held)
+    apart: set[_Series] = set()
+    there_already, to_come = _built(i for i in planned if i.sop_uid in held), _siblings(to_send)
+    for number, siblings in _siblings(planned).items():
         there = frozenset(uid for uid, members in siblings.items() if any(i.sop_uid in held for i in members))
-        sent = siblings.keys() & {i.series_uid for i in to_send}
+        sent = siblings.keys() & to_come.get(number, {}).keys()
         merge = _Merge(siblings, archived, files_held, (), hashed=hashed)
-        if sent and there - sent and merge.accepts(there) and not merge.accepts(there | sent):
-            apart |= sent
-        built = there_already | built_ids(i for uid in there | sent for i in siblings[uid])
-        if sent and _crossed(built, archived) and not _crossed(there_already, archived):
-            apart |= sent
-    return frozenset(i.sop_uid for i in to_send if i.series_uid in apart)
+        is_apart = bool(there - sent) and merge.accepts(there) and not merge.accepts(there | sent)
+        built = there_already | _built(i for uid in there | sent for i in siblings[uid])
+        if sent and (is_apart or (_crossed(built, places) and not _crossed(there_already, places))):
+            apart |= {(number, uid) for uid in sent}
+    return frozenset(i.sop_uid for i in to_send if (number_of(i), i.series_uid) in apart)
 
 
 def are_crossed(held: Collection[str], planned: Collection[Instance], files_held: StoredFiles) -> bool:
     """Whether XNAT would mix up series of an open prearchive session, see _crossed and kept_apart."""
-    return _crossed(built_ids(i for i in planned if i.sop_uid in held), _archived_ids(planned, files_held))
+    return _crossed(_built(i for i in planned if i.sop_uid in held), _places(planned, files_held))
 
 
-def _crossed(built: Mapping[str, str], archived: Mapping[str, str]) -> bool:
+def _crossed(built: Mapping[_Key, str], archived: Mapping[_Key, str]) -> bool:
     """Whether a series would go to its place in the archive by way of the place of another one that goes, too.
 
     XNAT moves one after the other, and each catalogue over what lies at its new place (PrearcSessionArchiver,
     correctScanID and moveScan).
 
-    built: series UID -> scan id that the build gives
-    archived: series UID -> scan id in the archive
+    built: series -> scan id that the build gives
+    archived: series -> scan id in the archive
     """
     here = {scan: uid for uid, scan in built.items() if uid in archived}
     return any(here.get(archived[uid], uid) != uid for uid in here.values())
 
 
-def _siblings(instances: Collection[Instance]) -> dict[str, dict[str, list[Instance]]]:
+def _siblings(instances: Iterable[Instance]) -> dict[str, dict[str, list[Instance]]]:
     """Number -> series UID -> instances."""
     found: dict[str, dict[str, list[Instance]]] = defaultdict(lambda: defaultdict(list))
     for instance in instances:
         found[number_of(instance)][instance.series_uid].append(instance)
     return found
+
+
+def _built(instances: Iterable[Instance]) -> dict[_Series, str]:
+    """The scan ids that a build gives."""
+    return {
+        (number, uid): scan
+        for number, siblings in _siblings(instances).items()
+        for uid, scan in built_ids(i for members in siblings.values() for i in members).items()
+    }
+
+
+def _places(planned: Collection[Instance], files_held: StoredFiles) -> dict[_Series, str]:
+    """The scan ids in the archive. Of a series with several numbers only names tell them."""
+    found = {(number_of(i), i.series_uid): files_held.scans[i.name] for i in planned if i.name in files_held.scans}
+    numbers: dict[str, set[str]] = defaultdict(set)
+    for instance in planned:
+        numbers[instance.series_uid].add(number_of(instance))
+    ids = _archived_ids(planned, files_held)
+    return {(min(numbers[uid]), uid): scan for uid, scan in ids.items() if len(numbers[uid]) == 1} | found
 
 
 def _archived_ids(planned: Collection[Instance], files_held: StoredFiles) -> dict[str, str]:
