@@ -233,7 +233,7 @@ def test_a_prearchive_session_that_another_archives_meanwhile(desk: Prearchive, 
         desk.site.archiver.archive(row, desk.site.user("up"), {}, override=False, overwrite=False)
 
     meanwhile("QUEUED_ARCHIVING", end)
-    code, out, _ = desk("archive", "A")
+    code, out, _ = desk("archive", "-P", "DEMO", "A")
     assert code == 0
     assert out.endswith("subject S, session A: 2 files\n")
     assert desk.posts(ARCHIVE) == 0

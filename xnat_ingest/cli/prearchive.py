@@ -14,6 +14,7 @@ from typing import Any
 from xnat_ingest.cli.output import warn
 from xnat_ingest.commands.prearchive import actions as staging
 from xnat_ingest.commands.prearchive.actions import ActionContext, done_before
+from xnat_ingest.commands.prearchive.archive_before import ArchiveBefore
 from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, total
 from xnat_ingest.commands.prearchive.selection import (
     STATUSES,
@@ -104,6 +105,9 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
     changes = action not in _READING
     project = project_id(rest, settings.project, to_change=changes) if settings.project else ""
     target = project_id(rest, given["to_project"], to_change=True) if action == "move" else ""
+    before = ArchiveBefore(rest)
+    if project and action in ("archive", "wait"):
+        before.list_sessions([project])  # first, so that what leaves the prearchive from now on is seen to come
     found = waiting_sessions(rest, project, columns=action == "list" and given["as_json"])
     missing = Exit.FAILED
     if not selection.is_all and not any(selection.names(one.entry) for one in found):
@@ -126,19 +130,28 @@ def _run(desk: ActionContext, given: Mapping[str, Any], selection: Selection, se
         what = count_of(len(chosen), "session")
         print(f"nothing was deleted; add --yes to delete {what} with all files", file=sys.stderr)
         return Exit.USAGE
-    return total(_tell(_outcomes(desk, given, project, target, chosen)), waited=action == "wait")
+    return total(_tell(_outcomes(desk, given, project, target, chosen, before)), waited=action == "wait")
 
 
 def _outcomes(
-    desk: ActionContext, given: Mapping[str, Any], project: str, target: str, chosen: Iterable[Listed]
+    desk: ActionContext,
+    given: Mapping[str, Any],
+    project: str,
+    target: str,
+    chosen: Iterable[Listed],
+    before: ArchiveBefore,
 ) -> Iterator[ActionOutcome]:
     rows = [one.entry for one in chosen]
+    if given["action"] in ("archive", "delete", "wait"):
+        before.list_sessions({entry.project for entry in rows})
     if given["action"] == "wait":
-        yield from staging.wait(desk, project, rows)
+        yield from staging.wait(desk, project, rows, before)
         return
     actions: dict[str, Callable[[ActionContext, PrearchiveSession], ActionOutcome]] = {
-        "archive": partial(staging.archive, subject=given.get("subject", ""), label=given.get("label", "")),
-        "delete": staging.delete,
+        "archive": partial(
+            staging.archive, before=before, subject=given.get("subject", ""), label=given.get("label", "")
+        ),
+        "delete": partial(staging.delete, before=before),
         "rebuild": staging.rebuild,
         "move": partial(staging.move, target=target),
     }

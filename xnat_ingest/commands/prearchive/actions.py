@@ -7,10 +7,11 @@ archiving goes on after a timeout of the reply.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from xnat_ingest.commands.prearchive.archive_before import ArchiveBefore, find_archived, is_of_study
 from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, failed, is_locked, over, still_there, stuck
 from xnat_ingest.commands.prearchive.selection import FEW, RECEIVING, Selection, title, waiting_sessions
 from xnat_ingest.core import Exit, IngestError, Refused, ServerSaid, Unreachable, count_of, legal_label, printable
@@ -19,7 +20,6 @@ from xnat_ingest.xnat.archive import (
     NO_FILES,
     ArchivedSession,
     StoredFiles,
-    archived_session,
     archived_sessions,
     check_home,
     in_archive,
@@ -100,54 +100,113 @@ def act(
         return failed(context.rest, entry, error)
 
 
-def archive(context: ActionContext, entry: PrearchiveSession, subject: str = "", label: str = "") -> ActionOutcome:
+def archive(
+    context: ActionContext, entry: PrearchiveSession, before: ArchiveBefore, subject: str = "", label: str = ""
+) -> ActionOutcome:
     """Archives a prearchive session, with another subject or label if given, and checks that all of its files arrived.
 
     The server merges it into a session with that label. On a conflict it stays in the prearchive.
+    before: tells whether somebody else has archived it meanwhile.
     """
     if entry.project == UNASSIGNED:
         way = f"{prearchive.command_for(entry.uri, 'move')} --to-project PROJECT"
         text = f"it has no project, so it cannot be archived; move it to one first: {way}"
         return ActionOutcome(title(entry), "failed", text, Exit.FAILED)
     wanted = legal_label(label or entry.label)
-    now = context.settle(entry)
+    last = now = prearchive.find_session(context.rest, entry.uri)
+    if now is not None and (entry.is_busy or now.is_busy):
+        before.look(now, wanted)
+        now = context.settle(entry)
     if now is None:
-        return _archived(context.rest, entry, subject, wanted, "", None)
+        return _archived_by_another(context.rest, entry, before, subject, wanted, last)
     if hindrance := _hindrance(now, receiving=False):
         return hindrance
-    known = _known(context.rest, entry.project, wanted)
-    held, had = _held(context.rest, now), in_archive(context.rest, known.accession) if known else NO_FILES
+    known = next(find_archived(context.rest, entry.project, wanted), None)
+    had = in_archive(context.rest, known.accession) if known else NO_FILES
+    held = _held(context.rest, now)
     query = {"src": entry.uri} | ({"subject": subject} if subject else {}) | ({"session": label} if label else {})
     context.say(f"{title(entry)}: archiving")
     # 303: for sessions with automatic archiving the server redirects to the new page.
     left, error = _ask(context, now, "POST", "/data/services/archive", query)
     if left is not None:
         return still_there(context.rest, now, left, error)
-    before = f"{_count(held)} files in the prearchive, {_count(had)} in the archive before, "
-    return _archived(context.rest, entry, subject, wanted, before, held)
+    known = next(find_archived(context.rest, entry.project, wanted), None)
+    there = in_archive(context.rest, known.accession) if known else NO_FILES
+    if known is None:
+        return _gone(entry, wanted, known)
+    # Without the server's word that it did it, the files must show it.
+    if error and not _has_come(now, known, held, had, there, may_be_done=_may_be_done(error)):
+        return _gone(entry, wanted, known)
+    before.remember(known.accession, there)
+    counts = f"{_count(held)} files in the prearchive, {_count(had)} in the archive before, {_count(there)} now"
+    return _archived(entry, known, subject, counts, held.sizes.keys() - there.sizes.keys() if held else ())
+
+
+def _archived_by_another(
+    rest: XnatClient,
+    entry: PrearchiveSession,
+    before: ArchiveBefore,
+    subject: str,
+    label: str,
+    last: PrearchiveSession | None,
+) -> ActionOutcome:
+    """The outcome of a session that has left the prearchive before it was to be archived. last: as it was last seen."""
+    known = next(find_archived(rest, entry.project, label), None)
+    if known is None:
+        return _gone(entry, label, known)
+    there = in_archive(rest, known.accession)
+    if not before.has_taken(entry, known, there, archiving=last is not None and _is_archiving(last)):
+        return _gone(entry, label, known)
+    return _archived(entry, known, subject, f"{_count(there)} files", ())
+
+
+def _has_come(
+    entry: PrearchiveSession,
+    known: ArchivedSession,
+    held: StoredFiles | None,
+    had: StoredFiles,
+    there: StoredFiles,
+    *,
+    may_be_done: bool,
+) -> bool:
+    """Whether an archived session has got files of a prearchive session.
+
+    held: its files.
+    had, there: what the archived session had before, and what it has now.
+    may_be_done: the server may have archived it. Then it may have replaced files under their names.
+    """
+    new = there.sizes.keys() - had.sizes.keys()
+    if held is None:
+        return is_of_study(entry, known, new)
+    if held.sizes.keys() - had.sizes.keys():
+        return bool(new & held.sizes.keys())
+    return may_be_done
+
+
+def _gone(entry: PrearchiveSession, label: str, known: ArchivedSession | None) -> ActionOutcome:
+    """known: the archived session of that label, which is not seen to have taken its files."""
+    text = f"it is gone, and project {entry.project} has no session {label}: another user moved or deleted it"
+    if known:
+        text = f"it is gone, and nothing shows that session {known.label} of project {entry.project} has its files: "
+        text += "another user moved, deleted or archived it"
+    return ActionOutcome(title(entry), "gone", printable(f"{text}; see `xnat-ingest prearchive list`"), Exit.FAILED)
 
 
 def _archived(
-    rest: XnatClient, entry: PrearchiveSession, subject: str, label: str, before: str, held: StoredFiles | None
+    entry: PrearchiveSession, known: ArchivedSession, subject: str, counts: str, lost: Collection[str]
 ) -> ActionOutcome:
-    """The outcome when the session has left the prearchive: what the archive has of it.
-
-    before: counts, "" when it was archived without us.
-    held: its files.
-    """
-    known = _known(rest, entry.project, label)
-    if known is None:
-        text = f"it is gone, and project {entry.project} has no session {label}: another user moved or deleted it"
-        return ActionOutcome(title(entry), "gone", f"{text}; see `xnat-ingest prearchive list`", Exit.FAILED)
-    there = in_archive(rest, known.accession)
-    text = f"subject {known.subject}, session {known.label}: {before}{_count(there)} {'now' if before else 'files'}"
-    lost = len(held.sizes.keys() - there.sizes.keys()) if held else 0
+    """The outcome when the archive has the session. lost: names of its files that are not there."""
+    text = f"subject {known.subject}, session {known.label}: {counts}"
     if lost:
-        text += f"; {lost} of its files are not there under their names: compare with `xnat-ingest verify`"
-    if subject and known.subject.casefold() != subject.casefold():
+        text += f"; {len(lost)} of its files are not there under their names: compare with `xnat-ingest verify`"
+    is_other = bool(subject) and known.subject.casefold() != subject.casefold()
+    if is_other:
         text += f"; it should have gone to subject {subject}: check it in XNAT"
-        lost += 1
-    return ActionOutcome(title(entry), "archived", text, Exit.PARTIAL if lost else Exit.OK)
+    return ActionOutcome(title(entry), "archived", text, Exit.PARTIAL if lost or is_other else Exit.OK)
+
+
+def _is_archiving(entry: PrearchiveSession) -> bool:
+    return "ARCHIVING" in entry.status
 
 
 def _count(holding: StoredFiles | None) -> str:
@@ -164,30 +223,41 @@ def _held(rest: XnatClient, entry: PrearchiveSession) -> StoredFiles | None:
         return None
 
 
-def _known(rest: XnatClient, project: str, label: str, study_uid: str = "") -> ArchivedSession | None:
-    sessions = archived_sessions(rest, project)
-    same_label = (one for one in sessions if one.label.casefold() == label.casefold())
-    same_study = (one for one in sessions if study_uid and one.study_uid == study_uid)
-    # A session whose type is not set up on the site is in no listing, but can be requested by its label.
-    known = next(same_label, None) or archived_session(rest, project, label) or next(same_study, None)
-    if known:
-        check_home(rest, project, known)
-    return known
+def delete(context: ActionContext, entry: PrearchiveSession, before: ArchiveBefore) -> ActionOutcome:
+    """Deletes a session with its files. If files arrived after it was listed, it is kept.
 
-
-def delete(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
-    """Deletes a session with its files. If files arrived after it was listed, it is kept."""
+    before: tells whether somebody else has archived it meanwhile.
+    """
     now = context.settle(entry)
     if now is None and _at(context.rest, entry.project, entry):
         text = "the server still lists it, but does not know its address; nothing was deleted. Look at it in XNAT"
         return ActionOutcome(title(entry), "failed", text, Exit.FAILED)
     if now is None:
-        return ActionOutcome(title(entry), "deleted", "it was already gone")
+        return _gone_before_deletion(context.rest, entry, before)
     if hindrance := _hindrance(now, receiving=entry.status in RECEIVING):
         return hindrance
     # Deleting a session that does not exist is also answered by 200. Only checking afterwards shows what happened.
     left, error = _ask(context, now, "DELETE", now.uri, {})
     return ActionOutcome(title(entry), "deleted", "") if left is None else still_there(context.rest, now, left, error)
+
+
+def _gone_before_deletion(rest: XnatClient, entry: PrearchiveSession, before: ArchiveBefore) -> ActionOutcome:
+    """Somebody else has deleted it, or its files are elsewhere. XNAT keeps timestamp and folder of what is moved."""
+    key = (entry.timestamp, entry.folder)
+    for one in (listed.entry for listed in waiting_sessions(rest, "")):
+        if (one.timestamp, one.folder) == key and one.project != entry.project:
+            way = prearchive.command_for(one.uri, "delete")
+            text = f"another user moved it to project {one.project} ({one.status}); nothing was deleted"
+            text += f". To delete it there: {way}"
+            return ActionOutcome(title(entry), "gone", printable(text), Exit.FAILED)
+    archived = list(find_archived(rest, entry.project, entry.label, entry.study_uid))
+    for known in archived:
+        if before.has_taken(entry, known, in_archive(rest, known.accession)):
+            text = f"another user archived it (subject {known.subject}, session {known.label}); nothing was deleted"
+            return ActionOutcome(title(entry), "gone", printable(text), Exit.FAILED)
+    if archived:
+        return ActionOutcome(title(entry), "gone", "another user deleted it, or archived it")
+    return ActionOutcome(title(entry), "deleted", "it was already gone")
 
 
 def rebuild(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
@@ -233,13 +303,18 @@ def _at(rest: XnatClient, project: str, entry: PrearchiveSession) -> PrearchiveS
     return next((one for one in prearchive.list_sessions(rest, project) if (one.timestamp, one.folder) == key), None)
 
 
-def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]) -> Iterator[ActionOutcome]:
+def wait(
+    context: ActionContext, project: str, rows: Iterable[PrearchiveSession], before: ArchiveBefore
+) -> Iterator[ActionOutcome]:
     """Waits until the server has finished with the sessions and no client sends into them. Yields each when it ends.
 
     It waits at most context.limit seconds. It only reads listings, so it also works for users who may not change
     anything.
     """
     pending = {entry.uri: entry for entry in rows}
+    for entry in pending.values():
+        if entry.is_busy or entry.status in RECEIVING:
+            before.look(entry, entry.label)
     deadline = time.monotonic() + context.limit
     interval, shown = 0.2, 0
     while pending:
@@ -248,7 +323,7 @@ def wait(context: ActionContext, project: str, rows: Iterable[PrearchiveSession]
             pending[uri] = now.get(uri, entry)
             if uri not in now or not (now[uri].is_busy or now[uri].status in RECEIVING):
                 del pending[uri]
-                yield _ended(context, now[uri]) if uri in now else _went(context.rest, entry)
+                yield _ended(context, now[uri]) if uri in now else _went(context.rest, entry, before)
         if not pending or time.monotonic() >= deadline:
             break
         if len(pending) != shown:
@@ -263,11 +338,16 @@ def _ended(context: ActionContext, entry: PrearchiveSession) -> ActionOutcome:
     return stuck(context.rest, entry) if entry.status in STUCK else ActionOutcome(title(entry), "ready", "")
 
 
-def _went(rest: XnatClient, entry: PrearchiveSession) -> ActionOutcome:
-    known = None if entry.project == UNASSIGNED else _known(rest, entry.project, entry.label, entry.study_uid)
-    if known:
-        return ActionOutcome(title(entry), "archived", f"subject {known.subject}, session {known.label}")
-    return ActionOutcome(title(entry), "gone", "it was moved, deleted, or archived under another label", Exit.PARTIAL)
+def _went(rest: XnatClient, entry: PrearchiveSession, before: ArchiveBefore) -> ActionOutcome:
+    """entry: as it was last seen."""
+    archived = list(find_archived(rest, entry.project, entry.label, entry.study_uid))
+    for known in archived:
+        if before.has_taken(entry, known, in_archive(rest, known.accession), archiving=_is_archiving(entry)):
+            return ActionOutcome(title(entry), "archived", f"subject {known.subject}, session {known.label}")
+    text = "it was moved, deleted, or archived under another label"
+    if archived:
+        text = f"nothing shows that session {archived[0].label} has its files: it was moved, deleted, or archived"
+    return ActionOutcome(title(entry), "gone", printable(text), Exit.PARTIAL)
 
 
 def _hindrance(entry: PrearchiveSession, *, receiving: bool) -> ActionOutcome | None:
@@ -299,6 +379,11 @@ def _ask(
     raise AssertionError("unreachable")
 
 
+def _may_be_done(error: ServerSaid | Unreachable | None) -> bool:
+    """Whether the server may have done what was asked for, though no usable answer came."""
+    return error is not None and error.status in (0, 502, 504) and getattr(error, "maybe_done", True)
+
+
 def _after(
     context: ActionContext, entry: PrearchiveSession, error: ServerSaid | Unreachable | None
 ) -> PrearchiveSession | None:
@@ -307,7 +392,7 @@ def _after(
     Without a reply the work may not have begun: then it watches.
     """
     now = prearchive.settle(context.rest, entry.uri, context.retry_policy.pause, context.limit)
-    unsure = error is not None and error.status in (0, 502, 504) and getattr(error, "maybe_done", True)
+    unsure = _may_be_done(error)
     until = time.monotonic() + WATCH
     while unsure and now is not None and now.status == entry.status and time.monotonic() < until:
         context.retry_policy.pause(WATCH / 10)
