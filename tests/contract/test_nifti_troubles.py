@@ -7,15 +7,18 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
-from tests.conftest import Ingest, stored
+from tests.conftest import PASSWORD, Ingest, stored
 from tests.dicom_trees import Series, make_session
 from tests.nifti_trees import (
     held,
@@ -29,12 +32,16 @@ from tests.nifti_trees import (
     writes,
 )
 from tests.standin import Fault, Scan, StandIn
+from tests.standin.body import Request
+from tests.standin.tables import Reply
 from xnat_ingest.commands.nifti import run as nifti
 from xnat_ingest.commands.nifti import scan_ids
 from xnat_ingest.commands.nifti import send as niftisend
 from xnat_ingest.commands.nifti.model import NiftiSession
 from xnat_ingest.commands.resources import LocalFile
 from xnat_ingest.commands.resources import put as resources
+from xnat_ingest.settings.layers import Credentials
+from xnat_ingest.xnat.client import XnatClient
 
 # -- what is on the server already
 
@@ -122,7 +129,7 @@ def test_another_type_of_session(site: StandIn, ingest: Ingest, tmp_path: Path) 
 
 
 def test_a_type_that_changes_meanwhile(site: StandIn, ingest: Ingest, tmp_path: Path) -> None:
-    site.faults.add(Fault("status", match="/scans/5", status=409, message="Specified xsiType differs"))
+    site.faults.add(Fault("status", match="PUT .*/scans/5", status=409, message="Specified xsiType differs"))
     ended = ingest("nifti", make_subjects(tmp_path / "study", ("007",)))
     assert (ended.code, ended.kinds()) == (3, ["other-type"])
     assert held(stored(site, "DEMO", "007", "007_pre")) == {}
@@ -132,7 +139,7 @@ def test_a_type_that_changes_meanwhile(site: StandIn, ingest: Ingest, tmp_path: 
 def test_a_type_that_the_server_has_not(site: StandIn, ingest: Ingest, tmp_path: Path, what: str) -> None:
     """No trouble of the server's that a later run would not have."""
     flags = ("--session-type", "foo:bar") if what == "session" else ()
-    site.faults.add(Fault("status", match="/scans/5", status=500, message="no such type", times=None))
+    site.faults.add(Fault("status", match="PUT .*/scans/5", status=500, message="no such type", times=None))
     ended = ingest("nifti", make_subjects(tmp_path / "study"), *flags)
     assert (ended.code, set(ended.kinds())) == (3, {"unknown-type"})
     wanted = {"session": "session 007_pre of type foo:bar", "scan": "scan 5 of type xnat:mrScanData"}[what]
@@ -441,3 +448,137 @@ def test_an_image_that_cannot_be_read_for_a_moment_goes_into_its_own_scan(
         "b.nii.gz",
     ]
     assert len(scans) == 2
+
+
+# -- what others make while the run goes on
+
+_DEMO = "/data/projects/DEMO"
+_SESSION = {"xsiType": "xnat:mrSessionData"}
+_FLAIR = {"xsiType": "xnat:mrScanData", "series_description": "FLAIR"}
+_THEIRS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
+    "of another subject": (
+        ("/subjects/ANN", {}),
+        ("/subjects/ANN/experiments/007_pre", _SESSION),
+        ("/subjects/ANN/experiments/007_pre/scans/9", _FLAIR),
+    ),
+    "with another series": (
+        ("/subjects/007", {}),
+        ("/subjects/007/experiments/007_pre", _SESSION),
+        ("/subjects/007/experiments/007_pre/scans/2", _FLAIR),
+    ),
+    "of another type": (
+        ("/subjects/007", {}),
+        ("/subjects/007/experiments/007_pre", {"xsiType": "xnat:ctSessionData"}),
+    ),
+    "empty": (("/subjects/007", {}), ("/subjects/007/experiments/007_pre", _SESSION)),
+}
+
+
+def meanwhile(
+    site: StandIn, monkeypatch: pytest.MonkeyPatch, before: str, requests: Sequence[tuple[str, dict[str, str]]]
+) -> list[str]:
+    """Before the first request like this is answered, somebody else creates these. Returns what was answered then."""
+    answer, done = site.answer, list[str]()
+
+    def act(request: Request) -> Reply:
+        if not done and re.fullmatch(before, f"{request.method} {request.path}"):
+            done.append(request.path)
+            with closing(XnatClient(Credentials(site.url, "up", PASSWORD))) as rest:
+                rest.login()
+                for path, query in requests:
+                    rest.request("PUT", _DEMO + path, query, accept=(200, 201))
+        return answer(request)
+
+    monkeypatch.setattr(site, "answer", act)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("theirs", "kind"),
+    [
+        ("of another subject", "other-subject"),
+        ("with another series", "other-series"),
+        ("of another type", "other-type"),
+        ("empty", ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "before",
+    [
+        "GET .*/experiments/007_pre",
+        "PUT .*/subjects/007",
+        "PUT .*/experiments/007_pre",
+        "PUT .*/006_pre/.*|PUT .*/scans/.*/files/.*",
+    ],
+)
+def test_a_session_that_others_make_meanwhile(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, theirs: str, kind: str
+) -> None:
+    """It is judged as if it had been there at the start, though XNAT would take what is put there."""
+    root = make_subjects(tmp_path / "study", ("006", "007"))
+    done = meanwhile(site, monkeypatch, before, _THEIRS[theirs])
+    ended = ingest("nifti", root, "--workers", "1")
+    assert done
+    assert (ended.code, ended.kinds()) == ((3, [kind]) if kind else (0, [])), ended.out
+    (there,) = (one for one in site.sessions("DEMO") if one.label == "007_pre")
+    assert there.subject == ("ANN" if theirs == "of another subject" else "007")
+    if kind:
+        assert held(there) == {}
+        assert {one.series_description for one in there.scans.values()} <= {"FLAIR"}
+    assert len(held(stored(site, "DEMO", "006", "006_pre"))) == 6
+
+
+@pytest.mark.parametrize("before", ["GET .*/scans/2", "PUT .*/scans/2", "GET .*/scans/5", "PUT .*/scans/5"])
+@pytest.mark.parametrize("description", ["FLAIR", "T1 MPRAGE"])
+def test_a_scan_that_others_make_meanwhile(
+    site: StandIn,
+    ingest: Ingest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    description: str,
+) -> None:
+    root = make_subjects(tmp_path / "study", ("007",))
+    path = "/subjects/007/experiments/007_pre/scans/2"
+    assert meanwhile(site, monkeypatch, before, [(path, _FLAIR | {"series_description": description})]) == []
+    ended = ingest("nifti", root)
+    scans = stored(site, "DEMO", "007", "007_pre").scans
+    if description == "FLAIR" and before != "PUT .*/scans/2":  # in that very moment nobody can tell who was the last
+        assert (ended.code, ended.kinds(), scans["2"].series_description) == (3, ["other-series"], "FLAIR")
+        assert held(stored(site, "DEMO", "007", "007_pre")) == {}
+    else:
+        assert (ended.code, numbers(ended)) == (0, (6, 6, 0, 0)), ended.out
+        assert scans["2"].series_description == "T1 MPRAGE"
+
+
+def test_a_counted_scan_that_others_make_meanwhile(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its image goes into the next one that is free."""
+    scan(tmp_path / "study/007/pre/T1/t1", {"Modality": "MR", "SeriesDescription": "T1"})
+    done = meanwhile(site, monkeypatch, "GET .*/scans/1", [("/subjects/007/experiments/007_pre/scans/1", _FLAIR)])
+    ended = ingest("nifti", tmp_path / "study")
+    assert (done, ended.code, numbers(ended)) == ([done[0]], 0, (2, 2, 0, 0)), ended.out
+    session = stored(site, "DEMO", "007", "007_pre")
+    assert {one.id: one.series_description for one in session.scans.values()} == {"1": "FLAIR", "2": "T1"}
+    assert set(held(session)) == {"2/NIFTI/t1.nii.gz", "2/BIDS/t1.json"}
+
+
+def test_a_subject_of_a_repaired_label_that_others_make_meanwhile(
+    site: StandIn, ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for session in ("post", "pre"):
+        scan(tmp_path / "study/Müller" / session / "T1/t1", mr(1, "T1"))
+    meanwhile(site, monkeypatch, "PUT .*/subjects/M_ller", [("/subjects/M_ller", {})])
+    ended = ingest("nifti", tmp_path / "study")
+    assert (ended.code, ended.kinds().count("subject-exists"), site.sessions("DEMO")) == (3, 2, [])
+
+
+@pytest.mark.parametrize("what", ["subjects/M_ller", "experiments/M_ller_pre", "scans/1"])
+def test_what_this_run_has_made_though_no_answer_came_is_its_own(
+    site: StandIn, ingest: Ingest, tmp_path: Path, what: str
+) -> None:
+    scan(tmp_path / "study/Müller/pre/T1/t1", mr(1, "T1"))
+    site.faults.add(Fault("status", match=f"PUT .*/{what}", status=502, work=True))
+    ended = ingest("nifti", tmp_path / "study")
+    assert (ended.code, numbers(ended)) == (0, (2, 2, 0, 0)), ended.out

@@ -40,6 +40,7 @@ _NO_FIELDS = {
     "fixScanTypes",
     "pullDataFromHeaders",
     "removeFiles",
+    "populateFromDB",
     "XNAT_CSRF",
 }
 _CREATE = "Specified user account has insufficient create privileges for {what} in this project."
@@ -153,7 +154,11 @@ def _delete_subject(site: StandIn, request: Request, project: Project, label: st
 
 
 def put_experiment(site: StandIn, request: Request, found: dict[str, str]) -> Reply:
-    """201 with the accession id of a new experiment, 200 with that of a known one; a missing subject is made."""
+    """201 with the accession id of a new experiment, 200 with that of a known one; a missing subject is made.
+
+    A known one is moved to the subject of the address. Without its own record (``populateFromDB=false``) it seems to be
+    without a project, which may not be changed here (SubjAssessmentResource.handlePut).
+    """
     _nothing_behind(found)
     session = _known(site, request, found)
     kind = request.query.get("xsiType") or (session.xsi_type if session else None)
@@ -173,6 +178,10 @@ def put_experiment(site: StandIn, request: Request, found: dict[str, str]) -> Re
             status = 201
         else:
             status = 200
+            if request.query.get("populateFromDB", "true") != "true":
+                raise RestError(409, "Project must be modified through separate URI.")
+            if "subject" in found:
+                session.subject = _subject_of(site, project, found["subject"])
             if "subject_ID" in request.query:
                 session.subject = _subject_of(site, project, request.query["subject_ID"])
             if (label := request.query.get("label")) and label != session.label:

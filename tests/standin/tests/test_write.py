@@ -147,6 +147,20 @@ def test_renaming_and_moving_an_experiment(client: Client) -> None:
     assert fields(client, PROJECT + "/subjects/S2/experiments/E3")["subject_ID"] == "XNAT_S00002"
 
 
+def test_an_experiment_below_the_address_of_another_subject(site: StandIn, client: Client) -> None:
+    """It is moved there, unless its own record is to be left out."""
+    made(client)
+    client("PUT", PROJECT + "/subjects/S2")
+    path, sent = PROJECT + "/subjects/S2/experiments/E1", {"xsiType": "xnat:mrSessionData"}
+    refused = 409, "Project must be modified through separate URI."
+    assert said(client("PUT", path, filters=sent | {"populateFromDB": "false"})) == refused
+    assert fields(client, SESSION)["subject_ID"] == "XNAT_S00001"
+    assert said(client("PUT", path, filters=sent)) == (200, "XNAT_E00001")
+    assert fields(client, SESSION)["subject_ID"] == "XNAT_S00002"
+    new = PROJECT + "/subjects/S2/experiments/E2"
+    assert client("PUT", new, filters=sent | {"populateFromDB": "false"}).status == 201
+
+
 def test_a_scan(site: StandIn, client: Client) -> None:
     made(client)
     more = {"series_description": "t1", "xnat:mrScanData/note": "good", "quality": "questionable"}

@@ -48,10 +48,13 @@ from xnat_ingest.planning.labels import require_legal
 from xnat_ingest.planning.planner import the_project
 from xnat_ingest.planning.prepare import rule_set
 from xnat_ingest.settings.options import Settings, TreeSettings
-from xnat_ingest.xnat.archive import ArchivedSession, archived_sessions, check_home
+from xnat_ingest.xnat.archive import ArchivedSession, archived_session, archived_sessions, check_home
 from xnat_ingest.xnat.client import XnatClient
 from xnat_ingest.xnat.projects import Project, fetch_project, log_fields
 from xnat_ingest.xnat.retry_policy import is_transient
+
+# How often a session is looked at while others make scans of it.
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class NiftiRun(Run):
         self.choices = choices
         self.looks: dict[str, ServerSide] = {}
         self._subjects: set[str] = set()
-        self._there: frozenset[str] = frozenset()  # those that were there before this run
+        self._there: frozenset[str] = frozenset()  # those that this run has not made
         self._own: dict[str, bool] = {}
         self._known: list[ArchivedSession] = []
         self._creating = threading.Lock()
@@ -273,49 +276,96 @@ class NiftiRun(Run):
 
     def _deliver(self, rest: XnatClient, session: Session) -> tuple[Verdict, int]:
         try:
-            look = self._look(rest, session)
-            accession = self._create_session(rest, session, look)
-            sending = NiftiSending(rest, self.retry_policy, self.control, self.choices.overwrite)
-            delivery = NiftiDelivery(sending, session, accession, self.tree.source)
-            for scan in look.session.scans:
-                if scan.id not in look.scans:
-                    self._create_scan(rest, f"/data/experiments/{accession}", scan)
+            look = self._create_scans(rest, session, self._create_session(rest, session))
         except SessionTrouble as error:
             return _troubled(session, error), 0
-        return delivery.send(look.session.scans)
+        assert look.known  # noqa: S101 - it was created
+        sending = NiftiSending(rest, self.retry_policy, self.control, self.choices.overwrite)
+        return NiftiDelivery(sending, session, look.known.accession, self.tree.source).send(look.session.scans)
 
-    def _create_session(self, rest: XnatClient, session: Session, look: ServerSide) -> str:
-        """The accession id of the session. It and its subject are created if they are missing."""
+    def _create_session(self, rest: XnatClient, session: Session) -> ServerSide:
+        """The session as it is on the server. It and its subject are created if they are missing.
+
+        Hours may have passed since the project was listed. Where others have made a session of this label by now, XNAT
+        answers with its id, and moves it to the subject of the address. With `populateFromDB=false` it answers 409
+        instead. So it is looked at before and after, and theirs is judged as if it had been there at the start.
+
+        Raises SessionTrouble.
+        """
+        look = self._look(rest, session)
         if look.known:
-            return look.known.accession
-        subject = f"/data/projects/{session.project}/subjects/{session.subject}"
+            return look
+        found = archived_session(rest, session.project, session.label)
+        if found is None:
+            self._create_subject(rest, session, look.session)
+            path = f"/data/projects/{session.project}/subjects/{session.subject}/experiments/{session.label}"
+            query = {"xsiType": look.session.xsi_type, "populateFromDB": "false"}
+            self._put(rest, path, query, f"session {session.label}", accept=(200, 201, 409))
+            found = archived_session(rest, session.project, session.label)
+        if found is None:
+            text = f"the server does not show session {session.label}, though it says that it has it"
+            raise SessionTrouble("server-fault", f"{text}; look at it on the server")
+        self._known.append(found)
+        return self._look(rest, session)
+
+    def _create_subject(self, rest: XnatClient, session: Session, mine: NiftiSession) -> None:
+        """Creates the subject if it is missing. One that others have made meanwhile was there before this run."""
         with self._creating:  # of two requests at once for one new subject, XNAT would make two
             if session.subject not in self._subjects:
-                self._put(rest, subject, {}, f"subject {session.subject}")
+                path = f"/data/projects/{session.project}/subjects/{session.subject}"
+                if not self._put(rest, path, {}, f"subject {session.subject}"):
+                    self._there |= {session.subject}
                 self._subjects.add(session.subject)
-        named = f"session {session.label}"
-        return self._put(rest, f"{subject}/experiments/{session.label}", {"xsiType": look.session.xsi_type}, named)
+        if mine.is_repaired and mine.subject in self._there:
+            self._refuse_stranger(rest, mine)
 
-    def _create_scan(self, rest: XnatClient, session: str, scan: NiftiScan) -> None:
+    def _create_scans(self, rest: XnatClient, session: Session, look: ServerSide) -> ServerSide:
+        """The session with all of its scans, which are created where they are missing.
+
+        For a scan that is there XNAT answers as for a new one, and changes its description. So each is looked at
+        before, and all of them afterwards. Raises SessionTrouble.
+        """
+        for _ in range(_LOOKS):
+            assert look.known  # noqa: S101 - it was created
+            scans = f"/data/experiments/{look.known.accession}/scans"
+            missing = [scan for scan in look.session.scans if scan.id not in look.scans]
+            for scan in missing:
+                if rest.item(f"{scans}/{scan.id}") is not None:
+                    break  # others have made it meanwhile
+                self._create_scan(rest, scans, scan)
+            else:
+                if not missing:
+                    return look
+                again = self._look(rest, session)
+                if all(scan.id in again.scans for scan in again.session.scans):
+                    return again
+                break
+            look = self._look(rest, session)
+        text = f"others are making scans of {session.label} at the same time, so nothing was written into them"
+        raise SessionTrouble("other-series", f"{text}; run the same again")
+
+    def _create_scan(self, rest: XnatClient, scans: str, scan: NiftiScan) -> None:
         query = {
             "xsiType": scan.xsi_type,
             "type": scan.type,
             "series_description": scan.description,
             "quality": self.choices.quality,
         }
-        self._put(
-            rest, f"{session}/scans/{scan.id}", query | ({"UID": scan.uid} if scan.uid else {}), f"scan {scan.id}"
-        )
+        self._put(rest, f"{scans}/{scan.id}", query | ({"UID": scan.uid} if scan.uid else {}), f"scan {scan.id}")
 
-    def _put(self, rest: XnatClient, path: str, query: dict[str, str], what: str) -> str:
-        """Creates what the address names, and returns its id. A second request changes nothing.
+    def _put(
+        self, rest: XnatClient, path: str, query: dict[str, str], what: str, accept: tuple[int, ...] = (200, 201)
+    ) -> bool:
+        """Creates what the address names.
+
+        Returns whether it is new, or may be: an earlier attempt may have made it, though no answer came.
 
         what: its name in messages
         """
         for attempt in count(1):
             self.control.check()
             try:
-                return rest.request("PUT", path, query, accept=(200, 201)).text.strip()
+                return rest.request("PUT", path, query, accept=accept).status == 201 or attempt > 1
             except (ServerSaid, Unreachable) as error:
                 if error.status == 409:
                     raise SessionTrouble("other-type", f"{error}; look at it on the server") from error
