@@ -43,6 +43,16 @@ from xnat_ingest.commands.resources import put as resources
 from xnat_ingest.settings.layers import Credentials
 from xnat_ingest.xnat.client import XnatClient
 
+
+@pytest.mark.parametrize("names", [("T\x01", "T\\x01"), ("T\u202e", "T\\u202e"), ("T\n", "T\\n"), ("a\\b", "a\\\\b")])
+def test_scans_whose_names_are_shown_alike(ingest: Ingest, tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        put(tmp_path / "t/s/v" / name / "i.nii", image(seed=str(number)))
+    for _ in range(2):
+        ended = ingest("nifti", tmp_path / "t", "--modality", "MR")
+        assert (ended.code, ended.totals["verified"]) == (0, 2), ended.out
+
+
 # -- what is on the server already
 
 

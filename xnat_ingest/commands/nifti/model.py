@@ -16,6 +16,11 @@ BIDS = "BIDS"
 TYPES = {"MR": "mr", "PT": "pet", "CT": "ct", "NM": "nm"}
 
 
+def id_of(path: str) -> str:
+    """What tells a file or a scan from others in reports. A sign and what it is shown as are two names."""
+    return printable(path.replace("\\", "\\\\"))
+
+
 @dataclass(frozen=True, slots=True)
 class NiftiFile:
     """A file of a scan. resource, name: where it is stored."""
@@ -63,7 +68,7 @@ class NiftiScan:
     def part(self, files: Sequence[NiftiFile], key: str) -> NiftiScan:
         """Some of its files as a scan of its own. key: the part's place below the session."""
         paths = {file.path for file in files}
-        kept = [replace(one, series_uid=printable(key)) for one in self.instances if one.path in paths]
+        kept = [replace(one, series_uid=id_of(key)) for one in self.instances if one.path in paths]
         return replace(self, key=key, files=tuple(files), instances=tuple(kept))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 
-from xnat_ingest.commands.nifti.model import BIDS, NIFTI, TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession
+from xnat_ingest.commands.nifti.model import BIDS, NIFTI, TYPES, NiftiFile, NiftiPlan, NiftiScan, NiftiSession, id_of
 from xnat_ingest.commands.nifti.tree import (
     BESIDE,
     DATATYPES,
@@ -177,13 +177,13 @@ class _Typing:
         files = tuple(self._file(found) for found in named)
         image = replace(
             instance_of(first, {}),
-            series_uid=printable(series.key),
+            series_uid=id_of(series.key),
             series_number=number[0],
             series_description=told or own,
             modality=modality,
         )
         instances = tuple(
-            replace(image, path=file.path, size=file.size, mtime_ns=file.mtime_ns, sop_uid=printable(file.path))
+            replace(image, path=file.path, size=file.size, mtime_ns=file.mtime_ns, sop_uid=id_of(file.path))
             for file in files
         )
         return NiftiScan(

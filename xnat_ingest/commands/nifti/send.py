@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan
+from xnat_ingest.commands.nifti.model import NiftiFile, NiftiScan, id_of
 from xnat_ingest.commands.resources import send
-from xnat_ingest.core import Event, IngestError, Problem, Session, Stopped, Verdict, error_kind, printable
+from xnat_ingest.core import Event, IngestError, Problem, Session, Stopped, Verdict, error_kind
 from xnat_ingest.core.stop import RunControl
 from xnat_ingest.inputs import Source
 from xnat_ingest.xnat.client import XnatClient
@@ -93,7 +93,7 @@ class NiftiDelivery:
         return Problem(kind, f"{self.session.title}: {named}: {self.failed[uids[0]]}", (self.session.label,))
 
     def _into(self, scan: NiftiScan, label: str, files: list[NiftiFile]) -> None:
-        uid_of = {file.name: printable(file.path) for file in files}
+        uid_of = {file.name: id_of(file.path) for file in files}
         unchanged = []
         for file in files:
             if self._changed(file):

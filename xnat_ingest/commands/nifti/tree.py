@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from xnat_ingest.commands.nifti.model import id_of
 from xnat_ingest.commands.resources.files import why_not
 from xnat_ingest.core import OUTSIDE, Instance, SetAside, SourceFile, printable
 from xnat_ingest.inputs import Source
@@ -447,9 +448,9 @@ def instance_of(found: Found, said: Mapping[str, str]) -> Instance:
         size=found.file.size,
         mtime_ns=found.file.mtime_ns,
         sop_class="",
-        sop_uid=printable(found.file.path),
+        sop_uid=id_of(found.file.path),
         study_uid="",
-        series_uid=printable(found.scan),
+        series_uid=id_of(found.scan),
         series_number=said.get("SeriesNumber", ""),
         instance_number="",
         modality=said.get("Modality", ""),
