@@ -287,6 +287,29 @@ def test_delete_keeps_what_has_come_since(desk: Prearchive, monkeypatch: pytest.
     assert desk("delete", "A", "--yes")[0] == 0, "one that was RECEIVING when it was chosen is meant"
 
 
+@pytest.mark.parametrize("now", [{"status": "READY"}, {"lastmod": 2e9}, {}])
+def test_delete_keeps_what_has_changed_since(
+    desk: Prearchive, monkeypatch: pytest.MonkeyPatch, now: dict[str, Any]
+) -> None:
+    """Another upload has gone on with a session that was stuck, while the first one was deleted."""
+    rows = [desk.row("A"), desk.row("B")]
+    for row in rows:
+        stuck(row)
+    real = actions.ActionContext.settle
+
+    def late(self: actions.ActionContext, chosen: Any) -> Any:
+        if chosen.label == "A":
+            vars(rows[1]).update(now)
+        return real(self, chosen)
+
+    monkeypatch.setattr(actions.ActionContext, "settle", late)
+    code, out, _ = desk("delete", "-P", "DEMO", "--all", "--status", "CONFLICT", "--yes")
+    assert (code, len(desk.site.rows("DEMO"))) == ((3, 1) if now else (0, 0)), out
+    assert ("nothing was deleted. Look at it" in out) == bool(now)
+    if now:
+        assert desk("delete", "-P", "DEMO", "B", "--yes")[0] == 0
+
+
 def test_rebuild_tells_why_it_failed(desk: Prearchive) -> None:
     desk.row("A")
     desk.site.faults.add(Fault("build-fails", "action=build", message="no DICOM in scan 4"))

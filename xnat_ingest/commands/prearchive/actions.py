@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from xnat_ingest.commands.prearchive.archive_before import ArchiveBefore, find_archived, is_of_study
-from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, failed, is_locked, over, still_there, stuck
+from xnat_ingest.commands.prearchive.outcomes import ActionOutcome, changed, failed, is_locked, over, still_there, stuck
 from xnat_ingest.commands.prearchive.selection import FEW, RECEIVING, Selection, title, waiting_sessions
 from xnat_ingest.core import Exit, IngestError, Refused, ServerSaid, Unreachable, count_of, legal_label, printable
 from xnat_ingest.xnat import prearchive
@@ -224,7 +224,7 @@ def _held(rest: XnatClient, entry: PrearchiveSession) -> StoredFiles | None:
 
 
 def delete(context: ActionContext, entry: PrearchiveSession, before: ArchiveBefore) -> ActionOutcome:
-    """Deletes a session with its files. If files arrived after it was listed, it is kept.
+    """Deletes a session with its files. If it has changed since it was listed, it is kept.
 
     before: tells whether somebody else has archived it meanwhile.
     """
@@ -236,6 +236,8 @@ def delete(context: ActionContext, entry: PrearchiveSession, before: ArchiveBefo
         return _gone_before_deletion(context.rest, entry, before)
     if hindrance := _hindrance(now, receiving=entry.status in RECEIVING):
         return hindrance
+    if not entry.is_busy and (now.status, now.touched) != (entry.status, entry.touched):
+        return changed(entry, now)
     # Deleting a session that does not exist is also answered by 200. Only checking afterwards shows what happened.
     left, error = _ask(context, now, "DELETE", now.uri, {})
     return ActionOutcome(title(entry), "deleted", "") if left is None else still_there(context.rest, now, left, error)

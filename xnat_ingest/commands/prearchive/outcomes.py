@@ -17,7 +17,7 @@ from xnat_ingest.xnat.retry_policy import is_transient
 class ActionOutcome:
     """The outcome for one session.
 
-    word: archived, deleted, moved, rebuilt, ready, conflict, error, busy, receiving, gone, refused or failed.
+    word: archived, deleted, moved, rebuilt, ready, conflict, error, busy, receiving, changed, gone, refused or failed.
     """
 
     title: str
@@ -41,6 +41,15 @@ def over(entry: PrearchiveSession) -> ActionOutcome:
     way = prearchive.command_for(entry.uri, "rebuild")
     text = f"files are still arriving ({entry.status}, last change {entry.touched}); run the same again later, or, if "
     return ActionOutcome(title(entry), "receiving", f"{text}nothing is sending any more, first: {way}", Exit.TEMPORARY)
+
+
+def changed(entry: PrearchiveSession, now: PrearchiveSession) -> ActionOutcome:
+    """It is not the session any more that was listed, and perhaps chosen for its status."""
+    text = (
+        f"it was {entry.status} when it was listed (last change {entry.touched}), and is {now.status} now (last change "
+        f"{now.touched}); nothing was deleted. Look at it, then run the same again"
+    )
+    return ActionOutcome(title(entry), "changed", text, Exit.TEMPORARY)
 
 
 def is_locked(error: ServerSaid | Unreachable) -> bool:
