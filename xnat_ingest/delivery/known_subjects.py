@@ -6,7 +6,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from xnat_ingest.core import Plan, Problem, Session, SessionTrouble, printable
 from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
@@ -97,30 +96,48 @@ class NewSubjects:
         for session in plan.sessions:
             if session.subject.casefold() not in subjects.get(session.project, {}):
                 self._sessions[_key(session)].append(session)
-        self._looked_at: set[tuple[tuple[str, str], str]] = set()
-        self._lock = threading.Lock()
+        self._locks = {key: threading.Lock() for key in self._sessions}
+        self._refusals: dict[tuple[str, str], str] = {}  # how another has made it, "" when nobody has
+        self._shared: dict[tuple[str, str], bool] = {}  # whether another has sessions of it
 
     def refuse_others(self, session: Session) -> None:
-        """Before the first session of a subject is archived. Raises SessionTrouble where it is another's by now."""
-        if not self._is_first(session, "before"):
+        """Before a session is archived. Raises SessionTrouble where its subject is another's by now."""
+        key = _key(session)
+        if key not in self._sessions:
             return
+        with self._locks[key]:
+            if key not in self._refusals:  # afterwards it is ours
+                self._refusals[key] = self._refusal(session)
+        if how := self._refusals[key]:
+            raise SessionTrouble(
+                "subject-exists",
+                f"another upload has made this subject meanwhile{how}. Two people could become one, so the session was "
+                "not archived. If it is the same person, give the label yourself (--labels, --subject-label), then run "
+                "again. If not, delete its prearchive session and rename the folder",
+            )
+
+    def _refusal(self, session: Session) -> str:
         # No request tells of a subject in other upper and lower case but a listing, and that may be long.
         listed = self._listed(session, fresh=bool(session.repaired))
         other = next((one.subject for one in listed if one.subject != session.subject), "")
         if other:
-            self._refuse(f"as {printable(other)}, in other upper and lower case")
+            return f", as {printable(other)}, in other upper and lower case"
         strangers = self._strangers(session, listed) if session.repaired else ()
         if strangers and len(strangers) == len(listed):  # another run of this tree may have made it
-            self._refuse(f"and {printable(session.repaired)!r} becomes that label")
+            return f", and {printable(session.repaired)!r} becomes that label"
+        return ""
 
     def tell_others(self, session: Session) -> list[Problem]:
-        """After it is archived: two uploads may have made the subject at the same moment."""
-        if not self._is_first(session, "after"):
+        """After a session is archived: two uploads may have made its subject at the same moment."""
+        key = _key(session)
+        if key not in self._sessions:
             return []
-        archived = archived_session(self._context.rest, session.project, session.label)
-        is_other = archived is not None and archived.subject not in ("", session.subject)
-        if not is_other and not (session.repaired and self._strangers(session, self._listed(session, fresh=True))):
+        with self._locks[key]:
+            if key not in self._shared:
+                self._shared[key] = self._is_shared(session)
+        if not self._shared[key]:
             return []
+        self._refusals[key] = " at the same time"  # nothing more is archived for it
         text = (
             f"{session.title}: another upload has made subject {printable(session.subject)} at the same time, so two "
             "people may have become one"
@@ -128,21 +145,11 @@ class NewSubjects:
         fix = "look at the subject in XNAT. If they are two, give this session another subject there (open it, Edit)"
         return [replace(Problem.advised("other-subject", text, fix, (session.label,)), spoils=True)]
 
-    def _is_first(self, session: Session, moment: str) -> bool:
-        with self._lock:
-            key = _key(session), moment
-            is_first = _key(session) in self._sessions and key not in self._looked_at
-            self._looked_at.add(key)
-            return is_first
-
-    def _refuse(self, how: str) -> NoReturn:
-        """how: another upload has made the subject."""
-        raise SessionTrouble(
-            "subject-exists",
-            f"another upload has made this subject meanwhile, {how}. Two people could become one, so the session was "
-            "not archived. If it is the same person, give the label yourself (--labels, --subject-label), then run "
-            "again. If not, delete its prearchive session and rename the folder",
-        )
+    def _is_shared(self, session: Session) -> bool:
+        archived = archived_session(self._context.rest, session.project, session.label)
+        if archived is not None and archived.subject not in ("", session.subject):
+            return True
+        return bool(session.repaired) and bool(self._strangers(session, self._listed(session, fresh=True)))
 
     def _listed(self, session: Session, *, fresh: bool) -> Sequence[ArchivedSession]:
         """The subject's archived sessions."""
