@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pydicom
@@ -14,6 +16,7 @@ from tests.contract.test_contract import by
 from tests.contract.test_deidentify import SECRET, UP, plain
 from tests.planted import PERSON, leaks
 from tests.standin import Fault, StandIn
+from xnat_ingest.deidentify import restored
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +169,73 @@ def test_a_longer_header_of_a_run_without_deidentify_is_read_to_its_end(
     ended = ingest("upload", tree, *kept)
     assert (ended.code, "reidentified" in ended.kinds()) == (3, True)
     assert ended.report["deidentification"]["restored"]["PatientID"] == 1
+
+
+def _private(dataset: pydicom.Dataset, sizes: Sequence[int]) -> None:
+    for number, size in enumerate(sizes):
+        dataset.private_block(0x0009, "ACME", create=True).add_new(number, "OB", b"\1" * size)
+
+
+LONG: dict[str, Callable[[pydicom.Dataset], None]] = {
+    "one value of 5 MB in front": lambda dataset: _private(dataset, [5 << 20]),
+    "many values in front": lambda dataset: _private(dataset, [60_000] * 80),
+    "one value of 17 MB in front": lambda dataset: _private(dataset, [17 << 20]),
+}
+
+
+def _two(tree: Path) -> Path:
+    """A tree of two images."""
+    max(path for path in plain(tree).rglob("*") if path.is_file()).unlink()
+    return tree
+
+
+def _lengthened(tree: Path, how: str) -> Path:
+    for path in (path for path in tree.rglob("*") if path.is_file()):
+        dataset = pydicom.dcmread(path)
+        LONG[how](dataset)
+        dataset.save_as(path)
+    return tree
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("proof", ["spot", "pixels"])
+@pytest.mark.parametrize("how", LONG)
+def test_a_long_header_is_searched(ingest: Ingest, tmp_path: Path, kept: tuple[str, ...], how: str, proof: str) -> None:
+    tree = _lengthened(_two(tmp_path / "tree"), how)
+    assert ingest("upload", tree, "--proof", "listing").code == 0
+    ended = ingest("verify", tree, *kept, "--proof", proof)
+    assert (ended.code, "reidentified" in ended.kinds()) == (3, True), ended.out
+    assert ended.report["deidentification"]["restored"]["PatientName"] == 2
+    says_nobody(ended)
+
+
+@pytest.mark.parametrize("proof", ["spot", "pixels"])
+@pytest.mark.parametrize("most", [5 << 20, 100_000])
+def test_a_header_that_cannot_be_searched_is_told(
+    ingest: Ingest, tmp_path: Path, kept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, most: int, proof: str
+) -> None:
+    """Here those of a run without --deidentify are longer than what is searched."""
+    tree = _two(tmp_path / "tree")
+    before = tmp_path / "before"
+    shutil.copytree(tree, before)
+    assert ingest("upload", _lengthened(before, "one value of 5 MB in front"), "--proof", "listing").code == 0
+    monkeypatch.setattr(restored, "MOST_HEAD", most)
+    ended = ingest("verify", tree, *kept, "--proof", proof)
+    assert (ended.code, "not-read-back" in ended.kinds()) == (3, True), ended.out
+    (told,) = (one["detail"] for one in ended.report["problems"] if one["kind"] == "not-read-back")
+    assert "nobody has looked for what is removed in 2 objects" in told
+    says_nobody(ended)
+
+
+def test_a_sent_header_that_cannot_be_searched_is_told(
+    ingest: Ingest, tmp_path: Path, kept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all is there as it was sent."""
+    tree = _two(tmp_path / "tree")
+    assert ingest("upload", tree, *kept).code == 0
+    monkeypatch.setattr(restored, "MOST_HEAD", 100)
+    ended = ingest("verify", tree, *kept)
+    assert (ended.code, ended.kinds(), ended.totals["verified"]) == (3, ["not-read-back"], 2)
 
 
 @pytest.mark.parametrize("earlier", ["names", "dates-kept"])

@@ -52,6 +52,8 @@ _FACTS = frozenset(
 # Elements and items that one object may have. Each takes about a quarter of a kilobyte of memory. An enhanced MR image
 # of 5,000 frames has some 300,000.
 MOST_ELEMENTS = 1_000_000
+# Bytes that a header may have. Some functions hold them twice.
+MOST_HEAD = 128 * 1024**2
 # How many elements are read between two looks at the limit and at a signal.
 _STEP = 4096
 

@@ -25,7 +25,7 @@ from xnat_ingest.deidentify.encoding import (
     NotRewritable,
     Reader,
 )
-from xnat_ingest.deidentify.gathering import Facts, certainty_of
+from xnat_ingest.deidentify.gathering import MOST_HEAD, Facts, certainty_of
 from xnat_ingest.deidentify.profile import Profile, filled
 from xnat_ingest.deidentify.pseudonyms import Key, dummy
 from xnat_ingest.deidentify.restored import Restored, restored
@@ -47,9 +47,8 @@ from xnat_ingest.inputs.outgoing import Outgoing, file_head
 from xnat_ingest.inputs.source import Source, go_on
 from xnat_ingest.inputs.zeros import BLANK, ENOUGH
 
-# Bytes in which the end of a header is searched: at first, and at most. Some functions hold them twice.
+# Bytes in which the end of a header is first looked for.
 _FIRST = 64 * 1024
-MOST_HEAD = 128 * 1024**2
 _TOO_LONG = f"has a header of more than {MOST_HEAD >> 20} MiB"
 # Bytes of names and identifiers that can be searched for, and these times those of the header: a minute or two at most.
 _MOST_SOUGHT, _MOST_SEARCH = 32 * 1024, 2**37

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xnat_ingest.core import (
     Event,
@@ -35,6 +35,9 @@ from xnat_ingest.transports.bodies import change_since_scan
 from xnat_ingest.xnat.archive import StoredFiles, StoredPlace
 from xnat_ingest.xnat.projects import replaces_values
 
+if TYPE_CHECKING:
+    from xnat_ingest.deidentify.restored import StoredHeader
+
 # What a spot check may read of a session: this share of its bytes. Of each SOP class in each transfer syntax one
 # instance is read in any case, and at least its first so many bytes.
 SPOT_SHARE = 0.02
@@ -49,8 +52,6 @@ NOT_SEARCHED = "their stored header cannot be searched for what was removed"
 # Bytes behind a header that are read with it, and bytes that are worth a new connection if they are not read.
 BESIDE_HEADER = 64 * 1024
 WORTH_A_CUT = 256 * 1024
-# Bytes of a stored object in which its header is looked for.
-MOST_OF_HEADER = 4 << 20
 NAMELESS = "stored under names that do not tell instances"
 ADVICE = (
     "send them again with --existing overwrite; where a script of the site or the project changes them on purpose, "
@@ -149,7 +150,7 @@ def _beginning(_: Instance, _size: int) -> int:
 
 def _header(instance: Instance, size: int) -> int:
     """What stands before the pixels, in what was sent and in what is stored."""
-    most = min(max(instance.length, size) - instance.pixel_bytes + BESIDE_HEADER, SPOT_LEAST)
+    most = max(instance.length, size) - instance.pixel_bytes + BESIDE_HEADER
     return most if size - most >= WORTH_A_CUT else 0
 
 
@@ -186,6 +187,7 @@ class _Reading:
         self._unreadable: list[str] = []
         self._nameless = 0
         self._unsearched = 0
+        self._unsearchable: list[str] = []
         self._told: dict[str, list[StoredPlace]] = {}  # SOPInstanceUID -> files whose headers have it
         self._over = ""  # why nothing more is read
         self._looked_at: set[str] = set()
@@ -316,28 +318,30 @@ class _Reading:
         found = Differences()
         address, listed, is_measured = place
         taken, most = 0, depth.most(instance, listed)
-        begun = bytearray()  # of what is stored
+        header: StoredHeader | None = None
 
         def read(chunks: Iterator[bytes]) -> str:
-            nonlocal found, taken
-            begun.clear()
-            found, taken = Differences(), 0  # a connection may break, and the request be repeated
+            nonlocal found, taken, header
+            found, taken, header = Differences(), 0, self._new_header()  # the request may be repeated
 
             def stored() -> Iterator[bytes]:
                 nonlocal taken
                 for chunk in chunks:
                     self.context.control.check()
-                    piece = chunk[: most - taken] if most else chunk
+                    if header:
+                        header.add(chunk)
+                    is_enough = 0 < most < taken + len(chunk) and (header is None or header.has_ended())
+                    piece = chunk[: max(most - taken, 0)] if is_enough else chunk
                     taken += len(piece)
-                    if self.context.find_reappeared and len(begun) < MOST_OF_HEADER:
-                        begun.extend(piece)
                     if piece:  # nothing would be the end of the object
                         yield piece
-                    if len(piece) < len(chunk):
+                    if is_enough:
                         raise _EnoughError
 
             with Outgoing(self.context.source, instance, self.context.rewrite).open() as sent:
                 compare_datasets(unchanged(sent), stored(), instance.length, found, listed)
+            if header:  # which may be longer than all that was sent
+                header.read_on(chunks)
             return ""
 
         try:
@@ -351,27 +355,33 @@ class _Reading:
             if found.wrong and taken < listed and not last:
                 return False
         self._note(instance, found, taken)
-        self._look_for_removed(instance, bytes(begun))
+        self._look_for_removed(instance, header)
         return True
 
-    def _look_for_removed(self, instance: Instance, stored: bytes) -> None:
-        """Whether the server holds again what --deidentify has removed. stored: the beginning of the object."""
-        if self.context.find_reappeared is None:
+    def _new_header(self) -> StoredHeader | None:
+        """None where nothing is looked for in it."""
+        if not self.context.find_reappeared:
+            return None
+        from xnat_ingest.deidentify.restored import StoredHeader
+
+        return StoredHeader(self.context.control.check)
+
+    def _look_for_removed(self, instance: Instance, header: StoredHeader | None) -> None:
+        """Whether the server holds again what --deidentify has removed."""
+        if header is None or self.context.find_reappeared is None:
             return
         session = self.session
         labels = session.project, session.subject, session.label
         try:
-            found = self.context.find_reappeared(self.context.source, instance, labels, stored)
-        except NotWalkable:
-            self._count(NOT_SEARCHED)
+            found = self.context.find_reappeared(self.context.source, instance, labels, header.bytes())
+        except NotWalkable as error:
+            with self._lock:
+                self.skipped[NOT_SEARCHED] += 1
+                self._unsearchable.append(f"{printable(instance.path)}: it {error}")
             return
         with self._lock:
             self._restored.update(found.original)
             self._returned.update(found.other)
-
-    def _count(self, why: str) -> None:
-        with self._lock:
-            self.skipped[why] += 1
 
     def _note(self, instance: Instance, found: Differences, taken: int) -> None:
         wrong, changed = found.wrong, found.changed
@@ -465,6 +475,13 @@ class _Reading:
             text = (
                 f"{title}: an earlier run has stored {self._unsearched} instances under names that do not tell them, "
                 "and their headers cannot be read, or have other UIDs. So nobody has looked there for what is removed"
+            )
+            yield Problem("not-read-back", f"{text}; {_SEND_AGAIN}", labels, spoils=True, fix=_SEND_AGAIN)
+        if self._unsearchable:
+            some = "; ".join(self._unsearchable[:SHOWN]) + ("; ..." if len(self._unsearchable) > SHOWN else "")
+            text = (
+                f"{title}: nobody has looked for what is removed in {len(self._unsearchable)} objects that were read "
+                f"back, since their headers cannot be searched: {some}"
             )
             yield Problem("not-read-back", f"{text}; {_SEND_AGAIN}", labels, spoils=True, fix=_SEND_AGAIN)
         if self._returned:
