@@ -19,7 +19,7 @@ from tests.dicom_trees import IDENTITY, LITTLE, RLE, SAMPLES, Memory, encode, pa
 from tests.dicomscp import ABORT, Scp, accepted, answering, parsed
 from tests.dicomscu import MR, TEXT, instances, made, receiver, send, session, some, transport
 from xnat_ingest.core.errors import Exit, IngestError, Refused, SessionTrouble, SourceChanged, Unreachable
-from xnat_ingest.transports import ask_receiver, cstore
+from xnat_ingest.transports import ask_receiver, cstore, dicom_association
 from xnat_ingest.transports.bodies import Part
 from xnat_ingest.transports.dicom_association import ECHO, Association
 from xnat_ingest.transports.dicom_messages import COMMAND, fragments
@@ -182,6 +182,8 @@ def test_rejections(result: int, source: int, reason: int, kind: type[IngestErro
         (b"\x02\0\0\0\0\x04\0\0\0\0", "not C-ECHO"),
         (b"\x02\0\0\0\0\x4c" + bytes(68) + b"\x50\0\0\x04\x51\0\0\x01", "with an invalid answer"),
         (b"\x02\0\0\0\0\x50\0\0", "closes the connection"),
+        (b"\x02\0" + (65_531).to_bytes(4, "big") + bytes(65_531), "with an endless answer"),
+        (b"\x02\0" + (65_530).to_bytes(4, "big") + bytes(65_530), "with an invalid answer"),
         (b"\x03\0\0\0\0\0", "rejects the association with an invalid answer"),
         (b"\x03\0\0\0\0\x02\0\1", "rejects the association with an invalid answer"),
     ],
@@ -285,6 +287,27 @@ def test_of_an_answer_64_kb_are_read(number: int, said: str) -> None:
         association = Association(receiver(port), None, [ECHO])
         with pytest.raises(Unreachable, match=said):
             association._answer()
+
+
+def test_a_receiver_that_does_not_answer_a_release_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the connection open, too."""
+    monkeypatch.setattr(dicom_association, "RELEASE_LIMIT", 0.5)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.sendall(accepted(connection.recv(65536)))
+                done.wait(30)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        association = Association(receiver(server.getsockname()[1], timeout=60.0), None, [ECHO])
+        begun = time.monotonic()
+        association.release()
+        assert time.monotonic() - begun < 20
+        done.set()
+        thread.join()
 
 
 def test_a_receiver_that_never_stops_sending_is_let_go() -> None:

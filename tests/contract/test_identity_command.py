@@ -23,6 +23,7 @@ from tests.standin import StandIn
 from xnat_ingest.cli import main
 from xnat_ingest.deidentify.behind import behind_pixels, has_text, preamble_has_text
 from xnat_ingest.deidentify.encoding import LITTLE_EXPLICIT
+from xnat_ingest.deidentify.identity import Findings, IdentityReading
 from xnat_ingest.deidentify.pseudonyms import Key, read_key
 from xnat_ingest.inputs.dicom_dataset import BLOCK, PeekableStream, blocks_of
 
@@ -170,6 +171,19 @@ def test_values_on_a_terminal(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(["identity", str(tmp_path), "--show-values"]) == 3
     assert PERSON.street in capsys.readouterr().out
+
+
+def test_of_long_values_the_beginning_is_kept() -> None:
+    found, texts = Findings(), ["a" * 200, "a" * 201, "a" * 100_000, "a" * 99_999 + "b", "\udcff" * 300]
+    for text in texts:
+        reading = IdentityReading()
+        reading.elements["ImageComments"].add(text)
+        found.add(reading)
+        found.add(reading)
+    kept = found.values["ImageComments"]
+    assert len(kept) == len(texts)
+    assert "a" * 200 in kept
+    assert max(map(len, kept)) < 300
 
 
 def test_a_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -183,9 +184,21 @@ def _is_dummy(value: bytes) -> bool:
 _DUMMIES = frozenset(dummy(vr) for vr in ("AS", "DA", "DS", "DT", "LO", "TM", "UR"))
 
 
+# Characters of a value that are kept and shown: a few packed bytes can hold a text of any length.
+_MOST_SHOWN = 200
+
+
+def _kept(value: str) -> str:
+    """A value as it is shown. Two values that begin alike remain two."""
+    if len(value) <= _MOST_SHOWN:
+        return value
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{value[:_MOST_SHOWN]}... ({len(value)} characters, {digest})"
+
+
 @dataclass(slots=True)
 class Findings:
-    """Of a session, or of all. values: keyword -> distinct values; the counters are of objects.
+    """Of a session, or of all. values: keyword -> distinct values, long ones cut; the counters are of objects.
 
     reasons: why objects cannot be read.
     """
@@ -211,7 +224,7 @@ class Findings:
         self.identifying += seen.identifies
         self.elements.update(seen.elements.keys())
         for keyword, values in seen.elements.items():
-            self.values[keyword] |= values
+            self.values[keyword] |= set(map(_kept, values))
         self.private.update(seen.private)
         self.texts.update(seen.texts)
         self.risks.update([seen.risk] if seen.risk else [])

@@ -45,6 +45,10 @@ from xnat_ingest.transports.dicom_receiver import Receiver
 MOST_CONTEXTS = 128  # their ids are the odd numbers of one byte
 # Bytes until an answer is whole: a dozen short elements. What else the receiver sends meanwhile counts, too.
 MOST_ANSWER = 64 * 1024
+# Bytes of what accepts an association. The library takes time with the square of them, and 128 contexts take 20 kB.
+MOST_ACCEPTING = 64 * 1024
+# Seconds until a release must be answered. By then everything is stored.
+RELEASE_LIMIT = 5.0
 ECHO: Context = (VERIFICATION, IMPLICIT)
 _AC, _RJ, _RELEASE, _RELEASED, _ABORT = 2, 3, 5, 6, 7
 _PENDING = (0xFF00, 0xFF01)
@@ -131,7 +135,7 @@ class Association:
         """Releases the association. Everything is answered by now, so nothing is lost if this fails."""
         with suppress(Lost):
             self._write(A_RELEASE_RQ(A_RELEASE()).encode())
-            until = self._deadline()
+            until = min(self._deadline(), time.monotonic() + RELEASE_LIMIT)
             while self._read(until)[0] != _RELEASED:
                 pass
         self._socket.close()
@@ -187,6 +191,8 @@ class Association:
             raise self._rejected(body)
         if kind != _AC:
             raise IngestError(f"{self._receiver.title} answers with something other than an association")
+        if len(body) > MOST_ACCEPTING:
+            raise IngestError(f"{self._receiver.title} accepts the association with an endless answer")
         reply = A_ASSOCIATE_AC()
         try:
             reply.decode(body)
