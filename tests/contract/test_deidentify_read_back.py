@@ -296,6 +296,21 @@ def test_what_was_left_under_other_names(
         assert not [path for path in files_of(site) if leaks(path.read_bytes(), PERSON)]
 
 
+@pytest.mark.parametrize("proof", ["spot", "pixels"])
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_what_a_run_without_deidentify_may_have_left_and_the_server_does_not_give(
+    ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...], status: int, proof: str
+) -> None:
+    tree = plain(tmp_path / "tree")
+    assert ingest("upload", tree).code == 0
+    site.faults.add(Fault("status", "GET .*/files/", status=status, times=None))
+    for command in ("upload", "verify"):
+        ended = ingest(command, tree, *kept, "--proof", proof)
+        assert (ended.code, set(ended.kinds())) == (3, {"not-read-back"}), ended.out
+        assert "may have stored 3 objects without --deidentify" in ended.out
+    assert ingest("verify", tree, "--proof", "spot").code == 0, "without --deidentify nothing is removed"
+
+
 def test_what_was_left_under_other_names_and_cannot_be_read(
     ingest: Ingest, site: StandIn, tmp_path: Path, kept: tuple[str, ...]
 ) -> None:

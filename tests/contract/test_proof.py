@@ -14,13 +14,14 @@ from typing import Any
 import pydicom
 import pytest
 
-from tests.conftest import Ended, Ingest
+from tests.conftest import PASSWORD, Ended, Ingest
 from tests.contract.test_archives import to_tar, to_tgz, to_zip
 from tests.contract.test_contract import by
 from tests.dicom_trees import CT, Series, make_session
 from tests.dicomscu import behind_meta
 from tests.standin import Fault, StandIn
 from tests.standin.anonymize import new_uid
+from tests.standin.samples import Client
 from tests.transport_flags import TRANSPORT_FLAGS
 from xnat_ingest.core.model import Instance
 from xnat_ingest.delivery import read_back
@@ -249,6 +250,26 @@ def test_what_cannot_be_read_back_is_there_all_the_same(
     assert says in note
     every = ingest("verify", tree, "--retry-budget", "3", "--proof", "pixels")
     assert (every.code, every.totals["unverified"], every.session("S_E")["verdict"]) == (3, TOTAL, "unverified")
+
+
+@pytest.mark.parametrize("proof", ["spot", "pixels"])
+def test_a_file_that_is_listed_and_gone_from_the_disk_is_not_there(
+    ingest: Ingest, site: StandIn, tree: Path, proof: str
+) -> None:
+    """XNAT's catalogue still has it, with its size. Its answer tells it from a file that a proxy holds back."""
+    assert ingest("upload", tree).code == 0
+    sender = Client(site.url, "up", PASSWORD).login()
+    resource = "/archive/projects/DEMO/subjects/S/experiments/S_E"
+    assert sender("POST", "/data/services/refresh/catalog", resource=resource, options="checksum").status == 200
+    gone = [path for path in on_disk(site) if re.search("-2-[1-4]-", path.name)]
+    for path in gone:
+        path.unlink()
+    for command in ("verify", "upload"):
+        ended = ingest(command, tree, "--proof", proof)
+        assert (ended.code, ended.totals["failed"]) == (3, len(gone)), ended.out
+        assert f"{len(gone)} files are listed, but XNAT does not find them on its disk" in corrupt(ended)[0]
+    assert ingest("upload", tree, "--existing", "overwrite").code == 0
+    assert ingest("verify", tree, "--proof", proof).code == 0
 
 
 @pytest.mark.wide

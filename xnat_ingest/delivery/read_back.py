@@ -168,6 +168,7 @@ class _Reading:
 
     skipped: why -> how many instances.
     corrupt: SOPInstanceUID -> keywords.
+    lost: SOPInstanceUIDs of files that are listed, and that XNAT does not find on its disk.
     unread: SOPInstanceUID -> why.
     """
 
@@ -176,6 +177,7 @@ class _Reading:
         self.session = session
         self.skipped: Counter[str] = Counter()
         self.corrupt: dict[str, str] = {}
+        self.lost: set[str] = set()
         self.unread: dict[str, str] = {}
         self._holdings = holdings
         self._lock = threading.Lock()
@@ -188,6 +190,7 @@ class _Reading:
         self._nameless = 0
         self._unsearched = 0
         self._unsearchable: list[str] = []
+        self._to_search = frozenset[str]()  # whose headers must be read
         self._told: dict[str, list[StoredPlace]] = {}  # SOPInstanceUID -> files whose headers have it
         self._over = ""  # why nothing more is read
         self._looked_at: set[str] = set()
@@ -227,7 +230,7 @@ class _Reading:
         self._all(spot.whole)
         self._all(spot.begun, _BEGINNING)
         looked_at = {i.sop_uid for i in (*spot.whole, *spot.begun)}
-        suspect = {transfer_kind_of(i) for i in instances if i.sop_uid in self.corrupt}
+        suspect = {transfer_kind_of(i) for i in instances if i.sop_uid in self.corrupt or i.sop_uid in self.lost}
         self._all([i for i in instances if transfer_kind_of(i) in suspect and i.sop_uid not in looked_at])
 
     def leave_out(self, counted: frozenset[str], left: frozenset[str]) -> None:
@@ -241,6 +244,7 @@ class _Reading:
 
     def read_headers(self, instances: Sequence[Instance]) -> None:
         """The headers of instances that were not read yet: a run without --deidentify may have sent them."""
+        self._to_search = frozenset(i.sop_uid for i in instances)
         self._all([i for i in instances if i.sop_uid not in self._looked_at], _HEADER)
 
     def _all(self, instances: Sequence[Instance], depth: _Depth = _WHOLE) -> None:
@@ -306,6 +310,9 @@ class _Reading:
                 if error.status == 403:
                     raise Refused(f"this user may not read files back ({error})") from error
                 if attempt == TRIES:
+                    if _is_lost(error, place):
+                        self.lost.add(instance.sop_uid)
+                        return
                     with self._lock:
                         self._unreadable.append(f"{printable(instance.path)}: {error}")
                     self._skip(instance, str(error).replace(place.address, "its file"))
@@ -413,6 +420,7 @@ class _Reading:
 
     def judged(self, verdict: Verdict) -> Verdict:
         corrupt = {uid: f"stored differently from what was sent: {words}" for uid, words in self.corrupt.items()}
+        corrupt |= dict.fromkeys(sorted(self.lost), f"listed, but XNAT does not find the file: {_LOST}")
         unread = self.unread if self.context.proof == "pixels" else {}
         # With --proof pixels, what was found by its header was compared as a whole.
         shown = verdict.counted & self._told.keys() if self.context.proof == "pixels" else frozenset[str]()
@@ -450,6 +458,11 @@ class _Reading:
                 some = ", ".join(paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
                 text = f"{title}: {len(paths)} instances are stored differently from what was sent ({words}): {some}"
                 yield Problem.advised("corrupt", text, ADVICE, labels)
+        if self.lost:
+            paths = [printable(i.path) for i in self.session.instances if i.sop_uid in self.lost]
+            some = ", ".join(paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
+            text = f"{title}: {len(paths)} files are listed, but XNAT does not find them on its disk: {some}"
+            yield Problem.advised("corrupt", text, "send them again with --existing overwrite", labels)
         if self._nameless:
             text = f"{title}: {self._nameless} instances are {NAMELESS}, so none of them can be read back"
             yield Problem.advised("not-read-back", text, "give --proof spot if their number is enough for you", labels)
@@ -477,6 +490,12 @@ class _Reading:
                 "and their headers cannot be read, or have other UIDs. So nobody has looked there for what is removed"
             )
             yield Problem("not-read-back", f"{text}; {_SEND_AGAIN}", labels, spoils=True, fix=_SEND_AGAIN)
+        if unread := self._to_search & self.unread.keys():
+            text = (
+                f"{title}: an earlier run may have stored {len(unread)} objects without --deidentify, and the server "
+                "does not give them. So nobody has looked there for what is removed"
+            )
+            yield Problem("not-read-back", f"{text}; {_SEND_AGAIN}", labels, spoils=True, fix=_SEND_AGAIN)
         if self._unsearchable:
             some = "; ".join(self._unsearchable[:SHOWN]) + ("; ..." if len(self._unsearchable) > SHOWN else "")
             text = (
@@ -487,6 +506,15 @@ class _Reading:
         if self._returned:
             names = ", ".join(f"{name} ({number})" for name, number in sorted(self._returned.items()))
             yield Problem("elements-returned", f"{title}: the server has filled removed elements anew: {names}", labels)
+
+
+# XNAT's answer for a file that is in its catalogue, and not on its disk.
+_LOST = "Unable to find file"
+
+
+def _is_lost(error: ServerSaid, place: StoredPlace) -> bool:
+    """Whether the archive lists a file that is gone. The prearchive lists its disk: there it was moved meanwhile."""
+    return error.status == 404 and _LOST in error.sentence and not place.is_measured
 
 
 def _word(*, failed: bool, missing: bool) -> VerdictWord:
