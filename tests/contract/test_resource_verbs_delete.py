@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.conftest import PASSWORD
 from tests.contract.test_resource_verbs import SESSION, Run, contents, folder, kept, local, make, run, writes
 from tests.standin import Fault, StandIn
 from tests.standin.samples import Client
+from xnat_ingest.commands.resources import target
 
 __all__ = ["folder", "run"]
 
@@ -142,6 +144,28 @@ def test_delete_only_what_is_named(site: StandIn, owner: Run, tmp_path: Path) ->
     assert owner("delete", "--label", "NOTES", "--yes", "d#1", "d#2", "d/", *SESSION)[0] == 0
     assert set(kept(site).files) == {"#"}
     assert owner("delete", "--label", "NOTES", "--yes", "#", *SESSION)[0] == 0
+
+
+def test_delete_keeps_what_others_store_meanwhile(
+    site: StandIn, owner: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name begins with one that is to be deleted, and it comes after the first deletion."""
+    owner("put", make(tmp_path / "r", dict.fromkeys(("a", "report", "z"), b"x")), "--label", "NOTES", *SESSION)
+    colleague = Client(site.url, "up", PASSWORD).login()
+    address = "/data/projects/DEMO/subjects/S1/experiments/E1/resources/NOTES/files/report_2"
+    delete, late = target._delete, iter([address])
+
+    def then_stored(*args: Any) -> None:
+        delete(*args)
+        for one in late:
+            assert colleague("PUT", one, b"theirs", inbody="true").status == 200
+
+    monkeypatch.setattr(target, "_delete", then_stored)
+    code, _, err = owner("delete", "--label", "NOTES", "--yes", "a", "report", "z", *SESSION)
+    assert code == 3, err
+    assert "XNAT would delete everything that begins with report, including report_2" in err
+    assert set(kept(site).files) == {"report", "report_2"}
+    colleague.close()
 
 
 @pytest.mark.wide

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from xnat_ingest.core import IngestError, atomic_file
+from xnat_ingest.core.atomic_file import alone
 from xnat_ingest.deidentify.setup import write_crosswalk
 
 RUNS, ROUNDS = 6, 12
@@ -23,6 +29,22 @@ def run(number: int) -> tuple[Any, Any]:
     return SimpleNamespace(originals={study: {(original.patient_id, original.days): original}}), SimpleNamespace(
         sessions=[session]
     )
+
+
+def test_who_holds_the_folder_for_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `flock FOLDER xnat-ingest ...` does, whose lock ends after the run."""
+    monkeypatch.setattr(atomic_file, "LOCK_LIMIT", 0.3)
+    path = str(tmp_path / "crosswalk.csv")
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(IngestError, match="another program holds a lock on its folder"):
+        write_crosswalk(path, *run(1))
+    assert not list(tmp_path.iterdir())
+    with alone(path), alone(path):  # what nobody adds to needs no lock
+        pass
+    os.close(holder)
+    write_crosswalk(path, *run(1))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_no_row_is_lost_when_several_runs_end_at_the_same_moment(tmp_path: Path) -> None:

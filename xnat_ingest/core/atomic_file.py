@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TextIO
 from xnat_ingest.core.errors import UsageError
 from xnat_ingest.core.text import printable
 
+# Seconds. A run is in such a block for as long as it takes to write a file.
+LOCK_LIMIT = 10.0
 # Handles kept in reserve for output: a run that has used up all others must still be able to write its report.
 _SPARE_HANDLES = 2
 _spare: list[int] = []
@@ -75,12 +78,15 @@ def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
 
 
 @contextmanager
-def alone(path: str) -> Iterator[None]:
+def alone(path: str, *, must: bool = False) -> Iterator[None]:
     """No other run of this program is in such a block for a file in the same folder. Waits for those that are.
 
-    Where the folder cannot be read, or its disk knows no locks, as on some networks, nothing is locked.
+    Where the folder cannot be read, or its disk knows no locks, as on some networks, nothing is locked. Others may hold
+    the lock for as long as they like, as `flock FOLDER` does around a whole command, so the wait has a limit.
+
+    must: raises BlockingIOError then. Otherwise the block is entered all the same.
     """
-    folder = _locked(Path(path).parent)
+    folder = _locked(Path(path).parent, must=must)
     try:
         yield
     finally:
@@ -88,14 +94,27 @@ def alone(path: str) -> Iterator[None]:
             os.close(folder)
 
 
-def _locked(folder: Path) -> int | None:
+def _locked(folder: Path, *, must: bool) -> int | None:
     """A handle that locks a folder until it is closed; None when it cannot be opened."""
-    with suppress(OSError), spare_handles():
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with spare_handles():
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+    until = time.monotonic() + LOCK_LIMIT
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            if must:
+                os.close(handle)
+                raise
+        except OSError:  # the disk knows no locks
+            pass
         return handle
-    return None
 
 
 @contextmanager

@@ -63,10 +63,16 @@ def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
     Raises UsageError for another file in its place, and IngestError where it cannot be written, as on a full disk.
     """
     try:
-        with alone(path):
+        with alone(path, must=True):
             _add_to_crosswalk(path, deidentifier, plan)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read --crosswalk {printable(path)}: {error}; name another file") from error
+    except BlockingIOError as error:
+        text = (
+            f"cannot write --crosswalk {printable(path)}: another program holds a lock on its folder, such as another "
+            "run, or flock around this one; no image was sent. Run again later, or name a file in another folder"
+        )
+        raise IngestError(text) from error
     except OSError as error:
         text = f"cannot write --crosswalk {printable(path)}: {error.strerror}; no image was sent"
         raise IngestError(text) from error

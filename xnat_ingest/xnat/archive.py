@@ -153,8 +153,9 @@ class StoredFiles:
                 continue
             for uid, members in by_series.items():
                 if self._is_of_others(scan, uid, members[0], there):
-                    files = self.series.named_in(scan)
-                    self._moved_to.update(((uid, i.sop_uid), files[i.name]) for i in members if i.name in files)
+                    here, own = self.series.named_in(scan), self.series.named(uid)
+                    strayed = (i for i in members if i.name in here and i.name not in own)
+                    self._moved_to.update(((uid, i.sop_uid), here[i.name]) for i in strayed)
 
     def _is_of_others(self, scan: str, series_uid: str, one: Instance, there: Mapping[str, Collection[str]]) -> bool:
         """Whether a scan belongs to another series than an instance in it."""

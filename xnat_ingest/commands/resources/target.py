@@ -168,7 +168,7 @@ def delete_files(
     """Deletes files, and folders when a name ends with a slash. Without names: all files.
 
     XNAT deletes everything that begins with the given path. So a name that others begin with is refused, unless all of
-    them are named.
+    them are named. Others may come meanwhile, so that is looked at before each deletion.
 
     keep: only remove them from the listing; they stay on the server's disk.
     stopped: whether to delete no more of them.
@@ -179,8 +179,9 @@ def delete_files(
     wanted = {name: {one for one in held if is_named((name,) if name else (), one)} for name in names or ("",)}
     doomed = set().union(*wanted.values())
     failed: dict[str, str] = {}
-    for name in sorted((name for name, found in wanted.items() if found), key=len):
+    for number, name in enumerate(sorted((name for name, found in wanted.items() if found), key=len)):
         stem = _stem(name)
+        held = set(stored_files(rest, parent, label)) if number and not stopped() else held
         begun = {one for one in held if one.startswith(stem)}
         if stopped():
             failed[name] = "not deleted: the command was stopped before"
@@ -188,7 +189,6 @@ def delete_files(
             failed[name] = _too_much(stem, others)
         elif begun:
             _delete_below(rest, parent, label, stem, keep=keep, retry_policy=retry_policy)
-            held -= begun
     left = set(stored_files(rest, parent, label)) & doomed
     refused = set().union(*(wanted[name] for name in failed))
     failed |= dict.fromkeys(left - refused, "the server reported success but still lists it; run the same again")
