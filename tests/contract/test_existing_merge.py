@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -17,6 +18,7 @@ from pydicom.uid import UID, MRImageStorage
 from tests.conftest import Ingest, stored
 from tests.contract.test_existing_prearchive import MODES, OTHER_NAMES, OURS, PART, SR, T1, Other, whole
 from tests.dicom_trees import CT, Series, make_series, make_session
+from tests.dicom_trees import uid as uid_of
 from tests.standin import Fault, StandIn
 from tests.standin.samples import PARAMS, TAR, tar
 from xnat_ingest.cli import main
@@ -197,6 +199,49 @@ def test_series_that_have_each_others_numbers_now_are_not_mixed_up(
         assert (ended.code, ended.totals["verified"]) == (0, 3 * len(anew)), ended.out
         assert scans_of(site) == before
     assert ingest("verify", tmp_path / "t", "--proof", "pixels").code == 0
+
+
+# Of two series: the numbers of the instances that are archived, and of those that come later.
+SEVERAL = {
+    "one grows under both": (((3,), (4,)), ((), (3, 4))),
+    "both grow under the other's": (((3,), (4,)), ((4,), (3,))),
+    "one had both": (((3, 4), (4,)), ((), (3, 4))),
+    "one had both, and the other grows": (((3, 4), (4,)), ((4,), (4,))),
+}
+
+
+def several(folder: Path, name: str, first: int, numbers: Iterable[int]) -> None:
+    """Instances of one series under several SeriesNumbers. first: its place in the series."""
+    for place, number in enumerate(numbers, first):
+        (path,) = make_series(folder.parents[2] / "made", Series(f"{name}{place}", 1), "study", place)
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID, dataset.SeriesDescription = uid_of(name), name
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid_of(name, place))
+        dataset.SeriesNumber, dataset.InstanceNumber = number, place
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        dataset.save_as(folder / name / str(place))
+
+
+@pytest.mark.parametrize(("archived", "more"), SEVERAL.values(), ids=SEVERAL)
+def test_series_that_share_several_numbers_grow(
+    ingest: Ingest, site: StandIn, tmp_path: Path, archived: tuple[Any, Any], more: tuple[Any, Any]
+) -> None:
+    folder = tmp_path / "t/S/E"
+    for name, numbers in zip("BC", archived, strict=True):
+        several(folder, name, 1, numbers)
+    assert ingest("upload", tmp_path / "t").code == 0
+    for name, there, numbers in zip("BC", archived, more, strict=True):
+        several(folder, name, 1 + len(there), numbers)
+    total = sum(map(len, (*archived, *more)))
+    ended = ingest("upload", tmp_path / "t")
+    assert (ended.code, ended.totals["verified"]) == (0, total), ended.out
+    held = [
+        (scan.series_uid, pydicom.dcmread(path, stop_before_pixels=True))
+        for scan in site.sessions("DEMO")[0].scans.values()
+        for path in scan.files.values()
+    ]
+    assert all(of_scan == dataset.SeriesInstanceUID for of_scan, dataset in held)
+    assert len(held) == len({dataset.SOPInstanceUID for _, dataset in held}) == total
 
 
 def test_a_prearchive_session_whose_series_xnat_would_mix_up_is_not_archived(

@@ -124,6 +124,17 @@ def all_rounds(ids: Sequence[str], numbers: Sequence[str]) -> int:
     return rounds
 
 
+def test_two_numbers_of_a_series_that_both_belong_to_others_do_not_go_together() -> None:
+    """XNAT would move both to the scan of the series, one over the other."""
+    there = {"1.1": "1", "1.2": "3", "1.3": "2"}
+    files = [listed(uid, scan) for uid, scan in there.items()]
+    held = in_archive(Listings(files=files, scans=[{"ID": scan, "UID": uid} for uid, scan in there.items()]), "X")
+    old = [replace(instance(uid, 1), series_number=scan) for uid, scan in there.items()]
+    new = [replace(instance("1.3", one), series_number=number) for one, number in ((2, "1"), (3, "3"))]
+    found = split_by_merge(new, [*old, *new], held, set())
+    assert (len(found.now), found.later, found.stuck) == (1, True, ())
+
+
 def listed(uid: str, scan: str) -> dict[str, str]:
     """The row of a file in a listing."""
     name = instance(uid, 1).name

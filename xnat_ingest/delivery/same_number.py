@@ -14,14 +14,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeVar
 
 from xnat_ingest.core import Instance
 from xnat_ingest.xnat.archive import StoredFiles
 from xnat_ingest.xnat.scan_ids import built_ids, id_without_number, number_of
 
 _Series = tuple[str, str]  # the start of its scan ids, and its SeriesInstanceUID
-_Key = TypeVar("_Key")
 # Up to this many series of one number are tried in all combinations.
 _MOST_SIBLINGS = 8
 
@@ -75,7 +73,7 @@ def split_by_merge(
     waiting: set[_Series] = set()
     companions: list[Instance] = []
     stuck: list[Stuck] = []
-    archived, places = _archived_ids(planned, files_held), _places(planned, files_held)
+    archived, places = _archived_ids(planned, files_held), _Places(planned, files_held)
     going: dict[_Series, str] = {}
     sent = _siblings(to_send)
     for number, siblings in _siblings(planned).items():
@@ -85,18 +83,16 @@ def split_by_merge(
         if not wanted:
             continue
         merge = _Merge(siblings, archived, files_held, usable, hashed=hashed)
-        if choice := merge.choose(frozenset(wanted), recounts=recounts):
+        if choice := merge.choose(frozenset(wanted), places, going, recounts=recounts):
             group, representatives = choice
-            built = _built(i for uid in group | representatives for i in siblings[uid])
-            if _crossed(going | built, places):
-                waiting |= {(number, uid) for uid in wanted}
-                continue
-            going |= built
+            going |= merge.built(group | representatives)
             waiting |= {(number, uid) for uid in wanted - group}
             companions += (merge.representatives[uid] for uid in representatives)
+        elif going and merge.choose(frozenset(wanted), places, {}, recounts=recounts):
+            waiting |= {(number, uid) for uid in wanted}
         else:
-            uid = min(wanted & archived.keys())
-            stuck.append(Stuck(siblings[uid][0], archived[uid]))
+            uid = min(wanted & archived.keys() or wanted)
+            stuck.append(Stuck(siblings[uid][0], archived.get(uid, "")))
     now = tuple(i for i in to_send if (number_of(i), i.series_uid) not in waiting)
     return SameNumber(now, tuple(companions), bool(waiting), tuple(stuck))
 
@@ -116,7 +112,7 @@ def kept_apart(
     held: SOPInstanceUIDs that the open session holds
     planned, files_held, hashed: as for split_by_merge
     """
-    archived, places = _archived_ids(planned, files_held), _places(planned, files_held)
+    archived, places = _archived_ids(planned, files_held), _Places(planned, files_held)
     apart: set[_Series] = set()
     there_already, to_come = _built(i for i in planned if i.sop_uid in held), _siblings(to_send)
     for number, siblings in _siblings(planned).items():
@@ -124,28 +120,56 @@ def kept_apart(
         sent = siblings.keys() & to_come.get(number, {}).keys()
         merge = _Merge(siblings, archived, files_held, (), hashed=hashed)
         is_apart = bool(there - sent) and merge.accepts(there) and not merge.accepts(there | sent)
-        built = there_already | _built(i for uid in there | sent for i in siblings[uid])
-        if sent and (is_apart or (_crossed(built, places) and not _crossed(there_already, places))):
+        built = there_already | merge.built(there | sent)
+        if sent and (is_apart or (places.are_mixed(built) and not places.are_mixed(there_already))):
             apart |= {(number, uid) for uid in sent}
     return frozenset(i.sop_uid for i in to_send if (number_of(i), i.series_uid) in apart)
 
 
 def are_crossed(held: Collection[str], planned: Collection[Instance], files_held: StoredFiles) -> bool:
-    """Whether XNAT would mix up series of an open prearchive session, see _crossed and kept_apart."""
-    return _crossed(_built(i for i in planned if i.sop_uid in held), _places(planned, files_held))
+    """Whether XNAT would mix up series of an open prearchive session, see _Places and kept_apart."""
+    return _Places(planned, files_held).are_mixed(_built(i for i in planned if i.sop_uid in held))
 
 
-def _crossed(built: Mapping[_Key, str], archived: Mapping[_Key, str]) -> bool:
-    """Whether a series would go to its place in the archive by way of the place of another one that goes, too.
+class _Places:
+    """The scans in which the archive has the planned series: one for each number under which its files came."""
 
-    XNAT moves one after the other, and each catalogue over what lies at its new place (PrearcSessionArchiver,
-    correctScanID and moveScan).
+    def __init__(self, planned: Collection[Instance], files_held: StoredFiles) -> None:
+        self._files_held = files_held
+        self._named: dict[str, set[str]] = defaultdict(set)
+        for instance in planned:
+            if scan := files_held.scans.get(instance.name):
+                self._named[instance.series_uid].add(scan)
 
-    built: series -> scan id that the build gives
-    archived: series -> scan id in the archive
-    """
-    here = {scan: uid for uid, scan in built.items() if uid in archived}
-    return any(here.get(archived[uid], uid) != uid for uid in here.values())
+    def are_mixed(self, built: Mapping[_Series, str]) -> bool:
+        """Whether XNAT may mix up series that go together.
+
+        Where one of them has the scan id of another in the archive, XNAT corrects all ids, one after the other
+        (PrearcSessionArchiver, correctScanID and moveScan). A known series goes to the first scan with its UID, and its
+        catalogue over what lies there. New ones have made room before.
+
+        built: series -> scan id that the build gives
+        """
+        if not self._are_corrected(built, self._scans(built, asks=False)):
+            return False
+        scans = self._scans(built, asks=True)  # other numbers of a series may not be in the tree
+        known = {series: scan for series, scan in built.items() if scans[series[1]]}
+        return self._are_corrected(built, scans) and any(
+            other[1] == series[1] or (there in scans[series[1]] and scans[series[1]] != {scan})
+            for series, scan in known.items()
+            for other, there in known.items()
+            if other != series
+        )
+
+    def _are_corrected(self, built: Mapping[_Series, str], scans: Mapping[str, Collection[str]]) -> bool:
+        return any(scan in self._files_held.scan_ids and scan not in scans[uid] for (_, uid), scan in built.items())
+
+    def _scans(self, built: Mapping[_Series, str], *, asks: bool) -> dict[str, set[str]]:
+        """Series UID -> its scans. asks: the server is asked, also where names tell some."""
+        return {
+            uid: named | self._files_held.scans_of(uid) if asks or not named else named
+            for uid, named in ((uid, self._named.get(uid, set())) for _, uid in built)
+        }
 
 
 def _siblings(instances: Iterable[Instance]) -> dict[str, dict[str, list[Instance]]]:
@@ -163,16 +187,6 @@ def _built(instances: Iterable[Instance]) -> dict[_Series, str]:
         for number, siblings in _siblings(instances).items()
         for uid, scan in built_ids(i for members in siblings.values() for i in members).items()
     }
-
-
-def _places(planned: Collection[Instance], files_held: StoredFiles) -> dict[_Series, str]:
-    """The scan ids in the archive. Of a series with several numbers only names tell them."""
-    found = {(number_of(i), i.series_uid): files_held.scans[i.name] for i in planned if i.name in files_held.scans}
-    numbers: dict[str, set[str]] = defaultdict(set)
-    for instance in planned:
-        numbers[instance.series_uid].add(number_of(instance))
-    ids = _archived_ids(planned, files_held)
-    return {(min(numbers[uid]), uid): scan for uid, scan in ids.items() if len(numbers[uid]) == 1} | found
 
 
 def _archived_ids(planned: Collection[Instance], files_held: StoredFiles) -> dict[str, str]:
@@ -211,16 +225,24 @@ class _Merge:
         self.representatives = best
         self._unnumbered = _ids_of_changed_uids(siblings, self._ids, files_held) if hashed else {}
 
-    def choose(self, wanted: frozenset[str], *, recounts: bool) -> tuple[frozenset[str], frozenset[str]] | None:
+    def built(self, group: Iterable[str]) -> dict[_Series, str]:
+        """The scan ids that a build gives to these series."""
+        return _built(i for uid in group for i in self._siblings[uid])
+
+    def choose(
+        self, wanted: frozenset[str], places: _Places, going: Mapping[_Series, str], *, recounts: bool
+    ) -> tuple[frozenset[str], frozenset[str]] | None:
         """The series of this round, and the archived ones that go along. All wanted series, if they can go together.
 
+        going: series of other numbers that go in this round, and the scan ids that a build gives them
         recounts: after XNAT has corrected scan ids, the project's script may have them counted anew. So a choice that
             leaves nothing to correct comes first.
         """
         for accepts in (self._fits, self.accepts) if recounts else (self.accepts,):
             for group in (wanted, *(frozenset({uid}) for uid in sorted(wanted))):
                 for representatives in self._subsets(self.representatives.keys() - group):
-                    if accepts(group | representatives):
+                    together = group | representatives
+                    if accepts(together) and not places.are_mixed({**going, **self.built(together)}):
                         return group, representatives
         return None
 
@@ -253,7 +275,7 @@ class _Merge:
         return all(built[uid] in self._taken for uid in known) and not self._mixes(built, known)
 
     def _mixes(self, built: Mapping[str, str], known: Mapping[str, str]) -> bool:
-        """Whether XNAT might mix up two of these series when it corrects their scan ids, see _crossed.
+        """Whether XNAT might mix up two of these series when it corrects their scan ids, see _Places.
 
         New series go first: one whose id is in use takes the next free id, which another new one may have. Then each
         known series goes to its id in the archive, where another may lie.
@@ -264,7 +286,7 @@ class _Merge:
         new = {built[uid] for uid in built.keys() - known.keys()}
         if new & self._taken and new - self._taken:
             return True
-        return _crossed(built, known)
+        return any(built[other] == scan for uid, scan in known.items() for other in known.keys() - {uid})
 
 
 def _ids_of_changed_uids(
