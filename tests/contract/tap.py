@@ -37,8 +37,14 @@ class Tap:
             while True:
                 client, _ = self._server.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
-                for pair in ((client, server, self._said), (server, client, None)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+                threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            back = threading.Thread(target=self._pass_on, args=(server, client, None), daemon=True)
+            back.start()
+            self._pass_on(client, server, self._said)
+            back.join()
 
     @staticmethod
     def _pass_on(source: socket.socket, target: socket.socket, kept: list[bytes] | None) -> None:
