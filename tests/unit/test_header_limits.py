@@ -54,6 +54,36 @@ def test_millions_of_items_are_not_built(tag: int) -> None:
     assert peak < 2 << 20
 
 
+@pytest.mark.parametrize("vr", [b"", b"UN", b"UT"])
+def test_a_character_set_of_many_bytes_is_passed_over(vr: bytes) -> None:
+    """The library looks up each of its letters. An honest one has some hundred bytes."""
+    size = 4 << 20
+    long = struct.pack("<HH2sHL", 0x0008, 0x0005, vr, 0, size) if vr else struct.pack("<HHL", 0x0008, 0x0005, size)
+    data = part10({}) if vr else part10({}, "1.2.840.10008.1.2")
+    data += long + b"7" * size + (encode(IDENTITY) if vr else implicit(IDENTITY))
+    tracemalloc.start()
+    try:
+        found = judged(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Instance), found
+    assert found.series_uid == "1.2.3.4.5"
+    assert peak < 2 << 20
+
+
+@pytest.mark.parametrize(("size", "is_read"), [((16 << 20) - 200, True), (16 << 20, False), (24 << 20, False)])
+def test_meta_information_has_a_limit(size: int, is_read: bool) -> None:
+    """The library holds it in memory."""
+    begin, private = part10({}), struct.pack("<HH2sHL", 0x0002, 0x0102, b"OB", 0, size)
+    found = judged(begin + private + bytes(size) + encode(IDENTITY))
+    if is_read:
+        assert isinstance(found, Instance), found
+    else:
+        assert isinstance(found, SetAside)
+        assert (found.reason, "meta information takes more than 16 MiB" in found.detail) == ("unreadable", True)
+
+
 @pytest.mark.parametrize("write", [encode, implicit])
 @pytest.mark.parametrize("inner", [b"", sequence(), sequence(sequence(b""))])
 def test_sequences_are_passed_over_in_every_encoding(write: Callable[..., bytes], inner: bytes) -> None:

@@ -88,7 +88,11 @@ _NOT_SENT = "more than padding follows its deflated data set, and would not be s
 _OVERWRITTEN = "zeros stand in the middle of its data set"
 _CUT_BEHIND = "the file ends inside an element behind its pixel data"
 
+_ENDLESS_META = "its meta information takes more than 16 MiB; see what is in it, and export or fetch the file again"
+
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+# Bytes of meta information, which the library holds in memory. A few hundred are usual.
+_MOST_META = 16 << 20
 # Block size in bytes when only the meta information is needed.
 _LITTLE = 4096
 
@@ -209,7 +213,10 @@ class _Header:
                 return self._aside("unreadable", f"a DICOM file with {why} at its start; export or fetch it again")
             return self._aside("not-dicom", self._told(start))
         try:
-            if self._pass_meta(start) in INFLATED:
+            syntax = self._pass_meta(start)
+            if self.head_size > _MOST_META:
+                return self._aside("unreadable", _ENDLESS_META)
+            if syntax in INFLATED:
                 return self._instance(self._read_inflated(), kind)
             return self._instance(self._read(cast(BinaryIO, self.stream)), kind)
         except Stopped:
@@ -340,7 +347,8 @@ class _Header:
         if tag < self.last:
             self.descends = min(self.descends, self.stream.tell())
         self.last = tag
-        if length > LONGEST and (length == UNDEFINED or tag in self.tags):
+        # The library reads character sets, too, and looks up each of their letters.
+        if length > LONGEST and (length == UNDEFINED or tag in self.tags or tag == CHARACTER_SET):
             self.unwanted = (self.stream.tell(), vr, length)
             return True
         # For a deflated file pydicom reads another stream, in which these positions mean nothing.
