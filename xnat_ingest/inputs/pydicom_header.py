@@ -91,6 +91,8 @@ _CUT_BEHIND = "the file ends inside an element behind its pixel data"
 _ENDLESS_META = "its meta information takes more than 16 MiB; see what is in it, and export or fetch the file again"
 
 _MEDIA_SOP_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+# Bytes of a SpecificCharacterSet. All that the standard has are about 300.
+_LONGEST_SETS = 1024
 # Bytes of meta information, which the library holds in memory. A few hundred are usual.
 _MOST_META = 16 << 20
 # Block size in bytes when only the meta information is needed.
@@ -347,8 +349,9 @@ class _Header:
         if tag < self.last:
             self.descends = min(self.descends, self.stream.tell())
         self.last = tag
-        # The library reads character sets, too, and looks up each of their letters.
-        if length > LONGEST and (length == UNDEFINED or tag in self.tags or tag == CHARACTER_SET):
+        # The library reads character sets, too, and looks each of them up.
+        most = _LONGEST_SETS if tag == CHARACTER_SET else LONGEST
+        if length > most and (length == UNDEFINED or tag in self.tags or tag == CHARACTER_SET):
             self.unwanted = (self.stream.tell(), vr, length)
             return True
         # For a deflated file pydicom reads another stream, in which these positions mean nothing.
