@@ -75,8 +75,8 @@ def test_a_character_set_of_many_bytes_is_passed_over(vr: bytes) -> None:
 @pytest.mark.parametrize(("size", "is_read"), [(4096, True), (4098, False)])
 def test_only_a_few_character_sets_are_looked_up(size: int, is_read: bool) -> None:
     """Each takes the library time, and a packed file has millions of them in a few bytes."""
-    values = IDENTITY | {0x0008103E: ("LO", "Schädel ".encode())}
-    found = judged(part10({}) + encode({0x00080005: ("CS", b"ISO_IR 192".ljust(size))} | values))
+    values = {**IDENTITY, 0x0008103E: ("LO", "Schädel ".encode())}
+    found = judged(part10({}) + encode({0x00080005: ("CS", b"ISO_IR 192".ljust(size)), **values}))
     assert isinstance(found, Instance)
     assert (found.series_description == "Schädel") == is_read
 
