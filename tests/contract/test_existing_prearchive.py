@@ -501,3 +501,21 @@ def test_leftover_prearchive_session_beside_a_complete_archive(
     assert [(one.url, one.status) for one in site.rows("DEMO")] == [(row.url, "RECEIVING")]
     assert sum(r.query.get("action") == "commit" for r in site.requests) == commits
     assert len(stored(site, "DEMO", "S", "S_E").files) == 6
+
+
+@pytest.mark.parametrize("archived", [0, 2])
+def test_verify_names_the_prearchive_session_that_holds_the_rest(
+    ingest: Ingest, site: StandIn, tmp_path: Path, archived: int
+) -> None:
+    """The session has an address in the archive, too, where the others are not."""
+    folder = tmp_path / "t/S/E"
+    if archived:
+        make_session(folder, [Series("T1_0001", archived)], "study")
+        assert ingest("upload", tmp_path / "t").code == 0
+    make_session(folder, [T1], "study")
+    ingest("upload", tmp_path / "t", "--destination", "prearchive")
+    (row,) = site.rows("DEMO")
+    ended = ingest("verify", tmp_path / "t")
+    assert (ended.code, ended.totals["verified"]) == (0, 4)
+    (note,) = (problem["detail"] for problem in ended.report["problems"] if problem["kind"] == "not-archived")
+    assert f"{4 - archived} instances are in the prearchive (/data{row.url}), not in the archive" in note

@@ -186,6 +186,15 @@ def test_of_long_values_the_beginning_is_kept() -> None:
     assert max(map(len, kept)) < 300
 
 
+def test_of_long_creators_the_beginning_is_kept() -> None:
+    found, creators = Findings(), ["a" * 64, "a" * 100_000, "a" * 99_999 + "b"]
+    for creator in creators * 2:
+        found.add(IdentityReading(private={creator}))
+    assert sorted(found.private.values()) == [2, 2, 2]
+    assert "a" * 64 in found.private
+    assert max(map(len, found.private)) < 300
+
+
 def test_a_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "deid.key"
     assert main(["identity", "new-key", str(path)]) == 0

@@ -198,7 +198,7 @@ def _kept(value: str) -> str:
 
 @dataclass(slots=True)
 class Findings:
-    """Of a session, or of all. values: keyword -> distinct values, long ones cut; the counters are of objects.
+    """Of a session, or of all. values: keyword -> distinct values; the counters are of objects. Long words are cut.
 
     reasons: why objects cannot be read.
     """
@@ -225,7 +225,7 @@ class Findings:
         self.elements.update(seen.elements.keys())
         for keyword, values in seen.elements.items():
             self.values[keyword] |= set(map(_kept, values))
-        self.private.update(seen.private)
+        self.private.update(map(_kept, seen.private))
         self.texts.update(seen.texts)
         self.risks.update([seen.risk] if seen.risk else [])
         self.named += seen.named

@@ -42,6 +42,7 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     verified, counted, uri = archive.verified, archive.counted, files_held.uri
     template = context.projects[session.project].template
     notes: list[Problem] = doubled(session, doubled_instances(session, files_held, template))
+    rows = []  # prearchive sessions that hold what the archive lacks
     if archive.absent:
         for entry in own_prearchive_sessions(context, session):
             held = (
@@ -56,6 +57,8 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
                 verified |= there.verified
                 counted |= there.counted
                 uri = uri or entry.uri
+                if archive.absent.keys() & (there.verified | there.counted):
+                    rows.append(entry.uri)
             else:
                 may_edit = context.projects[session.project].may_edit
                 notes.append(_unfinished(session, entry, there, may_edit=may_edit))
@@ -64,7 +67,8 @@ def verify_only(context: RunContext, session: Session) -> tuple[Verdict, int]:
     if missing and not files_held.sizes:
         notes += _elsewhere(context, session)
     if not missing and archive.absent and context.destination != "prearchive":
-        text = f"{session.title}: {len(archive.absent)} instances are in the prearchive ({uri}), not in the archive"
+        where = ", ".join(rows)
+        text = f"{session.title}: {len(archive.absent)} instances are in the prearchive ({where}), not in the archive"
         notes.append(Problem("not-archived", text, (session.label,)))
     word: VerdictWord = "missing" if missing else "counted" if counted else "verified"
     verdict = Verdict(word, uri, verified, counted, missing=missing, problems=tuple(notes))
