@@ -239,7 +239,7 @@ The last line on stdout is `N planned, N verified, N missing, N failed, N set as
 
 | file | for |
 |---|---|
-| `--html FILE` | people: what is wrong and what to do first, then session by session, with small pictures of the series |
+| `--html FILE` | people: what is wrong and what to do first, then session by session, with small pictures of the series, but not of objects that may show a name in their pixels |
 | `--report FILE` | programs, and for later: JSON, described below |
 | `--csv FILE` | spreadsheets: one line for each session |
 | `--junit FILE` | CI systems: JUnit XML, a test case for each session. None fails at exit code 0; one that was not checked (`--no-verify`) is skipped |

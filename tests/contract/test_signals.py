@@ -22,6 +22,7 @@ from tests.standin import Fault, StandIn
 from xnat_ingest.cli import main
 from xnat_ingest.core.errors import IngestError
 from xnat_ingest.core.stop import GRACE, Stop
+from xnat_ingest.inputs import thumbnail
 from xnat_ingest.report.document import write as write_report
 
 SERIES = (Series("T1_0001", 8), Series("CT_0002", 5, CT), Series("SR_0003", 2, "test-SR.dcm"))
@@ -247,6 +248,44 @@ def test_signals_when_the_report_is_there(runs: Runs) -> None:
     assert "a second signal: ended at once. The result was told before: exit 0" in said
     os.close(writing)
     os.close(reading)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_pictures_end_with_a_signal(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at: int
+) -> None:
+    """The signal comes while picture number `at` is drawn, or before all of them. All files are there all the same."""
+    make_session(runs.tree / "S/a", [Series(f"T{n}_000{n}", 1) for n in range(4)])
+    outputs = {flag: tmp_path / f"out.{flag}" for flag in ("report", "junit", "csv", "html")}
+    opened: list[str] = []
+    real, draw = write_report, thumbnail.thumbnail
+
+    def write(*given: Any, **mode: Any) -> None:
+        real(*given, **mode)
+        if not at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def drawn(*given: Any) -> bytes:
+        opened.append(str(given[1]))
+        assert {flag for flag, path in outputs.items() if path.exists()} == {"report", "junit", "csv"}
+        if len(opened) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*given)
+
+    monkeypatch.setattr("xnat_ingest.report.write", write)
+    monkeypatch.setattr(thumbnail, "thumbnail", drawn)
+    words = ["plan", str(runs.tree), "-P", "DEMO"]
+    for flag, path in outputs.items():
+        words += [f"--{flag}", str(path)]
+    before = {signum: signal.getsignal(signum) for signum in (*SIGNALS, signal.SIGHUP)}
+    try:
+        code = main(words)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert (code, json.loads(outputs["report"].read_text())["exit_code"]) == (0, 0)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("exit 0")
+    assert len(opened) == outputs["html"].read_text().count("data:image/png") == at
 
 
 def test_the_code_of_a_corrected_report_is_known(

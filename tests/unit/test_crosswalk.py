@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import signal
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from xnat_ingest.core import IngestError, atomic_file
+from xnat_ingest.core import IngestError, Stopped, atomic_file
 from xnat_ingest.core.atomic_file import alone
+from xnat_ingest.core.stop import Stop
 from xnat_ingest.deidentify.setup import write_crosswalk
 
 RUNS, ROUNDS = 6, 12
@@ -45,6 +48,22 @@ def test_who_holds_the_folder_for_long_is_not_waited_for(tmp_path: Path, monkeyp
     os.close(holder)
     write_crosswalk(path, *run(1))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_signal_ends_the_wait_for_the_folder(tmp_path: Path, before: bool) -> None:
+    path, stop = str(tmp_path / "crosswalk.csv"), Stop()
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    threading.Timer(0 if before else 0.3, setattr, (stop, "signum", signal.SIGTERM)).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        write_crosswalk(path, *run(1), stop)
+    with alone(path, stop):
+        pass
+    os.close(holder)
+    assert time.monotonic() - began < 4
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_row_is_lost_when_several_runs_end_at_the_same_moment(tmp_path: Path) -> None:

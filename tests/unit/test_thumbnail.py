@@ -33,6 +33,8 @@ def image(pixels: bytes, rows: int, columns: int, order: str = "<", **given: Any
     elements[0x00280004] = element(0x00280004, "CS", given.get("photometric", b"MONOCHROME2"), order)
     if "frames" in given:
         elements[0x00280008] = element(0x00280008, "IS", str(given["frames"]).encode(), order)
+    if "image_type" in given:
+        elements[0x00080008] = element(0x00080008, "CS", given["image_type"], order)
     if "burned" in given:
         elements[0x00280301] = element(0x00280301, "CS", given["burned"], order)
     elements[0x7FE00010] = element(0x7FE00010, "OW", pixels, order)
@@ -129,7 +131,14 @@ def test_large_images_become_small() -> None:
     "changes",
     [
         {"modality": "US"},
+        {"modality": "us "},
         {"modality": "OT"},
+        {"sop_class": "1.2.840.10008.5.1.4.1.1.6.1"},
+        {"sop_class": "1.2.840.10008.5.1.4.1.1.3"},
+        {"sop_class": "1.2.840.10008.5.1.4.1.1.77.1.5.1"},
+        {"sop_class": "1.2.840.10008.5.1.4.1.1.104.1"},
+        {"sop_class": "1.2.840.10008.5.1.1.29"},
+        {"sop_class": "1.2.840.10008.5.1.1.30"},
         {"sop_class": "1.2.840.10008.5.1.4.1.1.7"},
         {"sop_class": "1.2.840.10008.5.1.4.1.1.7.2"},
         {"transfer_syntax": "1.2.840.10008.1.2.4.90"},
@@ -151,6 +160,59 @@ def test_burned_in_text_is_not_shown(said: bytes) -> None:
     assert drawn(image(content, 2, 2, burned=said)) == b""
 
 
+@pytest.mark.parametrize("said", [b"DERIVED\\SECONDARY\\SCREEN SAVE", b"ORIGINAL\\PRIMARY\\screenshot"])
+def test_screenshots_are_not_drawn(said: bytes) -> None:
+    pixels = struct.pack("<4H", 1, 2, 3, 4)
+    assert drawn(image(pixels, 2, 2, image_type=b"ORIGINAL\\PRIMARY\\M"))
+    assert drawn(image(pixels, 2, 2, image_type=said)) == b""
+    assert drawn(image(pixels, 2, 2, image_type=said, burned=b"NO"))
+
+
+@pytest.mark.parametrize(
+    ("bit", "bits", "apart", "is_drawn"),
+    [(0, 1, False, True), (15, 1, False, False), (0, 16, False, False), (15, 16, True, False), (0, 16, True, True)],
+)
+def test_overlays_in_unused_bits_are_not_drawn(bit: int, bits: int, apart: bool, is_drawn: bool) -> None:
+    content = image(struct.pack("<4H", 1, 2, 3, 4), 2, 2)
+    overlay = element(0x60020100, "US", struct.pack("<H", bits)) + element(0x60020102, "US", struct.pack("<H", bit))
+    overlay += element(0x60023000, "OW", b"\0\0") if apart else b""
+    at = content.index(struct.pack("<HH", 0x7FE0, 0x0010))
+    assert bool(drawn(content[:at] + overlay + content[at:])) is is_drawn
+
+
+def test_one_frame_is_read_of_many() -> None:
+    frames = 400
+    content = image(bytes(frames // 2 * 20_000) + struct.pack("<10000H", *range(10000)) * 200, 100, 100, frames=frames)
+    source = Memory({"i": content})
+    assert len(set(decoded(thumbnail(source, instance()))[2])) > 200
+    assert source.read["i"] < 100_000
+
+
+@pytest.mark.parametrize("kind", ["OB", "OW", "UN"])
+@pytest.mark.parametrize(("length", "is_drawn"), [(8, True), (2, False), (0xFFFFFFFF, False), (MOST_BYTES + 1, False)])
+def test_the_length_of_the_pixels(kind: str, length: int, is_drawn: bool) -> None:
+    content = image(struct.pack("<4H", 1, 2, 3, 4), 2, 2)
+    at = content.index(struct.pack("<HH", 0x7FE0, 0x0010)) + 4
+    changed = kind.encode() + b"\0\0" + struct.pack("<I", length)
+    assert bool(drawn(content[:at] + changed + content[at + 8 :])) is is_drawn
+
+
+def test_implicit_vr() -> None:
+    content = image(struct.pack("<4H", 100, 200, 300, 1100), 2, 2)
+    numbers = content[content.index(struct.pack("<HH", 0x0028, 0x0002)) :]
+    plain = b""
+    while numbers:
+        tag, kind = numbers[:4], numbers[4:6]
+        head = 12 if kind == b"OW" else 8
+        size = int.from_bytes(numbers[head - 4 : head] if head == 12 else numbers[6:8], "little")
+        plain += tag + struct.pack("<I", size) + numbers[head : head + size]
+        numbers = numbers[head + size :]
+    meta = element(0x00020010, "UI", IMPLICIT.encode() + b"\0")
+    meta = element(0x00020000, "UL", struct.pack("<I", len(meta))) + meta
+    picture = drawn(bytes(128) + b"DICM" + meta + plain, transfer_syntax=IMPLICIT)
+    assert decoded(picture) == (2, 2, [0, 25, 51, 255])
+
+
 @pytest.mark.parametrize("cut", [0, 10, 140, 200, -3])
 def test_damage_costs_nothing_but_the_picture(cut: int) -> None:
     assert drawn(image(struct.pack("<4H", 1, 2, 3, 4), 2, 2)[:cut]) == b""
@@ -168,7 +230,7 @@ def test_the_middle_instance_of_each_series() -> None:
 
     members.append(instance(path="b", sop_uid="0", instance_number="9" * 5000))  # Python converts no such number
     files["b"] = b""
-    made = thumbnails(Watched(files), members)
+    made = dict(thumbnails(Watched(files), members))
     assert opened == ["a2"]
     assert list(made) == ["3"]
     assert made["3"].startswith("data:image/png;base64,iVBOR")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from xnat_ingest import report
 from xnat_ingest.cli.output import tell_runner
 from xnat_ingest.cli.signals import output_gone
-from xnat_ingest.core import Exit, IngestError, Result, UsageError
+from xnat_ingest.core import Exit, IngestError, Result, Stopped, UsageError
 from xnat_ingest.core.atomic_file import alone
 from xnat_ingest.core.output_file import OUTPUTS, check_output_file, keep_better, refuse_foreign, set_exit_code
 from xnat_ingest.core.stop import Stop
@@ -61,14 +62,14 @@ def write_outputs(
     """Writes the report in its forms and tells the result.
 
     mode: the files' permissions.
-    stop: learns what was told.
+    stop: learns what was told. After a signal no more pictures are drawn.
     source: where the pictures of the page are drawn from; without one there are none.
     Returns the exit code.
     """
     written = []
     before, code = _identity(settings.report), result.exit_code
     stop.told = lambda: code if _identity(settings.report) not in (None, before) else None
-    for output, path, write in _files(result, settings, mode, source):
+    for output, path, write in _files(result, settings, mode, source, stop):
         try:
             refuse_foreign(path, output)  # one may have appeared while the run went on
             write()
@@ -126,21 +127,14 @@ def _plan_files(result: Result, settings: PlanSettings) -> str:
 
 
 def _files(
-    result: Result, settings: Settings, mode: int, source: Source | None
+    result: Result, settings: Settings, mode: int, source: Source | None, stop: Stop
 ) -> Iterator[tuple[str, str, Callable[[], None]]]:
-    """The flag and the path of each file that was asked for, and how it is written.
+    """The flag and the path of each file that was asked for, and how it is written. The page is last: it takes longest.
 
     What writes it is loaded when it is asked for.
     """
     if settings.report:
-        yield "report", settings.report, lambda: _write_report(settings.report, result, mode)
-    if settings.html:
-        from xnat_ingest.report.html import write_html
-
-        # What --deidentify makes black is not black in the files.
-        draws = source and not settings.no_thumbnails and not settings.deidentify
-        pictures = _pictures(result, source) if source and draws else {}
-        yield "html", settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
+        yield "report", settings.report, lambda: _write_report(settings.report, result, mode, stop)
     if settings.junit:
         from xnat_ingest.report.junit import write_junit
 
@@ -149,13 +143,20 @@ def _files(
         from xnat_ingest.report.table import write_csv
 
         yield "csv", settings.csv, lambda: write_csv(settings.csv, result.outcomes, mode=mode)
+    if settings.html:
+        from xnat_ingest.report.html import write_html
+
+        # What --deidentify makes black is not black in the files.
+        draws = source and not settings.no_thumbnails and not settings.deidentify
+        pictures = _pictures(result, source, stop) if source and draws else {}
+        yield "html", settings.html, lambda: write_html(settings.html, report.document(result), pictures, mode=mode)
 
 
-def _write_report(path: str, result: Result, mode: int) -> None:
+def _write_report(path: str, result: Result, mode: int, stop: Stop) -> None:
     """A run that did worse than the one whose report is there leaves that one beside its own. Raises IngestError."""
     kept = ""
     try:
-        with alone(path):  # another run's report must not come between the two
+        with alone(path, stop):  # another run's report must not come between the two
             kept = _keep(path, result.exit_code)
             report.write(path, result, mode=mode)
     finally:
@@ -171,11 +172,16 @@ def _keep(path: str, exit_code: int) -> str:
         raise IngestError(f"the earlier report could not be kept beside {path}: {error.strerror}") from error
 
 
-def _pictures(result: Result, source: Source) -> Mapping[str, str]:
+def _pictures(result: Result, source: Source, stop: Stop) -> Mapping[str, str]:
+    """Those that are drawn before a signal comes: whoever sent it may not wait for the others."""
     from xnat_ingest.inputs.thumbnail import thumbnails
 
     sessions = result.plan.sessions[:MOST_SHEETS]
-    return thumbnails(source, (instance for session in sessions for instance in session.instances))
+    instances = (instance for session in sessions for instance in session.instances)
+    pictures: dict[str, str] = {}
+    with suppress(Stopped):
+        pictures.update(thumbnails(source, instances, stop.check))  # keeps what came before the signal
+    return pictures
 
 
 def _tell_github(result: Result, environ: Mapping[str, str]) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TextIO
 
 from xnat_ingest.core.errors import UsageError
+from xnat_ingest.core.stop import Stop
 from xnat_ingest.core.text import printable
 
 # Seconds. A run is in such a block for as long as it takes to write a file.
 LOCK_LIMIT = 10.0
+# The same once a signal has come: whoever sent it may kill the run soon.
+STOPPED_LIMIT = 1.0
 # Handles kept in reserve for output: a run that has used up all others must still be able to write its report.
 _SPARE_HANDLES = 2
 _spare: list[int] = []
@@ -78,15 +81,16 @@ def replacing(path: str, mode: int = 0o600) -> Iterator[TextIO]:
 
 
 @contextmanager
-def alone(path: str, *, must: bool = False) -> Iterator[None]:
+def alone(path: str, stop: Stop | None = None, *, must: bool = False) -> Iterator[None]:
     """No other run of this program is in such a block for a file in the same folder. Waits for those that are.
 
     Where the folder cannot be read, or its disk knows no locks, as on some networks, nothing is locked. Others may hold
     the lock for as long as they like, as `flock FOLDER` does around a whole command, so the wait has a limit.
 
+    stop: after a signal the limit is a second.
     must: raises BlockingIOError then. Otherwise the block is entered all the same.
     """
-    folder = _locked(Path(path).parent, must=must)
+    folder = _locked(Path(path).parent, stop or Stop(), must=must)
     try:
         yield
     finally:
@@ -94,7 +98,7 @@ def alone(path: str, *, must: bool = False) -> Iterator[None]:
             os.close(folder)
 
 
-def _locked(folder: Path, *, must: bool) -> int | None:
+def _locked(folder: Path, stop: Stop, *, must: bool) -> int | None:
     """A handle that locks a folder until it is closed; None when it cannot be opened."""
     with spare_handles():
         try:
@@ -106,6 +110,8 @@ def _locked(folder: Path, *, must: bool) -> int | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if stop.signum:
+                until = min(until, time.monotonic() + STOPPED_LIMIT)
             if time.monotonic() < until:
                 time.sleep(0.05)
                 continue

@@ -8,23 +8,11 @@ from dataclasses import dataclass
 from xnat_ingest.deidentify import gathering as header
 from xnat_ingest.deidentify.gathering import Facts
 from xnat_ingest.deidentify.profile import Boxes
+from xnat_ingest.inputs.text_in_pixels import may_be_overlay, text_risk
 
 # Groups of overlays, and of one OverlayData, OverlayBitsAllocated and OverlayBitPosition.
 _OVERLAYS, _OVERLAY_DATA, _OVERLAY_BITS, _OVERLAY_AT = 0x60, 0x3000, 0x0100, 0x0102
-# Kinds of objects, by the start of their SOP class UID, that are mostly pictures of screens or paper.
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-RISKS = {
-    _STORAGE + "7.": "a secondary capture",
-    _STORAGE + "6.": "an ultrasound image",
-    _STORAGE + "3.": "an ultrasound image",
-    _STORAGE + "104.": "an encapsulated document",
-    _STORAGE + "77.1.": "a photograph",  # also from a microscope, an endoscope, of eyes or skin, and videos
-    _STORAGE + "77.2.": "a photograph",
-    "1.2.840.10008.5.1.1.29.": "a printed page",
-    "1.2.840.10008.5.1.1.30.": "a printed page",
-}
-DOCUMENTS = _STORAGE + "104."
-STRUCTURED_REPORTS = _STORAGE + "88."
+STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 # The transfer syntaxes with native pixels.
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
 # Ends of photometric interpretations that store some colours once for several pixels -> (part, of what all take).
@@ -33,18 +21,7 @@ _SHARED = {"_422": (2, 3), "_420": (1, 2)}
 
 def risk(facts: Facts) -> str:
     """Why an object may show text that is in its pixels, "" when nothing says so."""
-    said = facts.text(header.BURNED_IN).upper()
-    if "YES" in said.split("\\"):
-        return "BurnedInAnnotation says YES"
-    sop_class = facts.text(header.SOP_CLASS)
-    if sop_class.startswith(DOCUMENTS):
-        return RISKS[DOCUMENTS]
-    if said == "NO":
-        return ""
-    kind = next((text for start, text in RISKS.items() if f"{sop_class}.".startswith(start)), "")
-    if not kind and "SCREEN" in facts.text(header.IMAGE_TYPE).upper():
-        kind = "a screenshot"
-    return f"{kind} whose BurnedInAnnotation does not say NO" if kind else ""
+    return text_risk(facts.text(header.BURNED_IN), facts.text(header.SOP_CLASS), facts.text(header.IMAGE_TYPE))
 
 
 def drawn_over(data: bytes, facts: Facts) -> str:
@@ -60,7 +37,7 @@ def drawn_over(data: bytes, facts: Facts) -> str:
     for values in overlays.values():
         is_apart = bool(values.get(_OVERLAY_DATA))
         at, bits = (_first_number(values.get(one, b""), facts.order) for one in (_OVERLAY_AT, _OVERLAY_BITS))
-        if (at and bits > 1) if is_apart else (at or bits > 1):
+        if may_be_overlay(at, bits, is_apart=is_apart):
             return f"an overlay in bit {at} of its pixels"
     return ""
 

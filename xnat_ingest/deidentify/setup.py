@@ -13,6 +13,7 @@ from pathlib import Path
 from xnat_ingest.core import IngestError, Plan, UsageError, inert_cell, printable
 from xnat_ingest.core.atomic_file import alone, check_writable, replacing
 from xnat_ingest.core.regular_file import open_regular
+from xnat_ingest.core.stop import Stop
 from xnat_ingest.deidentify.objects import Deidentifier
 from xnat_ingest.deidentify.profile import load_profile
 from xnat_ingest.deidentify.pseudonyms import read_key
@@ -57,17 +58,20 @@ def _check_crosswalk(path: str, root: str, environ: Mapping[str, str]) -> None:
         raise UsageError(f"--crosswalk {printable(path)} is below ROOT; name a file elsewhere")
 
 
-def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan) -> None:
+def write_crosswalk(path: str, deidentifier: Deidentifier, plan: Plan, stop: Stop | None = None) -> None:
     """Adds the plan's studies to a table that only its owner can read. Several runs may do so at once.
 
-    Raises UsageError for another file in its place, and IngestError where it cannot be written, as on a full disk.
+    Raises UsageError for another file in its place, IngestError where it cannot be written, as on a full disk, and
+    Stopped when a signal comes while another run is waited for.
     """
     try:
-        with alone(path, must=True):
+        with alone(path, stop, must=True):
             _add_to_crosswalk(path, deidentifier, plan)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"cannot read --crosswalk {printable(path)}: {error}; name another file") from error
     except BlockingIOError as error:
+        if stop:
+            stop.check()
         text = (
             f"cannot write --crosswalk {printable(path)}: another program holds a lock on its folder, such as another "
             "run, or flock around this one; no image was sent. Run again later, or name a file in another folder"

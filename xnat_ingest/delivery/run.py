@@ -178,7 +178,7 @@ class Run:
         if self.planning.deidentifier and self.settings.crosswalk:
             from xnat_ingest.deidentify.setup import write_crosswalk
 
-            write_crosswalk(self.settings.crosswalk, self.planning.deidentifier, self.plan)
+            write_crosswalk(self.settings.crosswalk, self.planning.deidentifier, self.plan, self.control.stop)
         if self.rest is None or not self.plan.sessions:
             write_review_files(self.planning, self.plan)
         self.control.emit(Event("plan", plan_fields(self.plan)))

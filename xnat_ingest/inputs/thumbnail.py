@@ -9,11 +9,13 @@ import struct
 import zlib
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import SEEK_CUR
+from typing import TYPE_CHECKING, BinaryIO
 
 from xnat_ingest.core import Instance
-from xnat_ingest.inputs.source import Source
+from xnat_ingest.inputs.source import Source, go_on, heard
+from xnat_ingest.inputs.text_in_pixels import may_be_overlay, text_risk
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -36,36 +38,64 @@ def thumbnail(source: Source, instance: Instance) -> bytes:
         return b""
     if instance.size - instance.pixel_bytes > MOST_HEADER:
         return b""
-    if instance.modality in MAY_SHOW_TEXT or instance.sop_class.startswith(SECONDARY_CAPTURE):
+    if instance.modality.strip().upper() in MAY_SHOW_TEXT or instance.sop_class.startswith(SECONDARY_CAPTURE):
         return b""
     from pydicom import dcmread
 
     try:
         with source.open(instance.path) as stream:
-            return _draw(dcmread(stream, force=True), little=instance.transfer_syntax != UNCOMPRESSED[2])
+            header = dcmread(stream, stop_before_pixels=True, force=True)
+            return b"" if _may_show_text(header, instance.sop_class) else _draw(header, stream)
     except Exception:  # noqa: BLE001 - a picture is an ornament: no damage in a header may cost the report
         return b""
 
 
-def _draw(header: Dataset, *, little: bool) -> bytes:
-    if str(header.get("BurnedInAnnotation", "NO")).upper() != "NO" or "PixelData" not in header:
-        return b""
+def _may_show_text(header: Dataset, sop_class: str) -> bool:
+    said = str(header.get("BurnedInAnnotation", ""))
+    if "BurnedInAnnotation" in header and said.upper() != "NO":
+        return True
+    if text_risk(said, sop_class, str(header.get("ImageType", ""))):
+        return True
+    for group in range(0x6000, 0x6100, 2):
+        bit, bits = (int(header[group, one].value or 0) if (group, one) in header else 0 for one in (0x0102, 0x0100))
+        if may_be_overlay(bit, bits, is_apart=(group, 0x3000) in header):
+            return True
+    return False
+
+
+def _draw(header: Dataset, stream: BinaryIO) -> bytes:
+    """stream: at the pixel data. Only one frame of it is read: there may be many, on a slow disk."""
+    is_implicit, little = header.original_encoding
     rows, columns = int(header.Rows), int(header.Columns)
     colours, bits = int(header.get("SamplesPerPixel", 1)), int(header.BitsAllocated)
     photometric = str(header.get("PhotometricInterpretation", ""))
     frame = rows * columns * colours * bits // 8
     if colours == 1 and bits in (8, 16) and photometric.startswith("MONOCHROME"):
-        read = _grey_reader(header, bits, little=little)
+        read = _grey_reader(header, bits, little=bool(little))
     elif colours == 3 and bits == 8 and photometric == "RGB":
         read = _colour_reader(header, rows * columns)
     else:
         return b""
-    data = memoryview(header.PixelData)
+    length = _pixel_length(stream, is_implicit=bool(is_implicit), little=bool(little))
     middle = int(header.get("NumberOfFrames", None) or 1) // 2 * frame
-    width, height, pixels = _sampled(data[middle : middle + frame], rows, columns, read)
+    if not 0 <= middle < length <= MOST_BYTES:
+        return b""
+    stream.seek(middle, SEEK_CUR)
+    data = memoryview(stream.read(min(frame, length - middle)))
+    width, height, pixels = _sampled(data, rows, columns, read)
     if photometric == "MONOCHROME1":  # the smallest value is white
         pixels = bytes(255 - value for value in pixels)
     return _png(width, height, pixels, colours)
+
+
+def _pixel_length(stream: BinaryIO, *, is_implicit: bool, little: bool) -> int:
+    """Bytes of the pixel data that the stream is at; it is at the first of them then. 0 for anything else."""
+    order = "<" if little else ">"
+    tag = struct.unpack(f"{order}HH", stream.read(4))
+    if not is_implicit and stream.read(4)[:2] not in (b"OB", b"OW", b"UN"):
+        return 0
+    (length,) = struct.unpack(f"{order}I", stream.read(4))
+    return int(length) if tag == (0x7FE0, 0x0010) else 0
 
 
 Read = Callable[[memoryview, int], tuple[int, ...]]
@@ -122,14 +152,21 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def thumbnails(source: Source, instances: Iterable[Instance]) -> dict[str, str]:
-    """SeriesInstanceUID -> a picture of its middle instance, as a data URI. Series without a picture are absent."""
+def thumbnails(
+    source: Source, instances: Iterable[Instance], check_stop: Callable[[], None] = go_on
+) -> Iterator[tuple[str, str]]:
+    """(SeriesInstanceUID, a picture of its middle instance as a data URI). Series without a picture are absent.
+
+    check_stop: called before each picture; may raise.
+    """
     series: dict[str, list[Instance]] = defaultdict(list)
-    for instance in instances:
+    for instance in heard(instances, check_stop):
         if not source.in_order(instance.path):  # in a compressed tar, each picture would cost another pass
             series[instance.series_uid].append(instance)
-    drawn = {uid: thumbnail(source, sorted(members, key=_order)[len(members) // 2]) for uid, members in series.items()}
-    return {uid: f"data:image/png;base64,{b64encode(png).decode()}" for uid, png in drawn.items() if png}
+    for uid, members in series.items():
+        check_stop()
+        if png := thumbnail(source, sorted(members, key=_order)[len(members) // 2]):
+            yield uid, f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 def _order(instance: Instance) -> tuple[int, str]:
