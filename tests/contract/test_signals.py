@@ -113,7 +113,8 @@ start()
             for _ in range(often):
                 process.send_signal(signal.SIGTERM)
                 time.sleep(0.2)
-            assert process.wait(GRACE / often + 3) == 143
+            # The last signal may come when Python has ended the program and its handlers. A shell says 143 then, too.
+            assert process.wait(GRACE / often + 3) in ((143, -signal.SIGTERM) if often > 1 else (143,))
         finally:
             process.kill()
 
