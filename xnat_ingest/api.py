@@ -17,7 +17,7 @@ from xnat_ingest.core import Emit, Event, Problem, Result, UsageError, nearest
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.settings.config_file import check_rules
-from xnat_ingest.settings.layers import Credentials, credentials, has_server, launch_of, resolve
+from xnat_ingest.settings.layers import Credentials, credentials, has_server, launch_of, resolve, with_password
 from xnat_ingest.settings.options import TABLE, Settings
 
 if TYPE_CHECKING:
@@ -190,8 +190,10 @@ def _settled(
             raise UsageError(f"{name} is not an option of {command}{f'; did you mean {near}?' if near else ''}")
     given = {name: _value(name, value) for name, value in options.items()}
     given |= {name: text for name, text in (("project", project), ("server", server), ("user", user)) if text}
-    environ = {**os.environ, "XNAT_PASS": password} if password else dict(os.environ)
+    environ: Mapping[str, str] = dict(os.environ)
     settings = resolve(command, given, environ)
+    if password:
+        settings, environ = with_password(settings, environ, password)
     blind = settings.transport == "cstore" and command == "upload" and not has_server(settings, environ)
     offline = command == "plan" and not settings.online
     if blind or offline:

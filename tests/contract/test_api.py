@@ -18,6 +18,7 @@ from tests.conftest import LOGIN_NAMES, PASSWORD, hold_laws, stored
 from tests.dicom_trees import Series, make_session
 from tests.standin import Fault, StandIn
 from xnat_ingest import IngestError, UsageError, as_report, plan, put_resource, upload, verify
+from xnat_ingest.cli import main
 from xnat_ingest.core.errors import Refused
 from xnat_ingest.core.model import Event
 from xnat_ingest.core.stop import Stop
@@ -63,6 +64,25 @@ def test_arguments_beat_the_environment(root: Path, site: StandIn, monkeypatch: 
     hold_laws(report)
     assert PASSWORD not in str(report)
     assert verify(root, "DEMO", server=site.url, user="up", password=PASSWORD).exit_code == 0
+
+
+@pytest.mark.parametrize("host", ["https://a.example", ""])
+def test_a_password_that_is_given_is_the_one_that_is_sent(
+    root: Path, tmp_path: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """The environment is set up for another server, whose password must not be sent to this one."""
+    site.project("DEMO").access["up"] = "delete"
+    (other := tmp_path / "password").write_text("of another server\n")
+    for name in LOGIN_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XNAT_HOST", host)
+    monkeypatch.setenv("XNAT_INGEST_PASSWORD_FILE", str(other))
+    (note := tmp_path / "note.txt").write_text("x")
+    assert upload(root, "DEMO", server=site.url, user="up", password=PASSWORD).exit_code == 0
+    sent = put_resource(note, "NOTES", "DEMO", server=site.url, user="up", password=PASSWORD)
+    assert sent.sent
+    assert main(["dicomUpload", site.url, "up", PASSWORD, "DEMO", str(root), "--workdir", str(tmp_path)]) == 0
+    assert not [one for one in site.requests if one.status == 401]
 
 
 def test_plan_opens_no_socket(root: Path, site: StandIn) -> None:

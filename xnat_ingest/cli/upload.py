@@ -27,6 +27,7 @@ from xnat_ingest.settings.layers import (
     resolve,
     unknown_variables,
     unverified_server,
+    with_password,
 )
 from xnat_ingest.settings.options import Settings
 from xnat_ingest.transports import ask_receiver, check_receiver, receiver_of
@@ -62,7 +63,8 @@ def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
         "use `xnat-ingest upload` with XNAT_PASS",
         file=sys.stderr,
     )
-    return tree("upload", given["ROOTDIR"], settings, {**environ, "XNAT_PASS": given["PASS"]}, http_is_warning=True)
+    settings, environ = with_password(settings, environ, given["PASS"])
+    return tree("upload", given["ROOTDIR"], settings, environ, http_is_warning=True)
 
 
 def tree(

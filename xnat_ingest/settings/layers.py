@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -303,6 +303,11 @@ def credentials(settings: ServerSettings, environ: Mapping[str, str], *, http_is
     refuse_bytes(password, f"the password ({printable(source)})")
     remember_login(user, password)
     return Credentials(server, user, password, source)
+
+
+def with_password(settings: Settings, environ: Mapping[str, str], password: str) -> tuple[Settings, Mapping[str, str]]:
+    """Settings and environment for a password that was given outright: no other is used in its place."""
+    return replace(settings, password_file=""), {**environ, "XNAT_PASS": password}
 
 
 def _typed_password(user: str, server: str) -> str:
