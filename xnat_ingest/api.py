@@ -17,7 +17,16 @@ from xnat_ingest.core import Emit, Event, Problem, Result, UsageError, nearest
 from xnat_ingest.core.stop import Stop
 from xnat_ingest.delivery.run import Run
 from xnat_ingest.settings.config_file import check_rules
-from xnat_ingest.settings.layers import Credentials, credentials, has_server, launch_of, resolve, with_password
+from xnat_ingest.settings.layers import (
+    Credentials,
+    credentials,
+    empty_option,
+    has_server,
+    launch_of,
+    resolve,
+    told_empty,
+    with_password,
+)
 from xnat_ingest.settings.options import TABLE, Settings
 
 if TYPE_CHECKING:
@@ -150,7 +159,8 @@ def put_resource(
     found = resourcefiles.gather([str(path) for path in listed])
     if not force:
         resourceplaces.check_no_dicom(found, [str(path) for path in listed], place, instead="force=True")
-    given = {**options, "subject": subject, "experiment": experiment}
+    named = {"subject": subject, "experiment": experiment}
+    given = {**options, **{name: text for name, text in named.items() if text}}
     settings, login = _settled("resource", project, server, user, password, given)
     assert login is not None  # noqa: S101 - only a DICOM receiver does without
     retry_policy = RetryPolicy(settings.retry_budget)
@@ -189,6 +199,8 @@ def _settled(
             near = nearest(name, known)
             raise UsageError(f"{name} is not an option of {command}{f'; did you mean {near}?' if near else ''}")
     given = {name: _value(name, value) for name, value in options.items()}
+    if name := empty_option(given, flags=True):
+        raise told_empty(f"the argument {name}")
     given |= {name: text for name, text in (("project", project), ("server", server), ("user", user)) if text}
     environ: Mapping[str, str] = dict(os.environ)
     settings = resolve(command, given, environ)

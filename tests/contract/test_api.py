@@ -66,6 +66,17 @@ def test_arguments_beat_the_environment(root: Path, site: StandIn, monkeypatch: 
     assert verify(root, "DEMO", server=site.url, user="up", password=PASSWORD).exit_code == 0
 
 
+EMPTY = ("deidentify", "plan", "labels", "shard", "exclude", "config", "password_file")
+
+
+@pytest.mark.parametrize(("name", "value"), [*((name, "") for name in EMPTY), ("include", [""]), ("deidentify", "  ")])
+def test_an_empty_argument_is_an_unset_variable(root: Path, site: StandIn, name: str, value: Any) -> None:
+    """As on the command line. It would send more than was meant."""
+    with pytest.raises(UsageError, match=f"the argument {name} is empty"):
+        upload(root, "DEMO", **{name: value})
+    assert not site.requests
+
+
 @pytest.mark.parametrize("host", ["https://a.example", ""])
 def test_a_password_that_is_given_is_the_one_that_is_sent(
     root: Path, tmp_path: Path, site: StandIn, monkeypatch: pytest.MonkeyPatch, host: str
