@@ -316,13 +316,24 @@ class Connection:
         if key is None:
             return 404, ""
         if names[3:] == ["scans"]:
-            return 200, _table([{"ID": "1", "UID": "9.9"}])
-        place = f"/data/experiments/{names[2]}/scans/1/resources/1/files/"
+            return 200, _table([{"ID": number} for number in sorted(set(map(_number, self.store.rows[key])))])
+        scans = f"/data/experiments/{names[2]}/scans"
         files = (
-            {"Name": name, "Size": str(size), "URI": place + name, "collection": "DICOM", "file_format": "DICOM"}
+            {
+                "Name": name,
+                "Size": str(size),
+                "URI": f"{scans}/{_number(name)}/resources/1/files/{name}",
+                "collection": "DICOM",
+                "file_format": "DICOM",
+            }
             for name, size in self.store.rows[key].items()
         )
         return 200, _table(list(files))
+
+
+def _number(name: str) -> str:
+    """The SeriesNumber in a stored name, which is the scan's id."""
+    return name.split("-")[1] if name.count("-") > 2 else "1"
 
 
 def _table(rows: list[dict[str, str]]) -> str:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from xnat_ingest.core import Plan, Problem, Session, SessionTrouble, printable
+from xnat_ingest.core import Plan, Problem, ServerSaid, Session, SessionTrouble, printable
 from xnat_ingest.delivery.accession_ids import SESSION_ID, AccessionIds
 from xnat_ingest.delivery.context import RunContext
 from xnat_ingest.delivery.known_sessions import with_label_of
@@ -146,7 +146,10 @@ class NewSubjects:
         return [replace(Problem.advised("other-subject", text, fix, (session.label,)), spoils=True)]
 
     def _is_shared(self, session: Session) -> bool:
-        archived = archived_session(self._context.rest, session.project, session.label)
+        try:
+            archived = archived_session(self._context.rest, session.project, session.label)
+        except ServerSaid:  # what is stored is proven all the same
+            return False
         if archived is not None and archived.subject not in ("", session.subject):
             return True
         return bool(session.repaired) and bool(self._strangers(session, self._listed(session, fresh=True)))
