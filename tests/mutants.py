@@ -100,7 +100,7 @@ CHOSEN = (
     ("delivery/same_number.py", "other[1] == series[1] or (there", "(there", "tests/unit/test_same_number.py"),
     ("xnat/archive.py", "return in_header != owner if in_header else", "return True if in_header else",
      "tests/contract/test_whose_files.py"),
-    ("delivery/known_subjects.py", "if strangers and len(strangers) == len(listed):", "if strangers:",
+    ("delivery/known_subjects.py", "if session.repaired and self._strangers(session, listed):", "if session.repaired:",
      "tests/contract/test_made_meanwhile.py"),
     ("inputs/dicomdir.py", "bool(self._fits) or key.startswith(self._own)", "True", "tests/contract/test_dicomdir.py"),
     ("delivery/decision.py", "done = replaced - doubtful if mode", "done = archive.seen if mode", DECISIONS),

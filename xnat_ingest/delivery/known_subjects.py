@@ -122,8 +122,7 @@ class NewSubjects:
         other = next((one.subject for one in listed if one.subject != session.subject), "")
         if other:
             return f", as {printable(other)}, in other upper and lower case"
-        strangers = self._strangers(session, listed) if session.repaired else ()
-        if strangers and len(strangers) == len(listed):  # another run of this tree may have made it
+        if session.repaired and self._strangers(session, listed):  # another run of this tree may have made it
             return f", and {printable(session.repaired)!r} becomes that label"
         return ""
 
