@@ -57,6 +57,19 @@ def test_ping_needs_no_project(site: StandIn) -> None:
 
 
 @pytest.mark.sampled(1)
+@pytest.mark.parametrize("place", range(5))
+def test_the_drop_in_call_takes_no_empty_word(
+    site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """A variable that is not set. What the environment says is meant for another server, perhaps."""
+    monkeypatch.setenv("XNAT_PASSWORD", "of another server")
+    words = [site.url, "up", "secret", "DEMO", str(tmp_path)]
+    words[place] = ""
+    assert main(["dicomUpload", *words]) == 2
+    assert "is empty (a variable that is not set?)" in capsys.readouterr().err
+    assert not site.requests
+
+
 @pytest.mark.parametrize("words", [["dicomUpload"], ["python", "/src/dicomUpload.py"], ["/src/dicomUpload.py"]])
 def test_drop_in(
     ingest: Ingest, site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]

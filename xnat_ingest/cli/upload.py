@@ -25,6 +25,7 @@ from xnat_ingest.settings.layers import (
     has_server,
     launch_of,
     resolve,
+    told_empty,
     unknown_variables,
     unverified_server,
     with_password,
@@ -50,6 +51,8 @@ def on_tree(command: str, given: dict[str, Any], environ: Mapping[str, str]) -> 
 
 def drop_in(given: dict[str, str], environ: Mapping[str, str]) -> int:
     """The original's arguments. They include the password, which is allowed here with a warning."""
+    if name := next((name for name in ("URL", "USER", "PASS", "PROJECT", "ROOTDIR") if not given[name].strip()), ""):
+        raise told_empty(name)
     options = {"server": given["URL"], "user": given["USER"], "project": given["PROJECT"], "config": given["config"]}
     if given["workdir"]:
         if not is_folder(given["workdir"]):
